@@ -1,0 +1,17 @@
+"""An FTP server cluster: many processes, exact limits."""
+
+from ftpcluster.users import (
+    AbstractUserManager,
+    MemoryUserManager,
+    PathIsNotAbsolute,
+    Permission,
+    User,
+)
+
+__all__ = [
+    "AbstractUserManager",
+    "MemoryUserManager",
+    "PathIsNotAbsolute",
+    "Permission",
+    "User",
+]

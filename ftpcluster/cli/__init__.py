@@ -1,0 +1,48 @@
+"""The command line: one module per command. The only place that imports everything."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from ftpcluster.cli.run import run
+from ftpcluster.config import ConfigError
+from ftpcluster.net.listeners import CannotListen
+
+WRONG_USAGE = 2
+INTERRUPTED = 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="ftpcluster", message="%(prog)s %(version)s")
+def cli() -> None:
+    """An FTP server cluster: many processes, exact limits."""
+
+
+cli.add_command(run)
+
+
+def main() -> None:
+    """Run a command; wrong input ends in one line on stderr and exit code 2, never a traceback."""
+    try:
+        status = cli.main(prog_name="ftpcluster", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        status = WRONG_USAGE
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "ftpcluster"
+        status = _complain(f"{error.format_message().rstrip('.')}; see `{command} --help`")
+    except click.ClickException as error:
+        status = _complain(error.format_message())
+    except (ConfigError, CannotListen) as error:
+        status = _complain(str(error))
+    except (click.Abort, KeyboardInterrupt):
+        status = INTERRUPTED
+    sys.exit(status)
+
+
+def _complain(message: str) -> int:
+    line = " ".join(message.split())
+    click.echo(f"ftpcluster: error: {line}", err=True)
+    return WRONG_USAGE

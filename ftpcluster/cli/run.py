@@ -1,0 +1,230 @@
+"""``ftpcluster run``: flags → Config → a supervisor that runs."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import ipaddress
+import logging
+import os
+import re
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ftpcluster.config import (
+    Config,
+    ConfigError,
+    Loop,
+    PermissionConfig,
+    UserConfig,
+    WorkerConfig,
+    available_cores,
+)
+from ftpcluster.net.listeners import listen_on_all
+from ftpcluster.protocol.address import display
+from ftpcluster.quota.ledger import ConnectionLimits
+from ftpcluster.supervisor.process import WorkerProcess
+from ftpcluster.supervisor.supervisor import BootFailure, Supervisor
+from ftpcluster.worker.worker import initialize, run_worker
+
+_READ_ONLY = (PermissionConfig("/", read=True, write=False),)
+_ANONYMOUS = ("anonymous", "ftp")
+_LOGIN = re.compile(r"[^:\s\x00-\x1f\x7f]+")
+_BOOT_FAILED = 1
+_INTERRUPTED = 130
+
+
+@click.command()
+@click.option("--workers", type=int, metavar="N", help="Worker processes [default: the cores]")
+@click.option("--host", "hosts", multiple=True, metavar="ADDR", help="Address to listen on, may be repeated [default: all]")  # fmt: skip
+@click.option("--port", type=int, metavar="P", help="Port; 0 for any free one [default: 2121, as root 21]")  # fmt: skip
+@click.option("--root", type=Path, default=Path("."), metavar="DIR", help="The folder to serve [default: the current one]")  # fmt: skip
+@click.option("--user", "users", multiple=True, metavar="NAME:PASSWORD", help="An account, may be repeated. NAME alone takes the password from FTPCLUSTER_USER_<NAME> in the environment")  # fmt: skip
+@click.option("--anonymous", is_flag=True, help="Anonymous users may read, beside the accounts")
+@click.option("--writable", is_flag=True, help="Accounts may write; anonymous users never")
+@click.option("--data-ports", metavar="A-B", help="Ports for passive data connections [default: any]")  # fmt: skip
+@click.option("--masquerade", metavar="ADDR", help="IPv4 address that PASV names, behind NAT")
+@click.option("--max-connections", type=int, metavar="N", help="Connections of the whole server")
+@click.option("--loop", type=click.Choice(["uvloop", "asyncio"]), default="uvloop", show_default=True, help="Event loop")  # fmt: skip
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True, help="What is logged on stderr")  # fmt: skip
+def run(**flags: Any) -> int:
+    """Serve a folder over FTP.
+
+    With no --user everybody may read, as "anonymous". Ctrl-C stops the server, a second one at
+    once.
+    """
+    config = make_config(**flags)
+    logging.basicConfig(
+        level=config.log_level.upper(), format="%(asctime)s %(levelname)s supervisor: %(message)s"
+    )
+    sockets = listen_on_all(config.hosts, config.port)
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory(config.loop)) as runner:
+            return runner.run(_serve(config, sockets))
+    except BootFailure as failure:
+        click.echo(f"ftpcluster: error: {failure}; the reason stands above", err=True)
+        return _BOOT_FAILED
+
+
+def make_config(
+    *,
+    workers: int | None,
+    hosts: tuple[str, ...],
+    port: int | None,
+    root: Path,
+    users: tuple[str, ...],
+    anonymous: bool,
+    writable: bool,
+    data_ports: str | None,
+    masquerade: str | None,
+    max_connections: int | None,
+    loop: Loop,
+    log_level: Any,
+) -> Config:
+    """The configuration that the flags stand for. Raises ConfigError."""
+    count = available_cores() if workers is None else workers
+    if count < 1:
+        raise ConfigError(f"--workers {count}: at least one worker is needed")
+    if max_connections is not None and max_connections < 1:
+        raise ConfigError(f"--max-connections {max_connections}: at least 1 is needed")
+    if port is None:
+        port = 21 if os.geteuid() == 0 else 2121
+    if not 0 <= port <= 65535:
+        raise ConfigError(f"--port {port}: expected a number from 0 to 65535")
+    folder = _folder(root)
+    accounts = [_account(text, folder, writable=writable) for text in users]
+    logins = [account.login for account in accounts]
+    for login in logins:
+        if logins.count(login) > 1:
+            raise ConfigError(f"--user {login}: given twice")
+    if anonymous or not users:
+        accounts += [
+            UserConfig(login=name, password=None, root=folder, permissions=_READ_ONLY)
+            for name in _ANONYMOUS
+            if name not in logins
+        ]
+    return Config(
+        workers=count,
+        users=tuple(accounts),
+        hosts=hosts,
+        port=port,
+        data_ports=None if data_ports is None else _port_range(data_ports, count),
+        masquerade=None if masquerade is None else _ipv4(masquerade),
+        max_connections=max_connections,
+        loop=loop,
+        log_level=log_level,
+    )
+
+
+def _folder(root: Path) -> str:
+    path = root.resolve()
+    if not path.exists():
+        raise ConfigError(f"--root {root}: there is no such folder")
+    if not path.is_dir():
+        raise ConfigError(f"--root {root}: not a folder")
+    if not os.access(path, os.R_OK | os.X_OK):
+        raise ConfigError(f"--root {root}: not permitted; the server may not read this folder")
+    return str(path)
+
+
+def _account(text: str, root: str, *, writable: bool) -> UserConfig:
+    login, colon, password = text.partition(":")
+    if not _LOGIN.fullmatch(login):
+        # a password could stand where the name should: it is not repeated
+        raise ConfigError("--user: expected NAME:PASSWORD, with a name that has no space in it")
+    if not colon:
+        variable = "FTPCLUSTER_USER_" + re.sub(r"\W", "_", login.upper())
+        if variable not in os.environ:
+            raise ConfigError(
+                f"--user {login}: no password; give {login}:PASSWORD or set {variable}"
+            )
+        password = os.environ.pop(variable)  # the workers need not inherit it
+    if not password:
+        raise ConfigError(f"--user {login}: the password is empty")
+    permissions = (PermissionConfig("/"),) if writable else _READ_ONLY
+    return UserConfig(login=login, password=password, root=root, permissions=permissions)
+
+
+def _port_range(text: str, workers: int) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d{1,5})-(\d{1,5})", text)
+    if match is None:
+        raise ConfigError(f"--data-ports {text}: expected a range such as 50000-50999")
+    first, last = int(match[1]), int(match[2])
+    if not 0 < first <= last <= 65535:
+        raise ConfigError(f"--data-ports {text}: expected ports from 1 to 65535, lower one first")
+    if last - first + 1 < workers:
+        raise ConfigError(
+            f"--data-ports {text}: {last - first + 1} ports are too few for {workers} workers"
+        )
+    return first, last
+
+
+def _ipv4(text: str) -> str:
+    try:
+        return str(ipaddress.IPv4Address(text))
+    except ValueError:
+        raise ConfigError(
+            f"--masquerade {text}: expected an IPv4 address such as 203.0.113.7"
+        ) from None
+
+
+async def _serve(config: Config, sockets: list[socket.socket]) -> int:
+    supervisor = Supervisor(
+        sockets,
+        config.workers,
+        functools.partial(_start_process, config),
+        ConnectionLimits(server=config.max_connections),
+        config.timeouts.shutdown,
+    )
+    signals: list[int] = []
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, _on_signal, number, signals, supervisor)
+    where = ", ".join(display(*sock.getsockname()[:2]) for sock in sockets)
+    supervisor.serving.add_done_callback(
+        lambda serving: _announce(serving, f"ready on {where} ({_count(config.workers)})")
+    )
+    await supervisor.run()
+    return _INTERRUPTED if signals[:1] == [signal.SIGINT] else 0
+
+
+def _on_signal(number: int, signals: list[int], supervisor: Supervisor) -> None:
+    signals.append(number)
+    supervisor.stop()
+
+
+def _announce(serving: asyncio.Future[None], line: str) -> None:
+    if not serving.cancelled() and serving.exception() is None:
+        click.echo(line, err=True)
+
+
+def _count(workers: int) -> str:
+    return "1 worker" if workers == 1 else f"{workers} workers"
+
+
+def _start_process(
+    config: Config, index: int, epoch: int, sock: socket.socket
+) -> WorkerProcess:
+    process = WorkerProcess(
+        target=run_worker,
+        args=(sock, WorkerConfig(index=index, config=config)),
+        name=f"ftpcluster-worker-{index + 1}-{epoch}",
+        loop_initializer=_loop_factory(config.loop),
+        initializer=initialize,
+        initargs=(os.getpid(), config.log_level),
+    )
+    process.start()
+    return process
+
+
+def _loop_factory(loop: Loop) -> Callable[[], asyncio.AbstractEventLoop]:
+    if loop == "asyncio":
+        return asyncio.new_event_loop
+    import uvloop
+
+    return uvloop.new_event_loop

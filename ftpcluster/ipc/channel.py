@@ -1,0 +1,191 @@
+"""A channel between supervisor and worker: one message, and at most one descriptor, a datagram.
+
+SEQPACKET keeps the bounds of messages and ties a descriptor to its message, so there is no
+framing here. Sending never blocks: what the socket does not take waits, in order.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import os
+import socket
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from ftpcluster.ipc.messages import Message, ToSupervisor, ToWorker
+
+Incoming = TypeVar("Incoming", bound=Message)
+
+MAX_MESSAGE = 64 * 1024
+_MESSAGES_PER_TURN = 32
+_ANCILLARY = socket.CMSG_SPACE(array.array("i").itemsize * 2)
+
+_encode = msgspec.msgpack.Encoder().encode
+_to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
+_to_supervisor: msgspec.msgpack.Decoder[ToSupervisor] = msgspec.msgpack.Decoder(ToSupervisor)
+
+
+class BadMessage(Exception):
+    """What came is no message: the peer is not to be trusted any more."""
+
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """The two ends of a new channel."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+class Channel(Generic[Incoming]):
+    """One end of a channel.
+
+    ``on_message(message, fd)`` is called for each message; ``fd`` is None or belongs to the
+    callee. ``on_closed(error)`` is called once, when the other end is gone (None) or has sent
+    what is no message (BadMessage).
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket.socket,
+        decoder: msgspec.msgpack.Decoder[Any],
+        on_message: Callable[[Incoming, int | None], None],
+        on_closed: Callable[[Exception | None], None],
+        on_turn: Callable[[], None] | None = None,
+    ) -> None:
+        """Takes over ``sock``. ``on_turn`` is called when the messages at hand were all handed on."""
+        sock.setblocking(False)
+        self._loop = loop
+        self._sock = sock
+        self._decode = decoder.decode
+        self._on_message = on_message
+        self._on_closed = on_closed
+        self._on_turn = on_turn
+        self._waiting: deque[tuple[bytes, int | None]] = deque()
+        self.closed = False
+        loop.add_reader(sock.fileno(), self._on_readable)
+
+    @property
+    def backlog(self) -> int:
+        """Messages that the other end has not taken yet."""
+        return len(self._waiting)
+
+    def send(self, message: Message, fd: int | None = None) -> None:
+        """Send a message, with a descriptor, which stays the caller's and must stay open until
+        the other end confirms it. Does nothing on a closed channel."""
+        if self.closed:
+            return
+        data = _encode(message)
+        if self._waiting or not self._send(data, fd):
+            if not self._waiting:
+                self._loop.add_writer(self._sock.fileno(), self._on_writable)
+            self._waiting.append((data, fd))
+
+    def _send(self, data: bytes, fd: int | None) -> bool:
+        try:
+            if fd is None:
+                self._sock.send(data)
+            else:
+                rights = array.array("i", (fd,))
+                self._sock.sendmsg((data,), ((socket.SOL_SOCKET, socket.SCM_RIGHTS, rights),))
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass  # the other end is gone; the reader will say so
+        return True
+
+    def _on_writable(self) -> None:
+        while self._waiting and self._send(*self._waiting[0]):
+            self._waiting.popleft()
+        if not self._waiting:
+            self._loop.remove_writer(self._sock.fileno())
+
+    def _on_readable(self) -> None:
+        for _ in range(_MESSAGES_PER_TURN):
+            if self.closed:
+                return
+            try:
+                if not self._receive():
+                    break
+            except (BadMessage, msgspec.MsgspecError) as error:
+                self._fail(error)
+                return
+            except OSError:
+                self._fail(None)
+                return
+        if self._on_turn is not None and not self.closed:
+            self._on_turn()
+
+    def _receive(self) -> bool:
+        """Receive one message; False where there is none (any more)."""
+        try:
+            data, ancillary, flags, _ = self._sock.recvmsg(
+                MAX_MESSAGE, _ANCILLARY, socket.MSG_CMSG_CLOEXEC
+            )
+        except BlockingIOError:
+            return False
+        descriptors = _descriptors(ancillary)
+        if not data:
+            self._fail(None)
+            return False
+        try:
+            message = self._decode(data)
+        except msgspec.MsgspecError:
+            _close_all(descriptors)
+            raise
+        if len(descriptors) > 1 or flags & socket.MSG_TRUNC:
+            _close_all(descriptors)
+            raise BadMessage("a datagram was too large, or held too many descriptors")
+        self._on_message(message, descriptors[0] if descriptors else None)
+        return True
+
+    def _fail(self, error: Exception | None) -> None:
+        if not self.closed:
+            self.close()
+            self._on_closed(error)
+
+    def close(self) -> None:
+        """Close this end; harmless when repeated. ``on_closed`` is not called."""
+        if not self.closed:
+            self.closed = True
+            self._loop.remove_reader(self._sock.fileno())
+            self._loop.remove_writer(self._sock.fileno())
+            self._sock.close()
+            self._waiting.clear()
+
+
+def worker_end(
+    loop: asyncio.AbstractEventLoop,
+    sock: socket.socket,
+    on_message: Callable[[ToWorker, int | None], None],
+    on_closed: Callable[[Exception | None], None],
+    on_turn: Callable[[], None],
+) -> Channel[ToWorker]:
+    """The worker's end: ``on_turn`` lets it confirm all sockets of a batch at once."""
+    return Channel(loop, sock, _to_worker, on_message, on_closed, on_turn)
+
+
+def supervisor_end(
+    loop: asyncio.AbstractEventLoop,
+    sock: socket.socket,
+    on_message: Callable[[ToSupervisor, int | None], None],
+    on_closed: Callable[[Exception | None], None],
+) -> Channel[ToSupervisor]:
+    """The supervisor's end."""
+    return Channel(loop, sock, _to_supervisor, on_message, on_closed)
+
+
+def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+    found = array.array("i")
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            found.frombytes(data[: len(data) - len(data) % found.itemsize])
+    return list(found)
+
+
+def _close_all(descriptors: list[int]) -> None:
+    for fd in descriptors:
+        os.close(fd)

@@ -1,0 +1,73 @@
+"""What supervisor and worker tell each other: one tagged union for each direction."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Base of all messages."""
+
+
+# ---------------------------------------------------------------------- supervisor → worker
+
+
+class Adopt(Message, tag=1):
+    """Take over the accepted socket that comes with this message. Answered by Adopted.
+
+    The peer's address is the one that accept() gave: after a reset nobody could ask for it.
+    """
+
+    session: int
+    peer: str
+    peer_port: int
+
+
+class SlotAnswer(Message, tag=2):
+    """Answer to TakeSlot: None, or why the slot was refused (a value of ``quota.Refusal``)."""
+
+    session: int
+    refused: str | None
+
+
+class Drain(Message, tag=3):
+    """End idle sessions now and transfers when they are done, at the latest after ``grace`` s."""
+
+    grace: float
+
+
+# ---------------------------------------------------------------------- worker → supervisor
+
+
+class Ready(Message, tag=1):
+    """The worker serves."""
+
+
+class Adopted(Message, tag=2):
+    """These sockets have arrived: the supervisor may close its duplicates."""
+
+    sessions: tuple[int, ...]
+
+
+class Released(Message, tag=3):
+    """These sessions have ended; what they held is free."""
+
+    sessions: tuple[int, ...]
+
+
+class TakeSlot(Message, tag=4):
+    """A session wants a slot of a user, of whom ``limit`` sessions may exist."""
+
+    session: int
+    login: str
+    limit: int | None
+
+
+class GiveSlot(Message, tag=5):
+    """A session gives the user's slot back and goes on."""
+
+    session: int
+
+
+ToWorker = Adopt | SlotAnswer | Drain
+ToSupervisor = Ready | Adopted | Released | TakeSlot | GiveSlot

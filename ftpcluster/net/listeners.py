@@ -1,0 +1,89 @@
+"""Listening sockets: the control port's, and what accepted sockets inherit from them."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+from ftpcluster.protocol.address import is_ipv6
+
+BACKLOG = 4096
+
+
+class CannotListen(Exception):
+    """An address cannot be listened on; the message says which, why, and what to do."""
+
+
+def listen(host: str, port: int, *, dual_stack: bool = False) -> socket.socket:
+    """A non-blocking listening socket for control connections. Raises CannotListen.
+
+    Linux hands TCP_NODELAY, SO_KEEPALIVE and SO_OOBINLINE down from a listener to what it
+    accepts, which saves three calls for every connection: replies are not held back, dead peers
+    are noticed, and ABOR as urgent data arrives in line (RFC 959, RFC 1123 section 4.1.3.2).
+    """
+    family = socket.AF_INET6 if is_ipv6(host) else socket.AF_INET
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise CannotListen(f"cannot listen on {host}: {error.strerror}") from error
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual_stack)
+        sock.bind((host, port))
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        raise CannotListen(_why(host, port, error)) from error
+    return sock
+
+
+def listen_on_all(hosts: tuple[str, ...], port: int) -> list[socket.socket]:
+    """Listeners on every host, or, with no host, on all addresses of both families.
+
+    With port 0 all of them share the port that the first one got. Raises CannotListen.
+    """
+    # A lone "::" serves IPv4 too, as its users expect; beside "0.0.0.0" it must not.
+    wanted = hosts or ("0.0.0.0", "::")
+    sockets: list[socket.socket] = []
+    try:
+        for host in wanted:
+            try:
+                sock = listen(host, port, dual_stack="0.0.0.0" not in wanted and host == "::")
+            except CannotListen as error:
+                if not hosts and host == "::" and _lacks_ipv6(error):
+                    continue
+                raise
+            sockets.append(sock)
+            port = port or sock.getsockname()[1]
+    except CannotListen:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
+def _lacks_ipv6(error: CannotListen) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno in (
+        errno.EAFNOSUPPORT,
+        errno.EADDRNOTAVAIL,
+        errno.EPROTONOSUPPORT,
+    )
+
+
+def _why(host: str, port: int, error: OSError) -> str:
+    where = f"cannot listen on {host} port {port}"
+    if error.errno == errno.EADDRINUSE:
+        return f"{where}: the port is taken; end what uses it or choose another with --port"
+    if error.errno == errno.EACCES:
+        return f"{where}: not permitted; ports below 1024 need root, choose another with --port"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{where}: this machine has no such address; see `ip address`"
+    if isinstance(error, socket.gaierror):
+        return f"{where}: no such host; give an address of this machine"
+    return f"{where}: {error.strerror or error}"

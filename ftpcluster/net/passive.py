@@ -1,0 +1,239 @@
+"""Passive data connections: a pool of listeners per worker, and one accept from the right peer.
+
+A listener that was made, polled and closed for each transfer would cost a third of a small one,
+so listeners are kept. One goes back to the pool only after its one accept: an abandoned one is
+closed, since a late client could still knock there. When a listener is handed out again, what
+queued up meanwhile is thrown away, so nobody can have connected in advance.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import random
+import socket
+from collections import deque
+from collections.abc import Iterable
+
+from ftpcluster.net.stream import Stream, expire
+from ftpcluster.protocol.address import is_ipv6, plain
+from ftpcluster.protocol.errors import NoDataConnection, SessionEnded
+
+_BACKLOG = 64
+_POOLED = 32
+"""Listeners that are kept open per local address; below that number new ones are made first, so
+that ports stay hard to guess."""
+_WAIT_FOR_PORT = 2.0
+"""Seconds that PASV waits for a port of the range when other sessions hold all of them."""
+
+
+class PassiveListener:
+    """A listener on a data port, assigned to one session at a time."""
+
+    __slots__ = ("_pool", "host", "port", "sock")
+
+    def __init__(self, pool: PassivePorts, host: str, sock: socket.socket) -> None:
+        self._pool = pool
+        self.host = host
+        self.sock = sock
+        self.port: int = sock.getsockname()[1]
+
+    def drain(self) -> None:
+        """Throw away connections that were made before the listener was assigned."""
+        while True:
+            try:
+                self.sock.accept()[0].close()
+            except BlockingIOError:
+                return
+            except ConnectionError:
+                continue
+
+    def accept(self, peer: str) -> socket.socket | None:
+        """The connection that came from ``peer``, if it is there; others are dropped."""
+        while True:
+            try:
+                sock, address = self.sock.accept()
+            except BlockingIOError:
+                return None
+            except ConnectionError:
+                continue  # it was reset while it queued
+            if plain(address[0]) == peer:
+                return sock
+            sock.close()
+
+    def give_back(self) -> None:
+        """After the accept: the next session may have it."""
+        self._pool.give_back(self)
+
+    def abandon(self) -> None:
+        """Nobody came, or nobody is wanted any more."""
+        self._pool.abandon(self)
+
+
+class PassivePorts:
+    """The data ports of one worker (or of a single-process server).
+
+    ``ports`` is the range to use, None for any port that the kernel has free.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, ports: Iterable[int] | None = None
+    ) -> None:
+        self._loop = loop
+        self._idle: dict[str, list[PassiveListener]] = {}
+        self._assigned: set[PassiveListener] = set()
+        self._unbound: list[int] | None = None if ports is None else list(ports)
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    def qsize(self) -> int:
+        """Ports of the range that no session holds."""
+        return len(self._unbound or ()) + sum(map(len, self._idle.values()))
+
+    async def acquire(self, host: str) -> PassiveListener:
+        """A listener on the local address ``host``, which has no connection yet.
+
+        Raises NoDataConnection (425) where other sessions hold every port of the range and none
+        comes back in time, SessionEnded (421) where there is no port to be had at all.
+        """
+        listener = self._find(host)
+        while listener is None:
+            if not self._assigned:
+                raise SessionEnded("No data port is available.")
+            await self._port_given_back()
+            listener = self._find(host)
+        self._assigned.add(listener)
+        return listener
+
+    async def _port_given_back(self) -> None:
+        waiter = self._loop.create_future()
+        self._waiting.append(waiter)
+        error = NoDataConnection("All data ports are in use; try again later.")
+        timer = expire(self._loop, waiter, _WAIT_FOR_PORT, error)
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
+
+    def _find(self, host: str) -> PassiveListener | None:
+        idle = self._idle.setdefault(host, [])
+        if not idle or len(idle) + len(self._assigned) < _POOLED:
+            made = self._bind(host)
+            if made is not None:
+                return made
+        if not idle:
+            return self._rebind(host)
+        choice = random.randrange(len(idle))
+        idle[choice], idle[-1] = idle[-1], idle[choice]
+        listener = idle.pop()
+        listener.drain()
+        return listener
+
+    def _bind(self, host: str) -> PassiveListener | None:
+        """A new listener; None where no free port of the range can be bound."""
+        if self._unbound is None:
+            return PassiveListener(self, host, _listen(host, 0))
+        untried = self._unbound.copy()
+        while untried:
+            port = untried.pop(random.randrange(len(untried)))
+            try:
+                sock = _listen(host, port)
+            except OSError as error:
+                if error.errno in (errno.EADDRINUSE, errno.EACCES):
+                    continue  # somebody else has it
+                raise
+            self._unbound.remove(port)
+            return PassiveListener(self, host, sock)
+        return None
+
+    def _rebind(self, host: str) -> PassiveListener | None:
+        """Take a port of the range from another local address, where one lies idle there."""
+        for other in self._idle.values():
+            if other:
+                self._close(other.pop())
+                return self._bind(host)
+        return None
+
+    def give_back(self, listener: PassiveListener) -> None:
+        if listener not in self._assigned:
+            return
+        self._assigned.discard(listener)
+        idle = self._idle[listener.host]
+        if len(idle) < _POOLED:
+            idle.append(listener)
+        else:
+            self._close(listener)
+        self._wake_one()
+
+    def abandon(self, listener: PassiveListener) -> None:
+        if listener not in self._assigned:
+            return
+        self._assigned.discard(listener)
+        self._close(listener)
+        self._wake_one()
+
+    def _wake_one(self) -> None:
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+
+    def _close(self, listener: PassiveListener) -> None:
+        listener.sock.close()
+        if self._unbound is not None:
+            self._unbound.append(listener.port)
+
+    def close(self) -> None:
+        """Close every listener that no session holds; the others close with their session."""
+        for idle in self._idle.values():
+            while idle:
+                self._close(idle.pop())
+
+
+async def accept_data_connection(
+    loop: asyncio.AbstractEventLoop, listener: PassiveListener, peer: str, timeout: float
+) -> Stream:
+    """Wait for the connection from ``peer``. Raises NoDataConnection after ``timeout`` seconds.
+
+    An intruder, who comes from another address, is dropped, and listening goes on.
+    """
+    arrived: asyncio.Future[None] = loop.create_future()
+    found: list[socket.socket] = []
+    timer = expire(loop, arrived, timeout, NoDataConnection("No data connection was made."))
+    loop.add_reader(listener.sock.fileno(), _look, listener, peer, found, arrived)
+    try:
+        await arrived
+        return Stream(loop, found.pop())
+    finally:
+        timer.cancel()
+        loop.remove_reader(listener.sock.fileno())
+        for sock in found:
+            sock.close()
+
+
+def _look(
+    listener: PassiveListener,
+    peer: str,
+    found: list[socket.socket],
+    arrived: asyncio.Future[None],
+) -> None:
+    if not arrived.done():
+        sock = listener.accept(peer)
+        if sock is not None:
+            found.append(sock)
+            arrived.set_result(None)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    sock = socket.socket(socket.AF_INET6 if is_ipv6(host) else socket.AF_INET)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+        sock.listen(_BACKLOG)
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        raise
+    return sock

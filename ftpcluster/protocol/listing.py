@@ -1,0 +1,114 @@
+"""Lines of LIST (as ``ls -l`` writes them) and facts of MLSD and MLST (RFC 3659 section 7).
+
+What repeats from entry to entry (modes, owners, times) is formatted once: a folder of 10,000
+files is 10,000 calls of one of the two functions here.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+
+FACTS = ("type", "perm", "size", "modify", "unique", "unix.mode", "unix.uid", "unix.gid")
+"""The facts we can give, in the order in which FEAT names them."""
+
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_HALF_A_YEAR = 15_778_476
+_CONTROL = re.compile("[\x00-\x1f\x7f\x80-\x9f]")
+
+
+def printable(name: str) -> str:
+    """A name that cannot forge a line: control characters become "?", as ls does."""
+    return name if name.isprintable() else _CONTROL.sub("?", name)
+
+
+@lru_cache(maxsize=256)
+def mode_string(mode: int) -> str:
+    """``-rw-r--r--``."""
+    return stat.filemode(mode)
+
+
+@lru_cache(maxsize=8192)
+def _minute(minute: int, recent: bool) -> str:
+    time = datetime.fromtimestamp(minute * 60, UTC)
+    month = _MONTHS[time.month - 1]
+    if recent:
+        return f"{month} {time.day:2d} {time.hour:02d}:{time.minute:02d}"
+    return f"{month} {time.day:2d}  {time.year}"
+
+
+def list_time(mtime: float, now: float) -> str:
+    """``Jan  1 00:00`` for the last half year, ``Jan  1  2001`` for all else; English, in UTC."""
+    try:
+        return _minute(int(mtime) // 60, now - _HALF_A_YEAR < mtime <= now + 60)
+    except (ValueError, OverflowError, OSError):
+        return "Jan  1  1970"
+
+
+@lru_cache(maxsize=8192)
+def timestamp(seconds: int) -> str:
+    """``YYYYMMDDHHMMSS`` in UTC (RFC 3659 section 2.3)."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y%m%d%H%M%S").rjust(14, "0")
+    except (ValueError, OverflowError, OSError):
+        return "19700101000000"
+
+
+def list_line(
+    name: str,
+    status: Sequence[int],
+    now: float,
+    owner: Callable[[int], str] = str,
+    group: Callable[[int], str] = str,
+    target: str | None = None,
+) -> str:
+    """One line of LIST. ``status`` is an ``os.stat_result``; ``target`` a symbolic link's."""
+    mode, _, _, links, uid, gid, size, _, mtime, _ = status
+    if not name.isprintable():
+        name = printable(name)
+    if target is not None:
+        name = f"{name} -> {printable(target)}"
+    try:
+        time = _minute(mtime // 60, now - _HALF_A_YEAR < mtime <= now + 60)
+    except (ValueError, OverflowError, OSError):
+        time = list_time(mtime, now)
+    return (
+        f"{mode_string(mode)} {links:3d} {owner(uid):8} {group(gid):8} {size:8d} {time} {name}\r\n"
+    )
+
+
+def permission_fact(mode: int, readable: bool, writable: bool) -> str:
+    """The perm fact (RFC 3659 section 7.5.5): what the user's permissions allow here."""
+    if stat.S_ISDIR(mode):
+        return ("el" if readable else "") + ("cmfdp" if writable else "")
+    return ("r" if readable else "") + ("adfw" if writable else "")
+
+
+@lru_cache(maxsize=1024)
+def _mode_facts(mode: int, uid: int, gid: int, perm: str, facts: tuple[str, ...]) -> str:
+    """A template of the facts that hang on mode and owner; %s where size, modify, unique go."""
+    kind = "dir" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "OS.unix=special"
+    values = {
+        "type": kind,
+        "perm": perm,
+        "size": "%(size)d",
+        "modify": "%(modify)s",
+        "unique": "%(unique)s",
+        "unix.mode": f"0{stat.S_IMODE(mode):o}",
+        "unix.uid": str(uid),
+        "unix.gid": str(gid),
+    }
+    return "".join(f"{fact}={values[fact]};" for fact in FACTS if fact in facts)
+
+
+def fact_line(name: str, status: Sequence[int], perm: str, facts: tuple[str, ...] = FACTS) -> str:
+    """Facts, a space and the name, with no line ending: one entry of MLSD or MLST."""
+    mode, inode, device, _, uid, gid, size, _, mtime, _ = status
+    template = _mode_facts(mode, uid, gid, perm, facts)
+    if not name.isprintable():
+        name = printable(name)
+    values = {"size": size, "modify": timestamp(mtime), "unique": f"{device:x}g{inode:x}"}
+    return f"{template % values} {name}"

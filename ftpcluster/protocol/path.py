@@ -1,0 +1,46 @@
+"""Virtual paths: what a client sees, always absolute, resolved lexically and never above "/".
+
+They are plain strings in normal form ("/", "/a/b"): no empty component, no ".", no "..". That
+makes them cheap, and makes "beneath" a matter of text. Real paths are the storage layer's.
+"""
+
+from __future__ import annotations
+
+import re
+
+_NORMAL = re.compile(r"(?:/(?!\.\.?(?:/|$))[^/]+)+", re.DOTALL)
+
+
+def resolve(current: str, argument: str) -> str:
+    """The virtual path that ``argument`` names, seen from the folder ``current``."""
+    path = argument if argument.startswith("/") else f"{current}/{argument}"
+    if current == "/" and not argument.startswith("/"):
+        path = path[1:]
+    if _NORMAL.fullmatch(path):
+        return path
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            del parts[-1:]
+        elif part and part != ".":
+            parts.append(part)
+    return "/" + "/".join(parts)
+
+
+def parent(path: str) -> str:
+    return path.rpartition("/")[0] or "/"
+
+
+def name(path: str) -> str:
+    """The last component; "" for "/"."""
+    return path.rpartition("/")[2]
+
+
+def join(folder: str, child: str) -> str:
+    """The path of ``child``, one component, in ``folder``."""
+    return f"{folder}{child}" if folder == "/" else f"{folder}/{child}"
+
+
+def is_beneath(path: str, folder: str) -> bool:
+    """Whether ``path`` is ``folder`` or lies beneath it, by components: "/foobar" is not in "/foo"."""
+    return folder == "/" or path == folder or path.startswith(folder + "/")

@@ -1,0 +1,110 @@
+"""Replies of the server-PI (RFC 959 section 4.2; RFC 2228, 2428 and 3659 add to them).
+
+The only module where the digits of a reply code are written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import IntEnum
+from functools import lru_cache
+
+
+class Code(IntEnum):
+    """Reply codes by what they say, in the words of RFC 959 section 4.2.1 where it has some."""
+
+    FILE_STATUS_OK = 150
+    OK = 200
+    SUPERFLUOUS = 202
+    SYSTEM_STATUS = 211
+    HELP_MESSAGE = 214
+    FILE_STATUS = 213
+    SYSTEM_TYPE = 215
+    SERVICE_READY = 220
+    CLOSING_CONTROL_CONNECTION = 221
+    NO_TRANSFER_IN_PROGRESS = 225
+    TRANSFER_COMPLETE = 226
+    ENTERING_PASSIVE_MODE = 227
+    ENTERING_EXTENDED_PASSIVE_MODE = 229
+    LOGGED_IN = 230
+    FILE_ACTION_COMPLETED = 250
+    PATHNAME = 257
+    NEED_PASSWORD = 331
+    PENDING_FURTHER_INFORMATION = 350
+    SERVICE_NOT_AVAILABLE = 421
+    CANNOT_OPEN_DATA_CONNECTION = 425
+    TRANSFER_ABORTED = 426
+    FILE_BUSY = 450
+    LOCAL_ERROR = 451
+    INSUFFICIENT_STORAGE = 452
+    SYNTAX_ERROR = 500
+    ARGUMENT_ERROR = 501
+    NOT_IMPLEMENTED = 502
+    BAD_SEQUENCE = 503
+    PARAMETER_NOT_IMPLEMENTED = 504
+    NETWORK_PROTOCOL_NOT_SUPPORTED = 522
+    NOT_LOGGED_IN = 530
+    FILE_UNAVAILABLE = 550
+    EXCEEDED_ALLOCATION = 552
+    FILE_NAME_NOT_ALLOWED = 553
+    INVALID_REST = 554
+
+
+class Reply:
+    """One reply: a code, a text, and the lines between them where it has several.
+
+    ``lines`` are sent between ``code-text`` and ``code end``, each behind one space, which is what
+    RFC 2389 (FEAT) and RFC 3659 (MLST) ask for.
+    """
+
+    __slots__ = ("_wire", "code", "end", "lines", "text")
+
+    def __init__(self, code: int, text: str, lines: Iterable[str] = (), end: str = "End.") -> None:
+        self.code = code
+        self.text = text
+        self.lines = tuple(lines)
+        self.end = end
+        self._wire: bytes | None = None
+
+    def encode(self, encoding: str = "utf-8") -> bytes:
+        """The reply as it goes over the wire. Names that were not valid text leave as they came."""
+        if self._wire is None:
+            self._wire = self._text().encode(encoding, "surrogateescape")
+        return self._wire
+
+    def _text(self) -> str:
+        code = int(self.code)
+        if not self.lines:
+            return f"{code} {self.text}\r\n"
+        middle = "".join(f" {line}\r\n" for line in self.lines)
+        return f"{code}-{self.text}\r\n{middle}{code} {self.end}\r\n"
+
+    def __repr__(self) -> str:
+        return f"Reply({int(self.code)}, {self.text!r})"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Reply):
+            return NotImplemented
+        return self.encode() == other.encode()
+
+    def __hash__(self) -> int:
+        return hash(self.encode())
+
+
+def quoted(path: str) -> str:
+    """A path as 257 gives it: in quotes, quotes within it doubled (RFC 959 appendix II)."""
+    return '"' + path.replace('"', '""') + '"'
+
+
+@lru_cache(maxsize=512)
+def passive_mode(host: str, port: int) -> Reply:
+    """227 for an IPv4 address (RFC 959 section 4.1.2, RFC 1123 section 4.1.2.6)."""
+    numbers = f"{host.replace('.', ',')},{port >> 8},{port & 255}"
+    return Reply(Code.ENTERING_PASSIVE_MODE, f"Entering Passive Mode ({numbers}).")
+
+
+@lru_cache(maxsize=512)
+def extended_passive_mode(port: int) -> Reply:
+    """229 (RFC 2428 section 3)."""
+    text = f"Entering Extended Passive Mode (|||{port}|)."
+    return Reply(Code.ENTERING_EXTENDED_PASSIVE_MODE, text)

@@ -1,0 +1,62 @@
+"""Files by name: DELE, RNFR, RNTO, SIZE, MDTM (RFC 959 section 4.1.3, RFC 3659)."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from ftpcluster.protocol.errors import FileUnavailable
+from ftpcluster.protocol.listing import timestamp
+from ftpcluster.protocol.reply import Code, Reply
+from ftpcluster.session.state import Session
+
+_DELETED = Reply(Code.FILE_ACTION_COMPLETED, "File deleted.")
+_RENAMED = Reply(Code.FILE_ACTION_COMPLETED, "Renamed.")
+_READY_FOR_RNTO = Reply(Code.PENDING_FURTHER_INFORMATION, "Ready for RNTO.")
+
+
+async def dele(session: Session, argument: str) -> Reply:
+    await session.storage.unlink(session.writable(argument))
+    return _DELETED
+
+
+async def rnfr(session: Session, argument: str) -> Reply:
+    path = session.writable(argument)
+    if path == "/":
+        raise FileUnavailable('"/" cannot be renamed.')
+    await session.storage.lstat(path)
+    session.rename_from = path
+    return _READY_FOR_RNTO
+
+
+def after_rnfr(session: Session) -> str | None:
+    return None if session.rename_from else "Say what to rename with RNFR first."
+
+
+async def rnto(session: Session, argument: str) -> Reply:
+    source = session.take_rename_from()
+    target = session.writable(argument)
+    if target == "/":
+        raise FileUnavailable('"/" cannot be replaced.')
+    await session.storage.rename(source, target, replace=session.settings.rename_replaces)
+    return _RENAMED
+
+
+async def size(session: Session, argument: str) -> Reply:
+    """SIZE: bytes as they would be sent, which in TYPE A nobody knows without reading them."""
+    path = session.readable(argument)
+    if not session.binary:
+        raise FileUnavailable("SIZE needs TYPE I.")
+    return Reply(Code.FILE_STATUS, str((await _regular(session, path)).st_size))
+
+
+async def mdtm(session: Session, argument: str) -> Reply:
+    status = await _regular(session, session.readable(argument))
+    return Reply(Code.FILE_STATUS, timestamp(int(status.st_mtime)))
+
+
+async def _regular(session: Session, path: str) -> os.stat_result:
+    status = await session.storage.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise FileUnavailable("Not a regular file.")
+    return status

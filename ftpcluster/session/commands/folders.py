@@ -1,0 +1,164 @@
+"""Folders: CWD, CDUP, PWD, MKD, RMD, and the listings LIST, NLST, MLSD, MLST."""
+
+from __future__ import annotations
+
+import functools
+import grp
+import pwd
+import stat
+import time
+from collections.abc import Callable, Iterable
+
+from ftpcluster.net.stream import Stream
+from ftpcluster.protocol import path as virtual
+from ftpcluster.protocol.errors import ArgumentProblem, FileUnavailable
+from ftpcluster.protocol.listing import FACTS, fact_line, list_line, permission_fact, printable
+from ftpcluster.protocol.reply import Code, Reply, quoted
+from ftpcluster.session.server_dtp import DataTransfer
+from ftpcluster.session.state import Session
+from ftpcluster.storage.base import Entry
+
+MLST_FEATURE = "MLST " + "".join(f"{fact}*;" for fact in FACTS)
+
+_CHANGED = Reply(Code.FILE_ACTION_COMPLETED, "Directory changed.")
+_REMOVED = Reply(Code.FILE_ACTION_COMPLETED, "Directory removed.")
+_SENT = Reply(Code.TRANSFER_COMPLETE, "Directory send OK.")
+_OPENING = "Here comes the directory listing."
+
+Formatter = Callable[[Session, str, Iterable[Entry]], str]
+
+
+async def cwd(session: Session, argument: str) -> Reply:
+    path = session.readable(argument or "/")
+    if not stat.S_ISDIR((await session.storage.stat(path)).st_mode):
+        raise FileUnavailable("Not a directory.")
+    session.current_folder = path
+    return _CHANGED
+
+
+async def cdup(session: Session, _: str) -> Reply:
+    return await cwd(session, "..")
+
+
+def pwd_(session: Session, _: str) -> Reply:
+    return Reply(Code.PATHNAME, f"{quoted(session.current_folder)} is the current directory.")
+
+
+async def mkd(session: Session, argument: str) -> Reply:
+    path = session.writable(argument)
+    await session.storage.mkdir(path)
+    return Reply(Code.PATHNAME, f"{quoted(path)} created.")
+
+
+async def rmd(session: Session, argument: str) -> Reply:
+    path = session.writable(argument)
+    if path == "/":
+        raise FileUnavailable('"/" cannot be removed.')
+    await session.storage.rmdir(path)
+    return _REMOVED
+
+
+async def list_(session: Session, argument: str) -> Reply:
+    return await _list(session, argument, _long_lines)
+
+
+async def nlst(session: Session, argument: str) -> Reply:
+    return await _list(session, argument, _names)
+
+
+async def _list(session: Session, argument: str, form: Formatter) -> Reply:
+    """LIST and NLST: a folder's entries, or the one line of a file."""
+    hidden, argument = _options(argument)
+    path = session.readable(argument)
+    status = await session.storage.stat(path)
+    if stat.S_ISDIR(status.st_mode):
+        return await _send_folder(session, path, form, hidden=hidden)
+    async with DataTransfer(session, _OPENING) as data:
+        await _send_lines(session, data, form(session, path, [Entry(argument, status, None)]))
+    return _SENT
+
+
+async def mlsd(session: Session, argument: str) -> Reply:
+    path = session.readable(argument)
+    if not stat.S_ISDIR((await session.storage.stat(path)).st_mode):
+        raise ArgumentProblem("Not a directory; MLST is for files.")
+    return await _send_folder(session, path, _facts, hidden=True)
+
+
+async def mlst(session: Session, argument: str) -> Reply:
+    path = session.readable(argument)
+    status = await session.storage.stat(path)
+    permission = session.account.user.permission(path)
+    perm = permission_fact(status.st_mode, permission.readable, permission.writable)
+    line = fact_line(path, status, perm)
+    return Reply(Code.FILE_ACTION_COMPLETED, f"Listing {printable(path)}", (line,))
+
+
+async def _send_folder(session: Session, path: str, form: Formatter, *, hidden: bool) -> Reply:
+    batches = session.storage.scan(path, follow=form is _facts)
+    try:
+        first = await anext(batches, [])  # a folder that cannot be read is refused before 150
+        async with DataTransfer(session, _OPENING) as data:
+            await _send_lines(session, data, form(session, path, _shown(first, hidden)))
+            async for batch in batches:
+                await _send_lines(session, data, form(session, path, _shown(batch, hidden)))
+    finally:
+        await batches.aclose()
+    return _SENT
+
+
+def _shown(batch: list[Entry], hidden: bool) -> Iterable[Entry]:
+    return batch if hidden else [entry for entry in batch if not entry.name.startswith(".")]
+
+
+async def _send_lines(session: Session, data: Stream, lines: str) -> None:
+    wire = lines.encode(session.settings.encoding, "surrogateescape")
+    await data.send_all(wire)
+    session.progress += len(wire)
+
+
+def _long_lines(_: Session, __: str, entries: Iterable[Entry]) -> str:
+    now = time.time()
+    return "".join(
+        [list_line(name, status, now, _owner, _group, target) for name, status, target in entries]
+    )
+
+
+def _names(_: Session, __: str, entries: Iterable[Entry]) -> str:
+    return "".join([f"{printable(entry.name)}\r\n" for entry in entries])
+
+
+def _facts(session: Session, path: str, entries: Iterable[Entry]) -> str:
+    permission = session.account.user.permission
+    lines = []
+    for name, status, _ in entries:
+        here = permission(virtual.join(path, name))
+        perm = permission_fact(status[0], here.readable, here.writable)
+        lines.append(fact_line(name, status, perm) + "\r\n")
+    return "".join(lines)
+
+
+def _options(argument: str) -> tuple[bool, str]:
+    """Take the options that clients send ("-la") off the front; whether hidden names are shown."""
+    hidden = False
+    while argument.startswith("-"):
+        options, _, argument = argument.partition(" ")
+        hidden = hidden or "a" in options
+        argument = argument.lstrip(" ")
+    return hidden, argument
+
+
+@functools.lru_cache(maxsize=1024)
+def _owner(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+@functools.lru_cache(maxsize=1024)
+def _group(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)

@@ -1,0 +1,57 @@
+"""Information about the server: SYST, FEAT, HELP, NOOP (RFC 959 section 4.1.3, RFC 2389)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from ftpcluster.protocol.errors import NotImplementedVerb
+from ftpcluster.protocol.reply import Code, Reply
+from ftpcluster.session.state import Session
+
+_FIRST_FEATURES = ("UTF8", "TVFS")  # RFC 2640, RFC 3659 section 6: not tied to a verb
+_OK = Reply(Code.OK, "OK.")
+
+
+class _Described(Protocol):
+    @property
+    def verb(self) -> str: ...
+    @property
+    def feature(self) -> str: ...
+    @property
+    def help(self) -> str: ...
+
+
+_features = Reply(Code.SYSTEM_STATUS, "No features.")
+_help: dict[str, str] = {}
+
+
+def describe(rows: Iterable[_Described]) -> None:
+    """Take what FEAT and HELP say from the command table."""
+    global _features
+    lines = sorted((row.feature for row in rows if row.feature), key=lambda f: f[:4] != "MLST")
+    _features = Reply(Code.SYSTEM_STATUS, "Extensions supported:", (*_FIRST_FEATURES, *lines))
+    _help.update((row.verb, row.help) for row in rows)
+
+
+def syst(session: Session, _: str) -> Reply:
+    return Reply(Code.SYSTEM_TYPE, session.settings.system_type)
+
+
+def feat(_: Session, __: str) -> Reply:
+    return _features
+
+
+def help_(_: Session, argument: str) -> Reply:
+    if argument:
+        text = _help.get(argument.upper())
+        if text is None:
+            raise NotImplementedVerb(f"Unknown command {argument[:20]!r}.")
+        return Reply(Code.HELP_MESSAGE, text)
+    verbs = list(_help)
+    lines = [" ".join(f"{verb:5}" for verb in verbs[i : i + 10]) for i in range(0, len(verbs), 10)]
+    return Reply(Code.HELP_MESSAGE, "These commands are recognized:", lines, "HELP verb tells more.")
+
+
+def noop(_: Session, __: str) -> Reply:
+    return _OK

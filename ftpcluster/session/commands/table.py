@@ -1,0 +1,108 @@
+"""The command table: every verb on one screen. FEAT and HELP are generated from it.
+
+A handler is ``handler(session, argument) -> Reply``, plain or a coroutine, or it raises; what must
+hold before it is called (the gates) is written here and enforced in ``server_pi``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from ftpcluster.protocol.reply import Reply
+from ftpcluster.session.commands import access, files, folders, information, parameters, transfers
+from ftpcluster.session.state import Session
+
+Handler = Callable[[Session, str], Reply | Awaitable[Reply]]
+Gate = Callable[[Session], str | None]
+
+
+class Argument(Enum):
+    """Whether a verb takes an argument; a missing or superfluous one is 501."""
+
+    NONE = "none"
+    OPTIONAL = "optional"
+    REQUIRED = "required"
+
+
+class During(Enum):
+    """What happens to a verb that comes while a transfer runs."""
+
+    WAITS = "waits"  # it is obeyed when the transfer has ended
+    ANSWERED = "answered"  # at once
+    ABORTS = "aborts"  # the transfer ends with 426; then the verb itself is obeyed
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One row of the table."""
+
+    verb: str
+    handler: Handler
+    argument: Argument
+    login: bool = True  # is a login needed?
+    during: During = During.WAITS
+    sequence: Gate | None = None  # says what is missing before this verb (503)
+    transfers: bool = False  # uses the data connection
+    feature: str = ""  # the line of FEAT
+    help: str = ""
+
+
+NONE, OPTIONAL, REQUIRED = Argument.NONE, Argument.OPTIONAL, Argument.REQUIRED
+STRANGERS = False  # a login is not needed
+
+# fmt: off
+ROWS = (
+    # Access control (RFC 959 section 4.1.1)
+    Command("USER", access.user, REQUIRED, STRANGERS, help="USER name: say who you are"),
+    Command("PASS", access.password, OPTIONAL, STRANGERS, sequence=access.after_user, help="PASS password: log in"),
+    Command("QUIT", access.quit_, NONE, STRANGERS, help="QUIT: end the session"),
+    Command("CWD", folders.cwd, OPTIONAL, help="CWD [path]: change the current folder"),
+    Command("XCWD", folders.cwd, OPTIONAL, help="XCWD [path]: as CWD"),
+    Command("CDUP", folders.cdup, NONE, help="CDUP: change to the folder above"),
+    Command("XCUP", folders.cdup, NONE, help="XCUP: as CDUP"),
+    # Transfer parameters (RFC 959 section 4.1.2, RFC 2428)
+    Command("TYPE", parameters.type_, REQUIRED, help="TYPE A|I|L 8: text or binary"),
+    Command("MODE", parameters.mode, REQUIRED, help="MODE S: stream"),
+    Command("STRU", parameters.structure, REQUIRED, help="STRU F: file"),
+    Command("PASV", parameters.pasv, NONE, help="PASV: open a data port (IPv4)"),
+    Command("EPSV", parameters.epsv, OPTIONAL, feature="EPSV", help="EPSV [1|2]: open a data port"),
+    # Service (RFC 959 section 4.1.3, RFC 3659)
+    Command("RETR", transfers.retr, REQUIRED, transfers=True, help="RETR path: download"),
+    Command("STOR", transfers.stor, REQUIRED, transfers=True, help="STOR path: upload"),
+    Command("APPE", transfers.appe, REQUIRED, transfers=True, help="APPE path: upload to a file's end"),
+    Command("REST", transfers.rest, REQUIRED, feature="REST STREAM", help="REST offset: where the next transfer begins"),
+    Command("ABOR", transfers.abor, NONE, during=During.ABORTS, help="ABOR: end the transfer that runs"),
+    Command("LIST", folders.list_, OPTIONAL, transfers=True, help="LIST [path]: list a folder as ls -l does"),
+    Command("NLST", folders.nlst, OPTIONAL, transfers=True, help="NLST [path]: list names"),
+    Command("MLSD", folders.mlsd, OPTIONAL, transfers=True, help="MLSD [path]: list a folder's facts"),
+    Command("MLST", folders.mlst, OPTIONAL, feature=folders.MLST_FEATURE, help="MLST [path]: the facts of one entry"),
+    Command("PWD", folders.pwd_, NONE, help="PWD: name the current folder"),
+    Command("XPWD", folders.pwd_, NONE, help="XPWD: as PWD"),
+    Command("MKD", folders.mkd, REQUIRED, help="MKD path: make a folder"),
+    Command("XMKD", folders.mkd, REQUIRED, help="XMKD path: as MKD"),
+    Command("RMD", folders.rmd, REQUIRED, help="RMD path: remove an empty folder"),
+    Command("XRMD", folders.rmd, REQUIRED, help="XRMD path: as RMD"),
+    Command("DELE", files.dele, REQUIRED, help="DELE path: remove a file"),
+    Command("RNFR", files.rnfr, REQUIRED, help="RNFR path: what to rename"),
+    Command("RNTO", files.rnto, REQUIRED, sequence=files.after_rnfr, help="RNTO path: its new name"),
+    Command("SIZE", files.size, REQUIRED, feature="SIZE", help="SIZE path: bytes of a file"),
+    Command("MDTM", files.mdtm, REQUIRED, feature="MDTM", help="MDTM path: when a file was changed"),
+    # Information (RFC 959 section 4.1.3, RFC 2389)
+    Command("SYST", information.syst, NONE, STRANGERS, help="SYST: the kind of system"),
+    Command("FEAT", information.feat, NONE, STRANGERS, help="FEAT: what this server can do"),
+    Command("HELP", information.help_, OPTIONAL, STRANGERS, help="HELP [verb]: this text"),
+    Command("NOOP", information.noop, NONE, STRANGERS, during=During.ANSWERED, help="NOOP: nothing"),
+)
+# fmt: on
+
+COMMANDS: dict[bytes, Command] = {row.verb.encode(): row for row in ROWS}
+
+NOT_IMPLEMENTED = frozenset(
+    b"ACCT ADAT ALLO AUTH AVBL CCC CLNT CONF ENC EPRT HASH HOST LANG LPRT LPSV MFCT MFF MFMT MIC "
+    b"OPTS PBSZ PORT PROT REIN SITE SMNT STAT STOU XCRC XMD5 XSHA1 XSHA256".split()
+)
+"""Verbs that are known, but that this server does not have (502)."""
+
+information.describe(ROWS)

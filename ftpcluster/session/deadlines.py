@@ -1,0 +1,107 @@
+"""How long a session may do nothing: before its login, between commands, within a transfer.
+
+A timer that was set anew for every command would cost more than many a command, so there is one
+that fires now and then and looks how far the deadline has moved.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from ftpcluster.session.state import Account, Session
+
+_STALL_CHECK = 2.0
+"""Seconds between two looks at a transfer's progress."""
+
+
+class Deadlines:
+    """The clocks of one session."""
+
+    __slots__ = (
+        "_active",
+        "_last_progress",
+        "_loop",
+        "_on_idle",
+        "_on_stalled",
+        "_progress",
+        "_session",
+        "_timer",
+        "_transfer_timer",
+    )
+
+    def __init__(
+        self, session: Session, on_idle: Callable[[], None], on_stalled: Callable[[], None]
+    ) -> None:
+        self._session = session
+        self._loop = session.services.loop
+        self._on_idle = on_idle
+        self._on_stalled = on_stalled
+        self._active = self._loop.time()
+        self._progress = 0
+        self._last_progress = 0.0
+        self._transfer_timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._set_timer()
+
+    def touch(self) -> None:
+        """The client said something, or a transfer has ended."""
+        self._active = self._loop.time()
+
+    def begin_transfer(self) -> None:
+        """From now on progress counts, and the idle clock stands."""
+        if self._session.settings.stalled_timeout is not None:
+            self._progress = self._session.progress
+            self._last_progress = self._loop.time()
+            self._transfer_timer = self._loop.call_later(_STALL_CHECK, self._look_at_progress)
+
+    def end_transfer(self) -> None:
+        if self._transfer_timer is not None:
+            self._transfer_timer.cancel()
+            self._transfer_timer = None
+        self.touch()
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._transfer_timer is not None:
+            self._transfer_timer.cancel()
+
+    def _due(self) -> float | None:
+        """When the session ends if nothing happens until then."""
+        settings = self._session.settings
+        if type(self._session.login) is Account:
+            start, timeout = self._active, settings.idle_timeout
+            if self._transfer_timer is not None:
+                start = self._loop.time()
+        else:
+            # commands do not move this one: who does not log in has to go
+            start, timeout = self._session.stranger_since, settings.login_timeout
+        return None if timeout is None else start + timeout
+
+    def _set_timer(self) -> None:
+        settings = self._session.settings
+        candidates = [due] if (due := self._due()) is not None else []
+        if settings.login_timeout is not None:
+            # somebody who logs in again has the login deadline, too
+            candidates.append(self._loop.time() + settings.login_timeout)
+        if candidates:
+            self._timer = self._loop.call_at(min(candidates), self._on_timer)
+
+    def _on_timer(self) -> None:
+        due = self._due()
+        if due is not None and self._loop.time() >= due:
+            self._on_idle()
+        else:
+            self._set_timer()
+
+    def _look_at_progress(self) -> None:
+        now = self._loop.time()
+        if self._session.progress != self._progress:
+            self._progress = self._session.progress
+            self._last_progress = now
+        timeout = self._session.settings.stalled_timeout
+        if timeout is not None and now - self._last_progress >= timeout:
+            self._on_stalled()
+        else:
+            self._transfer_timer = self._loop.call_later(_STALL_CHECK, self._look_at_progress)

@@ -1,0 +1,365 @@
+"""The server-PI: reads command lines, keeps the gates, runs commands, sends replies.
+
+One command at a time. Lines that come while a command waits are queued; of those only what the
+table allows during a transfer is looked at. Replies are gathered while a batch of lines is obeyed
+and leave with one call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, cast
+
+from ftpcluster.net.stream import Stream
+from ftpcluster.protocol.command import (
+    LineSplitter,
+    TooMuchRubbish,
+    check_argument,
+    split_command,
+)
+from ftpcluster.protocol.errors import (
+    ArgumentProblem,
+    BadSequence,
+    FTPError,
+    NotImplementedVerb,
+    NotLoggedIn,
+    SessionEnded,
+    SyntaxProblem,
+    TransferAborted,
+    reply_for_os_error,
+)
+from ftpcluster.protocol.reply import Code, Reply
+from ftpcluster.session.commands.access import end_login
+from ftpcluster.session.commands.table import (
+    COMMANDS,
+    NOT_IMPLEMENTED,
+    Argument,
+    Command,
+    During,
+)
+from ftpcluster.session.deadlines import Deadlines
+from ftpcluster.session.run import Run
+from ftpcluster.session.state import Account, Conversation, Services, Session
+
+log = logging.getLogger(__name__)
+
+_RECEIVE = 4096
+_LINES_PER_TURN = 16
+"""Lines of one session that are obeyed before the others get their turn."""
+_QUEUED = 256
+"""Lines that may wait behind a command before no more are read."""
+_UNSENT = 64 * 1024
+"""Bytes of replies that a client may leave unread before no more commands are obeyed."""
+_UNKNOWN_VERBS = 10
+"""Unknown verbs before login after which a session ends: no FTP client talks so (ALPACA)."""
+
+
+class ServerPI:
+    """One session, from its greeting to its end."""
+
+    __slots__ = (
+        "_command",
+        "_deadlines",
+        "_draining",
+        "_gathering",
+        "_lines",
+        "_on_end",
+        "_reason",
+        "_run",
+        "_splitter",
+        "_unsent",
+        "ended",
+        "session",
+    )
+
+    def __init__(
+        self,
+        services: Services,
+        stream: Stream,
+        conversation: Conversation,
+        on_end: Callable[[ServerPI], None],
+    ) -> None:
+        """Takes over ``stream``. ``on_end`` is called once, when all is given back."""
+        self.session = Session(services, stream, conversation, self.reply)
+        self.ended = False
+        self._on_end = on_end
+        self._splitter = LineSplitter()
+        self._lines: list[bytes | None] = []
+        self._unsent = b""
+        self._gathering = False
+        self._run: Run[Reply] | None = None
+        self._command: Command | None = None
+        self._reason: FTPError | None = None
+        self._draining = False
+        self._deadlines = Deadlines(self.session, self._on_idle, self._on_stalled)
+
+    def start(self) -> None:
+        """Greet, and serve until the session ends."""
+        self.reply(Reply(Code.SERVICE_READY, self.session.settings.welcome_message))
+        if not self.ended:
+            self.session.stream.watch(self._on_readable)
+
+    # ------------------------------------------------------------------ reading
+
+    def _on_readable(self) -> None:
+        try:
+            data = self.session.stream.recv(_RECEIVE)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.end()
+            return
+        if not data:
+            self._on_eof()
+            return
+        self._deadlines.touch()
+        try:
+            self._lines += self._splitter.feed(data)
+        except TooMuchRubbish:
+            self.end(SyntaxProblem("Line too long."))
+            return
+        self._obey_lines()
+
+    def _on_eof(self) -> None:
+        """The client closed. Behind QUIT it may: then what runs still finishes."""
+        if self._run is not None and any(line and line[:4].upper() == b"QUIT" for line in self._lines):
+            self.session.stream.unwatch()
+        else:
+            self.end()
+
+    def _obey_lines(self) -> None:
+        """Obey what is queued, as far as it may be obeyed now; send the replies together."""
+        self._gathering = True
+        obeyed = 0
+        while self._lines and not self.ended:
+            if self._run is not None:
+                if not self._obey_meanwhile():
+                    break
+            elif obeyed == _LINES_PER_TURN or len(self._unsent) > _UNSENT:
+                break
+            else:
+                self._obey(self._lines.pop(0))
+            obeyed += 1
+        self._gathering = False
+        if not self.ended:
+            self._send()
+            self._watch_or_not()
+
+    def _watch_or_not(self) -> None:
+        """Stop reading from a client that is ahead of us, go on with one that no longer is."""
+        if self.ended:
+            return
+        stream = self.session.stream
+        waits = len(self._lines) > (_QUEUED if self._run is not None else 0)
+        if waits or len(self._unsent) > _UNSENT:
+            stream.unwatch()
+            if self._run is None and len(self._unsent) <= _UNSENT:
+                self.session.services.loop.call_soon(self._obey_lines)
+        elif not stream.is_watched:
+            stream.watch(self._on_readable)
+
+    # ------------------------------------------------------------------ obeying
+
+    def _obey(self, line: bytes | None) -> None:
+        session = self.session
+        try:
+            if line is None:
+                raise SyntaxProblem("Command line too long.")
+            verb, argument = split_command(line, session.settings.encoding)
+            command = COMMANDS.get(verb) or self._unknown(verb)
+            self._pass_gates(command, argument)
+            if session.rename_from is not None and command.verb != "RNTO":
+                session.rename_from = None
+            outcome = command.handler(session, argument)
+        except Exception as error:
+            self._finish(self._reply_for(error))
+            return
+        if type(outcome) is Reply:
+            self._finish(outcome)
+        else:
+            self._begin(command, cast("Coroutine[Any, Any, Reply]", outcome))
+
+    def _unknown(self, verb: bytes) -> Command:
+        """Answer a verb that isn't in the table; strangers get only so many."""
+        session = self.session
+        if verb in NOT_IMPLEMENTED:
+            raise NotImplementedVerb
+        if type(session.login) is not Account:
+            session.unknown_verbs += 1
+            if session.unknown_verbs >= _UNKNOWN_VERBS:
+                raise SessionEnded("This is an FTP server; goodbye.")
+        raise SyntaxProblem
+
+    def _pass_gates(self, command: Command, argument: str) -> None:
+        """What must hold before any command, in this order: 530, 501, 503."""
+        session = self.session
+        if command.login and type(session.login) is not Account:
+            raise NotLoggedIn
+        if argument:
+            if command.argument is Argument.NONE:
+                raise ArgumentProblem(f"{command.verb} takes no argument.")
+            check_argument(argument)
+        elif command.argument is Argument.REQUIRED:
+            raise ArgumentProblem(f"{command.verb} needs an argument.")
+        if command.sequence is not None:
+            missing = command.sequence(session)
+            if missing is not None:
+                raise BadSequence(missing)
+
+    def _begin(self, command: Command, coroutine: Coroutine[Any, Any, Reply]) -> None:
+        """Run a coroutine as far as it comes at once; if it has to wait, let it go on later."""
+        try:
+            blocker = coroutine.send(None)
+        except StopIteration as done:
+            self._finish(done.value)
+        except Exception as error:
+            self._finish(self._reply_for(error))
+        else:
+            self._command = command
+            if command.transfers:
+                self._deadlines.begin_transfer()
+            self._run = Run(self.session.services.loop, coroutine, blocker, self._on_done)
+
+    def _on_done(self, reply: Reply | None, error: BaseException | None) -> None:
+        """A command that had to wait has ended."""
+        self._run = self._command = None
+        self._deadlines.end_transfer()
+        reason, self._reason = self._reason, None
+        if self.ended:
+            self._close()
+            return
+        if isinstance(error, asyncio.CancelledError):
+            error = reason or TransferAborted()
+        if error is not None:
+            reply = self._reply_for(error)
+        assert reply is not None
+        self._gathering = True
+        self._finish(reply)
+        if self._draining:
+            self.end(_shutting_down())
+        if not self.ended:
+            self._obey_lines()
+
+    def _obey_meanwhile(self) -> bool:
+        """Look at the lines that came while a command runs; False where all have to wait."""
+        if self._command is None or not self._command.transfers:
+            return False
+        verb, argument = split_command(self._lines[0] or b"")
+        row = COMMANDS.get(verb)
+        if row is not None and row.during is During.ANSWERED:
+            del self._lines[0]
+            self._answer_meanwhile(row, argument)
+            return True
+        if any(_is_abort(line) for line in self._lines):
+            self._cancel(TransferAborted("Transfer aborted."))
+        return False
+
+    def _answer_meanwhile(self, command: Command, argument: str) -> None:
+        try:
+            self._pass_gates(command, argument)
+            reply = command.handler(self.session, argument)
+            assert isinstance(reply, Reply)
+        except Exception as error:
+            reply = self._reply_for(error)
+        self.reply(reply)
+
+    def _cancel(self, reason: FTPError) -> None:
+        """End the command that runs; ``reason`` is what the client is told."""
+        if self._run is not None and self._reason is None:
+            self._reason = reason
+            self._run.cancel()
+
+    def _reply_for(self, error: BaseException) -> Reply:
+        if isinstance(error, SessionEnded):
+            self.session.ending = True
+        if isinstance(error, FTPError):
+            return error.reply
+        if isinstance(error, OSError):
+            return reply_for_os_error(error)
+        number = self.session.conversation.session
+        log.error("session %d: a command failed: this is a bug", number, exc_info=error)
+        return FTPError().reply
+
+    # ------------------------------------------------------------------ replying
+
+    def reply(self, reply: Reply) -> None:
+        """Send a reply, or gather it with others that are about to be sent."""
+        self._unsent += reply.encode(self.session.settings.encoding)
+        if not self._gathering:
+            self._send()
+
+    def _finish(self, reply: Reply) -> None:
+        self.reply(reply)
+        if self.session.ending:
+            self._send()
+            self.end()
+
+    def _send(self) -> None:
+        if not self._unsent or self.ended:
+            return
+        stream = self.session.stream
+        try:
+            sent = stream.send(self._unsent)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self.end()
+            return
+        self._unsent = self._unsent[sent:]
+        if self._unsent:
+            stream.writable().add_done_callback(self._on_writable)
+
+    def _on_writable(self, waiter: asyncio.Future[None]) -> None:
+        if not waiter.cancelled() and not self.ended:
+            self._send()
+            self._watch_or_not()
+
+    # ------------------------------------------------------------------ ending
+
+    def drain(self) -> None:
+        """The server stops: end the session now, or after the transfer that runs."""
+        self._draining = True
+        if self._command is None or not self._command.transfers:
+            self.end(_shutting_down())
+
+    def _on_idle(self) -> None:
+        self.end(SessionEnded("Timeout; closing control connection."))
+
+    def _on_stalled(self) -> None:
+        self._cancel(TransferAborted("The transfer stalled."))
+
+    def end(self, reason: FTPError | None = None) -> None:
+        """End the session now; ``reason``, if any, is the last that the client is told."""
+        if self.ended:
+            return
+        if reason is not None:
+            self._gathering = False
+            self.reply(reason.reply)
+        if self.ended:
+            return
+        self.ended = True
+        self._deadlines.stop()
+        self.session.stream.close()
+        if self._run is not None:
+            self._run.cancel()
+        else:
+            self._close()
+
+    def _close(self) -> None:
+        """Give back all that the session holds, once nothing of it runs any more."""
+        session = self.session
+        session.drop_data()
+        end_login(session)
+        session.services.quotas.end(session.conversation.session)
+        self._on_end(self)
+
+
+def _is_abort(line: bytes | None) -> bool:
+    row = COMMANDS.get(split_command(line)[0]) if line is not None else None
+    return row is not None and row.during is During.ABORTS
+
+
+def _shutting_down() -> SessionEnded:
+    return SessionEnded("The server is shutting down.")

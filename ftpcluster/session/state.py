@@ -1,0 +1,199 @@
+"""What a session knows, ordered by how long it lasts, and what the commands may ask of it."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from ftpcluster.net.passive import PassiveListener, PassivePorts
+from ftpcluster.net.stream import Stream
+from ftpcluster.protocol import path as virtual
+from ftpcluster.protocol.address import plain
+from ftpcluster.protocol.errors import FileUnavailable, NotLoggedIn
+from ftpcluster.protocol.reply import Reply
+from ftpcluster.quota.quotas import Quotas
+from ftpcluster.storage.base import Storage
+from ftpcluster.storage.local import LocalFiles
+from ftpcluster.users import AbstractUserManager, User
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What is the same for all sessions of a server. Times in seconds; None is no deadline."""
+
+    welcome_message: str = "ftpcluster ready."
+    system_type: str = "UNIX Type: L8"
+    encoding: str = "utf-8"
+    login_timeout: float | None = 30.0
+    idle_timeout: float | None = 300.0
+    data_timeout: float = 30.0
+    stalled_timeout: float | None = 120.0
+    login_delay: float = 3.0
+    login_attempts: int = 3
+    masquerade: str | None = None
+    rename_replaces: bool = True
+
+
+@dataclass(slots=True, kw_only=True)
+class Services:
+    """What the sessions of one process share."""
+
+    loop: asyncio.AbstractEventLoop
+    settings: Settings
+    users: AbstractUserManager
+    quotas: Quotas
+    ports: PassivePorts
+    pool: Executor
+    files: LocalFiles = field(default_factory=LocalFiles)
+    tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+
+    def background(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run what no session waits for; ``tasks`` holds it until it has ended."""
+        task = self.loop.create_task(coroutine)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def in_pool(self, function: Callable[..., T], *arguments: object) -> T:
+        """Run what may block in the pool of threads."""
+        return await self.loop.run_in_executor(
+            self.pool, functools.partial(function, *arguments)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Somebody said USER. ``user`` is None where nobody has that name, which isn't told."""
+
+    login: str
+    user: User | None
+    needs_password: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Somebody has logged in."""
+
+    user: User
+    storage: Storage
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """Who talks to whom: addresses and the session's number, for logs and for 227."""
+
+    session: int
+    peer: str
+    peer_port: int
+
+
+class Session:
+    """One control connection's life, as the commands see it."""
+
+    __slots__ = (
+        "announce",
+        "binary",
+        "conversation",
+        "current_folder",
+        "data",
+        "ending",
+        "failed_logins",
+        "login",
+        "progress",
+        "rename_from",
+        "restart",
+        "services",
+        "stranger_since",
+        "stream",
+        "unknown_verbs",
+        "__weakref__",
+    )
+
+    def __init__(
+        self,
+        services: Services,
+        stream: Stream,
+        conversation: Conversation,
+        announce: Callable[[Reply], None],
+    ) -> None:
+        self.services = services
+        self.stream = stream
+        self.conversation = conversation
+        self.announce = announce  # sends a preliminary (1xx) reply; only the server-DTP does
+        # for as long as the session
+        self.login: Claim | Account | None = None
+        self.stranger_since = services.loop.time()
+        self.failed_logins = 0
+        self.unknown_verbs = 0
+        self.ending = False
+        # until changed: transfer parameters (RFC 959 section 5.1: ASCII is the default)
+        self.binary = False
+        self.current_folder = "/"
+        # for one command
+        self.restart = 0
+        self.rename_from: str | None = None
+        self.data: PassiveListener | Stream | None = None
+        # bytes of the transfer that runs, which shows whether it stalls
+        self.progress = 0
+
+    @property
+    def settings(self) -> Settings:
+        return self.services.settings
+
+    @property
+    def account(self) -> Account:
+        """Raises NotLoggedIn."""
+        if type(self.login) is not Account:
+            raise NotLoggedIn
+        return self.login
+
+    @property
+    def storage(self) -> Storage:
+        return self.account.storage
+
+    @property
+    def server_address(self) -> str:
+        """This server's address as this client reaches it."""
+        return plain(self.stream.local_address[0])
+
+    def path(self, argument: str) -> str:
+        """The virtual path an argument names. It is for replies: no permission was looked at."""
+        return virtual.resolve(self.current_folder, argument)
+
+    def readable(self, argument: str) -> str:
+        """The virtual path an argument names, where the user may read it, else FileUnavailable."""
+        path = virtual.resolve(self.current_folder, argument)
+        if not self.account.user.permission(path).readable:
+            raise FileUnavailable("Permission denied.")
+        return path
+
+    def writable(self, argument: str) -> str:
+        """The virtual path an argument names, where the user may write it, else FileUnavailable."""
+        path = virtual.resolve(self.current_folder, argument)
+        if not self.account.user.permission(path).writable:
+            raise FileUnavailable("Permission denied.")
+        return path
+
+    def take_restart(self) -> int:
+        """The offset that REST set, for this transfer alone."""
+        offset, self.restart = self.restart, 0
+        return offset
+
+    def take_rename_from(self) -> str:
+        """The path that RNFR named; the table has checked that there is one."""
+        path, self.rename_from = self.rename_from, None
+        assert path is not None
+        return path
+
+    def drop_data(self) -> None:
+        """Forget the data connection, whether it was made or is awaited."""
+        data, self.data = self.data, None
+        if isinstance(data, PassiveListener):
+            data.abandon()
+        elif data is not None:
+            data.close()

@@ -1,0 +1,93 @@
+"""What a session asks of a file system. Paths are virtual ones, in normal form.
+
+Errors are OSErrors (the session has one table from errno to replies). Every method is a coroutine
+so that a layer may wait; the local one never does.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator
+from enum import Enum
+from typing import NamedTuple, Protocol
+
+
+class WriteMode(Enum):
+    """How an upload opens its file."""
+
+    TRUNCATE = "truncate"  # STOR: the file is what is uploaded
+    APPEND = "append"  # APPE: at the end, wherever that is when a byte arrives
+    RESUME = "resume"  # REST before STOR or APPE: at an offset of a file that exists
+
+    @property
+    def creates(self) -> bool:
+        return self is not WriteMode.RESUME
+
+
+class Entry(NamedTuple):
+    """One entry of a folder. ``target`` is what a symbolic link says, else None."""
+
+    name: str
+    status: os.stat_result
+    target: str | None
+
+
+class File(Protocol):
+    """An open regular file, at a position."""
+
+    @property
+    def size(self) -> int:
+        """Bytes that it had when it was opened."""
+
+    def seek(self, offset: int) -> None:
+        """Read or write from ``offset`` on."""
+
+    async def read(self, count: int) -> bytes:
+        """Up to ``count`` bytes; none at the end."""
+
+    async def write(self, data: bytes | memoryview) -> None:
+        """All of ``data``."""
+
+    async def close(self) -> None:
+        """Close it; what could not be stored is an OSError here."""
+
+
+class Storage(ABC):
+    """A user's files."""
+
+    @abstractmethod
+    async def stat(self, path: str) -> os.stat_result:
+        """The status of a file or folder; of what a link names, not of the link."""
+
+    @abstractmethod
+    async def lstat(self, path: str) -> os.stat_result:
+        """The status of a file or folder, or of the link itself."""
+
+    @abstractmethod
+    def scan(self, path: str, *, follow: bool) -> AsyncGenerator[list[Entry], None]:
+        """The entries of a folder in batches, in no order; links as such or as what they name."""
+
+    @abstractmethod
+    async def open_reader(self, path: str) -> File:
+        """Open a regular file for reading; anything else is an OSError."""
+
+    @abstractmethod
+    async def open_writer(self, path: str, mode: WriteMode) -> File:
+        """Open or create a regular file for writing."""
+
+    @abstractmethod
+    async def mkdir(self, path: str) -> None:
+        """Make a folder, and those above it that are missing."""
+
+    @abstractmethod
+    async def rmdir(self, path: str) -> None:
+        """Remove an empty folder."""
+
+    @abstractmethod
+    async def unlink(self, path: str) -> None:
+        """Remove a file or a link."""
+
+    @abstractmethod
+    async def rename(self, source: str, target: str, *, replace: bool) -> None:
+        """Move a file or folder. ``replace``: a file at ``target`` gives way; a folder never."""

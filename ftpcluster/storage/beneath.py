@@ -1,0 +1,145 @@
+"""Opening files beneath a folder, and nowhere else, whatever links and renames go on meanwhile.
+
+``openat2(2)`` with RESOLVE_BENEATH lets the kernel hold the bounds while it walks the path, so
+there is no moment between a check and a use. Where a seccomp filter refuses the call, each
+component is opened by itself without following links: then links are refused altogether.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import weakref
+
+_SYS_OPENAT2 = 437  # the same number on every architecture
+_SYS_RENAMEAT2 = {"x86_64": 316, "aarch64": 276, "riscv64": 276, "ppc64le": 357, "s390x": 347}
+_RESOLVE_NO_MAGICLINKS = 0x02
+_RESOLVE_BENEATH = 0x08
+_RENAME_NOREPLACE = 1
+_O_PATH_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_ATTEMPTS = 64  # EAGAIN: somebody renames folders while the kernel looks at ".."
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_syscall = _libc.syscall
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = (
+        ("flags", ctypes.c_uint64),
+        ("mode", ctypes.c_uint64),
+        ("resolve", ctypes.c_uint64),
+    )
+
+
+_OPEN_HOW_SIZE = ctypes.sizeof(_OpenHow)
+
+
+def _openat2(directory: int, path: bytes, flags: int, mode: int) -> int:
+    how = _OpenHow(flags, mode, _RESOLVE_BENEATH | _RESOLVE_NO_MAGICLINKS)
+    for _ in range(_ATTEMPTS):
+        fd: int = _syscall(_SYS_OPENAT2, directory, path, ctypes.byref(how), _OPEN_HOW_SIZE)
+        if fd >= 0:
+            return fd
+        error = ctypes.get_errno()
+        if error not in (errno.EAGAIN, errno.EINTR):
+            break
+    raise OSError(error, os.strerror(error))
+
+
+def _walk(directory: int, path: bytes, flags: int, mode: int) -> int:
+    """openat2's stand-in: component by component, refusing links."""
+    *folders, last = path.split(b"/")
+    here = directory
+    try:
+        for folder in folders:
+            following = os.open(folder, _O_PATH_DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
+            if here != directory:
+                os.close(here)
+            here = following
+        return os.open(last, flags | os.O_NOFOLLOW, mode, dir_fd=here)
+    finally:
+        if here != directory:
+            os.close(here)
+
+
+def encode(path: str) -> bytes:
+    """A virtual path (or name) as bytes for the kernel, relative to the root."""
+    return path.lstrip("/").encode("utf-8", "surrogateescape") or b"."
+
+
+class Root:
+    """An open folder; all that it opens lies beneath it."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Raises OSError where ``path`` is not a folder that may be entered."""
+        self.path = os.fspath(path)
+        self.fd = os.open(self.path, _O_PATH_DIRECTORY)
+        self._close = weakref.finalize(self, os.close, self.fd)
+        status = os.fstat(self.fd)
+        self.identity = (status.st_dev, status.st_ino)
+        self._open = _openat2 if has_openat2(self.fd) else _walk
+
+    def open(self, path: str, flags: int, mode: int = 0) -> int:
+        """A file descriptor of what the virtual path names."""
+        return self._open(self.fd, encode(path), flags | os.O_CLOEXEC, mode)
+
+    def parent(self, path: str) -> Parent:
+        """The folder that holds ``path``, opened, for calls that take a folder and a name."""
+        folder, _, last = encode(path).rpartition(b"/")
+        if not folder:
+            return Parent(self.fd, last, owned=False)
+        return Parent(self._open(self.fd, folder, _O_PATH_DIRECTORY, 0), last, owned=True)
+
+    def close(self) -> None:
+        self._close()
+
+
+class Parent:
+    """A folder's descriptor and the name of an entry in it; closes what it opened."""
+
+    __slots__ = ("_owned", "fd", "name")
+
+    def __init__(self, fd: int, name: bytes, *, owned: bool) -> None:
+        self.fd = fd
+        self.name = name
+        self._owned = owned
+
+    def __enter__(self) -> Parent:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._owned:
+            os.close(self.fd)
+
+
+def has_openat2(directory: int) -> bool:
+    """Whether this kernel, and this process's seccomp filter, let openat2 through."""
+    try:
+        os.close(_openat2(directory, b".", _O_PATH_DIRECTORY, 0))
+    except OSError as error:
+        if error.errno in (errno.ENOSYS, errno.EPERM):
+            return False
+        raise
+    return True
+
+
+def rename_noreplace(source: Parent, target: Parent) -> None:
+    """Rename unless the target exists (EEXIST), decided by the kernel in one step."""
+    number = _SYS_RENAMEAT2.get(os.uname().machine)
+    if number is not None:
+        result = _syscall(
+            number, source.fd, source.name, target.fd, target.name, _RENAME_NOREPLACE
+        )
+        if result == 0:
+            return
+        error = ctypes.get_errno()
+        if error not in (errno.ENOSYS, errno.EINVAL):
+            raise OSError(error, os.strerror(error))
+    # A file system or kernel without RENAME_NOREPLACE: the best that is left is a look before.
+    try:
+        os.stat(target.name, dir_fd=target.fd, follow_symlinks=False)
+    except FileNotFoundError:
+        os.rename(source.name, target.name, src_dir_fd=source.fd, dst_dir_fd=target.fd)
+    else:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))

@@ -1,0 +1,203 @@
+"""The local file system: a user's folder, contained by ``Root``, with descriptors for fast copies."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import weakref
+from collections.abc import AsyncGenerator
+
+from ftpcluster.protocol import path as virtual
+from ftpcluster.storage.base import Entry, Storage, WriteMode
+from ftpcluster.storage.beneath import Parent, Root, rename_noreplace
+
+_BATCH = 512
+"""Entries of a folder that are read before the loop gets its turn again: about a millisecond."""
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
+_WRITE = {
+    WriteMode.TRUNCATE: os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK | os.O_NOCTTY,
+    WriteMode.APPEND: os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY,
+    WriteMode.RESUME: os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY,
+}
+
+_one_byte = bytearray(1)
+_cannot_tell: set[int] = set()
+"""Devices whose file systems cannot say what they have in memory, as tmpfs, which has all."""
+
+
+class LocalFile:
+    """An open regular file. ``fd`` and ``position`` let the data connection copy in the kernel."""
+
+    __slots__ = ("can_splice", "fd", "position", "status")
+
+    def __init__(self, fd: int, *, appends: bool = False) -> None:
+        """Takes over ``fd``; anything but a regular file is closed again and refused (ENXIO)."""
+        self.fd = fd
+        self.can_splice = not appends  # splice(2) refuses files opened with O_APPEND
+        try:
+            self.status = os.fstat(fd)
+            if not stat.S_ISREG(self.status.st_mode):
+                code = errno.EISDIR if stat.S_ISDIR(self.status.st_mode) else errno.ENXIO
+                raise OSError(code, os.strerror(code))
+        except OSError:
+            os.close(fd)
+            raise
+        self.position = 0
+
+    @property
+    def size(self) -> int:
+        return self.status.st_size
+
+    def seek(self, offset: int) -> None:
+        os.lseek(self.fd, offset, os.SEEK_SET)
+        self.position = offset
+
+    async def read(self, count: int) -> bytes:
+        data = os.pread(self.fd, count, self.position)
+        self.position += len(data)
+        return data
+
+    async def write(self, data: bytes | memoryview) -> None:
+        self.write_now(data)
+
+    def write_now(self, data: bytes | memoryview) -> None:
+        """Write all of ``data`` at the descriptor's own position, which splice shares."""
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(self.fd, rest) :]
+
+    def is_resident(self, offset: int) -> bool:
+        """Whether the page at ``offset`` is in memory, so that reading it does not block."""
+        if self.status.st_dev in _cannot_tell:
+            return True
+        try:
+            os.preadv(self.fd, (_one_byte,), offset, os.RWF_NOWAIT)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+            _cannot_tell.add(self.status.st_dev)
+        return True
+
+    def read_ahead(self, offset: int, count: int) -> None:
+        """Bring a part of the file into memory; blocks, so it is for a thread."""
+        os.pread(self.fd, count, offset)
+
+    async def close(self) -> None:
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+class LocalStorage(Storage):
+    """A user's files in a folder of this machine."""
+
+    def __init__(self, root: Root) -> None:
+        self.root = root
+
+    async def stat(self, path: str) -> os.stat_result:
+        status = await self.lstat(path)
+        return self._followed(path) if stat.S_ISLNK(status.st_mode) else status
+
+    async def lstat(self, path: str) -> os.stat_result:
+        with self.root.parent(path) as parent:
+            return os.stat(parent.name, dir_fd=parent.fd, follow_symlinks=False)
+
+    def _followed(self, path: str) -> os.stat_result:
+        fd = self.root.open(path, os.O_PATH)
+        try:
+            return os.fstat(fd)
+        finally:
+            os.close(fd)
+
+    async def scan(self, path: str, *, follow: bool) -> AsyncGenerator[list[Entry], None]:
+        fd = self.root.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            with os.scandir(fd) as entries:
+                batch: list[Entry] = []
+                for entry in entries:
+                    try:
+                        status = entry.stat(follow_symlinks=False)
+                        target = None
+                        if stat.S_ISLNK(status[0]):
+                            target = os.readlink(entry.name, dir_fd=fd)
+                            if follow:
+                                status = self._followed(virtual.join(path, entry.name))
+                    except OSError:
+                        continue  # removed meanwhile, or a link that leads nowhere
+                    batch.append(Entry(entry.name, status, target))
+                    if len(batch) == _BATCH:
+                        yield batch
+                        batch = []
+                if batch:
+                    yield batch
+        finally:
+            os.close(fd)
+
+    async def open_reader(self, path: str) -> LocalFile:
+        return LocalFile(self.root.open(path, _READ))
+
+    async def open_writer(self, path: str, mode: WriteMode) -> LocalFile:
+        fd = self.root.open(path, _WRITE[mode], 0o666 if mode.creates else 0)
+        return LocalFile(fd, appends=mode is WriteMode.APPEND)
+
+    async def mkdir(self, path: str) -> None:
+        try:
+            self._mkdir(path)
+        except FileNotFoundError:
+            missing = ""
+            for part in virtual.parent(path).split("/")[1:]:
+                missing += f"/{part}"
+                try:
+                    self._mkdir(missing)
+                except FileExistsError:
+                    pass
+            self._mkdir(path)
+
+    def _mkdir(self, path: str) -> None:
+        with self.root.parent(path) as parent:
+            os.mkdir(parent.name, dir_fd=parent.fd)
+
+    async def rmdir(self, path: str) -> None:
+        with self.root.parent(path) as parent:
+            os.rmdir(parent.name, dir_fd=parent.fd)
+
+    async def unlink(self, path: str) -> None:
+        with self.root.parent(path) as parent:
+            os.unlink(parent.name, dir_fd=parent.fd)
+
+    async def rename(self, source: str, target: str, *, replace: bool) -> None:
+        with self.root.parent(source) as old, self.root.parent(target) as new:
+            if replace and not _is_folder(old):
+                # the kernel itself refuses to put a file in a folder's place
+                os.rename(old.name, new.name, src_dir_fd=old.fd, dst_dir_fd=new.fd)
+            else:
+                rename_noreplace(old, new)
+
+
+def _is_folder(entry: Parent) -> bool:
+    status = os.stat(entry.name, dir_fd=entry.fd, follow_symlinks=False)
+    return stat.S_ISDIR(status.st_mode)
+
+
+class LocalFiles:
+    """Opens users' folders, and shares a folder's descriptor between the sessions that use it."""
+
+    def __init__(self) -> None:
+        self._roots: weakref.WeakValueDictionary[str, Root] = weakref.WeakValueDictionary()
+
+    def open(self, base_path: str | os.PathLike[str]) -> LocalStorage:
+        """Raises OSError where the folder is missing or may not be entered."""
+        path = os.fspath(base_path)
+        root = self._roots.get(path)
+        if root is None or not _is_same(root, path):
+            root = self._roots[path] = Root(path)
+        return LocalStorage(root)
+
+
+def _is_same(root: Root, path: str) -> bool:
+    """Whether the folder that was opened still is the one at that path."""
+    status = os.stat(path)
+    return root.identity == (status.st_dev, status.st_ino)

@@ -1,0 +1,122 @@
+"""The accept loop of the listening sockets.
+
+It is our own since the loops' ones misbehave when file descriptors run out: they report hundreds
+of errors a second, or close connections silently. Here a reserve descriptor lets one more
+connection in, to be told 421, and then accepting pauses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+from collections.abc import Callable, Sequence
+
+from ftpcluster.protocol.reply import Code, Reply
+
+log = logging.getLogger(__name__)
+
+_ACCEPTS_PER_TURN = 64
+_PAUSE = 0.2
+"""Seconds without accepting after descriptors ran out."""
+_COMPLAINT_INTERVAL = 1.0
+_OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_OVERLOADED = Reply(Code.SERVICE_NOT_AVAILABLE, "The server is overloaded; try again later.")
+
+
+class Acceptor:
+    """Accepts connections while ``may_accept()`` and gives them to ``on_connection``."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sockets: Sequence[socket.socket],
+        may_accept: Callable[[], bool],
+        on_connection: Callable[[socket.socket, tuple[str, int]], None],
+    ) -> None:
+        """Takes over the listening ``sockets``. It begins paused."""
+        self._loop = loop
+        self._sockets = list(sockets)
+        self._may_accept = may_accept
+        self._on_connection = on_connection
+        self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._accepting = False
+        self._pause: asyncio.TimerHandle | None = None
+        self._last_complaint = -_COMPLAINT_INTERVAL
+
+    def resume(self) -> None:
+        """Accept (again), unless descriptors have run out just now."""
+        if not self._accepting and self._pause is None:
+            self._accepting = True
+            for sock in self._sockets:
+                self._loop.add_reader(sock.fileno(), self._on_readable, sock)
+
+    def pause(self) -> None:
+        """Leave connections in the kernel's queue for a while."""
+        if self._accepting:
+            self._accepting = False
+            for sock in self._sockets:
+                self._loop.remove_reader(sock.fileno())
+
+    def close(self) -> None:
+        """Close the listening sockets; harmless when repeated."""
+        self.pause()
+        if self._pause is not None:
+            self._pause.cancel()
+        while self._sockets:
+            self._sockets.pop().close()
+        if self._reserve >= 0:
+            os.close(self._reserve)
+            self._reserve = -1
+
+    def _on_readable(self, listener: socket.socket) -> None:
+        for _ in range(_ACCEPTS_PER_TURN):
+            if not self._may_accept():
+                self.pause()
+            if not self._accepting:
+                return
+            try:
+                sock, address = listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _OUT_OF_RESOURCES:
+                    self._turn_away(listener, error)
+                    return
+                continue  # the client was gone before it was accepted
+            self._on_connection(sock, address[:2])
+
+    def _turn_away(self, listener: socket.socket, error: OSError) -> None:
+        """No descriptor is left: spend the reserve on an answer, and pause."""
+        now = self._loop.time()
+        if now - self._last_complaint >= _COMPLAINT_INTERVAL:
+            self._last_complaint = now
+            log.error("cannot accept connections: %s", error.strerror)
+        if self._reserve >= 0:
+            os.close(self._reserve)
+            self._reserve = -1
+        try:
+            refuse(listener.accept()[0], _OVERLOADED)
+        except OSError:
+            pass  # not even now: the pause is all that helps
+        try:
+            self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            pass  # somebody was faster; the next time there is no answer, but still a pause
+        self.pause()
+        self._pause = self._loop.call_later(_PAUSE, self._end_pause)
+
+    def _end_pause(self) -> None:
+        self._pause = None
+        self.resume()
+
+
+def refuse(sock: socket.socket, reply: Reply) -> None:
+    """Send a last reply, if the socket takes it at once, and close the connection."""
+    with sock:
+        try:
+            sock.send(reply.encode(), socket.MSG_DONTWAIT)
+        except OSError:
+            pass  # the client is gone already

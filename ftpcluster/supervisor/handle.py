@@ -1,0 +1,64 @@
+"""One life of one worker, as the supervisor sees it."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass, field
+from enum import Enum
+
+from ftpcluster.ipc.channel import Channel
+from ftpcluster.ipc.messages import Adopt, Drain, ToSupervisor
+from ftpcluster.supervisor.process import ProcessLike
+
+MAX_UNCONFIRMED = 64
+"""Hand-overs that a worker may leave unconfirmed; one that is stopped gets no more."""
+
+
+class Phase(Enum):
+    STARTING = "starting"
+    SERVING = "serving"
+    DRAINING = "draining"
+    GONE = "gone"
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """An accepted connection on its way to a worker; ``sock`` is the supervisor's duplicate."""
+
+    session: int
+    sock: socket.socket
+    peer: str
+    peer_port: int
+
+
+@dataclass(slots=True, eq=False)
+class WorkerHandle:
+    """``epoch`` names this life and is never used again; ``index`` is the worker's place."""
+
+    index: int
+    epoch: int
+    process: ProcessLike
+    channel: Channel[ToSupervisor]
+    phase: Phase = Phase.STARTING
+    last_used: int = 0
+    unconfirmed: dict[int, HandOver] = field(default_factory=dict)
+
+    @property
+    def takes_connections(self) -> bool:
+        return self.phase is Phase.SERVING and len(self.unconfirmed) < MAX_UNCONFIRMED
+
+    def hand_over(self, connection: HandOver) -> None:
+        self.unconfirmed[connection.session] = connection
+        message = Adopt(connection.session, connection.peer, connection.peer_port)
+        self.channel.send(message, connection.sock.fileno())
+
+    def confirm(self, session: int) -> None:
+        """The socket has arrived there: close ours, else the client would never see an end."""
+        connection = self.unconfirmed.pop(session, None)
+        if connection is not None:
+            connection.sock.close()
+
+    def drain(self, grace: float) -> None:
+        if self.phase in (Phase.STARTING, Phase.SERVING):
+            self.phase = Phase.DRAINING
+            self.channel.send(Drain(grace))

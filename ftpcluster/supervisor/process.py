@@ -1,0 +1,74 @@
+"""Worker processes: aiomultiprocess's, without what would hurt a supervisor.
+
+``aiomultiprocess.Process`` starts a manager process in its constructor, which blocks the loop and
+is a single point of failure: when the manager is dead no worker can be started again. Only
+``Worker`` uses it, so our subclass builds its unit without one. Its ``join()`` polls, so the end
+of a process is taken from its sentinel instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol
+
+from aiomultiprocess.core import Process
+from aiomultiprocess.core import context as spawn_context
+from aiomultiprocess.types import Unit
+
+
+class ProcessLike(Protocol):
+    """What the supervisor needs of a process (tests have another one)."""
+
+    @property
+    def pid(self) -> int | None: ...
+    @property
+    def exitcode(self) -> int | None: ...
+
+    def kill(self) -> None:
+        """Send SIGKILL; harmless where the process is gone."""
+
+    def on_exit(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` once when the process has ended."""
+
+
+class WorkerProcess(Process):
+    """A spawned process that runs a coroutine on a loop of its own."""
+
+    def __init__(
+        self,
+        target: Callable[..., Coroutine[Any, Any, None]],
+        args: Sequence[Any],
+        name: str,
+        loop_initializer: Callable[[], asyncio.AbstractEventLoop],
+        initializer: Callable[..., None],
+        initargs: Sequence[Any],
+    ) -> None:
+        # not super().__init__(): see above
+        self.unit = Unit(
+            target=target,
+            args=tuple(args),
+            kwargs={},
+            namespace=None,
+            initializer=initializer,
+            initargs=tuple(initargs),
+            loop_initializer=loop_initializer,
+        )
+        self.aio_process = spawn_context.Process(  # type: ignore[attr-defined]
+            target=Process.run_async, args=(self.unit,), name=name
+        )
+
+    def kill(self) -> None:
+        if self.is_alive():
+            super().kill()
+
+    def on_exit(self, callback: Callable[[], None]) -> None:
+        sentinel = self.aio_process.sentinel
+        loop = asyncio.get_running_loop()
+
+        def ended() -> None:
+            loop.remove_reader(sentinel)
+            self.aio_process.join()  # reaps; it has ended, so this does not block
+            callback()
+
+        loop.add_reader(sentinel, ended)

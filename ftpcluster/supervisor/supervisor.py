@@ -1,0 +1,310 @@
+"""The supervisor: accepts, admits, counts, and keeps workers alive.
+
+It never reads a byte that a client sent, and it does not trust its workers: what a worker holds is
+keyed by that worker's epoch and comes back when the worker is gone; a message that does not fit
+ends that worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ftpcluster.ipc.channel import pair, supervisor_end
+from ftpcluster.ipc.messages import (
+    Adopted,
+    GiveSlot,
+    Ready,
+    Released,
+    SlotAnswer,
+    TakeSlot,
+    ToSupervisor,
+)
+from ftpcluster.protocol.address import plain
+from ftpcluster.protocol.reply import Code, Reply
+from ftpcluster.quota.ledger import ConnectionLimits, Holder, Ledger, Refusal
+from ftpcluster.supervisor.acceptor import Acceptor, refuse
+from ftpcluster.supervisor.handle import HandOver, Phase, WorkerHandle
+from ftpcluster.supervisor.process import ProcessLike
+from ftpcluster.supervisor.restart import RestartPolicy
+
+log = logging.getLogger(__name__)
+
+_KILL_AFTER = 2.0
+"""Seconds that a worker may take longer than the grace before it is killed."""
+_REFUSALS = {
+    Refusal.SERVER_FULL: Reply(
+        Code.SERVICE_NOT_AVAILABLE, "Too many connections; try again later."
+    ),
+    Refusal.ADDRESS_FULL: Reply(
+        Code.SERVICE_NOT_AVAILABLE, "Too many connections from your address."
+    ),
+}
+_LOST = Reply(Code.SERVICE_NOT_AVAILABLE, "The server is overloaded; try again later.")
+
+StartProcess = Callable[[int, int, socket.socket], ProcessLike]
+"""``(index, epoch, channel's far end) -> process``: what starts a worker."""
+
+
+class BootFailure(Exception):
+    """A worker ended before it ever served."""
+
+
+@dataclass(slots=True)
+class _Place:
+    """One of the N workers: who fills it now, and when the next one may."""
+
+    restart: RestartPolicy
+    worker: WorkerHandle | None = None
+    timer: asyncio.TimerHandle | None = None
+    has_served: bool = False
+
+
+class Supervisor:
+    """The life of a cluster, from bound sockets to the last worker's end."""
+
+    def __init__(
+        self,
+        sockets: Sequence[socket.socket],
+        workers: int,
+        start_process: StartProcess,
+        limits: ConnectionLimits,
+        shutdown_grace: float,
+    ) -> None:
+        """Takes over the listening ``sockets``. To be made where the loop runs."""
+        self._loop = asyncio.get_running_loop()
+        self.ledger = Ledger(limits)
+        self._start_process = start_process
+        self._shutdown_grace = shutdown_grace
+        self._places = [_Place(RestartPolicy()) for _ in range(workers)]
+        self._workers: dict[int, WorkerHandle] = {}
+        self._processes: set[ProcessLike] = set()
+        self._homeless: list[HandOver] = []
+        self._sessions = itertools.count(1)
+        self._epochs = itertools.count(1)
+        self._turns = itertools.count(1)
+        self._acceptor = Acceptor(self._loop, sockets, self._may_accept, self._on_connection)
+        self._stopping = False
+        self.serving: asyncio.Future[None] = self._loop.create_future()
+        """Done when all workers serve; a BootFailure where one never did."""
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+
+    # ------------------------------------------------------------------ life
+
+    async def run(self) -> None:
+        """Serve until ``stop`` has done its work. Raises BootFailure."""
+        try:
+            for index in range(len(self._places)):
+                self._start_worker(index)
+            await self._ended
+            if self.serving.done() and (failure := self.serving.exception()):
+                raise failure
+        finally:
+            self._acceptor.close()
+            self.kill()
+
+    def stop(self) -> None:
+        """End the server: at once for idle sessions, after the grace for transfers.
+
+        Called again, it ends everything now.
+        """
+        if self._stopping:
+            self.kill()
+            return
+        log.info("stopping")
+        self._begin_stop()
+        for worker in tuple(self._workers.values()):
+            worker.drain(self._shutdown_grace)
+        self._loop.call_later(self._shutdown_grace + _KILL_AFTER, self.kill)
+
+    def kill(self) -> None:
+        """End every worker now."""
+        self._begin_stop()
+        for process in tuple(self._processes):
+            process.kill()
+
+    def _begin_stop(self) -> None:
+        self._stopping = True
+        self._acceptor.close()
+        for place in self._places:
+            if place.timer is not None:
+                place.timer.cancel()
+        while self._homeless:
+            self._turn_away(self._homeless.pop())
+        self._look_whether_ended()
+
+    def _look_whether_ended(self) -> None:
+        if self._stopping and not self._processes and not self._ended.done():
+            self._ended.set_result(None)
+
+    # ------------------------------------------------------------------ workers
+
+    @property
+    def workers(self) -> list[WorkerHandle]:
+        """The workers that live now."""
+        return list(self._workers.values())
+
+    def _start_worker(self, index: int) -> None:
+        place = self._places[index]
+        place.timer = None
+        place.restart.started(self._loop.time())
+        ours, theirs = pair()
+        epoch = next(self._epochs)
+        try:
+            process = self._start_process(index, epoch, theirs)
+        except OSError as error:
+            log.error("worker %d cannot be started: %s", index + 1, error)
+            ours.close()
+            self._start_later(index)
+            return
+        finally:
+            theirs.close()
+        channel = supervisor_end(
+            self._loop,
+            ours,
+            lambda message, fd: self._on_message(worker, message),
+            lambda error: self._on_worker_gone(worker, error),
+        )
+        worker = place.worker = WorkerHandle(index, epoch, process, channel)
+        self._workers[epoch] = worker
+        self._processes.add(process)
+        process.on_exit(lambda: self._on_exit(process))
+
+    def _start_later(self, index: int) -> None:
+        place = self._places[index]
+        delay = place.restart.delay(self._loop.time())
+        place.timer = self._loop.call_later(delay, self._start_worker, index)
+
+    def _on_exit(self, process: ProcessLike) -> None:
+        self._processes.discard(process)
+        self._look_whether_ended()
+
+    def _on_worker_gone(self, worker: WorkerHandle, error: Exception | None) -> None:
+        """The worker's end of the channel is closed, or it sent what is no message."""
+        self._workers.pop(worker.epoch, None)
+        was, worker.phase = worker.phase, Phase.GONE
+        worker.process.kill()
+        lost = list(worker.unconfirmed.values())
+        worker.unconfirmed.clear()
+        if not self._stopping:
+            for connection in lost:
+                self.ledger.move(Holder(worker.epoch, connection.session), 0)
+        released = self.ledger.release_worker(worker.epoch)
+        if self._stopping:
+            for connection in lost:
+                self._turn_away(connection)
+            return
+        place = self._places[worker.index]
+        place.worker = None
+        if was is Phase.STARTING and not place.has_served:
+            self._fail_boot(worker)
+            return
+        why = f"sent a bad message ({error})" if error else "died"
+        log.error(
+            "worker %d (pid %s) %s; %d sessions ended with it",
+            worker.index + 1, worker.process.pid, why, released,
+        )  # fmt: skip
+        self._start_later(worker.index)
+        self._homeless += lost
+        self._place_homeless()
+
+    def _fail_boot(self, worker: WorkerHandle) -> None:
+        if not self.serving.done():
+            self.serving.set_exception(
+                BootFailure(f"worker {worker.index + 1} ended before it could serve")
+            )
+        self.kill()
+
+    # ------------------------------------------------------------------ connections
+
+    def _may_accept(self) -> bool:
+        return any(worker.takes_connections for worker in self._workers.values())
+
+    def _choose(self) -> WorkerHandle | None:
+        """The worker with the fewest sessions; of equals, the one that was not used for longest."""
+        candidates = [worker for worker in self._workers.values() if worker.takes_connections]
+        if not candidates:
+            return None
+        held_by = self.ledger.held_by
+        return min(candidates, key=lambda worker: (held_by(worker.epoch), worker.last_used))
+
+    def _on_connection(self, sock: socket.socket, address: tuple[str, int]) -> None:
+        peer = plain(address[0])
+        worker = self._choose()
+        assert worker is not None  # the acceptor asked
+        session = next(self._sessions)
+        refused = self.ledger.admit(Holder(worker.epoch, session), peer)
+        if refused is not None:
+            refuse(sock, _REFUSALS[refused])
+            return
+        self._give(worker, HandOver(session, sock, peer, address[1]))
+
+    def _give(self, worker: WorkerHandle, connection: HandOver) -> None:
+        worker.last_used = next(self._turns)
+        worker.hand_over(connection)
+
+    def _place_homeless(self) -> None:
+        """Give connections whose worker died before it confirmed them to other workers."""
+        while self._homeless:
+            worker = self._choose()
+            if worker is None:
+                return
+            connection = self._homeless.pop(0)
+            self.ledger.move(Holder(0, connection.session), worker.epoch)
+            self._give(worker, connection)
+
+    def _turn_away(self, connection: HandOver) -> None:
+        self.ledger.release(Holder(0, connection.session))
+        refuse(connection.sock, _LOST)
+
+    # ------------------------------------------------------------------ messages
+
+    def _on_message(self, worker: WorkerHandle, message: ToSupervisor) -> None:
+        if isinstance(message, Adopted):
+            for session in message.sessions:
+                worker.confirm(session)
+            self._on_capacity()
+        elif isinstance(message, Released):
+            self._on_released(worker, message)
+        elif isinstance(message, TakeSlot):
+            self._on_take_slot(worker, message)
+        elif isinstance(message, GiveSlot):
+            self.ledger.logout(Holder(worker.epoch, message.session))
+        elif isinstance(message, Ready):
+            self._on_ready(worker)
+
+    def _on_ready(self, worker: WorkerHandle) -> None:
+        if worker.phase is not Phase.STARTING:
+            return
+        worker.phase = Phase.SERVING
+        self._places[worker.index].has_served = True
+        if all(place.has_served for place in self._places) and not self.serving.done():
+            self.serving.set_result(None)
+        self._on_capacity()
+
+    def _on_capacity(self) -> None:
+        """A worker takes connections (again)."""
+        if self._homeless:
+            self._place_homeless()
+        if not self._stopping and self._may_accept():
+            self._acceptor.resume()
+
+    def _on_released(self, worker: WorkerHandle, message: Released) -> None:
+        for session in message.sessions:
+            unconfirmed = worker.unconfirmed.pop(session, None)
+            if unconfirmed is not None:  # it came there without its descriptor
+                refuse(unconfirmed.sock, _LOST)
+            self.ledger.release(Holder(worker.epoch, session))
+
+    def _on_take_slot(self, worker: WorkerHandle, message: TakeSlot) -> None:
+        holder = Holder(worker.epoch, message.session)
+        try:
+            refused = self.ledger.login(holder, message.login, message.limit)
+        except KeyError:
+            return  # the session has ended meanwhile, or was never this worker's
+        answer = None if refused is None else refused.value
+        worker.channel.send(SlotAnswer(message.session, answer))

@@ -1,0 +1,176 @@
+"""Users, their permissions, and where they come from."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import hmac
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine, Iterable
+from enum import Enum
+from pathlib import Path, PurePosixPath
+from typing import Any, ParamSpec, TypeVar
+
+from ftpcluster.protocol.path import is_beneath
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class PathIsNotAbsolute(Exception):
+    """Raised where a virtual path must be absolute and is not."""
+
+
+class Permission:
+    """What may be done at ``path`` and beneath it, unless a nearer permission says otherwise."""
+
+    __slots__ = ("path", "readable", "writable", "_text")
+
+    def __init__(
+        self, path: str | PurePosixPath = "/", *, readable: bool = True, writable: bool = True
+    ) -> None:
+        self.path = PurePosixPath(path)
+        self.readable = readable
+        self.writable = writable
+        self._text = str(self.path)
+
+    def is_parent(self, other: str | PurePosixPath) -> bool:
+        """Whether this permission covers ``other``; by components, "/foo" not "/foobar"."""
+        return is_beneath(str(other), self._text)
+
+    def __repr__(self) -> str:
+        return (
+            f"Permission({self._text!r}, readable={self.readable!r}, writable={self.writable!r})"
+        )
+
+
+class User:
+    """An account: who may log in, to which folder, with which rights and limits.
+
+    ``login=None`` accepts any name, ``password=None`` any password. ``base_path`` is the real
+    folder that becomes the user's "/"; ``home_path`` the virtual folder where sessions begin,
+    which must be absolute (else PathIsNotAbsolute). Limits are connections, and bytes per second;
+    None is no limit. *Read* is what the server receives, *write* what it sends.
+    """
+
+    def __init__(
+        self,
+        login: str | None = None,
+        password: str | None = None,
+        *,
+        base_path: str | Path = Path("."),
+        home_path: str | PurePosixPath = PurePosixPath("/"),
+        permissions: Iterable[Permission] | None = None,
+        maximum_connections: int | None = None,
+        read_speed_limit: int | None = None,
+        write_speed_limit: int | None = None,
+        read_speed_limit_per_connection: int | None = None,
+        write_speed_limit_per_connection: int | None = None,
+    ) -> None:
+        self.login = login
+        self.password = password
+        self.base_path = Path(base_path)
+        self.home_path = PurePosixPath(home_path)
+        if not self.home_path.is_absolute():
+            raise PathIsNotAbsolute(str(home_path))
+        self.permissions = tuple(permissions or (Permission(),))
+        self.maximum_connections = maximum_connections
+        self.read_speed_limit = read_speed_limit
+        self.write_speed_limit = write_speed_limit
+        self.read_speed_limit_per_connection = read_speed_limit_per_connection
+        self.write_speed_limit_per_connection = write_speed_limit_per_connection
+        # nearest first, so that the first that covers a path decides
+        self._nearest_first = sorted(self.permissions, key=lambda p: -len(p.path.parts))
+
+    def permission(self, path: str) -> Permission:
+        """The nearest permission above a virtual path; what none covers may not be touched."""
+        for permission in self._nearest_first:
+            if is_beneath(path, permission._text):
+                return permission
+        return _NOTHING
+
+    async def get_permissions(self, path: str | PurePosixPath) -> Permission:
+        """Return nearest parent permission for path."""
+        return self.permission(str(path))
+
+    def __repr__(self) -> str:
+        return (
+            f"User({self.login!r}, base_path={str(self.base_path)!r}, "
+            f"home_path={str(self.home_path)!r}, permissions={self.permissions!r})"
+        )
+
+
+_NOTHING = Permission("/", readable=False, writable=False)
+
+
+def with_timeout(
+    method: Callable[P, Coroutine[Any, Any, T]],
+) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Bound a coroutine method by ``self.timeout`` seconds (None: no bound); TimeoutError."""
+
+    @functools.wraps(method)
+    async def bounded(*args: P.args, **kwargs: P.kwargs) -> T:
+        timeout = getattr(args[0], "timeout", None)
+        if timeout is None:
+            return await method(*args, **kwargs)
+        async with asyncio.timeout(timeout):
+            return await method(*args, **kwargs)
+
+    return bounded
+
+
+class AbstractUserManager(ABC):
+    """Where users come from: subclass it for a database or a directory service.
+
+    ``timeout`` in seconds bounds each call (None: no bound).
+    """
+
+    class GetUserResponse(Enum):
+        OK = "ok"
+        PASSWORD_REQUIRED = "password_required"
+        ERROR = "error"
+
+    def __init__(self, *, timeout: float | None = None) -> None:
+        self.timeout = timeout
+
+    @abstractmethod
+    async def get_user(self, login: str) -> tuple[GetUserResponse, User | None, str]:
+        """Look up who logs in: a response, the user (None for ERROR), and a message.
+
+        OK says that any password will do. A message of ERROR never reaches the client, who is
+        told the same about every name.
+        """
+
+    @abstractmethod
+    async def authenticate(self, user: User, password: str) -> bool:
+        """Whether ``password`` is the user's."""
+
+    async def notify_logout(self, user: User) -> None:
+        """Called once per login that succeeded, when that login is over."""
+
+
+class MemoryUserManager(AbstractUserManager):
+    """Users that are given once and kept in memory."""
+
+    def __init__(self, users: Iterable[User] | None = None, *, timeout: float | None = None):
+        super().__init__(timeout=timeout)
+        self.users = tuple(users) if users is not None else (User(),)
+        self._by_login: dict[str | None, User] = {}
+        for user in self.users:
+            self._by_login.setdefault(user.login, user)
+
+    async def get_user(
+        self, login: str
+    ) -> tuple[AbstractUserManager.GetUserResponse, User | None, str]:
+        user = self._by_login.get(login) or self._by_login.get(None)
+        if user is None:
+            return self.GetUserResponse.ERROR, None, "no such user"
+        if user.password is None:
+            return self.GetUserResponse.OK, user, "any password"
+        return self.GetUserResponse.PASSWORD_REQUIRED, user, "password required"
+
+    async def authenticate(self, user: User, password: str) -> bool:
+        if user.password is None:
+            return True
+        expected = user.password.encode("utf-8", "surrogateescape")
+        return hmac.compare_digest(expected, password.encode("utf-8", "surrogateescape"))

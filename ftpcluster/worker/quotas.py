@@ -1,0 +1,65 @@
+"""Quotas over the channel: the supervisor counts, the worker asks and reports."""
+
+from __future__ import annotations
+
+import asyncio
+
+from ftpcluster.ipc.channel import Channel
+from ftpcluster.ipc.messages import GiveSlot, Released, SlotAnswer, TakeSlot, ToWorker
+from ftpcluster.quota.ledger import Refusal
+
+
+class RemoteQuotas:
+    """The ``Quotas`` of a worker's sessions.
+
+    A user without a limit costs no message. Ends of sessions that fall into one turn of the loop
+    are reported together.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.channel: Channel[ToWorker] | None = None
+        self._asked: dict[int, asyncio.Future[Refusal | None]] = {}
+        self._holding: set[int] = set()
+        self._ended: list[int] = []
+
+    async def login(self, session: int, login: str, limit: int | None) -> Refusal | None:
+        if limit is None:
+            return None
+        answer: asyncio.Future[Refusal | None] = self._loop.create_future()
+        self._asked[session] = answer
+        self._send(TakeSlot(session, login, limit))
+        try:
+            refused = await answer
+        finally:
+            del self._asked[session]
+        if refused is None:
+            self._holding.add(session)
+        return refused
+
+    def on_answer(self, message: SlotAnswer) -> None:
+        """The supervisor decided. A session that has ended meanwhile no longer wants to know."""
+        answer = self._asked.get(message.session)
+        if answer is not None and not answer.done():
+            answer.set_result(None if message.refused is None else Refusal(message.refused))
+
+    def logout(self, session: int) -> None:
+        if session in self._holding:
+            self._holding.discard(session)
+            self._send(GiveSlot(session))
+
+    def end(self, session: int) -> None:
+        self._holding.discard(session)
+        if not self._ended:
+            self._loop.call_soon(self.report)
+        self._ended.append(session)
+
+    def report(self) -> None:
+        """Report the sessions that have ended."""
+        if self._ended:
+            self._send(Released(tuple(self._ended)))
+            self._ended.clear()
+
+    def _send(self, message: TakeSlot | GiveSlot | Released) -> None:
+        if self.channel is not None:
+            self.channel.send(message)

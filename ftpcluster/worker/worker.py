@@ -1,0 +1,192 @@
+"""A worker: adopts the sockets that the supervisor accepted, and runs their sessions.
+
+It is crash-only: it holds nothing that has to be put in order when it dies. When the supervisor
+is gone (end of the channel) it drains and ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import logging
+import os
+import select
+import signal
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from ftpcluster.config import UserConfig, WorkerConfig
+from ftpcluster.ipc.channel import worker_end
+from ftpcluster.ipc.messages import Adopt, Adopted, Drain, Ready, SlotAnswer, ToWorker
+from ftpcluster.net.passive import PassivePorts
+from ftpcluster.net.stream import Stream
+from ftpcluster.session.server_pi import ServerPI
+from ftpcluster.session.state import Conversation, Services, Settings
+from ftpcluster.users import MemoryUserManager, Permission, User
+from ftpcluster.worker.quotas import RemoteQuotas
+
+log = logging.getLogger(__name__)
+
+_ORPHAN_GRACE = 8.0
+"""Seconds for running transfers after the supervisor's death."""
+_THREADS = 16
+_PR_SET_PDEATHSIG = 1
+
+
+class Worker:
+    """The sessions of one process."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, settings: WorkerConfig
+    ) -> None:
+        config = settings.config
+        self._loop = loop
+        self._quotas = RemoteQuotas(loop)
+        self._pool = ThreadPoolExecutor(_THREADS, "ftpcluster-files")
+        self._services = Services(
+            loop=loop,
+            settings=session_settings(settings),
+            users=MemoryUserManager([make_user(user) for user in config.users]),
+            quotas=self._quotas,
+            ports=PassivePorts(loop, settings.data_ports),
+            pool=self._pool,
+        )
+        self._sessions: set[ServerPI] = set()
+        self._arrived: list[tuple[Adopt, int]] = []
+        self._draining = False
+        self._drained: asyncio.Future[None] = loop.create_future()
+        self._channel = worker_end(
+            loop, sock, self._on_message, self._on_supervisor_gone, self._adopt
+        )
+        self._quotas.channel = self._channel
+
+    async def serve(self) -> None:
+        """Serve until told to stop, or until the supervisor is gone."""
+        self._channel.send(Ready())
+        await self._drained
+        self._quotas.report()
+        self._channel.close()
+        self._services.ports.close()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def drain(self, grace: float) -> None:
+        """End idle sessions now, transfers when they are done, and all after ``grace`` seconds."""
+        if self._draining:
+            return
+        self._draining = True
+        for session in tuple(self._sessions):
+            session.drain()
+        self._loop.call_later(grace, self._end_all)
+        self._look_whether_drained()
+
+    def _end_all(self) -> None:
+        for session in tuple(self._sessions):
+            session.end()
+        self._look_whether_drained()
+
+    def _look_whether_drained(self) -> None:
+        if self._draining and not self._sessions and not self._drained.done():
+            self._drained.set_result(None)
+
+    def _on_message(self, message: ToWorker, fd: int | None) -> None:
+        if isinstance(message, Adopt):
+            if fd is None:
+                log.warning("a connection was lost: too many open files in this worker")
+                self._quotas.end(message.session)
+            else:
+                self._arrived.append((message, fd))
+        elif isinstance(message, SlotAnswer):
+            self._quotas.on_answer(message)
+        else:
+            self.drain(message.grace)
+
+    def _adopt(self) -> None:
+        """Confirm what has arrived, all at once, and only then talk to the clients.
+
+        A client that was greeted by a worker that dies before it confirmed would be handed to
+        another one, and greeted twice.
+        """
+        if not self._arrived:
+            return
+        arrived, self._arrived = self._arrived, []
+        self._channel.send(Adopted(tuple(adopt.session for adopt, _ in arrived)))
+        for adopt, fd in arrived:
+            stream = Stream(self._loop, socket.socket(fileno=fd))
+            conversation = Conversation(adopt.session, adopt.peer, adopt.peer_port)
+            session = ServerPI(self._services, stream, conversation, self._on_session_end)
+            self._sessions.add(session)
+            session.start()
+            if self._draining:
+                session.drain()
+
+    def _on_session_end(self, session: ServerPI) -> None:
+        self._sessions.discard(session)
+        self._look_whether_drained()
+
+    def _on_supervisor_gone(self, error: Exception | None) -> None:
+        if not self._draining:
+            log.error("the supervisor is gone%s; ending", f" ({error})" if error else "")
+        self.drain(_ORPHAN_GRACE)
+
+
+async def run_worker(sock: socket.socket, settings: WorkerConfig) -> None:
+    """The coroutine that a worker process runs."""
+    await Worker(asyncio.get_running_loop(), sock, settings).serve()
+
+
+def initialize(supervisor: int, log_level: str) -> None:
+    """What a worker process does first: Ctrl-C is the supervisor's, and so is this process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    logging.basicConfig(
+        level=log_level.upper(), format=f"%(asctime)s %(levelname)s worker {os.getpid()}: %(message)s"
+    )
+    _end_with(supervisor)
+
+
+def _end_with(supervisor: int) -> None:
+    """See to it that this process does not outlive the supervisor by more than the grace.
+
+    The channel's end says that the supervisor is gone, but only to a loop that runs: a stopped
+    process is continued by the kernel, and a thread ends one whose loop hangs.
+    """
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGCONT)
+    handle = os.pidfd_open(supervisor) if os.getppid() == supervisor else None
+    if handle is None:
+        raise SystemExit("the supervisor is gone")
+    threading.Thread(target=_outlive, args=(handle,), name="orphan", daemon=True).start()
+
+
+def _outlive(supervisor: int) -> None:
+    poll = select.poll()
+    poll.register(supervisor, select.POLLIN)
+    poll.poll()
+    time.sleep(_ORPHAN_GRACE + 1)
+    os._exit(1)
+
+
+def session_settings(settings: WorkerConfig) -> Settings:
+    config = settings.config
+    return Settings(
+        login_timeout=config.timeouts.login,
+        idle_timeout=config.timeouts.idle,
+        data_timeout=config.timeouts.data,
+        stalled_timeout=config.timeouts.stalled,
+        masquerade=config.masquerade,
+    )
+
+
+def make_user(user: UserConfig) -> User:
+    return User(
+        user.login,
+        user.password,
+        base_path=user.root,
+        home_path=user.home,
+        permissions=[
+            Permission(each.path, readable=each.read, writable=each.write)
+            for each in user.permissions
+        ],
+        maximum_connections=user.connections,
+    )
