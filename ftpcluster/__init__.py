@@ -1,5 +1,6 @@
 """An FTP server cluster: many processes, exact limits."""
 
+from ftpcluster.server import Server
 from ftpcluster.users import (
     AbstractUserManager,
     MemoryUserManager,
@@ -13,5 +14,6 @@ __all__ = [
     "MemoryUserManager",
     "PathIsNotAbsolute",
     "Permission",
+    "Server",
     "User",
 ]

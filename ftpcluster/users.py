@@ -24,7 +24,7 @@ class PathIsNotAbsolute(Exception):
 class Permission:
     """What may be done at ``path`` and beneath it, unless a nearer permission says otherwise."""
 
-    __slots__ = ("path", "readable", "writable", "_text")
+    __slots__ = ("_text", "path", "readable", "writable")
 
     def __init__(
         self, path: str | PurePosixPath = "/", *, readable: bool = True, writable: bool = True
@@ -39,9 +39,7 @@ class Permission:
         return is_beneath(str(other), self._text)
 
     def __repr__(self) -> str:
-        return (
-            f"Permission({self._text!r}, readable={self.readable!r}, writable={self.writable!r})"
-        )
+        return f"Permission({self._text!r}, readable={self.readable!r}, writable={self.writable!r})"
 
 
 class User:

@@ -207,9 +207,7 @@ def _count(workers: int) -> str:
     return "1 worker" if workers == 1 else f"{workers} workers"
 
 
-def _start_process(
-    config: Config, index: int, epoch: int, sock: socket.socket
-) -> WorkerProcess:
+def _start_process(config: Config, index: int, epoch: int, sock: socket.socket) -> WorkerProcess:
     process = WorkerProcess(
         target=run_worker,
         args=(sock, WorkerConfig(index=index, config=config)),

@@ -33,7 +33,6 @@ class BadMessage(Exception):
     """What came is no message: the peer is not to be trusted any more."""
 
 
-
 def pair() -> tuple[socket.socket, socket.socket]:
     """The two ends of a new channel."""
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -56,8 +55,8 @@ class Channel(Generic[Incoming]):
         on_closed: Callable[[Exception | None], None],
         on_turn: Callable[[], None] | None = None,
     ) -> None:
-        """Takes over ``sock``. ``on_turn`` is called when the messages at hand were all handed on."""
-        sock.setblocking(False)
+        """Takes over ``sock``. ``on_turn`` ends a batch of messages."""
+        sock.settimeout(0)
         self._loop = loop
         self._sock = sock
         self._decode = decoder.decode

@@ -12,7 +12,7 @@ class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
 # ---------------------------------------------------------------------- supervisor → worker
 
 
-class Adopt(Message, tag=1):
+class Adopt(Message, frozen=True, tag=1):
     """Take over the accepted socket that comes with this message. Answered by Adopted.
 
     The peer's address is the one that accept() gave: after a reset nobody could ask for it.
@@ -23,14 +23,14 @@ class Adopt(Message, tag=1):
     peer_port: int
 
 
-class SlotAnswer(Message, tag=2):
+class SlotAnswer(Message, frozen=True, tag=2):
     """Answer to TakeSlot: None, or why the slot was refused (a value of ``quota.Refusal``)."""
 
     session: int
     refused: str | None
 
 
-class Drain(Message, tag=3):
+class Drain(Message, frozen=True, tag=3):
     """End idle sessions now and transfers when they are done, at the latest after ``grace`` s."""
 
     grace: float
@@ -39,23 +39,23 @@ class Drain(Message, tag=3):
 # ---------------------------------------------------------------------- worker → supervisor
 
 
-class Ready(Message, tag=1):
+class Ready(Message, frozen=True, tag=1):
     """The worker serves."""
 
 
-class Adopted(Message, tag=2):
+class Adopted(Message, frozen=True, tag=2):
     """These sockets have arrived: the supervisor may close its duplicates."""
 
     sessions: tuple[int, ...]
 
 
-class Released(Message, tag=3):
+class Released(Message, frozen=True, tag=3):
     """These sessions have ended; what they held is free."""
 
     sessions: tuple[int, ...]
 
 
-class TakeSlot(Message, tag=4):
+class TakeSlot(Message, frozen=True, tag=4):
     """A session wants a slot of a user, of whom ``limit`` sessions may exist."""
 
     session: int
@@ -63,7 +63,7 @@ class TakeSlot(Message, tag=4):
     limit: int | None
 
 
-class GiveSlot(Message, tag=5):
+class GiveSlot(Message, frozen=True, tag=5):
     """A session gives the user's slot back and goes on."""
 
     session: int

@@ -35,7 +35,7 @@ def listen(host: str, port: int, *, dual_stack: bool = False) -> socket.socket:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual_stack)
         sock.bind((host, port))
         sock.listen(BACKLOG)
-        sock.setblocking(False)
+        sock.settimeout(0)
     except OSError as error:
         sock.close()
         raise CannotListen(_why(host, port, error)) from error

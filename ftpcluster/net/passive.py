@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import random
 import socket
 from collections import deque
 from collections.abc import Iterable
 
-from ftpcluster.net.stream import Stream, expire
+from ftpcluster.net.poller import READ, Poller
+from ftpcluster.net.stream import accept, expire
 from ftpcluster.protocol.address import is_ipv6, plain
 from ftpcluster.protocol.errors import NoDataConnection, SessionEnded
 
@@ -42,24 +44,27 @@ class PassiveListener:
         """Throw away connections that were made before the listener was assigned."""
         while True:
             try:
-                self.sock.accept()[0].close()
+                os.close(accept(self.sock)[0])
             except BlockingIOError:
                 return
             except ConnectionError:
                 continue
 
-    def accept(self, peer: str) -> socket.socket | None:
-        """The connection that came from ``peer``, if it is there; others are dropped."""
+    def accept(self, peer: str) -> int | None:
+        """The descriptor of the connection that came from ``peer``, if it is there.
+
+        Who came from another address is dropped.
+        """
         while True:
             try:
-                sock, address = self.sock.accept()
+                fd, address, _ = accept(self.sock)
             except BlockingIOError:
                 return None
             except ConnectionError:
                 continue  # it was reset while it queued
-            if plain(address[0]) == peer:
-                return sock
-            sock.close()
+            if address == peer or plain(address) == peer:
+                return fd
+            os.close(fd)
 
     def give_back(self) -> None:
         """After the accept: the next session may have it."""
@@ -76,9 +81,7 @@ class PassivePorts:
     ``ports`` is the range to use, None for any port that the kernel has free.
     """
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, ports: Iterable[int] | None = None
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, ports: Iterable[int] | None = None) -> None:
         self._loop = loop
         self._idle: dict[str, list[PassiveListener]] = {}
         self._assigned: set[PassiveListener] = set()
@@ -192,38 +195,49 @@ class PassivePorts:
                 self._close(idle.pop())
 
 
-async def accept_data_connection(
-    loop: asyncio.AbstractEventLoop, listener: PassiveListener, peer: str, timeout: float
-) -> Stream:
-    """Wait for the connection from ``peer``. Raises NoDataConnection after ``timeout`` seconds.
+class _Arrival:
+    """Waits at a listener for the right peer."""
 
-    An intruder, who comes from another address, is dropped, and listening goes on.
-    """
-    arrived: asyncio.Future[None] = loop.create_future()
-    found: list[socket.socket] = []
-    timer = expire(loop, arrived, timeout, NoDataConnection("No data connection was made."))
-    loop.add_reader(listener.sock.fileno(), _look, listener, peer, found, arrived)
-    try:
-        await arrived
-        return Stream(loop, found.pop())
-    finally:
-        timer.cancel()
-        loop.remove_reader(listener.sock.fileno())
-        for sock in found:
-            sock.close()
+    __slots__ = ("_listener", "_peer", "fd", "waiter")
+
+    def __init__(self, listener: PassiveListener, peer: str, waiter: asyncio.Future[None]) -> None:
+        self._listener = listener
+        self._peer = peer
+        self.waiter = waiter
+        self.fd: int | None = None
+
+    def on_ready(self, _: int) -> None:
+        if self.fd is None:
+            self.fd = self._listener.accept(self._peer)
+            if self.fd is not None and not self.waiter.done():
+                self.waiter.set_result(None)
 
 
-def _look(
+async def await_data_connection(
+    loop: asyncio.AbstractEventLoop,
+    poller: Poller,
     listener: PassiveListener,
     peer: str,
-    found: list[socket.socket],
-    arrived: asyncio.Future[None],
-) -> None:
-    if not arrived.done():
-        sock = listener.accept(peer)
-        if sock is not None:
-            found.append(sock)
-            arrived.set_result(None)
+    timeout: float,
+) -> int:
+    """Wait for the connection from ``peer``: its descriptor. An intruder does not end the wait.
+
+    Raises NoDataConnection after ``timeout`` seconds.
+    """
+    arrival = _Arrival(listener, peer, loop.create_future())
+    timer = expire(loop, arrival.waiter, timeout, NoDataConnection("No data connection was made."))
+    poller.add(listener.sock.fileno(), READ, arrival)
+    try:
+        await arrival.waiter
+    except BaseException:
+        if arrival.fd is not None:
+            os.close(arrival.fd)
+        raise
+    finally:
+        timer.cancel()
+        poller.remove(listener.sock.fileno())
+    assert arrival.fd is not None
+    return arrival.fd
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -232,7 +246,7 @@ def _listen(host: str, port: int) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((host, port))
         sock.listen(_BACKLOG)
-        sock.setblocking(False)
+        sock.settimeout(0)
     except OSError:
         sock.close()
         raise

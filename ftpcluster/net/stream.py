@@ -1,8 +1,7 @@
-"""One non-blocking stream, for control and data connections alike, on uvloop and stock asyncio.
+"""One non-blocking stream, for control and data connections alike.
 
-It is a raw socket, watched with ``add_reader`` and ``add_writer``: as fast as the loop's own
-transports, the same on both loops, and its descriptor is there for sendfile and splice. Reading
-and writing never block and never buffer; who gets BlockingIOError awaits ``readable()`` or
+It is a raw descriptor: what sendfile and splice want, and free of what a socket object costs.
+Reading and writing never block and never buffer; who gets BlockingIOError awaits ``readable()`` or
 ``writable()``. A descriptor stays watched between two waits, since most waits are followed by
 another one; when it becomes ready and nobody waits, the watch ends.
 """
@@ -10,51 +9,58 @@ another one; when it becomes ready and nobody waits, the watch ends.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Callable
 
+from ftpcluster.net.poller import READ, WRITE, Poller
+
 
 class Stream:
-    """A connected stream socket. ``peer`` is the address at its other end."""
+    """A connected stream socket."""
 
-    __slots__ = ("_loop", "_read_waiter", "_reading", "_sock", "_write_waiter", "_writing", "fd")
+    __slots__ = (
+        "_events",
+        "_loop",
+        "_on_readable",
+        "_poller",
+        "_read_waiter",
+        "_write_waiter",
+        "fd",
+    )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
-        """Takes over ``sock``, which must be connected."""
-        sock.setblocking(False)
+    def __init__(self, loop: asyncio.AbstractEventLoop, poller: Poller, fd: int) -> None:
+        """Takes over ``fd``, a connected socket."""
+        os.set_blocking(fd, False)
         self._loop = loop
-        self._sock = sock
-        self.fd = sock.fileno()
-        self._reading = False
-        self._writing = False
+        self._poller = poller
+        self.fd = fd
+        self._events = 0
+        self._on_readable: Callable[[], None] | None = None
         self._read_waiter: asyncio.Future[None] | None = None
         self._write_waiter: asyncio.Future[None] | None = None
 
-    @property
-    def closed(self) -> bool:
-        return self.fd < 0
+    def local_address(self) -> str:
+        """The address at this end."""
+        sock = socket.socket(fileno=self.fd)
+        try:
+            host: str = sock.getsockname()[0]
+        finally:
+            sock.detach()
+        return host
 
-    @property
-    def is_watched(self) -> bool:
-        """Whether somebody is called when there is something to read."""
-        return self._reading
-
-    @property
-    def local_address(self) -> tuple[str, int]:
-        """Address and port at this end."""
-        host, port = self._sock.getsockname()[:2]
-        return host, port
+    # ------------------------------------------------------------------ input and output
 
     def recv(self, count: int) -> bytes:
         """Up to ``count`` bytes; none at the end of the stream."""
-        return self._sock.recv(count)
+        return os.read(self.fd, count)
 
     def recv_into(self, buffer: memoryview) -> int:
-        return self._sock.recv_into(buffer)
+        return os.readv(self.fd, (buffer,))
 
     def send(self, data: bytes | memoryview) -> int:
         """Send what the socket takes; returns how much that was."""
-        return self._sock.send(data)
+        return os.write(self.fd, data)
 
     async def send_all(self, data: bytes | memoryview) -> None:
         rest = memoryview(data)
@@ -64,79 +70,91 @@ class Stream:
             except BlockingIOError:
                 await self.writable()
 
+    # ------------------------------------------------------------------ waiting
+
+    @property
+    def is_watched(self) -> bool:
+        return self._on_readable is not None
+
     def watch(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` whenever there is something to read, until ``unwatch``."""
-        self._reading = True
-        self._loop.add_reader(self.fd, callback)
+        self._on_readable = callback
+        self._want(READ)
 
     def unwatch(self) -> None:
-        if self._reading:
-            self._reading = False
-            self._loop.remove_reader(self.fd)
+        self._on_readable = None
+        self._unwant(READ)
 
     def readable(self) -> asyncio.Future[None]:
         """Done when there is something to read, or the peer is gone."""
         waiter = self._read_waiter = self._loop.create_future()
-        if not self._reading:
-            self.watch(self._on_readable)
+        self._want(READ)
         return waiter
 
     def writable(self) -> asyncio.Future[None]:
         """Done when the socket takes something again, or the peer is gone."""
         waiter = self._write_waiter = self._loop.create_future()
-        if not self._writing:
-            self._writing = True
-            self._loop.add_writer(self.fd, self._on_writable)
+        self._want(WRITE)
         return waiter
 
-    def _on_readable(self) -> None:
-        waiter, self._read_waiter = self._read_waiter, None
+    def on_ready(self, events: int) -> None:
+        """Called by the poller."""
+        if events & ~WRITE and self._events & READ:
+            if self._on_readable is not None:
+                self._on_readable()
+            else:
+                waiter, self._read_waiter = self._read_waiter, None
+                self._wake(waiter, READ)
+        if events & ~READ and self._events & WRITE:
+            waiter, self._write_waiter = self._write_waiter, None
+            self._wake(waiter, WRITE)
+
+    def _wake(self, waiter: asyncio.Future[None] | None, event: int) -> None:
         if waiter is None or waiter.done():
-            self.unwatch()
+            self._unwant(event)
         else:
             waiter.set_result(None)
 
-    def _on_writable(self) -> None:
-        waiter, self._write_waiter = self._write_waiter, None
-        if waiter is None or waiter.done():
-            self._unwatch_writing()
-        else:
-            waiter.set_result(None)
+    def _want(self, event: int) -> None:
+        if not self._events & event:
+            if self._events:
+                self._poller.modify(self.fd, self._events | event)
+            else:
+                self._poller.add(self.fd, event, self)
+            self._events |= event
 
-    def _unwatch_writing(self) -> None:
-        if self._writing:
-            self._writing = False
-            self._loop.remove_writer(self.fd)
+    def _unwant(self, event: int) -> None:
+        if self._events & event:
+            self._events &= ~event
+            if self._events:
+                self._poller.modify(self.fd, self._events)
+            else:
+                self._poller.remove(self.fd)
+
+    # ------------------------------------------------------------------ the end
 
     def close(self) -> None:
         """Close the connection; harmless when repeated. Whoever waits is cancelled."""
-        if self.fd < 0:
+        fd, self.fd = self.fd, -1
+        if fd < 0:
             return
-        self.unwatch()
-        self._unwatch_writing()
-        self.fd = -1
-        self._sock.close()
+        if self._events:
+            self._events = 0
+            self._poller.remove(fd)
+        os.close(fd)
+        self._on_readable = None
         for waiter in (self._read_waiter, self._write_waiter):
             if waiter is not None:
                 waiter.cancel()
 
-    def end(self) -> None:
-        """Close the connection so that the peer sees its end, whoever else holds the socket."""
-        if self.fd >= 0:
-            try:
-                self._sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # the peer was faster: there is nothing left to end
-            self.close()
 
-    def reset(self) -> None:
-        """Close with a TCP reset: the peer must not take what it got for the whole."""
-        if self.fd >= 0:
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-            self.close()
+def accept(listener: socket.socket) -> tuple[int, str, int]:
+    """Accept a connection: its descriptor, and the peer's address and port.
 
-
-_RESET = b"\x01\0\0\0\0\0\0\0"  # struct linger: on, 0 seconds
+    ``socket.accept()`` would look up family, type and name for an object that nobody needs.
+    """
+    fd, address = listener._accept()  # type: ignore[attr-defined]
+    return fd, address[0], address[1]
 
 
 def expire(

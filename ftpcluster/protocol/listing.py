@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import re
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 
 FACTS = ("type", "perm", "size", "modify", "unique", "unix.mode", "unix.uid", "unix.gid")
 """The facts we can give, in the order in which FEAT names them."""
 
+Status = tuple[int, int, int, int, int, int, int, float, float, float]
+"""The ten fields that an ``os.stat_result`` is as a tuple; the times in it are whole seconds."""
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _HALF_A_YEAR = 15_778_476
 _CONTROL = re.compile("[\x00-\x1f\x7f\x80-\x9f]")
@@ -59,7 +61,7 @@ def timestamp(seconds: int) -> str:
 
 def list_line(
     name: str,
-    status: Sequence[int],
+    status: Status,
     now: float,
     owner: Callable[[int], str] = str,
     group: Callable[[int], str] = str,
@@ -72,7 +74,7 @@ def list_line(
     if target is not None:
         name = f"{name} -> {printable(target)}"
     try:
-        time = _minute(mtime // 60, now - _HALF_A_YEAR < mtime <= now + 60)
+        time = _minute(int(mtime) // 60, now - _HALF_A_YEAR < mtime <= now + 60)
     except (ValueError, OverflowError, OSError):
         time = list_time(mtime, now)
     return (
@@ -104,11 +106,11 @@ def _mode_facts(mode: int, uid: int, gid: int, perm: str, facts: tuple[str, ...]
     return "".join(f"{fact}={values[fact]};" for fact in FACTS if fact in facts)
 
 
-def fact_line(name: str, status: Sequence[int], perm: str, facts: tuple[str, ...] = FACTS) -> str:
+def fact_line(name: str, status: Status, perm: str, facts: tuple[str, ...] = FACTS) -> str:
     """Facts, a space and the name, with no line ending: one entry of MLSD or MLST."""
     mode, inode, device, _, uid, gid, size, _, mtime, _ = status
     template = _mode_facts(mode, uid, gid, perm, facts)
     if not name.isprintable():
         name = printable(name)
-    values = {"size": size, "modify": timestamp(mtime), "unique": f"{device:x}g{inode:x}"}
+    values = {"size": size, "modify": timestamp(int(mtime)), "unique": f"{device:x}g{inode:x}"}
     return f"{template % values} {name}"

@@ -42,5 +42,5 @@ def join(folder: str, child: str) -> str:
 
 
 def is_beneath(path: str, folder: str) -> bool:
-    """Whether ``path`` is ``folder`` or lies beneath it, by components: "/foobar" is not in "/foo"."""
+    """Whether ``path`` is ``folder`` or lies beneath it, by components: "/ab" is not in "/a"."""
     return folder == "/" or path == folder or path.startswith(folder + "/")

@@ -1,22 +1,13 @@
 """Who holds which slot: connections of the server, of addresses and of users.
 
-Pure bookkeeping. What is counted is keyed by who can die, ``Holder = (worker epoch, session)``:
-when a worker dies all that its epoch held comes back, and releasing twice is harmless.
+Pure bookkeeping. What is counted is keyed by who can die, the worker's epoch and the session: when
+a worker dies all that its epoch held comes back, and releasing twice is harmless.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple
-
-
-class Holder(NamedTuple):
-    """A session, as the ledger knows it. An epoch names one life of one worker, never reused."""
-
-    epoch: int
-    session: int
 
 
 class Refusal(Enum):
@@ -35,110 +26,103 @@ class ConnectionLimits:
     per_address: int | None = None
 
 
-@dataclass(slots=True)
 class _Held:
-    address: str
-    login: str | None = None
+    __slots__ = ("address", "login")
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.login: str | None = None
 
 
-@dataclass(slots=True)
 class Ledger:
-    """All slots of one server. Every count equals what the held entries say, at any time."""
+    """All slots of one server. An epoch names one life of one worker and is never used again.
 
-    limits: ConnectionLimits = field(default_factory=ConnectionLimits)
-    _held: dict[Holder, _Held] = field(default_factory=dict)
-    _by_epoch: defaultdict[int, set[Holder]] = field(default_factory=lambda: defaultdict(set))
-    _addresses: Counter[str] = field(default_factory=Counter)
-    _logins: Counter[str] = field(default_factory=Counter)
+    Every count equals, at any time, what the held entries say.
+    """
 
-    @property
-    def connections(self) -> int:
-        return len(self._held)
+    def __init__(self, limits: ConnectionLimits | None = None) -> None:
+        self.limits = limits or ConnectionLimits()
+        self.connections = 0
+        self._held: dict[int, dict[int, _Held]] = {}
+        self._addresses: dict[str, int] = {}
+        self._logins: dict[str, int] = {}
 
     def held_by(self, epoch: int) -> int:
         """Connections that one worker holds."""
-        return len(self._by_epoch[epoch]) if epoch in self._by_epoch else 0
+        return len(self._held.get(epoch, ()))
 
     def of_address(self, address: str) -> int:
-        return self._addresses[address]
+        return self._addresses.get(address, 0)
 
     def of_user(self, login: str) -> int:
-        return self._logins[login]
+        return self._logins.get(login, 0)
 
-    def refusal(self, address: str) -> Refusal | None:
-        """Why a connection from ``address`` could not be admitted now; None where it could."""
+    def admit(self, epoch: int, session: int, address: str) -> Refusal | None:
+        """Take the server's and the address's slot for a new connection, or say why not."""
         limits = self.limits
-        if limits.server is not None and len(self._held) >= limits.server:
+        if limits.server is not None and self.connections >= limits.server:
             return Refusal.SERVER_FULL
-        if limits.per_address is not None and self._addresses[address] >= limits.per_address:
+        if limits.per_address is not None and self.of_address(address) >= limits.per_address:
             return Refusal.ADDRESS_FULL
+        sessions = self._held.setdefault(epoch, {})
+        if session in sessions:
+            raise ValueError(f"session {session} of worker {epoch} is held already")
+        sessions[session] = _Held(address)
+        self._addresses[address] = self._addresses.get(address, 0) + 1
+        self.connections += 1
         return None
 
-    def admit(self, holder: Holder, address: str) -> Refusal | None:
-        """Take the server's and the address's slot for a new connection, or say why not."""
-        if holder in self._held:
-            raise ValueError(f"{holder} is held already")
-        refused = self.refusal(address)
-        if refused is None:
-            self._held[holder] = _Held(address)
-            self._by_epoch[holder.epoch].add(holder)
-            self._addresses[address] += 1
-        return refused
-
-    def move(self, holder: Holder, epoch: int) -> Holder:
+    def move(self, epoch: int, session: int, new_epoch: int) -> None:
         """The same connection, held by another worker from now on."""
-        held = self._held.pop(holder)
-        self._forget_epoch(holder)
-        moved = Holder(epoch, holder.session)
-        self._held[moved] = held
-        self._by_epoch[epoch].add(moved)
-        return moved
+        held = self._held[epoch].pop(session)
+        self._held.setdefault(new_epoch, {})[session] = held
 
-    def login(self, holder: Holder, login: str, limit: int | None) -> Refusal | None:
-        """Take a slot of a user, or say why not. The session lets go of the one that it had."""
-        held = self._held.get(holder)
-        if held is None:
-            raise KeyError(holder)
-        self.logout(holder)
-        if limit is not None and self._logins[login] >= limit:
+    def login(self, epoch: int, session: int, login: str, limit: int | None) -> Refusal | None:
+        """Take a slot of a user, or say why not. The session lets go of the one that it had.
+
+        Raises KeyError where nothing is known of the session.
+        """
+        held = self._held.get(epoch, {})[session]
+        self._logout(held)
+        if limit is not None and self.of_user(login) >= limit:
             return Refusal.USER_FULL
         held.login = login
-        self._logins[login] += 1
+        self._logins[login] = self.of_user(login) + 1
         return None
 
-    def logout(self, holder: Holder) -> None:
+    def logout(self, epoch: int, session: int) -> None:
         """Give the user's slot back, if the session has one."""
-        held = self._held.get(holder)
-        if held is not None and held.login is not None:
-            _decrement(self._logins, held.login)
-            held.login = None
+        held = self._held.get(epoch, {}).get(session)
+        if held is not None:
+            self._logout(held)
 
-    def release(self, holder: Holder) -> bool:
+    def release(self, epoch: int, session: int) -> bool:
         """Give back all that a session holds. False where it holds nothing (any more)."""
-        if holder not in self._held:
+        held = self._held.get(epoch, {}).pop(session, None)
+        if held is None:
             return False
-        self.logout(holder)
-        held = self._held.pop(holder)
-        self._forget_epoch(holder)
+        self._logout(held)
         _decrement(self._addresses, held.address)
+        self.connections -= 1
         return True
 
     def release_worker(self, epoch: int) -> int:
         """Give back all that a worker's sessions hold; returns how many there were."""
-        holders = self._by_epoch.pop(epoch, set())
-        for holder in holders:
-            self.release(holder)
-        return len(holders)
+        sessions = tuple(self._held.get(epoch, ()))
+        for session in sessions:
+            self.release(epoch, session)
+        self._held.pop(epoch, None)
+        return len(sessions)
 
-    def _forget_epoch(self, holder: Holder) -> None:
-        holders = self._by_epoch.get(holder.epoch)
-        if holders is not None:
-            holders.discard(holder)
-            if not holders:
-                del self._by_epoch[holder.epoch]
+    def _logout(self, held: _Held) -> None:
+        if held.login is not None:
+            _decrement(self._logins, held.login)
+            held.login = None
 
 
-def _decrement(counter: Counter[str], key: str) -> None:
-    counter[key] -= 1
-    if not counter[key]:
-        del counter[key]
+def _decrement(counts: dict[str, int], key: str) -> None:
+    count = counts[key] - 1
+    if count:
+        counts[key] = count
+    else:
+        del counts[key]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from ftpcluster.quota.ledger import Holder, Ledger, Refusal
+from ftpcluster.quota.ledger import Ledger, Refusal
 
 
 class Quotas(Protocol):
@@ -34,13 +34,13 @@ class LocalQuotas:
 
     def admit(self, session: int, address: str) -> Refusal | None:
         """Take the slots of a new connection, as the supervisor does in a cluster."""
-        return self.ledger.admit(Holder(self.EPOCH, session), address)
+        return self.ledger.admit(self.EPOCH, session, address)
 
     async def login(self, session: int, login: str, limit: int | None) -> Refusal | None:
-        return self.ledger.login(Holder(self.EPOCH, session), login, limit)
+        return self.ledger.login(self.EPOCH, session, login, limit)
 
     def logout(self, session: int) -> None:
-        self.ledger.logout(Holder(self.EPOCH, session))
+        self.ledger.logout(self.EPOCH, session)
 
     def end(self, session: int) -> None:
-        self.ledger.release(Holder(self.EPOCH, session))
+        self.ledger.release(self.EPOCH, session)

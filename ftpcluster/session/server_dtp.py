@@ -12,7 +12,7 @@ import fcntl
 import os
 from types import TracebackType
 
-from ftpcluster.net.passive import PassiveListener, accept_data_connection
+from ftpcluster.net.passive import PassiveListener, await_data_connection
 from ftpcluster.net.stream import Stream
 from ftpcluster.protocol.ascii import FromNetwork, ToNetwork
 from ftpcluster.protocol.errors import LocalProblem, NoDataConnection, TransferAborted
@@ -82,21 +82,21 @@ class DataTransfer:
 
 async def _passive(session: Session, listener: PassiveListener, opening: Reply) -> Stream:
     services, peer = session.services, session.conversation.peer
-    sock = listener.accept(peer)
+    fd = listener.accept(peer)
     session.announce(opening)
-    if sock is None:
+    if fd is None:
         # ``session.data`` stays what it is meanwhile: whatever ends this also abandons it
         timeout = session.settings.data_timeout
         try:
-            stream = await accept_data_connection(services.loop, listener, peer, timeout)
+            fd = await await_data_connection(
+                services.loop, services.poller, listener, peer, timeout
+            )
         except BaseException:
             session.drop_data()
             raise
-    else:
-        stream = Stream(services.loop, sock)
     session.data = None
     listener.give_back()
-    return stream
+    return Stream(services.loop, services.poller, fd)
 
 
 async def send_file(session: Session, data: Stream, file: File) -> None:

@@ -124,7 +124,9 @@ class ServerPI:
 
     def _on_eof(self) -> None:
         """The client closed. Behind QUIT it may: then what runs still finishes."""
-        if self._run is not None and any(line and line[:4].upper() == b"QUIT" for line in self._lines):
+        if self._run is not None and any(
+            line and line[:4].upper() == b"QUIT" for line in self._lines
+        ):
             self.session.stream.unwatch()
         else:
             self.end()

@@ -9,7 +9,10 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import msgspec
+
 from ftpcluster.net.passive import PassiveListener, PassivePorts
+from ftpcluster.net.poller import Poller
 from ftpcluster.net.stream import Stream
 from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.address import plain
@@ -45,6 +48,7 @@ class Services:
     """What the sessions of one process share."""
 
     loop: asyncio.AbstractEventLoop
+    poller: Poller
     settings: Settings
     users: AbstractUserManager
     quotas: Quotas
@@ -61,13 +65,10 @@ class Services:
 
     async def in_pool(self, function: Callable[..., T], *arguments: object) -> T:
         """Run what may block in the pool of threads."""
-        return await self.loop.run_in_executor(
-            self.pool, functools.partial(function, *arguments)
-        )
+        return await self.loop.run_in_executor(self.pool, functools.partial(function, *arguments))
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(msgspec.Struct, frozen=True):
     """Somebody said USER. ``user`` is None where nobody has that name, which isn't told."""
 
     login: str
@@ -75,16 +76,14 @@ class Claim:
     needs_password: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(msgspec.Struct, frozen=True):
     """Somebody has logged in."""
 
     user: User
     storage: Storage
 
 
-@dataclass(frozen=True, slots=True)
-class Conversation:
+class Conversation(msgspec.Struct, frozen=True):
     """Who talks to whom: addresses and the session's number, for logs and for 227."""
 
     session: int
@@ -96,6 +95,8 @@ class Session:
     """One control connection's life, as the commands see it."""
 
     __slots__ = (
+        "__weakref__",
+        "_server_address",
         "announce",
         "binary",
         "conversation",
@@ -111,7 +112,6 @@ class Session:
         "stranger_since",
         "stream",
         "unknown_verbs",
-        "__weakref__",
     )
 
     def __init__(
@@ -125,6 +125,7 @@ class Session:
         self.stream = stream
         self.conversation = conversation
         self.announce = announce  # sends a preliminary (1xx) reply; only the server-DTP does
+        self._server_address: str | None = None
         # for as long as the session
         self.login: Claim | Account | None = None
         self.stranger_since = services.loop.time()
@@ -159,7 +160,9 @@ class Session:
     @property
     def server_address(self) -> str:
         """This server's address as this client reaches it."""
-        return plain(self.stream.local_address[0])
+        if self._server_address is None:
+            self._server_address = plain(self.stream.local_address())
+        return self._server_address
 
     def path(self, argument: str) -> str:
         """The virtual path an argument names. It is for replies: no permission was looked at."""

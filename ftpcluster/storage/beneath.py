@@ -128,9 +128,7 @@ def rename_noreplace(source: Parent, target: Parent) -> None:
     """Rename unless the target exists (EEXIST), decided by the kernel in one step."""
     number = _SYS_RENAMEAT2.get(os.uname().machine)
     if number is not None:
-        result = _syscall(
-            number, source.fd, source.name, target.fd, target.name, _RENAME_NOREPLACE
-        )
+        result = _syscall(number, source.fd, source.name, target.fd, target.name, _RENAME_NOREPLACE)
         if result == 0:
             return
         error = ctypes.get_errno()

@@ -1,11 +1,11 @@
-"""The local file system: a user's folder, contained by ``Root``, with descriptors for fast copies."""
+"""The local file system: a user's folder, contained by ``Root``; copies by descriptor."""
 
 from __future__ import annotations
 
 import errno
 import os
 import stat
-import weakref
+from collections import OrderedDict
 from collections.abc import AsyncGenerator
 
 from ftpcluster.protocol import path as virtual
@@ -14,6 +14,8 @@ from ftpcluster.storage.beneath import Parent, Root, rename_noreplace
 
 _BATCH = 512
 """Entries of a folder that are read before the loop gets its turn again: about a millisecond."""
+_ROOTS = 256
+"""Users' folders that stay open between their sessions."""
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
 _WRITE = {
     WriteMode.TRUNCATE: os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK | os.O_NOCTTY,
@@ -186,7 +188,7 @@ class LocalFiles:
     """Opens users' folders, and shares a folder's descriptor between the sessions that use it."""
 
     def __init__(self) -> None:
-        self._roots: weakref.WeakValueDictionary[str, Root] = weakref.WeakValueDictionary()
+        self._roots: OrderedDict[str, Root] = OrderedDict()
 
     def open(self, base_path: str | os.PathLike[str]) -> LocalStorage:
         """Raises OSError where the folder is missing or may not be entered."""
@@ -194,6 +196,8 @@ class LocalFiles:
         root = self._roots.get(path)
         if root is None or not _is_same(root, path):
             root = self._roots[path] = Root(path)
+            if len(self._roots) > _ROOTS:
+                self._roots.popitem(last=False)  # sessions that use it keep it open
         return LocalStorage(root)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import socket
+import os
 from dataclasses import dataclass, field
 from enum import Enum
+
+import msgspec
 
 from ftpcluster.ipc.channel import Channel
 from ftpcluster.ipc.messages import Adopt, Drain, ToSupervisor
@@ -21,12 +23,11 @@ class Phase(Enum):
     GONE = "gone"
 
 
-@dataclass(frozen=True, slots=True)
-class HandOver:
-    """An accepted connection on its way to a worker; ``sock`` is the supervisor's duplicate."""
+class HandOver(msgspec.Struct, frozen=True):
+    """An accepted connection on its way to a worker; ``fd`` is the supervisor's duplicate."""
 
     session: int
-    sock: socket.socket
+    fd: int
     peer: str
     peer_port: int
 
@@ -50,13 +51,13 @@ class WorkerHandle:
     def hand_over(self, connection: HandOver) -> None:
         self.unconfirmed[connection.session] = connection
         message = Adopt(connection.session, connection.peer, connection.peer_port)
-        self.channel.send(message, connection.sock.fileno())
+        self.channel.send(message, connection.fd)
 
     def confirm(self, session: int) -> None:
         """The socket has arrived there: close ours, else the client would never see an end."""
         connection = self.unconfirmed.pop(session, None)
         if connection is not None:
-            connection.sock.close()
+            os.close(connection.fd)
 
     def drain(self, grace: float) -> None:
         if self.phase in (Phase.STARTING, Phase.SERVING):

@@ -40,7 +40,7 @@ class WorkerProcess(Process):
         target: Callable[..., Coroutine[Any, Any, None]],
         args: Sequence[Any],
         name: str,
-        loop_initializer: Callable[[], asyncio.AbstractEventLoop],
+        loop_initializer: Callable[[], Any],
         initializer: Callable[..., None],
         initargs: Sequence[Any],
     ) -> None:

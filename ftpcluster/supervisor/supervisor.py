@@ -24,10 +24,10 @@ from ftpcluster.ipc.messages import (
     TakeSlot,
     ToSupervisor,
 )
+from ftpcluster.net.acceptor import Acceptor, refuse
 from ftpcluster.protocol.address import plain
 from ftpcluster.protocol.reply import Code, Reply
-from ftpcluster.quota.ledger import ConnectionLimits, Holder, Ledger, Refusal
-from ftpcluster.supervisor.acceptor import Acceptor, refuse
+from ftpcluster.quota.ledger import ConnectionLimits, Ledger, Refusal
 from ftpcluster.supervisor.handle import HandOver, Phase, WorkerHandle
 from ftpcluster.supervisor.process import ProcessLike
 from ftpcluster.supervisor.restart import RestartPolicy
@@ -44,6 +44,8 @@ _REFUSALS = {
         Code.SERVICE_NOT_AVAILABLE, "Too many connections from your address."
     ),
 }
+_NOBODY = 0
+"""The epoch that holds connections between two workers."""
 _LOST = Reply(Code.SERVICE_NOT_AVAILABLE, "The server is overloaded; try again later.")
 
 StartProcess = Callable[[int, int, socket.socket], ProcessLike]
@@ -87,7 +89,7 @@ class Supervisor:
         self._sessions = itertools.count(1)
         self._epochs = itertools.count(1)
         self._turns = itertools.count(1)
-        self._acceptor = Acceptor(self._loop, sockets, self._may_accept, self._on_connection)
+        self._acceptor = Acceptor(self._loop, sockets, self._choose, self._on_connection)
         self._stopping = False
         self.serving: asyncio.Future[None] = self._loop.create_future()
         """Done when all workers serve; a BootFailure where one never did."""
@@ -192,7 +194,7 @@ class Supervisor:
         worker.unconfirmed.clear()
         if not self._stopping:
             for connection in lost:
-                self.ledger.move(Holder(worker.epoch, connection.session), 0)
+                self.ledger.move(worker.epoch, connection.session, _NOBODY)
         released = self.ledger.release_worker(worker.epoch)
         if self._stopping:
             for connection in lost:
@@ -221,27 +223,28 @@ class Supervisor:
 
     # ------------------------------------------------------------------ connections
 
-    def _may_accept(self) -> bool:
-        return any(worker.takes_connections for worker in self._workers.values())
-
     def _choose(self) -> WorkerHandle | None:
         """The worker with the fewest sessions; of equals, the one that was not used for longest."""
-        candidates = [worker for worker in self._workers.values() if worker.takes_connections]
-        if not candidates:
-            return None
-        held_by = self.ledger.held_by
-        return min(candidates, key=lambda worker: (held_by(worker.epoch), worker.last_used))
+        chosen, fewest = None, 0
+        for worker in self._workers.values():
+            if worker.takes_connections:
+                held = self.ledger.held_by(worker.epoch)
+                if (
+                    chosen is None
+                    or held < fewest
+                    or (held == fewest and worker.last_used < chosen.last_used)
+                ):
+                    chosen, fewest = worker, held
+        return chosen
 
-    def _on_connection(self, sock: socket.socket, address: tuple[str, int]) -> None:
-        peer = plain(address[0])
-        worker = self._choose()
-        assert worker is not None  # the acceptor asked
+    def _on_connection(self, worker: WorkerHandle, fd: int, address: str, port: int) -> None:
+        peer = plain(address)
         session = next(self._sessions)
-        refused = self.ledger.admit(Holder(worker.epoch, session), peer)
+        refused = self.ledger.admit(worker.epoch, session, peer)
         if refused is not None:
-            refuse(sock, _REFUSALS[refused])
+            refuse(fd, _REFUSALS[refused])
             return
-        self._give(worker, HandOver(session, sock, peer, address[1]))
+        self._give(worker, HandOver(session, fd, peer, port))
 
     def _give(self, worker: WorkerHandle, connection: HandOver) -> None:
         worker.last_used = next(self._turns)
@@ -254,12 +257,12 @@ class Supervisor:
             if worker is None:
                 return
             connection = self._homeless.pop(0)
-            self.ledger.move(Holder(0, connection.session), worker.epoch)
+            self.ledger.move(_NOBODY, connection.session, worker.epoch)
             self._give(worker, connection)
 
     def _turn_away(self, connection: HandOver) -> None:
-        self.ledger.release(Holder(0, connection.session))
-        refuse(connection.sock, _LOST)
+        self.ledger.release(_NOBODY, connection.session)
+        refuse(connection.fd, _LOST)
 
     # ------------------------------------------------------------------ messages
 
@@ -273,7 +276,7 @@ class Supervisor:
         elif isinstance(message, TakeSlot):
             self._on_take_slot(worker, message)
         elif isinstance(message, GiveSlot):
-            self.ledger.logout(Holder(worker.epoch, message.session))
+            self.ledger.logout(worker.epoch, message.session)
         elif isinstance(message, Ready):
             self._on_ready(worker)
 
@@ -290,20 +293,19 @@ class Supervisor:
         """A worker takes connections (again)."""
         if self._homeless:
             self._place_homeless()
-        if not self._stopping and self._may_accept():
+        if not self._stopping:
             self._acceptor.resume()
 
     def _on_released(self, worker: WorkerHandle, message: Released) -> None:
         for session in message.sessions:
             unconfirmed = worker.unconfirmed.pop(session, None)
             if unconfirmed is not None:  # it came there without its descriptor
-                refuse(unconfirmed.sock, _LOST)
-            self.ledger.release(Holder(worker.epoch, session))
+                refuse(unconfirmed.fd, _LOST)
+            self.ledger.release(worker.epoch, session)
 
     def _on_take_slot(self, worker: WorkerHandle, message: TakeSlot) -> None:
-        holder = Holder(worker.epoch, message.session)
         try:
-            refused = self.ledger.login(holder, message.login, message.limit)
+            refused = self.ledger.login(worker.epoch, message.session, message.login, message.limit)
         except KeyError:
             return  # the session has ended meanwhile, or was never this worker's
         answer = None if refused is None else refused.value

@@ -19,8 +19,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ftpcluster.config import UserConfig, WorkerConfig
 from ftpcluster.ipc.channel import worker_end
-from ftpcluster.ipc.messages import Adopt, Adopted, Drain, Ready, SlotAnswer, ToWorker
+from ftpcluster.ipc.messages import Adopt, Adopted, Ready, SlotAnswer, ToWorker
 from ftpcluster.net.passive import PassivePorts
+from ftpcluster.net.poller import Poller
 from ftpcluster.net.stream import Stream
 from ftpcluster.session.server_pi import ServerPI
 from ftpcluster.session.state import Conversation, Services, Settings
@@ -44,9 +45,11 @@ class Worker:
         config = settings.config
         self._loop = loop
         self._quotas = RemoteQuotas(loop)
+        self._poller = Poller(loop)
         self._pool = ThreadPoolExecutor(_THREADS, "ftpcluster-files")
         self._services = Services(
             loop=loop,
+            poller=self._poller,
             settings=session_settings(settings),
             users=MemoryUserManager([make_user(user) for user in config.users]),
             quotas=self._quotas,
@@ -69,6 +72,7 @@ class Worker:
         self._quotas.report()
         self._channel.close()
         self._services.ports.close()
+        self._poller.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def drain(self, grace: float) -> None:
@@ -113,7 +117,7 @@ class Worker:
         arrived, self._arrived = self._arrived, []
         self._channel.send(Adopted(tuple(adopt.session for adopt, _ in arrived)))
         for adopt, fd in arrived:
-            stream = Stream(self._loop, socket.socket(fileno=fd))
+            stream = Stream(self._loop, self._poller, fd)
             conversation = Conversation(adopt.session, adopt.peer, adopt.peer_port)
             session = ServerPI(self._services, stream, conversation, self._on_session_end)
             self._sessions.add(session)
@@ -141,7 +145,8 @@ def initialize(supervisor: int, log_level: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     logging.basicConfig(
-        level=log_level.upper(), format=f"%(asctime)s %(levelname)s worker {os.getpid()}: %(message)s"
+        level=log_level.upper(),
+        format=f"%(asctime)s %(levelname)s worker {os.getpid()}: %(message)s",
     )
     _end_with(supervisor)
 

@@ -47,7 +47,9 @@ async def password(session: Session, secret: str) -> Reply:
     try:
         storage = session.services.files.open(account.base_path)
     except OSError as error:
-        log.error("session %d: the folder of user %s cannot be opened: %s", *_who(session, claim), error)
+        log.error(
+            "session %d: the folder of user %s cannot be opened: %s", *_who(session, claim), error
+        )
         raise NotLoggedIn("Your folder is not available; please tell the administrator.") from None
     slot = session.services.quotas.login(
         session.conversation.session, account.login or "", account.maximum_connections

@@ -50,7 +50,9 @@ def help_(_: Session, argument: str) -> Reply:
         return Reply(Code.HELP_MESSAGE, text)
     verbs = list(_help)
     lines = [" ".join(f"{verb:5}" for verb in verbs[i : i + 10]) for i in range(0, len(verbs), 10)]
-    return Reply(Code.HELP_MESSAGE, "These commands are recognized:", lines, "HELP verb tells more.")
+    return Reply(
+        Code.HELP_MESSAGE, "These commands are recognized:", lines, "HELP verb tells more."
+    )
 
 
 def noop(_: Session, __: str) -> Reply:

@@ -13,7 +13,9 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
 
+from ftpcluster.net.stream import accept
 from ftpcluster.protocol.reply import Code, Reply
 
 log = logging.getLogger(__name__)
@@ -26,20 +28,23 @@ _OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _OVERLOADED = Reply(Code.SERVICE_NOT_AVAILABLE, "The server is overloaded; try again later.")
 
 
-class Acceptor:
-    """Accepts connections while ``may_accept()`` and gives them to ``on_connection``."""
+Target = TypeVar("Target")
+
+
+class Acceptor(Generic[Target]):
+    """Accepts connections as long as ``choose()`` names a target for one, and hands them on."""
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         sockets: Sequence[socket.socket],
-        may_accept: Callable[[], bool],
-        on_connection: Callable[[socket.socket, tuple[str, int]], None],
+        choose: Callable[[], Target | None],
+        on_connection: Callable[[Target, int, str, int], None],
     ) -> None:
         """Takes over the listening ``sockets``. It begins paused."""
         self._loop = loop
         self._sockets = list(sockets)
-        self._may_accept = may_accept
+        self._choose = choose
         self._on_connection = on_connection
         self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._accepting = False
@@ -73,12 +78,14 @@ class Acceptor:
 
     def _on_readable(self, listener: socket.socket) -> None:
         for _ in range(_ACCEPTS_PER_TURN):
-            if not self._may_accept():
-                self.pause()
             if not self._accepting:
                 return
+            target = self._choose()
+            if target is None:
+                self.pause()
+                return
             try:
-                sock, address = listener.accept()
+                fd, peer, port = accept(listener)
             except BlockingIOError:
                 return
             except OSError as error:
@@ -86,7 +93,7 @@ class Acceptor:
                     self._turn_away(listener, error)
                     return
                 continue  # the client was gone before it was accepted
-            self._on_connection(sock, address[:2])
+            self._on_connection(target, fd, peer, port)
 
     def _turn_away(self, listener: socket.socket, error: OSError) -> None:
         """No descriptor is left: spend the reserve on an answer, and pause."""
@@ -98,7 +105,7 @@ class Acceptor:
             os.close(self._reserve)
             self._reserve = -1
         try:
-            refuse(listener.accept()[0], _OVERLOADED)
+            refuse(accept(listener)[0], _OVERLOADED)
         except OSError:
             pass  # not even now: the pause is all that helps
         try:
@@ -113,9 +120,9 @@ class Acceptor:
         self.resume()
 
 
-def refuse(sock: socket.socket, reply: Reply) -> None:
+def refuse(fd: int, reply: Reply) -> None:
     """Send a last reply, if the socket takes it at once, and close the connection."""
-    with sock:
+    with socket.socket(fileno=fd) as sock:
         try:
             sock.send(reply.encode(), socket.MSG_DONTWAIT)
         except OSError:
