@@ -125,7 +125,7 @@ class AbstractUserManager(ABC):
 
     class GetUserResponse(Enum):
         OK = "ok"
-        PASSWORD_REQUIRED = "password_required"
+        PASSWORD_REQUIRED = "password_required"  # noqa: S105
         ERROR = "error"
 
     def __init__(self, *, timeout: float | None = None) -> None:
@@ -143,7 +143,7 @@ class AbstractUserManager(ABC):
     async def authenticate(self, user: User, password: str) -> bool:
         """Whether ``password`` is the user's."""
 
-    async def notify_logout(self, user: User) -> None:
+    async def notify_logout(self, user: User) -> None:  # noqa: B027
         """Called once per login that succeeded, when that login is over."""
 
 

@@ -41,17 +41,52 @@ _INTERRUPTED = 130
 
 @click.command()
 @click.option("--workers", type=int, metavar="N", help="Worker processes [default: the cores]")
-@click.option("--host", "hosts", multiple=True, metavar="ADDR", help="Address to listen on, may be repeated [default: all]")  # fmt: skip
-@click.option("--port", type=int, metavar="P", help="Port; 0 for any free one [default: 2121, as root 21]")  # fmt: skip
-@click.option("--root", type=Path, default=Path("."), metavar="DIR", help="The folder to serve [default: the current one]")  # fmt: skip
-@click.option("--user", "users", multiple=True, metavar="NAME:PASSWORD", help="An account, may be repeated. NAME alone takes the password from FTPCLUSTER_USER_<NAME> in the environment")  # fmt: skip
+@click.option(
+    "--host",
+    "hosts",
+    multiple=True,
+    metavar="ADDR",
+    help="Address to listen on, may be repeated [default: all]",
+)
+@click.option(
+    "--port", type=int, metavar="P", help="Port; 0 for any free one [default: 2121, as root 21]"
+)
+@click.option(
+    "--root",
+    type=Path,
+    default=Path("."),
+    metavar="DIR",
+    help="The folder to serve [default: the current one]",
+)
+@click.option(
+    "--user",
+    "users",
+    multiple=True,
+    metavar="NAME:PASSWORD",
+    help="An account, may be repeated. NAME alone takes the password from "
+    "FTPCLUSTER_USER_<NAME> in the environment",
+)
 @click.option("--anonymous", is_flag=True, help="Anonymous users may read, beside the accounts")
 @click.option("--writable", is_flag=True, help="Accounts may write; anonymous users never")
-@click.option("--data-ports", metavar="A-B", help="Ports for passive data connections [default: any]")  # fmt: skip
+@click.option(
+    "--data-ports", metavar="A-B", help="Ports for passive data connections [default: any]"
+)
 @click.option("--masquerade", metavar="ADDR", help="IPv4 address that PASV names, behind NAT")
 @click.option("--max-connections", type=int, metavar="N", help="Connections of the whole server")
-@click.option("--loop", type=click.Choice(["uvloop", "asyncio"]), default="uvloop", show_default=True, help="Event loop")  # fmt: skip
-@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True, help="What is logged on stderr")  # fmt: skip
+@click.option(
+    "--loop",
+    type=click.Choice(["uvloop", "asyncio"]),
+    default="uvloop",
+    show_default=True,
+    help="Event loop",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="What is logged on stderr",
+)
 def run(**flags: Any) -> int:
     """Serve a folder over FTP.
 

@@ -34,18 +34,23 @@ def mode_string(mode: int) -> str:
 
 
 @lru_cache(maxsize=8192)
-def _minute(minute: int, recent: bool) -> str:
+def _with_clock(minute: int) -> str:
     time = datetime.fromtimestamp(minute * 60, UTC)
-    month = _MONTHS[time.month - 1]
-    if recent:
-        return f"{month} {time.day:2d} {time.hour:02d}:{time.minute:02d}"
-    return f"{month} {time.day:2d}  {time.year}"
+    return f"{_MONTHS[time.month - 1]} {time.day:2d} {time.hour:02d}:{time.minute:02d}"
+
+
+@lru_cache(maxsize=8192)
+def _with_year(day: int) -> str:
+    time = datetime.fromtimestamp(day * 86400, UTC)
+    return f"{_MONTHS[time.month - 1]} {time.day:2d}  {time.year}"
 
 
 def list_time(mtime: float, now: float) -> str:
     """``Jan  1 00:00`` for the last half year, ``Jan  1  2001`` for all else; English, in UTC."""
     try:
-        return _minute(int(mtime) // 60, now - _HALF_A_YEAR < mtime <= now + 60)
+        if now - _HALF_A_YEAR < mtime <= now + 60:
+            return _with_clock(int(mtime) // 60)
+        return _with_year(int(mtime) // 86400)
     except (ValueError, OverflowError, OSError):
         return "Jan  1  1970"
 
@@ -73,16 +78,13 @@ def list_line(
         name = printable(name)
     if target is not None:
         name = f"{name} -> {printable(target)}"
-    try:
-        time = _minute(int(mtime) // 60, now - _HALF_A_YEAR < mtime <= now + 60)
-    except (ValueError, OverflowError, OSError):
-        time = list_time(mtime, now)
+    time = list_time(mtime, now)
     return (
         f"{mode_string(mode)} {links:3d} {owner(uid):8} {group(gid):8} {size:8d} {time} {name}\r\n"
     )
 
 
-def permission_fact(mode: int, readable: bool, writable: bool) -> str:
+def permission_fact(mode: int, *, readable: bool, writable: bool) -> str:
     """The perm fact (RFC 3659 section 7.5.5): what the user's permissions allow here."""
     if stat.S_ISDIR(mode):
         return ("el" if readable else "") + ("cmfdp" if writable else "")

@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 from types import TracebackType
+from typing import ClassVar
 
 from ftpcluster.net.passive import PassiveListener, await_data_connection
 from ftpcluster.net.stream import Stream
@@ -223,7 +224,7 @@ class _Pipe:
     """
 
     __slots__ = ("reader", "writer")
-    _idle: list[_Pipe] = []
+    _idle: ClassVar[list[_Pipe]] = []
     _KEPT = 8
 
     def __init__(self) -> None:

@@ -17,6 +17,7 @@ from ftpcluster.protocol.reply import Code, Reply, quoted
 from ftpcluster.session.server_dtp import DataTransfer
 from ftpcluster.session.state import Session
 from ftpcluster.storage.base import Entry
+from ftpcluster.users import Permission
 
 MLST_FEATURE = "MLST " + "".join(f"{fact}*;" for fact in FACTS)
 
@@ -89,7 +90,7 @@ async def mlst(session: Session, argument: str) -> Reply:
     path = session.readable(argument)
     status = await session.storage.stat(path)
     permission = session.account.user.permission(path)
-    perm = permission_fact(status.st_mode, permission.readable, permission.writable)
+    perm = _perm(status.st_mode, permission)
     line = fact_line(path, status, perm)
     return Reply(Code.FILE_ACTION_COMPLETED, f"Listing {printable(path)}", (line,))
 
@@ -97,17 +98,19 @@ async def mlst(session: Session, argument: str) -> Reply:
 async def _send_folder(session: Session, path: str, form: Formatter, *, hidden: bool) -> Reply:
     batches = session.storage.scan(path, follow=form is _facts)
     try:
-        first = await anext(batches, [])  # a folder that cannot be read is refused before 150
+        first: list[Entry] = await anext(
+            batches, []
+        )  # a folder that cannot be read is refused before 150
         async with DataTransfer(session, _OPENING) as data:
-            await _send_lines(session, data, form(session, path, _shown(first, hidden)))
+            await _send_lines(session, data, form(session, path, _shown(first, hidden=hidden)))
             async for batch in batches:
-                await _send_lines(session, data, form(session, path, _shown(batch, hidden)))
+                await _send_lines(session, data, form(session, path, _shown(batch, hidden=hidden)))
     finally:
         await batches.aclose()
     return _SENT
 
 
-def _shown(batch: list[Entry], hidden: bool) -> Iterable[Entry]:
+def _shown(batch: list[Entry], *, hidden: bool) -> Iterable[Entry]:
     return batch if hidden else [entry for entry in batch if not entry.name.startswith(".")]
 
 
@@ -132,10 +135,13 @@ def _facts(session: Session, path: str, entries: Iterable[Entry]) -> str:
     permission = session.account.user.permission
     lines = []
     for name, status, _ in entries:
-        here = permission(virtual.join(path, name))
-        perm = permission_fact(status[0], here.readable, here.writable)
+        perm = _perm(status[0], permission(virtual.join(path, name)))
         lines.append(fact_line(name, status, perm) + "\r\n")
     return "".join(lines)
+
+
+def _perm(mode: int, permission: Permission) -> str:
+    return permission_fact(mode, readable=permission.readable, writable=permission.writable)
 
 
 def _options(argument: str) -> tuple[bool, str]:
