@@ -1,0 +1,101 @@
+"""Servers to test against: in this process on both loops, and as a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+
+from ftpcluster import Permission, Server, User
+from ftpcluster.session.state import Settings
+from tests.support.cluster import Cluster
+
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "asyncio": asyncio.new_event_loop,
+    "uvloop": uvloop.new_event_loop,
+}
+
+
+class InProcess:
+    """A ``Server`` that runs in a thread of this process, on a loop of the given kind."""
+
+    def __init__(self, loop: str, make: Callable[[], Server]) -> None:
+        self._make = make
+        self._loop_factory = LOOPS[loop]
+        self._started: Future[int] = Future()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        self.port = self._started.result(20)
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=self._loop_factory, debug=False) as runner:
+            runner.run(self._serve())
+
+    async def _serve(self) -> None:
+        self._stop = asyncio.Event()
+        self.loop = asyncio.get_running_loop()
+        try:
+            self.server = self._make()
+            await self.server.start("127.0.0.1", 0)
+        except BaseException as error:
+            self._started.set_exception(error)
+            raise
+        self._started.set_result(self.server.server_port)
+        await self._stop.wait()
+        await self.server.close()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        assert not left, f"tasks left over: {left}"
+
+    def call(self, function: Callable[[], Any]) -> Any:
+        """Call a function in the server's thread and loop; its result."""
+        done: Future[Any] = Future()
+
+        def work() -> None:
+            try:
+                done.set_result(function())
+            except BaseException as error:
+                done.set_exception(error)
+
+        self.loop.call_soon_threadsafe(work)
+        return done.result(20)
+
+    def stop(self) -> None:
+        self.loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(30)
+        assert not self._thread.is_alive()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """The folder that is served."""
+    folder = tmp_path / "root"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture(params=["asyncio", "uvloop", "cluster"])
+def port(request: pytest.FixtureRequest, root: Path) -> Iterator[int]:
+    """The port of a server of each kind: user/12345 may write, anonymous may read."""
+    if request.param == "cluster":
+        arguments = ("--workers", "2", "--root", str(root), "--anonymous", "--writable")
+        with Cluster(*arguments, "--user", "user:12345") as cluster:
+            yield cluster.port
+        assert "Traceback" not in cluster.log, cluster.log
+        return
+    readable = [Permission("/", writable=False)]
+    users = [
+        User("user", "12345", base_path=root),
+        User("anonymous", base_path=root, permissions=readable),
+    ]
+    settings = Settings(login_delay=0.05)
+    server = InProcess(request.param, lambda: Server(users, settings=settings))
+    try:
+        yield server.port
+    finally:
+        server.stop()

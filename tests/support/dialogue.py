@@ -1,0 +1,109 @@
+"""A dialogue with a server that reads like an RFC.
+
+    client.says("USER alice", 331)
+    client.says("PASS secret", 230)
+
+Blocking sockets, deadlines on everything: whoever drives a server of this very process does it
+from a thread.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from types import TracebackType
+
+DEADLINE = 20.0
+
+
+class Dialogue:
+    """One control connection, as bare as a client can be."""
+
+    def __init__(self, port: int, host: str = "127.0.0.1", *, greeting: int | None = 220) -> None:
+        self.host = host
+        self.sock = socket.create_connection((host, port), DEADLINE)
+        self._buffer = b""
+        if greeting is not None:
+            self.expects(greeting)
+
+    def __enter__(self) -> Dialogue:
+        return self
+
+    def __exit__(
+        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
+    ) -> None:
+        self.sock.close()
+
+    def send(self, line: str | bytes) -> None:
+        """Send a line, CRLF is added."""
+        data = line if isinstance(line, bytes) else line.encode("utf-8", "surrogateescape")
+        self.sock.sendall(data + b"\r\n")
+
+    def line(self) -> str:
+        """The next line of a reply, without CRLF. Raises EOFError at the end."""
+        while b"\n" not in self._buffer:
+            data = self.sock.recv(65536)
+            if not data:
+                raise EOFError(self._buffer)
+            self._buffer += data
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        assert line.endswith(b"\r"), line
+        return line[:-1].decode("utf-8", "surrogateescape")
+
+    def reply(self) -> tuple[int, str]:
+        """The next reply: its code, and its whole text (lines joined by newlines)."""
+        lines = [self.line()]
+        code = lines[0][:3]
+        assert re.fullmatch(r"[1-5]\d\d[ -].*", lines[0]), lines[0]
+        if lines[0][3] == "-":
+            while not lines[-1].startswith(code + " "):
+                lines.append(self.line())
+        return int(code), "\n".join(lines)
+
+    def expects(self, *codes: int) -> str:
+        """The next reply, which must have one of these codes; its text."""
+        code, text = self.reply()
+        assert code in codes, f"expected {codes}, got {text!r}"
+        return text
+
+    def says(self, command: str | bytes, *codes: int) -> str:
+        """Send a command; its reply must have one of these codes; its text."""
+        self.send(command)
+        code, text = self.reply()
+        assert code in codes, f"{command!r}: expected {codes}, got {text!r}"
+        return text
+
+    def logs_in(self, user: str = "user", password: str = "12345", *, binary: bool = True) -> None:
+        self.says(f"USER {user}", 331)
+        self.says(f"PASS {password}", 230)
+        if binary:
+            self.says("TYPE I", 200)
+
+    def passive(self) -> socket.socket:
+        """A data connection, made with EPSV."""
+        match = re.search(r"\(\|\|\|(\d+)\|\)", self.says("EPSV", 229))
+        assert match is not None
+        return socket.create_connection((self.host, int(match[1])), DEADLINE)
+
+    def downloads(self, command: str | bytes, *final: int) -> bytes:
+        """The data that a command such as RETR or LIST sends over a passive data connection."""
+        with self.passive() as data:
+            self.says(command, 150)
+            received = b"".join(iter(lambda: data.recv(1 << 16), b""))
+        self.expects(*(final or (226,)))
+        return received
+
+    def uploads(self, command: str | bytes, content: bytes, *final: int) -> str:
+        """Send ``content`` with a command such as STOR; the text of its final reply."""
+        with self.passive() as data:
+            self.says(command, 150)
+            data.sendall(content)
+        return self.expects(*(final or (226,)))
+
+    def is_closed(self) -> bool:
+        """Whether the server has closed the connection, with nothing more to say."""
+        try:
+            data = self._buffer or self.sock.recv(1)
+        except ConnectionResetError:
+            return True
+        return not data
