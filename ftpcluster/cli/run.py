@@ -30,7 +30,7 @@ from ftpcluster.protocol.address import display
 from ftpcluster.quota.ledger import ConnectionLimits
 from ftpcluster.supervisor.process import WorkerProcess
 from ftpcluster.supervisor.supervisor import BootFailure, Supervisor
-from ftpcluster.worker.worker import initialize, run_worker
+from ftpcluster.worker.entry import initialize, run_worker
 
 _READ_ONLY = (PermissionConfig("/", read=True, write=False),)
 _ANONYMOUS = ("anonymous", "ftp")

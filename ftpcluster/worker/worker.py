@@ -7,14 +7,8 @@ is gone (end of the channel) it drains and ends.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import logging
-import os
-import select
-import signal
 import socket
-import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 from ftpcluster.config import UserConfig, WorkerConfig
@@ -26,14 +20,12 @@ from ftpcluster.net.stream import Stream
 from ftpcluster.session.server_pi import ServerPI
 from ftpcluster.session.state import Conversation, Services, Settings
 from ftpcluster.users import MemoryUserManager, Permission, User
+from ftpcluster.worker.entry import ORPHAN_GRACE
 from ftpcluster.worker.quotas import RemoteQuotas
 
 log = logging.getLogger(__name__)
 
-_ORPHAN_GRACE = 8.0
-"""Seconds for running transfers after the supervisor's death."""
 _THREADS = 16
-_PR_SET_PDEATHSIG = 1
 
 
 class Worker:
@@ -132,44 +124,7 @@ class Worker:
     def _on_supervisor_gone(self, error: Exception | None) -> None:
         if not self._draining:
             log.error("the supervisor is gone%s; ending", f" ({error})" if error else "")
-        self.drain(_ORPHAN_GRACE)
-
-
-async def run_worker(sock: socket.socket, settings: WorkerConfig) -> None:
-    """The coroutine that a worker process runs."""
-    await Worker(asyncio.get_running_loop(), sock, settings).serve()
-
-
-def initialize(supervisor: int, log_level: str) -> None:
-    """What a worker process does first: Ctrl-C is the supervisor's, and so is this process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    logging.basicConfig(
-        level=log_level.upper(),
-        format=f"%(asctime)s %(levelname)s worker {os.getpid()}: %(message)s",
-    )
-    _end_with(supervisor)
-
-
-def _end_with(supervisor: int) -> None:
-    """See to it that this process does not outlive the supervisor by more than the grace.
-
-    The channel's end says that the supervisor is gone, but only to a loop that runs: a stopped
-    process is continued by the kernel, and a thread ends one whose loop hangs.
-    """
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGCONT)
-    handle = os.pidfd_open(supervisor) if os.getppid() == supervisor else None
-    if handle is None:
-        raise SystemExit("the supervisor is gone")
-    threading.Thread(target=_outlive, args=(handle,), name="orphan", daemon=True).start()
-
-
-def _outlive(supervisor: int) -> None:
-    poll = select.poll()
-    poll.register(supervisor, select.POLLIN)
-    poll.poll()
-    time.sleep(_ORPHAN_GRACE + 1)
-    os._exit(1)
+        self.drain(ORPHAN_GRACE)
 
 
 def session_settings(settings: WorkerConfig) -> Settings:

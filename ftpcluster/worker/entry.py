@@ -1,0 +1,62 @@
+"""Where a worker process begins: what the CLI hands to the supervisor.
+
+It imports the sessions' code only when it runs, so that the supervisor, who has to import this
+module to name its functions, never loads any of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import logging
+import os
+import select
+import signal
+import socket
+import threading
+import time
+
+from ftpcluster.config import WorkerConfig
+
+ORPHAN_GRACE = 8.0
+"""Seconds for running transfers after the supervisor's death."""
+_PR_SET_PDEATHSIG = 1
+
+
+async def run_worker(sock: socket.socket, settings: WorkerConfig) -> None:
+    """The coroutine that a worker process runs."""
+    from ftpcluster.worker.worker import Worker
+
+    await Worker(asyncio.get_running_loop(), sock, settings).serve()
+
+
+def initialize(supervisor: int, log_level: str) -> None:
+    """What a worker process does first: Ctrl-C is the supervisor's, and so is this process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    logging.basicConfig(
+        level=log_level.upper(),
+        format=f"%(asctime)s %(levelname)s worker {os.getpid()}: %(message)s",
+    )
+    _end_with(supervisor)
+
+
+def _end_with(supervisor: int) -> None:
+    """See to it that this process does not outlive the supervisor by more than the grace.
+
+    The channel's end says that the supervisor is gone, but only to a loop that runs: a stopped
+    process is continued by the kernel, and a thread ends one whose loop hangs.
+    """
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGCONT)
+    handle = os.pidfd_open(supervisor) if os.getppid() == supervisor else None
+    if handle is None:
+        raise SystemExit("the supervisor is gone")
+    threading.Thread(target=_outlive, args=(handle,), name="orphan", daemon=True).start()
+
+
+def _outlive(supervisor: int) -> None:
+    poll = select.poll()
+    poll.register(supervisor, select.POLLIN)
+    poll.poll()
+    time.sleep(ORPHAN_GRACE + 1)
+    os._exit(1)
