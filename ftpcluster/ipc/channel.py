@@ -92,8 +92,12 @@ class Channel(Generic[Incoming]):
                 self._sock.sendmsg((data,), ((socket.SOL_SOCKET, socket.SCM_RIGHTS, rights),))
         except BlockingIOError:
             return False
-        except OSError:
+        except ConnectionError:
             pass  # the other end is gone; the reader will say so
+        except OSError as error:
+            # too many descriptors in flight, or no memory: what cannot be told makes the two
+            # disagree, so the channel is given up, and with it its worker
+            self._loop.call_soon(self._fail, error)
         return True
 
     def _on_writable(self) -> None:

@@ -8,6 +8,8 @@ import socket
 from ftpcluster.protocol.address import is_ipv6
 
 BACKLOG = 4096
+_IN_USE = errno.EADDRINUSE
+_PORTS_TRIED = 16
 
 
 class CannotListen(Exception):
@@ -47,6 +49,17 @@ def listen_on_all(hosts: tuple[str, ...], port: int) -> list[socket.socket]:
 
     With port 0 all of them share the port that the first one got. Raises CannotListen.
     """
+    for _ in range(_PORTS_TRIED if port == 0 else 0):
+        try:
+            return _listen_on_all(hosts, port)
+        except CannotListen as error:
+            # the free port of one host may be taken on another one
+            if not (isinstance(error.__cause__, OSError) and error.__cause__.errno == _IN_USE):
+                raise
+    return _listen_on_all(hosts, port)
+
+
+def _listen_on_all(hosts: tuple[str, ...], port: int) -> list[socket.socket]:
     # A lone "::" serves IPv4 too, as its users expect; beside "0.0.0.0" it must not.
     wanted = hosts or ("0.0.0.0", "::")
     sockets: list[socket.socket] = []

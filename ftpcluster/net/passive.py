@@ -130,7 +130,11 @@ class PassivePorts:
         choice = random.randrange(len(idle))
         idle[choice], idle[-1] = idle[-1], idle[choice]
         listener = idle.pop()
-        listener.drain()
+        try:
+            listener.drain()
+        except OSError:
+            self._close(listener)
+            raise
         return listener
 
     def _bind(self, host: str) -> PassiveListener | None:
@@ -207,10 +211,15 @@ class _Arrival:
         self.fd: int | None = None
 
     def on_ready(self, _: int) -> None:
-        if self.fd is None:
+        if self.fd is not None or self.waiter.done():
+            return
+        try:
             self.fd = self._listener.accept(self._peer)
-            if self.fd is not None and not self.waiter.done():
-                self.waiter.set_result(None)
+        except OSError as error:  # no descriptor is left
+            self.waiter.set_exception(error)
+            return
+        if self.fd is not None:
+            self.waiter.set_result(None)
 
 
 async def await_data_connection(

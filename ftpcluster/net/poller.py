@@ -8,8 +8,11 @@ ready comes in batches. It works the same on every loop that has ``add_reader``.
 from __future__ import annotations
 
 import asyncio
+import logging
 import select
 from typing import Protocol
+
+log = logging.getLogger(__name__)
 
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
@@ -50,7 +53,13 @@ class Poller:
         for fd, events in self._epoll.poll(0, _EVENTS_PER_TURN):
             # an earlier one of this batch may have closed it
             if (watcher := watchers.get(fd)) is not None:
-                watcher.on_ready(events)
+                try:
+                    watcher.on_ready(events)
+                except Exception:
+                    # others must not suffer; and it would fail again at once, for ever
+                    log.exception("a connection's handler failed: this is a bug")
+                    if watchers.get(fd) is watcher:
+                        self.remove(fd)
 
     def close(self) -> None:
         """Stop watching; harmless when repeated."""

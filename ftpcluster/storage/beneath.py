@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import functools
 import os
 import weakref
+from typing import Any
 
 _SYS_OPENAT2 = 437  # the same number on every architecture
 _SYS_RENAMEAT2 = {"x86_64": 316, "aarch64": 276, "riscv64": 276, "ppc64le": 357, "s390x": 347}
@@ -35,10 +37,16 @@ class _OpenHow(ctypes.Structure):
 _OPEN_HOW_SIZE = ctypes.sizeof(_OpenHow)
 
 
+@functools.lru_cache(maxsize=64)
+def _how(flags: int, mode: int) -> Any:
+    """A reference to an ``open_how``, which the kernel only reads: one serves all calls."""
+    return ctypes.byref(_OpenHow(flags, mode, _RESOLVE_BENEATH | _RESOLVE_NO_MAGICLINKS))
+
+
 def _openat2(directory: int, path: bytes, flags: int, mode: int) -> int:
-    how = _OpenHow(flags, mode, _RESOLVE_BENEATH | _RESOLVE_NO_MAGICLINKS)
+    how = _how(flags, mode)
     for _ in range(_ATTEMPTS):
-        fd: int = _syscall(_SYS_OPENAT2, directory, path, ctypes.byref(how), _OPEN_HOW_SIZE)
+        fd: int = _syscall(_SYS_OPENAT2, directory, path, how, _OPEN_HOW_SIZE)
         if fd >= 0:
             return fd
         error = ctypes.get_errno()

@@ -8,6 +8,9 @@ from ftpcluster.ipc.channel import Channel
 from ftpcluster.ipc.messages import GiveSlot, Released, SlotAnswer, TakeSlot, ToWorker
 from ftpcluster.quota.ledger import Refusal
 
+_REPORTED = 1000
+"""Sessions in one message, which has to stay within the channel's bounds."""
+
 
 class RemoteQuotas:
     """The ``Quotas`` of a worker's sessions.
@@ -56,9 +59,9 @@ class RemoteQuotas:
 
     def report(self) -> None:
         """Report the sessions that have ended."""
-        if self._ended:
-            self._send(Released(tuple(self._ended)))
-            self._ended.clear()
+        for start in range(0, len(self._ended), _REPORTED):
+            self._send(Released(tuple(self._ended[start : start + _REPORTED])))
+        self._ended.clear()
 
     def _send(self, message: TakeSlot | GiveSlot | Released) -> None:
         if self.channel is not None:
