@@ -62,14 +62,6 @@ class Stream:
         """Send what the socket takes; returns how much that was."""
         return os.write(self.fd, data)
 
-    async def send_all(self, data: bytes | memoryview) -> None:
-        rest = memoryview(data)
-        while rest:
-            try:
-                rest = rest[self.send(rest) :]
-            except BlockingIOError:
-                await self.writable()
-
     # ------------------------------------------------------------------ waiting
 
     @property

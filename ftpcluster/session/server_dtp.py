@@ -11,15 +11,17 @@ import errno
 import fcntl
 import os
 from types import TracebackType
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from ftpcluster.net.passive import PassiveListener, await_data_connection
 from ftpcluster.net.stream import Stream
 from ftpcluster.protocol.ascii import FromNetwork, ToNetwork
 from ftpcluster.protocol.errors import LocalProblem, NoDataConnection, TransferAborted
 from ftpcluster.protocol.reply import Code, Reply
+from ftpcluster.quota.bucket import Limit, Throttle
 from ftpcluster.session.run import give_way
 from ftpcluster.session.state import Session
+from ftpcluster.session.throttle import Pace
 from ftpcluster.storage.base import File
 from ftpcluster.storage.local import LocalFile
 
@@ -49,36 +51,189 @@ _scratch = memoryview(bytearray(_BLOCK))
 
 
 class DataTransfer:
-    """``async with DataTransfer(session, "…") as data``: the data connection for one transfer.
+    """One transfer over one data connection, as a block: ``async with Download(session, "…")``.
 
-    Leaving it closes the connection. The peer's disappearance becomes TransferAborted (426).
+    Leaving the block closes the connection. The peer's disappearance becomes TransferAborted.
     """
 
-    __slots__ = ("_data", "_session", "_text")
+    __slots__ = ("_pace", "_session", "_text", "_turn", "most", "stream")
+    stream: Stream
 
     def __init__(self, session: Session, text: str) -> None:
+        """``text`` is what 150 says."""
         self._session = session
         self._text = text
+        self._turn = 0
+        limits = [self._limit(throttle) for throttle in session.account.throttles]
+        self._pace = Pace(session.services.loop.time, limits) if limits else None
+        self.most = _SENDFILE if self._pace is None else self._pace.piece
 
-    async def __aenter__(self) -> Stream:
+    @staticmethod
+    def _limit(throttle: Throttle) -> Limit:
+        """The one of a throttle's two limits that counts here."""
+        raise NotImplementedError
+
+    async def __aenter__(self) -> Self:
         session = self._session
         opening = Reply(Code.FILE_STATUS_OK, self._text)
         if isinstance(session.data, PassiveListener):
-            self._data = await _passive(session, session.data, opening)
+            self.stream = await _passive(session, session.data, opening)
         elif session.data is None:
             raise NoDataConnection("Use PASV or EPSV first.")
         else:
-            self._data, session.data = session.data, None
+            self.stream, session.data = session.data, None
             session.announce(opening)
         session.progress = session.restart = 0
-        return self._data
+        if self._pace is not None:
+            self._pace.begin()
+        return self
 
     async def __aexit__(
         self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
     ) -> None:
-        self._data.close()
+        if self._pace is not None:
+            self._pace.end()
+        self.stream.close()
         if isinstance(error, OSError) and error.errno in _GONE:
             raise TransferAborted from error
+
+    async def moved(self, count: int) -> None:
+        """So many bytes were copied: wait as long as limits and the other sessions ask for."""
+        self._session.progress += count
+        if self._pace is not None:
+            await self._pace.spend(count)
+            self.most = self._pace.piece
+            return
+        self._turn += count
+        if self._turn >= _TURN:
+            self._turn = 0
+            await give_way()
+
+    async def writable(self) -> None:
+        self._turn = 0
+        await self.stream.writable()
+
+    async def readable(self) -> None:
+        self._turn = 0
+        await self.stream.readable()
+
+    async def send(self, data: bytes) -> None:
+        """Send all of ``data``, in pieces that the limits allow."""
+        rest = memoryview(data)
+        while rest:
+            try:
+                sent = self.stream.send(rest[: self.most])
+            except BlockingIOError:
+                await self.writable()
+                continue
+            rest = rest[sent:]
+            await self.moved(sent)
+
+    async def receive(self) -> bytes:
+        """What arrived next; nothing at the end."""
+        while True:
+            try:
+                block = self.stream.recv(min(self.most, _BLOCK))
+            except BlockingIOError:
+                await self.readable()
+                continue
+            await self.moved(len(block))
+            return block
+
+
+class Download(DataTransfer):
+    """What the server sends: files and listings."""
+
+    __slots__ = ()
+
+    @staticmethod
+    def _limit(throttle: Throttle) -> Limit:
+        return throttle.write
+
+    async def send_file(self, file: File) -> None:
+        """Send ``file`` from its position to the end that it had when it was opened."""
+        if not self._session.binary:
+            convert = ToNetwork().convert
+            while block := await file.read(_BLOCK):
+                await self.send(convert(block))
+        elif isinstance(file, LocalFile):
+            await self._sendfile(file)
+        else:
+            while block := await file.read(_BLOCK):
+                await self.send(block)
+
+    async def _sendfile(self, file: LocalFile) -> None:
+        position, end = file.position, file.size
+        fd, source = self.stream.fd, file.fd
+        in_pool = self._session.services.in_pool
+        while position < end:
+            if not file.is_resident(position):
+                await in_pool(file.read_ahead, position, _SENDFILE)
+            try:
+                sent = os.sendfile(fd, source, position, min(end - position, self.most))
+            except BlockingIOError:
+                await self.writable()
+                continue
+            if not sent:
+                raise LocalProblem("The file became shorter while it was sent.")
+            position += sent
+            await self.moved(sent)
+
+
+class Upload(DataTransfer):
+    """What the server receives."""
+
+    __slots__ = ()
+
+    @staticmethod
+    def _limit(throttle: Throttle) -> Limit:
+        return throttle.read
+
+    async def receive_file(self, file: File) -> None:
+        """Write what arrives to ``file`` until the peer closes the connection."""
+        if not self._session.binary:
+            convert = FromNetwork()
+            while block := await self.receive():
+                await file.write(convert.convert(block))
+            await file.write(convert.flush())
+        elif isinstance(file, LocalFile):
+            await self.readable()  # clients wait for 150 before they send
+            if await self._receive_blocks(file, _SPLICE_FROM if file.can_splice else None):
+                await self._splice(file)
+        else:
+            while block := await self.receive():
+                await file.write(block)
+
+    async def _receive_blocks(self, file: LocalFile, most: int | None) -> bool:
+        """Copy through memory; False at the end of the data, True after ``most`` bytes."""
+        received = 0
+        while most is None or received < most:
+            try:
+                count = self.stream.recv_into(_scratch[: self.most])
+            except BlockingIOError:
+                await self.readable()
+                continue
+            if not count:
+                return False
+            file.write_now(_scratch[:count])
+            received += count
+            await self.moved(count)
+        return True
+
+    async def _splice(self, file: LocalFile) -> None:
+        pipe = _Pipe.borrow()
+        fd = self.stream.fd
+        while True:
+            try:
+                count = os.splice(fd, pipe.writer, min(_PIPE, self.most))
+            except BlockingIOError:
+                await self.readable()
+                continue
+            if not count:
+                break
+            pipe.pour(count, file.fd)
+            await self.moved(count)
+        pipe.give_back()
 
 
 async def _passive(session: Session, listener: PassiveListener, opening: Reply) -> Stream:
@@ -98,123 +253,6 @@ async def _passive(session: Session, listener: PassiveListener, opening: Reply) 
     session.data = None
     listener.give_back()
     return Stream(services.loop, services.poller, fd)
-
-
-async def send_file(session: Session, data: Stream, file: File) -> None:
-    """Send ``file`` from its position to the end that it had when it was opened."""
-    if not session.binary:
-        await _send_text(session, data, file)
-    elif isinstance(file, LocalFile):
-        await _sendfile(session, data, file)
-    else:
-        while block := await file.read(_BLOCK):
-            await data.send_all(block)
-            session.progress += len(block)
-
-
-async def _sendfile(session: Session, data: Stream, file: LocalFile) -> None:
-    start = position = file.position
-    end = file.size
-    turn = position + _TURN
-    while position < end:
-        if position >= turn:
-            turn = position + _TURN
-            await give_way()
-        if not file.is_resident(position):
-            await session.services.in_pool(file.read_ahead, position, _SENDFILE)
-        try:
-            sent = os.sendfile(data.fd, file.fd, position, min(end - position, _SENDFILE))
-        except BlockingIOError:
-            await data.writable()
-            turn = position + _TURN
-            continue
-        if not sent:
-            raise LocalProblem("The file became shorter while it was sent.")
-        position += sent
-        session.progress = position - start
-
-
-async def _send_text(session: Session, data: Stream, file: File) -> None:
-    convert = ToNetwork().convert
-    while block := await file.read(_BLOCK):
-        await data.send_all(convert(block))
-        session.progress += len(block)
-
-
-async def receive_file(session: Session, data: Stream, file: File) -> None:
-    """Write what arrives to ``file`` until the peer closes the connection."""
-    if not session.binary:
-        await _receive_text(session, data, file)
-    elif isinstance(file, LocalFile):
-        await data.readable()  # clients wait for 150 before they send
-        if await _receive_blocks(session, data, file, _SPLICE_FROM):
-            await _splice(session, data, file)
-    else:
-        while block := await _recv(data):
-            await file.write(block)
-            session.progress += len(block)
-
-
-async def _receive_blocks(session: Session, data: Stream, file: LocalFile, most: float) -> bool:
-    """Copy through memory; False at the end of the data, True after ``most`` bytes."""
-    received = 0
-    turn = _TURN
-    while received < most:
-        try:
-            count = data.recv_into(_scratch)
-        except BlockingIOError:
-            await data.readable()
-            turn = received + _TURN
-            continue
-        if not count:
-            return False
-        file.write_now(_scratch[:count])
-        received += count
-        session.progress += count
-        if received >= turn:
-            turn = received + _TURN
-            await give_way()
-    return True
-
-
-async def _splice(session: Session, data: Stream, file: LocalFile) -> None:
-    if not file.can_splice:
-        await _receive_blocks(session, data, file, float("inf"))
-        return
-    pipe = _Pipe.borrow()
-    turn = 0
-    while True:
-        try:
-            count = os.splice(data.fd, pipe.writer, _PIPE)
-        except BlockingIOError:
-            turn = 0
-            await data.readable()
-            continue
-        if not count:
-            break
-        pipe.pour(count, file.fd)
-        session.progress += count
-        turn += count
-        if turn >= _TURN:
-            turn = 0
-            await give_way()
-    pipe.give_back()
-
-
-async def _receive_text(session: Session, data: Stream, file: File) -> None:
-    convert = FromNetwork()
-    while block := await _recv(data):
-        await file.write(convert.convert(block))
-        session.progress += len(block)
-    await file.write(convert.flush())
-
-
-async def _recv(data: Stream) -> bytes:
-    while True:
-        try:
-            return data.recv(_BLOCK)
-        except BlockingIOError:
-            await data.readable()
 
 
 class _Pipe:

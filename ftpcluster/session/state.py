@@ -18,6 +18,7 @@ from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.address import plain
 from ftpcluster.protocol.errors import FileUnavailable, NotLoggedIn
 from ftpcluster.protocol.reply import Reply
+from ftpcluster.quota.bucket import Throttle
 from ftpcluster.quota.quotas import Quotas
 from ftpcluster.storage.base import Storage
 from ftpcluster.storage.local import LocalFiles
@@ -54,6 +55,7 @@ class Services:
     quotas: Quotas
     ports: PassivePorts
     pool: Executor
+    throttle_per_connection: Throttle = field(default_factory=Throttle)
     files: LocalFiles = field(default_factory=LocalFiles)
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
@@ -81,6 +83,7 @@ class Account(msgspec.Struct, frozen=True):
 
     user: User
     storage: Storage
+    throttles: tuple[Throttle, ...] = ()
 
 
 class Conversation(msgspec.Struct, frozen=True):

@@ -40,7 +40,7 @@ class File(Protocol):
     def size(self) -> int:
         """Bytes that it had when it was opened."""
 
-    def seek(self, offset: int) -> None:
+    async def seek(self, offset: int) -> None:
         """Read or write from ``offset`` on."""
 
     async def read(self, count: int) -> bytes:

@@ -51,7 +51,7 @@ class LocalFile:
     def size(self) -> int:
         return self.status.st_size
 
-    def seek(self, offset: int) -> None:
+    async def seek(self, offset: int) -> None:
         os.lseek(self.fd, offset, os.SEEK_SET)
         self.position = offset
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from ftpcluster.ipc.channel import Channel
 from ftpcluster.ipc.messages import GiveSlot, Released, SlotAnswer, TakeSlot, ToWorker
+from ftpcluster.quota.bucket import Throttle
 from ftpcluster.quota.ledger import Refusal
+from ftpcluster.quota.quotas import SpeedLimited
 
 _REPORTED = 1000
 """Sessions in one message, which has to stay within the channel's bounds."""
@@ -56,6 +59,10 @@ class RemoteQuotas:
         if not self._ended:
             self._loop.call_soon(self.report)
         self._ended.append(session)
+
+    def throttles(self, user: SpeedLimited) -> Sequence[Throttle]:
+        """No limit is shared between workers yet."""
+        return ()
 
     def report(self) -> None:
         """Report the sessions that have ended."""

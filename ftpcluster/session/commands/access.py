@@ -8,6 +8,7 @@ from ftpcluster.net.stream import pause
 from ftpcluster.protocol.errors import NotLoggedIn, SessionEnded
 from ftpcluster.protocol.listing import printable
 from ftpcluster.protocol.reply import Code, Reply
+from ftpcluster.quota.bucket import Throttle
 from ftpcluster.session.run import in_task
 from ftpcluster.session.state import Account, Claim, Session
 from ftpcluster.users import AbstractUserManager, MemoryUserManager, User
@@ -56,11 +57,23 @@ async def password(session: Session, secret: str) -> Reply:
     )
     if await slot is not None:
         raise NotLoggedIn("Too many connections of this user.")
-    session.login = Account(account, storage)
+    session.login = Account(account, storage, _throttles(session, account))
     session.current_folder = str(account.home_path)
     if log.isEnabledFor(logging.DEBUG):
         log.debug("session %d: %s logged in", *_who(session, claim))
     return _LOGGED_IN
+
+
+def _throttles(session: Session, account: User) -> tuple[Throttle, ...]:
+    """All that limits this login's speed: the server, the user, and the connection for both."""
+    services = session.services
+    each = services.throttle_per_connection
+    throttles = (
+        *services.quotas.throttles(account),
+        Throttle(each.read.limit, each.write.limit),
+        Throttle(account.read_speed_limit_per_connection, account.write_speed_limit_per_connection),
+    )
+    return tuple(throttle for throttle in throttles if throttle.is_limited)
 
 
 async def _is_authentic(session: Session, claim: Claim, secret: str) -> bool:

@@ -9,12 +9,11 @@ import stat
 import time
 from collections.abc import Callable, Iterable
 
-from ftpcluster.net.stream import Stream
 from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.errors import ArgumentProblem, FileUnavailable
 from ftpcluster.protocol.listing import FACTS, fact_line, list_line, permission_fact, printable
 from ftpcluster.protocol.reply import Code, Reply, quoted
-from ftpcluster.session.server_dtp import DataTransfer
+from ftpcluster.session.server_dtp import Download
 from ftpcluster.session.state import Session
 from ftpcluster.storage.base import Entry
 from ftpcluster.users import Permission
@@ -74,7 +73,7 @@ async def _list(session: Session, argument: str, form: Formatter) -> Reply:
     status = await session.storage.stat(path)
     if stat.S_ISDIR(status.st_mode):
         return await _send_folder(session, path, form, hidden=hidden)
-    async with DataTransfer(session, _OPENING) as data:
+    async with Download(session, _OPENING) as data:
         await _send_lines(session, data, form(session, path, [Entry(argument, status, None)]))
     return _SENT
 
@@ -101,7 +100,7 @@ async def _send_folder(session: Session, path: str, form: Formatter, *, hidden: 
         first: list[Entry] = await anext(
             batches, []
         )  # a folder that cannot be read is refused before 150
-        async with DataTransfer(session, _OPENING) as data:
+        async with Download(session, _OPENING) as data:
             await _send_lines(session, data, form(session, path, _shown(first, hidden=hidden)))
             async for batch in batches:
                 await _send_lines(session, data, form(session, path, _shown(batch, hidden=hidden)))
@@ -114,10 +113,8 @@ def _shown(batch: list[Entry], *, hidden: bool) -> Iterable[Entry]:
     return batch if hidden else [entry for entry in batch if not entry.name.startswith(".")]
 
 
-async def _send_lines(session: Session, data: Stream, lines: str) -> None:
-    wire = lines.encode(session.settings.encoding, "surrogateescape")
-    await data.send_all(wire)
-    session.progress += len(wire)
+async def _send_lines(session: Session, data: Download, lines: str) -> None:
+    await data.send(lines.encode(session.settings.encoding, "surrogateescape"))
 
 
 def _long_lines(_: Session, __: str, entries: Iterable[Entry]) -> str:

@@ -7,7 +7,7 @@ from ftpcluster.protocol.command import integer
 from ftpcluster.protocol.errors import ArgumentProblem, InvalidRest
 from ftpcluster.protocol.listing import printable
 from ftpcluster.protocol.reply import Code, Reply
-from ftpcluster.session.server_dtp import DataTransfer, receive_file, send_file
+from ftpcluster.session.server_dtp import Download, Upload
 from ftpcluster.session.state import Session
 from ftpcluster.storage.base import WriteMode
 
@@ -24,9 +24,9 @@ async def retr(session: Session, argument: str) -> Reply:
         if offset > file.size:
             raise InvalidRest
         if offset:
-            file.seek(offset)
-        async with DataTransfer(session, _opening(session, path, file.size)) as data:
-            await send_file(session, data, file)
+            await file.seek(offset)
+        async with Download(session, _opening(session, path, file.size)) as download:
+            await download.send_file(file)
     finally:
         await file.close()
     return _COMPLETE
@@ -52,9 +52,9 @@ async def _store(session: Session, path: str, mode: WriteMode, offset: int) -> R
         if offset > file.size:
             raise InvalidRest
         if offset:
-            file.seek(offset)
-        async with DataTransfer(session, _opening(session, path)) as data:
-            await receive_file(session, data, file)
+            await file.seek(offset)
+        async with Upload(session, _opening(session, path)) as upload:
+            await upload.receive_file(file)
     finally:
         await file.close()  # what cannot be stored may be said only here: no 226 before it
     return _COMPLETE

@@ -1,0 +1,229 @@
+"""A path layer whose files live in this process: for tests and small things."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import stat
+import time
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple
+
+from ftpcluster.storage.pathio import (
+    BLOCK_SIZE,
+    AbstractAsyncLister,
+    AbstractPathIO,
+    check_mode,
+    universal_exception,
+)
+
+
+class Stats(NamedTuple):
+    """The status of an entry."""
+
+    st_size: int
+    st_ctime: int
+    st_mtime: int
+    st_nlink: int
+    st_mode: int
+
+
+class Node:
+    """A folder (``children`` by name) or a file (``content``)."""
+
+    __slots__ = ("children", "content", "ctime", "mtime")
+
+    def __init__(self, *, folder: bool) -> None:
+        self.children: dict[str, Node] | None = {} if folder else None
+        self.content = bytearray()
+        self.ctime = self.mtime = int(time.time())
+
+    @property
+    def is_folder(self) -> bool:
+        return self.children is not None
+
+
+class MemoryFile:
+    """An open file: a node and a position of its own."""
+
+    def __init__(self, node: Node, *, appends: bool) -> None:
+        self.node = node
+        self.appends = appends
+        self.position = 0
+
+
+class _MemoryLister(AbstractAsyncLister):
+    def __init__(self, paths: list[PurePosixPath], *, timeout: float | None = None) -> None:
+        super().__init__(timeout=timeout)
+        self._paths = iter(paths)
+
+    async def __anext__(self) -> PurePosixPath:
+        try:
+            return next(self._paths)
+        except StopIteration:
+            raise StopAsyncIteration from None
+
+
+class MemoryPathIO(AbstractPathIO):
+    """Files in memory. ``state`` is the root folder, which the connections of a server share."""
+
+    def __init__(
+        self, timeout: float | None = None, connection: Any = None, state: Node | None = None
+    ) -> None:
+        super().__init__(timeout, connection, state if state is not None else Node(folder=True))
+
+    def _find(self, path: Any) -> Node | None:
+        node: Node = self.state
+        for part in _parts(path):
+            if node.children is None or part not in node.children:
+                return None
+            node = node.children[part]
+        return node
+
+    def _get(self, path: Any) -> Node:
+        node = self._find(path)
+        if node is None:
+            raise _error(errno.ENOENT, path)
+        return node
+
+    def _parent(self, path: Any) -> tuple[dict[str, Node], str]:
+        """The entries of the folder that holds ``path``, and its name there."""
+        *folders, name = _parts(path) or [""]
+        node = self._find(folders)
+        if node is None:
+            raise _error(errno.ENOENT, path)
+        if node.children is None or not name:
+            raise _error(errno.ENOTDIR if name else errno.EBUSY, path)
+        return node.children, name
+
+    @universal_exception
+    async def exists(self, path: Any) -> bool:
+        return self._find(path) is not None
+
+    @universal_exception
+    async def is_dir(self, path: Any) -> bool:
+        node = self._find(path)
+        return node is not None and node.is_folder
+
+    @universal_exception
+    async def is_file(self, path: Any) -> bool:
+        node = self._find(path)
+        return node is not None and not node.is_folder
+
+    @universal_exception
+    async def mkdir(self, path: Any, *, parents: bool = False, exist_ok: bool = False) -> None:
+        node = self._find(path)
+        if node is not None:
+            if not (exist_ok and node.is_folder):
+                raise _error(errno.EEXIST, path)
+            return
+        if parents:
+            above = _parts(path)[:-1]
+            await self.mkdir(above, parents=True, exist_ok=True)
+        children, name = self._parent(path)
+        children[name] = Node(folder=True)
+
+    @universal_exception
+    async def rmdir(self, path: Any) -> None:
+        node = self._get(path)
+        if node.children is None:
+            raise _error(errno.ENOTDIR, path)
+        if node.children:
+            raise _error(errno.ENOTEMPTY, path)
+        children, name = self._parent(path)
+        del children[name]
+
+    @universal_exception
+    async def unlink(self, path: Any) -> None:
+        if self._get(path).is_folder:
+            raise _error(errno.EISDIR, path)
+        children, name = self._parent(path)
+        del children[name]
+
+    def list(self, path: Any) -> AbstractAsyncLister:
+        node = self._find(path)
+        names = list(node.children or ()) if node is not None else []
+        folder = PurePosixPath(path)
+        return _MemoryLister([folder / name for name in names], timeout=self.timeout)
+
+    @universal_exception
+    async def stat(self, path: Any) -> Stats:
+        node = self._get(path)
+        mode = stat.S_IFDIR | 0o777 if node.is_folder else stat.S_IFREG | 0o666
+        return Stats(len(node.content), node.ctime, node.mtime, 1, mode)
+
+    @universal_exception
+    async def _open(self, path: Any, mode: str = "rb") -> MemoryFile:
+        check_mode(mode)
+        node = self._find(path)
+        if node is None and mode in ("wb", "ab"):
+            children, name = self._parent(path)
+            node = children[name] = Node(folder=False)
+        if node is None:
+            raise _error(errno.ENOENT, path)
+        if node.is_folder:
+            raise _error(errno.EISDIR, path)
+        if mode == "wb":
+            node.content.clear()
+            node.mtime = int(time.time())
+        return MemoryFile(node, appends=mode == "ab")
+
+    @universal_exception
+    async def seek(self, file: MemoryFile, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {
+            io.SEEK_SET: 0,
+            io.SEEK_CUR: file.position,
+            io.SEEK_END: len(file.node.content),
+        }[whence]
+        if start + offset < 0:
+            raise _error(errno.EINVAL, "")
+        file.position = start + offset
+        return file.position
+
+    @universal_exception
+    async def write(self, file: MemoryFile, data: bytes) -> int:
+        content = file.node.content
+        start = len(content) if file.appends else file.position
+        if start > len(content):
+            content.extend(bytes(start - len(content)))
+        content[start : start + len(data)] = data
+        file.position = start + len(data)
+        file.node.mtime = int(time.time())
+        return len(data)
+
+    @universal_exception
+    async def read(self, file: MemoryFile, block_size: int = BLOCK_SIZE) -> bytes:
+        end = len(file.node.content) if block_size < 0 else file.position + block_size
+        block = bytes(file.node.content[file.position : end])
+        file.position += len(block)
+        return block
+
+    @universal_exception
+    async def close(self, file: MemoryFile) -> None:
+        pass  # there is nothing to give back
+
+    @universal_exception
+    async def rename(self, source: Any, destination: Any) -> None:
+        node = self._get(source)
+        old, old_name = self._parent(source)
+        new, new_name = self._parent(destination)
+        if _parts(destination)[: len(_parts(source))] == _parts(source):
+            if _parts(destination) == _parts(source):
+                return
+            raise _error(errno.EINVAL, destination)
+        there = new.get(new_name)
+        if there is not None and (there.is_folder or node.is_folder):
+            raise _error(errno.EISDIR if there.is_folder else errno.ENOTDIR, destination)
+        del old[old_name]
+        new[new_name] = node
+
+
+def _parts(path: Any) -> list[str]:
+    """The components of a path, whether it is absolute or not."""
+    parts = path if isinstance(path, list) else PurePosixPath(path).parts
+    return [part for part in parts if part not in ("/", "//", ".")]
+
+
+def _error(code: int, path: Any) -> OSError:
+    return OSError(code, os.strerror(code), str(path))
