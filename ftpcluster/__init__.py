@@ -6,7 +6,26 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ftpcluster.common import setlocale, with_timeout
+    from ftpcluster.protocol.errors import NoAvailablePort
+    from ftpcluster.quota.available import AvailableConnections
     from ftpcluster.server import Server
+    from ftpcluster.session.connection import Connection
+    from ftpcluster.session.extension import (
+        ConnectionConditions,
+        PathConditions,
+        PathPermissions,
+        worker,
+    )
+    from ftpcluster.storage.memory import MemoryPathIO
+    from ftpcluster.storage.pathio import (
+        AbstractAsyncLister,
+        AbstractPathIO,
+        AsyncPathIO,
+        PathIO,
+        PathIOError,
+        universal_exception,
+    )
     from ftpcluster.users import (
         AbstractUserManager,
         MemoryUserManager,
@@ -15,27 +34,65 @@ if TYPE_CHECKING:
         User,
     )
 
+_HOMES = {
+    "AbstractAsyncLister": "storage.pathio",
+    "AbstractPathIO": "storage.pathio",
+    "AbstractUserManager": "users",
+    "AsyncPathIO": "storage.pathio",
+    "AvailableConnections": "quota.available",
+    "Connection": "session.connection",
+    "ConnectionConditions": "session.extension",
+    "MemoryPathIO": "storage.memory",
+    "MemoryUserManager": "users",
+    "NoAvailablePort": "protocol.errors",
+    "PathConditions": "session.extension",
+    "PathIO": "storage.pathio",
+    "PathIOError": "storage.pathio",
+    "PathIsNotAbsolute": "users",
+    "PathPermissions": "session.extension",
+    "Permission": "users",
+    "Server": "server",
+    "User": "users",
+    "setlocale": "common",
+    "universal_exception": "storage.pathio",
+    "with_timeout": "common",
+    "worker": "session.extension",
+}
+
 __all__ = [
+    "AbstractAsyncLister",
+    "AbstractPathIO",
     "AbstractUserManager",
+    "AsyncPathIO",
+    "AvailableConnections",
+    "Connection",
+    "ConnectionConditions",
+    "MemoryPathIO",
     "MemoryUserManager",
+    "NoAvailablePort",
+    "PathConditions",
+    "PathIO",
+    "PathIOError",
     "PathIsNotAbsolute",
+    "PathPermissions",
     "Permission",
     "Server",
     "User",
+    "setlocale",
+    "universal_exception",
+    "with_timeout",
+    "worker",
 ]
-
-_HOMES = {"Server": "ftpcluster.server"}
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used: the supervisor needs none of them."""
-    if name not in __all__:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(
-        importlib.import_module(_HOMES.get(name, "ftpcluster.users")), name
-    )
+    module = importlib.import_module(f"{__name__}.{_HOMES[name]}")
+    value = globals()[name] = getattr(module, name)
     return value
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return sorted(_HOMES)

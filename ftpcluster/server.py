@@ -7,75 +7,178 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Iterable
+import socket
+import time
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePath, PurePosixPath
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from ftpcluster.net.acceptor import Acceptor, refuse
-from ftpcluster.net.listeners import listen_on_all
+from ftpcluster.net.listeners import BACKLOG, addresses, listen_on_all
 from ftpcluster.net.passive import PassivePorts
 from ftpcluster.net.poller import Poller
 from ftpcluster.net.stream import Stream
+from ftpcluster.protocol import path as virtual_path
 from ftpcluster.protocol.address import plain
+from ftpcluster.protocol.listing import list_time, mode_string, printable
 from ftpcluster.protocol.reply import Code, Reply
+from ftpcluster.quota.bucket import Throttle
 from ftpcluster.quota.ledger import ConnectionLimits, Ledger
 from ftpcluster.quota.quotas import LocalQuotas
-from ftpcluster.session.run import give_way
+from ftpcluster.session.commands.table import COMMANDS, Command
+from ftpcluster.session.connection import Connection, SessionConnection
+from ftpcluster.session.extension import foreign_command, is_command
+from ftpcluster.session.run import in_task
 from ftpcluster.session.server_pi import ServerPI
-from ftpcluster.session.state import Conversation, Services, Settings
+from ftpcluster.session.state import Conversation, Services, Session, Settings
+from ftpcluster.storage.base import Storage
+from ftpcluster.storage.layered import LayeredStorage
+from ftpcluster.storage.pathio import AbstractPathIO, AsyncPathIO, PathIO
+from ftpcluster.storage.pooled import PooledStorage
 from ftpcluster.users import AbstractUserManager, MemoryUserManager, User
+from ftpcluster.verbs import BuiltinVerbs
 
 _FULL = Reply(Code.SERVICE_NOT_AVAILABLE, "Too many connections; try again later.")
 _THREADS = 16
+_METHODS = {"pass": "pass_"}
+_END_OF_SESSIONS = 10.0
+"""Seconds that ``close`` gives commands which are not ours to end after their cancellation."""
+
+Verb = Callable[[Any, str], Awaitable[bool]]
 
 
-async def _turn() -> None:
-    await give_way()
+class Server(BuiltinVerbs):
+    """FTP server.
 
+    ``users`` are User objects or a user manager; none is one anonymous user who may read and write
+    the current folder. Speeds are bytes per second, *read* what the server receives, *write* what
+    it sends; times are seconds; None is no limit and no deadline.
 
-class Server:
-    """An FTP server in this process. ``settings`` are those that all sessions share."""
+    ``block_size`` are the bytes that custom path layers are asked for at once. ``socket_timeout``
+    ends transfers and replies that make no progress, ``idle_timeout`` sessions that say nothing;
+    ``wait_future_timeout`` bounds the wait of ConnectionConditions, ``path_timeout`` operations of
+    path layers that can be bounded. ``data_ports`` are the ports for passive data connections,
+    ``ipv4_pasv_forced_response_address`` what PASV names. ``encoding`` is that of names on the
+    wire.
+
+    Beyond the reference: ``welcome_message`` and ``system_type`` (SYST), ``data_timeout`` (the wait
+    for a data connection), ``login_timeout``, ``login_delay`` (before a failed login is answered),
+    ``rename_replaces`` (whether RNTO may replace a file).
+
+    A method ``async def verb(self, connection, rest) -> bool`` of a subclass is a command, and
+    overrides a built-in one of that name; so does what is put into ``commands_mapping``.
+    """
 
     def __init__(
         self,
         users: Iterable[User] | AbstractUserManager | None = None,
         *,
+        block_size: int = 8192,
+        socket_timeout: float | None = None,
+        idle_timeout: float | None = None,
+        wait_future_timeout: float | None = 1,
+        path_timeout: float | None = None,
+        path_io_factory: Callable[..., AbstractPathIO] = PathIO,
         maximum_connections: int | None = None,
+        read_speed_limit: int | None = None,
+        write_speed_limit: int | None = None,
+        read_speed_limit_per_connection: int | None = None,
+        write_speed_limit_per_connection: int | None = None,
+        ipv4_pasv_forced_response_address: str | None = None,
         data_ports: Iterable[int] | None = None,
-        settings: Settings | None = None,
+        encoding: str = "utf-8",
+        welcome_message: str = "welcome",
+        system_type: str = "UNIX Type: L8",
+        data_timeout: float = 30.0,
+        login_timeout: float | None = None,
+        login_delay: float = 3.0,
+        rename_replaces: bool = False,
     ) -> None:
-        self._users = users if isinstance(users, AbstractUserManager) else MemoryUserManager(users)
-        self._data_ports = None if data_ports is None else tuple(data_ports)
-        self._settings = settings or Settings(rename_replaces=False)
+        self.user_manager = (
+            users if isinstance(users, AbstractUserManager) else MemoryUserManager(users)
+        )
+        self.settings = Settings(
+            welcome_message=welcome_message,
+            system_type=system_type,
+            encoding=encoding,
+            login_timeout=login_timeout,
+            idle_timeout=idle_timeout,
+            data_timeout=data_timeout,
+            stalled_timeout=socket_timeout,
+            login_delay=login_delay,
+            masquerade=ipv4_pasv_forced_response_address,
+            rename_replaces=rename_replaces,
+            wait_future_timeout=wait_future_timeout,
+            path_timeout=path_timeout,
+            block_size=block_size,
+        )
+        self.path_io_factory = path_io_factory
+        self.throttle = Throttle(read_speed_limit, write_speed_limit)
+        self.throttle_per_connection = Throttle(
+            read_speed_limit_per_connection, write_speed_limit_per_connection
+        )
         self.ledger = Ledger(ConnectionLimits(server=maximum_connections))
+        self.commands_mapping: dict[str, Verb] = {}
+        self._ours: dict[str, Verb] = {}
+        self._theirs: dict[Verb, Command] = {}
+        self._map_commands()
+        self._data_ports = None if data_ports is None else tuple(data_ports)
+        self._path_io_state: Any = None
         self._numbers = itertools.count(1)
         self._sessions: set[ServerPI] = set()
         self._acceptor: Acceptor[Server] | None = None
-        self._services: Services | None = None
+        self._services: _ServerServices | None = None
         self._closed: asyncio.Future[None] | None = None
+        self._last_ended: asyncio.Future[None] | None = None
         self.server_host: str | None = None
         self.server_port = 0
+
+    # ------------------------------------------------------------------ life
 
     @property
     def address(self) -> tuple[str | None, int]:
         """Host and port that the server listens on."""
         return self.server_host, self.server_port
 
-    async def start(self, host: str | None = None, port: int = 0, **_: Any) -> None:
-        """Listen and serve. Raises CannotListen."""
+    @property
+    def available_data_ports(self) -> PassivePorts | None:
+        """None without ``data_ports``; else ``qsize()`` is the number of free ones."""
+        if self._data_ports is None or self._services is None:
+            return None
+        return self._services.ports
+
+    async def start(
+        self,
+        host: str | None = None,
+        port: int = 0,
+        *,
+        family: int = socket.AF_UNSPEC,
+        backlog: int = BACKLOG,
+    ) -> None:
+        """Listen and serve: on all addresses where ``host`` is None, on a free port where 0.
+
+        ``family`` and ``backlog`` mean what they mean for ``asyncio.start_server``. Raises OSError.
+        """
+        if self._services is not None:
+            raise RuntimeError("the server has been started already")
         loop = asyncio.get_running_loop()
-        sockets = listen_on_all((host,) if host else (), port)
+        sockets = listen_on_all(addresses(host, family), port, backlog)
         self.server_host, self.server_port = host, sockets[0].getsockname()[1]
-        self._quotas = LocalQuotas(self.ledger)
-        self._services = Services(
+        self._quotas = LocalQuotas(self.ledger, self.throttle)
+        self._services = _ServerServices(
+            server=self,
             loop=loop,
             poller=Poller(loop),
-            settings=self._settings,
-            users=self._users,
+            settings=self.settings,
+            users=self.user_manager,
             quotas=self._quotas,
             ports=PassivePorts(loop, self._data_ports),
             pool=ThreadPoolExecutor(_THREADS, "ftpcluster-files"),
+            throttle_per_connection=self.throttle_per_connection,
+            find_command=self._find_command,
         )
         self._closed = loop.create_future()
         self._acceptor = Acceptor(loop, sockets, lambda: self, Server._on_connection)
@@ -89,9 +192,14 @@ class Server:
             return
         stream = Stream(self._services.loop, self._services.poller, fd)
         conversation = Conversation(number, peer, port)
-        session = ServerPI(self._services, stream, conversation, self._sessions.discard)
+        session = ServerPI(self._services, stream, conversation, self._on_session_end)
         self._sessions.add(session)
         session.start()
+
+    def _on_session_end(self, session: ServerPI) -> None:
+        self._sessions.discard(session)
+        if not self._sessions and self._last_ended is not None and not self._last_ended.done():
+            self._last_ended.set_result(None)
 
     async def serve_forever(self) -> None:
         """Wait until the server is closed."""
@@ -115,19 +223,124 @@ class Server:
         self._acceptor.close()
         for session in tuple(self._sessions):
             session.end()
-        while self._sessions or services.tasks:
-            await asyncio.gather(*services.tasks, _turn())
+        if self._sessions:
+            self._last_ended = services.loop.create_future()
+            await asyncio.wait((self._last_ended,), timeout=_END_OF_SESSIONS)
+        if services.tasks:
+            await asyncio.wait(services.tasks, timeout=_END_OF_SESSIONS)
         services.ports.close()
         services.poller.close()
         services.pool.shutdown(wait=False, cancel_futures=True)
         if not self._closed.done():
             self._closed.set_result(None)
 
-    async def __aenter__(self) -> Server:
-        await self.start()
+    async def __aenter__(self) -> Self:
+        if self._services is None:
+            await self.start()
         return self
 
     async def __aexit__(
         self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
     ) -> None:
         await self.close()
+
+    # ------------------------------------------------------------------ commands
+
+    def _map_commands(self) -> None:
+        """Fill ``commands_mapping`` with the built-in verbs and those of a subclass."""
+        for verb in (row.verb.lower() for row in COMMANDS.values()):
+            method = _METHODS.get(verb, verb)
+            self.commands_mapping[verb] = bound = getattr(self, method)
+            if getattr(type(self), method) is getattr(Server, method):
+                self._ours[verb] = bound
+        for name in dir(type(self)):
+            if not name.startswith("_") and not hasattr(Server, name):
+                function = getattr(type(self), name)
+                if callable(function) and is_command(function):
+                    self.commands_mapping[name.rstrip("_")] = getattr(self, name)
+
+    def _find_command(self, verb: bytes) -> Command | None:
+        """The row of a verb: the table's, unless ``commands_mapping`` says otherwise."""
+        name = verb.decode("latin-1").lower()
+        function = self.commands_mapping.get(name)
+        if function is None:
+            return None
+        if function is self._ours.get(name):
+            return COMMANDS[verb]
+        if function not in self._theirs:
+            self._theirs[function] = foreign_command(name, function)
+        return self._theirs[function]
+
+    # ------------------------------------------------------------------ paths and listings
+
+    @staticmethod
+    def get_paths(connection: Connection, path: str | PurePosixPath) -> tuple[Any, PurePosixPath]:
+        """The real and the virtual path that a client's ``path`` means, never outside base_path."""
+        virtual = PurePosixPath(virtual_path.resolve(str(connection.current_directory), str(path)))
+        base: PurePath = connection.user.base_path
+        real = base / virtual.relative_to("/")
+        if not real.is_relative_to(base):  # "C:\\" within a path that was sent to Windows
+            return base, PurePosixPath("/")
+        return real, virtual
+
+    @staticmethod
+    def build_list_mtime(st_mtime: float, now: float | None = None) -> str:
+        """A time as ``ls -l`` shows it, in local time: ``Jan  1 00:00`` or ``Jan  1  2001``."""
+        if now is None:
+            now = time.time()
+        local = time.localtime(st_mtime).tm_gmtoff
+        return list_time(st_mtime + local, now + local)
+
+    async def build_list_string(self, connection: Connection, path: Any) -> str:
+        """The line of LIST for a real ``path``, with no line ending. May be overridden."""
+        layer: AbstractPathIO = connection.path_io
+        status = await layer.stat(path)
+        is_dir = await layer.is_dir(path)
+        mode = getattr(status, "st_mode", 0o40755 if is_dir else 0o100644)
+        links = getattr(status, "st_nlink", 1)
+        when = self.build_list_mtime(status.st_mtime)
+        size = status.st_size
+        return f"{mode_string(mode)} {links} none none {size} {when} {printable(path.name)}"
+
+
+@dataclass(slots=True, kw_only=True)
+class _ServerServices(Services):
+    """What the sessions of a ``Server`` share, with what its user has replaced."""
+
+    server: Server
+
+    def open_storage(self, session: Session, user: User) -> Storage:
+        factory = self.server.path_io_factory
+        if factory is PathIO:
+            return self.files.open(user.base_path)
+        if factory is AsyncPathIO:
+            return PooledStorage(
+                self.files.open(user.base_path), self.pool, self.settings.path_timeout
+            )
+        return LayeredStorage(session.view.layer, Path(user.base_path))
+
+    def make_view(self, session: Session) -> SessionConnection:
+        return SessionConnection(session, self._make_layer)
+
+    def _make_layer(self, connection: SessionConnection) -> AbstractPathIO:
+        """A path layer for one connection; what they share is made by the first of them."""
+        server = self.server
+        layer = server.path_io_factory(
+            timeout=self.settings.path_timeout,
+            connection=connection,
+            state=server._path_io_state,
+        )
+        if server._path_io_state is None:
+            server._path_io_state = layer.state
+        return layer
+
+    async def long_line(self, session: Session, path: str) -> str | None:
+        """LIST's line where ``build_list_string`` has been overridden, else None."""
+        server = self.server
+        if (
+            "build_list_string" not in vars(server)
+            and type(server).build_list_string is Server.build_list_string
+        ):
+            return None
+        real, _ = server.get_paths(session.view, path)
+        return await in_task(server.build_list_string(session.view, real))

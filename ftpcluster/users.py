@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import functools
 import hmac
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Iterable
 from enum import Enum
 from pathlib import Path, PurePosixPath
-from typing import Any, ParamSpec, TypeVar
 
 from ftpcluster.protocol.path import is_beneath
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 class PathIsNotAbsolute(Exception):
@@ -101,22 +95,6 @@ class User:
 _NOTHING = Permission("/", readable=False, writable=False)
 
 
-def with_timeout(
-    method: Callable[P, Coroutine[Any, Any, T]],
-) -> Callable[P, Coroutine[Any, Any, T]]:
-    """Bound a coroutine method by ``self.timeout`` seconds (None: no bound); TimeoutError."""
-
-    @functools.wraps(method)
-    async def bounded(*args: P.args, **kwargs: P.kwargs) -> T:
-        timeout = getattr(args[0], "timeout", None)
-        if timeout is None:
-            return await method(*args, **kwargs)
-        async with asyncio.timeout(timeout):
-            return await method(*args, **kwargs)
-
-    return bounded
-
-
 class AbstractUserManager(ABC):
     """Where users come from: subclass it for a database or a directory service.
 
@@ -130,6 +108,11 @@ class AbstractUserManager(ABC):
 
     def __init__(self, *, timeout: float | None = None) -> None:
         self.timeout = timeout
+
+    @property
+    def needs_no_task(self) -> bool:
+        """Whether its coroutines can run outside a task: they never ask for the current one."""
+        return type(self) is MemoryUserManager
 
     @abstractmethod
     async def get_user(self, login: str) -> tuple[GetUserResponse, User | None, str]:

@@ -13,7 +13,6 @@ import pytest
 import uvloop
 
 from ftpcluster import Permission, Server, User
-from ftpcluster.session.state import Settings
 from tests.support.cluster import Cluster
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
@@ -25,8 +24,9 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 class InProcess:
     """A ``Server`` that runs in a thread of this process, on a loop of the given kind."""
 
-    def __init__(self, loop: str, make: Callable[[], Server]) -> None:
+    def __init__(self, loop: str, make: Callable[[], Server], host: str = "127.0.0.1") -> None:
         self._make = make
+        self._host = host
         self._loop_factory = LOOPS[loop]
         self._started: Future[int] = Future()
         self._thread = threading.Thread(target=self._run)
@@ -42,7 +42,7 @@ class InProcess:
         self.loop = asyncio.get_running_loop()
         try:
             self.server = self._make()
-            await self.server.start("127.0.0.1", 0)
+            await self.server.start(self._host, 0)
         except BaseException as error:
             self._started.set_exception(error)
             raise
@@ -93,8 +93,7 @@ def port(request: pytest.FixtureRequest, root: Path) -> Iterator[int]:
         User("user", "12345", base_path=root),
         User("anonymous", base_path=root, permissions=readable),
     ]
-    settings = Settings(login_delay=0.05)
-    server = InProcess(request.param, lambda: Server(users, settings=settings))
+    server = InProcess(request.param, lambda: Server(users, login_delay=0.05))
     try:
         yield server.port
     finally:

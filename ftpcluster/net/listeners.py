@@ -12,11 +12,26 @@ _IN_USE = errno.EADDRINUSE
 _PORTS_TRIED = 16
 
 
-class CannotListen(Exception):
+class CannotListen(OSError):
     """An address cannot be listened on; the message says which, why, and what to do."""
 
 
-def listen(host: str, port: int, *, dual_stack: bool = False) -> socket.socket:
+def addresses(host: str | None, family: int = socket.AF_UNSPEC) -> tuple[str, ...]:
+    """The addresses that a host name or address stands for; none for all. Raises CannotListen."""
+    if host is None or host == "":
+        if family == socket.AF_INET:
+            return ("0.0.0.0",)
+        return ("::",) if family == socket.AF_INET6 else ()
+    try:
+        found = socket.getaddrinfo(host, None, family, socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        raise CannotListen(_why(host, 0, error)) from error
+    return tuple(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+def listen(
+    host: str, port: int, backlog: int = BACKLOG, *, dual_stack: bool = False
+) -> socket.socket:
     """A non-blocking listening socket for control connections. Raises CannotListen.
 
     Linux hands TCP_NODELAY, SO_KEEPALIVE and SO_OOBINLINE down from a listener to what it
@@ -36,7 +51,7 @@ def listen(host: str, port: int, *, dual_stack: bool = False) -> socket.socket:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual_stack)
         sock.bind((host, port))
-        sock.listen(BACKLOG)
+        sock.listen(backlog)
         sock.settimeout(0)
     except OSError as error:
         sock.close()
@@ -44,29 +59,31 @@ def listen(host: str, port: int, *, dual_stack: bool = False) -> socket.socket:
     return sock
 
 
-def listen_on_all(hosts: tuple[str, ...], port: int) -> list[socket.socket]:
+def listen_on_all(hosts: tuple[str, ...], port: int, backlog: int = BACKLOG) -> list[socket.socket]:
     """Listeners on every host, or, with no host, on all addresses of both families.
 
     With port 0 all of them share the port that the first one got. Raises CannotListen.
     """
     for _ in range(_PORTS_TRIED if port == 0 else 0):
         try:
-            return _listen_on_all(hosts, port)
+            return _listen_on_all(hosts, port, backlog)
         except CannotListen as error:
             # the free port of one host may be taken on another one
             if not (isinstance(error.__cause__, OSError) and error.__cause__.errno == _IN_USE):
                 raise
-    return _listen_on_all(hosts, port)
+    return _listen_on_all(hosts, port, backlog)
 
 
-def _listen_on_all(hosts: tuple[str, ...], port: int) -> list[socket.socket]:
+def _listen_on_all(hosts: tuple[str, ...], port: int, backlog: int) -> list[socket.socket]:
     # A lone "::" serves IPv4 too, as its users expect; beside "0.0.0.0" it must not.
     wanted = hosts or ("0.0.0.0", "::")
     sockets: list[socket.socket] = []
     try:
         for host in wanted:
             try:
-                sock = listen(host, port, dual_stack="0.0.0.0" not in wanted and host == "::")
+                sock = listen(
+                    host, port, backlog, dual_stack="0.0.0.0" not in wanted and host == "::"
+                )
             except CannotListen as error:
                 if not hosts and host == "::" and _lacks_ipv6(error):
                     continue

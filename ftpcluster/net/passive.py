@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from ftpcluster.net.poller import READ, Poller
 from ftpcluster.net.stream import accept, expire
 from ftpcluster.protocol.address import is_ipv6, plain
-from ftpcluster.protocol.errors import NoDataConnection, SessionEnded
+from ftpcluster.protocol.errors import NoAvailablePort, NoDataConnection
 
 _BACKLOG = 64
 _POOLED = 32
@@ -96,12 +96,12 @@ class PassivePorts:
         """A listener on the local address ``host``, which has no connection yet.
 
         Raises NoDataConnection (425) where other sessions hold every port of the range and none
-        comes back in time, SessionEnded (421) where there is no port to be had at all.
+        comes back in time, NoAvailablePort (421) where there is no port to be had at all.
         """
         listener = self._find(host)
         while listener is None:
             if not self._assigned:
-                raise SessionEnded("No data port is available.")
+                raise NoAvailablePort
             await self._port_given_back()
             listener = self._find(host)
         self._assigned.add(listener)

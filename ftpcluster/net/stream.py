@@ -40,14 +40,14 @@ class Stream:
         self._read_waiter: asyncio.Future[None] | None = None
         self._write_waiter: asyncio.Future[None] | None = None
 
-    def local_address(self) -> str:
-        """The address at this end."""
+    def local_address(self) -> tuple[str, int]:
+        """Address and port at this end."""
         sock = socket.socket(fileno=self.fd)
         try:
-            host: str = sock.getsockname()[0]
+            host, port = sock.getsockname()[:2]
         finally:
             sock.detach()
-        return host
+        return host, port
 
     # ------------------------------------------------------------------ input and output
 

@@ -87,6 +87,12 @@ class SessionEnded(FTPError):
     text = "Service not available, closing control connection."
 
 
+class NoAvailablePort(SessionEnded):
+    """There is no port for passive data connections: the range is empty, or others hold it."""
+
+    text = "No data port is available."
+
+
 _ERRNO_REPLIES: dict[int, tuple[Code, str]] = {
     errno.ENOENT: (Code.FILE_UNAVAILABLE, "No such file or directory."),
     errno.ENOTDIR: (Code.FILE_UNAVAILABLE, "Not a directory."),

@@ -91,6 +91,25 @@ class Reply:
         return hash(self.encode())
 
 
+class CustomReply(Reply):
+    """A reply whose code and lines are a custom command's, which has them as text."""
+
+    __slots__ = ("_as_list",)
+
+    def __init__(self, code: str, lines: tuple[str, ...], *, as_list: bool) -> None:
+        super().__init__(int(code), "", lines)
+        self._as_list = as_list
+
+    def _text(self) -> str:
+        *body, last = self.lines or ("",)
+        code = f"{int(self.code):03d}"
+        if self._as_list and body:
+            head = f"{code}-{body[0]}\r\n" + "".join(f" {line}\r\n" for line in body[1:])
+        else:
+            head = "".join(f"{code}-{line}\r\n" for line in body)
+        return f"{head}{code} {last}\r\n"
+
+
 def quoted(path: str) -> str:
     """A path as 257 gives it: in quotes, quotes within it doubled (RFC 959 appendix II)."""
     return '"' + path.replace('"', '""') + '"'

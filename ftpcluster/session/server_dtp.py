@@ -56,7 +56,7 @@ class DataTransfer:
     Leaving the block closes the connection. The peer's disappearance becomes TransferAborted.
     """
 
-    __slots__ = ("_pace", "_session", "_text", "_turn", "most", "stream")
+    __slots__ = ("_pace", "_session", "_shares", "_text", "_turn", "most", "stream")
     stream: Stream
 
     def __init__(self, session: Session, text: str) -> None:
@@ -64,6 +64,7 @@ class DataTransfer:
         self._session = session
         self._text = text
         self._turn = 0
+        self._shares = False
         limits = [self._limit(throttle) for throttle in session.account.throttles]
         self._pace = Pace(session.services.loop.time, limits) if limits else None
         self.most = _SENDFILE if self._pace is None else self._pace.piece
@@ -76,23 +77,40 @@ class DataTransfer:
     async def __aenter__(self) -> Self:
         session = self._session
         opening = Reply(Code.FILE_STATUS_OK, self._text)
-        if isinstance(session.data, PassiveListener):
-            self.stream = await _passive(session, session.data, opening)
-        elif session.data is None:
+        if session.data is None:
             raise NoDataConnection("Use PASV or EPSV first.")
+        if isinstance(session.data, PassiveListener):
+            await accept(session, session.settings.data_timeout, opening)
         else:
-            self.stream, session.data = session.data, None
             session.announce(opening)
-        session.progress = session.restart = 0
+        self._begin(session.take_data())
+        session.restart = 0
+        return self
+
+    @classmethod
+    def over(cls, session: Session, stream: Stream) -> Self:
+        """A transfer over a connection that somebody else has made, and closes after ``end``."""
+        transfer = cls(session, "")
+        transfer._begin(stream)
+        return transfer
+
+    def _begin(self, stream: Stream) -> None:
+        self.stream = stream
+        self._session.progress = 0
+        self._shares = True
         if self._pace is not None:
             self._pace.begin()
-        return self
+
+    def end(self) -> None:
+        """Stop sharing in the limits; harmless when repeated."""
+        if self._pace is not None and self._shares:
+            self._pace.end()
+        self._shares = False
 
     async def __aexit__(
         self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
     ) -> None:
-        if self._pace is not None:
-            self._pace.end()
+        self.end()
         self.stream.close()
         if isinstance(error, OSError) and error.errno in _GONE:
             raise TransferAborted from error
@@ -129,11 +147,11 @@ class DataTransfer:
             rest = rest[sent:]
             await self.moved(sent)
 
-    async def receive(self) -> bytes:
-        """What arrived next; nothing at the end."""
+    async def receive(self, most: int = _BLOCK) -> bytes:
+        """What arrived next, at most ``most`` bytes; nothing at the end."""
         while True:
             try:
-                block = self.stream.recv(min(self.most, _BLOCK))
+                block = self.stream.recv(min(self.most, most))
             except BlockingIOError:
                 await self.readable()
                 continue
@@ -236,13 +254,18 @@ class Upload(DataTransfer):
         pipe.give_back()
 
 
-async def _passive(session: Session, listener: PassiveListener, opening: Reply) -> Stream:
-    services, peer = session.services, session.conversation.peer
+async def accept(session: Session, timeout: float, opening: Reply | None = None) -> None:
+    """Accept the data connection that PASV prepared, and announce ``opening`` if it is given.
+
+    Raises NoDataConnection after ``timeout`` seconds.
+    """
+    services, peer, listener = session.services, session.conversation.peer, session.data
+    assert isinstance(listener, PassiveListener)
     fd = listener.accept(peer)
-    session.announce(opening)
+    if opening is not None:
+        session.announce(opening)
     if fd is None:
         # ``session.data`` stays what it is meanwhile: whatever ends this also abandons it
-        timeout = session.settings.data_timeout
         try:
             fd = await await_data_connection(
                 services.loop, services.poller, listener, peer, timeout
@@ -250,9 +273,8 @@ async def _passive(session: Session, listener: PassiveListener, opening: Reply) 
         except BaseException:
             session.drop_data()
             raise
-    session.data = None
     listener.give_back()
-    return Stream(services.loop, services.poller, fd)
+    session.data = Stream(services.loop, services.poller, fd)
 
 
 class _Pipe:

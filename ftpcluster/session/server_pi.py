@@ -10,38 +10,30 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from typing import Any, cast
+from typing import Any
 
 from ftpcluster.net.stream import Stream
 from ftpcluster.protocol.command import (
     LineSplitter,
     TooMuchRubbish,
-    check_argument,
     split_command,
 )
 from ftpcluster.protocol.errors import (
-    ArgumentProblem,
-    BadSequence,
     FTPError,
-    NotImplementedVerb,
-    NotLoggedIn,
     SessionEnded,
     SyntaxProblem,
     TransferAborted,
-    reply_for_os_error,
 )
 from ftpcluster.protocol.reply import Code, Reply
-from ftpcluster.session.commands.access import end_login
 from ftpcluster.session.commands.table import (
     COMMANDS,
-    NOT_IMPLEMENTED,
-    Argument,
     Command,
     During,
 )
 from ftpcluster.session.deadlines import Deadlines
-from ftpcluster.session.run import Run
-from ftpcluster.session.state import Account, Conversation, Services, Session
+from ftpcluster.session.gates import pass_gates, refuse_unknown, reply_for
+from ftpcluster.session.run import Run, in_task
+from ftpcluster.session.state import Conversation, Services, Session
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +44,6 @@ _QUEUED = 256
 """Lines that may wait behind a command before no more are read."""
 _UNSENT = 64 * 1024
 """Bytes of replies that a client may leave unread before no more commands are obeyed."""
-_UNKNOWN_VERBS = 10
-"""Unknown verbs before login after which a session ends: no FTP client talks so (ALPACA)."""
 
 
 class ServerPI:
@@ -63,6 +53,7 @@ class ServerPI:
         "_command",
         "_deadlines",
         "_draining",
+        "_find_command",
         "_gathering",
         "_lines",
         "_on_end",
@@ -89,9 +80,10 @@ class ServerPI:
         self._lines: list[bytes | None] = []
         self._unsent = b""
         self._gathering = False
-        self._run: Run[Reply] | None = None
+        self._run: Run[Reply | None] | None = None
         self._command: Command | None = None
         self._reason: FTPError | None = None
+        self._find_command = services.find_command or COMMANDS.get
         self._draining = False
         self._deadlines = Deadlines(self.session, self._on_idle, self._on_stalled)
 
@@ -170,54 +162,27 @@ class ServerPI:
             if line is None:
                 raise SyntaxProblem("Command line too long.")
             verb, argument = split_command(line, session.settings.encoding)
-            command = COMMANDS.get(verb) or self._unknown(verb)
-            self._pass_gates(command, argument)
-            if session.rename_from is not None and command.verb != "RNTO":
-                session.rename_from = None
+            command = self._find_command(verb) or refuse_unknown(session, verb)
+            pass_gates(session, command, argument)
             outcome = command.handler(session, argument)
         except Exception as error:
-            self._finish(self._reply_for(error))
+            self._finish(reply_for(self.session, error))
             return
-        if type(outcome) is Reply:
+        if isinstance(outcome, Reply):
             self._finish(outcome)
         else:
-            self._begin(command, cast("Coroutine[Any, Any, Reply]", outcome))
+            if session.is_foreign:
+                outcome = in_task(outcome)
+            self._begin(command, outcome)
 
-    def _unknown(self, verb: bytes) -> Command:
-        """Answer a verb that isn't in the table; strangers get only so many."""
-        session = self.session
-        if verb in NOT_IMPLEMENTED:
-            raise NotImplementedVerb
-        if type(session.login) is not Account:
-            session.unknown_verbs += 1
-            if session.unknown_verbs >= _UNKNOWN_VERBS:
-                raise SessionEnded("This is an FTP server; goodbye.")
-        raise SyntaxProblem
-
-    def _pass_gates(self, command: Command, argument: str) -> None:
-        """What must hold before any command, in this order: 530, 501, 503."""
-        session = self.session
-        if command.login and type(session.login) is not Account:
-            raise NotLoggedIn
-        if argument:
-            if command.argument is Argument.NONE:
-                raise ArgumentProblem(f"{command.verb} takes no argument.")
-            check_argument(argument)
-        elif command.argument is Argument.REQUIRED:
-            raise ArgumentProblem(f"{command.verb} needs an argument.")
-        if command.sequence is not None:
-            missing = command.sequence(session)
-            if missing is not None:
-                raise BadSequence(missing)
-
-    def _begin(self, command: Command, coroutine: Coroutine[Any, Any, Reply]) -> None:
+    def _begin(self, command: Command, coroutine: Coroutine[Any, Any, Reply | None]) -> None:
         """Run a coroutine as far as it comes at once; if it has to wait, let it go on later."""
         try:
             blocker = coroutine.send(None)
         except StopIteration as done:
             self._finish(done.value)
         except Exception as error:
-            self._finish(self._reply_for(error))
+            self._finish(reply_for(self.session, error))
         else:
             self._command = command
             if command.transfers:
@@ -235,8 +200,7 @@ class ServerPI:
         if isinstance(error, asyncio.CancelledError):
             error = reason or TransferAborted()
         if error is not None:
-            reply = self._reply_for(error)
-        assert reply is not None
+            reply = reply_for(self.session, error)
         self._gathering = True
         self._finish(reply)
         if self._draining:
@@ -249,7 +213,7 @@ class ServerPI:
         if self._command is None or not self._command.transfers:
             return False
         verb, argument = split_command(self._lines[0] or b"")
-        row = COMMANDS.get(verb)
+        row = self._find_command(verb)
         if row is not None and row.during is During.ANSWERED:
             del self._lines[0]
             self._answer_meanwhile(row, argument)
@@ -260,11 +224,11 @@ class ServerPI:
 
     def _answer_meanwhile(self, command: Command, argument: str) -> None:
         try:
-            self._pass_gates(command, argument)
+            pass_gates(self.session, command, argument)
             reply = command.handler(self.session, argument)
             assert isinstance(reply, Reply)
         except Exception as error:
-            reply = self._reply_for(error)
+            reply = reply_for(self.session, error)
         self.reply(reply)
 
     def _cancel(self, reason: FTPError) -> None:
@@ -272,17 +236,6 @@ class ServerPI:
         if self._run is not None and self._reason is None:
             self._reason = reason
             self._run.cancel()
-
-    def _reply_for(self, error: BaseException) -> Reply:
-        if isinstance(error, SessionEnded):
-            self.session.ending = True
-        if isinstance(error, FTPError):
-            return error.reply
-        if isinstance(error, OSError):
-            return reply_for_os_error(error)
-        number = self.session.conversation.session
-        log.error("session %d: a command failed: this is a bug", number, exc_info=error)
-        return FTPError().reply
 
     # ------------------------------------------------------------------ replying
 
@@ -292,8 +245,10 @@ class ServerPI:
         if not self._gathering:
             self._send()
 
-    def _finish(self, reply: Reply) -> None:
-        self.reply(reply)
+    def _finish(self, reply: Reply | None) -> None:
+        """A command has ended; one that isn't ours has sent its replies itself."""
+        if reply is not None:
+            self.reply(reply)
         if self.session.ending:
             self._send()
             self.end()
@@ -353,7 +308,7 @@ class ServerPI:
         """Give back all that the session holds, once nothing of it runs any more."""
         session = self.session
         session.drop_data()
-        end_login(session)
+        session.log_out()
         session.services.quotas.end(session.conversation.session)
         self._on_end(self)
 

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -23,6 +23,10 @@ from ftpcluster.quota.quotas import Quotas
 from ftpcluster.storage.base import Storage
 from ftpcluster.storage.local import LocalFiles
 from ftpcluster.users import AbstractUserManager, User
+
+if TYPE_CHECKING:
+    from ftpcluster.session.commands.table import Command
+    from ftpcluster.session.connection import SessionConnection
 
 T = TypeVar("T")
 
@@ -42,6 +46,10 @@ class Settings:
     login_attempts: int = 3
     masquerade: str | None = None
     rename_replaces: bool = True
+    # for commands, user managers and path layers of somebody else's
+    wait_future_timeout: float | None = 1.0
+    path_timeout: float | None = None
+    block_size: int = 8192
 
 
 @dataclass(slots=True, kw_only=True)
@@ -57,7 +65,25 @@ class Services:
     pool: Executor
     throttle_per_connection: Throttle = field(default_factory=Throttle)
     files: LocalFiles = field(default_factory=LocalFiles)
+    find_command: Callable[[bytes], Command | None] | None = None
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+
+    def open_storage(self, session: Session, user: User) -> Storage:
+        """A user's files. Raises OSError where there is no such folder."""
+        return self.files.open(user.base_path)
+
+    def make_view(self, session: Session) -> SessionConnection:
+        """Only a ``Server`` has commands and path layers of somebody else's."""
+        raise NotImplementedError
+
+    async def long_line(self, _: Session, __: str) -> str | None:
+        """LIST's line of a path where somebody has one of their own."""
+        return None
+
+    def notify_logout(self, user: User) -> None:
+        """Tell the user manager; nobody waits for that."""
+        if not self.users.needs_no_task:
+            self.background(self.users.notify_logout(user))
 
     def background(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Run what no session waits for; ``tasks`` holds it until it has ended."""
@@ -100,11 +126,13 @@ class Session:
     __slots__ = (
         "__weakref__",
         "_server_address",
+        "_view",
         "announce",
         "binary",
         "conversation",
         "current_folder",
         "data",
+        "data_view",
         "ending",
         "failed_logins",
         "login",
@@ -142,6 +170,9 @@ class Session:
         self.restart = 0
         self.rename_from: str | None = None
         self.data: PassiveListener | Stream | None = None
+        # what a command of somebody else's sees of that (``session.connection``)
+        self.data_view: Any = None
+        self._view: Any = None
         # bytes of the transfer that runs, which shows whether it stalls
         self.progress = 0
 
@@ -161,10 +192,23 @@ class Session:
         return self.account.storage
 
     @property
+    def is_foreign(self) -> bool:
+        """Whether commands run code that may ask for a task."""
+        return type(self.login) is Account and self.login.storage.is_foreign
+
+    @property
+    def view(self) -> SessionConnection:
+        """The session as commands and path layers of somebody else's see it."""
+        if self._view is None:
+            self._view = self.services.make_view(self)
+        view: SessionConnection = self._view
+        return view
+
+    @property
     def server_address(self) -> str:
         """This server's address as this client reaches it."""
         if self._server_address is None:
-            self._server_address = plain(self.stream.local_address())
+            self._server_address = plain(self.stream.local_address()[0])
         return self._server_address
 
     def path(self, argument: str) -> str:
@@ -196,9 +240,41 @@ class Session:
         assert path is not None
         return path
 
-    def drop_data(self) -> None:
-        """Forget the data connection, whether it was made or is awaited."""
+    def take_data(self) -> Stream:
+        """The data connection, which from now on is the caller's to close."""
         data, self.data = self.data, None
+        assert isinstance(data, Stream)
+        return data
+
+    def begin_login(self, user: User) -> None:
+        """``user`` has logged in. Raises OSError where the user's folder cannot be opened."""
+        self.login = Account(user, self.services.open_storage(self, user), self._throttles(user))
+        self.current_folder = str(user.home_path)
+
+    def _throttles(self, user: User) -> tuple[Throttle, ...]:
+        """All that limits the speed: the server, the user, and the connection for both."""
+        each = self.services.throttle_per_connection
+        throttles = (
+            *self.services.quotas.throttles(user),
+            Throttle(each.read.limit, each.write.limit),
+            Throttle(user.read_speed_limit_per_connection, user.write_speed_limit_per_connection),
+        )
+        return tuple(throttle for throttle in throttles if throttle.is_limited)
+
+    def log_out(self) -> None:
+        """End the login, if there is one, and forget what belonged to it."""
+        login, self.login = self.login, None
+        self.current_folder = "/"
+        self.rename_from = None
+        if isinstance(login, Account):
+            self.stranger_since = self.services.loop.time()
+            self.services.quotas.logout(self.conversation.session)
+            self.services.notify_logout(login.user)
+
+    def drop_data(self) -> None:
+        """Close the data connection, whether it was made or is awaited."""
+        data, self.data = self.data, None
+        self.data_view = None
         if isinstance(data, PassiveListener):
             data.abandon()
         elif data is not None:

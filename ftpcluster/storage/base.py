@@ -56,6 +56,9 @@ class File(Protocol):
 class Storage(ABC):
     """A user's files."""
 
+    is_foreign = False
+    """Whether commands on it need a task, since it runs code that may ask for one."""
+
     @abstractmethod
     async def stat(self, path: str) -> os.stat_result:
         """The status of a file or folder; of what a link names, not of the link."""

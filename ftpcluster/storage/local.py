@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
 from collections import OrderedDict
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Generator
 
 from ftpcluster.protocol import path as virtual
 from ftpcluster.storage.base import Entry, Storage, WriteMode
@@ -43,6 +44,7 @@ class LocalFile:
                 code = errno.EISDIR if stat.S_ISDIR(self.status.st_mode) else errno.ENXIO
                 raise OSError(code, os.strerror(code))
         except OSError:
+            self.fd = -1
             os.close(fd)
             raise
         self.position = 0
@@ -92,6 +94,11 @@ class LocalFile:
         if fd >= 0:
             os.close(fd)
 
+    def __del__(self) -> None:
+        # one that a thread opened for a command that had been aborted meanwhile
+        if self.fd >= 0:
+            os.close(self.fd)
+
 
 class LocalStorage(Storage):
     """A user's files in a folder of this machine."""
@@ -115,6 +122,12 @@ class LocalStorage(Storage):
             os.close(fd)
 
     async def scan(self, path: str, *, follow: bool) -> AsyncGenerator[list[Entry], None]:
+        with contextlib.closing(self.scan_now(path, follow=follow)) as batches:
+            for batch in batches:
+                yield batch
+
+    def scan_now(self, path: str, *, follow: bool) -> Generator[list[Entry], None, None]:
+        """``scan`` for a thread."""
         fd = self.root.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             with os.scandir(fd) as entries:

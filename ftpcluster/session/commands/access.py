@@ -8,10 +8,9 @@ from ftpcluster.net.stream import pause
 from ftpcluster.protocol.errors import NotLoggedIn, SessionEnded
 from ftpcluster.protocol.listing import printable
 from ftpcluster.protocol.reply import Code, Reply
-from ftpcluster.quota.bucket import Throttle
 from ftpcluster.session.run import in_task
 from ftpcluster.session.state import Account, Claim, Session
-from ftpcluster.users import AbstractUserManager, MemoryUserManager, User
+from ftpcluster.users import AbstractUserManager
 
 log = logging.getLogger(__name__)
 
@@ -22,10 +21,10 @@ _LOGGED_IN = Reply(Code.LOGGED_IN, "Login successful.")
 
 async def user(session: Session, login: str) -> Reply:
     """USER: who it is. Every name gets the same answer, whether anybody has it or not."""
-    end_login(session)
+    session.log_out()
     manager = session.services.users
     found = manager.get_user(login)
-    response, account, _ = await (found if _is_ours(manager) else in_task(found))
+    response, account, _ = await (found if manager.needs_no_task else in_task(found))
     needs_password = response is not AbstractUserManager.GetUserResponse.OK
     session.login = Claim(login, account, needs_password)
     return _NEED_PASSWORD
@@ -45,35 +44,19 @@ async def password(session: Session, secret: str) -> Reply:
     if claim.user is None or not await _is_authentic(session, claim, secret):
         return await _fail(session, claim.login)
     account = claim.user
-    try:
-        storage = session.services.files.open(account.base_path)
-    except OSError as error:
-        log.error(
-            "session %d: the folder of user %s cannot be opened: %s", *_who(session, claim), error
-        )
-        raise NotLoggedIn("Your folder is not available; please tell the administrator.") from None
-    slot = session.services.quotas.login(
-        session.conversation.session, account.login or "", account.maximum_connections
-    )
-    if await slot is not None:
+    quotas, number = session.services.quotas, session.conversation.session
+    if await quotas.login(number, account.login or "", account.maximum_connections) is not None:
         raise NotLoggedIn("Too many connections of this user.")
-    session.login = Account(account, storage, _throttles(session, account))
-    session.current_folder = str(account.home_path)
+    try:
+        session.begin_login(account)
+    except OSError as error:
+        quotas.logout(number)
+        name = printable(claim.login)[:64]
+        log.error("session %d: the folder of user %s cannot be opened: %s", number, name, error)
+        raise NotLoggedIn("Your folder is not available; please tell the administrator.") from None
     if log.isEnabledFor(logging.DEBUG):
         log.debug("session %d: %s logged in", *_who(session, claim))
     return _LOGGED_IN
-
-
-def _throttles(session: Session, account: User) -> tuple[Throttle, ...]:
-    """All that limits this login's speed: the server, the user, and the connection for both."""
-    services = session.services
-    each = services.throttle_per_connection
-    throttles = (
-        *services.quotas.throttles(account),
-        Throttle(each.read.limit, each.write.limit),
-        Throttle(account.read_speed_limit_per_connection, account.write_speed_limit_per_connection),
-    )
-    return tuple(throttle for throttle in throttles if throttle.is_limited)
 
 
 async def _is_authentic(session: Session, claim: Claim, secret: str) -> bool:
@@ -82,7 +65,7 @@ async def _is_authentic(session: Session, claim: Claim, secret: str) -> bool:
     assert claim.user is not None
     manager = session.services.users
     checked = manager.authenticate(claim.user, secret)
-    return await (checked if _is_ours(manager) else in_task(checked))
+    return await (checked if manager.needs_no_task else in_task(checked))
 
 
 async def _fail(session: Session, login: str) -> Reply:
@@ -106,29 +89,6 @@ async def _fail(session: Session, login: str) -> Reply:
 def quit_(session: Session, _: str) -> Reply:
     session.ending = True
     return _GOODBYE
-
-
-def end_login(session: Session) -> None:
-    """Log out, if somebody is logged in, and forget what belonged to that login."""
-    account = session.login
-    session.login = None
-    session.current_folder = "/"
-    session.rename_from = None
-    if isinstance(account, Account):
-        session.stranger_since = session.services.loop.time()
-        session.services.quotas.logout(session.conversation.session)
-        _notify_logout(session, account.user)
-
-
-def _notify_logout(session: Session, account: User) -> None:
-    manager = session.services.users
-    if not _is_ours(manager):
-        session.services.background(manager.notify_logout(account))
-
-
-def _is_ours(manager: AbstractUserManager) -> bool:
-    """Whether its coroutines run without a task (see ``session.run``)."""
-    return type(manager) is MemoryUserManager
 
 
 def _who(session: Session, claim: Claim) -> tuple[int, str]:

@@ -7,7 +7,7 @@ import grp
 import pwd
 import stat
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 
 from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.errors import ArgumentProblem, FileUnavailable
@@ -25,7 +25,7 @@ _REMOVED = Reply(Code.FILE_ACTION_COMPLETED, "Directory removed.")
 _SENT = Reply(Code.TRANSFER_COMPLETE, "Directory send OK.")
 _OPENING = "Here comes the directory listing."
 
-Formatter = Callable[[Session, str, Iterable[Entry]], str]
+Formatter = Callable[[Session, str, Iterable[Entry]], Coroutine[None, None, str]]
 
 
 async def cwd(session: Session, argument: str) -> Reply:
@@ -74,7 +74,11 @@ async def _list(session: Session, argument: str, form: Formatter) -> Reply:
     if stat.S_ISDIR(status.st_mode):
         return await _send_folder(session, path, form, hidden=hidden)
     async with Download(session, _OPENING) as data:
-        await _send_lines(session, data, form(session, path, [Entry(argument, status, None)]))
+        await _send_lines(
+            session,
+            data,
+            await form(session, session.current_folder, [Entry(argument, status, None)]),
+        )
     return _SENT
 
 
@@ -101,9 +105,10 @@ async def _send_folder(session: Session, path: str, form: Formatter, *, hidden: 
             batches, []
         )  # a folder that cannot be read is refused before 150
         async with Download(session, _OPENING) as data:
-            await _send_lines(session, data, form(session, path, _shown(first, hidden=hidden)))
-            async for batch in batches:
-                await _send_lines(session, data, form(session, path, _shown(batch, hidden=hidden)))
+            while first:
+                lines = await form(session, path, _shown(first, hidden=hidden))
+                await _send_lines(session, data, lines)
+                first = await anext(batches, [])
     finally:
         await batches.aclose()
     return _SENT
@@ -117,18 +122,31 @@ async def _send_lines(session: Session, data: Download, lines: str) -> None:
     await data.send(lines.encode(session.settings.encoding, "surrogateescape"))
 
 
-def _long_lines(_: Session, __: str, entries: Iterable[Entry]) -> str:
+async def _long_lines(session: Session, folder: str, entries: Iterable[Entry]) -> str:
+    if (theirs := await _their_lines(session, folder, entries)) is not None:
+        return theirs
     now = time.time()
     return "".join(
         [list_line(name, status, now, _owner, _group, target) for name, status, target in entries]
     )
 
 
-def _names(_: Session, __: str, entries: Iterable[Entry]) -> str:
+async def _their_lines(session: Session, folder: str, entries: Iterable[Entry]) -> str | None:
+    """The lines of a ``build_list_string`` that isn't ours."""
+    lines = []
+    for entry in entries:
+        line = await session.services.long_line(session, virtual.resolve(folder, entry.name))
+        if line is None:
+            return None
+        lines.append(f"{line}\r\n")
+    return "".join(lines)
+
+
+async def _names(_: Session, __: str, entries: Iterable[Entry]) -> str:
     return "".join([f"{printable(entry.name)}\r\n" for entry in entries])
 
 
-def _facts(session: Session, path: str, entries: Iterable[Entry]) -> str:
+async def _facts(session: Session, path: str, entries: Iterable[Entry]) -> str:
     permission = session.account.user.permission
     lines = []
     for name, status, _ in entries:

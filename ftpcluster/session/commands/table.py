@@ -6,15 +6,16 @@ hold before it is called (the gates) is written here and enforced in ``server_pi
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 from ftpcluster.protocol.reply import Reply
 from ftpcluster.session.commands import access, files, folders, information, parameters, transfers
 from ftpcluster.session.state import Session
 
-Handler = Callable[[Session, str], Reply | Awaitable[Reply]]
+Handler = Callable[[Session, str], Reply | Coroutine[Any, Any, Reply | None]]
 Gate = Callable[[Session], str | None]
 
 

@@ -1,0 +1,201 @@
+"""Commands of somebody else's: the decorators of the reference, and how such a command is run.
+
+A command is ``async def verb(self, connection, rest) -> bool`` of a ``Server`` subclass, or any
+such function in ``commands_mapping``; False ends the session. It sends its replies itself, with
+``connection.response(code, lines)``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from ftpcluster.protocol.reply import Code
+from ftpcluster.session.commands.table import COMMANDS, OPTIONAL, STRANGERS, Command
+from ftpcluster.session.connection import SessionConnection
+from ftpcluster.session.gates import pass_gates, reply_for
+from ftpcluster.session.run import in_task
+from ftpcluster.session.state import Session
+
+F = TypeVar("F", bound=Callable[..., Any])
+Verb = Callable[[Any, str], Awaitable[bool]]
+
+_BAD_SEQUENCE = str(int(Code.BAD_SEQUENCE))
+_FILE_UNAVAILABLE = str(int(Code.FILE_UNAVAILABLE))
+
+
+class ConnectionConditions:
+    """Decorator: what the connection must have before the command runs.
+
+    ``fields`` are the class's own ``user_required``, ``login_required``,
+    ``passive_server_started``, ``data_connection_made`` and ``rename_from_required``. With ``wait``
+    they may take ``connection.wait_future_timeout`` seconds to come about. Where one is missing the
+    reply is ``fail_code`` with ``fail_info``, or with a text of its own where that is None.
+    """
+
+    user_required = ("user", "no user; use USER first")
+    login_required = ("logged", "not logged in")
+    passive_server_started = ("passive_server", "no passive connection; use PASV first")
+    data_connection_made = ("data_connection", "no data connection was made")
+    rename_from_required = ("rename_from", "nothing to rename; use RNFR first")
+
+    def __init__(
+        self,
+        *fields: tuple[str, str],
+        wait: bool = False,
+        fail_code: str = _BAD_SEQUENCE,
+        fail_info: str | None = None,
+    ) -> None:
+        self.fields = fields
+        self.wait = wait
+        self.fail_code = fail_code
+        self.fail_info = fail_info
+
+    def __call__(self, command: F) -> F:
+        @functools.wraps(command)
+        async def checked(server: Any, connection: Any, rest: Any, *args: Any) -> Any:
+            timeout = connection.wait_future_timeout if self.wait else 0
+            for name, message in self.fields:
+                if not await _comes_about(connection, name, timeout):
+                    info = self.fail_info or f"bad sequence of commands ({message})"
+                    connection.response(self.fail_code, info)
+                    return True
+            return await command(server, connection, rest, *args)
+
+        return checked  # type: ignore[return-value]
+
+
+async def _comes_about(connection: Any, name: str, timeout: float | None) -> bool:
+    if name in connection:
+        return True
+    if name == "passive_server" and "data_connection" in connection:
+        return True  # it has served its purpose
+    if not timeout and name != "data_connection":
+        return False
+    awaited = connection[name]
+    await asyncio.wait((awaited,), timeout=timeout)
+    return awaited.done() and not awaited.cancelled() and awaited.exception() is None
+
+
+class PathConditions:
+    """Decorator: what must be true of the path that the argument names, else 550.
+
+    ``conditions`` are the class's own ``path_must_exists``, ``path_must_not_exists``,
+    ``path_must_be_dir`` and ``path_must_be_file``; the connection's path layer is asked.
+    """
+
+    path_must_exists = ("exists", True, "path does not exist")
+    path_must_not_exists = ("exists", False, "path already exists")
+    path_must_be_dir = ("is_dir", True, "path is not a directory")
+    path_must_be_file = ("is_file", True, "path is not a file")
+
+    def __init__(self, *conditions: tuple[str, bool, str]) -> None:
+        self.conditions = conditions
+
+    def __call__(self, command: F) -> F:
+        @functools.wraps(command)
+        async def checked(server: Any, connection: Any, rest: Any, *args: Any) -> Any:
+            real, _ = server.get_paths(connection, rest)
+            for question, wanted, message in self.conditions:
+                if bool(await getattr(connection.path_io, question)(real)) is not wanted:
+                    connection.response(_FILE_UNAVAILABLE, message)
+                    return True
+            return await command(server, connection, rest, *args)
+
+        return checked  # type: ignore[return-value]
+
+
+class PathPermissions:
+    """Decorator: permissions that the user must have at the path, all of them, else 550.
+
+    ``permissions`` are the class's own ``readable`` and ``writable``.
+    """
+
+    readable = "readable"
+    writable = "writable"
+
+    def __init__(self, *permissions: str) -> None:
+        self.permissions = permissions
+
+    def __call__(self, command: F) -> F:
+        @functools.wraps(command)
+        async def checked(server: Any, connection: Any, rest: Any, *args: Any) -> Any:
+            _, virtual = server.get_paths(connection, rest)
+            granted = await connection.user.get_permissions(virtual)
+            if not all(getattr(granted, permission) for permission in self.permissions):
+                connection.response(_FILE_UNAVAILABLE, "permission denied")
+                return True
+            return await command(server, connection, rest, *args)
+
+        return checked  # type: ignore[return-value]
+
+
+def worker(command: F) -> F:
+    """Decorator: ABOR ends the command. The client is then told so (426, and 226 for ABOR)."""
+
+    @functools.wraps(command)
+    async def abortable(*args: Any, **kwargs: Any) -> Any:
+        return await command(*args, **kwargs)
+
+    abortable.is_abortable = True  # type: ignore[attr-defined]
+    return abortable  # type: ignore[return-value]
+
+
+def is_command(function: Any) -> bool:
+    """Whether a function of a ``Server`` subclass is meant as a verb, by its signature."""
+    if not inspect.iscoroutinefunction(inspect.unwrap(function)):
+        return False
+    return list(inspect.signature(function).parameters) == ["self", "connection", "rest"]
+
+
+def foreign_command(verb: str, function: Verb) -> Command:
+    """The row of a command that isn't ours. What it needs it checks itself."""
+    ours = COMMANDS.get(verb.upper().encode())
+    transfers = getattr(function, "is_abortable", False) or (ours is not None and ours.transfers)
+    return Command(verb.upper(), _Foreign(function), OPTIONAL, login=STRANGERS, transfers=transfers)
+
+
+class _Foreign:
+    """The handler that calls a command which isn't ours, in a task."""
+
+    def __init__(self, function: Verb) -> None:
+        self._function = function
+
+    async def __call__(self, session: Session, argument: str) -> None:
+        connection: SessionConnection = session.view
+        if not await in_task(_run(self._function, connection, argument)):
+            session.ending = True
+
+
+async def _run(function: Verb, connection: SessionConnection, argument: str) -> bool:
+    """Call a command, and wait for the tasks that it left in ``connection.extra_workers``."""
+    workers: set[asyncio.Task[Any]] = connection.extra_workers
+    try:
+        goes_on = await function(connection, argument)
+        while workers:
+            done, _ = await asyncio.wait(workers)
+            workers -= done
+            for task in done:
+                task.result()
+    finally:
+        for task in workers:
+            task.cancel()
+        workers.clear()
+    return bool(goes_on)
+
+
+async def obey_builtin(command: Command, connection: SessionConnection, argument: str) -> bool:
+    """Obey a built-in command for one that isn't ours; whether the session goes on."""
+    session = connection.session
+    try:
+        pass_gates(session, command, argument)
+        outcome = command.handler(session, argument)
+        reply = await outcome if inspect.isawaitable(outcome) else outcome
+    except Exception as error:
+        reply = reply_for(session, error)
+    if reply is not None:
+        session.announce(reply)
+    return not session.ending

@@ -1,0 +1,70 @@
+"""What must hold before a command is obeyed, in this order: 500/502, 530, 501, 503. And errors."""
+
+from __future__ import annotations
+
+import logging
+
+from ftpcluster.protocol.command import check_argument
+from ftpcluster.protocol.errors import (
+    ArgumentProblem,
+    BadSequence,
+    FTPError,
+    NotImplementedVerb,
+    NotLoggedIn,
+    SessionEnded,
+    SyntaxProblem,
+    reply_for_os_error,
+)
+from ftpcluster.protocol.reply import Reply
+from ftpcluster.session.commands.table import NOT_IMPLEMENTED, Argument, Command
+from ftpcluster.session.state import Account, Session
+from ftpcluster.storage.pathio import PathIOError
+
+log = logging.getLogger(__name__)
+
+_UNKNOWN_VERBS = 10
+"""Unknown verbs before login after which a session ends: no FTP client talks so (ALPACA)."""
+
+
+def refuse_unknown(session: Session, verb: bytes) -> Command:
+    """500 or 502 for a verb that isn't in the table; strangers get only so many."""
+    if verb in NOT_IMPLEMENTED:
+        raise NotImplementedVerb
+    if type(session.login) is not Account:
+        session.unknown_verbs += 1
+        if session.unknown_verbs >= _UNKNOWN_VERBS:
+            raise SessionEnded("This is an FTP server; goodbye.")
+    raise SyntaxProblem
+
+
+def pass_gates(session: Session, command: Command, argument: str) -> None:
+    """Raises what keeps a verb of the table from being obeyed."""
+    if command.login and type(session.login) is not Account:
+        raise NotLoggedIn
+    if argument:
+        if command.argument is Argument.NONE:
+            raise ArgumentProblem(f"{command.verb} takes no argument.")
+        check_argument(argument)
+    elif command.argument is Argument.REQUIRED:
+        raise ArgumentProblem(f"{command.verb} needs an argument.")
+    if command.sequence is not None:
+        missing = command.sequence(session)
+        if missing is not None:
+            raise BadSequence(missing)
+    if session.rename_from is not None and command.verb != "RNTO":
+        session.rename_from = None
+
+
+def reply_for(session: Session, error: BaseException) -> Reply:
+    """What the client is told of an error. One that isn't foreseen is logged, and is 451."""
+    if isinstance(error, PathIOError) and error.reason and isinstance(error.reason[1], OSError):
+        error = error.reason[1]
+    if isinstance(error, SessionEnded):
+        session.ending = True
+    if isinstance(error, FTPError):
+        return error.reply
+    if isinstance(error, OSError):
+        return reply_for_os_error(error)
+    number = session.conversation.session
+    log.error("session %d: a command failed: %r", number, error, exc_info=error)
+    return FTPError().reply

@@ -1,0 +1,174 @@
+"""Sessions over a path layer of somebody's own: the ``Storage`` that calls a ``PathIO``.
+
+Whatever the layer overrides is honoured, since everything goes through its methods. Virtual paths
+have no "..", so a real path cannot leave the base by its text; that a link on disk cannot lead out
+either is looked up before each use. (Only the local layer itself has the kernel see to that.)
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import AsyncGenerator, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ftpcluster.protocol import path as virtual
+from ftpcluster.protocol.errors import LocalProblem
+from ftpcluster.storage.base import Entry, Storage, WriteMode
+from ftpcluster.storage.pathio import AbstractPathIO, AsyncPathIO, OpenFile, PathIO, PathIOError
+
+T = TypeVar("T")
+
+_BATCH = 128
+_MODES = {WriteMode.TRUNCATE: "wb", WriteMode.APPEND: "ab", WriteMode.RESUME: "r+b"}
+
+
+async def _asked(call: Coroutine[Any, Any, T]) -> T:
+    """A layer's answer; its PathIOError becomes the OSError that it was."""
+    try:
+        return await call
+    except PathIOError as error:
+        cause = error.reason[1] if error.reason else error.__cause__
+        if isinstance(cause, OSError):
+            raise cause from None
+        raise LocalProblem from error
+
+
+class LayeredFile:
+    """An open file of a layer."""
+
+    def __init__(self, file: OpenFile, size: int) -> None:
+        self._file = file
+        self._size = size
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    async def seek(self, offset: int) -> None:
+        await _asked(self._file.seek(offset))
+
+    async def read(self, count: int) -> bytes:
+        return await _asked(self._file.read(count))
+
+    async def write(self, data: bytes | memoryview) -> None:
+        await _asked(self._file.write(bytes(data)))
+
+    async def close(self) -> None:
+        await _asked(self._file.close())
+
+
+class LayeredStorage(Storage):
+    """A user's files, as a path layer has them."""
+
+    is_foreign = True
+
+    def __init__(self, layer: AbstractPathIO, base: Path) -> None:
+        self._layer = layer
+        self._base = base
+        self._on_disk = isinstance(layer, PathIO | AsyncPathIO)
+
+    def real(self, path: str) -> Path:
+        """The real path of a virtual one. Raises PermissionError where a link leads out."""
+        real = self._base / path.lstrip("/")
+        if self._on_disk:
+            base = os.path.realpath(self._base)
+            target = os.path.realpath(real)
+            if target != base and not target.startswith(base.rstrip("/") + "/"):
+                raise PermissionError(errno.EXDEV, os.strerror(errno.EXDEV))
+        return real
+
+    async def stat(self, path: str) -> os.stat_result:
+        return await self._status(self.real(path))
+
+    async def lstat(self, path: str) -> os.stat_result:
+        return await self._status(self.real(path))
+
+    async def _status(self, real: Path) -> os.stat_result:
+        """All fields that sessions look at, from whatever the layer knows."""
+        status = await _asked(self._layer.stat(real))
+        known = getattr(status, "st_mode", None)
+        if await _asked(self._layer.is_dir(real)):
+            mode = stat.S_IFDIR | stat.S_IMODE(0o755 if known is None else known)
+        elif await _asked(self._layer.is_file(real)):
+            mode = stat.S_IFREG | stat.S_IMODE(0o644 if known is None else known)
+        else:
+            mode = known or 0
+        fields = (
+            mode,
+            getattr(status, "st_ino", 0),
+            getattr(status, "st_dev", 0),
+            getattr(status, "st_nlink", 1),
+            getattr(status, "st_uid", 0),
+            getattr(status, "st_gid", 0),
+            status.st_size,
+            int(status.st_mtime),
+            int(status.st_mtime),
+            int(status.st_ctime),
+        )
+        return os.stat_result(fields)
+
+    async def scan(self, path: str, *, follow: bool) -> AsyncGenerator[list[Entry], None]:
+        batch: list[Entry] = []
+        entries = aiter(self._layer.list(self.real(path)))
+        while True:
+            try:
+                entry: Any = await _asked(anext(entries))  # type: ignore[arg-type]
+            except StopAsyncIteration:
+                break
+            name = Path(entry).name
+            try:
+                status = await self._status(self.real(virtual.join(path, name)))
+            except OSError:
+                continue  # removed meanwhile, or it leads out
+            batch.append(Entry(name, status, None))
+            if len(batch) == _BATCH:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    async def open_reader(self, path: str) -> LayeredFile:
+        return await self._open(path, "rb")
+
+    async def open_writer(self, path: str, mode: WriteMode) -> LayeredFile:
+        return await self._open(path, _MODES[mode])
+
+    async def _open(self, path: str, mode: str) -> LayeredFile:
+        real = self.real(path)
+        size = 0
+        if await _asked(self._layer.exists(real)):
+            if not await _asked(self._layer.is_file(real)):
+                code = errno.EISDIR if await _asked(self._layer.is_dir(real)) else errno.ENXIO
+                raise OSError(code, os.strerror(code))
+            size = (await _asked(self._layer.stat(real))).st_size
+        elif mode in ("rb", "r+b"):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        file = await _asked(_awaited(self._layer.open(real, mode=mode)))
+        return LayeredFile(file, size)
+
+    async def mkdir(self, path: str) -> None:
+        await _asked(self._layer.mkdir(self.real(path), parents=True))
+
+    async def rmdir(self, path: str) -> None:
+        await _asked(self._layer.rmdir(self.real(path)))
+
+    async def unlink(self, path: str) -> None:
+        real = self.real(path)
+        if await _asked(self._layer.is_dir(real)):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        await _asked(self._layer.unlink(real))
+
+    async def rename(self, source: str, target: str, *, replace: bool) -> None:
+        old, new = self.real(source), self.real(target)
+        if await _asked(self._layer.exists(new)):
+            folder = await _asked(self._layer.is_dir(new)) or await _asked(self._layer.is_dir(old))
+            if folder or not replace:
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        await _asked(self._layer.rename(old, new))
+
+
+async def _awaited(opening: OpenFile) -> OpenFile:
+    return await opening

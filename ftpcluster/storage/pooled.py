@@ -1,0 +1,109 @@
+"""The local file system in a pool of threads: for NFS and slow disks (``AsyncPathIO``).
+
+It is ``LocalStorage``, contained as well, only that no call of it is made by the loop's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from concurrent.futures import Executor
+from typing import Any, TypeVar
+
+from ftpcluster.storage.base import Entry, Storage, WriteMode
+from ftpcluster.storage.local import LocalFile, LocalStorage
+
+T = TypeVar("T")
+
+
+class _Pool:
+    """Runs calls in the pool, each bounded by ``timeout`` seconds (None: no bound)."""
+
+    def __init__(self, executor: Executor, timeout: float | None) -> None:
+        self._executor = executor
+        self._timeout = timeout
+
+    async def call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        work = functools.partial(function, *args, **kwargs)
+        async with asyncio.timeout(self._timeout):
+            return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    async def finish(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine of the local layer, which never waits, in a thread."""
+        return await self.call(_finish, coroutine)
+
+
+def _finish(coroutine: Coroutine[Any, Any, T]) -> T:
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    raise AssertionError("the local layer never waits")
+
+
+class PooledFile:
+    """An open local file that is read and written in threads."""
+
+    def __init__(self, pool: _Pool, file: LocalFile) -> None:
+        self._pool = pool
+        self._file = file
+
+    @property
+    def size(self) -> int:
+        return self._file.size
+
+    async def seek(self, offset: int) -> None:
+        await self._pool.finish(self._file.seek(offset))
+
+    async def read(self, count: int) -> bytes:
+        return await self._pool.finish(self._file.read(count))
+
+    async def write(self, data: bytes | memoryview) -> None:
+        await self._pool.finish(self._file.write(data))
+
+    async def close(self) -> None:
+        await self._pool.finish(self._file.close())
+
+
+class PooledStorage(Storage):
+    """``LocalStorage`` whose calls run in a pool."""
+
+    is_foreign = True  # asyncio.timeout asks for a task
+
+    def __init__(self, local: LocalStorage, executor: Executor, timeout: float | None) -> None:
+        self._local = local
+        self._pool = _Pool(executor, timeout)
+
+    async def stat(self, path: str) -> os.stat_result:
+        return await self._pool.finish(self._local.stat(path))
+
+    async def lstat(self, path: str) -> os.stat_result:
+        return await self._pool.finish(self._local.lstat(path))
+
+    async def scan(self, path: str, *, follow: bool) -> AsyncGenerator[list[Entry], None]:
+        # not closed here: after a cancellation a thread may still be in it; it closes when it goes
+        batches = self._local.scan_now(path, follow=follow)
+        while batch := await self._pool.call(next, batches, None):
+            yield batch
+
+    async def open_reader(self, path: str) -> PooledFile:
+        return PooledFile(self._pool, await self._pool.finish(self._local.open_reader(path)))
+
+    async def open_writer(self, path: str, mode: WriteMode) -> PooledFile:
+        file = await self._pool.finish(self._local.open_writer(path, mode))
+        return PooledFile(self._pool, file)
+
+    async def mkdir(self, path: str) -> None:
+        await self._pool.finish(self._local.mkdir(path))
+
+    async def rmdir(self, path: str) -> None:
+        await self._pool.finish(self._local.rmdir(path))
+
+    async def unlink(self, path: str) -> None:
+        await self._pool.finish(self._local.unlink(path))
+
+    async def rename(self, source: str, target: str, *, replace: bool) -> None:
+        await self._pool.finish(self._local.rename(source, target, replace=replace))

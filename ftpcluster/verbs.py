@@ -1,0 +1,163 @@
+"""The built-in verbs as methods, for subclasses to override and to call with ``super()``."""
+
+from __future__ import annotations
+
+from ftpcluster.session.commands.table import COMMANDS
+from ftpcluster.session.connection import Connection, SessionConnection
+from ftpcluster.session.extension import obey_builtin
+
+
+class BuiltinVerbs:
+    """A method for every verb of the command table: ``async def verb(connection, rest) -> bool``.
+
+    ``rest`` is what stands behind the verb. A method replies, and returns whether the session
+    goes on.
+    """
+
+    async def _builtin(self, verb: bytes, connection: Connection, rest: str) -> bool:
+        assert isinstance(connection, SessionConnection)
+        return await obey_builtin(COMMANDS[verb], connection, str(rest))
+
+    async def user(self, connection: Connection, rest: str) -> bool:
+        """USER name: say who you are."""
+        return await self._builtin(b"USER", connection, rest)
+
+    async def pass_(self, connection: Connection, rest: str) -> bool:
+        """PASS password: log in."""
+        return await self._builtin(b"PASS", connection, rest)
+
+    async def quit(self, connection: Connection, rest: str) -> bool:
+        """QUIT: end the session."""
+        return await self._builtin(b"QUIT", connection, rest)
+
+    async def cwd(self, connection: Connection, rest: str) -> bool:
+        """CWD [path]: change the current folder."""
+        return await self._builtin(b"CWD", connection, rest)
+
+    async def xcwd(self, connection: Connection, rest: str) -> bool:
+        """XCWD [path]: as CWD."""
+        return await self._builtin(b"XCWD", connection, rest)
+
+    async def cdup(self, connection: Connection, rest: str) -> bool:
+        """CDUP: change to the folder above."""
+        return await self._builtin(b"CDUP", connection, rest)
+
+    async def xcup(self, connection: Connection, rest: str) -> bool:
+        """XCUP: as CDUP."""
+        return await self._builtin(b"XCUP", connection, rest)
+
+    async def type(self, connection: Connection, rest: str) -> bool:
+        """TYPE A|I|L 8: text or binary."""
+        return await self._builtin(b"TYPE", connection, rest)
+
+    async def mode(self, connection: Connection, rest: str) -> bool:
+        """MODE S: stream."""
+        return await self._builtin(b"MODE", connection, rest)
+
+    async def stru(self, connection: Connection, rest: str) -> bool:
+        """STRU F: file."""
+        return await self._builtin(b"STRU", connection, rest)
+
+    async def pasv(self, connection: Connection, rest: str) -> bool:
+        """PASV: open a data port (IPv4)."""
+        return await self._builtin(b"PASV", connection, rest)
+
+    async def epsv(self, connection: Connection, rest: str) -> bool:
+        """EPSV [1|2]: open a data port."""
+        return await self._builtin(b"EPSV", connection, rest)
+
+    async def retr(self, connection: Connection, rest: str) -> bool:
+        """RETR path: download."""
+        return await self._builtin(b"RETR", connection, rest)
+
+    async def stor(self, connection: Connection, rest: str) -> bool:
+        """STOR path: upload."""
+        return await self._builtin(b"STOR", connection, rest)
+
+    async def appe(self, connection: Connection, rest: str) -> bool:
+        """APPE path: upload to a file's end."""
+        return await self._builtin(b"APPE", connection, rest)
+
+    async def rest(self, connection: Connection, rest: str) -> bool:
+        """REST offset: where the next transfer begins."""
+        return await self._builtin(b"REST", connection, rest)
+
+    async def abor(self, connection: Connection, rest: str) -> bool:
+        """ABOR: end the transfer that runs."""
+        return await self._builtin(b"ABOR", connection, rest)
+
+    async def list(self, connection: Connection, rest: str) -> bool:
+        """LIST [path]: list a folder as ls -l does."""
+        return await self._builtin(b"LIST", connection, rest)
+
+    async def nlst(self, connection: Connection, rest: str) -> bool:
+        """NLST [path]: list names."""
+        return await self._builtin(b"NLST", connection, rest)
+
+    async def mlsd(self, connection: Connection, rest: str) -> bool:
+        """MLSD [path]: list a folder's facts."""
+        return await self._builtin(b"MLSD", connection, rest)
+
+    async def mlst(self, connection: Connection, rest: str) -> bool:
+        """MLST [path]: the facts of one entry."""
+        return await self._builtin(b"MLST", connection, rest)
+
+    async def pwd(self, connection: Connection, rest: str) -> bool:
+        """PWD: name the current folder."""
+        return await self._builtin(b"PWD", connection, rest)
+
+    async def xpwd(self, connection: Connection, rest: str) -> bool:
+        """XPWD: as PWD."""
+        return await self._builtin(b"XPWD", connection, rest)
+
+    async def mkd(self, connection: Connection, rest: str) -> bool:
+        """MKD path: make a folder."""
+        return await self._builtin(b"MKD", connection, rest)
+
+    async def xmkd(self, connection: Connection, rest: str) -> bool:
+        """XMKD path: as MKD."""
+        return await self._builtin(b"XMKD", connection, rest)
+
+    async def rmd(self, connection: Connection, rest: str) -> bool:
+        """RMD path: remove an empty folder."""
+        return await self._builtin(b"RMD", connection, rest)
+
+    async def xrmd(self, connection: Connection, rest: str) -> bool:
+        """XRMD path: as RMD."""
+        return await self._builtin(b"XRMD", connection, rest)
+
+    async def dele(self, connection: Connection, rest: str) -> bool:
+        """DELE path: remove a file."""
+        return await self._builtin(b"DELE", connection, rest)
+
+    async def rnfr(self, connection: Connection, rest: str) -> bool:
+        """RNFR path: what to rename."""
+        return await self._builtin(b"RNFR", connection, rest)
+
+    async def rnto(self, connection: Connection, rest: str) -> bool:
+        """RNTO path: its new name."""
+        return await self._builtin(b"RNTO", connection, rest)
+
+    async def size(self, connection: Connection, rest: str) -> bool:
+        """SIZE path: bytes of a file."""
+        return await self._builtin(b"SIZE", connection, rest)
+
+    async def mdtm(self, connection: Connection, rest: str) -> bool:
+        """MDTM path: when a file was changed."""
+        return await self._builtin(b"MDTM", connection, rest)
+
+    async def syst(self, connection: Connection, rest: str) -> bool:
+        """SYST: the kind of system."""
+        return await self._builtin(b"SYST", connection, rest)
+
+    async def feat(self, connection: Connection, rest: str) -> bool:
+        """FEAT: what this server can do."""
+        return await self._builtin(b"FEAT", connection, rest)
+
+    async def help(self, connection: Connection, rest: str) -> bool:
+        """HELP [verb]: this text."""
+        return await self._builtin(b"HELP", connection, rest)
+
+    async def noop(self, connection: Connection, rest: str) -> bool:
+        """NOOP: nothing."""
+        return await self._builtin(b"NOOP", connection, rest)
