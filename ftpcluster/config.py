@@ -57,6 +57,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     data_ports: tuple[int, int] | None = None
     masquerade: str | None = None
     max_connections: int | None = None
+    server: str | None = None
+    user_manager: str | None = None
     loop: Loop = "uvloop"
     log_level: LogLevel = "info"
     timeouts: Timeouts = Timeouts()

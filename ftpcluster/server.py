@@ -36,6 +36,7 @@ from ftpcluster.session.server_pi import ServerPI
 from ftpcluster.session.state import Conversation, Services, Session, Settings
 from ftpcluster.storage.base import Storage
 from ftpcluster.storage.layered import LayeredStorage
+from ftpcluster.storage.memory import MemoryPathIO
 from ftpcluster.storage.pathio import AbstractPathIO, AsyncPathIO, PathIO
 from ftpcluster.storage.pooled import PooledStorage
 from ftpcluster.users import AbstractUserManager, MemoryUserManager, User
@@ -168,8 +169,7 @@ class Server(BuiltinVerbs):
         sockets = listen_on_all(addresses(host, family), port, backlog)
         self.server_host, self.server_port = host, sockets[0].getsockname()[1]
         self._quotas = LocalQuotas(self.ledger, self.throttle)
-        self._services = _ServerServices(
-            server=self,
+        self._services = self.make_services(
             loop=loop,
             poller=Poller(loop),
             settings=self.settings,
@@ -177,12 +177,19 @@ class Server(BuiltinVerbs):
             quotas=self._quotas,
             ports=PassivePorts(loop, self._data_ports),
             pool=ThreadPoolExecutor(_THREADS, "ftpcluster-files"),
-            throttle_per_connection=self.throttle_per_connection,
-            find_command=self._find_command,
         )
         self._closed = loop.create_future()
         self._acceptor = Acceptor(loop, sockets, lambda: self, Server._on_connection)
         self._acceptor.resume()
+
+    def make_services(self, **common: Any) -> _ServerServices:
+        """What sessions share, with this server's commands and path layer (workers call it too)."""
+        return _ServerServices(
+            server=self,
+            throttle_per_connection=self.throttle_per_connection,
+            find_command=self._find_command,
+            **common,
+        )
 
     def _on_connection(self, fd: int, address: str, port: int) -> None:
         assert self._services is not None
@@ -228,9 +235,7 @@ class Server(BuiltinVerbs):
             await asyncio.wait((self._last_ended,), timeout=_END_OF_SESSIONS)
         if services.tasks:
             await asyncio.wait(services.tasks, timeout=_END_OF_SESSIONS)
-        services.ports.close()
-        services.poller.close()
-        services.pool.shutdown(wait=False, cancel_futures=True)
+        services.close()
         if not self._closed.done():
             self._closed.set_result(None)
 
@@ -317,7 +322,10 @@ class _ServerServices(Services):
             return PooledStorage(
                 self.files.open(user.base_path), self.pool, self.settings.path_timeout
             )
-        return LayeredStorage(session.view.layer, Path(user.base_path))
+        layer = session.view.layer
+        if isinstance(layer, MemoryPathIO):
+            layer.make_base(user.base_path)
+        return LayeredStorage(layer, Path(user.base_path))
 
     def make_view(self, session: Session) -> SessionConnection:
         return SessionConnection(session, self._make_layer)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hmac
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from enum import Enum
 from pathlib import Path, PurePosixPath
 
+from ftpcluster.passwords import is_hash, verify_off_loop
 from ftpcluster.protocol.path import is_beneath
 
 
@@ -139,6 +139,8 @@ class MemoryUserManager(AbstractUserManager):
         self._by_login: dict[str | None, User] = {}
         for user in self.users:
             self._by_login.setdefault(user.login, user)
+        passwords = [user.password for user in self.users if user.password is not None]
+        self._decoy = next(filter(is_hash, passwords), "nobody's password")
 
     async def get_user(
         self, login: str
@@ -153,5 +155,8 @@ class MemoryUserManager(AbstractUserManager):
     async def authenticate(self, user: User, password: str) -> bool:
         if user.password is None:
             return True
-        expected = user.password.encode("utf-8", "surrogateescape")
-        return hmac.compare_digest(expected, password.encode("utf-8", "surrogateescape"))
+        return await verify_off_loop(user.password, password)
+
+    async def refuse(self, password: str) -> None:
+        """Take as long for somebody whom nobody knows as ``authenticate`` takes for a user."""
+        await verify_off_loop(self._decoy, password)

@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,10 @@ _INTERRUPTED = 130
     "--data-ports", metavar="A-B", help="Ports for passive data connections [default: any]"
 )
 @click.option("--masquerade", metavar="ADDR", help="IPv4 address that PASV names, behind NAT")
+@click.option("--server", metavar="MODULE:CLASS", help="A subclass of ftpcluster.Server to run")
+@click.option(
+    "--user-manager", metavar="MODULE:FACTORY", help="What makes the user manager of a worker"
+)
 @click.option("--max-connections", type=int, metavar="N", help="Connections of the whole server")
 @click.option(
     "--loop",
@@ -94,6 +99,8 @@ def run(**flags: Any) -> int:
     once.
     """
     config = make_config(**flags)
+    if config.server or config.user_manager:
+        sys.path.insert(0, os.getcwd())  # as python itself has it; workers inherit it
     logging.basicConfig(
         level=config.log_level.upper(), format="%(asctime)s %(levelname)s supervisor: %(message)s"
     )
@@ -102,6 +109,8 @@ def run(**flags: Any) -> int:
         with asyncio.Runner(loop_factory=_loop_factory(config.loop)) as runner:
             return runner.run(_serve(config, sockets))
     except BootFailure as failure:
+        if failure.reason is not None:
+            raise ConfigError(failure.reason) from failure
         click.echo(f"ftpcluster: error: {failure}; the reason stands above", err=True)
         return _BOOT_FAILED
 
@@ -118,6 +127,8 @@ def make_config(
     data_ports: str | None,
     masquerade: str | None,
     max_connections: int | None,
+    server: str | None,
+    user_manager: str | None,
     loop: Loop,
     log_level: Any,
 ) -> Config:
@@ -151,6 +162,8 @@ def make_config(
         data_ports=None if data_ports is None else _port_range(data_ports, count),
         masquerade=None if masquerade is None else _ipv4(masquerade),
         max_connections=max_connections,
+        server=server,
+        user_manager=user_manager,
         loop=loop,
         log_level=log_level,
     )

@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from ftpcluster.ipc.messages import Message, ToSupervisor, ToWorker
+from ftpcluster.ipc.messages import Failed, Message, ToSupervisor, ToWorker
 
 Incoming = TypeVar("Incoming", bound=Message)
 
@@ -179,6 +179,13 @@ def supervisor_end(
 ) -> Channel[ToSupervisor]:
     """The supervisor's end."""
     return Channel(loop, sock, _to_supervisor, on_message, on_closed)
+
+
+def report_failure(sock: socket.socket, reason: str) -> None:
+    """A worker's last words, where it never comes to serve."""
+    sock.settimeout(None)
+    sock.send(_encode(Failed(reason[: MAX_MESSAGE // 8])))
+    sock.close()
 
 
 def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:

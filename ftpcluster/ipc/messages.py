@@ -43,6 +43,12 @@ class Ready(Message, frozen=True, tag=1):
     """The worker serves."""
 
 
+class Failed(Message, frozen=True, tag=6):
+    """The worker cannot serve, ever: a person has to read why."""
+
+    reason: str
+
+
 class Adopted(Message, frozen=True, tag=2):
     """These sockets have arrived: the supervisor may close its duplicates."""
 
@@ -70,4 +76,4 @@ class GiveSlot(Message, frozen=True, tag=5):
 
 
 ToWorker = Adopt | SlotAnswer | Drain
-ToSupervisor = Ready | Adopted | Released | TakeSlot | GiveSlot
+ToSupervisor = Ready | Failed | Adopted | Released | TakeSlot | GiveSlot

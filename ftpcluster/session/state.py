@@ -85,6 +85,12 @@ class Services:
         if not self.users.needs_no_task:
             self.background(self.users.notify_logout(user))
 
+    def close(self) -> None:
+        """Give back what no session holds, when no session is left."""
+        self.ports.close()
+        self.poller.close()
+        self.pool.shutdown(wait=False, cancel_futures=True)
+
     def background(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Run what no session waits for; ``tasks`` holds it until it has ended."""
         task = self.loop.create_task(coroutine)

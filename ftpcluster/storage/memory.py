@@ -73,6 +73,14 @@ class MemoryPathIO(AbstractPathIO):
     ) -> None:
         super().__init__(timeout, connection, state if state is not None else Node(folder=True))
 
+    def make_base(self, path: Any) -> None:
+        """Make a user's base folder, which nobody else could make in here."""
+        node: Node = self.state
+        for part in _parts(path):
+            if node.children is None:
+                raise _error(errno.ENOTDIR, path)
+            node = node.children.setdefault(part, Node(folder=True))
+
     def _find(self, path: Any) -> Node | None:
         node: Node = self.state
         for part in _parts(path):

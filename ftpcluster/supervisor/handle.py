@@ -42,6 +42,7 @@ class WorkerHandle:
     channel: Channel[ToSupervisor]
     phase: Phase = Phase.STARTING
     last_used: int = 0
+    failure: str | None = None
     unconfirmed: dict[int, HandOver] = field(default_factory=dict)
 
     @property

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from ftpcluster.ipc.channel import pair, supervisor_end
 from ftpcluster.ipc.messages import (
     Adopted,
+    Failed,
     GiveSlot,
     Ready,
     Released,
@@ -53,7 +54,11 @@ StartProcess = Callable[[int, int, socket.socket], ProcessLike]
 
 
 class BootFailure(Exception):
-    """A worker ended before it ever served."""
+    """A worker ended before it ever served; ``reason`` is what it said, if it said anything."""
+
+    def __init__(self, message: str, reason: str | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 @dataclass(slots=True)
@@ -205,7 +210,7 @@ class Supervisor:
         if was is Phase.STARTING and not place.has_served:
             self._fail_boot(worker)
             return
-        why = f"sent a bad message ({error})" if error else "died"
+        why = f"sent a bad message ({error})" if error else worker.failure or "died"
         log.error(
             "worker %d (pid %s) %s; %d sessions ended with it",
             worker.index + 1, worker.process.pid, why, released,
@@ -216,9 +221,8 @@ class Supervisor:
 
     def _fail_boot(self, worker: WorkerHandle) -> None:
         if not self.serving.done():
-            self.serving.set_exception(
-                BootFailure(f"worker {worker.index + 1} ended before it could serve")
-            )
+            message = f"worker {worker.index + 1} ended before it could serve"
+            self.serving.set_exception(BootFailure(message, worker.failure))
         self.kill()
 
     # ------------------------------------------------------------------ connections
@@ -279,6 +283,8 @@ class Supervisor:
             self.ledger.logout(worker.epoch, message.session)
         elif isinstance(message, Ready):
             self._on_ready(worker)
+        elif isinstance(message, Failed):
+            worker.failure = message.reason
 
     def _on_ready(self, worker: WorkerHandle) -> None:
         if worker.phase is not Phase.STARTING:

@@ -16,7 +16,8 @@ import socket
 import threading
 import time
 
-from ftpcluster.config import WorkerConfig
+from ftpcluster.config import ConfigError, WorkerConfig
+from ftpcluster.ipc.channel import report_failure
 
 ORPHAN_GRACE = 8.0
 """Seconds for running transfers after the supervisor's death."""
@@ -27,7 +28,13 @@ async def run_worker(sock: socket.socket, settings: WorkerConfig) -> None:
     """The coroutine that a worker process runs."""
     from ftpcluster.worker.worker import Worker
 
-    await Worker(asyncio.get_running_loop(), sock, settings).serve()
+    loop = asyncio.get_running_loop()
+    try:
+        worker = Worker(loop, sock, settings)
+    except ConfigError as error:
+        report_failure(sock, str(error))
+        return
+    await worker.serve()
 
 
 def initialize(supervisor: int, log_level: str) -> None:

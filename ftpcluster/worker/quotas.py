@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from weakref import WeakValueDictionary
 
 from ftpcluster.ipc.channel import Channel
 from ftpcluster.ipc.messages import GiveSlot, Released, SlotAnswer, TakeSlot, ToWorker
@@ -22,8 +23,10 @@ class RemoteQuotas:
     are reported together.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, workers: int = 1) -> None:
         self._loop = loop
+        self._workers = workers
+        self._users: WeakValueDictionary[str, Throttle] = WeakValueDictionary()
         self.channel: Channel[ToWorker] | None = None
         self._asked: dict[int, asyncio.Future[Refusal | None]] = {}
         self._holding: set[int] = set()
@@ -61,8 +64,17 @@ class RemoteQuotas:
         self._ended.append(session)
 
     def throttles(self, user: SpeedLimited) -> Sequence[Throttle]:
-        """No limit is shared between workers yet."""
-        return ()
+        """Every worker gets its share of a user's limit: never more than it, often less."""
+        limits = (user.read_speed_limit, user.write_speed_limit)
+        if not any(limits):
+            return ()
+        shared = self._users.get(user.login or "")
+        if shared is None:
+            shared = self._users[user.login or ""] = Throttle()
+        shared.read.limit, shared.write.limit = [
+            limit and max(1, limit // self._workers) for limit in limits
+        ]
+        return (shared,)
 
     def report(self) -> None:
         """Report the sessions that have ended."""

@@ -9,23 +9,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from concurrent.futures import ThreadPoolExecutor
 
-from ftpcluster.config import UserConfig, WorkerConfig
+from ftpcluster.config import WorkerConfig
 from ftpcluster.ipc.channel import worker_end
 from ftpcluster.ipc.messages import Adopt, Adopted, Ready, SlotAnswer, ToWorker
-from ftpcluster.net.passive import PassivePorts
-from ftpcluster.net.poller import Poller
 from ftpcluster.net.stream import Stream
 from ftpcluster.session.server_pi import ServerPI
-from ftpcluster.session.state import Conversation, Services, Settings
-from ftpcluster.users import MemoryUserManager, Permission, User
+from ftpcluster.session.state import Conversation
 from ftpcluster.worker.entry import ORPHAN_GRACE
 from ftpcluster.worker.quotas import RemoteQuotas
+from ftpcluster.worker.services import make_services
 
 log = logging.getLogger(__name__)
-
-_THREADS = 16
 
 
 class Worker:
@@ -34,20 +29,10 @@ class Worker:
     def __init__(
         self, loop: asyncio.AbstractEventLoop, sock: socket.socket, settings: WorkerConfig
     ) -> None:
-        config = settings.config
+        """Takes over ``sock``. Raises ConfigError where a class of the user's cannot be used."""
         self._loop = loop
-        self._quotas = RemoteQuotas(loop)
-        self._poller = Poller(loop)
-        self._pool = ThreadPoolExecutor(_THREADS, "ftpcluster-files")
-        self._services = Services(
-            loop=loop,
-            poller=self._poller,
-            settings=session_settings(settings),
-            users=MemoryUserManager([make_user(user) for user in config.users]),
-            quotas=self._quotas,
-            ports=PassivePorts(loop, settings.data_ports),
-            pool=self._pool,
-        )
+        self._quotas = RemoteQuotas(loop, settings.config.workers)
+        self._services = make_services(loop, settings, self._quotas)
         self._sessions: set[ServerPI] = set()
         self._arrived: list[tuple[Adopt, int]] = []
         self._draining = False
@@ -63,9 +48,7 @@ class Worker:
         await self._drained
         self._quotas.report()
         self._channel.close()
-        self._services.ports.close()
-        self._poller.close()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._services.close()
 
     def drain(self, grace: float) -> None:
         """End idle sessions now, transfers when they are done, and all after ``grace`` seconds."""
@@ -109,7 +92,7 @@ class Worker:
         arrived, self._arrived = self._arrived, []
         self._channel.send(Adopted(tuple(adopt.session for adopt, _ in arrived)))
         for adopt, fd in arrived:
-            stream = Stream(self._loop, self._poller, fd)
+            stream = Stream(self._loop, self._services.poller, fd)
             conversation = Conversation(adopt.session, adopt.peer, adopt.peer_port)
             session = ServerPI(self._services, stream, conversation, self._on_session_end)
             self._sessions.add(session)
@@ -125,28 +108,3 @@ class Worker:
         if not self._draining:
             log.error("the supervisor is gone%s; ending", f" ({error})" if error else "")
         self.drain(ORPHAN_GRACE)
-
-
-def session_settings(settings: WorkerConfig) -> Settings:
-    config = settings.config
-    return Settings(
-        login_timeout=config.timeouts.login,
-        idle_timeout=config.timeouts.idle,
-        data_timeout=config.timeouts.data,
-        stalled_timeout=config.timeouts.stalled,
-        masquerade=config.masquerade,
-    )
-
-
-def make_user(user: UserConfig) -> User:
-    return User(
-        user.login,
-        user.password,
-        base_path=user.root,
-        home_path=user.home,
-        permissions=[
-            Permission(each.path, readable=each.read, writable=each.write)
-            for each in user.permissions
-        ],
-        maximum_connections=user.connections,
-    )

@@ -10,7 +10,7 @@ from ftpcluster.protocol.listing import printable
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.session.run import in_task
 from ftpcluster.session.state import Account, Claim, Session
-from ftpcluster.users import AbstractUserManager
+from ftpcluster.users import AbstractUserManager, MemoryUserManager
 
 log = logging.getLogger(__name__)
 
@@ -41,9 +41,9 @@ async def password(session: Session, secret: str) -> Reply:
     claim = session.login
     assert isinstance(claim, Claim)
     session.login = None
-    if claim.user is None or not await _is_authentic(session, claim, secret):
-        return await _fail(session, claim.login)
     account = claim.user
+    if not await _is_authentic(session, claim, secret) or account is None:
+        return await _fail(session, claim.login)
     quotas, number = session.services.quotas, session.conversation.session
     if await quotas.login(number, account.login or "", account.maximum_connections) is not None:
         raise NotLoggedIn("Too many connections of this user.")
@@ -60,10 +60,13 @@ async def password(session: Session, secret: str) -> Reply:
 
 
 async def _is_authentic(session: Session, claim: Claim, secret: str) -> bool:
+    manager = session.services.users
+    if claim.user is None:
+        if isinstance(manager, MemoryUserManager):
+            await manager.refuse(secret)
+        return False
     if not claim.needs_password:
         return True
-    assert claim.user is not None
-    manager = session.services.users
     checked = manager.authenticate(claim.user, secret)
     return await (checked if manager.needs_no_task else in_task(checked))
 

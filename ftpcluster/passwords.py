@@ -1,0 +1,108 @@
+"""Passwords: plain, or as a hash in PHC or crypt form; compared off the loop, in equal time.
+
+A hash takes tens of milliseconds of a core, on purpose. So it is computed in a small pool of its
+own, where a storm of logins cannot keep transfers from their threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import functools
+import hashlib
+import hmac
+import os
+import re
+from concurrent.futures import Executor, ThreadPoolExecutor
+
+_SCRYPT = re.compile(r"\$scrypt\$ln=(\d{1,2}),r=(\d{1,3}),p=(\d{1,3})\$([^$]+)\$([^$]+)")
+_SCRYPT_MEMORY = 256 * 1024 * 1024
+_BCRYPT = ("$2a$", "$2b$", "$2y$")
+_BCRYPT_BYTES = 72
+
+
+class BadHash(ValueError):
+    """A hash that cannot be used; the message says why, and holds nothing of it."""
+
+
+def is_hash(password: str) -> bool:
+    """Whether a stored password is a hash, by its form, not plain text."""
+    return password.startswith(("$argon2", "$scrypt$", *_BCRYPT))
+
+
+def hash_password(password: str) -> str:
+    """An argon2id hash. Takes tens of milliseconds."""
+    import argon2
+
+    return argon2.PasswordHasher().hash(password.encode("utf-8", "surrogateescape"))
+
+
+def verify(stored: str, password: str) -> bool:
+    """Whether ``password`` is the stored one, plain or hash. Blocks for hashes. Raises BadHash."""
+    given = password.encode("utf-8", "surrogateescape")
+    if stored.startswith("$argon2"):
+        return _verify_argon2(stored, given)
+    if stored.startswith("$scrypt$"):
+        return _verify_scrypt(stored, given)
+    if stored.startswith(_BCRYPT):
+        return _verify_bcrypt(stored, given)
+    return hmac.compare_digest(stored.encode("utf-8", "surrogateescape"), given)
+
+
+async def verify_off_loop(stored: str, password: str) -> bool:
+    """``verify``, with hashes in the pool."""
+    if not is_hash(stored):
+        return verify(stored, password)
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(_pool(), verify, stored, password)
+
+
+@functools.cache
+def _pool() -> Executor:
+    return ThreadPoolExecutor(max(1, len(os.sched_getaffinity(0))), "ftpcluster-passwords")
+
+
+def _verify_argon2(stored: str, given: bytes) -> bool:
+    import argon2
+
+    try:
+        return argon2.PasswordHasher().verify(stored, given)
+    except argon2.exceptions.VerifyMismatchError:
+        return False
+    except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError) as error:
+        raise BadHash("not a valid argon2 hash") from error
+
+
+def _verify_bcrypt(stored: str, given: bytes) -> bool:
+    import bcrypt
+
+    try:
+        return bcrypt.checkpw(given[:_BCRYPT_BYTES], stored.encode())
+    except ValueError as error:
+        raise BadHash("not a valid bcrypt hash") from error
+
+
+def _verify_scrypt(stored: str, given: bytes) -> bool:
+    """``$scrypt$ln=16,r=8,p=1$salt$hash``, salt and hash in base64 without padding (PHC)."""
+    match = _SCRYPT.fullmatch(stored)
+    if match is None:
+        raise BadHash("not a valid scrypt hash")
+    try:
+        salt, expected = _unpadded(match[4]), _unpadded(match[5])
+        computed = hashlib.scrypt(
+            given,
+            salt=salt,
+            n=1 << int(match[1]),
+            r=int(match[2]),
+            p=int(match[3]),
+            maxmem=_SCRYPT_MEMORY,
+            dklen=len(expected),
+        )
+    except (ValueError, binascii.Error) as error:
+        raise BadHash("not a valid scrypt hash") from error
+    return hmac.compare_digest(computed, expected)
+
+
+def _unpadded(text: str) -> bytes:
+    return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
