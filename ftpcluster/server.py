@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
+from ssl import SSLContext
 from types import TracebackType
 from typing import Any, Self
 
@@ -21,6 +22,7 @@ from ftpcluster.net.listeners import BACKLOG, addresses, listen_on_all
 from ftpcluster.net.passive import PassivePorts
 from ftpcluster.net.poller import Poller
 from ftpcluster.net.stream import Stream
+from ftpcluster.net.tls import CONTROL_TICKETS, TLSStream
 from ftpcluster.protocol import path as virtual_path
 from ftpcluster.protocol.address import plain
 from ftpcluster.protocol.listing import list_time, mode_string, printable
@@ -63,7 +65,7 @@ class Server(BuiltinVerbs):
     ``wait_future_timeout`` bounds the wait of ConnectionConditions, ``path_timeout`` operations of
     path layers that can be bounded. ``data_ports`` are the ports for passive data connections,
     ``ipv4_pasv_forced_response_address`` what PASV names. ``encoding`` is that of names on the
-    wire.
+    wire, ``ssl`` makes it a server with implicit TLS, on control and data connections.
 
     Beyond the reference: ``welcome_message`` and ``system_type`` (SYST), ``data_timeout`` (the wait
     for a data connection), ``login_timeout``, ``login_delay`` (before a failed login is answered),
@@ -91,6 +93,7 @@ class Server(BuiltinVerbs):
         ipv4_pasv_forced_response_address: str | None = None,
         data_ports: Iterable[int] | None = None,
         encoding: str = "utf-8",
+        ssl: SSLContext | None = None,
         welcome_message: str = "welcome",
         system_type: str = "UNIX Type: L8",
         data_timeout: float = 30.0,
@@ -116,6 +119,7 @@ class Server(BuiltinVerbs):
             path_timeout=path_timeout,
             block_size=block_size,
         )
+        self.ssl = ssl
         self.path_io_factory = path_io_factory
         self.throttle = Throttle(read_speed_limit, write_speed_limit)
         self.throttle_per_connection = Throttle(
@@ -186,6 +190,7 @@ class Server(BuiltinVerbs):
         """What sessions share, with this server's commands and path layer (workers call it too)."""
         return _ServerServices(
             server=self,
+            tls=self.ssl,
             throttle_per_connection=self.throttle_per_connection,
             find_command=self._find_command,
             **common,
@@ -197,9 +202,19 @@ class Server(BuiltinVerbs):
         if self._quotas.admit(number, peer) is not None:
             refuse(fd, _FULL)
             return
-        stream = Stream(self._services.loop, self._services.poller, fd)
+        services = self._services
+        try:
+            if services.tls is None:
+                stream = Stream(services.loop, services.poller, fd)
+            else:
+                stream = TLSStream(
+                    services.loop, services.poller, fd, services.tls, CONTROL_TICKETS
+                )
+        except ConnectionError:
+            self._quotas.end(number)
+            return
         conversation = Conversation(number, peer, port)
-        session = ServerPI(self._services, stream, conversation, self._on_session_end)
+        session = ServerPI(services, stream, conversation, self._on_session_end)
         self._sessions.add(session)
         session.start()
 

@@ -161,3 +161,11 @@ class BuiltinVerbs:
     async def noop(self, connection: Connection, rest: str) -> bool:
         """NOOP: nothing."""
         return await self._builtin(b"NOOP", connection, rest)
+
+    async def pbsz(self, connection: Connection, rest: str) -> bool:
+        """PBSZ 0: the size of protected buffers."""
+        return await self._builtin(b"PBSZ", connection, rest)
+
+    async def prot(self, connection: Connection, rest: str) -> bool:
+        """PROT P|C: protect data connections, or not."""
+        return await self._builtin(b"PROT", connection, rest)

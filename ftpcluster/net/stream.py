@@ -29,6 +29,9 @@ class Stream:
         "fd",
     )
 
+    is_plain = True
+    """Whether bytes travel as they are, so that the kernel may copy them."""
+
     def __init__(self, loop: asyncio.AbstractEventLoop, poller: Poller, fd: int) -> None:
         """Takes over ``fd``, a connected socket."""
         os.set_blocking(fd, False)
@@ -133,11 +136,23 @@ class Stream:
         if self._events:
             self._events = 0
             self._poller.remove(fd)
-        os.close(fd)
+        self._close_descriptor(fd)
         self._on_readable = None
         for waiter in (self._read_waiter, self._write_waiter):
             if waiter is not None:
                 waiter.cancel()
+
+    def _close_descriptor(self, fd: int) -> None:
+        os.close(fd)
+
+    def release(self) -> int:
+        """Stop watching; the descriptor is the caller's from now on."""
+        fd, self.fd = self.fd, -1
+        if self._events:
+            self._events = 0
+            self._poller.remove(fd)
+        self._on_readable = None
+        return fd
 
 
 def accept(listener: socket.socket) -> tuple[int, str, int]:

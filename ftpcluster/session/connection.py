@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from ftpcluster.net.passive import PassiveListener
 from ftpcluster.net.stream import Stream
 from ftpcluster.protocol.reply import CustomReply
-from ftpcluster.session.server_dtp import DataTransfer, Download, Upload, accept
-from ftpcluster.session.state import Account, Claim
+from ftpcluster.session.server_dtp import DataTransfer, Download, Upload, accept, arrived
+from ftpcluster.session.state import Account, Arrival, Claim
 from ftpcluster.storage.pathio import AbstractPathIO
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ class SessionConnection(Connection):
         awaited = self._awaited
         if awaited is None or awaited.done():
             loop = asyncio.get_running_loop()
-            if isinstance(self.session.data, PassiveListener):
+            if isinstance(self.session.data, PassiveListener | Arrival):
                 awaited = loop.create_task(self._accept())
             else:
                 awaited = loop.create_future()
@@ -190,7 +190,10 @@ class SessionConnection(Connection):
         return awaited
 
     async def _accept(self) -> Any:
-        await accept(self.session, self.session.settings.data_timeout)
+        if isinstance(self.session.data, Arrival):
+            await arrived(self.session, self.session.data)
+        else:
+            await accept(self.session, self.session.settings.data_timeout)
         return _get_data(self.session)
 
 
@@ -281,12 +284,12 @@ def _set_type(session: Session, kind: str) -> None:
 
 def _listener(session: Session) -> Any:
     data = session.data
-    return data if isinstance(data, PassiveListener) else _ABSENT
+    return data if isinstance(data, PassiveListener | Arrival) else _ABSENT
 
 
 def _listener_port(session: Session) -> Any:
     data = session.data
-    return data.port if isinstance(data, PassiveListener) else _ABSENT
+    return data.port if isinstance(data, PassiveListener | Arrival) else _ABSENT
 
 
 def _get_data(session: Session) -> Any:
@@ -299,13 +302,13 @@ def _get_data(session: Session) -> Any:
 
 def _forget_data(session: Session) -> None:
     """The reference's way to say that whoever has the connection now will close it."""
-    if isinstance(session.data, PassiveListener):
+    if isinstance(session.data, PassiveListener | Arrival):
         session.drop_data()
     session.data = None
 
 
 def _drop_listener(session: Session) -> None:
-    if isinstance(session.data, PassiveListener):
+    if isinstance(session.data, PassiveListener | Arrival):
         session.drop_data()
 
 

@@ -20,7 +20,7 @@ from ftpcluster.protocol.errors import LocalProblem, NoDataConnection, TransferA
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.quota.bucket import Limit, Throttle
 from ftpcluster.session.run import give_way
-from ftpcluster.session.state import Session
+from ftpcluster.session.state import Arrival, Session
 from ftpcluster.session.throttle import Pace
 from ftpcluster.storage.base import File
 from ftpcluster.storage.local import LocalFile
@@ -83,6 +83,8 @@ class DataTransfer:
             await accept(session, session.settings.data_timeout, opening)
         else:
             session.announce(opening)
+            if isinstance(session.data, Arrival):
+                await arrived(session, session.data)
         self._begin(session.take_data())
         session.restart = 0
         return self
@@ -174,7 +176,7 @@ class Download(DataTransfer):
             convert = ToNetwork().convert
             while block := await file.read(_BLOCK):
                 await self.send(convert(block))
-        elif isinstance(file, LocalFile):
+        elif isinstance(file, LocalFile) and self.stream.is_plain:
             await self._sendfile(file)
         else:
             while block := await file.read(_BLOCK):
@@ -216,7 +218,8 @@ class Upload(DataTransfer):
             await file.write(convert.flush())
         elif isinstance(file, LocalFile):
             await self.readable()  # clients wait for 150 before they send
-            if await self._receive_blocks(file, _SPLICE_FROM if file.can_splice else None):
+            splices = file.can_splice and self.stream.is_plain
+            if await self._receive_blocks(file, _SPLICE_FROM if splices else None):
                 await self._splice(file)
         else:
             while block := await self.receive():
@@ -275,6 +278,15 @@ async def accept(session: Session, timeout: float, opening: Reply | None = None)
             raise
     listener.give_back()
     session.data = Stream(services.loop, services.poller, fd)
+
+
+async def arrived(session: Session, arrival: Arrival) -> None:
+    """Wait for a protected data connection. Raises NoDataConnection."""
+    try:
+        session.data = await arrival.task
+    except BaseException:
+        session.drop_data()
+        raise
 
 
 class _Pipe:

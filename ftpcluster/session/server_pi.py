@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from ftpcluster.net.stream import Stream
+from ftpcluster.net.tls import TLSStream
 from ftpcluster.protocol.command import (
     LineSplitter,
     TooMuchRubbish,
@@ -89,9 +90,26 @@ class ServerPI:
 
     def start(self) -> None:
         """Greet, and serve until the session ends."""
-        self.reply(Reply(Code.SERVICE_READY, self.session.settings.welcome_message))
-        if not self.ended:
-            self.session.stream.watch(self._on_readable)
+        stream = self.session.stream
+        if isinstance(stream, TLSStream):
+            self.session.protected = True
+            self._begin(None, self._open_tls(stream))
+        else:
+            self._finish(self._greeting())
+        if not self.ended and self._run is None:
+            stream.watch(self._on_readable)
+
+    def _greeting(self) -> Reply:
+        return Reply(Code.SERVICE_READY, self.session.settings.welcome_message)
+
+    async def _open_tls(self, stream: TLSStream) -> Reply | None:
+        """Implicit TLS (RFC 4217 section 17): the handshake comes before the greeting."""
+        try:
+            await stream.handshake()
+        except ConnectionError:
+            self.end()
+            return None
+        return self._greeting()
 
     # ------------------------------------------------------------------ reading
 
@@ -175,7 +193,7 @@ class ServerPI:
                 outcome = in_task(outcome)
             self._begin(command, outcome)
 
-    def _begin(self, command: Command, coroutine: Coroutine[Any, Any, Reply | None]) -> None:
+    def _begin(self, command: Command | None, coroutine: Coroutine[Any, Any, Reply | None]) -> None:
         """Run a coroutine as far as it comes at once; if it has to wait, let it go on later."""
         try:
             blocker = coroutine.send(None)
@@ -185,7 +203,7 @@ class ServerPI:
             self._finish(reply_for(self.session, error))
         else:
             self._command = command
-            if command.transfers:
+            if command is not None and command.transfers:
                 self._deadlines.begin_transfer()
             self._run = Run(self.session.services.loop, coroutine, blocker, self._on_done)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import ssl
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -11,12 +12,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from ftpcluster.net.passive import PassiveListener, PassivePorts
+from ftpcluster.net.passive import PassiveListener, PassivePorts, await_data_connection
 from ftpcluster.net.poller import Poller
 from ftpcluster.net.stream import Stream
+from ftpcluster.net.tls import DATA_TICKETS, TLSStream
 from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.address import plain
-from ftpcluster.protocol.errors import FileUnavailable, NotLoggedIn
+from ftpcluster.protocol.errors import FileUnavailable, NoDataConnection, NotLoggedIn
 from ftpcluster.protocol.reply import Reply
 from ftpcluster.quota.bucket import Throttle
 from ftpcluster.quota.quotas import Quotas
@@ -65,6 +67,7 @@ class Services:
     pool: Executor
     throttle_per_connection: Throttle = field(default_factory=Throttle)
     files: LocalFiles = field(default_factory=LocalFiles)
+    tls: ssl.SSLContext | None = None
     find_command: Callable[[bytes], Command | None] | None = None
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
@@ -143,6 +146,7 @@ class Session:
         "failed_logins",
         "login",
         "progress",
+        "protected",
         "rename_from",
         "restart",
         "services",
@@ -171,11 +175,12 @@ class Session:
         self.ending = False
         # until changed: transfer parameters (RFC 959 section 5.1: ASCII is the default)
         self.binary = False
+        self.protected = False  # PROT P: data connections are encrypted
         self.current_folder = "/"
         # for one command
         self.restart = 0
         self.rename_from: str | None = None
-        self.data: PassiveListener | Stream | None = None
+        self.data: PassiveListener | Arrival | Stream | None = None
         # what a command of somebody else's sees of that (``session.connection``)
         self.data_view: Any = None
         self._view: Any = None
@@ -246,6 +251,15 @@ class Session:
         assert path is not None
         return path
 
+    def listen_for_data(self, listener: PassiveListener) -> None:
+        """A data connection is going to come to ``listener``.
+
+        A protected one is accepted at once: some clients finish the handshake before they send
+        the command, others begin it only after 150.
+        """
+        tls = self.services.tls
+        self.data = listener if tls is None or not self.protected else Arrival(self, listener, tls)
+
     def take_data(self) -> Stream:
         """The data connection, which from now on is the caller's to close."""
         data, self.data = self.data, None
@@ -281,7 +295,57 @@ class Session:
         """Close the data connection, whether it was made or is awaited."""
         data, self.data = self.data, None
         self.data_view = None
-        if isinstance(data, PassiveListener):
+        if isinstance(data, PassiveListener | Arrival):
             data.abandon()
         elif data is not None:
             data.close()
+
+
+class Arrival:
+    """A protected data connection on its way: accepted, and shaken hands with, when it comes."""
+
+    __slots__ = ("_listener", "task")
+
+    def __init__(
+        self, session: Session, listener: PassiveListener, context: ssl.SSLContext
+    ) -> None:
+        self._listener = listener
+        services = session.services
+        self.task = services.loop.create_task(
+            self._arrive(services, session.conversation.peer, context)
+        )
+        self.task.add_done_callback(_look_at_failure)
+
+    async def _arrive(self, services: Services, peer: str, context: ssl.SSLContext) -> Stream:
+        timeout = services.settings.data_timeout
+        fd = await await_data_connection(
+            services.loop, services.poller, self._listener, peer, timeout
+        )
+        self._listener.give_back()
+        stream = TLSStream(services.loop, services.poller, fd, context, DATA_TICKETS)
+        try:
+            async with asyncio.timeout(timeout):
+                await stream.handshake()
+        except (ConnectionError, TimeoutError):
+            stream.close()
+            raise NoDataConnection("TLS handshake failed on the data connection.") from None
+        except BaseException:
+            stream.close()
+            raise
+        return stream
+
+    @property
+    def port(self) -> int:
+        return self._listener.port
+
+    def abandon(self) -> None:
+        """It is not wanted any more."""
+        if not self.task.cancel() and not self.task.cancelled() and not self.task.exception():
+            self.task.result().close()
+        self._listener.abandon()
+
+
+def _look_at_failure(task: asyncio.Task[Stream]) -> None:
+    """A failure is told by the command that uses the connection, if there ever is one."""
+    if not task.cancelled():
+        task.exception()

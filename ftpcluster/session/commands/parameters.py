@@ -62,5 +62,5 @@ async def epsv(session: Session, argument: str) -> Reply:
 
 async def _listen(session: Session, host: str) -> PassiveListener:
     listener = await session.services.ports.acquire(host)
-    session.data = listener
+    session.listen_for_data(listener)
     return listener

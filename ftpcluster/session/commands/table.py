@@ -12,7 +12,15 @@ from enum import Enum
 from typing import Any
 
 from ftpcluster.protocol.reply import Reply
-from ftpcluster.session.commands import access, files, folders, information, parameters, transfers
+from ftpcluster.session.commands import (
+    access,
+    files,
+    folders,
+    information,
+    parameters,
+    security,
+    transfers,
+)
 from ftpcluster.session.state import Session
 
 Handler = Callable[[Session, str], Reply | Coroutine[Any, Any, Reply | None]]
@@ -90,6 +98,9 @@ ROWS = (
     Command("RNTO", files.rnto, REQUIRED, sequence=files.after_rnfr, help="RNTO path: its new name"),
     Command("SIZE", files.size, REQUIRED, feature="SIZE", help="SIZE path: bytes of a file"),
     Command("MDTM", files.mdtm, REQUIRED, feature="MDTM", help="MDTM path: when a file was changed"),
+    # Security (RFC 2228, RFC 4217)
+    Command("PBSZ", security.pbsz, REQUIRED, STRANGERS, sequence=security.after_tls, help="PBSZ 0: the size of protected buffers"),
+    Command("PROT", security.prot, REQUIRED, STRANGERS, sequence=security.after_tls, help="PROT P|C: protect data connections, or not"),
     # Information (RFC 959 section 4.1.3, RFC 2389)
     Command("SYST", information.syst, NONE, STRANGERS, help="SYST: the kind of system"),
     Command("FEAT", information.feat, NONE, STRANGERS, help="FEAT: what this server can do"),
@@ -102,7 +113,7 @@ COMMANDS: dict[bytes, Command] = {row.verb.encode(): row for row in ROWS}
 
 NOT_IMPLEMENTED = frozenset(
     b"ACCT ADAT ALLO AUTH AVBL CCC CLNT CONF ENC EPRT HASH HOST LANG LPRT LPSV MFCT MFF MFMT MIC "
-    b"OPTS PBSZ PORT PROT REIN SITE SMNT STAT STOU XCRC XMD5 XSHA1 XSHA256".split()
+    b"OPTS PORT REIN SITE SMNT STAT STOU XCRC XMD5 XSHA1 XSHA256".split()
 )
 """Verbs that are known, but that this server does not have (502)."""
 

@@ -1,0 +1,129 @@
+"""TLS on a stream of ours: an ``ssl.SSLSocket`` on the raw socket, never the loop's own TLS.
+
+The loops' transports lose the end of an upload (uvloop, at a FIN) or obey what a client put behind
+AUTH in plain text (both). Here every byte passes through calls that we make.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import ssl
+from collections.abc import Callable
+
+from ftpcluster.net.poller import READ, Poller
+from ftpcluster.net.stream import Stream
+
+CONTROL_TICKETS = 2
+"""Session tickets on a control connection, which data connections resume."""
+DATA_TICKETS = 0
+"""None on a data connection: a client that uploads and closes without reading would answer them
+with a reset, which overtakes the data that it sent."""
+
+
+class TLSStream(Stream):
+    """A stream that is encrypted once ``handshake`` is done."""
+
+    __slots__ = ("_ssl", "_wants_write")
+    is_plain = False
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        poller: Poller,
+        fd: int,
+        context: ssl.SSLContext,
+        tickets: int,
+    ) -> None:
+        """Takes over ``fd``, also when it fails. Raises ConnectionError where the peer is gone."""
+        super().__init__(loop, poller, fd)
+        self._wants_write = False
+        # read when the connection's SSL object is made: one context serves both kinds
+        context.num_tickets = tickets
+        plain = socket.socket(fileno=fd)
+        plain.settimeout(0)
+        try:
+            self._ssl = context.wrap_socket(
+                plain,
+                server_side=True,
+                do_handshake_on_connect=False,
+                suppress_ragged_eofs=False,
+            )
+        except OSError as error:
+            plain.close()
+            self.fd = -1
+            raise ConnectionAbortedError(errno.ECONNABORTED, "the peer is gone") from error
+
+    async def handshake(self) -> None:
+        """Raises ConnectionError where it fails."""
+        while True:
+            try:
+                self._ssl.do_handshake()
+            except ssl.SSLWantReadError:
+                await super().readable()
+            except ssl.SSLWantWriteError:
+                await self.writable()
+            except (OSError, ValueError) as error:
+                raise ConnectionAbortedError(errno.ECONNABORTED, "TLS handshake failed") from error
+            else:
+                return
+
+    def recv(self, count: int) -> bytes:
+        buffer = bytearray(count)
+        return bytes(buffer[: self.recv_into(memoryview(buffer))])
+
+    def recv_into(self, buffer: memoryview) -> int:
+        self._wants_write = False
+        try:
+            return self._ssl.recv_into(buffer)
+        except ssl.SSLWantReadError:
+            raise BlockingIOError from None
+        except ssl.SSLWantWriteError:
+            self._wants_write = True
+            raise BlockingIOError from None
+        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            return 0
+        except ssl.SSLError as error:
+            raise ConnectionAbortedError(errno.ECONNABORTED, "TLS failed") from error
+
+    def send(self, data: bytes | memoryview) -> int:
+        try:
+            return self._ssl.send(data)
+        except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
+            raise BlockingIOError from None
+        except ssl.SSLError as error:
+            raise ConnectionAbortedError(errno.ECONNABORTED, "TLS failed") from error
+
+    def readable(self) -> asyncio.Future[None]:
+        if self._wants_write:
+            return self.writable()
+        if self._ssl.pending():
+            # it was read from the socket with what came before: nobody will report it
+            waiter = self._loop.create_future()
+            waiter.set_result(None)
+            return waiter
+        return super().readable()
+
+    def watch(self, callback: Callable[[], None]) -> None:
+        super().watch(callback)
+        self._look_again()
+
+    def on_ready(self, events: int) -> None:
+        super().on_ready(events)
+        self._look_again()
+
+    def _look_again(self) -> None:
+        if self.fd >= 0 and self.is_watched and self._ssl.pending():
+            self._loop.call_soon(self._on_pending)
+
+    def _on_pending(self) -> None:
+        if self.fd >= 0 and self.is_watched and self._ssl.pending():
+            self.on_ready(READ)
+
+    def _close_descriptor(self, fd: int) -> None:
+        try:
+            self._ssl.unwrap()  # our close_notify; the peer's is not waited for
+        except (OSError, ValueError):
+            pass  # the connection is broken already, or the peer's close_notify has not come
+        self._ssl.close()
