@@ -169,3 +169,7 @@ class BuiltinVerbs:
     async def prot(self, connection: Connection, rest: str) -> bool:
         """PROT P|C: protect data connections, or not."""
         return await self._builtin(b"PROT", connection, rest)
+
+    async def opts(self, connection: Connection, rest: str) -> bool:
+        """OPTS UTF8 ON, OPTS MLST fact;…: options."""
+        return await self._builtin(b"OPTS", connection, rest)

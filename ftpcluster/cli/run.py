@@ -170,13 +170,20 @@ def make_config(
 
 
 def _folder(root: Path) -> str:
-    path = root.resolve()
-    if not path.exists():
-        raise ConfigError(f"--root {root}: there is no such folder")
-    if not path.is_dir():
-        raise ConfigError(f"--root {root}: not a folder")
-    if not os.access(path, os.R_OK | os.X_OK):
-        raise ConfigError(f"--root {root}: not permitted; the server may not read this folder")
+    try:
+        path = root.resolve(strict=True)
+        if not path.is_dir():
+            raise ConfigError(f"--root {root}: not a folder")
+        os.close(os.open(path, os.O_RDONLY | os.O_DIRECTORY))
+    except FileNotFoundError:
+        raise ConfigError(f"--root {root}: there is no such folder") from None
+    except PermissionError:
+        raise ConfigError(
+            f"--root {root}: not permitted; the server may not read this folder"
+        ) from None
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
+        why = error.strerror if isinstance(error, OSError) else "too many levels of links"
+        raise ConfigError(f"--root {root}: {why}") from None
     return str(path)
 
 

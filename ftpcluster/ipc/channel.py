@@ -113,7 +113,7 @@ class Channel(Generic[Incoming]):
             try:
                 if not self._receive():
                     break
-            except (BadMessage, msgspec.MsgspecError) as error:
+            except BadMessage as error:
                 self._fail(error)
                 return
             except OSError:
@@ -131,14 +131,14 @@ class Channel(Generic[Incoming]):
         except BlockingIOError:
             return False
         descriptors = _descriptors(ancillary)
-        if not data:
+        if not data and not descriptors:
             self._fail(None)
             return False
         try:
             message = self._decode(data)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             _close_all(descriptors)
-            raise
+            raise BadMessage(str(error)) from error
         if len(descriptors) > 1 or flags & socket.MSG_TRUNC:
             _close_all(descriptors)
             raise BadMessage("a datagram was too large, or held too many descriptors")

@@ -70,6 +70,8 @@ class LineSplitter:
         *complete, rest = (self._rest + data if self._rest else data).split(b"\n")
         lines: list[bytes | None] = []
         for line in complete:
+            if self._discarded + len(line) > MAX_RUBBISH:
+                raise TooMuchRubbish
             if self._discarded or len(line) > MAX_LINE:
                 self._discarded = 0
                 lines.append(None)

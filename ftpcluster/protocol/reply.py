@@ -57,19 +57,21 @@ class Reply:
     RFC 2389 (FEAT) and RFC 3659 (MLST) ask for.
     """
 
-    __slots__ = ("_wire", "code", "end", "lines", "text")
+    __slots__ = ("_encoding", "_wire", "code", "end", "lines", "text")
 
     def __init__(self, code: int, text: str, lines: Iterable[str] = (), end: str = "End.") -> None:
         self.code = code
         self.text = text
         self.lines = tuple(lines)
         self.end = end
-        self._wire: bytes | None = None
+        self._wire: bytes = b""
+        self._encoding: str | None = None  # of what is kept in _wire
 
     def encode(self, encoding: str = "utf-8") -> bytes:
         """The reply as it goes over the wire. Names that were not valid text leave as they came."""
-        if self._wire is None:
+        if self._encoding != encoding:
             self._wire = self._text().encode(encoding, "surrogateescape")
+            self._encoding = encoding
         return self._wire
 
     def _text(self) -> str:

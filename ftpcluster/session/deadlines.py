@@ -20,6 +20,7 @@ class Deadlines:
 
     __slots__ = (
         "_active",
+        "_in_transfer",
         "_last_progress",
         "_loop",
         "_on_idle",
@@ -38,6 +39,7 @@ class Deadlines:
         self._on_idle = on_idle
         self._on_stalled = on_stalled
         self._active = self._loop.time()
+        self._in_transfer = False
         self._progress = 0
         self._last_progress = 0.0
         self._transfer_timer: asyncio.TimerHandle | None = None
@@ -50,12 +52,14 @@ class Deadlines:
 
     def begin_transfer(self) -> None:
         """From now on progress counts, and the idle clock stands."""
+        self._in_transfer = True
         if self._session.settings.stalled_timeout is not None:
             self._progress = self._session.progress
             self._last_progress = self._loop.time()
             self._transfer_timer = self._loop.call_later(_STALL_CHECK, self._look_at_progress)
 
     def end_transfer(self) -> None:
+        self._in_transfer = False
         if self._transfer_timer is not None:
             self._transfer_timer.cancel()
             self._transfer_timer = None
@@ -71,22 +75,24 @@ class Deadlines:
         """When the session ends if nothing happens until then."""
         settings = self._session.settings
         if type(self._session.login) is Account:
-            start, timeout = self._active, settings.idle_timeout
-            if self._transfer_timer is not None:
-                start = self._loop.time()
+            start = self._loop.time() if self._in_transfer else self._active
+            timeout = settings.idle_timeout
         else:
             # commands do not move this one: who does not log in has to go
             start, timeout = self._session.stranger_since, settings.login_timeout
         return None if timeout is None else start + timeout
 
     def _set_timer(self) -> None:
+        """Look again when the session is due, or could be after it has logged in or out."""
         settings = self._session.settings
-        candidates = [due] if (due := self._due()) is not None else []
-        if settings.login_timeout is not None:
-            # somebody who logs in again has the login deadline, too
-            candidates.append(self._loop.time() + settings.login_timeout)
-        if candidates:
-            self._timer = self._loop.call_at(min(candidates), self._on_timer)
+        timeouts = (settings.login_timeout, settings.idle_timeout)
+        waits = [timeout for timeout in timeouts if timeout is not None]
+        if waits:
+            when = self._loop.time() + min(waits)
+            due = self._due()
+            self._timer = self._loop.call_at(
+                when if due is None else min(due, when), self._on_timer
+            )
 
     def _on_timer(self) -> None:
         due = self._due()

@@ -19,6 +19,7 @@ from ftpcluster.net.tls import DATA_TICKETS, TLSStream
 from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.address import plain
 from ftpcluster.protocol.errors import FileUnavailable, NoDataConnection, NotLoggedIn
+from ftpcluster.protocol.listing import FACTS
 from ftpcluster.protocol.reply import Reply
 from ftpcluster.quota.bucket import Throttle
 from ftpcluster.quota.quotas import Quotas
@@ -143,6 +144,7 @@ class Session:
         "data",
         "data_view",
         "ending",
+        "facts",
         "failed_logins",
         "login",
         "progress",
@@ -175,6 +177,7 @@ class Session:
         self.ending = False
         # until changed: transfer parameters (RFC 959 section 5.1: ASCII is the default)
         self.binary = False
+        self.facts: tuple[str, ...] = FACTS  # of MLSD and MLST
         self.protected = False  # PROT P: data connections are encrypted
         self.current_folder = "/"
         # for one command

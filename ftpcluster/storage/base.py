@@ -49,8 +49,11 @@ class File(Protocol):
     async def write(self, data: bytes | memoryview) -> None:
         """All of ``data``."""
 
+    async def finish(self) -> None:
+        """All has been written: raises OSError or LocalProblem where it is not in the file."""
+
     async def close(self) -> None:
-        """Close it; what could not be stored is an OSError here."""
+        """Close it; what could not be stored is an OSError here. Harmless when repeated."""
 
 
 class Storage(ABC):

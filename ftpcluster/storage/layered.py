@@ -42,6 +42,7 @@ class LayeredFile:
     def __init__(self, file: OpenFile, size: int) -> None:
         self._file = file
         self._size = size
+        self._closed = False
 
     @property
     def size(self) -> int:
@@ -56,8 +57,13 @@ class LayeredFile:
     async def write(self, data: bytes | memoryview) -> None:
         await _asked(self._file.write(bytes(data)))
 
+    async def finish(self) -> None:
+        await self.close()
+
     async def close(self) -> None:
-        await _asked(self._file.close())
+        if not self._closed:
+            self._closed = True
+            await _asked(self._file.close())
 
 
 class LayeredStorage(Storage):

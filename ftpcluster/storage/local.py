@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Generator
 
 from ftpcluster.protocol import path as virtual
+from ftpcluster.protocol.errors import LocalProblem
 from ftpcluster.storage.base import Entry, Storage, WriteMode
 from ftpcluster.storage.beneath import Parent, Root, rename_noreplace
 
@@ -88,6 +89,11 @@ class LocalFile:
     def read_ahead(self, offset: int, count: int) -> None:
         """Bring a part of the file into memory; blocks, so it is for a thread."""
         os.pread(self.fd, count, offset)
+
+    async def finish(self) -> None:
+        if not os.fstat(self.fd).st_nlink:
+            raise LocalProblem("The file was removed while it was stored.")
+        await self.close()
 
     async def close(self) -> None:
         fd, self.fd = self.fd, -1

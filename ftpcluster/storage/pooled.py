@@ -64,6 +64,9 @@ class PooledFile:
     async def write(self, data: bytes | memoryview) -> None:
         await self._pool.finish(self._file.write(data))
 
+    async def finish(self) -> None:
+        await self._pool.finish(self._file.finish())
+
     async def close(self) -> None:
         await self._pool.finish(self._file.close())
 

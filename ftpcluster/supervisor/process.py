@@ -9,7 +9,9 @@ of a process is taken from its sentinel instead.
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Callable, Coroutine, Sequence
+from multiprocessing import resource_tracker
 from typing import Any, Protocol
 
 from aiomultiprocess.core import Process
@@ -57,6 +59,19 @@ class WorkerProcess(Process):
         self.aio_process = spawn_context.Process(  # type: ignore[attr-defined]
             target=Process.run_async, args=(self.unit,), name=name
         )
+
+    def start(self) -> None:
+        """Start the process, with Ctrl-C blocked from its birth until it says what to do then.
+
+        The signal goes to the whole process group, and a Python that is just starting would
+        answer it with a traceback.
+        """
+        resource_tracker.ensure_running()  # when it has to start one it unblocks both signals
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+        try:
+            super().start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def kill(self) -> None:
         if self.is_alive():

@@ -4,25 +4,38 @@ from __future__ import annotations
 
 import os
 import re
-import select
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import IO, TypeVar
+
+from tests.support.dialogue import Dialogue
 
 READY = re.compile(r"^ready on (.+) \((\d+) workers?\)$", re.MULTILINE)
 DEADLINE = 30.0  # seconds; generous, for machines under load
+
+T = TypeVar("T")
 
 
 class Cluster:
     """A running cluster. Its stderr is collected in ``log``; it is stopped when the block ends."""
 
-    def __init__(self, *arguments: str, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        env: dict[str, str] | None = None,
+        hosts: Sequence[str] = ("127.0.0.1", "::1"),
+    ) -> None:
         command = [sys.executable, "-m", "ftpcluster", "run", "--port", "0", *arguments]
         if "--host" not in arguments:
-            command += ["--host", "127.0.0.1", "--host", "::1"]
+            for host in hosts:
+                command += ["--host", host]
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -33,15 +46,49 @@ class Cluster:
         )
         self.log = ""
         self.port = 0
+        self._news = threading.Condition()
+        self._ended = False
+        assert self.process.stderr is not None
+        # read all the time: a server that logs must not wait for the test
+        self._reader = threading.Thread(target=self._collect, args=(self.process.stderr,))
+        self._reader.start()
+
+    def _collect(self, stderr: IO[bytes]) -> None:
+        with stderr:
+            while data := os.read(stderr.fileno(), 65536):
+                with self._news:
+                    self.log += data.decode(errors="replace")
+                    self._news.notify_all()
+        with self._news:
+            self._ended = True
+            self._news.notify_all()
 
     def __enter__(self) -> Cluster:
-        self.port = int(self.wait_for(READY)[1].split(",")[0].rpartition(":")[2])
+        try:
+            self.port = int(self.wait_for(READY)[1].split(",")[0].rpartition(":")[2])
+        except BaseException:
+            self._kill_all()
+            raise
         return self
 
     def __exit__(
-        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
+        self, kind: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
     ) -> None:
-        self.stop(signal.SIGKILL if self.process.poll() is not None else signal.SIGTERM)
+        try:
+            if kind is None:
+                self.stop(signal.SIGKILL if self.process.poll() is not None else signal.SIGTERM)
+        finally:
+            self._kill_all()
+
+    def _kill_all(self) -> None:
+        """Leave nothing behind, also where a test has failed."""
+        for pid in (self.pid, *self.processes()):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        self.process.wait(DEADLINE)
+        self._reader.join(DEADLINE)
 
     @property
     def pid(self) -> int:
@@ -60,28 +107,66 @@ class Cluster:
                 found.append(child)
         return found
 
+    def processes(self) -> list[int]:
+        """All processes that the cluster has started, itself among them, that are not dead."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    state, _, _, session = (
+                        (entry / "stat").read_text().rpartition(")")[2].split()[:4]
+                    )
+                except OSError:
+                    continue
+                if int(session) == self.pid and state not in "ZX":
+                    found.append(int(entry.name))
+        return found
+
+    def worker_of(self, sock: socket.socket) -> int:
+        """The worker that serves the control connection whose other end is ``sock``."""
+        link = f"socket:[{until(lambda: self._inode(sock.getsockname()[1]))}]"
+        return until(lambda: next((pid for pid in self.workers() if link in open_files(pid)), None))
+
+    def _inode(self, client_port: int) -> str | None:
+        for table in ("tcp", "tcp6"):
+            for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+                fields = line.split()
+                local, remote = (int(field.rpartition(":")[2], 16) for field in fields[1:3])
+                if (local, remote) == (self.port, client_port) and fields[9] != "0":
+                    return fields[9]
+        return None
+
     def wait_for(self, pattern: re.Pattern[str], start: int = 0) -> re.Match[str]:
         """Read the log until ``pattern`` is found in it, from character ``start`` on."""
-        assert self.process.stderr is not None
-        deadline = time.monotonic() + DEADLINE
-        while (match := pattern.search(self.log, start)) is None:
-            left = deadline - time.monotonic()
-            readable, _, _ = select.select([self.process.stderr], [], [], max(left, 0))
-            data = os.read(self.process.stderr.fileno(), 65536) if readable else b""
-            assert data, f"no {pattern.pattern!r} on stderr:\n{self.log}"
-            self.log += data.decode(errors="replace")
+        with self._news:
+            self._news.wait_for(lambda: pattern.search(self.log, start) or self._ended, DEADLINE)
+            match = pattern.search(self.log, start)
+        assert match is not None, f"no {pattern.pattern!r} on stderr:\n{self.log}"
         return match
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """End it; the exit code. Second calls only tell the code."""
-        assert self.process.stderr is not None
         if self.process.poll() is None:
             self.process.send_signal(number)
-            _, rest = self.process.communicate(timeout=DEADLINE)
-            self.log += rest.decode(errors="replace")
-        else:
-            self.process.stderr.close()
+        return self.wait()
+
+    def wait(self) -> int:
+        """Wait for its end, and for that of all who write to its log; the exit code."""
+        self.process.wait(DEADLINE)
+        self._reader.join(DEADLINE)
         return self.process.returncode
+
+
+def until(look: Callable[[], T | None], deadline: float = DEADLINE) -> T:
+    """Look again and again until there is something to be seen, and return that.
+
+    For what cannot be awaited: other processes' ends, their files, their counts.
+    """
+    end = time.monotonic() + deadline
+    while not (seen := look()):
+        assert time.monotonic() < end, f"still {seen!r} after {deadline} s"
+        time.sleep(0.01)
+    return seen
 
 
 def children(pid: int) -> list[int]:
@@ -91,3 +176,67 @@ def children(pid: int) -> list[int]:
     except OSError:
         return []
     return [int(child) for child in text.split()]
+
+
+def open_files(pid: int) -> list[str]:
+    """What the descriptors of a process are; nothing where it is gone."""
+    found = []
+    try:
+        for fd in Path(f"/proc/{pid}/fd").iterdir():
+            try:
+                found.append(str(fd.readlink()))
+            except FileNotFoundError:
+                pass  # closed meanwhile
+    except OSError:
+        pass
+    return found
+
+
+def begin_download(client: Dialogue, path: str) -> socket.socket:
+    """RETR of a file of which the client reads nothing yet; the data connection.
+
+    Its receive buffer is small: a file of 16 MiB does not fit into what the kernel holds, so the
+    transfer runs until somebody reads.
+    """
+    match = re.search(r"\(\|\|\|(\d+)\|\)", client.says("EPSV", 229))
+    assert match is not None
+    data = socket.socket(socket.AF_INET6 if ":" in client.host else socket.AF_INET)
+    try:
+        data.settimeout(DEADLINE)
+        data.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        data.connect((client.host, int(match[1])))
+        client.says(f"RETR {path}", 150)
+    except BaseException:
+        data.close()
+        raise
+    return data
+
+
+def fill(port: int, limit: int) -> list[Dialogue]:
+    """Hold ``limit`` connections, the most that are let in; one more is refused.
+
+    A connection that was closed just now may still count for a moment, so a refusal below the
+    limit is asked again.
+    """
+    held: list[Dialogue] = []
+
+    def one_more() -> Dialogue | None:
+        client = Dialogue(port, greeting=None)
+        code, text = client.reply()
+        if code == 220:
+            return client
+        assert (code, client.is_closed()) == (421, True), text
+        client.sock.close()
+        return None
+
+    try:
+        while len(held) < limit:
+            held.append(until(one_more))
+        for _ in range(3):
+            beyond = one_more()
+            assert beyond is None, f"more than {limit} connections were let in"
+    except BaseException:
+        for client in held:
+            client.sock.close()
+        raise
+    return held

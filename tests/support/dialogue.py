@@ -10,6 +10,7 @@ from a thread.
 from __future__ import annotations
 
 import re
+import select
 import socket
 from types import TracebackType
 
@@ -79,11 +80,46 @@ class Dialogue:
         if binary:
             self.says("TYPE I", 200)
 
-    def passive(self) -> socket.socket:
-        """A data connection, made with EPSV."""
+    def epsv(self) -> int:
+        """The data port that EPSV names."""
         match = re.search(r"\(\|\|\|(\d+)\|\)", self.says("EPSV", 229))
         assert match is not None
-        return socket.create_connection((self.host, int(match[1])), DEADLINE)
+        return int(match[1])
+
+    def pasv(self) -> tuple[str, int]:
+        """The address and data port that PASV names."""
+        match = re.search(r"\((\d+,\d+,\d+,\d+),(\d+),(\d+)\)", self.says("PASV", 227))
+        assert match is not None
+        return match[1].replace(",", "."), int(match[2]) * 256 + int(match[3])
+
+    def passive(self, *, window: int | None = None) -> socket.socket:
+        """A data connection, made with EPSV. ``window``: bytes that may arrive unread."""
+        port = self.epsv()
+        data = socket.socket(socket.AF_INET6 if ":" in self.host else socket.AF_INET)
+        data.settimeout(DEADLINE)
+        if window is not None:
+            data.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
+        try:
+            data.connect((self.host, port))
+        except BaseException:
+            data.close()
+            raise
+        return data
+
+    def begins(self, command: str | bytes, *, window: int | None = None) -> socket.socket:
+        """Begin a transfer: its data connection, once 150 has come."""
+        data = self.passive(window=window)
+        try:
+            self.says(command, 150)
+        except BaseException:
+            data.close()
+            raise
+        return data
+
+    def finds_silence(self, seconds: float) -> None:
+        """Nothing may come for so long: no reply, and not the end."""
+        assert not self._buffer, self._buffer
+        assert not select.select([self.sock], [], [], seconds)[0], self.sock.recv(4096)
 
     def downloads(self, command: str | bytes, *final: int) -> bytes:
         """The data that a command such as RETR or LIST sends over a passive data connection."""

@@ -94,7 +94,7 @@ async def mlst(session: Session, argument: str) -> Reply:
     status = await session.storage.stat(path)
     permission = session.account.user.permission(path)
     perm = _perm(status.st_mode, permission)
-    line = fact_line(path, status, perm)
+    line = fact_line(path, status, perm, session.facts)
     return Reply(Code.FILE_ACTION_COMPLETED, f"Listing {printable(path)}", (line,))
 
 
@@ -151,7 +151,7 @@ async def _facts(session: Session, path: str, entries: Iterable[Entry]) -> str:
     lines = []
     for name, status, _ in entries:
         perm = _perm(status[0], permission(virtual.join(path, name)))
-        lines.append(fact_line(name, status, perm) + "\r\n")
+        lines.append(fact_line(name, status, perm, session.facts) + "\r\n")
     return "".join(lines)
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from ftpcluster.protocol.errors import NotImplementedVerb
+from ftpcluster.protocol.errors import ArgumentProblem, NotImplementedVerb
+from ftpcluster.protocol.listing import FACTS
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.session.state import Session
 
 _FIRST_FEATURES = ("UTF8", "TVFS")  # RFC 2640, RFC 3659 section 6: not tied to a verb
+_UTF8_ON = Reply(Code.OK, "UTF-8 is always on.")
 _OK = Reply(Code.OK, "OK.")
 
 
@@ -53,6 +55,18 @@ def help_(_: Session, argument: str) -> Reply:
     return Reply(
         Code.HELP_MESSAGE, "These commands are recognized:", lines, "HELP verb tells more."
     )
+
+
+def opts(session: Session, argument: str) -> Reply:
+    """OPTS UTF8 (always on), OPTS MLST (the facts of MLSD and MLST, RFC 3659 section 7.9)."""
+    option, _, value = argument.partition(" ")
+    if option.upper() == "UTF8" and value.upper() in ("", "ON"):
+        return _UTF8_ON
+    if option.upper() != "MLST" or " " in value or (value and not value.endswith(";")):
+        raise ArgumentProblem("The options are UTF8 ON and MLST fact;fact;…")
+    wanted = value.lower().split(";")
+    session.facts = tuple(fact for fact in FACTS if fact in wanted)
+    return Reply(Code.OK, "MLST OPTS " + "".join(f"{fact};" for fact in session.facts))
 
 
 def noop(_: Session, __: str) -> Reply:

@@ -105,6 +105,7 @@ ROWS = (
     Command("SYST", information.syst, NONE, STRANGERS, help="SYST: the kind of system"),
     Command("FEAT", information.feat, NONE, STRANGERS, help="FEAT: what this server can do"),
     Command("HELP", information.help_, OPTIONAL, STRANGERS, help="HELP [verb]: this text"),
+    Command("OPTS", information.opts, REQUIRED, STRANGERS, help="OPTS UTF8 ON, OPTS MLST fact;…: options"),
     Command("NOOP", information.noop, NONE, STRANGERS, during=During.ANSWERED, help="NOOP: nothing"),
 )
 # fmt: on
@@ -113,7 +114,7 @@ COMMANDS: dict[bytes, Command] = {row.verb.encode(): row for row in ROWS}
 
 NOT_IMPLEMENTED = frozenset(
     b"ACCT ADAT ALLO AUTH AVBL CCC CLNT CONF ENC EPRT HASH HOST LANG LPRT LPSV MFCT MFF MFMT MIC "
-    b"OPTS PORT REIN SITE SMNT STAT STOU XCRC XMD5 XSHA1 XSHA256".split()
+    b"PORT REIN SITE SMNT STAT STOU XCRC XMD5 XSHA1 XSHA256".split()
 )
 """Verbs that are known, but that this server does not have (502)."""
 

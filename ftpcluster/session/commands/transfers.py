@@ -55,8 +55,9 @@ async def _store(session: Session, path: str, mode: WriteMode, offset: int) -> R
             await file.seek(offset)
         async with Upload(session, _opening(session, path)) as upload:
             await upload.receive_file(file)
+        await file.finish()  # what cannot be stored may be said only here: no 226 before it
     finally:
-        await file.close()  # what cannot be stored may be said only here: no 226 before it
+        await file.close()
     return _COMPLETE
 
 

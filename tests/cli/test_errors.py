@@ -1,0 +1,168 @@
+"""What is wrong on the command line is said in one line, and nothing starts."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SECRET = "s3cr3t"
+
+# without these a process of root may do what its files' modes and low ports say: little
+_WITHOUT_PRIVILEGES = """
+import ctypes, os, sys
+for capability in (1, 2, 10):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_NET_BIND_SERVICE
+    ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP; fails where it has none
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
+def run(*arguments: str | bytes, prefix: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    """``python -m ftpcluster …`` to its end, which has to come soon."""
+    return subprocess.run(
+        [sys.executable, *prefix, "-m", "ftpcluster", *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="surrogateescape",
+        timeout=60,
+        check=False,
+    )
+
+
+def complaint(*arguments: str | bytes, prefix: tuple[str, ...] = ()) -> str:
+    """The one line that a command with something wrong ends with."""
+    done = run(*arguments, prefix=prefix)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("ftpcluster: error: ")
+    assert "Traceback" not in line
+    assert SECRET not in line
+    return line
+
+
+RUN = ("run", "--host", "127.0.0.1", "--port", "0")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--workers", "0"), ["--workers 0", "at least one"]),
+        (("--workers", "-1"), ["--workers -1", "at least one"]),
+        (("--workers", "many"), ["--workers", "many"]),
+        (("--port", "65536"), ["--port 65536", "0 to 65535"]),
+        (("--port", "-1"), ["--port -1", "0 to 65535"]),
+        (("--port", "ftp"), ["--port", "ftp"]),
+        (("--max-connections", "0"), ["--max-connections 0", "at least 1"]),
+        (("--root", "/no/such/folder"), ["--root /no/such/folder", "no such folder"]),
+        (("--root", "/dev/null"), ["--root /dev/null", "not a folder"]),
+        (("--root", "/dev/null/below"), ["--root /dev/null/below"]),
+        (("--root", "/" + "x" * 300), ["--root /xxx"]),
+        (("--root", b"/no/\xff\n"), ["--root", "no such folder"]),
+        (("--user", "alice"), ["--user alice", "no password", "FTPCLUSTER_USER_ALICE"]),
+        (("--user", "alice:"), ["--user alice", "empty"]),
+        (("--user", f":{SECRET}"), ["--user", "NAME:PASSWORD"]),
+        (("--user", f"two words:{SECRET}"), ["--user", "NAME:PASSWORD"]),
+        (("--user", f"{SECRET} "), ["--user", "NAME:PASSWORD"]),
+        (("--user", f"bell\a:{SECRET}"), ["--user", "NAME:PASSWORD"]),
+        (("--user", ""), ["--user", "NAME:PASSWORD"]),
+        (("--user", f"bob:{SECRET}", "--user", f"bob:{SECRET}2"), ["--user bob", "twice"]),
+        (("--data-ports", "x"), ["--data-ports x", "50000-50999"]),
+        (("--data-ports", "50000"), ["--data-ports 50000", "50000-50999"]),
+        (("--data-ports", "50009-50000"), ["--data-ports 50009-50000", "lower one first"]),
+        (("--data-ports", "0-9"), ["--data-ports 0-9", "1 to 65535"]),
+        (("--data-ports", "65000-65536"), ["--data-ports 65000-65536", "1 to 65535"]),
+        (("--data-ports", "50000-50002", "--workers", "4"), ["3 ports", "4 workers"]),
+        (("--masquerade", "example.org"), ["--masquerade example.org", "203.0.113.7"]),
+        (("--masquerade", "::1"), ["--masquerade ::1", "IPv4"]),
+        (("--masquerade", "1.2.3.400"), ["--masquerade 1.2.3.400", "IPv4"]),
+        (("--host", "192.0.2.77"), ["192.0.2.77", "no such address"]),
+        (("--host", "2001:db8::77"), ["2001:db8::77", "no such address"]),
+        (("--host", "1.2.3.400"), ["1.2.3.400"]),
+        (("--host", ""), ["listen"]),
+        (("--loop", "trio"), ["--loop", "trio", "uvloop", "asyncio"]),
+        (("--log-level", "loud"), ["--log-level", "loud", "debug"]),
+        (("--nonsense",), ["--nonsense", "ftpcluster run --help"]),
+        (("surplus",), ["surplus", "ftpcluster run --help"]),
+        (("--root",), ["--root"]),
+    ],
+    ids=lambda value: repr(value) if isinstance(value, tuple) else "",
+)
+def test_a_wrong_flag_is_named_with_what_to_do(
+    arguments: tuple[str | bytes, ...], says: list[str]
+) -> None:
+    line = complaint(*RUN, *arguments)
+    for words in says:
+        assert words in line
+
+
+def test_an_unknown_command_is_named() -> None:
+    assert "serve" in complaint("serve")
+
+
+def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        line = complaint("run", "--root", str(tmp_path), "--host", "127.0.0.1", "--port", str(port))
+    assert f"127.0.0.1 port {port}: the port is taken" in line
+    assert "--port" in line
+
+
+def test_a_port_that_is_taken_on_the_second_address_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.2", 0)) as taken:
+        port = taken.getsockname()[1]
+        hosts = ("--host", "127.0.0.1", "--host", "127.0.0.2")
+        line = complaint("run", "--root", str(tmp_path), *hosts, "--port", str(port))
+    assert f"127.0.0.2 port {port}: the port is taken" in line
+
+
+def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "private"
+    folder.mkdir(mode=0)
+    line = complaint(*RUN, "--root", str(folder), prefix=("-c", _WITHOUT_PRIVILEGES))
+    assert f"--root {folder}: not permitted" in line
+
+
+def test_a_folder_in_one_that_may_not_be_entered_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "private" / "below"
+    folder.mkdir(parents=True)
+    folder.parent.chmod(0)
+    try:
+        line = complaint(*RUN, "--root", str(folder), prefix=("-c", _WITHOUT_PRIVILEGES))
+    finally:
+        folder.parent.chmod(0o700)
+    assert f"--root {folder}" in line
+
+
+def test_a_folder_behind_a_loop_of_links_is_named(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    assert f"--root {tmp_path / 'loop'}" in complaint(*RUN, "--root", str(tmp_path / "loop"))
+
+
+def test_a_low_port_that_is_not_permitted_is_named(tmp_path: Path) -> None:
+    first = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
+    if first < 2:
+        pytest.skip("every port is permitted to everybody here")
+    port = min(first - 1, 21)
+    arguments = ("run", "--root", str(tmp_path), "--host", "127.0.0.1", "--port", str(port))
+    line = complaint(*arguments, prefix=("-c", _WITHOUT_PRIVILEGES))
+    assert f"127.0.0.1 port {port}: not permitted" in line
+    assert "--port" in line
+
+
+def test_a_password_from_the_environment_may_not_be_empty(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "ftpcluster", *RUN, "--root", str(tmp_path), "--user", "alice"],
+        env={**os.environ, "FTPCLUSTER_USER_ALICE": ""},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == ["ftpcluster: error: --user alice: the password is empty"]

@@ -1,0 +1,159 @@
+"""Servers for dialogues: one of each kind for all tests, and others made to measure.
+
+To start three servers for each of some hundred tests would take longer than the tests: those here
+share them, and each test gets the served folder empty.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ftpcluster import Permission, Server, User
+from tests.conftest import InProcess
+from tests.support.cluster import Cluster
+from tests.support.dialogue import Dialogue
+
+
+@dataclass
+class Serving:
+    """A server that many tests use. ``rename_replaces``: what it does with RNTO onto a file."""
+
+    kind: str
+    port: int
+    root: Path
+    cluster: Cluster | None = None
+
+    @property
+    def rename_replaces(self) -> bool:
+        return self.cluster is not None
+
+    def has_no_traceback(self) -> None:
+        """Nothing that clients did made the server write one."""
+        if self.cluster is not None:
+            assert self.cluster.process.poll() is None, self.cluster.log
+            assert "Traceback" not in self.cluster.log, self.cluster.log
+
+
+@pytest.fixture(scope="session", params=["asyncio", "uvloop", "cluster"])
+def serving(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Serving]:
+    """A server of each kind: user/12345 may write, anonymous may read."""
+    root = tmp_path_factory.mktemp("served")
+    if request.param == "cluster":
+        arguments = ("--workers", "2", "--root", str(root), "--anonymous", "--writable")
+        with Cluster(*arguments, "--user", "user:12345") as cluster:
+            yield Serving(request.param, cluster.port, root, cluster)
+        assert "Traceback" not in cluster.log, cluster.log
+        return
+    readable = [Permission("/", writable=False)]
+    users = [
+        User("user", "12345", base_path=root),
+        User("anonymous", base_path=root, permissions=readable),
+    ]
+    server = InProcess(request.param, lambda: Server(users, login_delay=0.05))
+    try:
+        yield Serving(request.param, server.port, root)
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def port(serving: Serving) -> Iterator[int]:
+    """The port of a server of each kind."""
+    yield serving.port
+    serving.has_no_traceback()
+
+
+@pytest.fixture
+def root(serving: Serving) -> Path:
+    """The folder that it serves, empty."""
+    with os.scandir(serving.root) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path)
+            else:
+                os.unlink(entry.path)
+    return serving.root
+
+
+@pytest.fixture
+def client(port: int, root: Path) -> Iterator[Dialogue]:
+    """Somebody who has logged in and may write, in TYPE I."""
+    with Dialogue(port) as dialogue:
+        dialogue.logs_in()
+        yield dialogue
+
+
+@pytest.fixture(scope="session")
+def many_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose listings are larger than what kernel and client hold unread (4 MB)."""
+    folder = tmp_path_factory.mktemp("many") / "folder"
+    folder.mkdir()
+    for number in range(14_000):
+        os.mknod(folder / f"{number:05d}{'x' * 245}")
+    return folder
+
+
+@pytest.fixture
+def big_folder(root: Path, many_files: Path) -> Iterator[Path]:
+    """That folder, in the one that is served: made once, since that takes seconds."""
+    folder = many_files.rename(root / "folder")
+    yield folder
+    folder.rename(many_files)
+
+
+@pytest.fixture(autouse=True)
+def no_errors_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Whatever a client does, a server in this process has nothing to report as an error."""
+    yield
+    errors = [record for record in caplog.get_records("call") if record.levelno >= logging.ERROR]
+    assert not errors, [record.getMessage() for record in errors]
+
+
+@dataclass
+class Maker:
+    """Makes servers in this process, on one kind of loop, that serve ``folder``."""
+
+    loop: str
+    folder: Path
+    made: list[InProcess] = field(default_factory=list)
+
+    def __call__(
+        self, *, users: Iterable[User] | None = None, host: str = "127.0.0.1", **options: Any
+    ) -> int:
+        """The port of a new server; other keywords are those of ``Server``."""
+        accounts = [User("user", "12345", base_path=self.folder)] if users is None else users
+        options = {"login_delay": 0.05, **options}
+        server = InProcess(self.loop, lambda: Server(accounts, **options), host)
+        self.made.append(server)
+        return server.port
+
+
+@contextlib.contextmanager
+def making(loop: str, folder: Path) -> Iterator[Maker]:
+    """A maker whose servers end with the block."""
+    maker = Maker(loop, folder)
+    try:
+        yield maker
+    finally:
+        for server in maker.made:
+            server.stop()
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def serve(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Maker]:
+    """Makes servers with other options than ``port`` has: ``serve(idle_timeout=1)``."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with making(request.param, folder) as maker:
+        yield maker

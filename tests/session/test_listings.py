@@ -1,0 +1,199 @@
+"""LIST, NLST, MLSD (protocol.md, “Listing”)."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.dialogue import Dialogue
+
+LONG = re.compile(
+    r"(?P<mode>[-dl](?:[-r][-w][-xsStT]){3}) +(?P<links>\d+) (?P<owner>\S+) +(?P<group>\S+) +"
+    r"(?P<size>\d+) (?P<time>(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [ \d]\d "
+    r"(?:\d\d:\d\d| \d{4})) (?P<name>.+)"
+)
+LISTINGS = ("LIST", "NLST", "MLSD")
+
+
+def names(client: Dialogue, command: str) -> list[str]:
+    """The names that a listing gives, sorted; its lines must have their form."""
+    text = client.downloads(command).decode()
+    assert text == "" or text.endswith("\r\n")
+    lines = text.split("\r\n")[:-1]
+    if command.startswith("LIST"):
+        matches = [LONG.fullmatch(line) for line in lines]
+        assert all(matches), lines
+        return sorted(match["name"] for match in matches if match)
+    if command.startswith("MLSD"):
+        assert all(re.fullmatch(r"(?:[^;= ]+=[^;]*;)+ .+", line) for line in lines), lines
+        return sorted(line.partition(" ")[2] for line in lines)
+    return sorted(lines)
+
+
+@pytest.fixture
+def tree(root: Path) -> Path:
+    """A folder with a file, a hidden one, and a folder that has a file."""
+    (root / "file").write_bytes(b"content")
+    (root / ".hidden").write_bytes(b"")
+    (root / "folder").mkdir()
+    (root / "folder/inner").write_bytes(b"")
+    (root / "empty").mkdir()
+    return root
+
+
+@pytest.mark.parametrize("verb", LISTINGS)
+def test_a_listing_is_of_the_current_folder(client: Dialogue, tree: Path, verb: str) -> None:
+    """Without a path the current folder is listed."""
+    client.says("CWD folder", 250)
+    assert names(client, verb) == ["inner"]
+
+
+@pytest.mark.parametrize("path", ["folder", "/folder", "folder/", "./folder", "empty/../folder"])
+@pytest.mark.parametrize("verb", LISTINGS)
+def test_a_listing_is_of_the_folder_that_is_named(
+    client: Dialogue, tree: Path, verb: str, path: str
+) -> None:
+    """With a path that folder is listed, by the names in it."""
+    assert names(client, f"{verb} {path}") == ["inner"]
+
+
+@pytest.mark.parametrize("verb", ["LIST", "NLST"])
+def test_a_file_is_listed_as_its_one_line(client: Dialogue, tree: Path, verb: str) -> None:
+    """“LIST and NLST of a file give its one line”"""
+    assert names(client, f"{verb} file") == ["file"]
+
+
+@pytest.mark.parametrize("verb", ["LIST", "NLST"])
+def test_a_file_elsewhere_is_listed_as_its_one_line(
+    client: Dialogue, tree: Path, verb: str
+) -> None:
+    """“LIST and NLST of a file give its one line”, by a name that finds it again."""
+    [name] = names(client, f"{verb} folder/inner")
+    assert name in ("inner", "folder/inner", "/folder/inner")
+
+
+@pytest.mark.parametrize("verb", LISTINGS)
+def test_what_is_missing_is_refused_before_the_transfer(client: Dialogue, verb: str) -> None:
+    """“a missing path 550 before 150”"""
+    with client.passive():
+        client.says(f"{verb} missing", 550)
+    client.says("NOOP", 200)
+
+
+@pytest.mark.parametrize("verb", LISTINGS)
+def test_an_empty_folder_has_no_line(client: Dialogue, tree: Path, verb: str) -> None:
+    """“an empty folder no line”"""
+    assert client.downloads(f"{verb} empty") == b""
+
+
+def test_facts_of_a_file_are_no_folder(client: Dialogue, tree: Path) -> None:
+    """“MLSD of a file 501”"""
+    with client.passive():
+        client.says("MLSD file", 501)
+    client.says("NOOP", 200)
+
+
+@pytest.mark.parametrize("options", ["-l", "-1", "-t", "-l -1", "-ltr"])
+@pytest.mark.parametrize("verb", ["LIST", "NLST"])
+def test_options_are_accepted_and_ignored(
+    client: Dialogue, tree: Path, verb: str, options: str
+) -> None:
+    """“Options (`-a`, `-l`, `-la`, `-1` …) before the path are accepted and … ignored.”"""
+    assert names(client, f"{verb} {options}") == ["empty", "file", "folder"]
+    assert names(client, f"{verb} {options} folder") == ["inner"]
+
+
+@pytest.mark.parametrize("options", ["-a", "-la", "-al", "-l -a"])
+@pytest.mark.parametrize("verb", ["LIST", "NLST"])
+def test_hidden_names_are_shown_on_demand(
+    client: Dialogue, tree: Path, verb: str, options: str
+) -> None:
+    """“and, but for hidden names, ignored”: these `-a` shows."""
+    found = set(names(client, f"{verb} {options}"))
+    assert found - {".", ".."} == {".hidden", "empty", "file", "folder"}
+
+
+@pytest.mark.parametrize("verb", ["LIST", "NLST"])
+def test_options_are_told_from_the_path(client: Dialogue, root: Path, verb: str) -> None:
+    """“Options … before the path”: behind it they are part of the name."""
+    (root / "two words -a").write_bytes(b"")
+    assert names(client, f"{verb} -l two words -a") == ["two words -a"]
+
+
+def test_facts_show_hidden_names_too(client: Dialogue, tree: Path) -> None:
+    """“but for hidden names”: MLSD has no options and tells everything (RFC 3659)."""
+    assert set(names(client, "MLSD")) - {".", ".."} == {".hidden", "empty", "file", "folder"}
+
+
+def test_a_long_listing_looks_like_that_of_ls(client: Dialogue, root: Path) -> None:
+    """“LIST looks like `ls -l`”"""
+    (root / "file").write_bytes(b"x" * 1234)
+    (root / "file").chmod(0o640)
+    (root / "folder").mkdir(0o755)
+    os.symlink("file", root / "link")
+    lines = client.downloads("LIST").decode().splitlines()
+    found = {match["name"]: match for line in lines if (match := LONG.fullmatch(line))}
+    assert set(found) == {"file", "folder", "link -> file"}
+    assert (found["file"]["mode"], found["file"]["size"]) == ("-rw-r-----", "1234")
+    assert found["folder"]["mode"] == "drwxr-xr-x"
+    assert found["link -> file"]["mode"].startswith("l")
+
+
+@pytest.mark.parametrize(
+    ("age", "form"),
+    [(3600, "%H:%M"), (100 * 86400, "%H:%M"), (400 * 86400, " %Y"), (-400 * 86400, " %Y")],
+    ids=["an hour ago", "this year", "last year", "next year"],
+)
+def test_times_are_in_english_as_ls_writes_them(
+    client: Dialogue, root: Path, age: int, form: str
+) -> None:
+    """“(English months, no locale)”: a clock for half a year, then the year."""
+    months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
+    (root / "file").write_bytes(b"")
+    when = int(time.time()) - age
+    os.utime(root / "file", (when, when))
+    match = LONG.fullmatch(client.downloads("LIST").decode().strip())
+    assert match
+    date = time.gmtime(when)
+    expected = f"{months[date.tm_mon - 1]} {date.tm_mday:2} {time.strftime(form, date)}"
+    assert match["time"] == expected
+
+
+@pytest.mark.parametrize("verb", LISTINGS)
+def test_a_listing_ends_in_226(client: Dialogue, tree: Path, verb: str) -> None:
+    """“MLSD ends in 226.”"""
+    with client.begins(verb) as data:
+        while data.recv(65536):
+            pass
+    assert client.line().startswith("226 ")
+
+
+@pytest.mark.parametrize("verb", LISTINGS)
+def test_a_listing_comes_in_binary_and_text_alike(client: Dialogue, tree: Path, verb: str) -> None:
+    """TYPE is about files: lines of listings end in CRLF in either."""
+    binary = client.downloads(verb)
+    client.says("TYPE A", 200)
+    assert client.downloads(verb) == binary
+
+
+def test_a_folder_of_thousands_is_complete(client: Dialogue, big_folder: Path) -> None:
+    """“LIST and NLST …”: every entry, each once."""
+    expected = sorted(os.listdir(big_folder))
+    assert len(expected) >= 3000
+    for verb in LISTINGS:
+        assert names(client, f"{verb} folder") == expected
+
+
+def test_a_link_that_leads_nowhere_does_not_hide_the_rest(client: Dialogue, root: Path) -> None:
+    """Whatever is in a folder, its listing is complete and ends in 226."""
+    (root / "file").write_bytes(b"")
+    os.symlink("missing", root / "broken")
+    os.symlink("loop", root / "loop")
+    os.mkfifo(root / "fifo")
+    assert "file" in client.downloads("LIST").decode()
+    assert {"file", "fifo"} <= set(names(client, "MLSD"))
+    assert {"file", "fifo"} <= set(names(client, "NLST"))

@@ -1,0 +1,180 @@
+"""Who may do what where (library.md row 7, faults.md “Abuse”: permissions)."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ftpcluster import Permission, User
+from tests.session.conftest import Maker
+from tests.support.dialogue import Dialogue
+
+RIGHTS = {"none": (False, False), "read": (True, False), "drop": (False, True), "all": (True, True)}
+READING = ("CWD {}", "SIZE {}/file", "MDTM {}/file", "MLST {}/file", "MLST {}")
+LISTING = ("LIST {}", "NLST {}", "MLSD {}", "LIST {}/file", "NLST {}/file", "RETR {}/file")
+STORING = ("STOR {}/file", "STOR {}/new", "APPE {}/file", "APPE {}/new")
+WRITING = ("MKD {}/new", "XMKD {}/a/b", "RMD {}/empty", "XRMD {}/empty", "DELE {}/file")
+FOLDERS = ("/foo", "/foobar")
+PAIRS = list(itertools.product(RIGHTS, RIGHTS))
+
+
+def plant(base: Path) -> None:
+    """The same files, whatever was done to them before."""
+    for folder in FOLDERS:
+        shutil.rmtree(base / folder[1:], ignore_errors=True)
+        (base / folder[1:] / "empty").mkdir(parents=True)
+        (base / folder[1:] / "file").write_bytes(b"content")
+
+
+def snapshot(base: Path) -> dict[str, bytes | None]:
+    """All that is there."""
+    return {
+        str(path.relative_to(base)): path.read_bytes() if path.is_file() else None
+        for path in base.rglob("*")
+    }
+
+
+@pytest.fixture
+def clients(serve: Maker) -> dict[tuple[str, str], str]:
+    """A login for each pair of rights on /foo and /foobar, and the server that knows them."""
+    users = []
+    logins = {}
+    for pair in PAIRS:
+        rules = [Permission("/", readable=True, writable=False)]
+        for folder, right in zip(FOLDERS, pair, strict=True):
+            readable, writable = RIGHTS[right]
+            rules.append(Permission(folder, readable=readable, writable=writable))
+        logins[pair] = "-".join(pair)
+        users.append(User(logins[pair], "12345", base_path=serve.folder, permissions=rules))
+    serve(users=users)
+    return logins
+
+
+def verdict(client: Dialogue, command: str, *, transfers: bool) -> bool:
+    """Whether a command was obeyed, or refused with 550."""
+    if not transfers:
+        client.send(command)
+        code, text = client.reply()
+        assert code in (200, 213, 250, 257, 350, 550), f"{command}: {text}"
+        return code != 550
+    with client.passive() as data:
+        client.send(command)
+        code, text = client.reply()
+        assert code in (150, 550), f"{command}: {text}"
+        if code == 150:
+            if command.startswith(("STOR", "APPE")):
+                data.sendall(b"more content")
+                data.close()
+            else:
+                assert data.recv(65536)
+            client.expects(226)
+        else:
+            client.says("ABOR", 225, 226)
+        return code == 150
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids="-".join)
+def test_each_verb_obeys_the_nearest_permission(
+    serve: Maker, clients: dict[tuple[str, str], str], pair: tuple[str, str]
+) -> None:
+    """“the nearest parent decides, by path components (`/foo` says nothing of `/foobar`)”"""
+    with Dialogue(serve.made[-1].port) as client:
+        client.logs_in(clients[pair])
+        for folder, right in zip(FOLDERS, pair, strict=True):
+            readable, writable = RIGHTS[right]
+            for template in READING + LISTING + STORING + WRITING:
+                plant(serve.folder)
+                before = snapshot(serve.folder)
+                command = template.format(folder)
+                allowed = readable if template in READING + LISTING else writable
+                transfers = template in LISTING + STORING
+                assert verdict(client, command, transfers=transfers) == allowed, command
+                changed = snapshot(serve.folder) != before
+                assert changed == (allowed and template in STORING + WRITING), command
+            client.says("CWD /", 250)
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids="-".join)
+def test_a_rename_needs_both_sides(
+    serve: Maker, clients: dict[tuple[str, str], str], pair: tuple[str, str]
+) -> None:
+    """faults.md: “both sides of RNFR/RNTO”: “no wrong verdict”."""
+    may_write = [RIGHTS[right][1] for right in pair]
+    with Dialogue(serve.made[-1].port) as client:
+        client.logs_in(clients[pair])
+        for source, target in itertools.product((0, 1), (0, 1)):
+            plant(serve.folder)
+            before = snapshot(serve.folder)
+            may = verdict(client, f"RNFR {FOLDERS[source]}/file", transfers=False)
+            assert may == may_write[source]
+            if may:
+                may = verdict(client, f"RNTO {FOLDERS[target]}/new", transfers=False)
+                assert may == may_write[target]
+            else:
+                client.says(f"RNTO {FOLDERS[target]}/new", 503)
+            assert (snapshot(serve.folder) != before) == may
+
+
+def test_what_lies_beneath_follows_the_nearest(serve: Maker) -> None:
+    """“the nearest parent decides”: at any depth, in any order of the permissions."""
+    rules = [
+        Permission("/a/b", writable=True),
+        Permission("/", writable=False),
+        Permission("/a/b/c/d", readable=False, writable=False),
+    ]
+    (serve.folder / "a/b/c/d/e").mkdir(parents=True)
+    users = [User("user", "12345", base_path=serve.folder, permissions=rules)]
+    with Dialogue(serve(users=users)) as client:
+        client.logs_in()
+        client.says("MKD /a/new", 550)
+        client.says("MKD /a/b/new", 257)
+        client.says("MKD /a/b/c/new", 257)
+        client.says("CWD /a/b/c/d", 550)
+        client.says("CWD /a/b/c/d/e", 550)
+        client.says("MKD /a/b/c/d/new", 550)
+
+
+@pytest.mark.parametrize(
+    "path", ["../foo/file", "/bar/../foo/file", "//foo//file", "./../foo/file"]
+)
+def test_no_detour_leads_around_a_permission(serve: Maker, path: str) -> None:
+    """“no wrong verdict”: whatever a path looks like."""
+    rules = [Permission("/"), Permission("/foo", readable=False, writable=False)]
+    users = [User("user", "12345", base_path=serve.folder, permissions=rules)]
+    plant(serve.folder)
+    (serve.folder / "bar").mkdir()
+    with Dialogue(serve(users=users)) as client:
+        client.logs_in()
+        client.says("CWD bar", 250)
+        client.says(f"SIZE {path}", 550)
+        client.says(f"DELE {path}", 550)
+
+
+def test_without_a_permission_nothing_is_allowed(serve: Maker) -> None:
+    """A path that no permission covers may not be touched."""
+    users = [User("user", "12345", base_path=serve.folder, permissions=[Permission("/foo")])]
+    plant(serve.folder)
+    with Dialogue(serve(users=users)) as client:
+        client.logs_in()
+        client.says("CWD /foobar", 550)
+        client.says("SIZE /foobar/file", 550)
+        client.says("SIZE /foo/file", 213)
+
+
+def test_anonymous_may_read_and_not_write(port: int, root: Path) -> None:
+    """Issue 2: “`--anonymous` adds read-only anonymous beside users”."""
+    (root / "file").write_bytes(b"content")
+    with Dialogue(port) as client:
+        client.logs_in("anonymous", "me@example.com")
+        assert client.downloads("RETR file") == b"content"
+        for command in ("DELE file", "MKD new", "RNFR file", "RMD folder"):
+            client.says(command, 550)
+        with client.passive():
+            client.says("STOR file", 550)
+        with client.passive():
+            client.says("APPE file", 550)
+    assert (root / "file").read_bytes() == b"content"
+    assert [path.name for path in root.iterdir()] == ["file"]

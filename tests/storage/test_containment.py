@@ -1,0 +1,331 @@
+"""Nothing outside the root is ever read, listed, written or removed."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from ftpcluster.storage import beneath
+from ftpcluster.storage.base import WriteMode
+from ftpcluster.storage.beneath import Root
+from ftpcluster.storage.local import LocalStorage
+
+SECRET = b"what nobody may see"
+
+
+@pytest.fixture(params=["openat2", "walk"])
+def storage(request: pytest.FixtureRequest, root: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A storage over each of the two ways to stay beneath a root."""
+    if request.param == "walk":
+        monkeypatch.setattr(beneath, "has_openat2", lambda directory: False)
+    opened = Root(root)
+    if request.param == "openat2" and not beneath.has_openat2(opened.fd):
+        pytest.skip("this kernel, or a seccomp filter, refuses openat2")
+    return LocalStorage(opened)
+
+
+@pytest.fixture
+def outside(root: Path) -> Iterator[Path]:
+    """A folder beside the root, which must be the same afterwards."""
+    folder = root.with_name("outside")
+    (folder / "folder").mkdir(parents=True)
+    for name in ("file", "victim"):
+        (folder / name).write_bytes(SECRET)
+    before = picture(folder)
+    yield folder
+    assert picture(folder) == before
+
+
+def picture(folder: Path) -> dict[str, object]:
+    """All that can be seen of a tree, but for access times."""
+    found: dict[str, object] = {}
+    for path in (folder, *sorted(folder.rglob("*"))):
+        status = path.lstat()
+        content = path.read_bytes() if path.is_file() else None
+        found[str(path)] = (status.st_ino, status.st_mode, status.st_mtime_ns, content)
+    return found
+
+
+async def entries(storage: LocalStorage, path: str) -> list[str]:
+    return [e.name async for batch in storage.scan(path, follow=True) for e in batch]
+
+
+async def read(storage: LocalStorage, path: str) -> bytes:
+    file = await storage.open_reader(path)
+    try:
+        return await file.read(1000)
+    finally:
+        await file.close()
+
+
+async def write(storage: LocalStorage, path: str, mode: WriteMode) -> None:
+    file = await storage.open_writer(path, mode)
+    try:
+        await file.write(b"inside")
+    finally:
+        await file.close()
+
+
+Verb = Callable[[LocalStorage, str], Coroutine[Any, Any, Any]]
+FOLLOWING: dict[str, Verb] = {
+    "stat": lambda storage, path: storage.stat(path),
+    "scan": entries,
+    "read": read,
+    **{
+        mode.value: lambda storage, path, mode=mode: write(storage, path, mode)
+        for mode in WriteMode
+    },
+}
+BENEATH: dict[str, Verb] = {  # what can only reach out through a folder above its last name
+    "lstat": lambda storage, path: storage.lstat(path),
+    "mkdir": lambda storage, path: storage.mkdir(path),
+    "rmdir": lambda storage, path: storage.rmdir(path),
+    "unlink": lambda storage, path: storage.unlink(path),
+    "rename from": lambda storage, path: storage.rename(path, "/taken", replace=True),
+    "rename to": lambda storage, path: storage.rename("/file", path, replace=True),
+    "rename to, without replacing": lambda s, path: s.rename("/file", path, replace=False),
+}
+
+
+@pytest.fixture(params=["absolute", "relative", "chain", "magic"])
+def link(request: pytest.FixtureRequest, root: Path, outside: Path) -> Path:
+    """A link in the root that leads out of it."""
+    (root / "file").write_bytes(b"inside")
+    link = root / "link"
+    if request.param == "absolute":
+        link.symlink_to(outside)
+    elif request.param == "relative":
+        link.symlink_to("../outside")
+    elif request.param == "chain":
+        (root / "hop").symlink_to("..")
+        link.symlink_to("hop/outside")
+    else:
+        link.symlink_to(f"/proc/self/root{outside}")
+    assert link.is_dir()
+    return link
+
+
+@pytest.mark.parametrize("verb", FOLLOWING.values(), ids=FOLLOWING)
+@pytest.mark.parametrize("path", ["/link", "/link/file", "/link/new", "/link/folder"])
+async def test_no_link_leads_out_of_the_root(
+    storage: LocalStorage, link: Path, verb: Verb, path: str
+) -> None:
+    with pytest.raises(OSError, match=r"cross-device|symbolic links|Not a directory"):
+        await verb(storage, path)
+
+
+@pytest.mark.parametrize("verb", BENEATH.values(), ids=BENEATH)
+@pytest.mark.parametrize("path", ["/link/file", "/link/new", "/link/folder"])
+async def test_no_folder_above_leads_out_of_the_root(
+    storage: LocalStorage, link: Path, verb: Verb, path: str
+) -> None:
+    with pytest.raises(OSError, match=r"cross-device|symbolic links|Not a directory"):
+        await verb(storage, path)
+
+
+async def test_a_link_that_leads_out_can_itself_be_moved_and_removed(
+    storage: LocalStorage, link: Path, root: Path, outside: Path
+) -> None:
+    await storage.rename("/link", "/moved", replace=True)
+    await storage.unlink("/moved")
+    assert not os.path.lexists(root / "moved")
+
+
+async def test_a_link_that_leads_out_is_not_in_a_listing_that_follows_links(
+    storage: LocalStorage, link: Path
+) -> None:
+    assert "link" not in await entries(storage, "/")
+
+
+@pytest.mark.parametrize("verb", (FOLLOWING | BENEATH).values(), ids=FOLLOWING | BENEATH)
+@pytest.mark.parametrize("path", ["/..", "/../outside/file", "/folder/../../outside/new"])
+async def test_dots_do_not_lead_out_of_the_root_even_where_nobody_resolved_them(
+    storage: LocalStorage, root: Path, outside: Path, verb: Verb, path: str
+) -> None:
+    (root / "folder").mkdir()
+    (root / "file").write_bytes(b"inside")
+    with pytest.raises(OSError):  # noqa: PT011 - which one is the kernel's choice
+        await verb(storage, path)
+
+
+@pytest.mark.parametrize("verb", (FOLLOWING | BENEATH).values(), ids=FOLLOWING | BENEATH)
+async def test_a_nul_does_not_cut_a_path_short(
+    storage: LocalStorage, root: Path, verb: Verb
+) -> None:
+    (root / "victim").write_bytes(SECRET)
+    (root / "file").write_bytes(b"inside")
+    with pytest.raises((OSError, ValueError)):
+        await verb(storage, "/victim\0tail")
+    assert (root / "victim").read_bytes() == SECRET
+    assert sorted(os.listdir(root)) == ["file", "victim"]
+
+
+@pytest.mark.parametrize("target", ["/proc/self/root", "/proc/self/cwd", "/proc/self/fd/0"])
+async def test_no_magic_link_is_followed(storage: LocalStorage, root: Path, target: str) -> None:
+    (root / "link").symlink_to(target)
+    for path in ("/link", "/link/etc"):
+        with pytest.raises(OSError, match=r"cross-device|symbolic links|Not a directory"):
+            await storage.stat(path)
+
+
+async def test_a_root_in_proc_does_not_let_magic_links_out() -> None:
+    storage = LocalStorage(Root("/proc/self"))
+    for path in ("/root", "/cwd", "/root/etc", "/fd/0"):
+        with pytest.raises(OSError, match=r"cross-device|symbolic links|Not a directory"):
+            await storage.stat(path)
+
+
+# ---------------------------------------------------------------------- links within the root
+
+
+@pytest.fixture
+def linked(root: Path) -> Path:
+    """A root with links that stay within it."""
+    (root / "folder").mkdir()
+    (root / "folder/file").write_bytes(b"inside")
+    (root / "to folder").symlink_to("folder")
+    (root / "folder/to file").symlink_to("../folder/file")
+    return root
+
+
+async def test_links_within_the_root_are_followed(linked: Path) -> None:
+    storage = LocalStorage(Root(linked))
+    if not beneath.has_openat2(storage.root.fd):
+        pytest.skip("this kernel, or a seccomp filter, refuses openat2")
+    assert await read(storage, "/to folder/to file") == b"inside"
+    assert (await storage.stat("/folder/to file")).st_size == 6
+    await write(storage, "/to folder/new", WriteMode.TRUNCATE)
+    assert sorted(await entries(storage, "/to folder")) == ["file", "new", "to file"]
+
+
+@pytest.mark.parametrize("verb", FOLLOWING.values(), ids=FOLLOWING)
+@pytest.mark.parametrize("path", ["/to folder", "/to folder/file", "/folder/to file"])
+async def test_without_openat2_links_are_refused_altogether(
+    linked: Path, monkeypatch: pytest.MonkeyPatch, verb: Verb, path: str
+) -> None:
+    monkeypatch.setattr(beneath, "has_openat2", lambda directory: False)
+    with pytest.raises(OSError, match=r"symbolic links|Not a directory"):
+        await verb(LocalStorage(Root(linked)), path)
+    assert (linked / "folder/file").read_bytes() == b"inside"
+
+
+async def test_links_are_followed_while_folders_elsewhere_are_renamed(linked: Path) -> None:
+    # any rename on the machine lets the kernel answer EAGAIN where it resolves ".."
+    storage = LocalStorage(Root(linked))
+    if not beneath.has_openat2(storage.root.fd):
+        pytest.skip("this kernel, or a seccomp filter, refuses openat2")
+    (linked / "a").mkdir()
+    (linked / "b").mkdir()
+    with Swapping(linked / "a", linked / "b"):
+        for _ in range(3000):
+            assert (await storage.stat("/folder/to file")).st_size == 6
+
+
+# ---------------------------------------------------------------------- races
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+
+class Swapping:
+    """Two names change places, over and over, as long as the block lasts."""
+
+    def __init__(self, one: Path, other: Path) -> None:
+        number = beneath._SYS_RENAMEAT2.get(os.uname().machine)
+        if number is None:
+            pytest.skip("renameat2 has no number here that is known")
+        names = (_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other))
+        self._call = (number, *names, _RENAME_EXCHANGE)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._swap)
+
+    def _swap(self) -> None:
+        while not self._stop.is_set():
+            _libc.syscall(*self._call)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+class Outcomes:
+    """How often each kind of call went well, and how often it was refused."""
+
+    def __init__(self, *kinds: str) -> None:
+        self._well = dict.fromkeys(kinds, 0)
+        self._refused = dict.fromkeys(kinds, 0)
+        self._begin = monotonic()
+
+    async def of(self, kind: str, work: Coroutine[Any, Any, Any]) -> Any:
+        try:
+            result = await work
+        except OSError:
+            self._refused[kind] += 1
+            return None
+        self._well[kind] += 1
+        return result
+
+    def want_more(self, seconds: float) -> bool:
+        """For some seconds, and until every kind of call has met both sides of the swap."""
+        passed = monotonic() - self._begin
+        incomplete = not all((*self._well.values(), *self._refused.values()))
+        assert not (incomplete and passed > 20), (self._well, self._refused)
+        return incomplete or passed < seconds
+
+
+@pytest.mark.parametrize("target", ["absolute", "relative"])
+async def test_a_folder_swapped_for_a_link_lets_nothing_out(
+    storage: LocalStorage, root: Path, outside: Path, target: str
+) -> None:
+    (root / "x").mkdir()
+    (root / "link").symlink_to(outside if target == "absolute" else "../outside")
+    secret = (outside / "file").stat().st_ino
+    outcomes = Outcomes("write", "read", "stat", "scan", "rename", "unlink", "mkdir", "rmdir")
+    with Swapping(root / "x", root / "link"):
+        while outcomes.want_more(0.8):
+            await every_verb(storage, outcomes, secret)
+
+
+async def every_verb(storage: LocalStorage, outcomes: Outcomes, secret: int) -> None:
+    """Each verb once, on what may lie beneath a link by the time the kernel looks."""
+    await outcomes.of("write", write(storage, "/x/file", WriteMode.TRUNCATE))
+    assert await outcomes.of("read", read(storage, "/x/file")) != SECRET
+    for status in (storage.stat, storage.lstat):
+        seen = await outcomes.of("stat", status("/x/file"))
+        assert seen is None or seen.st_ino != secret
+    assert "folder" not in (await outcomes.of("scan", entries(storage, "/x")) or ())
+    await outcomes.of("write", write(storage, "/x/victim", WriteMode.APPEND))
+    await outcomes.of("rename", storage.rename("/x/victim", "/taken", replace=True))
+    await outcomes.of("rename", storage.rename("/taken", "/x/given", replace=False))
+    await outcomes.of("unlink", storage.unlink("/x/given"))
+    await outcomes.of("unlink", storage.unlink("/x/victim"))
+    await outcomes.of("mkdir", storage.mkdir("/x/new/new"))
+    await outcomes.of("rmdir", storage.rmdir("/x/new/new"))
+    await outcomes.of("rmdir", storage.rmdir("/x/new"))
+
+
+async def test_a_file_swapped_for_a_link_lets_nothing_out(
+    storage: LocalStorage, root: Path, outside: Path
+) -> None:
+    (root / "x").write_bytes(b"inside")
+    (root / "link").symlink_to("../outside/file")
+    secret = (outside / "file").stat().st_ino
+    outcomes = Outcomes("stat", "read", *(mode.value for mode in WriteMode))
+    with Swapping(root / "x", root / "link"):
+        while outcomes.want_more(0.5):
+            assert await outcomes.of("read", read(storage, "/x")) != SECRET
+            seen = await outcomes.of("stat", storage.stat("/x"))
+            assert seen is None or seen.st_ino != secret
+            for mode in WriteMode:
+                await outcomes.of(mode.value, write(storage, "/x", mode))

@@ -1,0 +1,202 @@
+"""The supervisor with fake workers: nothing is started, a test plays the other end of the channel.
+
+The listening socket and the clients are real, and so are the descriptors that are handed over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from ftpcluster.ipc.channel import Channel, worker_end
+from ftpcluster.ipc.messages import (
+    Adopt,
+    Adopted,
+    Message,
+    Ready,
+    SlotAnswer,
+    TakeSlot,
+    ToWorker,
+)
+from ftpcluster.net.listeners import listen
+from ftpcluster.quota.ledger import ConnectionLimits
+from ftpcluster.supervisor.supervisor import Supervisor
+
+DEADLINE = 20.0
+
+T = TypeVar("T", bound=Message)
+
+
+class FakeWorker:
+    """A process for the supervisor, and the worker in it for the test."""
+
+    def __init__(self, index: int, epoch: int, sock: socket.socket) -> None:
+        self.index = index
+        self.epoch = epoch
+        self.pid: int | None = 100_000 + epoch
+        self.exitcode: int | None = None
+        self.killed = False  # by the supervisor, while it lived
+        self.held: dict[int, int] = {}  # sessions' descriptors, as they came
+        self._raw = sock.dup()
+        self._loop = asyncio.get_running_loop()
+        self._inbox: asyncio.Queue[ToWorker] = asyncio.Queue()
+        self._on_exit: Callable[[], None] | None = None
+        self._channel: Channel[ToWorker] = worker_end(
+            self._loop, sock.dup(), self._on_message, self._on_closed, lambda: None
+        )
+
+    # ------------------------------------------------------------------ for the supervisor
+
+    def kill(self) -> None:
+        self.killed = self.killed or self.exitcode is None
+        self.die()
+
+    def on_exit(self, callback: Callable[[], None]) -> None:
+        self._on_exit = callback
+
+    # ------------------------------------------------------------------ for the test
+
+    def say(self, message: Message, fd: int | None = None) -> None:
+        self._channel.send(message, fd)
+
+    def say_bytes(self, data: bytes) -> None:
+        self._raw.send(data)
+
+    async def hear(self, kind: type[T]) -> T:
+        """The next message, which must be of this kind."""
+        async with asyncio.timeout(DEADLINE):
+            message = await self._inbox.get()
+        assert isinstance(message, kind), message
+        return message
+
+    async def adopt(self, *, confirm: bool = True) -> int:
+        """Take the next connection; its session."""
+        session = (await self.hear(Adopt)).session
+        if confirm:
+            self.say(Adopted((session,)))
+        return session
+
+    @property
+    def unheard(self) -> int:
+        return self._inbox.qsize()
+
+    async def round_trip(self, session: int) -> None:
+        """Come back when the supervisor has dealt with all that was said before.
+
+        ``session`` is one that this worker holds; its slot of a user is asked for.
+        """
+        self.say(TakeSlot(session, "round-trip", None))
+        while not isinstance(await self.hear(Message), SlotAnswer):
+            pass
+
+    def die(self) -> None:
+        """As SIGKILL: all descriptors close, then the process has ended. Harmless when repeated."""
+        if self.exitcode is not None:
+            return
+        self.exitcode = -9
+        self._channel.close()
+        self._raw.close()
+        for fd in self.held.values():
+            os.close(fd)
+        self.held.clear()
+        if self._on_exit is not None:
+            self._loop.call_soon(self._on_exit)
+
+    def _on_message(self, message: ToWorker, fd: int | None) -> None:
+        if isinstance(message, Adopt):
+            assert fd is not None
+            self.held[message.session] = fd
+        self._inbox.put_nowait(message)
+
+    def _on_closed(self, _: Exception | None) -> None:
+        """The supervisor closed its end; whether the process ends is up to the test."""
+
+
+@dataclass
+class Supervised:
+    """A supervisor that runs, its fake workers, and the port it listens on."""
+
+    supervisor: Supervisor
+    workers: list[FakeWorker]
+    port: int
+    run: asyncio.Task[None] = field(init=False)
+    clients: list[Client] = field(default_factory=list)
+
+    async def worker(self, number: int) -> FakeWorker:
+        """The worker that was started as the ``number``-th, from 0 on, once it is."""
+        await until(lambda: len(self.workers) > number)
+        return self.workers[number]
+
+    async def ready(self, count: int) -> list[FakeWorker]:
+        """The first workers, which all serve."""
+        workers = [await self.worker(number) for number in range(count)]
+        for worker in workers:
+            worker.say(Ready())
+        async with asyncio.timeout(DEADLINE):
+            await asyncio.shield(self.supervisor.serving)
+        return workers
+
+    async def connect(self) -> Client:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        client = Client(reader, writer)
+        self.clients.append(client)
+        return client
+
+
+@dataclass
+class Client:
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def hears(self) -> bytes:
+        """The next line, none at the end."""
+        async with asyncio.timeout(DEADLINE):
+            return await self.reader.readline()
+
+    async def is_turned_away(self) -> bool:
+        """Told 421, and then the connection ends."""
+        return (await self.hears()).startswith(b"421 ") and await self.hears() == b""
+
+
+@contextlib.asynccontextmanager
+async def supervised(
+    workers: int, *, server: int | None = None, grace: float = 5.0
+) -> AsyncIterator[Supervised]:
+    """A supervisor that has begun to start so many workers. All is killed at the end."""
+    started: list[FakeWorker] = []
+
+    def start(index: int, epoch: int, sock: socket.socket) -> FakeWorker:
+        started.append(FakeWorker(index, epoch, sock))
+        return started[-1]
+
+    listener = listen("127.0.0.1", 0)
+    port = listener.getsockname()[1]
+    supervisor = Supervisor([listener], workers, start, ConnectionLimits(server=server), grace)
+    scene = Supervised(supervisor, started, port)
+    scene.run = asyncio.create_task(supervisor.run())
+    try:
+        yield scene
+    finally:
+        supervisor.kill()
+        await asyncio.wait([scene.run], timeout=DEADLINE)
+        for worker in started:
+            worker.die()
+        for client in scene.clients:
+            client.writer.close()
+        if supervisor.serving.done():
+            supervisor.serving.exception()  # a BootFailure has been seen, or run() raised it
+    assert supervisor.ledger.connections == 0
+    if not scene.run.cancelled():
+        scene.run.exception()
+
+
+async def until(look: Callable[[], object]) -> None:
+    """Wait until something is true that nobody announces."""
+    async with asyncio.timeout(DEADLINE):
+        while not look():
+            await asyncio.sleep(0.001)

@@ -1,0 +1,150 @@
+"""RemoteQuotas: what a worker's sessions cost in messages, and what the answers do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from ftpcluster.ipc.channel import pair, supervisor_end, worker_end
+from ftpcluster.ipc.messages import (
+    GiveSlot,
+    Released,
+    SlotAnswer,
+    TakeSlot,
+    ToSupervisor,
+    ToWorker,
+)
+from ftpcluster.quota.ledger import Refusal
+from ftpcluster.worker.quotas import RemoteQuotas
+
+
+class FarEnd:
+    """A worker's quotas on a real channel, and the supervisor's end of it."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        ours, theirs = pair()
+        self.quotas = RemoteQuotas(loop)
+        self._inbox: asyncio.Queue[ToSupervisor] = asyncio.Queue()
+        self.supervisor = supervisor_end(
+            loop, ours, lambda message, _: self._inbox.put_nowait(message), lambda _: None
+        )
+        self.quotas.channel = self.worker = worker_end(
+            loop, theirs, self._on_message, lambda _: None, lambda: None
+        )
+
+    def _on_message(self, message: ToWorker, _: int | None) -> None:
+        assert isinstance(message, SlotAnswer)
+        self.quotas.on_answer(message)
+
+    async def hears(self) -> ToSupervisor:
+        async with asyncio.timeout(20):
+            return await self._inbox.get()
+
+    async def hears_only(self, *messages: ToSupervisor) -> None:
+        """These have been sent and nothing else: a last one shows that no more is on its way."""
+        self.worker.send(GiveSlot(999))
+        for expected in (*messages, GiveSlot(999)):
+            assert await self.hears() == expected
+
+
+@pytest.fixture
+async def far_end() -> AsyncIterator[FarEnd]:
+    end = FarEnd()
+    yield end
+    end.worker.close()
+    end.supervisor.close()
+
+
+async def test_a_user_without_a_limit_costs_no_message(far_end: FarEnd) -> None:
+    assert await far_end.quotas.login(1, "alice", None) is None
+    far_end.quotas.logout(1)
+    await far_end.hears_only()
+
+
+@pytest.mark.parametrize("refused", [None, Refusal.USER_FULL])
+async def test_a_user_with_a_limit_gets_what_the_supervisor_says(
+    far_end: FarEnd, refused: Refusal | None
+) -> None:
+    login = asyncio.create_task(far_end.quotas.login(7, "alice", 2))
+    assert await far_end.hears() == TakeSlot(7, "alice", 2)
+    assert not login.done()
+    far_end.supervisor.send(SlotAnswer(7, refused.value if refused else None))
+    async with asyncio.timeout(20):
+        assert await login is refused
+
+
+async def test_answers_reach_the_sessions_that_they_name(far_end: FarEnd) -> None:
+    logins = [asyncio.create_task(far_end.quotas.login(n, "alice", 1)) for n in (1, 2)]
+    far_end.supervisor.send(SlotAnswer(2, None))
+    far_end.supervisor.send(SlotAnswer(1, Refusal.USER_FULL.value))
+    async with asyncio.timeout(20):
+        assert await asyncio.gather(*logins) == [Refusal.USER_FULL, None]
+
+
+async def test_a_slot_is_given_back_once_and_only_where_one_is_held(far_end: FarEnd) -> None:
+    for session, refused in ((1, None), (2, Refusal.USER_FULL.value)):
+        login = asyncio.create_task(far_end.quotas.login(session, "alice", 1))
+        await far_end.hears()
+        far_end.supervisor.send(SlotAnswer(session, refused))
+        await asyncio.wait_for(login, 20)
+    for session in (1, 1, 2, 3):
+        far_end.quotas.logout(session)
+    await far_end.hears_only(GiveSlot(1))
+
+
+async def test_sessions_that_end_in_one_turn_are_reported_together(far_end: FarEnd) -> None:
+    for session in (3, 1, 2):
+        far_end.quotas.end(session)
+    assert await far_end.hears() == Released((3, 1, 2))
+    far_end.quotas.end(4)
+    assert await far_end.hears() == Released((4,))
+    await far_end.hears_only()
+
+
+async def test_ends_can_be_reported_before_the_turn_is_over(far_end: FarEnd) -> None:
+    far_end.quotas.end(1)
+    far_end.quotas.report()
+    far_end.quotas.report()
+    await asyncio.sleep(0)
+    await far_end.hears_only(Released((1,)))
+
+
+async def test_a_session_that_has_ended_gives_no_slot_back_beside_its_end(far_end: FarEnd) -> None:
+    login = asyncio.create_task(far_end.quotas.login(1, "alice", 1))
+    await far_end.hears()
+    far_end.supervisor.send(SlotAnswer(1, None))
+    await asyncio.wait_for(login, 20)
+    far_end.quotas.end(1)
+    far_end.quotas.logout(1)
+    assert await far_end.hears() == Released((1,))
+    await far_end.hears_only()
+
+
+async def test_an_answer_after_the_session_s_end_is_ignored(far_end: FarEnd) -> None:
+    login = asyncio.create_task(far_end.quotas.login(1, "alice", 1))
+    await far_end.hears()
+    login.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await login
+    far_end.quotas.end(1)
+    far_end.supervisor.send(SlotAnswer(1, None))
+    far_end.supervisor.send(SlotAnswer(999, None))
+    assert await far_end.hears() == Released((1,))
+    # both answers have been taken when the next one is
+    second = asyncio.create_task(far_end.quotas.login(2, "alice", 1))
+    assert await far_end.hears() == TakeSlot(2, "alice", 1)
+    far_end.supervisor.send(SlotAnswer(2, None))
+    assert await asyncio.wait_for(second, 20) is None
+    far_end.quotas.logout(1)
+    await far_end.hears_only()
+
+
+async def test_an_answer_that_comes_twice_counts_once(far_end: FarEnd) -> None:
+    login = asyncio.create_task(far_end.quotas.login(1, "alice", 1))
+    await far_end.hears()
+    for refused in (None, Refusal.USER_FULL.value):
+        far_end.quotas.on_answer(SlotAnswer(1, refused))
+    assert await asyncio.wait_for(login, 20) is None

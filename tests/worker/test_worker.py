@@ -1,0 +1,311 @@
+"""A worker in this process: sockets come over a channel as the supervisor sends them."""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import pytest
+
+from ftpcluster.config import Config, PermissionConfig, UserConfig, WorkerConfig
+from ftpcluster.ipc.channel import Channel, pair, supervisor_end
+from ftpcluster.ipc.messages import (
+    Adopt,
+    Adopted,
+    Drain,
+    Message,
+    Ready,
+    Released,
+    SlotAnswer,
+    TakeSlot,
+    ToSupervisor,
+)
+from ftpcluster.net.stream import Stream
+from ftpcluster.quota.ledger import Refusal
+from ftpcluster.worker.worker import Worker
+
+DEADLINE = 20.0
+
+T = TypeVar("T", bound=Message)
+
+
+class Client:
+    """A control connection whose other end has been handed to the worker."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def hears(self, *codes: int) -> str:
+        async with asyncio.timeout(DEADLINE):
+            line = (await self.reader.readline()).decode()
+        assert line[:4] in [f"{code} " for code in codes], line
+        return line
+
+    async def says(self, line: str, *codes: int) -> str:
+        self.writer.write(line.encode() + b"\r\n")
+        return await self.hears(*codes)
+
+    async def is_closed(self) -> bool:
+        async with asyncio.timeout(DEADLINE):
+            return await self.reader.read() == b""
+
+    async def logs_in(self) -> None:
+        await self.hears(220)
+        await self.says("USER reader", 331)
+        await self.says("PASS any", 230)
+        await self.says("TYPE I", 200)
+
+    async def passive(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        port = int((await self.says("EPSV", 229)).split("|")[3])
+        return await asyncio.open_connection("127.0.0.1", port)
+
+
+class Scene:
+    """A worker that serves, and the supervisor's end of its channel."""
+
+    def __init__(self, root: Path) -> None:
+        loop = asyncio.get_running_loop()
+        self.ours, theirs = pair()
+        self._inbox: asyncio.Queue[ToSupervisor] = asyncio.Queue()
+        read_only = (PermissionConfig("/", write=False),)
+        users = (
+            UserConfig(login="reader", password=None, root=str(root), permissions=read_only),
+            UserConfig(login="writer", password="secret", root=str(root)),
+            UserConfig(login="one", password=None, root=str(root), connections=1),
+        )
+        settings = WorkerConfig(index=0, config=Config(workers=1, users=users))
+        self.worker = Worker(loop, theirs, settings)
+        self.channel: Channel[ToSupervisor] = supervisor_end(
+            loop, self.ours, lambda message, _: self._inbox.put_nowait(message), lambda _: None
+        )
+        self.serving = asyncio.create_task(self.worker.serve())
+        self.clients: list[Client] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+
+    async def hears(self, kind: type[T]) -> T:
+        """The next message of the worker, which must be of this kind."""
+        async with asyncio.timeout(DEADLINE):
+            message = await self._inbox.get()
+        assert isinstance(message, kind), message
+        return message
+
+    async def hand_over(self, session: int, *, confirmed: bool = True) -> Client:
+        """A client whose connection the worker is told to adopt."""
+        where = self._listener.getsockname()[:2]
+        client = Client(*await asyncio.open_connection(*where))
+        self.clients.append(client)
+        accepted, (peer, peer_port) = self._listener.accept()
+        with accepted:
+            self.channel.send(Adopt(session, peer, peer_port), accepted.fileno())
+            if confirmed:
+                assert await self.hears(Adopted) == Adopted((session,))
+        return client
+
+    async def end(self) -> None:
+        self.worker.drain(0)
+        async with asyncio.timeout(DEADLINE):
+            await self.serving
+        self.channel.close()
+        self._listener.close()
+        for client in self.clients:
+            client.writer.close()
+
+
+@pytest.fixture
+async def scene(root: Path) -> AsyncIterator[Scene]:
+    (root / "file").write_bytes(b"x" * (16 << 20))
+    scene = Scene(root)
+    await scene.hears(Ready)
+    yield scene
+    await scene.end()
+
+
+async def test_an_adopted_connection_is_greeted_and_served(scene: Scene) -> None:
+    client = await scene.hand_over(1)
+    await client.logs_in()
+    assert (await client.says("SIZE file", 213)).split()[1] == str(16 << 20)
+    await client.says("QUIT", 221)
+    assert await client.is_closed()
+    assert await scene.hears(Released) == Released((1,))
+
+
+async def test_connections_are_confirmed_before_their_clients_are_greeted(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that was greeted by a worker that dies unconfirmed would be greeted twice."""
+    balance: list[int] = [0]  # confirmed and not greeted yet, after each step
+    send_message, send_reply = Channel.send, Stream.send
+
+    def message(self: Channel[Any], message: Message, fd: int | None = None) -> None:
+        if isinstance(message, Adopted):
+            balance.append(balance[-1] + len(message.sessions))
+        send_message(self, message, fd)
+
+    def reply(self: Stream, data: bytes | memoryview) -> int:
+        balance.append(balance[-1] - bytes(data).count(b"220 "))
+        return send_reply(self, data)
+
+    monkeypatch.setattr(Channel, "send", message)
+    monkeypatch.setattr(Stream, "send", reply)
+    clients = [await scene.hand_over(number, confirmed=False) for number in (1, 2, 3)]
+    for client in clients:
+        await client.hears(220)
+    assert balance[-1] == 0
+    assert max(balance) > 0
+    assert min(balance) == 0
+
+
+async def test_connections_that_come_together_are_confirmed_together(scene: Scene) -> None:
+    pairs = [socket.socketpair() for _ in range(3)]
+    try:
+        # past the channel, so that all three are there when the worker's loop looks
+        for number, (_, theirs) in enumerate(pairs):
+            data = msgspec.msgpack.encode(Adopt(number, "127.0.0.1", 1))
+            rights = array.array("i", [theirs.fileno()])
+            scene.ours.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+        assert await scene.hears(Adopted) == Adopted((0, 1, 2))
+    finally:
+        for each in pairs:
+            for sock in each:
+                sock.close()
+    ended: set[int] = set()
+    while ended != {0, 1, 2}:
+        ended.update((await scene.hears(Released)).sessions)
+
+
+async def test_a_hand_over_that_lost_its_socket_is_given_back(scene: Scene) -> None:
+    scene.channel.send(Adopt(1, "127.0.0.1", 1))
+    assert await scene.hears(Released) == Released((1,))
+    client = await scene.hand_over(2)
+    await client.hears(220)
+
+
+async def test_a_client_that_left_before_it_was_adopted_ends_its_session(scene: Scene) -> None:
+    client = await scene.hand_over(1, confirmed=False)
+    client.writer.transport.abort()
+    assert await scene.hears(Adopted) == Adopted((1,))
+    assert await scene.hears(Released) == Released((1,))
+
+
+async def test_a_slot_that_the_supervisor_refuses_is_a_530_and_the_session_lives(
+    scene: Scene,
+) -> None:
+    client = await scene.hand_over(1)
+    await client.hears(220)
+    for refused, code in ((Refusal.USER_FULL.value, 530), (None, 230)):
+        await client.says("USER one", 331)
+        client.writer.write(b"PASS any\r\n")
+        assert await scene.hears(TakeSlot) == TakeSlot(1, "one", 1)
+        scene.channel.send(SlotAnswer(1, refused))
+        await client.hears(code)
+
+
+async def test_a_session_that_ends_while_it_waits_for_a_slot_is_reported(scene: Scene) -> None:
+    client = await scene.hand_over(1)
+    await client.hears(220)
+    await client.says("USER one", 331)
+    client.writer.write(b"PASS any\r\n")
+    await scene.hears(TakeSlot)
+    client.writer.transport.abort()
+    assert await scene.hears(Released) == Released((1,))
+    scene.channel.send(SlotAnswer(1, None))
+    await (await scene.hand_over(2)).hears(220)
+
+
+async def test_draining_says_421_to_the_idle_and_lets_a_transfer_end(scene: Scene) -> None:
+    idle, busy = await scene.hand_over(1), await scene.hand_over(2)
+    await idle.hears(220)
+    await busy.logs_in()
+    reader, writer = await busy.passive()
+    await busy.says("RETR file", 150)
+    scene.channel.send(Drain(3600.0))
+    await idle.hears(421)
+    assert await idle.is_closed()
+    assert await scene.hears(Released) == Released((1,))
+    assert not scene.serving.done()
+    async with asyncio.timeout(DEADLINE):
+        content = await reader.read()
+    assert len(content) == 16 << 20
+    await busy.hears(226)
+    await busy.hears(421)
+    assert await scene.hears(Released) == Released((2,))
+    await asyncio.wait_for(scene.serving, DEADLINE)
+    writer.close()
+
+
+async def test_draining_ends_a_transfer_that_overruns_the_grace(scene: Scene) -> None:
+    client = await scene.hand_over(1)
+    await client.logs_in()
+    _, writer = await client.passive()
+    await client.says("RETR file", 150)
+    writer.transport.pause_reading()  # type: ignore[attr-defined]
+    scene.channel.send(Drain(0.01))
+    await asyncio.wait_for(scene.serving, DEADLINE)
+    assert await client.is_closed()
+    writer.transport.abort()
+
+
+async def test_a_connection_that_comes_while_the_worker_drains_is_told_421(scene: Scene) -> None:
+    busy = await scene.hand_over(1)
+    await busy.logs_in()
+    _, writer = await busy.passive()
+    await busy.says("RETR file", 150)
+    scene.channel.send(Drain(3600.0))
+    late = await scene.hand_over(2)
+    await late.hears(220)
+    await late.hears(421)
+    assert await late.is_closed()
+    writer.transport.abort()
+
+
+async def test_a_worker_without_sessions_drains_at_once(scene: Scene) -> None:
+    scene.channel.send(Drain(3600.0))
+    await asyncio.wait_for(scene.serving, DEADLINE)
+
+
+async def test_a_worker_ends_with_its_supervisor(scene: Scene) -> None:
+    client = await scene.hand_over(1)
+    await client.hears(220)
+    scene.channel.close()
+    await client.hears(421)
+    assert await client.is_closed()
+    await asyncio.wait_for(scene.serving, DEADLINE)
+
+
+async def test_a_worker_ends_when_what_it_hears_is_no_message(scene: Scene) -> None:
+    client = await scene.hand_over(1)
+    await client.hears(220)
+    scene.ours.send(b"\xc1")
+    await client.hears(421)
+    await asyncio.wait_for(scene.serving, DEADLINE)
+
+
+async def test_sessions_leave_no_descriptor_and_no_task_behind(scene: Scene) -> None:
+    async def one_session(number: int) -> None:
+        client = await scene.hand_over(number)
+        await client.logs_in()
+        reader, writer = await client.passive()
+        await client.says("NLST", 150)
+        assert await reader.read() == b"file\r\n"
+        await client.hears(226)
+        writer.close()
+        await client.says("QUIT", 221)
+        assert await client.is_closed()
+        client.writer.close()
+        await client.writer.wait_closed()
+        await scene.hears(Released)
+
+    for number in range(40):  # fills the pool of data ports
+        await one_session(number)
+    descriptors, tasks = len(os.listdir("/proc/self/fd")), len(asyncio.all_tasks())
+    for number in range(100, 120):
+        await one_session(number)
+    assert len(os.listdir("/proc/self/fd")) <= descriptors
+    assert len(asyncio.all_tasks()) == tasks
