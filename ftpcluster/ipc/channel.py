@@ -116,9 +116,6 @@ class Channel(Generic[Incoming]):
             except BadMessage as error:
                 self._fail(error)
                 return
-            except OSError:
-                self._fail(None)
-                return
         if self._on_turn is not None and not self.closed:
             self._on_turn()
 
@@ -129,6 +126,9 @@ class Channel(Generic[Incoming]):
                 MAX_MESSAGE, _ANCILLARY, socket.MSG_CMSG_CLOEXEC
             )
         except BlockingIOError:
+            return False
+        except OSError:
+            self._fail(None)
             return False
         descriptors = _descriptors(ancillary)
         if not data and not descriptors:
@@ -184,7 +184,7 @@ def supervisor_end(
 def report_failure(sock: socket.socket, reason: str) -> None:
     """A worker's last words, where it never comes to serve."""
     sock.settimeout(None)
-    sock.send(_encode(Failed(reason[: MAX_MESSAGE // 8])))
+    sock.send(_encode(Failed(reason.encode(errors="replace").decode()[: MAX_MESSAGE // 8])))
     sock.close()
 
 

@@ -75,15 +75,15 @@ def listen_on_all(hosts: tuple[str, ...], port: int, backlog: int = BACKLOG) -> 
 
 
 def _listen_on_all(hosts: tuple[str, ...], port: int, backlog: int) -> list[socket.socket]:
-    # A lone "::" serves IPv4 too, as its users expect; beside "0.0.0.0" it must not.
+    # A lone "::" serves IPv4 too, as its users expect; beside an IPv4 host it must not, since the
+    # two would be in each other's way.
     wanted = hosts or ("0.0.0.0", "::")
+    alone = all(map(is_ipv6, wanted))
     sockets: list[socket.socket] = []
     try:
         for host in wanted:
             try:
-                sock = listen(
-                    host, port, backlog, dual_stack="0.0.0.0" not in wanted and host == "::"
-                )
+                sock = listen(host, port, backlog, dual_stack=alone and host == "::")
             except CannotListen as error:
                 if not hosts and host == "::" and _lacks_ipv6(error):
                     continue

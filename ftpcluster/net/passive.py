@@ -114,6 +114,10 @@ class PassivePorts:
         timer = expire(self._loop, waiter, _WAIT_FOR_PORT, error)
         try:
             await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled():
+                self._wake_one()  # it was this one's turn: the port is for the next one
+            raise
         finally:
             timer.cancel()
             if waiter in self._waiting:

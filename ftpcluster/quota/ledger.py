@@ -74,8 +74,10 @@ class Ledger:
 
     def move(self, epoch: int, session: int, new_epoch: int) -> None:
         """The same connection, held by another worker from now on."""
-        held = self._held[epoch].pop(session)
-        self._held.setdefault(new_epoch, {})[session] = held
+        sessions = self._held.setdefault(new_epoch, {})
+        if session in sessions:
+            raise ValueError(f"session {session} of worker {new_epoch} is held already")
+        sessions[session] = self._held[epoch].pop(session)
 
     def login(self, epoch: int, session: int, login: str, limit: int | None) -> Refusal | None:
         """Take a slot of a user, or say why not. The session lets go of the one that it had.

@@ -11,6 +11,7 @@ import ctypes
 import errno
 import functools
 import os
+import stat
 import weakref
 from typing import Any
 
@@ -65,15 +66,24 @@ def _walk(directory: int, path: bytes, flags: int, mode: int) -> int:
             if here != directory:
                 os.close(here)
             here = following
-        return os.open(last, flags | os.O_NOFOLLOW, mode, dir_fd=here)
+        fd = os.open(last, flags | os.O_NOFOLLOW, mode, dir_fd=here)
     finally:
         if here != directory:
             os.close(here)
+    if flags & os.O_PATH and stat.S_ISLNK(os.fstat(fd).st_mode):
+        os.close(fd)  # O_PATH opens the link itself
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    return fd
 
 
 def encode(path: str) -> bytes:
     """A virtual path (or name) as bytes for the kernel, relative to the root."""
-    return path.lstrip("/").encode("utf-8", "surrogateescape") or b"."
+    data = path.lstrip("/").encode("utf-8", "surrogateescape") or b"."
+    if b"\0" in data:  # it would end the path for openat2 and renameat2
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    if b".." in data and b".." in data.split(b"/"):  # the sessions resolve these; here is no way up
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+    return data
 
 
 class Root:

@@ -37,7 +37,9 @@ class RemoteQuotas:
             return None
         answer: asyncio.Future[Refusal | None] = self._loop.create_future()
         self._asked[session] = answer
-        self._send(TakeSlot(session, login, limit))
+        # what is no text could not be sent as a string
+        name = login.encode("utf-8", "backslashreplace").decode()
+        self._send(TakeSlot(session, name, limit))
         try:
             refused = await answer
         finally:

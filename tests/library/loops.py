@@ -36,12 +36,23 @@ def on_both_loops(test: Test) -> Callable[..., None]:
 
 
 async def _watched(test: Test, fixtures: dict[str, Any]) -> None:
+    await _open_what_the_loop_keeps()
     errors: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
     async with asyncio.timeout(DEADLINE):
         await test(**fixtures)
     assert not tasks(), "tasks are left over"
     assert not errors, errors
+
+
+async def _open_what_the_loop_keeps() -> None:
+    """uvloop opens a descriptor with its first stream; it is nobody's fault, so it comes first."""
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+    async with server:
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        await reader.read()
+        writer.close()
+        await writer.wait_closed()
 
 
 def tasks() -> set[asyncio.Task[Any]]:

@@ -209,9 +209,8 @@ async def test_run_ends_when_somebody_closes(make: Make) -> None:
 
 @on_both_loops
 async def test_async_with_starts_where_nobody_has_and_closes(make: Make) -> None:
-    async with make() as server:
-        async with Client(server.server_port):
-            pass
+    async with make() as server, Client(server.server_port):
+        pass
     server = make()
     await server.start("127.0.0.1")
     port = server.server_port
