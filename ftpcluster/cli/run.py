@@ -175,6 +175,7 @@ def _folder(root: Path) -> str:
         if not path.is_dir():
             raise ConfigError(f"--root {root}: not a folder")
         os.close(os.open(path, os.O_RDONLY | os.O_DIRECTORY))
+        (path / ".").stat()  # reading its names needs no more than the first; files need this
     except FileNotFoundError:
         raise ConfigError(f"--root {root}: there is no such folder") from None
     except PermissionError:

@@ -75,7 +75,7 @@ class Ledger:
     def move(self, epoch: int, session: int, new_epoch: int) -> None:
         """The same connection, held by another worker from now on."""
         sessions = self._held.setdefault(new_epoch, {})
-        if session in sessions:
+        if session in sessions and new_epoch != epoch:
             raise ValueError(f"session {session} of worker {new_epoch} is held already")
         sessions[session] = self._held[epoch].pop(session)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import os
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -173,7 +174,7 @@ class Supervisor:
         channel = supervisor_end(
             self._loop,
             ours,
-            lambda message, fd: self._on_message(worker, message),
+            lambda message, fd: self._on_message(worker, message, fd),
             lambda error: self._on_worker_gone(worker, error),
         )
         worker = place.worker = WorkerHandle(index, epoch, process, channel)
@@ -270,7 +271,9 @@ class Supervisor:
 
     # ------------------------------------------------------------------ messages
 
-    def _on_message(self, worker: WorkerHandle, message: ToSupervisor) -> None:
+    def _on_message(self, worker: WorkerHandle, message: ToSupervisor, fd: int | None) -> None:
+        if fd is not None:
+            os.close(fd)  # no worker has a reason to send one
         if isinstance(message, Adopted):
             for session in message.sessions:
                 worker.confirm(session)
@@ -308,6 +311,7 @@ class Supervisor:
             if unconfirmed is not None:  # it came there without its descriptor
                 refuse(unconfirmed.fd, _LOST)
             self.ledger.release(worker.epoch, session)
+        self._on_capacity()
 
     def _on_take_slot(self, worker: WorkerHandle, message: TakeSlot) -> None:
         try:

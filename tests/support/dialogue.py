@@ -25,7 +25,11 @@ class Dialogue:
         self.sock = socket.create_connection((host, port), DEADLINE)
         self._buffer = b""
         if greeting is not None:
-            self.expects(greeting)
+            try:
+                self.expects(greeting)
+            except BaseException:
+                self.sock.close()
+                raise
 
     def __enter__(self) -> Dialogue:
         return self
