@@ -142,21 +142,9 @@ def make_config(
         port = 21 if os.geteuid() == 0 else 2121
     if not 0 <= port <= 65535:
         raise ConfigError(f"--port {port}: expected a number from 0 to 65535")
-    folder = _folder(root)
-    accounts = [_account(text, folder, writable=writable) for text in users]
-    logins = [account.login for account in accounts]
-    for login in logins:
-        if logins.count(login) > 1:
-            raise ConfigError(f"--user {login}: given twice")
-    if anonymous or not users:
-        accounts += [
-            UserConfig(login=name, password=None, root=folder, permissions=_READ_ONLY)
-            for name in _ANONYMOUS
-            if name not in logins
-        ]
     return Config(
         workers=count,
-        users=tuple(accounts),
+        users=_accounts(users, _folder(root), anonymous=anonymous, writable=writable),
         hosts=hosts,
         port=port,
         data_ports=None if data_ports is None else _port_range(data_ports, count),
@@ -188,22 +176,45 @@ def _folder(root: Path) -> str:
     return str(path)
 
 
+def _accounts(
+    texts: tuple[str, ...], root: str, *, anonymous: bool, writable: bool
+) -> tuple[UserConfig, ...]:
+    accounts = [_account(text, root, writable=writable) for text in texts]
+    logins = [account.login for account in accounts]
+    for login in logins:
+        os.environ.pop(_variable(login), None)  # the workers need not inherit it
+        if logins.count(login) > 1:
+            raise ConfigError(f"--user {login}: given twice")
+    if anonymous or not texts:
+        accounts += [
+            UserConfig(login=name, password=None, root=root, permissions=_READ_ONLY)
+            for name in _ANONYMOUS
+            if name not in logins
+        ]
+    return tuple(accounts)
+
+
 def _account(text: str, root: str, *, writable: bool) -> UserConfig:
     login, colon, password = text.partition(":")
     if not _LOGIN.fullmatch(login):
         # a password could stand where the name should: it is not repeated
         raise ConfigError("--user: expected NAME:PASSWORD, with a name that has no space in it")
     if not colon:
-        variable = "FTPCLUSTER_USER_" + re.sub(r"\W", "_", login.upper())
+        variable = _variable(login)
         if variable not in os.environ:
             raise ConfigError(
                 f"--user {login}: no password; give {login}:PASSWORD or set {variable}"
             )
-        password = os.environ.pop(variable)  # the workers need not inherit it
+        password = os.environ[variable]
     if not password:
         raise ConfigError(f"--user {login}: the password is empty")
     permissions = (PermissionConfig("/"),) if writable else _READ_ONLY
     return UserConfig(login=login, password=password, root=root, permissions=permissions)
+
+
+def _variable(login: str) -> str:
+    """The environment variable that may hold a password."""
+    return "FTPCLUSTER_USER_" + re.sub(r"\W", "_", login.upper())
 
 
 def _port_range(text: str, workers: int) -> tuple[int, int]:

@@ -74,10 +74,12 @@ class Ledger:
 
     def move(self, epoch: int, session: int, new_epoch: int) -> None:
         """The same connection, held by another worker from now on."""
+        held = self._held[epoch][session]
         sessions = self._held.setdefault(new_epoch, {})
         if session in sessions and new_epoch != epoch:
             raise ValueError(f"session {session} of worker {new_epoch} is held already")
-        sessions[session] = self._held[epoch].pop(session)
+        del self._held[epoch][session]
+        sessions[session] = held
 
     def login(self, epoch: int, session: int, login: str, limit: int | None) -> Refusal | None:
         """Take a slot of a user, or say why not. The session lets go of the one that it had.
