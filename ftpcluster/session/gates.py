@@ -51,8 +51,6 @@ def pass_gates(session: Session, command: Command, argument: str) -> None:
         missing = command.sequence(session)
         if missing is not None:
             raise BadSequence(missing)
-    if session.rename_from is not None and command.verb != "RNTO":
-        session.rename_from = None
 
 
 def reply_for(session: Session, error: BaseException) -> Reply:

@@ -180,6 +180,8 @@ class ServerPI:
             if line is None:
                 raise SyntaxProblem("Command line too long.")
             verb, argument = split_command(line, session.settings.encoding)
+            if session.rename_from is not None and verb != b"RNTO":
+                session.rename_from = None
             command = self._find_command(verb) or refuse_unknown(session, verb)
             pass_gates(session, command, argument)
             outcome = command.handler(session, argument)

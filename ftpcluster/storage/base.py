@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 class WriteMode(Enum):
     """How an upload opens its file."""
 
-    TRUNCATE = "truncate"  # STOR: the file is what is uploaded
+    TRUNCATE = "truncate"  # STOR: the file is what is uploaded, from File.truncate() on
     APPEND = "append"  # APPE: at the end, wherever that is when a byte arrives
     RESUME = "resume"  # REST before STOR or APPE: at an offset of a file that exists
 
@@ -42,6 +42,9 @@ class File(Protocol):
 
     async def seek(self, offset: int) -> None:
         """Read or write from ``offset`` on."""
+
+    async def truncate(self) -> None:
+        """Throw away what the file had when it was opened to be truncated."""
 
     async def read(self, count: int) -> bytes:
         """Up to ``count`` bytes; none at the end."""

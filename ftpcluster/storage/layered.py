@@ -51,6 +51,9 @@ class LayeredFile:
     async def seek(self, offset: int) -> None:
         await _asked(self._file.seek(offset))
 
+    async def truncate(self) -> None:
+        """Mode "wb" did it when the file was opened: layers have no other way."""
+
     async def read(self, count: int) -> bytes:
         return await _asked(self._file.read(count))
 

@@ -20,7 +20,7 @@ _ROOTS = 256
 """Users' folders that stay open between their sessions."""
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
 _WRITE = {
-    WriteMode.TRUNCATE: os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK | os.O_NOCTTY,
+    WriteMode.TRUNCATE: os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY,
     WriteMode.APPEND: os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY,
     WriteMode.RESUME: os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY,
 }
@@ -57,6 +57,10 @@ class LocalFile:
     async def seek(self, offset: int) -> None:
         os.lseek(self.fd, offset, os.SEEK_SET)
         self.position = offset
+
+    async def truncate(self) -> None:
+        if self.status.st_size:
+            os.ftruncate(self.fd, 0)
 
     async def read(self, count: int) -> bytes:
         data = os.pread(self.fd, count, self.position)

@@ -58,6 +58,9 @@ class PooledFile:
     async def seek(self, offset: int) -> None:
         await self._pool.finish(self._file.seek(offset))
 
+    async def truncate(self) -> None:
+        await self._pool.finish(self._file.truncate())
+
     async def read(self, count: int) -> bytes:
         return await self._pool.finish(self._file.read(count))
 

@@ -17,7 +17,7 @@ from ftpcluster import ConnectionConditions, PathConditions, PathPermissions, wo
 from tests.library.client import Client
 from tests.library.conftest import Sleeps
 from tests.library.examples.shop import Shop
-from tests.library.loops import on_both_loops
+from tests.library.loops import on_both_loops, tasks
 
 Verb = Callable[[Any, str], Any]
 
@@ -345,10 +345,19 @@ async def test_a_data_connection_that_does_not_come_in_time_is_told_as_the_decor
         await client.logs_in()
         await client.epsv()
         assert await client.says("XDATA", 425) == "425 Can't open data connection"
-        await client.says("NOOP", 200)
         async with client.passive() as data:
             await client.says("XDATA again", 226)
             assert await data.read() == b"again"
+
+
+@on_both_loops
+async def test_the_wait_for_a_data_connection_ends_with_the_session(root: Path) -> None:
+    server = Conditions([ftpcluster.User(base_path=root)], wait_future_timeout=0.05)
+    async with server, Client(server.server_port) as client:
+        await client.logs_in()
+        await client.epsv()
+        await client.says("XDATA", 425)
+    assert not tasks()
 
 
 @on_both_loops
@@ -553,7 +562,8 @@ async def test_the_connection_has_the_sessions_state_under_the_references_names(
         await client.says("CWD folder", 250)
         port = await client.epsv()
         await client.says("RNFR /file", 350)
-        await client.says("SEE", 200)
+        server.commands_mapping["rnto"] = server.commands_mapping["see"]  # only it keeps RNFR
+        await client.says("RNTO", 200)
         assert found.pop() is connection
         assert connection.client_host == connection.server_host == "127.0.0.1"
         assert connection.client_port == client._writer.get_extra_info("sockname")[1]
@@ -615,10 +625,12 @@ async def test_a_command_may_set_and_delete_the_sessions_state(root: Path) -> No
             connection.response("200", "checked")
             return True
 
-        server.commands_mapping["check"] = checks
+        built_in = server.commands_mapping["rnto"]
+        server.commands_mapping["rnto"] = checks
         await client.epsv()
         await client.says("RNFR /file", 350)
-        await client.says("CHECK", 200)
+        await client.says("RNTO", 200)
+        server.commands_mapping["rnto"] = built_in
         await client.says("RNTO other", 503)
         await client.says("LIST", 425)
 

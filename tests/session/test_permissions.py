@@ -178,3 +178,16 @@ def test_anonymous_may_read_and_not_write(port: int, root: Path) -> None:
             client.says("APPE file", 550)
     assert (root / "file").read_bytes() == b"content"
     assert [path.name for path in root.iterdir()] == ["file"]
+
+
+def test_parents_are_made_only_where_the_user_may_write(serve: Maker) -> None:
+    """ "MKD makes parents": each of them is a folder that the user must be allowed to make."""
+    permissions = [Permission("/", writable=False), Permission("/a/b", writable=True)]
+    users = [User("user", "12345", base_path=serve.folder, permissions=permissions)]
+    with Dialogue(serve(users=users)) as client:
+        client.logs_in()
+        client.says("MKD /a/b/c", 550)
+        assert not (serve.folder / "a").exists()
+        (serve.folder / "a").mkdir()
+        client.says("MKD /a/b/c", 257)
+        assert (serve.folder / "a/b/c").is_dir()

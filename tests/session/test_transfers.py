@@ -575,3 +575,25 @@ def test_the_type_survives_an_abort(client: Dialogue, root: Path, big: Path) -> 
     with client.begins("RETR big", window=4096):
         aborts(client)
     assert client.downloads("RETR text") == b"a\r\nb\r\n"
+
+
+def test_an_upload_without_data_connection_leaves_the_file_alone(
+    client: Dialogue, root: Path
+) -> None:
+    """STOR of which no byte can come must not cost the file that is there."""
+    (root / "file").write_bytes(b"content")
+    client.says("STOR file", 425)
+    client.says("APPE new", 425)
+    assert (root / "file").read_bytes() == b"content"
+    assert not (root / "new").exists()
+
+
+def test_an_upload_whose_data_never_comes_leaves_the_file_alone(serve: Maker) -> None:
+    """The data connection is awaited, in vain: 425, and the file is what it was."""
+    (serve.folder / "file").write_bytes(b"content")
+    with Dialogue(serve(data_timeout=0.5)) as client:
+        client.logs_in()
+        client.epsv()
+        client.says("STOR file", 150)
+        client.expects(425)
+    assert (serve.folder / "file").read_bytes() == b"content"

@@ -43,6 +43,8 @@ async def store(
     storage: LocalStorage, path: str, mode: WriteMode, data: bytes, at: int = 0
 ) -> None:
     file = await storage.open_writer(path, mode)
+    if mode is WriteMode.TRUNCATE:
+        await file.truncate()
     try:
         await file.seek(at)
         await file.write(data)

@@ -46,8 +46,20 @@ def pwd_(session: Session, _: str) -> Reply:
 
 async def mkd(session: Session, argument: str) -> Reply:
     path = session.writable(argument)
+    await _check_missing_parents(session, path)
     await session.storage.mkdir(path)
     return Reply(Code.PATHNAME, f"{quoted(path)} created.")
+
+
+async def _check_missing_parents(session: Session, path: str) -> None:
+    """MKD makes the folders above, too: the user must be allowed to make them."""
+    while (path := virtual.parent(path)) != "/":
+        try:
+            await session.storage.lstat(path)
+        except FileNotFoundError:
+            session.writable(path)
+        else:
+            return
 
 
 async def rmd(session: Session, argument: str) -> Reply:
@@ -68,6 +80,7 @@ async def nlst(session: Session, argument: str) -> Reply:
 
 async def _list(session: Session, argument: str, form: Formatter) -> Reply:
     """LIST and NLST: a folder's entries, or the one line of a file."""
+    session.take_restart()
     hidden, argument = _options(argument)
     path = session.readable(argument)
     status = await session.storage.stat(path)
@@ -83,6 +96,7 @@ async def _list(session: Session, argument: str, form: Formatter) -> Reply:
 
 
 async def mlsd(session: Session, argument: str) -> Reply:
+    session.take_restart()
     path = session.readable(argument)
     if not stat.S_ISDIR((await session.storage.stat(path)).st_mode):
         raise ArgumentProblem("Not a directory; MLST is for files.")

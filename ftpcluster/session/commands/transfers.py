@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.command import integer
-from ftpcluster.protocol.errors import ArgumentProblem, InvalidRest
+from ftpcluster.protocol.errors import ArgumentProblem, InvalidRest, NoDataConnection
 from ftpcluster.protocol.listing import printable
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.session.server_dtp import Download, Upload
@@ -17,8 +17,8 @@ _NOTHING_TO_ABORT = Reply(Code.TRANSFER_COMPLETE, "ABOR successful; no transfer 
 
 async def retr(session: Session, argument: str) -> Reply:
     """RETR: download a regular file, from where REST said."""
-    path = session.readable(argument)
     offset = session.take_restart()
+    path = session.readable(argument)
     file = await session.storage.open_reader(path)
     try:
         if offset > file.size:
@@ -47,6 +47,8 @@ async def appe(session: Session, argument: str) -> Reply:
 
 
 async def _store(session: Session, path: str, mode: WriteMode, offset: int) -> Reply:
+    if session.data is None:
+        raise NoDataConnection("Use PASV or EPSV first.")
     file = await session.storage.open_writer(path, mode)
     try:
         if offset > file.size:
@@ -54,6 +56,8 @@ async def _store(session: Session, path: str, mode: WriteMode, offset: int) -> R
         if offset:
             await file.seek(offset)
         async with Upload(session, _opening(session, path)) as upload:
+            if mode is WriteMode.TRUNCATE:
+                await file.truncate()  # not before: where no data comes, nothing is lost
             await upload.receive_file(file)
         await file.finish()  # what cannot be stored may be said only here: no 226 before it
     finally:

@@ -1,0 +1,453 @@
+"""Rows 7 to 10: users, permissions, limits of connections, passwords, user managers."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import argon2
+import bcrypt
+import pytest
+
+import ftpcluster
+from ftpcluster import passwords
+from tests.library.client import Client
+from tests.library.examples.sqlite_users import SQLiteUsers
+from tests.library.loops import on_both_loops
+
+SECRET = "correct horse ü"
+
+
+def argon2id(secret: str = SECRET) -> str:
+    return argon2.PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash(secret)
+
+
+def scrypt(secret: str = SECRET) -> str:
+    salt = b"sixteen bytes..."
+    key = hashlib.scrypt(secret.encode(), salt=salt, n=1 << 4, r=8, p=1, dklen=32)
+    salt_text, key_text = (base64.b64encode(each).decode().rstrip("=") for each in (salt, key))
+    return f"$scrypt$ln=4,r=8,p=1${salt_text}${key_text}"
+
+
+def bcrypted(secret: str = SECRET) -> str:
+    return bcrypt.hashpw(secret.encode(), bcrypt.gensalt(4)).decode()
+
+
+HASHES: dict[str, Callable[[], str]] = {
+    "plain": lambda: SECRET,
+    "argon2id": argon2id,
+    "scrypt": scrypt,
+    "bcrypt": bcrypted,
+}
+
+# ---------------------------------------------------------------------- users, permissions
+
+
+@pytest.mark.parametrize("home", ["foo", ".", "", PurePosixPath("a/b")])
+def test_a_home_path_must_be_absolute(home: Any) -> None:
+    with pytest.raises(ftpcluster.PathIsNotAbsolute):
+        ftpcluster.User(home_path=home)
+
+
+def test_a_users_paths_are_paths_whatever_they_were_given_as() -> None:
+    user = ftpcluster.User("a", "b", base_path="/srv", home_path="/home")
+    assert (user.base_path, user.home_path) == (Path("/srv"), PurePosixPath("/home"))
+    assert (user.login, user.password) == ("a", "b")
+
+
+@pytest.mark.parametrize("kind", HASHES)
+def test_no_repr_shows_a_password(kind: str) -> None:
+    stored = HASHES[kind]()
+    user = ftpcluster.User("login", stored)
+    manager = ftpcluster.MemoryUserManager([user])
+    assert "login" in repr(user)
+    for text in (repr(user), str(user), f"{user}", repr([user]), repr(manager)):
+        assert stored not in text
+        assert SECRET not in text
+
+
+@pytest.mark.parametrize(
+    ("parent", "path", "expected"),
+    [
+        ("/", "/", True),
+        ("/", "/foo/bar", True),
+        ("/foo", "/foo", True),
+        ("/foo", "/foo/bar/baz", True),
+        ("/foo", "/foobar", False),
+        ("/foo/bar", "/foo", False),
+        ("/foo", "/", False),
+        ("/foo/", "/foo/bar", True),
+    ],
+)
+def test_a_permission_is_parent_by_path_components(parent: str, path: str, expected: bool) -> None:
+    permission = ftpcluster.Permission(parent)
+    assert permission.is_parent(PurePosixPath(path)) is expected
+    assert permission.is_parent(path) is expected  # type: ignore[arg-type]
+
+
+@on_both_loops
+async def test_the_nearest_parent_decides_wherever_it_stands_in_the_list() -> None:
+    permissions = [
+        ftpcluster.Permission("/a/b", writable=False),
+        ftpcluster.Permission("/"),
+        ftpcluster.Permission("/a", readable=False),
+    ]
+    for order in (permissions, permissions[::-1]):
+        user = ftpcluster.User(permissions=order)
+        for path, nearest in (("/a/b/c", "/a/b"), ("/a/bc", "/a"), ("/ab", "/"), ("/a", "/a")):
+            found = await user.get_permissions(PurePosixPath(path))
+            assert found.path == PurePosixPath(nearest), path
+            assert (await user.get_permissions(path)).path == found.path  # type: ignore[arg-type]
+
+
+@on_both_loops
+async def test_what_no_permission_covers_may_not_be_touched() -> None:
+    user = ftpcluster.User(permissions=[ftpcluster.Permission("/foo")])
+    found = await user.get_permissions(PurePosixPath("/foobar"))
+    assert (found.readable, found.writable) == (False, False)
+
+
+@on_both_loops
+async def test_without_permissions_a_user_may_do_all() -> None:
+    for given in (None, [], ()):
+        found = await ftpcluster.User(permissions=given).get_permissions(PurePosixPath("/a"))
+        assert (found.readable, found.writable) == (True, True)
+
+
+@on_both_loops
+async def test_a_user_without_a_login_takes_any_name_that_nobody_else_has(root: Path) -> None:
+    (root / "named").mkdir()
+    users = [ftpcluster.User(base_path=root), ftpcluster.User("a", "1", base_path=root / "named")]
+    async with ftpcluster.Server(users, login_delay=0) as server:
+        async with Client(server.server_port) as client:
+            await client.logs_in("whoever", "whatever")
+            assert await client.lines("NLST") == ["named"]
+            await client.says("USER a", 331)
+            await client.says("PASS 2", 530)
+            await client.logs_in("a", "1")
+            assert await client.lines("NLST") == []
+
+
+@on_both_loops
+async def test_a_user_without_a_password_takes_any_and_an_empty_one(root: Path) -> None:
+    async with ftpcluster.Server([ftpcluster.User("a", base_path=root)]) as server:
+        async with Client(server.server_port) as client:
+            await client.logs_in("a", "x")
+            await client.says("USER a", 331)
+            await client.says("PASS", 230)
+
+
+@on_both_loops
+async def test_a_session_begins_in_the_users_home(root: Path) -> None:
+    (root / "home").mkdir()
+    user = ftpcluster.User(base_path=root, home_path="/home")
+    async with ftpcluster.Server([user]) as server, Client(server.server_port) as client:
+        await client.logs_in()
+        assert '"/home"' in await client.says("PWD", 257)
+
+
+# ---------------------------------------------------------------------- connections
+
+
+def test_available_connections_raise_past_either_bound() -> None:
+    available = ftpcluster.AvailableConnections(2)
+    with pytest.raises(ValueError, match=r".+"):
+        available.release()
+    available.acquire()
+    assert not available.locked()
+    available.acquire()
+    assert available.locked()
+    with pytest.raises(ValueError, match=r".+"):
+        available.acquire()
+    available.release()
+    assert not available.locked()
+    available.release()
+    with pytest.raises(ValueError, match=r".+"):
+        available.release()
+
+
+def test_available_connections_without_a_number_have_no_bounds() -> None:
+    for available in (ftpcluster.AvailableConnections(), ftpcluster.AvailableConnections(None)):
+        available.release()
+        for _ in range(100):
+            available.acquire()
+            assert not available.locked()
+    assert ftpcluster.AvailableConnections(0).locked()
+
+
+@on_both_loops
+async def test_the_users_slot_is_taken_after_a_successful_pass(root: Path) -> None:
+    user = ftpcluster.User("a", "1", base_path=root, maximum_connections=1)
+    async with ftpcluster.Server([user], login_delay=0) as server:
+        port = server.server_port
+        async with Client(port) as idle, Client(port) as first, Client(port) as second:
+            await idle.says("USER a", 331)  # holds nothing
+            await second.says("USER a", 331)
+            await second.says("PASS wrong", 530)
+            await first.logs_in("a", "1")
+            await second.says("USER a", 331)
+            await second.says("PASS 1", 530)
+            await first.says("USER a", 331)  # this logs out
+            await second.logs_in("a", "1")
+
+
+# ---------------------------------------------------------------------- passwords
+
+
+@pytest.mark.parametrize("kind", HASHES)
+@on_both_loops
+async def test_a_password_may_be_plain_or_a_hash(kind: str, root: Path) -> None:
+    user = ftpcluster.User("a", HASHES[kind](), base_path=root)
+    async with ftpcluster.Server([user], login_delay=0) as server:
+        async with Client(server.server_port) as client:
+            for wrong in ("wrong", SECRET + "x", ""):
+                async with Client(server.server_port) as other:
+                    await other.says("USER a", 331)
+                    await other.says(f"PASS {wrong}", 530)
+            await client.logs_in("a", SECRET)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in HASHES if kind != "plain"])
+@on_both_loops
+async def test_a_hash_is_no_password_itself(kind: str, root: Path) -> None:
+    stored = HASHES[kind]()
+    user = ftpcluster.User("a", stored, base_path=root)
+    async with ftpcluster.Server([user], login_delay=0) as server:
+        async with Client(server.server_port) as client:
+            await client.says("USER a", 331)
+            await client.says(f"PASS {stored}", 530)
+
+
+BAD = ["$argon2id$nonsense", "$scrypt$ln=4,r=8", "$scrypt$ln=99,r=8,p=1$AAAA$AAAA", "$2b$nonsense"]
+
+
+@pytest.mark.parametrize("stored", BAD)
+@on_both_loops
+async def test_a_bad_hash_lets_nobody_in_and_is_not_told(
+    stored: str, root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    users = [
+        ftpcluster.User("a", stored, base_path=root),
+        ftpcluster.User("b", "1", base_path=root),
+    ]
+    with caplog.at_level(logging.DEBUG):
+        async with ftpcluster.Server(users, login_delay=0) as server:
+            async with Client(server.server_port) as client:
+                await client.says("USER a", 331)
+                text = await client.says(f"PASS {stored}", 530, 451)
+                assert stored not in text
+                await client.logs_in("b", "1")
+    assert caplog.text
+    assert stored not in caplog.text
+
+
+@pytest.mark.parametrize("stored", BAD)
+@on_both_loops
+async def test_one_bad_hash_does_not_change_what_unknown_names_are_told(
+    stored: str, root: Path
+) -> None:
+    users = [ftpcluster.User("a", stored), ftpcluster.User("b", argon2id(), base_path=root)]
+    async with ftpcluster.Server(users, login_delay=0) as server:
+        async with Client(server.server_port) as client:
+            for login in ("b", "nobody"):
+                await client.says(f"USER {login}", 331)
+                assert await client.says("PASS wrong", 530) == "530 Login incorrect."
+
+
+@pytest.mark.parametrize("kind", HASHES)
+@on_both_loops
+async def test_an_unknown_login_gets_the_same_replies_and_costs_the_same(
+    kind: str, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[str] = []
+
+    def verify(stored: str, given: str) -> bool:
+        compared.append(stored.split("$")[1] if "$" in stored else "plain")
+        return False
+
+    monkeypatch.setattr(passwords, "verify", verify)
+    users = [ftpcluster.User("known", HASHES[kind](), base_path=root)]
+    replies, costs = [], []
+    async with ftpcluster.Server(users, login_delay=0) as server:
+        for login in ("known", "unknown"):
+            async with Client(server.server_port) as client:
+                said = await client.says(f"USER {login}", 331)
+                replies.append((said, await client.says("PASS x", 530)))
+            costs.append(tuple(compared))
+            compared.clear()
+    assert replies[0] == replies[1]
+    assert costs[0] == costs[1]
+    assert len(costs[0]) == 1
+
+
+@on_both_loops
+async def test_hashing_keeps_no_other_session_waiting(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, go_on = threading.Event(), threading.Event()
+
+    def verify(stored: str, given: str) -> bool:
+        began.set()
+        return go_on.wait(20)
+
+    monkeypatch.setattr(passwords, "verify", verify)
+    users = [ftpcluster.User("a", argon2id(), base_path=root), ftpcluster.User(base_path=root)]
+    async with ftpcluster.Server(users) as server:
+        async with Client(server.server_port) as slow, Client(server.server_port) as other:
+            try:
+                await slow.says("USER a", 331)
+                slow.send("PASS x")
+                assert await asyncio.to_thread(began.wait, 20)
+                await other.logs_in()
+                await other.uploads("STOR file", b"content")
+            finally:
+                go_on.set()
+            await slow.expects(230)
+
+
+# ---------------------------------------------------------------------- managers
+
+
+class Recorder(ftpcluster.AbstractUserManager):
+    """Lets everybody in but "error"; writes down who has left. It waits, as a database would."""
+
+    def __init__(self, root: Path, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.root = root
+        self.logged_out: list[str | None] = []
+        self.left = asyncio.Event()
+
+    async def get_user(
+        self, login: str
+    ) -> tuple[ftpcluster.AbstractUserManager.GetUserResponse, ftpcluster.User | None, str]:
+        await asyncio.sleep(0)
+        if login == "error":
+            return self.GetUserResponse.ERROR, None, "the secret reason"
+        user = ftpcluster.User(login, base_path=self.root, maximum_connections=1)
+        if login == "open":
+            return self.GetUserResponse.OK, user, ""
+        return self.GetUserResponse.PASSWORD_REQUIRED, user, ""
+
+    async def authenticate(self, user: ftpcluster.User, password: str) -> bool:
+        async with asyncio.timeout(20):
+            await asyncio.sleep(0)
+        if password == "bug":
+            raise ValueError("bug")
+        return password == "12345"
+
+    async def notify_logout(self, user: ftpcluster.User) -> None:
+        await asyncio.sleep(0.01)
+        self.logged_out.append(user.login)
+        self.left.set()
+
+
+@on_both_loops
+async def test_a_user_manager_of_ones_own_decides_and_its_reason_is_not_told(root: Path) -> None:
+    async with ftpcluster.Server(Recorder(root), login_delay=0) as server:
+        async with Client(server.server_port) as client:
+            known = await client.says("USER a", 331)
+            assert await client.says("USER error", 331) == known
+            text = await client.says("PASS 12345", 530)
+            assert "secret" not in text
+            await client.says("USER a", 331)
+            assert await client.says("PASS wrong", 530) == text
+            await client.logs_in("open", "anything")
+            await client.logs_in("a", "12345")
+
+
+@on_both_loops
+async def test_an_exception_of_the_user_manager_is_451_and_the_session_lives(root: Path) -> None:
+    async with ftpcluster.Server(Recorder(root)) as server:
+        async with Client(server.server_port) as client:
+            await client.says("USER a", 331)
+            await client.says("PASS bug", 451)
+            await client.logs_in("a", "12345")
+
+
+@pytest.mark.parametrize("how", ["QUIT", "lost", "USER", "close"])
+@on_both_loops
+async def test_notify_logout_is_called_once_for_a_login_that_succeeded(
+    how: str, root: Path
+) -> None:
+    manager = Recorder(root)
+    server = ftpcluster.Server(manager)
+    await server.start("127.0.0.1")
+    async with Client(server.server_port) as client:
+        await client.logs_in("a", "12345")
+        if how == "QUIT":
+            await client.says("QUIT", 221)
+            assert await client.is_ended()
+        elif how == "USER":
+            await client.says("USER b", 331)
+        elif how == "close":
+            await server.close()
+        if how in ("QUIT", "USER"):
+            await manager.left.wait()
+    if how == "lost":
+        await manager.left.wait()
+    await server.close()
+    assert manager.logged_out == ["a"]
+
+
+@on_both_loops
+async def test_notify_logout_is_not_called_where_nobody_has_logged_in(root: Path) -> None:
+    manager = Recorder(root)
+    async with ftpcluster.Server(manager, login_delay=0) as server:
+        port = server.server_port
+        async with Client(port) as first, Client(port) as second, Client(port):
+            await first.logs_in("a", "12345")
+            await second.says("USER a", 331)
+            await second.says("PASS wrong", 530)
+            await second.says("USER a", 331)
+            await second.says("PASS 12345", 530)  # a has one connection
+            await second.says("USER error", 331)
+            await second.says("PASS 12345", 530, 421)
+    assert manager.logged_out == ["a"]
+
+
+@on_both_loops
+async def test_several_logins_of_a_session_are_told_one_by_one(root: Path) -> None:
+    manager = Recorder(root)
+    async with ftpcluster.Server(manager) as server, Client(server.server_port) as client:
+        for login in ("a", "b", "a"):
+            await client.logs_in(login, "12345")
+    assert sorted(filter(None, manager.logged_out)) == ["a", "a", "b"]
+
+
+class Slow(Recorder):
+    @ftpcluster.with_timeout
+    async def authenticate(self, user: ftpcluster.User, password: str) -> bool:
+        await asyncio.Event().wait()
+        return True
+
+
+@on_both_loops
+async def test_with_timeout_bounds_a_user_managers_methods(root: Path) -> None:
+    async with ftpcluster.Server(Slow(root, timeout=0.05)) as server:
+        async with Client(server.server_port) as client:
+            await client.says("USER a", 331)
+            await client.says("PASS 12345", 451)
+            await client.says("NOOP", 200)
+
+
+@on_both_loops
+async def test_users_in_a_database_log_in_and_out(root: Path, tmp_path: Path) -> None:
+    manager = SQLiteUsers(tmp_path / "users.db")
+    manager.create()
+    manager.add("alice", SECRET, root)
+    async with ftpcluster.Server(manager, login_delay=0) as server:
+        async with Client(server.server_port) as client:
+            await client.says("USER bob", 331)
+            await client.says("PASS x", 530)
+            await client.says("USER alice", 331)
+            await client.says("PASS x", 530)
+            await client.logs_in("alice", SECRET)
+            await client.uploads("STOR file", b"content")
+    assert manager.execute("SELECT logouts FROM users") == [(1,)]
+    assert (root / "file").read_bytes() == b"content"
