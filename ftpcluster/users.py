@@ -74,6 +74,13 @@ class User:
         # nearest first, so that the first that covers a path decides
         self._nearest_first = sorted(self.permissions, key=lambda p: -len(p.path.parts))
 
+    @property
+    def permission_everywhere(self) -> Permission | None:
+        """The permission that decides for every path, if there is only one, for "/"."""
+        if len(self._nearest_first) == 1 and self._nearest_first[0]._text == "/":
+            return self._nearest_first[0]
+        return None
+
     def permission(self, path: str) -> Permission:
         """The nearest permission above a virtual path; what none covers may not be touched."""
         for permission in self._nearest_first:

@@ -78,17 +78,29 @@ def list_line(
         name = printable(name)
     if target is not None:
         name = f"{name} -> {printable(target)}"
-    time = list_time(mtime, now)
-    return (
-        f"{mode_string(mode)} {links:3d} {owner(uid):8} {group(gid):8} {size:8d} {time} {name}\r\n"
-    )
+    prefix = _list_prefix(mode, links, owner(uid), group(gid))
+    return f"{prefix}{size:8d} {list_time(mtime, now)} {name}\r\n"
 
 
+@lru_cache(maxsize=1024)
+def _list_prefix(mode: int, links: int, owner: str, group: str) -> str:
+    return f"{mode_string(mode)} {links:3d} {owner:8} {group:8} "
+
+
+@lru_cache(maxsize=1024)
 def permission_fact(mode: int, *, readable: bool, writable: bool) -> str:
     """The perm fact (RFC 3659 section 7.5.5): what the user's permissions allow here."""
     if stat.S_ISDIR(mode):
         return ("el" if readable else "") + ("cmfdp" if writable else "")
     return ("r" if readable else "") + ("adfw" if writable else "")
+
+
+@lru_cache(maxsize=1024)
+def _facts_around(mode: int, uid: int, gid: int, perm: str) -> tuple[str, str]:
+    """All facts but size, modify and unique, which stand between the two texts."""
+    template = _mode_facts(mode, uid, gid, perm, FACTS)
+    head, _, tail = template.partition("%(size)d;modify=%(modify)s;unique=%(unique)s;")
+    return head, tail
 
 
 @lru_cache(maxsize=1024)
@@ -111,8 +123,12 @@ def _mode_facts(mode: int, uid: int, gid: int, perm: str, facts: tuple[str, ...]
 def fact_line(name: str, status: Status, perm: str, facts: tuple[str, ...] = FACTS) -> str:
     """Facts, a space and the name, with no line ending: one entry of MLSD or MLST."""
     mode, inode, device, _, uid, gid, size, _, mtime, _ = status
-    template = _mode_facts(mode, uid, gid, perm, facts)
     if not name.isprintable():
         name = printable(name)
+    if facts is FACTS:  # nobody asked for others
+        head, tail = _facts_around(mode, uid, gid, perm)
+        when = timestamp(int(mtime))
+        return f"{head}{size};modify={when};unique={device:x}g{inode:x};{tail} {name}"
+    template = _mode_facts(mode, uid, gid, perm, facts)
     values = {"size": size, "modify": timestamp(int(mtime)), "unique": f"{device:x}g{inode:x}"}
     return f"{template % values} {name}"

@@ -10,7 +10,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator
 from enum import Enum
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 
 class WriteMode(Enum):
@@ -25,12 +25,8 @@ class WriteMode(Enum):
         return self is not WriteMode.RESUME
 
 
-class Entry(NamedTuple):
-    """One entry of a folder. ``target`` is what a symbolic link says, else None."""
-
-    name: str
-    status: os.stat_result
-    target: str | None
+Entry = tuple[str, os.stat_result, str | None]
+"""One entry of a folder: its name, its status, and what a symbolic link says (else None)."""
 
 
 class File(Protocol):

@@ -132,7 +132,7 @@ class LayeredStorage(Storage):
                 status = await self._status(self.real(virtual.join(path, name)))
             except OSError:
                 continue  # removed meanwhile, or it leads out
-            batch.append(Entry(name, status, None))
+            batch.append((name, status, None))
             if len(batch) == _BATCH:
                 yield batch
                 batch = []

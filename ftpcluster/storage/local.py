@@ -152,7 +152,7 @@ class LocalStorage(Storage):
                                 status = self._followed(virtual.join(path, entry.name))
                     except OSError:
                         continue  # removed meanwhile, or a link that leads nowhere
-                    batch.append(Entry(entry.name, status, target))
+                    batch.append((entry.name, status, target))
                     if len(batch) == _BATCH:
                         yield batch
                         batch = []

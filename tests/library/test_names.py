@@ -70,6 +70,18 @@ def test_names_that_the_reference_has_in_its_server_module_are_there(name: str) 
     assert getattr(module, name) is getattr(ftpcluster, name)
 
 
+@pytest.mark.parametrize(
+    "first", ["ftpcluster.worker.entry", "ftpcluster.server", "ftpcluster.worker.services"]
+)
+def test_worker_is_the_decorator_whatever_was_imported_before(first: str) -> None:
+    """In a worker process, too, where the package of that name has been imported."""
+    program = f"import {first}; from ftpcluster import worker; worker(print)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_public_name_has_a_docstring_of_its_own(name: str) -> None:
     documented = vars(getattr(ftpcluster, name)).get("__doc__") or getattr(ftpcluster, name).__doc__

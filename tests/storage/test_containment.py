@@ -54,7 +54,7 @@ def picture(folder: Path) -> dict[str, object]:
 
 
 async def entries(storage: LocalStorage, path: str) -> list[str]:
-    return [e.name async for batch in storage.scan(path, follow=True) for e in batch]
+    return [e[0] async for batch in storage.scan(path, follow=True) for e in batch]
 
 
 async def read(storage: LocalStorage, path: str) -> bytes:

@@ -90,7 +90,7 @@ async def _list(session: Session, argument: str, form: Formatter) -> Reply:
         await _send_lines(
             session,
             data,
-            await form(session, session.current_folder, [Entry(argument, status, None)]),
+            await form(session, session.current_folder, [(argument, status, None)]),
         )
     return _SENT
 
@@ -129,7 +129,7 @@ async def _send_folder(session: Session, path: str, form: Formatter, *, hidden: 
 
 
 def _shown(batch: list[Entry], *, hidden: bool) -> Iterable[Entry]:
-    return batch if hidden else [entry for entry in batch if not entry.name.startswith(".")]
+    return batch if hidden else [entry for entry in batch if not entry[0].startswith(".")]
 
 
 async def _send_lines(session: Session, data: Download, lines: str) -> None:
@@ -149,7 +149,7 @@ async def _their_lines(session: Session, folder: str, entries: Iterable[Entry]) 
     """The lines of a ``build_list_string`` that isn't ours."""
     lines = []
     for entry in entries:
-        line = await session.services.long_line(session, virtual.resolve(folder, entry.name))
+        line = await session.services.long_line(session, virtual.resolve(folder, entry[0]))
         if line is None:
             return None
         lines.append(f"{line}\r\n")
@@ -157,15 +157,17 @@ async def _their_lines(session: Session, folder: str, entries: Iterable[Entry]) 
 
 
 async def _names(_: Session, __: str, entries: Iterable[Entry]) -> str:
-    return "".join([f"{printable(entry.name)}\r\n" for entry in entries])
+    return "".join([f"{printable(entry[0])}\r\n" for entry in entries])
 
 
 async def _facts(session: Session, path: str, entries: Iterable[Entry]) -> str:
-    permission = session.account.user.permission
+    user, facts = session.account.user, session.facts
+    everywhere = user.permission_everywhere
     lines = []
     for name, status, _ in entries:
-        perm = _perm(status[0], permission(virtual.join(path, name)))
-        lines.append(fact_line(name, status, perm, session.facts) + "\r\n")
+        permission = everywhere or user.permission(virtual.join(path, name))
+        perm = _perm(status[0], permission)
+        lines.append(fact_line(name, status, perm, facts) + "\r\n")
     return "".join(lines)
 
 

@@ -1,0 +1,215 @@
+"""Rows 10 and 14: one's own server and user manager in a cluster."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.library.examples.sqlite_users import SQLiteUsers
+from tests.support.cluster import Cluster, until
+from tests.support.dialogue import Dialogue
+
+CHECKOUT = Path(__file__).parents[2]
+SHOP = "tests.library.examples.shop"
+HERE = {"PYTHONPATH": str(CHECKOUT)}
+MODULE = """
+import ftpcluster
+
+class Mine(ftpcluster.Server):
+    async def xmine(self, connection, rest):
+        connection.response("200", "mine")
+        return True
+
+    class Inner(ftpcluster.Server):
+        pass
+
+class Counted(ftpcluster.PathIO):
+    def __init__(self, timeout=None, connection=None, state=None):
+        super().__init__(timeout, connection, {} if state is None else state)
+
+class OwnState(ftpcluster.Server):
+    def __init__(self, users):
+        super().__init__(users, path_io_factory=Counted)
+
+class InMemory(ftpcluster.Server):
+    def __init__(self, users):
+        super().__init__(users, path_io_factory=ftpcluster.MemoryPathIO)
+
+class Broken(ftpcluster.Server):
+    def __init__(self):
+        raise RuntimeError("it is broken")
+
+number = 1
+kind = dict
+"""
+
+
+def fails(*arguments: str, cwd: Path) -> str:
+    """Run the server, which must end with code 2 and one line; the line."""
+    done = subprocess.run(
+        [sys.executable, "-m", "ftpcluster", "run", "--host", "127.0.0.1", "--port", "0"]
+        + list(arguments),
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.splitlines()
+    return line
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A current folder with somebody's module in it."""
+    (tmp_path / "mine.py").write_text(MODULE)
+    return tmp_path
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_server_of_ones_own_runs_in_every_worker(loop: str, root: Path) -> None:
+    (root / "file").write_bytes(b"content")
+    arguments = ("--workers", "2", "--root", str(root), "--server", f"{SHOP}:Shop", "--loop", loop)
+    with Cluster(*arguments, env=HERE) as cluster:
+        clients = [Dialogue(cluster.port) for _ in range(4)]
+        workers = set()
+        for client in clients:
+            client.logs_in("anonymous", "")
+            client.says("XCOUNT", 200)
+            assert client.downloads("RETR file") == b"content"
+            digest = hashlib.sha256(b"content").hexdigest()
+            assert client.says("XDIGEST file", 213) == f"213 {digest} /file"
+            client.says("XDIGEST missing", 550)
+            client.says("STOR other", 550)  # the users of the flags, who may not write
+            workers.add(cluster.worker_of(client.sock))
+        for client in clients:
+            client.sock.close()
+        assert len(workers) == 2
+
+
+def test_a_module_of_the_current_folder_is_found(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    with Cluster("--workers", "2", "--server", "mine:Mine") as cluster:
+        with Dialogue(cluster.port) as client:
+            client.says("XMINE", 200)
+    with Cluster("--workers", "1", "--server", "mine:Mine.Inner") as cluster:
+        with Dialogue(cluster.port) as client:
+            client.logs_in("anonymous", "")
+
+
+def test_a_path_layer_of_ones_own_serves_in_a_cluster(root: Path) -> None:
+    (root / "file").write_bytes(b"content")
+    arguments = ("--workers", "2", "--root", str(root), "--server", f"{SHOP}:InCapitals")
+    with Cluster(*arguments, env=HERE) as cluster, Dialogue(cluster.port) as client:
+        client.logs_in("anonymous", "")
+        assert client.downloads("RETR file") == b"CONTENT"
+
+
+def test_a_user_manager_of_ones_own_decides_in_every_worker(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(root)
+    arguments = ("--workers", "2", "--user-manager", f"{SHOP}:customers")
+    with Cluster(*arguments, env=HERE) as cluster:
+        clients = [Dialogue(cluster.port) for _ in range(4)]
+        for number, client in enumerate(clients):
+            client.logs_in("alice", "sesame")
+            client.uploads(f"STOR file{number}", b"content")
+        assert len({cluster.worker_of(client.sock) for client in clients}) == 2
+        for client in clients:
+            client.sock.close()
+    assert len(list(root.iterdir())) == 4
+
+
+def test_a_server_and_a_user_manager_go_together(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(root)
+    arguments = ("--server", f"{SHOP}:Shop", "--user-manager", f"{SHOP}:customers")
+    with Cluster("--workers", "2", *arguments, env=HERE) as cluster:
+        with Dialogue(cluster.port) as client:
+            client.logs_in("alice", "sesame")
+            client.says("XCOUNT", 200)
+
+
+@pytest.mark.parametrize("how", ["QUIT", "lost", "stop"])
+def test_notify_logout_is_called_once_per_login_in_a_cluster(
+    how: str, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(root)
+    manager = SQLiteUsers(root / "users.db")
+    manager.create()
+    manager.add("alice", "12345", root)
+
+    def logouts() -> list[tuple[str, ...]]:
+        return manager.execute("SELECT logouts FROM users WHERE logouts > 0")
+
+    module = "tests.library.examples.sqlite_users:factory"
+    with Cluster("--workers", "2", "--user-manager", module, env=HERE) as cluster:
+        with Dialogue(cluster.port) as client:
+            client.logs_in("alice", "12345")
+            if how == "QUIT":
+                client.says("QUIT", 221)
+                assert client.is_closed()
+            elif how == "stop":
+                assert cluster.stop() == 0
+                client.expects(421)
+        if how != "stop":
+            until(logouts)
+    assert logouts() == [(1,)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--server", "missing.module:Server"), ("--server", "missing")),
+        (("--server", "mine:Missing"), ("--server mine:Missing", "Missing")),
+        (("--server", "mine"), ("--server mine", "module:name")),
+        (("--server", "mine:number"), ("--server mine:number",)),
+        (("--server", "mine:kind"), ("--server mine:kind", "ftpcluster.Server")),
+        (("--server", "mine:Broken"), ("--server mine:Broken", "it is broken")),
+        (("--server", "faulty:Server"), ("--server faulty:Server", "division")),
+        (("--user-manager", "missing:factory"), ("--user-manager", "missing")),
+        (("--user-manager", "mine:kind"), ("--user-manager mine:kind", "AbstractUserManager")),
+        (("--user-manager", "mine:number"), ("--user-manager mine:number",)),
+    ],
+    ids=lambda value: value[1] if value[0].startswith("--") and len(value) == 2 else "",
+)
+def test_what_cannot_be_used_is_one_line_that_says_why(
+    arguments: tuple[str, ...], words: tuple[str, ...], folder: Path
+) -> None:
+    (folder / "faulty.py").write_text("1 / 0\n")
+    line = fails("--workers", "2", *arguments, cwd=folder)
+    for word in words:
+        assert word in line, line
+
+
+@pytest.mark.parametrize("name", ["InMemory", "OwnState"])
+def test_a_layer_whose_state_lives_in_one_process_is_refused_with_two_workers(
+    name: str, folder: Path
+) -> None:
+    line = fails("--workers", "2", "--server", f"mine:{name}", cwd=folder)
+    assert "one process" in line
+    assert "--workers 1" in line
+
+
+def test_a_layer_in_memory_is_fine_with_one_worker(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    arguments = ("--workers", "1", "--server", "mine:InMemory", "--user", "a:1", "--writable")
+    with Cluster(*arguments) as cluster, Dialogue(cluster.port) as client:
+        client.logs_in("a", "1")
+        client.uploads("STOR file", b"content")
+        with Dialogue(cluster.port) as other:
+            other.logs_in("a", "1")
+            assert other.downloads("RETR file") == b"content"
+    assert not os.path.exists("file")

@@ -1,0 +1,104 @@
+"""What docs/library.md shows is executed."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.cluster import Cluster, until
+from tests.support.dialogue import Dialogue
+
+PAGE = (Path(__file__).parents[2] / "docs" / "library.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+PROGRAMS = [block for block in BLOCKS if "asyncio.run" in block]
+MODULES = [block for block in BLOCKS if re.match(r"# \w+\.py\n", block)]
+COMMANDS = re.findall(r"^\$ ftpcluster run (.+)$", PAGE, re.MULTILINE)
+
+
+def can_count(client: Dialogue) -> None:
+    client.says("XCOUNT", 200)
+    assert client.says("XLINES file", 213) == "213 2 lines"
+    client.says("XLINES missing", 550)
+
+
+def is_in_capitals(client: Dialogue) -> None:
+    assert client.downloads("RETR file") == b"ONE\nTWO\n"
+
+
+def has_a_reading_public(client: Dialogue) -> None:
+    client.says("MKD private", 257)
+    client.logs_in("anybody", "")
+    assert client.downloads("RETR file") == b"one\ntwo\n"
+    client.says("DELE file", 550)
+    client.says("CWD private", 550)
+
+
+SHOWN: dict[str, Callable[[Dialogue], None]] = {
+    "class Shop": can_count,
+    "class Capitals": is_in_capitals,
+    "reader =": has_a_reading_public,
+}
+
+
+def test_every_python_block_of_the_page_is_executed() -> None:
+    assert sorted(PROGRAMS + MODULES) == sorted(BLOCKS)
+    assert len(PROGRAMS) == 6
+    for mark in SHOWN:
+        assert any(mark in program for program in PROGRAMS), mark
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_the_programs_of_the_page_serve(program: str, tmp_path: Path) -> None:
+    """They run until they are killed; what they print says that they serve."""
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-c", program], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        port = int(process.stdout.readline().split()[-1])
+        with Dialogue(port) as client:
+            client.says("USER alice", 331)
+            client.logs_in("alice", "secret")
+            client.uploads("STOR file", b"one\ntwo\n")
+            assert (tmp_path / "file").read_bytes() == b"one\ntwo\n"
+            for mark, check in SHOWN.items():
+                if mark in program:
+                    check(client)
+        if "sqlite3" in program:
+            until(lambda: logouts(tmp_path / "users.db") == 1)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def logouts(database: Path) -> int:
+    import sqlite3
+
+    connection = sqlite3.connect(database, timeout=10)
+    try:
+        ((count,),) = connection.execute("SELECT logouts FROM users").fetchall()
+    finally:
+        connection.close()
+    return int(count)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_commands_of_the_page_run(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in MODULES:
+        name = re.match(r"# (\w+\.py)\n", module)
+        assert name is not None
+        (tmp_path / name[1]).write_text(module)
+    monkeypatch.chdir(tmp_path)
+    with Cluster(*shlex.split(command)) as cluster, Dialogue(cluster.port) as client:
+        client.logs_in("alice", "secret")
+        assert client.says("XHELLO world", 200) == "200 hello world"
+        client.uploads("STOR file", b"content")
+    assert (tmp_path / "file").read_bytes() == b"content"
