@@ -47,6 +47,15 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     shutdown: float = 30.0
 
 
+class TLSConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Certificate and key, as PEM files."""
+
+    certificate: str
+    key: str
+    required: bool = False
+    implicit_port: int | None = None
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A whole server."""
 
@@ -57,6 +66,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     data_ports: tuple[int, int] | None = None
     masquerade: str | None = None
     max_connections: int | None = None
+    tls: TLSConfig | None = None
     server: str | None = None
     user_manager: str | None = None
     loop: Loop = "uvloop"

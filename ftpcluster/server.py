@@ -67,7 +67,9 @@ class Server(BuiltinVerbs):
     ``ipv4_pasv_forced_response_address`` what PASV names. ``encoding`` is that of names on the
     wire, ``ssl`` makes it a server with implicit TLS, on control and data connections.
 
-    Beyond the reference: ``welcome_message`` and ``system_type`` (SYST), ``data_timeout`` (the wait
+    Beyond the reference: ``tls`` makes it a server with explicit TLS (AUTH TLS), ``require_tls``
+    refuses logins without it;
+    ``welcome_message`` and ``system_type`` (SYST), ``data_timeout`` (the wait
     for a data connection), ``login_timeout``, ``login_delay`` (before a failed login is answered),
     ``rename_replaces`` (whether RNTO may replace a file).
 
@@ -94,6 +96,8 @@ class Server(BuiltinVerbs):
         data_ports: Iterable[int] | None = None,
         encoding: str = "utf-8",
         ssl: SSLContext | None = None,
+        tls: SSLContext | None = None,
+        require_tls: bool = False,
         welcome_message: str = "welcome",
         system_type: str = "UNIX Type: L8",
         data_timeout: float = 30.0,
@@ -115,11 +119,13 @@ class Server(BuiltinVerbs):
             login_delay=login_delay,
             masquerade=ipv4_pasv_forced_response_address,
             rename_replaces=rename_replaces,
+            require_tls=require_tls,
             wait_future_timeout=wait_future_timeout,
             path_timeout=path_timeout,
             block_size=block_size,
         )
         self.ssl = ssl
+        self.tls = tls
         self.path_io_factory = path_io_factory
         self.throttle = Throttle(read_speed_limit, write_speed_limit)
         self.throttle_per_connection = Throttle(
@@ -190,13 +196,12 @@ class Server(BuiltinVerbs):
         """What sessions share, with this server's commands and path layer (workers call it too)."""
         return _ServerServices(
             server=self,
-            tls=self.ssl,
             throttle_per_connection=self.throttle_per_connection,
             find_command=self._find_command,
-            **common,
+            **{"tls": self.ssl or self.tls, **common},
         )
 
-    def _on_connection(self, fd: int, address: str, port: int) -> None:
+    def _on_connection(self, _: socket.socket, fd: int, address: str, port: int) -> None:
         assert self._services is not None
         number, peer = next(self._numbers), plain(address)
         if self._quotas.admit(number, peer) is not None:
@@ -204,12 +209,10 @@ class Server(BuiltinVerbs):
             return
         services = self._services
         try:
-            if services.tls is None:
+            if self.ssl is None:
                 stream = Stream(services.loop, services.poller, fd)
             else:
-                stream = TLSStream(
-                    services.loop, services.poller, fd, services.tls, CONTROL_TICKETS
-                )
+                stream = TLSStream(services.loop, services.poller, fd, self.ssl, CONTROL_TICKETS)
         except ConnectionError:
             self._quotas.end(number)
             return

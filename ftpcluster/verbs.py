@@ -173,3 +173,7 @@ class BuiltinVerbs:
     async def opts(self, connection: Connection, rest: str) -> bool:
         """OPTS UTF8 ON, OPTS MLST fact;…: options."""
         return await self._builtin(b"OPTS", connection, rest)
+
+    async def auth(self, connection: Connection, rest: str) -> bool:
+        """AUTH TLS: protect the control connection."""
+        return await self._builtin(b"AUTH", connection, rest)

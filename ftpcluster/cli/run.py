@@ -22,11 +22,13 @@ from ftpcluster.config import (
     ConfigError,
     Loop,
     PermissionConfig,
+    TLSConfig,
     UserConfig,
     WorkerConfig,
     available_cores,
 )
 from ftpcluster.net.listeners import listen_on_all
+from ftpcluster.net.tls import BadCertificate, make_context
 from ftpcluster.protocol.address import display
 from ftpcluster.quota.ledger import ConnectionLimits
 from ftpcluster.supervisor.process import WorkerProcess
@@ -77,6 +79,10 @@ _INTERRUPTED = 130
 @click.option(
     "--user-manager", metavar="MODULE:FACTORY", help="What makes the user manager of a worker"
 )
+@click.option("--tls-cert", type=Path, metavar="FILE", help="Certificate chain (PEM): AUTH TLS")
+@click.option("--tls-key", type=Path, metavar="FILE", help="Its key [default: in the same file]")
+@click.option("--implicit-tls-port", type=int, metavar="P", help="A port that begins with TLS")
+@click.option("--require-tls", is_flag=True, help="Logins only with TLS")
 @click.option("--max-connections", type=int, metavar="N", help="Connections of the whole server")
 @click.option(
     "--loop",
@@ -105,9 +111,12 @@ def run(**flags: Any) -> int:
         level=config.log_level.upper(), format="%(asctime)s %(levelname)s supervisor: %(message)s"
     )
     sockets = listen_on_all(config.hosts, config.port)
+    implicit = []
+    if config.tls is not None and config.tls.implicit_port is not None:
+        implicit = listen_on_all(config.hosts, config.tls.implicit_port)
     try:
         with asyncio.Runner(loop_factory=_loop_factory(config.loop)) as runner:
-            return runner.run(_serve(config, sockets))
+            return runner.run(_serve(config, sockets, implicit))
     except BootFailure as failure:
         if failure.reason is not None:
             raise ConfigError(failure.reason) from failure
@@ -129,6 +138,10 @@ def make_config(
     max_connections: int | None,
     server: str | None,
     user_manager: str | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    implicit_tls_port: int | None,
+    require_tls: bool,
     loop: Loop,
     log_level: Any,
 ) -> Config:
@@ -150,11 +163,39 @@ def make_config(
         data_ports=None if data_ports is None else _port_range(data_ports, count),
         masquerade=None if masquerade is None else _ipv4(masquerade),
         max_connections=max_connections,
+        tls=_tls(tls_cert, tls_key, implicit_tls_port, required=require_tls),
         server=server,
         user_manager=user_manager,
         loop=loop,
         log_level=log_level,
     )
+
+
+def _tls(
+    certificate: Path | None, key: Path | None, implicit_port: int | None, *, required: bool
+) -> TLSConfig | None:
+    if certificate is None:
+        for flag, given in (
+            ("--tls-key", key is not None),
+            ("--implicit-tls-port", implicit_port is not None),
+            ("--require-tls", required),
+        ):
+            if given:
+                raise ConfigError(f"{flag} needs --tls-cert")
+        return None
+    if implicit_port is not None and not 0 <= implicit_port <= 65535:
+        raise ConfigError(f"--implicit-tls-port {implicit_port}: expected 0 to 65535")
+    config = TLSConfig(
+        certificate=str(certificate.absolute()),
+        key=str((key or certificate).absolute()),
+        required=required,
+        implicit_port=implicit_port,
+    )
+    try:
+        make_context(config.certificate, config.key)
+    except BadCertificate as error:
+        raise ConfigError(f"--tls-cert, --tls-key: {error}") from None
+    return config
 
 
 def _folder(root: Path) -> str:
@@ -240,19 +281,25 @@ def _ipv4(text: str) -> str:
         ) from None
 
 
-async def _serve(config: Config, sockets: list[socket.socket]) -> int:
+async def _serve(
+    config: Config, sockets: list[socket.socket], implicit: list[socket.socket]
+) -> int:
     supervisor = Supervisor(
-        sockets,
+        sockets + implicit,
         config.workers,
         functools.partial(_start_process, config),
         ConnectionLimits(server=config.max_connections),
         config.timeouts.shutdown,
+        implicit,
     )
     signals: list[int] = []
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, _on_signal, number, signals, supervisor)
-    where = ", ".join(display(*sock.getsockname()[:2]) for sock in sockets)
+    where = ", ".join(
+        [display(*sock.getsockname()[:2]) for sock in sockets]
+        + [f"{display(*sock.getsockname()[:2])} implicit TLS" for sock in implicit]
+    )
     supervisor.serving.add_done_callback(
         lambda serving: _announce(serving, f"ready on {where} ({_count(config.workers)})")
     )

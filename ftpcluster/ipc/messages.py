@@ -21,6 +21,7 @@ class Adopt(Message, frozen=True, tag=1):
     session: int
     peer: str
     peer_port: int
+    implicit_tls: bool = False
 
 
 class SlotAnswer(Message, frozen=True, tag=2):

@@ -39,7 +39,7 @@ class Acceptor(Generic[Target]):
         loop: asyncio.AbstractEventLoop,
         sockets: Sequence[socket.socket],
         choose: Callable[[], Target | None],
-        on_connection: Callable[[Target, int, str, int], None],
+        on_connection: Callable[[Target, socket.socket, int, str, int], None],
     ) -> None:
         """Takes over the listening ``sockets``. It begins paused."""
         self._loop = loop
@@ -93,7 +93,7 @@ class Acceptor(Generic[Target]):
                     self._turn_away(listener, error)
                     return
                 continue  # the client was gone before it was accepted
-            self._on_connection(target, fd, peer, port)
+            self._on_connection(target, listener, fd, peer, port)
 
     def _turn_away(self, listener: socket.socket, error: OSError) -> None:
         """No descriptor is left: spend the reserve on an answer, and pause."""

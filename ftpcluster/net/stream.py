@@ -9,8 +9,10 @@ another one; when it becomes ready and nobody waits, the watch ends.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import socket
+import termios
 from collections.abc import Callable
 
 from ftpcluster.net.poller import READ, WRITE, Poller
@@ -64,6 +66,11 @@ class Stream:
     def send(self, data: bytes | memoryview) -> int:
         """Send what the socket takes; returns how much that was."""
         return os.write(self.fd, data)
+
+    def has_input(self) -> bool:
+        """Whether something has arrived that was not read yet."""
+        waiting = fcntl.ioctl(self.fd, termios.FIONREAD, b"\0\0\0\0")
+        return any(waiting)
 
     # ------------------------------------------------------------------ waiting
 

@@ -22,6 +22,35 @@ DATA_TICKETS = 0
 with a reset, which overtakes the data that it sent."""
 
 
+class BadCertificate(Exception):
+    """Certificate or key cannot be used; the message says which and why."""
+
+
+def make_context(certificate: str, key: str) -> ssl.SSLContext:
+    """A server's context: TLS 1.2 or later. Raises BadCertificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    for path in (certificate, key):
+        try:
+            with open(path, "rb"):
+                pass  # load_cert_chain would not say which of the two it cannot read
+        except OSError as error:
+            raise BadCertificate(f"{path}: {error.strerror}") from error
+    try:
+        context.load_cert_chain(certificate, key, password=_no_password)
+    except ssl.SSLError as error:
+        files = certificate if certificate == key else f"{certificate}, {key}"
+        if error.reason == "KEY_VALUES_MISMATCH":
+            raise BadCertificate(f"{files}: the key is not that of the certificate") from error
+        raise BadCertificate(f"{files}: expected a certificate and its key in PEM form") from error
+    return context
+
+
+def _no_password() -> str:
+    raise BadCertificate("the key is protected by a password; give one that is not")
+
+
 class TLSStream(Stream):
     """A stream that is encrypted once ``handshake`` is done."""
 

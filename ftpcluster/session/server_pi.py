@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from ftpcluster.net.stream import Stream
-from ftpcluster.net.tls import TLSStream
+from ftpcluster.net.tls import CONTROL_TICKETS, TLSStream
 from ftpcluster.protocol.command import (
     LineSplitter,
     TooMuchRubbish,
@@ -93,7 +93,7 @@ class ServerPI:
         stream = self.session.stream
         if isinstance(stream, TLSStream):
             self.session.protected = True
-            self._begin(None, self._open_tls(stream))
+            self._begin(None, self._shake_hands(stream, self._greeting()))
         else:
             self._finish(self._greeting())
         if not self.ended and self._run is None:
@@ -102,14 +102,35 @@ class ServerPI:
     def _greeting(self) -> Reply:
         return Reply(Code.SERVICE_READY, self.session.settings.welcome_message)
 
-    async def _open_tls(self, stream: TLSStream) -> Reply | None:
-        """Implicit TLS (RFC 4217 section 17): the handshake comes before the greeting."""
+    async def _shake_hands(self, stream: TLSStream, reply: Reply | None) -> Reply | None:
+        """Begin TLS, and then say ``reply``: with implicit TLS the greeting, else nothing."""
         try:
             await stream.handshake()
         except ConnectionError:
             self.end()
             return None
-        return self._greeting()
+        return reply
+
+    def _begin_tls(self) -> None:
+        """Behind the reply to AUTH, the same connection goes on as TLS."""
+        services, plain = self.session.services, self.session.stream
+        self.session.wants_tls = False
+        self._send()
+        if self.ended:
+            return
+        assert services.tls is not None
+        try:
+            stream = TLSStream(
+                services.loop, services.poller, plain.release(), services.tls, CONTROL_TICKETS
+            )
+        except ConnectionError:
+            self.end()
+            return
+        self.session.stream = stream
+        self._begin(None, self._shake_hands(stream, None))
+
+    def _has_more_input(self) -> bool:
+        return bool(self._lines) or self._splitter.pending or self.session.stream.has_input()
 
     # ------------------------------------------------------------------ reading
 
@@ -161,8 +182,8 @@ class ServerPI:
 
     def _watch_or_not(self) -> None:
         """Stop reading from a client that is ahead of us, go on with one that no longer is."""
-        if self.ended:
-            return
+        if self.ended or (self._run is not None and self._command is None):
+            return  # the handshake reads for itself
         stream = self.session.stream
         waits = len(self._lines) > (_QUEUED if self._run is not None else 0)
         if waits or len(self._unsent) > _UNSENT:
@@ -267,11 +288,16 @@ class ServerPI:
 
     def _finish(self, reply: Reply | None) -> None:
         """A command has ended; one that isn't ours has sent its replies itself."""
+        if self.session.wants_tls and self._has_more_input():
+            self.end()  # somebody put commands behind AUTH, to have them obeyed as protected ones
+            return
         if reply is not None:
             self.reply(reply)
         if self.session.ending:
             self._send()
             self.end()
+        elif self.session.wants_tls:
+            self._begin_tls()
 
     def _send(self) -> None:
         if not self._unsent or self.ended:

@@ -49,6 +49,7 @@ class Settings:
     login_attempts: int = 3
     masquerade: str | None = None
     rename_replaces: bool = True
+    require_tls: bool = False
     # for commands, user managers and path layers of somebody else's
     wait_future_timeout: float | None = 1.0
     path_timeout: float | None = None
@@ -155,6 +156,7 @@ class Session:
         "stranger_since",
         "stream",
         "unknown_verbs",
+        "wants_tls",
     )
 
     def __init__(
@@ -178,6 +180,7 @@ class Session:
         # until changed: transfer parameters (RFC 959 section 5.1: ASCII is the default)
         self.binary = False
         self.facts: tuple[str, ...] = FACTS  # of MLSD and MLST
+        self.wants_tls = False  # AUTH was accepted: TLS begins behind its reply
         self.protected = False  # PROT P: data connections are encrypted
         self.current_folder = "/"
         # for one command

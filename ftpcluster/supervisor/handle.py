@@ -30,6 +30,7 @@ class HandOver(msgspec.Struct, frozen=True):
     fd: int
     peer: str
     peer_port: int
+    implicit_tls: bool
 
 
 @dataclass(slots=True, eq=False)
@@ -51,7 +52,12 @@ class WorkerHandle:
 
     def hand_over(self, connection: HandOver) -> None:
         self.unconfirmed[connection.session] = connection
-        message = Adopt(connection.session, connection.peer, connection.peer_port)
+        message = Adopt(
+            connection.session,
+            connection.peer,
+            connection.peer_port,
+            connection.implicit_tls,
+        )
         self.channel.send(message, connection.fd)
 
     def confirm(self, session: int) -> None:

@@ -12,7 +12,7 @@ import itertools
 import logging
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from ftpcluster.ipc.channel import pair, supervisor_end
@@ -82,9 +82,12 @@ class Supervisor:
         start_process: StartProcess,
         limits: ConnectionLimits,
         shutdown_grace: float,
+        implicit_tls: Collection[socket.socket] = (),
     ) -> None:
-        """Takes over the listening ``sockets``. To be made where the loop runs."""
+        """Takes over the listening ``sockets``; connections to those that are among
+        ``implicit_tls`` begin with TLS. To be made where the loop runs."""
         self._loop = asyncio.get_running_loop()
+        self._implicit_tls = frozenset(implicit_tls)
         self.ledger = Ledger(limits)
         self._start_process = start_process
         self._shutdown_grace = shutdown_grace
@@ -242,14 +245,16 @@ class Supervisor:
                     chosen, fewest = worker, held
         return chosen
 
-    def _on_connection(self, worker: WorkerHandle, fd: int, address: str, port: int) -> None:
+    def _on_connection(
+        self, worker: WorkerHandle, listener: socket.socket, fd: int, address: str, port: int
+    ) -> None:
         peer = plain(address)
         session = next(self._sessions)
         refused = self.ledger.admit(worker.epoch, session, peer)
         if refused is not None:
             refuse(fd, _REFUSALS[refused])
             return
-        self._give(worker, HandOver(session, fd, peer, port))
+        self._give(worker, HandOver(session, fd, peer, port, listener in self._implicit_tls))
 
     def _give(self, worker: WorkerHandle, connection: HandOver) -> None:
         worker.last_used = next(self._turns)

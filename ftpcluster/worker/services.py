@@ -6,13 +6,15 @@ import asyncio
 import dataclasses
 import importlib
 import inspect
+import ssl
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from ftpcluster.config import Config, ConfigError, UserConfig, WorkerConfig
+from ftpcluster.config import Config, ConfigError, TLSConfig, UserConfig, WorkerConfig
 from ftpcluster.net.passive import PassivePorts
 from ftpcluster.net.poller import Poller
+from ftpcluster.net.tls import BadCertificate, make_context
 from ftpcluster.quota.quotas import Quotas
 from ftpcluster.session.state import Services, Settings
 from ftpcluster.users import AbstractUserManager, MemoryUserManager, Permission, User
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from ftpcluster.server import Server
 
 _THREADS = 16
+_OURS = ("masquerade", "require_tls")
+"""Settings that flags decide, whatever class serves."""
 
 
 def make_services(
@@ -43,7 +47,16 @@ def make_services(
         "ports": PassivePorts(loop, worker.data_ports),
         "pool": ThreadPoolExecutor(_THREADS, "ftpcluster-files"),
     }
+    if config.tls is not None:
+        common["tls"] = _tls(config.tls)
     return Services(**common) if server is None else server.make_services(**common)
+
+
+def _tls(config: TLSConfig) -> ssl.SSLContext:
+    try:
+        return make_context(config.certificate, config.key)
+    except BadCertificate as error:
+        raise ConfigError(f"--tls-cert, --tls-key: {error}") from error
 
 
 def _settings(config: Config) -> Settings:
@@ -53,15 +66,16 @@ def _settings(config: Config) -> Settings:
         data_timeout=config.timeouts.data,
         stalled_timeout=config.timeouts.stalled,
         masquerade=config.masquerade,
+        require_tls=config.tls is not None and config.tls.required,
     )
 
 
 def _with_their_settings(ours: Settings, theirs: Settings) -> Settings:
-    """What the user's ``Server`` sets wins over the cluster's defaults, but for NAT."""
+    """What the user's ``Server`` sets wins over the cluster's defaults."""
     changed = {
         field.name: getattr(theirs, field.name)
         for field in dataclasses.fields(Settings)
-        if getattr(theirs, field.name) is not None and field.name != "masquerade"
+        if getattr(theirs, field.name) is not None and field.name not in _OURS
     }
     return dataclasses.replace(ours, **changed)
 

@@ -52,8 +52,17 @@ kind = dict
 def fails(*arguments: str, cwd: Path) -> str:
     """Run the server, which must end with code 2 and one line; the line."""
     done = subprocess.run(
-        [sys.executable, "-m", "ftpcluster", "run", "--host", "127.0.0.1", "--port", "0"]
-        + list(arguments),
+        [
+            sys.executable,
+            "-m",
+            "ftpcluster",
+            "run",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "0",
+            *arguments,
+        ],
         cwd=cwd,
         capture_output=True,
         text=True,

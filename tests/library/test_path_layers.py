@@ -184,16 +184,16 @@ async def test_open_has_four_modes(layer: Layer, root: Path) -> None:
         assert await file.read() == b"short"
 
 
-@pytest.mark.parametrize("mode", ["r", "w", "x", "rb+", "wt", "", "w+b"])
 @on_both_loops
-async def test_open_with_another_mode_is_a_value_error(layer: Layer, root: Path, mode: str) -> None:
+async def test_open_with_another_mode_is_a_value_error(layer: Layer, root: Path) -> None:
     path_io = await with_base(layer, root)
     await put(path_io, root / "file", b"")
-    with pytest.raises(ValueError, match=r".+"):
-        await path_io.open(root / "file", mode=mode)
-    with pytest.raises(ValueError, match=r".+"):
-        async with path_io.open(root / "file", mode=mode):
-            pass
+    for mode in ("r", "w", "x", "rb+", "wt", "", "w+b"):
+        with pytest.raises(ValueError, match=r".+"):
+            await path_io.open(root / "file", mode=mode)
+        with pytest.raises(ValueError, match=r".+"):
+            async with path_io.open(root / "file", mode=mode):
+                pass
 
 
 @on_both_loops

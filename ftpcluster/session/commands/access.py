@@ -22,6 +22,8 @@ _LOGGED_IN = Reply(Code.LOGGED_IN, "Login successful.")
 async def user(session: Session, login: str) -> Reply:
     """USER: who it is. Every name gets the same answer, whether anybody has it or not."""
     session.log_out()
+    if session.settings.require_tls and session.stream.is_plain:
+        raise NotLoggedIn("TLS is required; use AUTH TLS first.")
     manager = session.services.users
     found = manager.get_user(login)
     response, account, _ = await (found if manager.needs_no_task else in_task(found))

@@ -21,18 +21,24 @@ class _Described(Protocol):
     @property
     def feature(self) -> str: ...
     @property
+    def tls_feature(self) -> str: ...
+    @property
     def help(self) -> str: ...
 
 
-_features = Reply(Code.SYSTEM_STATUS, "No features.")
+_features: dict[bool, Reply] = {}
+"""FEAT's reply, by whether there is TLS."""
 _help: dict[str, str] = {}
 
 
 def describe(rows: Iterable[_Described]) -> None:
     """Take what FEAT and HELP say from the command table."""
-    global _features
-    lines = sorted((row.feature for row in rows if row.feature), key=lambda f: f[:4] != "MLST")
-    _features = Reply(Code.SYSTEM_STATUS, "Extensions supported:", (*_FIRST_FEATURES, *lines))
+    rows = tuple(rows)
+    plain = sorted((row.feature for row in rows if row.feature), key=lambda f: f[:4] != "MLST")
+    tls = [line for row in rows for line in row.tls_feature.splitlines()]
+    for has_tls, lines in ((False, plain), (True, plain + tls)):
+        everything = (*_FIRST_FEATURES, *lines)
+        _features[has_tls] = Reply(Code.SYSTEM_STATUS, "Extensions supported:", everything)
     _help.update((row.verb, row.help) for row in rows)
 
 
@@ -40,8 +46,8 @@ def syst(session: Session, _: str) -> Reply:
     return Reply(Code.SYSTEM_TYPE, session.settings.system_type)
 
 
-def feat(_: Session, __: str) -> Reply:
-    return _features
+def feat(session: Session, _: str) -> Reply:
+    return _features[session.services.tls is not None]
 
 
 def help_(_: Session, argument: str) -> Reply:

@@ -1,4 +1,4 @@
-"""Security extensions: PBSZ, PROT (RFC 2228, RFC 4217)."""
+"""Security extensions: AUTH, PBSZ, PROT (RFC 2228, RFC 4217)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,31 @@ from ftpcluster.session.state import Session
 
 _BUFFER = Reply(Code.OK, "PBSZ=0")
 _LEVELS = {"P": True, "C": False}
+
+
+_MECHANISMS = ("TLS", "TLS-C", "SSL", "TLS-P")
+_PROCEED = Reply(Code.SECURITY_EXCHANGE, "Proceed with the handshake.")
+
+
+def before_tls(session: Session) -> str | None:
+    if not session.stream.is_plain:
+        return "The control connection is protected already."
+    return None
+
+
+def auth(session: Session, argument: str) -> Reply:
+    """AUTH: TLS begins behind the reply. Whoever had logged in has to do it again."""
+    if session.services.tls is None:
+        raise NotImplementedVerb("There is no TLS here.")
+    mechanism = argument.upper()
+    if mechanism not in _MECHANISMS:
+        raise ParameterNotImplemented("The mechanism is TLS.")
+    session.log_out()
+    session.drop_data()
+    # SSL and TLS-P imply protected data connections (RFC 4217 section 4, and its drafts)
+    session.protected = mechanism in ("SSL", "TLS-P")
+    session.wants_tls = True
+    return _PROCEED
 
 
 def after_tls(session: Session) -> str | None:

@@ -55,6 +55,7 @@ class Command:
     sequence: Gate | None = None  # says what is missing before this verb (503)
     transfers: bool = False  # uses the data connection
     feature: str = ""  # the line of FEAT
+    tls_feature: str = ""  # its lines where there is TLS
     help: str = ""
 
 
@@ -99,8 +100,9 @@ ROWS = (
     Command("SIZE", files.size, REQUIRED, feature="SIZE", help="SIZE path: bytes of a file"),
     Command("MDTM", files.mdtm, REQUIRED, feature="MDTM", help="MDTM path: when a file was changed"),
     # Security (RFC 2228, RFC 4217)
-    Command("PBSZ", security.pbsz, REQUIRED, STRANGERS, sequence=security.after_tls, help="PBSZ 0: the size of protected buffers"),
-    Command("PROT", security.prot, REQUIRED, STRANGERS, sequence=security.after_tls, help="PROT P|C: protect data connections, or not"),
+    Command("AUTH", security.auth, REQUIRED, STRANGERS, sequence=security.before_tls, tls_feature="AUTH TLS\nAUTH SSL", help="AUTH TLS: protect the control connection"),
+    Command("PBSZ", security.pbsz, REQUIRED, STRANGERS, sequence=security.after_tls, tls_feature="PBSZ", help="PBSZ 0: the size of protected buffers"),
+    Command("PROT", security.prot, REQUIRED, STRANGERS, sequence=security.after_tls, tls_feature="PROT", help="PROT P|C: protect data connections, or not"),
     # Information (RFC 959 section 4.1.3, RFC 2389)
     Command("SYST", information.syst, NONE, STRANGERS, help="SYST: the kind of system"),
     Command("FEAT", information.feat, NONE, STRANGERS, help="FEAT: what this server can do"),
@@ -113,7 +115,7 @@ ROWS = (
 COMMANDS: dict[bytes, Command] = {row.verb.encode(): row for row in ROWS}
 
 NOT_IMPLEMENTED = frozenset(
-    b"ACCT ADAT ALLO AUTH AVBL CCC CLNT CONF ENC EPRT HASH HOST LANG LPRT LPSV MFCT MFF MFMT MIC "
+    b"ACCT ADAT ALLO AVBL CCC CLNT CONF ENC EPRT HASH HOST LANG LPRT LPSV MFCT MFF MFMT MIC "
     b"PORT REIN SITE SMNT STAT STOU XCRC XMD5 XSHA1 XSHA256".split()
 )
 """Verbs that are known, but that this server does not have (502)."""
