@@ -177,3 +177,19 @@ class BuiltinVerbs:
     async def auth(self, connection: Connection, rest: str) -> bool:
         """AUTH TLS: protect the control connection."""
         return await self._builtin(b"AUTH", connection, rest)
+
+    async def port(self, connection: Connection, rest: str) -> bool:
+        """PORT h1,h2,h3,h4,p1,p2: connect to my data port (IPv4)."""
+        return await self._builtin(b"PORT", connection, rest)
+
+    async def eprt(self, connection: Connection, rest: str) -> bool:
+        """EPRT |1|address|port|: connect to my data port."""
+        return await self._builtin(b"EPRT", connection, rest)
+
+    async def rein(self, connection: Connection, rest: str) -> bool:
+        """REIN: begin anew."""
+        return await self._builtin(b"REIN", connection, rest)
+
+    async def acct(self, connection: Connection, rest: str) -> bool:
+        """ACCT: nothing, there are no accounts."""
+        return await self._builtin(b"ACCT", connection, rest)

@@ -45,6 +45,10 @@ class Stream:
         self._read_waiter: asyncio.Future[None] | None = None
         self._write_waiter: asyncio.Future[None] | None = None
 
+    @property
+    def closed(self) -> bool:
+        return self.fd < 0
+
     def local_address(self) -> tuple[str, int]:
         """Address and port at this end."""
         sock = socket.socket(fileno=self.fd)

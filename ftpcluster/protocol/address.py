@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import IPv6Address, ip_address
+
+from ftpcluster.protocol.errors import ArgumentProblem, NetworkProtocolNotSupported
+
+_PORT = re.compile(r"(\d{1,3}),(\d{1,3}),(\d{1,3}),(\d{1,3}),(\d{1,3}),(\d{1,3})", re.ASCII)
+_DECIMAL = re.compile(r"\d{1,5}", re.ASCII)
 
 
 def plain(host: str) -> str:
@@ -20,6 +26,38 @@ def plain(host: str) -> str:
 
 def is_ipv6(host: str) -> bool:
     return ":" in host
+
+
+def parse_port(argument: str) -> tuple[str, int]:
+    """The address and port of PORT's six numbers. Raises ArgumentProblem."""
+    match = _PORT.fullmatch(argument)
+    numbers = [int(number) for number in match.groups()] if match else [256]
+    if max(numbers) > 255:
+        raise ArgumentProblem("Expected six numbers below 256: h1,h2,h3,h4,p1,p2.")
+    host = ".".join(map(str, numbers[:4]))
+    return host, numbers[4] << 8 | numbers[5]
+
+
+def parse_eprt(argument: str) -> tuple[str, int]:
+    """The address and port of EPRT's ``|1|132.235.1.2|6275|`` (RFC 2428 section 2).
+
+    An IPv4 address in IPv6's clothes comes back plain. Raises ArgumentProblem, or
+    NetworkProtocolNotSupported for a family that there isn't.
+    """
+    delimiter = argument[:1]
+    fields = argument.split(delimiter) if delimiter else []
+    if len(fields) != 5 or fields[4] or not _DECIMAL.fullmatch(fields[3]):
+        raise ArgumentProblem("Expected |1|address|port| or |2|address|port|.")
+    family, host, port = fields[1], fields[2], int(fields[3])
+    if family not in ("1", "2"):
+        raise NetworkProtocolNotSupported("Network protocol not supported, use (1,2).")
+    try:
+        address = ip_address(host)
+    except ValueError:
+        raise ArgumentProblem("That is no address.") from None
+    if address.version != (4 if family == "1" else 6) or not 0 < port < 65536:
+        raise ArgumentProblem("Address, family and port do not fit.")
+    return plain(str(address)), port
 
 
 def display(host: str, port: int) -> str:

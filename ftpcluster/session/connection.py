@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from ftpcluster.net.passive import PassiveListener
 from ftpcluster.net.stream import Stream
 from ftpcluster.protocol.reply import CustomReply
+from ftpcluster.session.arrival import Arrival
 from ftpcluster.session.server_dtp import DataTransfer, Download, Upload, accept, arrived
-from ftpcluster.session.state import Account, Arrival, Claim
+from ftpcluster.session.state import Account, Claim
 from ftpcluster.storage.pathio import AbstractPathIO
 
 if TYPE_CHECKING:

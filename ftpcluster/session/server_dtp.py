@@ -13,14 +13,16 @@ import os
 from types import TracebackType
 from typing import ClassVar, Self
 
+from ftpcluster.net.active import ActiveTarget, connect
 from ftpcluster.net.passive import PassiveListener, await_data_connection
 from ftpcluster.net.stream import Stream
 from ftpcluster.protocol.ascii import FromNetwork, ToNetwork
 from ftpcluster.protocol.errors import LocalProblem, NoDataConnection, TransferAborted
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.quota.bucket import Limit, Throttle
+from ftpcluster.session.arrival import Arrival, shake_hands
 from ftpcluster.session.run import give_way
-from ftpcluster.session.state import Arrival, Session
+from ftpcluster.session.state import Session
 from ftpcluster.session.throttle import Pace
 from ftpcluster.storage.base import File
 from ftpcluster.storage.local import LocalFile
@@ -78,13 +80,15 @@ class DataTransfer:
         session = self._session
         opening = Reply(Code.FILE_STATUS_OK, self._text)
         if session.data is None:
-            raise NoDataConnection("Use PASV or EPSV first.")
+            raise NoDataConnection("Use PASV, EPSV, PORT or EPRT first.")
         if isinstance(session.data, PassiveListener):
             await accept(session, session.settings.data_timeout, opening)
         else:
             session.announce(opening)
             if isinstance(session.data, Arrival):
                 await arrived(session, session.data)
+            elif isinstance(session.data, ActiveTarget):
+                session.data = await _connect(session, session.data)
         self._begin(session.take_data())
         session.restart = 0
         return self
@@ -278,6 +282,17 @@ async def accept(session: Session, timeout: float, opening: Reply | None = None)
             raise
     listener.give_back()
     session.data = Stream(services.loop, services.poller, fd)
+
+
+async def _connect(session: Session, target: ActiveTarget) -> Stream:
+    """Make an active data connection; also there this server is the server of TLS (RFC 4217)."""
+    services, timeout = session.services, session.settings.data_timeout
+    source = session.server_address
+    session.data = None
+    fd = await connect(services.loop, services.poller, target, source, timeout)
+    if services.tls is not None and session.protected:
+        return await shake_hands(services, fd, services.tls, timeout)
+    return Stream(services.loop, services.poller, fd)
 
 
 async def arrived(session: Session, arrival: Arrival) -> None:

@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from ftpcluster.net.passive import PassiveListener, PassivePorts, await_data_connection
+from ftpcluster.net.active import ActiveTarget
+from ftpcluster.net.passive import PassiveListener, PassivePorts
 from ftpcluster.net.poller import Poller
 from ftpcluster.net.stream import Stream
-from ftpcluster.net.tls import DATA_TICKETS, TLSStream
 from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.address import plain
-from ftpcluster.protocol.errors import FileUnavailable, NoDataConnection, NotLoggedIn
+from ftpcluster.protocol.errors import FileUnavailable, NotLoggedIn
 from ftpcluster.protocol.listing import FACTS
 from ftpcluster.protocol.reply import Reply
 from ftpcluster.quota.bucket import Throttle
 from ftpcluster.quota.quotas import Quotas
+from ftpcluster.session.arrival import Arrival
 from ftpcluster.storage.base import Storage
 from ftpcluster.storage.local import LocalFiles
 from ftpcluster.users import AbstractUserManager, User
@@ -145,6 +146,7 @@ class Session:
         "data",
         "data_view",
         "ending",
+        "epsv_only",
         "facts",
         "failed_logins",
         "login",
@@ -179,6 +181,7 @@ class Session:
         self.ending = False
         # until changed: transfer parameters (RFC 959 section 5.1: ASCII is the default)
         self.binary = False
+        self.epsv_only = False  # EPSV ALL (RFC 2428 section 4)
         self.facts: tuple[str, ...] = FACTS  # of MLSD and MLST
         self.wants_tls = False  # AUTH was accepted: TLS begins behind its reply
         self.protected = False  # PROT P: data connections are encrypted
@@ -186,7 +189,7 @@ class Session:
         # for one command
         self.restart = 0
         self.rename_from: str | None = None
-        self.data: PassiveListener | Arrival | Stream | None = None
+        self.data: PassiveListener | Arrival | ActiveTarget | Stream | None = None
         # what a command of somebody else's sees of that (``session.connection``)
         self.data_view: Any = None
         self._view: Any = None
@@ -251,6 +254,14 @@ class Session:
         offset, self.restart = self.restart, 0
         return offset
 
+    def reinitialize(self) -> None:
+        """As after the greeting, but for TLS (RFC 959 section 4.1.1, REIN)."""
+        self.log_out()
+        self.drop_data()
+        self.binary = self.epsv_only = False
+        self.facts = FACTS
+        self.restart = 0
+
     def take_rename_from(self) -> str:
         """The path that RNFR named; the table has checked that there is one."""
         path, self.rename_from = self.rename_from, None
@@ -303,55 +314,5 @@ class Session:
         self.data_view = None
         if isinstance(data, PassiveListener | Arrival):
             data.abandon()
-        elif data is not None:
+        elif isinstance(data, Stream):
             data.close()
-
-
-class Arrival:
-    """A protected data connection on its way: accepted, and shaken hands with, when it comes."""
-
-    __slots__ = ("_listener", "task")
-
-    def __init__(
-        self, session: Session, listener: PassiveListener, context: ssl.SSLContext
-    ) -> None:
-        self._listener = listener
-        services = session.services
-        self.task = services.loop.create_task(
-            self._arrive(services, session.conversation.peer, context)
-        )
-        self.task.add_done_callback(_look_at_failure)
-
-    async def _arrive(self, services: Services, peer: str, context: ssl.SSLContext) -> Stream:
-        timeout = services.settings.data_timeout
-        fd = await await_data_connection(
-            services.loop, services.poller, self._listener, peer, timeout
-        )
-        self._listener.give_back()
-        stream = TLSStream(services.loop, services.poller, fd, context, DATA_TICKETS)
-        try:
-            async with asyncio.timeout(timeout):
-                await stream.handshake()
-        except (ConnectionError, TimeoutError):
-            stream.close()
-            raise NoDataConnection("TLS handshake failed on the data connection.") from None
-        except BaseException:
-            stream.close()
-            raise
-        return stream
-
-    @property
-    def port(self) -> int:
-        return self._listener.port
-
-    def abandon(self) -> None:
-        """It is not wanted any more."""
-        if not self.task.cancel() and not self.task.cancelled() and not self.task.exception():
-            self.task.result().close()
-        self._listener.abandon()
-
-
-def _look_at_failure(task: asyncio.Task[Stream]) -> None:
-    """A failure is told by the command that uses the connection, if there ever is one."""
-    if not task.cancelled():
-        task.exception()

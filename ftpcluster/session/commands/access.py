@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 
 _GOODBYE = Reply(Code.CLOSING_CONTROL_CONNECTION, "Goodbye.")
 _NEED_PASSWORD = Reply(Code.NEED_PASSWORD, "Please specify the password.")
+_NO_ACCOUNTS = Reply(Code.SUPERFLUOUS, "No account is needed.")
 _LOGGED_IN = Reply(Code.LOGGED_IN, "Login successful.")
 
 
@@ -89,6 +90,16 @@ async def _fail(session: Session, login: str) -> Reply:
     if session.failed_logins >= settings.login_attempts:
         raise SessionEnded("Too many failed logins.")
     raise NotLoggedIn("Login incorrect.")
+
+
+def rein(session: Session, _: str) -> Reply:
+    """REIN: everything as after the greeting."""
+    session.reinitialize()
+    return Reply(Code.SERVICE_READY, session.settings.welcome_message)
+
+
+def acct(_: Session, __: str) -> Reply:
+    return _NO_ACCOUNTS
 
 
 def quit_(session: Session, _: str) -> Reply:

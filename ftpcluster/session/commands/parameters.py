@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
+from ftpcluster.net.active import ActiveTarget
 from ftpcluster.net.passive import PassiveListener
-from ftpcluster.protocol.address import is_ipv6
+from ftpcluster.protocol.address import is_ipv6, parse_eprt, parse_port
 from ftpcluster.protocol.errors import (
+    ArgumentProblem,
     BadSequence,
     NetworkProtocolNotSupported,
     ParameterNotImplemented,
@@ -17,6 +21,9 @@ _TYPE_SET = {
     True: Reply(Code.OK, "Type is binary."),
     False: Reply(Code.OK, "Type is ASCII; lines end in CRLF."),
 }
+_EPSV_ALL = Reply(Code.OK, "Only EPSV from now on.")
+_WILL_CONNECT = Reply(Code.OK, "The data connection will be made to you.")
+_FIRST_UNPRIVILEGED_PORT = 1024
 _STREAM = Reply(Code.OK, "Mode is stream.")
 _FILE = Reply(Code.OK, "Structure is file.")
 
@@ -42,6 +49,7 @@ def structure(_: Session, argument: str) -> Reply:
 
 
 async def pasv(session: Session, _: str) -> Reply:
+    _refuse_after_epsv_all(session)
     session.drop_data()
     host = session.server_address
     if is_ipv6(host):
@@ -52,12 +60,43 @@ async def pasv(session: Session, _: str) -> Reply:
 
 async def epsv(session: Session, argument: str) -> Reply:
     host = session.server_address
+    if argument.upper() == "ALL":
+        session.epsv_only = True
+        return _EPSV_ALL
     family = "2" if is_ipv6(host) else "1"
     if argument and argument != family:
         raise NetworkProtocolNotSupported(f"Network protocol not supported, use ({family}).")
     session.drop_data()
     listener = await _listen(session, host)
     return extended_passive_mode(listener.port)
+
+
+def port(session: Session, argument: str) -> Reply:
+    """PORT: an IPv4 address where the client listens."""
+    _refuse_after_epsv_all(session)
+    return _aim(session, *parse_port(argument))
+
+
+def eprt(session: Session, argument: str) -> Reply:
+    """EPRT: an address of either family where the client listens."""
+    _refuse_after_epsv_all(session)
+    return _aim(session, *parse_eprt(argument))
+
+
+def _aim(session: Session, host: str, port: int) -> Reply:
+    """Only the client itself is connected to, and no port where a service could be (RFC 2577)."""
+    if ip_address(host) != ip_address(session.conversation.peer.partition("%")[0]):
+        raise ArgumentProblem("Data connections go to your own address only.")
+    if port < _FIRST_UNPRIVILEGED_PORT:
+        raise ArgumentProblem("Data connections do not go to ports below 1024.")
+    session.drop_data()
+    session.data = ActiveTarget(session.conversation.peer, port)
+    return _WILL_CONNECT
+
+
+def _refuse_after_epsv_all(session: Session) -> None:
+    if session.epsv_only:
+        raise BadSequence("You said EPSV ALL.")
 
 
 async def _listen(session: Session, host: str) -> PassiveListener:

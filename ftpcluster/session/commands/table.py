@@ -68,6 +68,8 @@ ROWS = (
     Command("USER", access.user, REQUIRED, STRANGERS, help="USER name: say who you are"),
     Command("PASS", access.password, OPTIONAL, STRANGERS, sequence=access.after_user, help="PASS password: log in"),
     Command("QUIT", access.quit_, NONE, STRANGERS, help="QUIT: end the session"),
+    Command("REIN", access.rein, NONE, STRANGERS, help="REIN: begin anew"),
+    Command("ACCT", access.acct, REQUIRED, help="ACCT: nothing, there are no accounts"),
     Command("CWD", folders.cwd, OPTIONAL, help="CWD [path]: change the current folder"),
     Command("XCWD", folders.cwd, OPTIONAL, help="XCWD [path]: as CWD"),
     Command("CDUP", folders.cdup, NONE, help="CDUP: change to the folder above"),
@@ -76,8 +78,10 @@ ROWS = (
     Command("TYPE", parameters.type_, REQUIRED, help="TYPE A|I|L 8: text or binary"),
     Command("MODE", parameters.mode, REQUIRED, help="MODE S: stream"),
     Command("STRU", parameters.structure, REQUIRED, help="STRU F: file"),
+    Command("PORT", parameters.port, REQUIRED, help="PORT h1,h2,h3,h4,p1,p2: connect to my data port (IPv4)"),
+    Command("EPRT", parameters.eprt, REQUIRED, feature="EPRT", help="EPRT |1|address|port|: connect to my data port"),
     Command("PASV", parameters.pasv, NONE, help="PASV: open a data port (IPv4)"),
-    Command("EPSV", parameters.epsv, OPTIONAL, feature="EPSV", help="EPSV [1|2]: open a data port"),
+    Command("EPSV", parameters.epsv, OPTIONAL, feature="EPSV", help="EPSV [1|2|ALL]: open a data port"),
     # Service (RFC 959 section 4.1.3, RFC 3659)
     Command("RETR", transfers.retr, REQUIRED, transfers=True, help="RETR path: download"),
     Command("STOR", transfers.stor, REQUIRED, transfers=True, help="STOR path: upload"),
@@ -115,8 +119,8 @@ ROWS = (
 COMMANDS: dict[bytes, Command] = {row.verb.encode(): row for row in ROWS}
 
 NOT_IMPLEMENTED = frozenset(
-    b"ACCT ADAT ALLO AVBL CCC CLNT CONF ENC EPRT HASH HOST LANG LPRT LPSV MFCT MFF MFMT MIC "
-    b"PORT REIN SITE SMNT STAT STOU XCRC XMD5 XSHA1 XSHA256".split()
+    b"ADAT ALLO AVBL CCC CLNT CONF ENC HASH HOST LANG LPRT LPSV MFCT MFF MFMT MIC "
+    b"SITE SMNT STAT STOU XCRC XMD5 XSHA1 XSHA256".split()
 )
 """Verbs that are known, but that this server does not have (502)."""
 

@@ -1,0 +1,80 @@
+"""Active data connections: this server connects to the client (PORT, EPRT)."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+
+import msgspec
+
+from ftpcluster.net.poller import WRITE, Poller
+from ftpcluster.net.stream import expire
+from ftpcluster.protocol.address import is_ipv6
+from ftpcluster.protocol.errors import NoDataConnection
+
+
+class ActiveTarget(msgspec.Struct, frozen=True):
+    """Where the client waits for the data connection, which is made when a transfer begins."""
+
+    host: str
+    port: int
+
+
+class _Connecting:
+    """Waits until a connection was made, or failed."""
+
+    __slots__ = ("waiter",)
+
+    def __init__(self, waiter: asyncio.Future[None]) -> None:
+        self.waiter = waiter
+
+    def on_ready(self, _: int) -> None:
+        if not self.waiter.done():
+            self.waiter.set_result(None)
+
+
+async def connect(
+    loop: asyncio.AbstractEventLoop,
+    poller: Poller,
+    target: ActiveTarget,
+    source: str,
+    timeout: float,
+) -> int:
+    """The descriptor of a connection to ``target``, from the address ``source``.
+
+    Raises NoDataConnection where it fails, or takes longer than ``timeout`` seconds.
+    """
+    sock = socket.socket(socket.AF_INET6 if is_ipv6(target.host) else socket.AF_INET)
+    try:
+        sock.settimeout(0)
+        # the client's firewall expects the address that it talks to
+        sock.bind((source, 0))
+        if sock.connect_ex((target.host, target.port)) == errno.EINPROGRESS:
+            await _connected(loop, poller, sock.fileno(), timeout)
+        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error:
+            raise OSError(error, os.strerror(error))
+        sock.getpeername()
+    except OSError as error:
+        sock.close()
+        raise NoDataConnection("Can't connect to your data port.") from error
+    except BaseException:
+        sock.close()
+        raise
+    return sock.detach()
+
+
+async def _connected(
+    loop: asyncio.AbstractEventLoop, poller: Poller, fd: int, timeout: float
+) -> None:
+    connecting = _Connecting(loop.create_future())
+    error = NoDataConnection("Can't connect to your data port: it does not answer.")
+    timer = expire(loop, connecting.waiter, timeout, error)
+    poller.add(fd, WRITE, connecting)
+    try:
+        await connecting.waiter
+    finally:
+        timer.cancel()
+        poller.remove(fd)
