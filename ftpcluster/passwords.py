@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import functools
 import hashlib
 import hmac
@@ -99,7 +98,7 @@ def _verify_scrypt(stored: str, given: bytes) -> bool:
             maxmem=_SCRYPT_MEMORY,
             dklen=len(expected),
         )
-    except (ValueError, binascii.Error) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise BadHash("not a valid scrypt hash") from error
     return hmac.compare_digest(computed, expected)
 

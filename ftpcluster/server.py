@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 from ssl import SSLContext
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypedDict, Unpack
 
 from ftpcluster.net.acceptor import Acceptor, refuse
 from ftpcluster.net.listeners import BACKLOG, addresses, listen_on_all
@@ -32,8 +32,9 @@ from ftpcluster.quota.ledger import ConnectionLimits, Ledger
 from ftpcluster.quota.quotas import LocalQuotas
 from ftpcluster.session.commands.table import COMMANDS, Command
 from ftpcluster.session.connection import Connection, SessionConnection
-from ftpcluster.session.extension import foreign_command, is_command
+from ftpcluster.session.extension import foreign_command, is_command, worker  # noqa: F401
 from ftpcluster.session.run import in_task
+from ftpcluster.session.server_dtp import close_idle_pipes
 from ftpcluster.session.server_pi import ServerPI
 from ftpcluster.session.state import Conversation, Services, Session, Settings
 from ftpcluster.storage.base import Storage
@@ -51,6 +52,15 @@ _END_OF_SESSIONS = 10.0
 """Seconds that ``close`` gives commands which are not ours to end after their cancellation."""
 
 Verb = Callable[[Any, str], Awaitable[bool]]
+
+
+class ListenOptions(TypedDict, total=False):
+    """Keywords of ``start`` and ``run``. Addresses are reused whatever ``reuse_address`` says."""
+
+    family: int
+    backlog: int
+    reuse_address: bool
+    reuse_port: bool
 
 
 class Server(BuiltinVerbs):
@@ -137,6 +147,7 @@ class Server(BuiltinVerbs):
         self._theirs: dict[Verb, Command] = {}
         self._map_commands()
         self._data_ports = None if data_ports is None else tuple(data_ports)
+        self._ports = PassivePorts(None, self._data_ports)
         self._path_io_state: Any = None
         self._numbers = itertools.count(1)
         self._sessions: set[ServerPI] = set()
@@ -157,26 +168,28 @@ class Server(BuiltinVerbs):
     @property
     def available_data_ports(self) -> PassivePorts | None:
         """None without ``data_ports``; else ``qsize()`` is the number of free ones."""
-        if self._data_ports is None or self._services is None:
+        if self._data_ports is None:
             return None
-        return self._services.ports
+        return self._ports
 
     async def start(
-        self,
-        host: str | None = None,
-        port: int = 0,
-        *,
-        family: int = socket.AF_UNSPEC,
-        backlog: int = BACKLOG,
+        self, host: str | None = None, port: int = 0, **kwargs: Unpack[ListenOptions]
     ) -> None:
         """Listen and serve: on all addresses where ``host`` is None, on a free port where 0.
 
-        ``family`` and ``backlog`` mean what they mean for ``asyncio.start_server``. Raises OSError.
+        ``kwargs`` are those of ``asyncio.start_server`` that ListenOptions names. Raises OSError.
         """
+        if unknown := kwargs.keys() - ListenOptions.__annotations__.keys():
+            raise TypeError(f"start() got an unexpected keyword argument {min(unknown)!r}")
         if self._services is not None:
             raise RuntimeError("the server has been started already")
         loop = asyncio.get_running_loop()
-        sockets = listen_on_all(addresses(host, family), port, backlog)
+        sockets = listen_on_all(
+            addresses(host, kwargs.get("family", socket.AF_UNSPEC)),
+            port,
+            kwargs.get("backlog", BACKLOG),
+            reuse_port=kwargs.get("reuse_port", False),
+        )
         self.server_host, self.server_port = host, sockets[0].getsockname()[1]
         self._quotas = LocalQuotas(self.ledger, self.throttle)
         self._services = self.make_services(
@@ -185,7 +198,7 @@ class Server(BuiltinVerbs):
             settings=self.settings,
             users=self.user_manager,
             quotas=self._quotas,
-            ports=PassivePorts(loop, self._data_ports),
+            ports=self._ports,
             pool=ThreadPoolExecutor(_THREADS, "ftpcluster-files"),
         )
         self._closed = loop.create_future()
@@ -232,7 +245,9 @@ class Server(BuiltinVerbs):
             raise RuntimeError("the server has not been started")
         await asyncio.shield(self._closed)
 
-    async def run(self, host: str | None = None, port: int = 0, **kwargs: Any) -> None:
+    async def run(
+        self, host: str | None = None, port: int = 0, **kwargs: Unpack[ListenOptions]
+    ) -> None:
         """Start, serve until cancelled, and close."""
         await self.start(host, port, **kwargs)
         try:
@@ -254,6 +269,7 @@ class Server(BuiltinVerbs):
         if services.tasks:
             await asyncio.wait(services.tasks, timeout=_END_OF_SESSIONS)
         services.close()
+        close_idle_pipes()
         if not self._closed.done():
             self._closed.set_result(None)
 
@@ -302,7 +318,9 @@ class Server(BuiltinVerbs):
         virtual = PurePosixPath(virtual_path.resolve(str(connection.current_directory), str(path)))
         base: PurePath = connection.user.base_path
         real = base / virtual.relative_to("/")
-        if not real.is_relative_to(base):  # "C:\\" within a path that was sent to Windows
+        if (
+            not real.is_relative_to(base) or ".." in real.relative_to(base).parts
+        ):  # "C:\\" within a path that was sent to Windows
             return base, PurePosixPath("/")
         return real, virtual
 
@@ -343,7 +361,7 @@ class _ServerServices(Services):
         layer = session.view.layer
         if isinstance(layer, MemoryPathIO):
             layer.make_base(user.base_path)
-        return LayeredStorage(layer, Path(user.base_path))
+        return LayeredStorage(layer, Path(user.base_path), self.settings.block_size)
 
     def make_view(self, session: Session) -> SessionConnection:
         return SessionConnection(session, self._make_layer)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from enum import Enum
 from pathlib import Path, PurePosixPath
 
-from ftpcluster.passwords import is_hash, verify_off_loop
+from ftpcluster.passwords import BadHash, is_hash, verify_off_loop
 from ftpcluster.protocol.path import is_beneath
 
 
@@ -166,4 +167,5 @@ class MemoryUserManager(AbstractUserManager):
 
     async def refuse(self, password: str) -> None:
         """Take as long for somebody whom nobody knows as ``authenticate`` takes for a user."""
-        await verify_off_loop(self._decoy, password)
+        with contextlib.suppress(BadHash):
+            await verify_off_loop(self._decoy, password)

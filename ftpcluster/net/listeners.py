@@ -30,7 +30,12 @@ def addresses(host: str | None, family: int = socket.AF_UNSPEC) -> tuple[str, ..
 
 
 def listen(
-    host: str, port: int, backlog: int = BACKLOG, *, dual_stack: bool = False
+    host: str,
+    port: int,
+    backlog: int = BACKLOG,
+    *,
+    dual_stack: bool = False,
+    reuse_port: bool = False,
 ) -> socket.socket:
     """A non-blocking listening socket for control connections. Raises CannotListen.
 
@@ -45,6 +50,8 @@ def listen(
         raise CannotListen(f"cannot listen on {host}: {error.strerror}") from error
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -59,22 +66,26 @@ def listen(
     return sock
 
 
-def listen_on_all(hosts: tuple[str, ...], port: int, backlog: int = BACKLOG) -> list[socket.socket]:
+def listen_on_all(
+    hosts: tuple[str, ...], port: int, backlog: int = BACKLOG, *, reuse_port: bool = False
+) -> list[socket.socket]:
     """Listeners on every host, or, with no host, on all addresses of both families.
 
     With port 0 all of them share the port that the first one got. Raises CannotListen.
     """
     for _ in range(_PORTS_TRIED if port == 0 else 0):
         try:
-            return _listen_on_all(hosts, port, backlog)
+            return _listen_on_all(hosts, port, backlog, reuse_port=reuse_port)
         except CannotListen as error:
             # the free port of one host may be taken on another one
             if not (isinstance(error.__cause__, OSError) and error.__cause__.errno == _IN_USE):
                 raise
-    return _listen_on_all(hosts, port, backlog)
+    return _listen_on_all(hosts, port, backlog, reuse_port=reuse_port)
 
 
-def _listen_on_all(hosts: tuple[str, ...], port: int, backlog: int) -> list[socket.socket]:
+def _listen_on_all(
+    hosts: tuple[str, ...], port: int, backlog: int, *, reuse_port: bool
+) -> list[socket.socket]:
     # A lone "::" serves IPv4 too, as its users expect; beside an IPv4 host it must not, since the
     # two would be in each other's way.
     wanted = hosts or ("0.0.0.0", "::")
@@ -83,7 +94,8 @@ def _listen_on_all(hosts: tuple[str, ...], port: int, backlog: int) -> list[sock
     try:
         for host in wanted:
             try:
-                sock = listen(host, port, backlog, dual_stack=alone and host == "::")
+                both = alone and host == "::"
+                sock = listen(host, port, backlog, dual_stack=both, reuse_port=reuse_port)
             except CannotListen as error:
                 if not hosts and host == "::" and _lacks_ipv6(error):
                     continue

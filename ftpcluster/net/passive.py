@@ -78,10 +78,13 @@ class PassiveListener:
 class PassivePorts:
     """The data ports of one worker (or of a single-process server).
 
-    ``ports`` is the range to use, None for any port that the kernel has free.
+    Without a ``loop`` it is the running one. ``ports`` is the range to use, None for any port that
+    the kernel has free.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, ports: Iterable[int] | None = None) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop | None, ports: Iterable[int] | None = None
+    ) -> None:
         self._loop = loop
         self._idle: dict[str, list[PassiveListener]] = {}
         self._assigned: set[PassiveListener] = set()
@@ -108,10 +111,11 @@ class PassivePorts:
         return listener
 
     async def _port_given_back(self) -> None:
-        waiter = self._loop.create_future()
+        loop = self._loop or asyncio.get_running_loop()
+        waiter = loop.create_future()
         self._waiting.append(waiter)
         error = NoDataConnection("All data ports are in use; try again later.")
-        timer = expire(self._loop, waiter, _WAIT_FOR_PORT, error)
+        timer = expire(loop, waiter, _WAIT_FOR_PORT, error)
         try:
             await waiter
         except asyncio.CancelledError:

@@ -185,10 +185,21 @@ class SessionConnection(Connection):
             loop = asyncio.get_running_loop()
             if isinstance(self.session.data, PassiveListener | Arrival):
                 awaited = loop.create_task(self._accept())
+                tasks = self.session.services.tasks
+                tasks.add(awaited)
+                awaited.add_done_callback(tasks.discard)
+                awaited.add_done_callback(_heard)
             else:
                 awaited = loop.create_future()
             object.__setattr__(self, "_awaited", awaited)
         return awaited
+
+    def stop_awaiting(self) -> None:
+        """The listener is gone: whoever waits for its connection need not."""
+        awaited = self._awaited
+        object.__setattr__(self, "_awaited", None)
+        if awaited is not None and awaited is not asyncio.current_task():
+            awaited.cancel()
 
     async def _accept(self) -> Any:
         if isinstance(self.session.data, Arrival):
@@ -196,6 +207,12 @@ class SessionConnection(Connection):
         else:
             await accept(self.session, self.session.settings.data_timeout)
         return _get_data(self.session)
+
+
+def _heard(awaited: asyncio.Future[Any]) -> None:
+    """Nobody may be there any more to hear why no connection came."""
+    if not awaited.cancelled():
+        awaited.exception()
 
 
 _ABSENT = object()

@@ -10,15 +10,19 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+from ftpcluster.protocol.errors import FTPError, LocalProblem
 from ftpcluster.protocol.reply import Code
 from ftpcluster.session.commands.table import COMMANDS, OPTIONAL, STRANGERS, Command
 from ftpcluster.session.connection import SessionConnection
 from ftpcluster.session.gates import pass_gates, reply_for
 from ftpcluster.session.run import in_task
 from ftpcluster.session.state import Session
+
+log = logging.getLogger(__name__)
 
 F = TypeVar("F", bound=Callable[..., Any])
 Verb = Callable[[Any, str], Awaitable[bool]]
@@ -65,6 +69,7 @@ class ConnectionConditions:
                     return True
             return await command(server, connection, rest, *args)
 
+        checked.is_command = True  # type: ignore[attr-defined]
         return checked  # type: ignore[return-value]
 
 
@@ -105,6 +110,7 @@ class PathConditions:
                     return True
             return await command(server, connection, rest, *args)
 
+        checked.is_command = True  # type: ignore[attr-defined]
         return checked  # type: ignore[return-value]
 
 
@@ -130,6 +136,7 @@ class PathPermissions:
                 return True
             return await command(server, connection, rest, *args)
 
+        checked.is_command = True  # type: ignore[attr-defined]
         return checked  # type: ignore[return-value]
 
 
@@ -140,6 +147,7 @@ def worker(command: F) -> F:
     async def abortable(*args: Any, **kwargs: Any) -> Any:
         return await command(*args, **kwargs)
 
+    abortable.is_command = True  # type: ignore[attr-defined]
     abortable.is_abortable = True  # type: ignore[attr-defined]
     return abortable  # type: ignore[return-value]
 
@@ -148,6 +156,8 @@ def is_command(function: Any) -> bool:
     """Whether a function of a ``Server`` subclass is meant as a verb, by its signature."""
     if not inspect.iscoroutinefunction(inspect.unwrap(function)):
         return False
+    if getattr(function, "is_command", False):
+        return True
     return list(inspect.signature(function).parameters) == ["self", "connection", "rest"]
 
 
@@ -166,7 +176,16 @@ class _Foreign:
 
     async def __call__(self, session: Session, argument: str) -> None:
         connection: SessionConnection = session.view
-        if not await in_task(_run(self._function, connection, argument)):
+        try:
+            goes_on = await in_task(_run(self._function, connection, argument))
+        except (FTPError, ConnectionError):
+            raise
+        except Exception as error:
+            # of ours an OSError has a reply of its own; in somebody else's command it is a bug
+            number = session.conversation.session
+            log.error("session %d: a command failed: %r", number, error, exc_info=error)
+            raise LocalProblem from error
+        if not goes_on:
             session.ending = True
 
 
@@ -184,7 +203,7 @@ async def _run(function: Verb, connection: SessionConnection, argument: str) -> 
         for task in workers:
             task.cancel()
         workers.clear()
-    return bool(goes_on)
+    return goes_on is not False
 
 
 async def obey_builtin(command: Command, connection: SessionConnection, argument: str) -> bool:

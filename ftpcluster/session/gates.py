@@ -13,6 +13,7 @@ from ftpcluster.protocol.errors import (
     NotLoggedIn,
     SessionEnded,
     SyntaxProblem,
+    TransferAborted,
     reply_for_os_error,
 )
 from ftpcluster.protocol.reply import Reply
@@ -61,7 +62,9 @@ def reply_for(session: Session, error: BaseException) -> Reply:
         session.ending = True
     if isinstance(error, FTPError):
         return error.reply
-    if isinstance(error, OSError):
+    if isinstance(error, ConnectionError):
+        return TransferAborted().reply
+    if isinstance(error, OSError) and error.errno is not None:
         return reply_for_os_error(error)
     number = session.conversation.session
     log.error("session %d: a command failed: %r", number, error, exc_info=error)

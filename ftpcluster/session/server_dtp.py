@@ -278,7 +278,8 @@ async def accept(session: Session, timeout: float, opening: Reply | None = None)
                 services.loop, services.poller, listener, peer, timeout
             )
         except BaseException:
-            session.drop_data()
+            if session.data is listener:
+                session.drop_data()
             raise
     listener.give_back()
     session.data = Stream(services.loop, services.poller, fd)
@@ -302,6 +303,11 @@ async def arrived(session: Session, arrival: Arrival) -> None:
     except BaseException:
         session.drop_data()
         raise
+
+
+def close_idle_pipes() -> None:
+    """Close the pipes that are kept for the next upload."""
+    _Pipe._idle.clear()
 
 
 class _Pipe:

@@ -251,7 +251,7 @@ class ServerPI:
 
     def _obey_meanwhile(self) -> bool:
         """Look at the lines that came while a command runs; False where all have to wait."""
-        if self._command is None or not self._command.transfers:
+        if self._command is None or not (self._command.transfers or self.session.has_workers):
             return False
         verb, argument = split_command(self._lines[0] or b"")
         row = self._find_command(verb)

@@ -225,6 +225,11 @@ class Session:
         return view
 
     @property
+    def has_workers(self) -> bool:
+        """Whether a command of somebody else's has left tasks, which ABOR may end."""
+        return self._view is not None and bool(self._view.extra_workers)
+
+    @property
     def server_address(self) -> str:
         """This server's address as this client reaches it."""
         if self._server_address is None:
@@ -312,6 +317,8 @@ class Session:
         """Close the data connection, whether it was made or is awaited."""
         data, self.data = self.data, None
         self.data_view = None
+        if self._view is not None:
+            self._view.stop_awaiting()
         if isinstance(data, PassiveListener | Arrival):
             data.abandon()
         elif isinstance(data, Stream):

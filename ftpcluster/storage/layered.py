@@ -39,7 +39,8 @@ async def _asked(call: Coroutine[Any, Any, T]) -> T:
 class LayeredFile:
     """An open file of a layer."""
 
-    def __init__(self, file: OpenFile, size: int) -> None:
+    def __init__(self, file: OpenFile, size: int, block_size: int) -> None:
+        self._block_size = block_size
         self._file = file
         self._size = size
         self._closed = False
@@ -55,10 +56,11 @@ class LayeredFile:
         """Mode "wb" did it when the file was opened: layers have no other way."""
 
     async def read(self, count: int) -> bytes:
-        return await _asked(self._file.read(count))
+        return await _asked(self._file.read(min(count, self._block_size)))
 
     async def write(self, data: bytes | memoryview) -> None:
-        await _asked(self._file.write(bytes(data)))
+        for start in range(0, len(data), self._block_size):
+            await _asked(self._file.write(bytes(data[start : start + self._block_size])))
 
     async def finish(self) -> None:
         await self.close()
@@ -74,7 +76,8 @@ class LayeredStorage(Storage):
 
     is_foreign = True
 
-    def __init__(self, layer: AbstractPathIO, base: Path) -> None:
+    def __init__(self, layer: AbstractPathIO, base: Path, block_size: int = 8192) -> None:
+        self._block_size = block_size
         self._layer = layer
         self._base = base
         self._on_disk = isinstance(layer, PathIO | AsyncPathIO)
@@ -156,7 +159,7 @@ class LayeredStorage(Storage):
         elif mode in ("rb", "r+b"):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         file = await _asked(_awaited(self._layer.open(real, mode=mode)))
-        return LayeredFile(file, size)
+        return LayeredFile(file, size, self._block_size)
 
     async def mkdir(self, path: str) -> None:
         await _asked(self._layer.mkdir(self.real(path), parents=True))

@@ -84,6 +84,8 @@ class OpenFile:
         self._opened = False
 
     async def _open(self) -> OpenFile:
+        if len(self._args) > 1 or "mode" in self._kwargs:
+            check_mode(self._args[1] if len(self._args) > 1 else self._kwargs["mode"])
         self.file = await self._layer._open(*self._args, **self._kwargs)
         self._opened = True
         self.seek = functools.partial(self._layer.seek, self.file)

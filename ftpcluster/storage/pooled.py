@@ -30,12 +30,18 @@ class _Pool:
         async with asyncio.timeout(self._timeout):
             return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
-    async def finish(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine of the local layer, which never waits, in a thread."""
-        return await self.call(_finish, coroutine)
+    async def finish(
+        self, method: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any
+    ) -> T:
+        """Run a coroutine of the local layer, which never waits, in a thread.
+
+        It is made there: one made here would never be awaited where the call is cancelled.
+        """
+        return await self.call(_finish, method, *args, **kwargs)
 
 
-def _finish(coroutine: Coroutine[Any, Any, T]) -> T:
+def _finish(method: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any) -> T:
+    coroutine = method(*args, **kwargs)
     try:
         coroutine.send(None)
     except StopIteration as done:
@@ -56,22 +62,22 @@ class PooledFile:
         return self._file.size
 
     async def seek(self, offset: int) -> None:
-        await self._pool.finish(self._file.seek(offset))
+        await self._pool.finish(self._file.seek, offset)
 
     async def truncate(self) -> None:
-        await self._pool.finish(self._file.truncate())
+        await self._pool.finish(self._file.truncate)
 
     async def read(self, count: int) -> bytes:
-        return await self._pool.finish(self._file.read(count))
+        return await self._pool.finish(self._file.read, count)
 
     async def write(self, data: bytes | memoryview) -> None:
-        await self._pool.finish(self._file.write(data))
+        await self._pool.finish(self._file.write, data)
 
     async def finish(self) -> None:
-        await self._pool.finish(self._file.finish())
+        await self._pool.finish(self._file.finish)
 
     async def close(self) -> None:
-        await self._pool.finish(self._file.close())
+        await self._pool.finish(self._file.close)
 
 
 class PooledStorage(Storage):
@@ -84,10 +90,10 @@ class PooledStorage(Storage):
         self._pool = _Pool(executor, timeout)
 
     async def stat(self, path: str) -> os.stat_result:
-        return await self._pool.finish(self._local.stat(path))
+        return await self._pool.finish(self._local.stat, path)
 
     async def lstat(self, path: str) -> os.stat_result:
-        return await self._pool.finish(self._local.lstat(path))
+        return await self._pool.finish(self._local.lstat, path)
 
     async def scan(self, path: str, *, follow: bool) -> AsyncGenerator[list[Entry], None]:
         # not closed here: after a cancellation a thread may still be in it; it closes when it goes
@@ -96,20 +102,20 @@ class PooledStorage(Storage):
             yield batch
 
     async def open_reader(self, path: str) -> PooledFile:
-        return PooledFile(self._pool, await self._pool.finish(self._local.open_reader(path)))
+        return PooledFile(self._pool, await self._pool.finish(self._local.open_reader, path))
 
     async def open_writer(self, path: str, mode: WriteMode) -> PooledFile:
-        file = await self._pool.finish(self._local.open_writer(path, mode))
+        file = await self._pool.finish(self._local.open_writer, path, mode)
         return PooledFile(self._pool, file)
 
     async def mkdir(self, path: str) -> None:
-        await self._pool.finish(self._local.mkdir(path))
+        await self._pool.finish(self._local.mkdir, path)
 
     async def rmdir(self, path: str) -> None:
-        await self._pool.finish(self._local.rmdir(path))
+        await self._pool.finish(self._local.rmdir, path)
 
     async def unlink(self, path: str) -> None:
-        await self._pool.finish(self._local.unlink(path))
+        await self._pool.finish(self._local.unlink, path)
 
     async def rename(self, source: str, target: str, *, replace: bool) -> None:
-        await self._pool.finish(self._local.rename(source, target, replace=replace))
+        await self._pool.finish(self._local.rename, source, target, replace=replace)

@@ -23,6 +23,8 @@ from ftpcluster.worker.services import make_services
 
 log = logging.getLogger(__name__)
 
+_END_OF_TASKS = 5.0
+
 
 class Worker:
     """The sessions of one process."""
@@ -47,6 +49,8 @@ class Worker:
         """Serve until told to stop, or until the supervisor is gone."""
         self._channel.send(Ready())
         await self._drained
+        if self._services.tasks:  # user managers that are told of logouts
+            await asyncio.wait(self._services.tasks, timeout=_END_OF_TASKS)
         self._quotas.report()
         self._channel.close()
         self._services.close()

@@ -128,7 +128,6 @@ async def test_a_port_that_is_taken_is_an_os_error_and_nothing_is_left(make: Mak
         {"backlog": 10},
         {"reuse_address": True},
         {"reuse_port": True},
-        {"start_serving": True},
     ],
     ids=lambda arguments: next(iter(arguments)),
 )
