@@ -344,7 +344,7 @@ class Server(BuiltinVerbs):
         return f"{mode_string(mode)} {links} none none {size} {when} {printable(path.name)}"
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(kw_only=True)
 class _ServerServices(Services):
     """What the sessions of a ``Server`` share, with what its user has replaced."""
 

@@ -22,6 +22,8 @@ Incoming = TypeVar("Incoming", bound=Message)
 
 MAX_MESSAGE = 64 * 1024
 _MESSAGES_PER_TURN = 32
+_TRUNCATED = int(socket.MSG_TRUNC)  # as plain numbers: the enums' operators are slow
+_CLOSE_ON_EXEC = int(socket.MSG_CMSG_CLOEXEC)
 _ANCILLARY = socket.CMSG_SPACE(array.array("i").itemsize * 2)
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -122,9 +124,7 @@ class Channel(Generic[Incoming]):
     def _receive(self) -> bool:
         """Receive one message; False where there is none (any more)."""
         try:
-            data, ancillary, flags, _ = self._sock.recvmsg(
-                MAX_MESSAGE, _ANCILLARY, socket.MSG_CMSG_CLOEXEC
-            )
+            data, ancillary, flags, _ = self._sock.recvmsg(MAX_MESSAGE, _ANCILLARY, _CLOSE_ON_EXEC)
         except BlockingIOError:
             return False
         except OSError:
@@ -139,7 +139,7 @@ class Channel(Generic[Incoming]):
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             _close_all(descriptors)
             raise BadMessage(str(error)) from error
-        if len(descriptors) > 1 or flags & socket.MSG_TRUNC:
+        if len(descriptors) > 1 or flags & _TRUNCATED:
             _close_all(descriptors)
             raise BadMessage("a datagram was too large, or held too many descriptors")
         self._on_message(message, descriptors[0] if descriptors else None)

@@ -48,6 +48,8 @@ class Acceptor(Generic[Target]):
         self._on_connection = on_connection
         self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._accepting = False
+        # one at first: asking whether there is another one costs half as much as having it
+        self._expected = 1
         self._pause: asyncio.TimerHandle | None = None
         self._last_complaint = -_COMPLAINT_INTERVAL
 
@@ -77,7 +79,7 @@ class Acceptor(Generic[Target]):
             self._reserve = -1
 
     def _on_readable(self, listener: socket.socket) -> None:
-        for _ in range(_ACCEPTS_PER_TURN):
+        for _ in range(self._expected):
             if not self._accepting:
                 return
             target = self._choose()
@@ -87,6 +89,7 @@ class Acceptor(Generic[Target]):
             try:
                 fd, peer, port = accept(listener)
             except BlockingIOError:
+                self._expected = 1
                 return
             except OSError as error:
                 if error.errno in _OUT_OF_RESOURCES:
@@ -94,6 +97,8 @@ class Acceptor(Generic[Target]):
                     return
                 continue  # the client was gone before it was accepted
             self._on_connection(target, listener, fd, peer, port)
+        # there may be more: they are waited for in the kernel, and taken in larger bites
+        self._expected = min(self._expected * 2, _ACCEPTS_PER_TURN)
 
     def _turn_away(self, listener: socket.socket, error: OSError) -> None:
         """No descriptor is left: spend the reserve on an answer, and pause."""

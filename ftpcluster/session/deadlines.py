@@ -1,12 +1,11 @@
 """How long a session may do nothing: before its login, between commands, within a transfer.
 
-A timer that was set anew for every command would cost more than many a command, so there is one
-that fires now and then and looks how far the deadline has moved.
+A deadline that was set anew for every command would cost more than many a command, so a session
+looks now and then how far it has moved.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 from ftpcluster.session.state import Account, Session
@@ -27,8 +26,9 @@ class Deadlines:
         "_on_stalled",
         "_progress",
         "_session",
-        "_timer",
-        "_transfer_timer",
+        "_slot",
+        "_transfer_slot",
+        "_wheel",
     )
 
     def __init__(
@@ -36,15 +36,15 @@ class Deadlines:
     ) -> None:
         self._session = session
         self._loop = session.services.loop
+        self._wheel = session.services.wheel
         self._on_idle = on_idle
         self._on_stalled = on_stalled
         self._active = self._loop.time()
         self._in_transfer = False
         self._progress = 0
         self._last_progress = 0.0
-        self._transfer_timer: asyncio.TimerHandle | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._set_timer()
+        self._slot = self._transfer_slot = 0
+        self._look_again()
 
     def touch(self) -> None:
         """The client said something, or a transfer has ended."""
@@ -56,20 +56,23 @@ class Deadlines:
         if self._session.settings.stalled_timeout is not None:
             self._progress = self._session.progress
             self._last_progress = self._loop.time()
-            self._transfer_timer = self._loop.call_later(_STALL_CHECK, self._look_at_progress)
+            self._look_at_progress_later(self._last_progress)
 
     def end_transfer(self) -> None:
         self._in_transfer = False
-        if self._transfer_timer is not None:
-            self._transfer_timer.cancel()
-            self._transfer_timer = None
+        if self._transfer_slot:
+            self._wheel.discard(self._transfer_slot, self._look_at_progress)
+            self._transfer_slot = 0
         self.touch()
 
     def stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._transfer_timer is not None:
-            self._transfer_timer.cancel()
+        self._wheel.discard(self._slot, self._on_time)
+        self._wheel.discard(self._transfer_slot, self._look_at_progress)
+
+    def forget(self) -> None:
+        """The session is over: let go of it."""
+        self.stop()
+        self._on_idle = self._on_stalled = _nothing
 
     def _due(self) -> float | None:
         """When the session ends if nothing happens until then."""
@@ -84,7 +87,7 @@ class Deadlines:
                 start, timeout = self._active, settings.idle_timeout
         return None if timeout is None else start + timeout
 
-    def _set_timer(self) -> None:
+    def _look_again(self) -> None:
         """Look again when the session is due, or could be after it has logged in or out."""
         settings = self._session.settings
         timeouts = (settings.login_timeout, settings.idle_timeout)
@@ -92,16 +95,14 @@ class Deadlines:
         if waits:
             when = self._loop.time() + min(waits)
             due = self._due()
-            self._timer = self._loop.call_at(
-                when if due is None else min(due, when), self._on_timer
-            )
+            self._slot = self._wheel.add(when if due is None else min(due, when), self._on_time)
 
-    def _on_timer(self) -> None:
+    def _on_time(self) -> None:
         due = self._due()
         if due is not None and self._loop.time() >= due:
             self._on_idle()
         else:
-            self._set_timer()
+            self._look_again()
 
     def _look_at_progress(self) -> None:
         now = self._loop.time()
@@ -112,4 +113,11 @@ class Deadlines:
         if timeout is not None and now - self._last_progress >= timeout:
             self._on_stalled()
         else:
-            self._transfer_timer = self._loop.call_later(_STALL_CHECK, self._look_at_progress)
+            self._look_at_progress_later(now)
+
+    def _look_at_progress_later(self, now: float) -> None:
+        self._transfer_slot = self._wheel.add(now + _STALL_CHECK, self._look_at_progress)
+
+
+def _nothing() -> None:
+    """What an ended session does at its deadline."""

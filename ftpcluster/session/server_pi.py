@@ -25,7 +25,7 @@ from ftpcluster.protocol.errors import (
     SyntaxProblem,
     TransferAborted,
 )
-from ftpcluster.protocol.reply import Code, Reply
+from ftpcluster.protocol.reply import Reply
 from ftpcluster.session.commands.table import (
     COMMANDS,
     Command,
@@ -100,7 +100,7 @@ class ServerPI:
             stream.watch(self._on_readable)
 
     def _greeting(self) -> Reply:
-        return Reply(Code.SERVICE_READY, self.session.settings.welcome_message)
+        return self.session.services.greeting
 
     async def _shake_hands(self, stream: TLSStream, reply: Reply | None) -> Reply | None:
         """Begin TLS, and then say ``reply``: with implicit TLS the greeting, else nothing."""
@@ -353,6 +353,7 @@ class ServerPI:
     def _close(self) -> None:
         """Give back all that the session holds, once nothing of it runs any more."""
         session = self.session
+        self._deadlines.forget()  # else only the garbage collector could free the session
         session.drop_data()
         session.log_out()
         session.services.quotas.end(session.conversation.session)

@@ -20,10 +20,11 @@ from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.address import plain
 from ftpcluster.protocol.errors import FileUnavailable, NotLoggedIn
 from ftpcluster.protocol.listing import FACTS
-from ftpcluster.protocol.reply import Reply
+from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.quota.bucket import Throttle
 from ftpcluster.quota.quotas import Quotas
 from ftpcluster.session.arrival import Arrival
+from ftpcluster.session.wheel import Wheel
 from ftpcluster.storage.base import Storage
 from ftpcluster.storage.local import LocalFiles
 from ftpcluster.users import AbstractUserManager, User
@@ -57,7 +58,7 @@ class Settings:
     block_size: int = 8192
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(kw_only=True)
 class Services:
     """What the sessions of one process share."""
 
@@ -73,6 +74,13 @@ class Services:
     tls: ssl.SSLContext | None = None
     find_command: Callable[[bytes], Command | None] | None = None
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.wheel = Wheel(self.loop)
+
+    @functools.cached_property
+    def greeting(self) -> Reply:
+        return Reply(Code.SERVICE_READY, self.settings.welcome_message)
 
     def open_storage(self, session: Session, user: User) -> Storage:
         """A user's files. Raises OSError where there is no such folder."""
@@ -93,6 +101,7 @@ class Services:
 
     def close(self) -> None:
         """Give back what no session holds, when no session is left."""
+        self.wheel.close()
         self.ports.close()
         self.poller.close()
         self.pool.shutdown(wait=False, cancel_futures=True)
@@ -155,6 +164,7 @@ class Session:
         "rename_from",
         "restart",
         "services",
+        "settings",
         "stranger_since",
         "stream",
         "unknown_verbs",
@@ -169,6 +179,7 @@ class Session:
         announce: Callable[[Reply], None],
     ) -> None:
         self.services = services
+        self.settings = services.settings
         self.stream = stream
         self.conversation = conversation
         self.announce = announce  # sends a preliminary (1xx) reply; only the server-DTP does
@@ -195,10 +206,6 @@ class Session:
         self._view: Any = None
         # bytes of the transfer that runs, which shows whether it stalls
         self.progress = 0
-
-    @property
-    def settings(self) -> Settings:
-        return self.services.settings
 
     @property
     def account(self) -> Account:
@@ -295,13 +302,17 @@ class Session:
 
     def _throttles(self, user: User) -> tuple[Throttle, ...]:
         """All that limits the speed: the server, the user, and the connection for both."""
+        throttles = [
+            throttle for throttle in self.services.quotas.throttles(user) if throttle.is_limited
+        ]
         each = self.services.throttle_per_connection
-        throttles = (
-            *self.services.quotas.throttles(user),
-            Throttle(each.read.limit, each.write.limit),
-            Throttle(user.read_speed_limit_per_connection, user.write_speed_limit_per_connection),
-        )
-        return tuple(throttle for throttle in throttles if throttle.is_limited)
+        for read, write in (
+            (each.read.limit, each.write.limit),
+            (user.read_speed_limit_per_connection, user.write_speed_limit_per_connection),
+        ):
+            if read or write:
+                throttles.append(Throttle(read, write))
+        return tuple(throttles)
 
     def log_out(self) -> None:
         """End the login, if there is one, and forget what belonged to it."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import logging
 import os
 import select
@@ -22,6 +23,8 @@ from ftpcluster.ipc.channel import report_failure
 ORPHAN_GRACE = 8.0
 """Seconds for running transfers after the supervisor's death."""
 _PR_SET_PDEATHSIG = 1
+_COLLECTOR = (10_000, 20, 20)
+"""Thresholds of the garbage collector: sessions leave few cycles behind."""
 
 
 async def run_worker(sock: socket.socket, settings: WorkerConfig) -> None:
@@ -34,6 +37,10 @@ async def run_worker(sock: socket.socket, settings: WorkerConfig) -> None:
     except ConfigError as error:
         report_failure(sock, str(error))
         return
+    # what was imported stays: the collector need not look at it for every new session
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECTOR)
     await worker.serve()
 
 

@@ -95,7 +95,7 @@ async def _fail(session: Session, login: str) -> Reply:
 def rein(session: Session, _: str) -> Reply:
     """REIN: everything as after the greeting."""
     session.reinitialize()
-    return Reply(Code.SERVICE_READY, session.settings.welcome_message)
+    return session.services.greeting
 
 
 def acct(_: Session, __: str) -> Reply:

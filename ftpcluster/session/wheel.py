@@ -1,0 +1,67 @@
+"""Many deadlines over one timer of the loop.
+
+A timer costs uvloop as much as a whole command, and every session has deadlines that are hardly
+ever met. Here setting one is an entry in a table; the loop's timer fires only for moments that
+somebody waits for, a quarter of a second late at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+RESOLUTION = 0.25
+
+Callback = Callable[[], None]
+
+
+class Wheel:
+    """Calls back when a time has come, up to RESOLUTION seconds later."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._slots: dict[int, set[Callback]] = {}
+        self._armed: int | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, when: float, callback: Callback) -> int:
+        """Call ``callback`` once ``when`` has come; returns the slot, which ``discard`` wants."""
+        slot = int(when / RESOLUTION) + 1
+        waiting = self._slots.get(slot)
+        if waiting is None:
+            waiting = self._slots[slot] = set()
+            if self._armed is None or slot < self._armed:
+                self._arm(slot)
+        waiting.add(callback)
+        return slot
+
+    def discard(self, slot: int, callback: Callback) -> None:
+        """Do not call it; harmless where it was called already."""
+        waiting = self._slots.get(slot)
+        if waiting is not None:
+            waiting.discard(callback)
+
+    def _arm(self, slot: int) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._armed = slot
+        self._timer = self._loop.call_at(slot * RESOLUTION, self._turn)
+
+    def _turn(self) -> None:
+        """Call whose time has come, and wait for the next."""
+        self._armed = self._timer = None
+        now = int(self._loop.time() / RESOLUTION)
+        for slot in sorted(slot for slot in self._slots if slot <= now):
+            for callback in self._slots.pop(slot):
+                callback()
+        remaining = [slot for slot, waiting in self._slots.items() if waiting]
+        self._slots = {slot: self._slots[slot] for slot in remaining}
+        if remaining:
+            self._arm(min(remaining))
+
+    def close(self) -> None:
+        """Forget everybody; harmless when repeated."""
+        self._slots.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._armed = self._timer = None
