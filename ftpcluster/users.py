@@ -106,7 +106,8 @@ _NOTHING = Permission("/", readable=False, writable=False)
 class AbstractUserManager(ABC):
     """Where users come from: subclass it for a database or a directory service.
 
-    ``timeout`` in seconds bounds each call (None: no bound).
+    ``timeout`` in seconds (None: no bound) is what methods with the ``with_timeout`` decorator are
+    bounded by.
     """
 
     class GetUserResponse(Enum):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+from weakref import WeakValueDictionary
+
 CREDIT = 0.1
 """Seconds of the past that may be made up for: what a timer oversleeps is not lost."""
 
@@ -55,3 +58,36 @@ class Throttle:
 
     def __repr__(self) -> str:
         return f"Throttle(read={self.read.limit!r}, write={self.write.limit!r})"
+
+
+class SpeedLimited(Protocol):
+    """What is known of a user here. *Read* is what the server receives."""
+
+    login: str | None
+    read_speed_limit: int | None
+    write_speed_limit: int | None
+
+
+class UserThrottles:
+    """One throttle for all sessions of a user, as long as there are any.
+
+    By login, not by object: a user manager may make a new user for every login.
+    """
+
+    def __init__(self, shares: int = 1) -> None:
+        """``shares``: into how many parts a limit is cut, of which this process has one."""
+        self._shares = shares
+        self._throttles: WeakValueDictionary[str, Throttle] = WeakValueDictionary()
+
+    def of(self, user: SpeedLimited) -> tuple[Throttle, ...]:
+        """The user's throttle; none where the user has no limit."""
+        limits = (user.read_speed_limit, user.write_speed_limit)
+        if not any(limits):
+            return ()
+        throttle = self._throttles.get(user.login or "")
+        if throttle is None:
+            throttle = self._throttles[user.login or ""] = Throttle()
+        throttle.read.limit, throttle.write.limit = [
+            limit and max(1, limit // self._shares) for limit in limits
+        ]
+        return (throttle,)

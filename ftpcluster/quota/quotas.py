@@ -8,18 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Protocol
-from weakref import WeakValueDictionary
 
-from ftpcluster.quota.bucket import Throttle
+from ftpcluster.quota.bucket import SpeedLimited, Throttle, UserThrottles
 from ftpcluster.quota.ledger import Ledger, Refusal
-
-
-class SpeedLimited(Protocol):
-    """What is known of a user here. *Read* is what the server receives."""
-
-    login: str | None
-    read_speed_limit: int | None
-    write_speed_limit: int | None
 
 
 class Quotas(Protocol):
@@ -46,7 +37,7 @@ class LocalQuotas:
     def __init__(self, ledger: Ledger, throttle: Throttle | None = None) -> None:
         self.ledger = ledger
         self._throttle = throttle or Throttle()
-        self._users: WeakValueDictionary[str, Throttle] = WeakValueDictionary()
+        self._users = UserThrottles()
 
     def admit(self, session: int, address: str) -> Refusal | None:
         """Take the slots of a new connection, as the supervisor does in a cluster."""
@@ -62,12 +53,4 @@ class LocalQuotas:
         self.ledger.release(self.EPOCH, session)
 
     def throttles(self, user: SpeedLimited) -> Sequence[Throttle]:
-        limits = (user.read_speed_limit, user.write_speed_limit)
-        if not any(limits):
-            return (self._throttle,)
-        # by login, not by object: a manager may make a new user for every login
-        shared = self._users.get(user.login or "")
-        if shared is None:
-            shared = self._users[user.login or ""] = Throttle()
-        shared.read.limit, shared.write.limit = limits
-        return (self._throttle, shared)
+        return (self._throttle, *self._users.of(user))

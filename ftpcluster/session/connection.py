@@ -307,7 +307,7 @@ def _listener(session: Session) -> Any:
 
 def _listener_port(session: Session) -> Any:
     data = session.data
-    return data.port if isinstance(data, PassiveListener | Arrival) else _ABSENT
+    return data.port if isinstance(data, PassiveListener | Arrival) else 0
 
 
 def _get_data(session: Session) -> Any:

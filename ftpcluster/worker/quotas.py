@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from weakref import WeakValueDictionary
 
 from ftpcluster.ipc.channel import Channel
 from ftpcluster.ipc.messages import GiveSlot, Released, SlotAnswer, TakeSlot, ToWorker
-from ftpcluster.quota.bucket import Throttle
+from ftpcluster.quota.bucket import SpeedLimited, Throttle, UserThrottles
 from ftpcluster.quota.ledger import Refusal
-from ftpcluster.quota.quotas import SpeedLimited
 
 _REPORTED = 1000
 """Sessions in one message, which has to stay within the channel's bounds."""
@@ -25,8 +23,7 @@ class RemoteQuotas:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, workers: int = 1) -> None:
         self._loop = loop
-        self._workers = workers
-        self._users: WeakValueDictionary[str, Throttle] = WeakValueDictionary()
+        self._users = UserThrottles(shares=workers)
         self.channel: Channel[ToWorker] | None = None
         self._asked: dict[int, asyncio.Future[Refusal | None]] = {}
         self._holding: set[int] = set()
@@ -67,16 +64,7 @@ class RemoteQuotas:
 
     def throttles(self, user: SpeedLimited) -> Sequence[Throttle]:
         """Every worker gets its share of a user's limit: never more than it, often less."""
-        limits = (user.read_speed_limit, user.write_speed_limit)
-        if not any(limits):
-            return ()
-        shared = self._users.get(user.login or "")
-        if shared is None:
-            shared = self._users[user.login or ""] = Throttle()
-        shared.read.limit, shared.write.limit = [
-            limit and max(1, limit // self._workers) for limit in limits
-        ]
-        return (shared,)
+        return self._users.of(user)
 
     def report(self) -> None:
         """Report the sessions that have ended."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import ssl
 from pathlib import Path
 
 import pytest
+import trustme
 
 import ftpcluster
 from tests.library.client import Client
@@ -176,3 +179,22 @@ async def test_a_command_may_be_a_worker(root: Path) -> None:
     server = reference.Decorated([ftpcluster.User(base_path=root)])
     async with server, Client(server.server_port) as client:
         await client.says("WORKER", 200)
+
+
+@on_both_loops
+async def test_the_secure_server_speaks_tls_from_the_first_byte(root: Path, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    certificate = tmp_path / "server.pem"
+    issued = authority.issue_cert("localhost")
+    issued.private_key_and_cert_chain_pem.write_to_path(str(certificate))
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    async with reference.secure_server(root, certificate) as server:
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", server.server_port, ssl=context, server_hostname="localhost"
+        )
+        assert await reader.readline() == b"220 welcome\r\n"
+        for command, code in (("USER secure_user", b"331"), ("PASS secure_pass", b"230")):
+            writer.write(f"{command}\r\n".encode())
+            assert (await reader.readline())[:3] == code
+        writer.close()

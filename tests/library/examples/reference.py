@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -192,3 +193,22 @@ class Decorated(ftpcluster.Server):
     async def worker(self, connection: ftpcluster.Connection, rest: str) -> bool:
         connection.response("200", "the worker is done")
         return True
+
+
+def secure_server(folder: Path, certificate: Path) -> ftpcluster.Server:
+    """The overview's server with TLS: implicit, with limits."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    user = ftpcluster.User(
+        login="secure_user",
+        password="secure_pass",
+        base_path=folder,
+        permissions=[ftpcluster.Permission("/", readable=True, writable=True)],
+    )
+    return ftpcluster.Server(
+        users=[user],
+        ssl=context,
+        maximum_connections=10,
+        read_speed_limit=1024 * 1024,
+        write_speed_limit=1024 * 1024,
+    )
