@@ -21,8 +21,6 @@ from ftpcluster.net.acceptor import Acceptor, refuse
 from ftpcluster.net.listeners import BACKLOG, addresses, listen_on_all
 from ftpcluster.net.passive import PassivePorts
 from ftpcluster.net.poller import Poller
-from ftpcluster.net.stream import Stream
-from ftpcluster.net.tls import CONTROL_TICKETS, TLSStream
 from ftpcluster.protocol import path as virtual_path
 from ftpcluster.protocol.address import plain
 from ftpcluster.protocol.listing import list_time, mode_string, printable
@@ -222,10 +220,7 @@ class Server(BuiltinVerbs):
             return
         services = self._services
         try:
-            if self.ssl is None:
-                stream = Stream(services.loop, services.poller, fd)
-            else:
-                stream = TLSStream(services.loop, services.poller, fd, self.ssl, CONTROL_TICKETS)
+            stream = services.control_stream(fd, implicit_tls=self.ssl is not None)
         except ConnectionError:
             self._quotas.end(number)
             return

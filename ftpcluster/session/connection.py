@@ -320,8 +320,7 @@ def _get_data(session: Session) -> Any:
 
 def _forget_data(session: Session) -> None:
     """The reference's way to say that whoever has the connection now will close it."""
-    if isinstance(session.data, PassiveListener | Arrival):
-        session.drop_data()
+    _drop_listener(session)
     session.data = None
 
 

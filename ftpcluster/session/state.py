@@ -16,6 +16,7 @@ from ftpcluster.net.active import ActiveTarget
 from ftpcluster.net.passive import PassiveListener, PassivePorts
 from ftpcluster.net.poller import Poller
 from ftpcluster.net.stream import Stream
+from ftpcluster.net.tls import CONTROL_TICKETS, TLSStream
 from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.address import plain
 from ftpcluster.protocol.errors import FileUnavailable, NotLoggedIn
@@ -81,6 +82,15 @@ class Services:
     @functools.cached_property
     def greeting(self) -> Reply:
         return Reply(Code.SERVICE_READY, self.settings.welcome_message)
+
+    def control_stream(self, fd: int, *, implicit_tls: bool) -> Stream:
+        """A new control connection's stream; takes over ``fd``.
+
+        Raises ConnectionError where the client of a TLS connection is gone already.
+        """
+        if implicit_tls and self.tls is not None:
+            return TLSStream(self.loop, self.poller, fd, self.tls, CONTROL_TICKETS)
+        return Stream(self.loop, self.poller, fd)
 
     def open_storage(self, session: Session, user: User) -> Storage:
         """A user's files. Raises OSError where there is no such folder."""

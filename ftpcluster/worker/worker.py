@@ -13,8 +13,6 @@ import socket
 from ftpcluster.config import WorkerConfig
 from ftpcluster.ipc.channel import worker_end
 from ftpcluster.ipc.messages import Adopt, Adopted, Ready, SlotAnswer, ToWorker
-from ftpcluster.net.stream import Stream
-from ftpcluster.net.tls import CONTROL_TICKETS, TLSStream
 from ftpcluster.session.server_pi import ServerPI
 from ftpcluster.session.state import Conversation
 from ftpcluster.worker.entry import ORPHAN_GRACE
@@ -98,7 +96,7 @@ class Worker:
         self._channel.send(Adopted(tuple(adopt.session for adopt, _ in arrived)))
         for adopt, fd in arrived:
             try:
-                stream = self._make_stream(adopt, fd)
+                stream = self._services.control_stream(fd, implicit_tls=adopt.implicit_tls)
             except ConnectionError:
                 self._quotas.end(adopt.session)
                 continue
@@ -108,13 +106,6 @@ class Worker:
             session.start()
             if self._draining:
                 session.drain()
-
-    def _make_stream(self, adopt: Adopt, fd: int) -> Stream:
-        """Raises ConnectionError where the client of a TLS connection is gone already."""
-        services = self._services
-        if adopt.implicit_tls and services.tls is not None:
-            return TLSStream(self._loop, services.poller, fd, services.tls, CONTROL_TICKETS)
-        return Stream(self._loop, services.poller, fd)
 
     def _on_session_end(self, session: ServerPI) -> None:
         self._sessions.discard(session)

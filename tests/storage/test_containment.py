@@ -20,17 +20,6 @@ from ftpcluster.storage.local import LocalStorage
 SECRET = b"what nobody may see"
 
 
-@pytest.fixture(params=["openat2", "walk"])
-def storage(request: pytest.FixtureRequest, root: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A storage over each of the two ways to stay beneath a root."""
-    if request.param == "walk":
-        monkeypatch.setattr(beneath, "has_openat2", lambda directory: False)
-    opened = Root(root)
-    if request.param == "openat2" and not beneath.has_openat2(opened.fd):
-        pytest.skip("this kernel, or a seccomp filter, refuses openat2")
-    return LocalStorage(opened)
-
-
 @pytest.fixture
 def outside(root: Path) -> Iterator[Path]:
     """A folder beside the root, which must be the same afterwards."""

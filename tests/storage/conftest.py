@@ -1,0 +1,23 @@
+"""The local storage, over each of the two ways to stay beneath a root."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ftpcluster.storage import beneath
+from ftpcluster.storage.beneath import Root
+from ftpcluster.storage.local import LocalStorage
+
+
+@pytest.fixture(params=["openat2", "walk"])
+def storage(request: pytest.FixtureRequest, root: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A storage over each of the two ways to stay beneath a root."""
+    if request.param == "walk":
+        monkeypatch.setattr(beneath, "has_openat2", lambda directory: False)
+    opened = Root(root)
+    if request.param == "openat2" and not beneath.has_openat2(opened.fd):
+        pytest.skip("this kernel, or a seccomp filter, refuses openat2")
+    return LocalStorage(opened)
