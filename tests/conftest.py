@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from ftpcluster import Permission, Server, User
-from tests.support.cluster import Cluster
+from ftpcluster import Server
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
@@ -77,24 +76,3 @@ def root(tmp_path: Path) -> Path:
     folder = tmp_path / "root"
     folder.mkdir()
     return folder
-
-
-@pytest.fixture(params=["asyncio", "uvloop", "cluster"])
-def port(request: pytest.FixtureRequest, root: Path) -> Iterator[int]:
-    """The port of a server of each kind: user/12345 may write, anonymous may read."""
-    if request.param == "cluster":
-        arguments = ("--workers", "2", "--root", str(root), "--anonymous", "--writable")
-        with Cluster(*arguments, "--user", "user:12345") as cluster:
-            yield cluster.port
-        assert "Traceback" not in cluster.log, cluster.log
-        return
-    readable = [Permission("/", writable=False)]
-    users = [
-        User("user", "12345", base_path=root),
-        User("anonymous", base_path=root, permissions=readable),
-    ]
-    server = InProcess(request.param, lambda: Server(users, login_delay=0.05))
-    try:
-        yield server.port
-    finally:
-        server.stop()
