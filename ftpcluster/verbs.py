@@ -193,3 +193,63 @@ class BuiltinVerbs:
     async def acct(self, connection: Connection, rest: str) -> bool:
         """ACCT: nothing, there are no accounts."""
         return await self._builtin(b"ACCT", connection, rest)
+
+    async def host(self, connection: Connection, rest: str) -> bool:
+        """HOST name: the server that you mean."""
+        return await self._builtin(b"HOST", connection, rest)
+
+    async def stou(self, connection: Connection, rest: str) -> bool:
+        """STOU [prefix]: upload to a new name."""
+        return await self._builtin(b"STOU", connection, rest)
+
+    async def allo(self, connection: Connection, rest: str) -> bool:
+        """ALLO bytes: is there room for so much?"""
+        return await self._builtin(b"ALLO", connection, rest)
+
+    async def avbl(self, connection: Connection, rest: str) -> bool:
+        """AVBL [path]: bytes that may be written there."""
+        return await self._builtin(b"AVBL", connection, rest)
+
+    async def stat(self, connection: Connection, rest: str) -> bool:
+        """STAT [path]: this session, or a folder."""
+        return await self._builtin(b"STAT", connection, rest)
+
+    async def mfmt(self, connection: Connection, rest: str) -> bool:
+        """MFMT time path: set when a file was changed."""
+        return await self._builtin(b"MFMT", connection, rest)
+
+    async def site(self, connection: Connection, rest: str) -> bool:
+        """SITE command: what this server has of its own."""
+        return await self._builtin(b"SITE", connection, rest)
+
+    async def hash(self, connection: Connection, rest: str) -> bool:
+        """HASH path: a file's digest."""
+        return await self._builtin(b"HASH", connection, rest)
+
+    async def rang(self, connection: Connection, rest: str) -> bool:
+        """RANG first last: the bytes that the next HASH looks at."""
+        return await self._builtin(b"RANG", connection, rest)
+
+    async def xcrc(self, connection: Connection, rest: str) -> bool:
+        """XCRC path: a file's CRC-32."""
+        return await self._builtin(b"XCRC", connection, rest)
+
+    async def xmd5(self, connection: Connection, rest: str) -> bool:
+        """XMD5 path: a file's MD5."""
+        return await self._builtin(b"XMD5", connection, rest)
+
+    async def xsha1(self, connection: Connection, rest: str) -> bool:
+        """XSHA1 path: a file's SHA-1."""
+        return await self._builtin(b"XSHA1", connection, rest)
+
+    async def xsha256(self, connection: Connection, rest: str) -> bool:
+        """XSHA256 path: a file's SHA-256."""
+        return await self._builtin(b"XSHA256", connection, rest)
+
+    async def ccc(self, connection: Connection, rest: str) -> bool:
+        """CCC: go on without TLS on the control connection."""
+        return await self._builtin(b"CCC", connection, rest)
+
+    async def clnt(self, connection: Connection, rest: str) -> bool:
+        """CLNT name: what program you are."""
+        return await self._builtin(b"CLNT", connection, rest)

@@ -98,6 +98,24 @@ class TLSStream(Stream):
             else:
                 return
 
+    async def end_tls(self) -> int:
+        """End TLS on both sides, and let go of the descriptor, which stays connected.
+
+        Raises ConnectionError where the peer does not end it properly.
+        """
+        while True:
+            try:
+                self._ssl.unwrap()
+            except ssl.SSLWantReadError:
+                await super().readable()
+            except ssl.SSLWantWriteError:
+                await self.writable()
+            except (OSError, ValueError) as error:
+                raise ConnectionAbortedError(errno.ECONNABORTED, "TLS was not ended") from error
+            else:
+                self.release()
+                return self._ssl.detach()
+
     def recv(self, count: int) -> bytes:
         buffer = bytearray(count)
         return bytes(buffer[: self.recv_into(memoryview(buffer))])
@@ -115,6 +133,9 @@ class TLSStream(Stream):
             return 0
         except ssl.SSLError as error:
             raise ConnectionAbortedError(errno.ECONNABORTED, "TLS failed") from error
+
+    def has_input(self) -> bool:
+        return self._ssl.pending() > 0 or super().has_input()
 
     def send(self, data: bytes | memoryview) -> int:
         try:

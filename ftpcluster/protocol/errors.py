@@ -71,6 +71,26 @@ class FileUnavailable(FTPError):
     text = "File unavailable."
 
 
+class InsufficientStorage(FTPError):
+    code = Code.INSUFFICIENT_STORAGE
+    text = "No space left on device."
+
+
+class CommandProtectionDenied(FTPError):
+    code = Code.COMMAND_PROTECTION_DENIED
+    text = "TLS is required on the control connection."
+
+
+class RequestDenied(FTPError):
+    code = Code.REQUEST_DENIED
+    text = "Request denied for policy reasons."
+
+
+class ProtectionRequired(FTPError):
+    code = Code.PROTECTION_REQUIRED
+    text = "TLS is required on data connections; use PROT P."
+
+
 class InvalidRest(FTPError):
     code = Code.INVALID_REST
     text = "Restart position lies past the end of the file."
@@ -107,6 +127,7 @@ _ERRNO_REPLIES: dict[int, tuple[Code, str]] = {
     errno.EINVAL: (Code.FILE_UNAVAILABLE, "Invalid argument."),
     errno.EBUSY: (Code.FILE_UNAVAILABLE, "Resource busy."),
     errno.ETXTBSY: (Code.FILE_UNAVAILABLE, "File busy."),
+    errno.EOPNOTSUPP: (Code.FILE_UNAVAILABLE, "Not supported here."),
     errno.ENXIO: (Code.FILE_UNAVAILABLE, "Not a regular file."),
     errno.ENODEV: (Code.FILE_UNAVAILABLE, "Not a regular file."),
     errno.ENAMETOOLONG: (Code.FILE_NAME_NOT_ALLOWED, "File name too long."),

@@ -19,6 +19,7 @@ Status = tuple[int, int, int, int, int, int, int, float, float, float]
 """The ten fields that an ``os.stat_result`` is as a tuple; the times in it are whole seconds."""
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _HALF_A_YEAR = 15_778_476
+_TIMESTAMP = re.compile(r"(\d{14})(\.\d{1,9})?", re.ASCII)
 _CONTROL = re.compile("[\x00-\x1f\x7f\x80-\x9f]")
 
 
@@ -62,6 +63,18 @@ def timestamp(seconds: int) -> str:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y%m%d%H%M%S").rjust(14, "0")
     except (ValueError, OverflowError, OSError):
         return "19700101000000"
+
+
+def parse_timestamp(text: str) -> float | None:
+    """The seconds that ``YYYYMMDDHHMMSS[.sss]`` in UTC stands for; None where it is no time."""
+    match = _TIMESTAMP.fullmatch(text)
+    if match is None:
+        return None
+    try:
+        time = datetime.strptime(match[1], "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    return time.timestamp() + float(match[2] or 0)
 
 
 def list_line(

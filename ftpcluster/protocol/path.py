@@ -6,6 +6,7 @@ makes them cheap, and makes "beneath" a matter of text. Real paths are the stora
 
 from __future__ import annotations
 
+import posixpath
 import re
 
 _NORMAL = re.compile(r"(?:/(?!\.\.?(?:/|$))[^/]+)+", re.DOTALL)
@@ -39,6 +40,11 @@ def name(path: str) -> str:
 def join(folder: str, child: str) -> str:
     """The path of ``child``, one component, in ``folder``."""
     return f"{folder}{child}" if folder == "/" else f"{folder}/{child}"
+
+
+def relative(path: str, folder: str) -> str:
+    """``path`` as it is named from ``folder``: with as many ".." as that takes."""
+    return posixpath.relpath(path, folder)
 
 
 def is_beneath(path: str, folder: str) -> bool:

@@ -44,7 +44,10 @@ class Code(IntEnum):
     BAD_SEQUENCE = 503
     PARAMETER_NOT_IMPLEMENTED = 504
     NETWORK_PROTOCOL_NOT_SUPPORTED = 522
+    PROTECTION_REQUIRED = 522  # in RFC 2428 a wrong family, since RFC 4217 also this
     NOT_LOGGED_IN = 530
+    COMMAND_PROTECTION_DENIED = 533
+    REQUEST_DENIED = 534
     FILE_UNAVAILABLE = 550
     EXCEEDED_ALLOCATION = 552
     FILE_NAME_NOT_ALLOWED = 553
@@ -92,6 +95,27 @@ class Reply:
 
     def __hash__(self) -> int:
         return hash(self.encode())
+
+
+class Opening(Reply):
+    """The first line of a reply whose lines are sent one after another: ``213-text``."""
+
+    __slots__ = ()
+
+    def _text(self) -> str:
+        return f"{int(self.code)}-{self.text}\r\n"
+
+
+class ReplyLines(Reply):
+    """Lines within a reply; its last one is a Reply with the code of its Opening."""
+
+    __slots__ = ()
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        super().__init__(0, "", lines)
+
+    def _text(self) -> str:
+        return "".join(f" {line}\r\n" for line in self.lines)
 
 
 class CustomReply(Reply):

@@ -58,12 +58,13 @@ class DataTransfer:
     Leaving the block closes the connection. The peer's disappearance becomes TransferAborted.
     """
 
-    __slots__ = ("_pace", "_session", "_shares", "_text", "_turn", "most", "stream")
+    __slots__ = ("_pace", "_session", "_shares", "_text", "_turn", "most", "stream", "total")
     stream: Stream
 
-    def __init__(self, session: Session, text: str) -> None:
-        """``text`` is what 150 says."""
+    def __init__(self, session: Session, text: str, total: int | None = None) -> None:
+        """``text`` is what 150 says, ``total`` the bytes that will be copied, where it is known."""
         self._session = session
+        self.total = total
         self._text = text
         self._turn = 0
         self._shares = False
@@ -103,12 +104,14 @@ class DataTransfer:
     def _begin(self, stream: Stream) -> None:
         self.stream = stream
         self._session.progress = 0
+        self._session.transfer = self
         self._shares = True
         if self._pace is not None:
             self._pace.begin()
 
     def end(self) -> None:
         """Stop sharing in the limits; harmless when repeated."""
+        self._session.transfer = None
         if self._pace is not None and self._shares:
             self._pace.end()
         self._shares = False

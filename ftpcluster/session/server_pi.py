@@ -54,6 +54,7 @@ class ServerPI:
         "_command",
         "_deadlines",
         "_draining",
+        "_emptied",
         "_find_command",
         "_gathering",
         "_lines",
@@ -74,7 +75,7 @@ class ServerPI:
         on_end: Callable[[ServerPI], None],
     ) -> None:
         """Takes over ``stream``. ``on_end`` is called once, when all is given back."""
-        self.session = Session(services, stream, conversation, self.reply)
+        self.session = Session(services, stream, conversation, self.reply, self._room)
         self.ended = False
         self._on_end = on_end
         self._splitter = LineSplitter()
@@ -86,6 +87,7 @@ class ServerPI:
         self._reason: FTPError | None = None
         self._find_command = services.find_command or COMMANDS.get
         self._draining = False
+        self._emptied: asyncio.Future[None] | None = None
         self._deadlines = Deadlines(self.session, self._on_idle, self._on_stalled)
 
     def start(self) -> None:
@@ -128,6 +130,25 @@ class ServerPI:
             return
         self.session.stream = stream
         self._begin(None, self._shake_hands(stream, None))
+
+    def _leave_tls(self) -> None:
+        stream = self.session.stream
+        assert isinstance(stream, TLSStream)
+        self.session.leaves_tls = False
+        self._send()
+        if not self.ended:
+            stream.unwatch()
+            self._begin(None, self._end_tls(stream))
+
+    async def _end_tls(self, stream: TLSStream) -> None:
+        """Behind the reply to CCC, the same connection goes on as plain text."""
+        services = self.session.services
+        try:
+            fd = await stream.end_tls()
+        except ConnectionError:
+            self.end()
+            return
+        self.session.stream = Stream(services.loop, services.poller, fd)
 
     def _has_more_input(self) -> bool:
         return bool(self._lines) or self._splitter.pending or self.session.stream.has_input()
@@ -226,7 +247,7 @@ class ServerPI:
             self._finish(reply_for(self.session, error))
         else:
             self._command = command
-            if command is not None and command.transfers:
+            if command is not None and command.is_long:
                 self._deadlines.begin_transfer()
             self._run = Run(self.session.services.loop, coroutine, blocker, self._on_done)
 
@@ -251,11 +272,13 @@ class ServerPI:
 
     def _obey_meanwhile(self) -> bool:
         """Look at the lines that came while a command runs; False where all have to wait."""
-        if self._command is None or not (self._command.transfers or self.session.has_workers):
+        if self._command is None or not (self._command.is_long or self.session.has_workers):
             return False
         verb, argument = split_command(self._lines[0] or b"")
         row = self._find_command(verb)
-        if row is not None and row.during is During.ANSWERED:
+        if row is not None and (
+            row.during is During.ANSWERED or (row.during is During.ANSWERED_BARE and not argument)
+        ):
             del self._lines[0]
             self._answer_meanwhile(row, argument)
             return True
@@ -288,7 +311,8 @@ class ServerPI:
 
     def _finish(self, reply: Reply | None) -> None:
         """A command has ended; one that isn't ours has sent its replies itself."""
-        if self.session.wants_tls and self._has_more_input():
+        changes = self.session.wants_tls or self.session.leaves_tls
+        if changes and self._has_more_input():
             self.end()  # somebody put commands behind AUTH, to have them obeyed as protected ones
             return
         if reply is not None:
@@ -298,6 +322,8 @@ class ServerPI:
             self.end()
         elif self.session.wants_tls:
             self._begin_tls()
+        elif self.session.leaves_tls:
+            self._leave_tls()
 
     def _send(self) -> None:
         if not self._unsent or self.ended:
@@ -317,7 +343,19 @@ class ServerPI:
     def _on_writable(self, waiter: asyncio.Future[None]) -> None:
         if not waiter.cancelled() and not self.ended:
             self._send()
+            if self._emptied is not None and len(self._unsent) <= _UNSENT:
+                emptied, self._emptied = self._emptied, None
+                if not emptied.done():
+                    emptied.set_result(None)
             self._watch_or_not()
+
+    async def _room(self) -> None:
+        """Wait until the client has read what it was sent, but for a little."""
+        if len(self._unsent) > _UNSENT:
+            self._send()
+        if len(self._unsent) > _UNSENT:
+            self._emptied = self.session.services.loop.create_future()
+            await self._emptied
 
     # ------------------------------------------------------------------ ending
 

@@ -33,6 +33,7 @@ from ftpcluster.users import AbstractUserManager, User
 if TYPE_CHECKING:
     from ftpcluster.session.commands.table import Command
     from ftpcluster.session.connection import SessionConnection
+    from ftpcluster.session.server_dtp import DataTransfer
 
 T = TypeVar("T")
 
@@ -53,6 +54,9 @@ class Settings:
     masquerade: str | None = None
     rename_replaces: bool = True
     require_tls: bool = False
+    require_tls_data: bool = False
+    max_digest: int | None = 4 << 30
+    allow_symlinks: bool = False
     # for commands, user managers and path layers of somebody else's
     wait_future_timeout: float | None = 1.0
     path_timeout: float | None = None
@@ -168,15 +172,20 @@ class Session:
         "epsv_only",
         "facts",
         "failed_logins",
+        "hash_algorithm",
+        "hash_range",
+        "leaves_tls",
         "login",
         "progress",
         "protected",
         "rename_from",
         "restart",
+        "room",
         "services",
         "settings",
         "stranger_since",
         "stream",
+        "transfer",
         "unknown_verbs",
         "wants_tls",
     )
@@ -187,12 +196,14 @@ class Session:
         stream: Stream,
         conversation: Conversation,
         announce: Callable[[Reply], None],
+        room: Callable[[], Coroutine[Any, Any, None]],
     ) -> None:
         self.services = services
         self.settings = services.settings
         self.stream = stream
         self.conversation = conversation
         self.announce = announce  # sends a preliminary (1xx) reply; only the server-DTP does
+        self.room = room  # waits until what was announced has been sent, or nearly
         self._server_address: str | None = None
         # for as long as the session
         self.login: Claim | Account | None = None
@@ -204,11 +215,14 @@ class Session:
         self.binary = False
         self.epsv_only = False  # EPSV ALL (RFC 2428 section 4)
         self.facts: tuple[str, ...] = FACTS  # of MLSD and MLST
+        self.hash_algorithm = "SHA-256"
         self.wants_tls = False  # AUTH was accepted: TLS begins behind its reply
+        self.leaves_tls = False  # CCC was: TLS ends behind its reply
         self.protected = False  # PROT P: data connections are encrypted
         self.current_folder = "/"
         # for one command
         self.restart = 0
+        self.hash_range: tuple[int, int] | None = None  # RANG: from the first to before the second
         self.rename_from: str | None = None
         self.data: PassiveListener | Arrival | ActiveTarget | Stream | None = None
         # what a command of somebody else's sees of that (``session.connection``)
@@ -216,6 +230,7 @@ class Session:
         self._view: Any = None
         # bytes of the transfer that runs, which shows whether it stalls
         self.progress = 0
+        self.transfer: DataTransfer | None = None
 
     @property
     def account(self) -> Account:
@@ -282,6 +297,8 @@ class Session:
         self.drop_data()
         self.binary = self.epsv_only = False
         self.facts = FACTS
+        self.hash_algorithm = "SHA-256"
+        self.hash_range = None
         self.restart = 0
 
     def take_rename_from(self) -> str:

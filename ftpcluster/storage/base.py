@@ -6,6 +6,7 @@ so that a layer may wait; the local one never does.
 
 from __future__ import annotations
 
+import errno
 import os
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator
@@ -15,6 +16,8 @@ from typing import Protocol
 
 class WriteMode(Enum):
     """How an upload opens its file."""
+
+    CREATE = "create"  # STOU: a file that did not exist
 
     TRUNCATE = "truncate"  # STOR: the file is what is uploaded, from File.truncate() on
     APPEND = "append"  # APPE: at the end, wherever that is when a byte arrives
@@ -93,6 +96,26 @@ class Storage(ABC):
     async def unlink(self, path: str) -> None:
         """Remove a file or a link."""
 
+    async def available(self, path: str) -> int | None:
+        """Bytes that may still be written in the folder ``path``; None where nobody knows."""
+        return None
+
+    async def set_modified(self, path: str, seconds: float) -> None:
+        """Set when a file or folder was changed, in seconds since 1970 (UTC)."""
+        raise _not_supported()
+
+    async def chmod(self, path: str, mode: int) -> None:
+        """Set the permission bits of a file or folder."""
+        raise _not_supported()
+
+    async def symlink(self, target: str, path: str) -> None:
+        """Make a symbolic link at ``path`` that leads to the virtual path ``target``."""
+        raise _not_supported()
+
     @abstractmethod
     async def rename(self, source: str, target: str, *, replace: bool) -> None:
         """Move a file or folder. ``replace``: a file at ``target`` gives way; a folder never."""
+
+
+def _not_supported() -> OSError:
+    return OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))

@@ -22,7 +22,12 @@ from ftpcluster.storage.pathio import AbstractPathIO, AsyncPathIO, OpenFile, Pat
 T = TypeVar("T")
 
 _BATCH = 128
-_MODES = {WriteMode.TRUNCATE: "wb", WriteMode.APPEND: "ab", WriteMode.RESUME: "r+b"}
+_MODES = {
+    WriteMode.CREATE: "wb",
+    WriteMode.TRUNCATE: "wb",
+    WriteMode.APPEND: "ab",
+    WriteMode.RESUME: "r+b",
+}
 
 
 async def _asked(call: Coroutine[Any, Any, T]) -> T:
@@ -146,6 +151,8 @@ class LayeredStorage(Storage):
         return await self._open(path, "rb")
 
     async def open_writer(self, path: str, mode: WriteMode) -> LayeredFile:
+        if mode is WriteMode.CREATE and await _asked(self._layer.exists(self.real(path))):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))  # no layer has "xb"
         return await self._open(path, _MODES[mode])
 
     async def _open(self, path: str, mode: str) -> LayeredFile:

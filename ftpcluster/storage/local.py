@@ -20,6 +20,7 @@ _ROOTS = 256
 """Users' folders that stay open between their sessions."""
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
 _WRITE = {
+    WriteMode.CREATE: os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOCTTY,
     WriteMode.TRUNCATE: os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY,
     WriteMode.APPEND: os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY,
     WriteMode.RESUME: os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY,
@@ -63,6 +64,9 @@ class LocalFile:
             os.ftruncate(self.fd, 0)
 
     async def read(self, count: int) -> bytes:
+        return self.read_now(count)
+
+    def read_now(self, count: int) -> bytes:
         data = os.pread(self.fd, count, self.position)
         self.position += len(data)
         return data
@@ -200,6 +204,37 @@ class LocalStorage(Storage):
                 os.rename(old.name, new.name, src_dir_fd=old.fd, dst_dir_fd=new.fd)
             else:
                 rename_noreplace(old, new)
+
+    async def available(self, path: str) -> int | None:
+        fd = self.root.open(path, os.O_PATH)
+        try:
+            status = os.fstatvfs(fd)
+        finally:
+            os.close(fd)
+        return status.f_bavail * status.f_frsize
+
+    async def set_modified(self, path: str, seconds: float) -> None:
+        with self._named(path) as (name, status):
+            os.utime(name, ns=(status.st_atime_ns, round(seconds * 1000) * 1_000_000))
+
+    async def chmod(self, path: str, mode: int) -> None:
+        with self._named(path) as (name, _):
+            os.chmod(name, mode)
+
+    @contextlib.contextmanager
+    def _named(self, path: str) -> Generator[tuple[str, os.stat_result], None, None]:
+        """A name, for calls that take one, of exactly what lies at ``path`` now."""
+        fd = self.root.open(path, os.O_PATH)
+        try:
+            yield f"/proc/self/fd/{fd}", os.fstat(fd)
+        finally:
+            os.close(fd)
+
+    async def symlink(self, target: str, path: str) -> None:
+        # a relative text: an absolute one would lead out of the root, and be refused
+        text = virtual.relative(target, virtual.parent(path))
+        with self.root.parent(path) as parent:
+            os.symlink(text.encode("utf-8", "surrogateescape"), parent.name, dir_fd=parent.fd)
 
 
 def _is_folder(entry: Parent) -> bool:

@@ -117,5 +117,17 @@ class PooledStorage(Storage):
     async def unlink(self, path: str) -> None:
         await self._pool.finish(self._local.unlink, path)
 
+    async def available(self, path: str) -> int | None:
+        return await self._pool.finish(self._local.available, path)
+
+    async def set_modified(self, path: str, seconds: float) -> None:
+        await self._pool.finish(self._local.set_modified, path, seconds)
+
+    async def chmod(self, path: str, mode: int) -> None:
+        await self._pool.finish(self._local.chmod, path, mode)
+
+    async def symlink(self, target: str, path: str) -> None:
+        await self._pool.finish(self._local.symlink, target, path)
+
     async def rename(self, source: str, target: str, *, replace: bool) -> None:
         await self._pool.finish(self._local.rename, source, target, replace=replace)

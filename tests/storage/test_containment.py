@@ -62,18 +62,25 @@ async def write(storage: LocalStorage, path: str, mode: WriteMode) -> None:
         await file.close()
 
 
+EXISTING = tuple(mode for mode in WriteMode if mode is not WriteMode.CREATE)
+"""The modes that open what is there already; CREATE refuses it, whatever it is."""
+
 Verb = Callable[[LocalStorage, str], Coroutine[Any, Any, Any]]
 FOLLOWING: dict[str, Verb] = {
     "stat": lambda storage, path: storage.stat(path),
     "scan": entries,
     "read": read,
     **{
-        mode.value: lambda storage, path, mode=mode: write(storage, path, mode)
-        for mode in WriteMode
+        mode.value: lambda storage, path, mode=mode: write(storage, path, mode) for mode in EXISTING
     },
+    "available": lambda storage, path: storage.available(path),
+    "set_modified": lambda storage, path: storage.set_modified(path, 0),
+    "chmod": lambda storage, path: storage.chmod(path, 0o777),
 }
 BENEATH: dict[str, Verb] = {  # what can only reach out through a folder above its last name
     "lstat": lambda storage, path: storage.lstat(path),
+    "create": lambda storage, path: write(storage, path, WriteMode.CREATE),
+    "symlink": lambda storage, path: storage.symlink("/file", path),
     "mkdir": lambda storage, path: storage.mkdir(path),
     "rmdir": lambda storage, path: storage.rmdir(path),
     "unlink": lambda storage, path: storage.unlink(path),
@@ -310,11 +317,11 @@ async def test_a_file_swapped_for_a_link_lets_nothing_out(
     (root / "x").write_bytes(b"inside")
     (root / "link").symlink_to("../outside/file")
     secret = (outside / "file").stat().st_ino
-    outcomes = Outcomes("stat", "read", *(mode.value for mode in WriteMode))
+    outcomes = Outcomes("stat", "read", *(mode.value for mode in EXISTING))
     with Swapping(root / "x", root / "link"):
         while outcomes.want_more(0.5):
             assert await outcomes.of("read", read(storage, "/x")) != SECRET
             seen = await outcomes.of("stat", storage.stat("/x"))
             assert seen is None or seen.st_ino != secret
-            for mode in WriteMode:
+            for mode in EXISTING:
                 await outcomes.of(mode.value, write(storage, "/x", mode))

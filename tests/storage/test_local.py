@@ -138,6 +138,7 @@ OPENERS: dict[str, Open] = {
     **{
         mode.value: lambda storage, path, mode=mode: storage.open_writer(path, mode)
         for mode in WriteMode
+        if mode is not WriteMode.CREATE  # which refuses whatever is there
     },
 }
 

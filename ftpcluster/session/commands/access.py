@@ -1,11 +1,12 @@
-"""Access control: USER, PASS, QUIT (RFC 959 section 4.1.1)."""
+"""Access control: USER, PASS, REIN, ACCT, QUIT (RFC 959 section 4.1.1), HOST (RFC 7151)."""
 
 from __future__ import annotations
 
 import logging
+import re
 
 from ftpcluster.net.stream import pause
-from ftpcluster.protocol.errors import NotLoggedIn, SessionEnded
+from ftpcluster.protocol.errors import ArgumentProblem, NotLoggedIn, SessionEnded
 from ftpcluster.protocol.listing import printable
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.session.run import in_task
@@ -17,6 +18,8 @@ log = logging.getLogger(__name__)
 _GOODBYE = Reply(Code.CLOSING_CONTROL_CONNECTION, "Goodbye.")
 _NEED_PASSWORD = Reply(Code.NEED_PASSWORD, "Please specify the password.")
 _NO_ACCOUNTS = Reply(Code.SUPERFLUOUS, "No account is needed.")
+_HOST = re.compile(r"[A-Za-z0-9_.-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\]")
+_HOST_ACCEPTED = Reply(Code.SERVICE_READY, "Host accepted.")
 _LOGGED_IN = Reply(Code.LOGGED_IN, "Login successful.")
 
 
@@ -96,6 +99,17 @@ def rein(session: Session, _: str) -> Reply:
     """REIN: everything as after the greeting."""
     session.reinitialize()
     return session.services.greeting
+
+
+def before_login(session: Session) -> str | None:
+    return "HOST comes before USER." if session.login else None
+
+
+def host(_: Session, name: str) -> Reply:
+    """HOST: all names lead to the same files (RFC 7151 section 3)."""
+    if not _HOST.fullmatch(name):
+        raise ArgumentProblem("Expected a host name, or an address in brackets.")
+    return _HOST_ACCEPTED
 
 
 def acct(_: Session, __: str) -> Reply:

@@ -1,12 +1,13 @@
-"""Files by name: DELE, RNFR, RNTO, SIZE, MDTM (RFC 959 section 4.1.3, RFC 3659)."""
+"""Files by name: DELE, RNFR, RNTO, SIZE, MDTM, MFMT (RFC 959 section 4.1.3, RFC 3659,
+draft-somers-ftp-mfxx)."""
 
 from __future__ import annotations
 
 import os
 import stat
 
-from ftpcluster.protocol.errors import FileUnavailable
-from ftpcluster.protocol.listing import timestamp
+from ftpcluster.protocol.errors import ArgumentProblem, FileUnavailable
+from ftpcluster.protocol.listing import parse_timestamp, printable, timestamp
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.session.state import Session
 
@@ -53,6 +54,17 @@ async def size(session: Session, argument: str) -> Reply:
 async def mdtm(session: Session, argument: str) -> Reply:
     status = await _regular(session, session.readable(argument))
     return Reply(Code.FILE_STATUS, timestamp(int(status.st_mtime)))
+
+
+async def mfmt(session: Session, argument: str) -> Reply:
+    """MFMT: set the modification time, in UTC."""
+    text, _, name = argument.partition(" ")
+    seconds = parse_timestamp(text)
+    if seconds is None or not name:
+        raise ArgumentProblem("Expected YYYYMMDDHHMMSS, in UTC, and a path.")
+    path = session.writable(name)
+    await session.storage.set_modified(path, seconds)
+    return Reply(Code.FILE_STATUS, f"Modify={timestamp(int(seconds))}; {printable(path)}")
 
 
 async def _regular(session: Session, path: str) -> os.stat_result:

@@ -1,30 +1,40 @@
-"""Folders: CWD, CDUP, PWD, MKD, RMD, and the listings LIST, NLST, MLSD, MLST."""
+"""Folders: CWD, CDUP, PWD, MKD, RMD, and the listings LIST, NLST, MLSD, MLST, STAT path."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import grp
 import pwd
 import stat
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 
 from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.errors import ArgumentProblem, FileUnavailable
 from ftpcluster.protocol.listing import FACTS, fact_line, list_line, permission_fact, printable
-from ftpcluster.protocol.reply import Code, Reply, quoted
+from ftpcluster.protocol.pattern import Pattern, is_pattern
+from ftpcluster.protocol.reply import Code, Opening, Reply, ReplyLines, quoted
+from ftpcluster.session.run import give_way
 from ftpcluster.session.server_dtp import Download
 from ftpcluster.session.state import Session
 from ftpcluster.storage.base import Entry
 from ftpcluster.users import Permission
 
-MLST_FEATURE = "MLST " + "".join(f"{fact}*;" for fact in FACTS)
+
+def mlst_feature(chosen: tuple[str, ...] = FACTS) -> str:
+    """FEAT's line, with a star at each fact that MLSD and MLST give."""
+    return "MLST " + "".join(f"{fact}{'*' * (fact in chosen)};" for fact in FACTS)
+
 
 _CHANGED = Reply(Code.FILE_ACTION_COMPLETED, "Directory changed.")
 _REMOVED = Reply(Code.FILE_ACTION_COMPLETED, "Directory removed.")
 _SENT = Reply(Code.TRANSFER_COMPLETE, "Directory send OK.")
+_MANY = 256
+"""Entries for which the other sessions wait: half a millisecond."""
 _OPENING = "Here comes the directory listing."
 
+Batches = AsyncGenerator[str, None]
 Formatter = Callable[[Session, str, Iterable[Entry]], Coroutine[None, None, str]]
 
 
@@ -79,20 +89,91 @@ async def nlst(session: Session, argument: str) -> Reply:
 
 
 async def _list(session: Session, argument: str, form: Formatter) -> Reply:
-    """LIST and NLST: a folder's entries, or the one line of a file."""
+    """LIST and NLST: a folder's entries, the one line of a file, or what a pattern matches."""
     session.take_restart()
+    return await _send(session, await _listed(session, argument, form))
+
+
+async def _send(session: Session, batches: Batches) -> Reply:
+    """Send lines over the data connection."""
+    encoding = session.settings.encoding
+    try:
+        lines = await anext(batches, "")  # a folder that cannot be read is refused before 150
+        async with Download(session, _OPENING) as data:
+            while lines:
+                await data.send(lines.encode(encoding, "surrogateescape"))
+                lines = await anext(batches, "")
+    finally:
+        await batches.aclose()
+    return _SENT
+
+
+async def _listed(session: Session, argument: str, form: Formatter) -> Batches:
+    """The lines of what an argument of LIST names. Raises OSError where there is nothing."""
     hidden, argument = _options(argument)
     path = session.readable(argument)
-    status = await session.storage.stat(path)
+    try:
+        status = await session.storage.stat(path)
+    except FileNotFoundError:
+        if not is_pattern(virtual.name(path)):
+            raise
+        return _matching(session, argument, form, hidden=hidden)
     if stat.S_ISDIR(status.st_mode):
-        return await _send_folder(session, path, form, hidden=hidden)
-    async with Download(session, _OPENING) as data:
-        await _send_lines(
-            session,
-            data,
-            await form(session, session.current_folder, [(argument, status, None)]),
-        )
-    return _SENT
+        return _entries(session, path, form, hidden=hidden)
+    return _one_entry(session, (argument, status, None), form)
+
+
+async def _one_entry(session: Session, entry: Entry, form: Formatter) -> Batches:
+    yield await form(session, session.current_folder, (entry,))
+
+
+async def _entries(session: Session, path: str, form: Formatter, *, hidden: bool) -> Batches:
+    """The lines of a folder's entries."""
+    async with contextlib.aclosing(session.storage.scan(path, follow=form is _facts)) as batches:
+        async for batch in batches:
+            if lines := await form(session, path, _shown(batch, hidden=hidden)):
+                yield lines
+            await _between_batches(batch)
+
+
+async def _matching(session: Session, argument: str, form: Formatter, *, hidden: bool) -> Batches:
+    """What a pattern in the last component matches, beneath the folder as it was written."""
+    written, slash, last = argument.rpartition("/")
+    folder = session.readable(written + slash)
+    pattern = Pattern(last)
+    hidden = hidden or pattern.shows_hidden
+    async with contextlib.aclosing(session.storage.scan(folder, follow=False)) as batches:
+        async for batch in batches:
+            found = [
+                (f"{written}{slash}{name}", status, target)
+                for name, status, target in _shown(batch, hidden=hidden)
+                if pattern.matches(name)
+            ]
+            if found:
+                yield await form(session, session.current_folder, found)
+            await _between_batches(batch)
+
+
+async def _between_batches(batch: list[Entry]) -> None:
+    """Give the other sessions a turn: a client that reads fast enough never makes us wait."""
+    if len(batch) >= _MANY:
+        await give_way()
+
+
+async def stat_path(session: Session, argument: str) -> Reply:
+    """STAT path: what LIST sends, over the control connection (RFC 959 section 4.1.3)."""
+    async with contextlib.aclosing(await _listed(session, argument, _long_lines)) as batches:
+        lines = await anext(batches, "")
+        session.announce(Opening(Code.FILE_STATUS, f"Status of {printable(argument)}:"))
+        try:
+            while lines:
+                session.announce(ReplyLines(lines.splitlines()))
+                await session.room()
+                lines = await anext(batches, "")
+        except OSError:
+            # the reply has begun with its code, and must end with it
+            return Reply(Code.FILE_STATUS, "The rest could not be read.")
+    return Reply(Code.FILE_STATUS, "End of status.")
 
 
 async def mlsd(session: Session, argument: str) -> Reply:
@@ -100,7 +181,7 @@ async def mlsd(session: Session, argument: str) -> Reply:
     path = session.readable(argument)
     if not stat.S_ISDIR((await session.storage.stat(path)).st_mode):
         raise ArgumentProblem("Not a directory; MLST is for files.")
-    return await _send_folder(session, path, _facts, hidden=True)
+    return await _send(session, _entries(session, path, _facts, hidden=True))
 
 
 async def mlst(session: Session, argument: str) -> Reply:
@@ -112,28 +193,8 @@ async def mlst(session: Session, argument: str) -> Reply:
     return Reply(Code.FILE_ACTION_COMPLETED, f"Listing {printable(path)}", (line,))
 
 
-async def _send_folder(session: Session, path: str, form: Formatter, *, hidden: bool) -> Reply:
-    batches = session.storage.scan(path, follow=form is _facts)
-    try:
-        first: list[Entry] = await anext(
-            batches, []
-        )  # a folder that cannot be read is refused before 150
-        async with Download(session, _OPENING) as data:
-            while first:
-                lines = await form(session, path, _shown(first, hidden=hidden))
-                await _send_lines(session, data, lines)
-                first = await anext(batches, [])
-    finally:
-        await batches.aclose()
-    return _SENT
-
-
 def _shown(batch: list[Entry], *, hidden: bool) -> Iterable[Entry]:
     return batch if hidden else [entry for entry in batch if not entry[0].startswith(".")]
-
-
-async def _send_lines(session: Session, data: Download, lines: str) -> None:
-    await data.send(lines.encode(session.settings.encoding, "surrogateescape"))
 
 
 async def _long_lines(session: Session, folder: str, entries: Iterable[Entry]) -> str:

@@ -1,17 +1,20 @@
-"""Information about the server: SYST, FEAT, HELP, NOOP (RFC 959 section 4.1.3, RFC 2389)."""
+"""Information: SYST, STAT, FEAT, HELP, OPTS, CLNT, NOOP (RFC 959 section 4.1.3, RFC 2389)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Coroutine, Iterable
+from typing import Any, Protocol
 
-from ftpcluster.protocol.errors import ArgumentProblem, NotImplementedVerb
-from ftpcluster.protocol.listing import FACTS
+from ftpcluster.protocol.errors import ArgumentProblem, NotImplementedVerb, NotLoggedIn
+from ftpcluster.protocol.listing import FACTS, printable
 from ftpcluster.protocol.reply import Code, Reply
-from ftpcluster.session.state import Session
+from ftpcluster.session.commands import digests
+from ftpcluster.session.commands.folders import mlst_feature, stat_path
+from ftpcluster.session.state import Account, Session
 
 _FIRST_FEATURES = ("UTF8", "TVFS")  # RFC 2640, RFC 3659 section 6: not tied to a verb
 _UTF8_ON = Reply(Code.OK, "UTF-8 is always on.")
+_NOTED = Reply(Code.OK, "Noted.")
 _OK = Reply(Code.OK, "OK.")
 
 
@@ -34,7 +37,8 @@ _help: dict[str, str] = {}
 def describe(rows: Iterable[_Described]) -> None:
     """Take what FEAT and HELP say from the command table."""
     rows = tuple(rows)
-    plain = sorted((row.feature for row in rows if row.feature), key=lambda f: f[:4] != "MLST")
+    plain = [line for row in rows for line in row.feature.splitlines()]
+    plain.sort(key=lambda line: not line.startswith("MLST"))
     tls = [line for row in rows for line in row.tls_feature.splitlines()]
     for has_tls, lines in ((False, plain), (True, plain + tls)):
         everything = (*_FIRST_FEATURES, *lines)
@@ -47,7 +51,44 @@ def syst(session: Session, _: str) -> Reply:
 
 
 def feat(session: Session, _: str) -> Reply:
-    return _features[session.services.tls is not None]
+    """FEAT: also which facts and which digest were chosen with OPTS (RFC 3659 section 7.8)."""
+    reply = _features[session.services.tls is not None]
+    if session.facts is FACTS and session.hash_algorithm == digests.DEFAULT:
+        return reply
+    chosen = {
+        mlst_feature(): mlst_feature(session.facts),
+        digests.hash_feature(): digests.hash_feature(session.hash_algorithm),
+    }
+    return Reply(reply.code, reply.text, [chosen.get(line, line) for line in reply.lines])
+
+
+def status(session: Session, argument: str) -> Reply | Coroutine[Any, Any, Reply]:
+    """STAT: of this session, with the transfer that runs; or of a path, as LIST shows it."""
+    if argument:
+        if type(session.login) is not Account:
+            raise NotLoggedIn
+        return stat_path(session, argument)
+    return Reply(Code.SYSTEM_STATUS, "Status of this session:", _describe_session(session))
+
+
+def _describe_session(session: Session) -> Iterable[str]:
+    login = session.login
+    yield f"Connected from {session.conversation.peer}"
+    if isinstance(login, Account):
+        yield f"Logged in as {printable(login.user.login or 'anonymous')}"
+    else:
+        yield "Not logged in"
+    yield f"TYPE {'I' if session.binary else 'A'}, STRU F, MODE S"
+    control = "plain" if session.stream.is_plain else "protected"
+    yield f"Control connection {control}, data {'protected' if session.protected else 'plain'}"
+    if session.restart:
+        yield f"The next transfer begins at {session.restart}"
+    if session.transfer is None:
+        yield "No transfer in progress"
+    else:
+        total = session.transfer.total
+        of_total = "" if total is None else f" of {total}"
+        yield f"Transfer in progress: {session.progress}{of_total} bytes"
 
 
 def help_(_: Session, argument: str) -> Reply:
@@ -68,11 +109,18 @@ def opts(session: Session, argument: str) -> Reply:
     option, _, value = argument.partition(" ")
     if option.upper() == "UTF8" and value.upper() in ("", "ON"):
         return _UTF8_ON
+    if option.upper() == "HASH":
+        return digests.options(session, value)
     if option.upper() != "MLST" or " " in value or (value and not value.endswith(";")):
-        raise ArgumentProblem("The options are UTF8 ON and MLST fact;fact;…")
+        raise ArgumentProblem("The options are UTF8 ON, MLST fact;fact;… and HASH algorithm.")
     wanted = value.lower().split(";")
     session.facts = tuple(fact for fact in FACTS if fact in wanted)
     return Reply(Code.OK, "MLST OPTS " + "".join(f"{fact};" for fact in session.facts))
+
+
+def clnt(_: Session, __: str) -> Reply:
+    """CLNT: what program the client is, which changes nothing here."""
+    return _NOTED
 
 
 def noop(_: Session, __: str) -> Reply:

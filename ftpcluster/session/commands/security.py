@@ -1,12 +1,18 @@
-"""Security extensions: AUTH, PBSZ, PROT (RFC 2228, RFC 4217)."""
+"""Security extensions: AUTH, PBSZ, PROT, CCC (RFC 2228, RFC 4217)."""
 
 from __future__ import annotations
 
-from ftpcluster.protocol.errors import NotImplementedVerb, ParameterNotImplemented
+from ftpcluster.protocol.errors import (
+    CommandProtectionDenied,
+    NotImplementedVerb,
+    ParameterNotImplemented,
+    RequestDenied,
+)
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.session.state import Session
 
 _BUFFER = Reply(Code.OK, "PBSZ=0")
+_CLEAR = Reply(Code.OK, "The control connection is plain from now on.")
 _LEVELS = {"P": True, "C": False}
 
 
@@ -47,6 +53,18 @@ def pbsz(_: Session, __: str) -> Reply:
     return _BUFFER
 
 
+def while_tls(session: Session) -> str | None:
+    return "The control connection is not protected." if session.stream.is_plain else None
+
+
+def ccc(session: Session, _: str) -> Reply:
+    """CCC: behind the reply, the control connection goes on as plain text."""
+    if session.settings.require_tls:
+        raise CommandProtectionDenied
+    session.leaves_tls = True
+    return _CLEAR
+
+
 def prot(session: Session, argument: str) -> Reply:
     """PROT: whether data connections are protected."""
     protected = _LEVELS.get(argument.upper())
@@ -55,6 +73,8 @@ def prot(session: Session, argument: str) -> Reply:
             raise NotImplementedVerb("There is no TLS here.")
     elif protected is None:
         raise ParameterNotImplemented("The levels are P and C.")
+    elif not protected and session.settings.require_tls_data:
+        raise RequestDenied("Data connections have to be protected; use PROT P.")
     else:
         session.protected = protected
     return Reply(Code.OK, f"Protection level is {argument.upper()}.")

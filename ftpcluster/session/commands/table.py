@@ -14,11 +14,13 @@ from typing import Any
 from ftpcluster.protocol.reply import Reply
 from ftpcluster.session.commands import (
     access,
+    digests,
     files,
     folders,
     information,
     parameters,
     security,
+    site,
     transfers,
 )
 from ftpcluster.session.state import Session
@@ -40,6 +42,7 @@ class During(Enum):
 
     WAITS = "waits"  # it is obeyed when the transfer has ended
     ANSWERED = "answered"  # at once
+    ANSWERED_BARE = "answered where it has no argument"
     ABORTS = "aborts"  # the transfer ends with 426; then the verb itself is obeyed
 
 
@@ -54,9 +57,15 @@ class Command:
     during: During = During.WAITS
     sequence: Gate | None = None  # says what is missing before this verb (503)
     transfers: bool = False  # uses the data connection
+    digests: bool = False  # reads a file for as long as that takes
     feature: str = ""  # the line of FEAT
     tls_feature: str = ""  # its lines where there is TLS
     help: str = ""
+
+    @property
+    def is_long(self) -> bool:
+        """Whether ABOR may end it, and some verbs are answered while it runs."""
+        return self.transfers or self.digests
 
 
 NONE, OPTIONAL, REQUIRED = Argument.NONE, Argument.OPTIONAL, Argument.REQUIRED
@@ -70,6 +79,7 @@ ROWS = (
     Command("QUIT", access.quit_, NONE, STRANGERS, help="QUIT: end the session"),
     Command("REIN", access.rein, NONE, STRANGERS, help="REIN: begin anew"),
     Command("ACCT", access.acct, REQUIRED, help="ACCT: nothing, there are no accounts"),
+    Command("HOST", access.host, REQUIRED, STRANGERS, sequence=access.before_login, feature="HOST", help="HOST name: the server that you mean; this one has one name for all"),
     Command("CWD", folders.cwd, OPTIONAL, help="CWD [path]: change the current folder"),
     Command("XCWD", folders.cwd, OPTIONAL, help="XCWD [path]: as CWD"),
     Command("CDUP", folders.cdup, NONE, help="CDUP: change to the folder above"),
@@ -85,13 +95,17 @@ ROWS = (
     # Service (RFC 959 section 4.1.3, RFC 3659)
     Command("RETR", transfers.retr, REQUIRED, transfers=True, help="RETR path: download"),
     Command("STOR", transfers.stor, REQUIRED, transfers=True, help="STOR path: upload"),
+    Command("STOU", transfers.stou, OPTIONAL, transfers=True, help="STOU [prefix]: upload to a new name"),
     Command("APPE", transfers.appe, REQUIRED, transfers=True, help="APPE path: upload to a file's end"),
+    Command("ALLO", transfers.allo, REQUIRED, help="ALLO bytes: is there room for so much?"),
+    Command("AVBL", transfers.avbl, OPTIONAL, feature="AVBL", help="AVBL [path]: bytes that may be written there"),
     Command("REST", transfers.rest, REQUIRED, feature="REST STREAM", help="REST offset: where the next transfer begins"),
     Command("ABOR", transfers.abor, NONE, during=During.ABORTS, help="ABOR: end the transfer that runs"),
     Command("LIST", folders.list_, OPTIONAL, transfers=True, help="LIST [path]: list a folder as ls -l does"),
     Command("NLST", folders.nlst, OPTIONAL, transfers=True, help="NLST [path]: list names"),
     Command("MLSD", folders.mlsd, OPTIONAL, transfers=True, help="MLSD [path]: list a folder's facts"),
-    Command("MLST", folders.mlst, OPTIONAL, feature=folders.MLST_FEATURE, help="MLST [path]: the facts of one entry"),
+    Command("MLST", folders.mlst, OPTIONAL, feature=folders.mlst_feature(), help="MLST [path]: the facts of one entry"),
+    Command("STAT", information.status, OPTIONAL, STRANGERS, during=During.ANSWERED_BARE, help="STAT [path]: this session, or a folder"),
     Command("PWD", folders.pwd_, NONE, help="PWD: name the current folder"),
     Command("XPWD", folders.pwd_, NONE, help="XPWD: as PWD"),
     Command("MKD", folders.mkd, REQUIRED, help="MKD path: make a folder"),
@@ -103,25 +117,33 @@ ROWS = (
     Command("RNTO", files.rnto, REQUIRED, sequence=files.after_rnfr, help="RNTO path: its new name"),
     Command("SIZE", files.size, REQUIRED, feature="SIZE", help="SIZE path: bytes of a file"),
     Command("MDTM", files.mdtm, REQUIRED, feature="MDTM", help="MDTM path: when a file was changed"),
+    Command("MFMT", files.mfmt, REQUIRED, feature="MFMT", help="MFMT YYYYMMDDHHMMSS path: set when a file was changed (UTC)"),
+    Command("SITE", site.site, REQUIRED, STRANGERS, feature="SITE CHMOD\nSITE UTIME", help="SITE HELP: what this server has of its own"),
+    # Digests (draft-bryan-ftpext-hash)
+    Command("HASH", digests.hash_, REQUIRED, digests=True, feature=digests.hash_feature(), help="HASH path: a file's digest"),
+    Command("RANG", digests.rang, REQUIRED, help="RANG first last: the bytes that the next HASH looks at"),
+    Command("XCRC", digests.xcrc, REQUIRED, digests=True, feature="XCRC", help='XCRC "path" [start [end]]: a file\'s CRC-32'),
+    Command("XMD5", digests.xmd5, REQUIRED, digests=True, feature="XMD5", help='XMD5 "path" [start [end]]: a file\'s MD5'),
+    Command("XSHA1", digests.xsha1, REQUIRED, digests=True, feature="XSHA1", help='XSHA1 "path" [start [end]]: a file\'s SHA-1'),
+    Command("XSHA256", digests.xsha256, REQUIRED, digests=True, feature="XSHA256", help='XSHA256 "path" [start [end]]: a file\'s SHA-256'),
     # Security (RFC 2228, RFC 4217)
     Command("AUTH", security.auth, REQUIRED, STRANGERS, sequence=security.before_tls, tls_feature="AUTH TLS\nAUTH SSL", help="AUTH TLS: protect the control connection"),
     Command("PBSZ", security.pbsz, REQUIRED, STRANGERS, sequence=security.after_tls, tls_feature="PBSZ", help="PBSZ 0: the size of protected buffers"),
     Command("PROT", security.prot, REQUIRED, STRANGERS, sequence=security.after_tls, tls_feature="PROT", help="PROT P|C: protect data connections, or not"),
+    Command("CCC", security.ccc, NONE, STRANGERS, sequence=security.while_tls, tls_feature="CCC", help="CCC: go on without TLS on the control connection"),
     # Information (RFC 959 section 4.1.3, RFC 2389)
     Command("SYST", information.syst, NONE, STRANGERS, help="SYST: the kind of system"),
     Command("FEAT", information.feat, NONE, STRANGERS, help="FEAT: what this server can do"),
     Command("HELP", information.help_, OPTIONAL, STRANGERS, help="HELP [verb]: this text"),
-    Command("OPTS", information.opts, REQUIRED, STRANGERS, help="OPTS UTF8 ON, OPTS MLST fact;…: options"),
+    Command("OPTS", information.opts, REQUIRED, STRANGERS, help="OPTS UTF8 ON, OPTS MLST fact;…, OPTS HASH algorithm: options"),
+    Command("CLNT", information.clnt, OPTIONAL, STRANGERS, feature="CLNT", help="CLNT name: what program you are"),
     Command("NOOP", information.noop, NONE, STRANGERS, during=During.ANSWERED, help="NOOP: nothing"),
 )
 # fmt: on
 
 COMMANDS: dict[bytes, Command] = {row.verb.encode(): row for row in ROWS}
 
-NOT_IMPLEMENTED = frozenset(
-    b"ADAT ALLO AVBL CCC CLNT CONF ENC HASH HOST LANG LPRT LPSV MFCT MFF MFMT MIC "
-    b"SITE SMNT STAT STOU XCRC XMD5 XSHA1 XSHA256".split()
-)
+NOT_IMPLEMENTED = frozenset(b"ADAT CONF ENC LANG LPRT LPSV MFCT MFF MIC SMNT".split())
 """Verbs that are known, but that this server does not have (502)."""
 
 information.describe(ROWS)

@@ -1,10 +1,23 @@
-"""Files over the data connection: RETR, STOR, APPE, REST, ABOR (RFC 959 section 4.1.3)."""
+"""Files over the data connection: RETR, STOR, STOU, APPE, REST, ABOR (RFC 959 section 4.1.3).
+
+And what asks for room before: ALLO, and AVBL (draft-peterson-streamlined-ftp-command-extensions).
+"""
 
 from __future__ import annotations
 
+import re
+import secrets
+
 from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.command import integer
-from ftpcluster.protocol.errors import ArgumentProblem, InvalidRest, NoDataConnection
+from ftpcluster.protocol.errors import (
+    ArgumentProblem,
+    BadSequence,
+    FileUnavailable,
+    InsufficientStorage,
+    InvalidRest,
+    NoDataConnection,
+)
 from ftpcluster.protocol.listing import printable
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.session.server_dtp import Download, Upload
@@ -12,6 +25,10 @@ from ftpcluster.session.state import Session
 from ftpcluster.storage.base import WriteMode
 
 _COMPLETE = Reply(Code.TRANSFER_COMPLETE, "Transfer complete.")
+_ALLOCATED = Reply(Code.OK, "There is room.")
+_NO_NEED_TO_ALLOCATE = Reply(Code.SUPERFLUOUS, "No storage allocation is necessary.")
+_ALLO = re.compile(r"(\d+)(?: R \d+)?", re.ASCII | re.IGNORECASE)
+_UNIQUE_ATTEMPTS = 16
 _NOTHING_TO_ABORT = Reply(Code.TRANSFER_COMPLETE, "ABOR successful; no transfer in progress.")
 
 
@@ -25,7 +42,8 @@ async def retr(session: Session, argument: str) -> Reply:
             raise InvalidRest
         if offset:
             await file.seek(offset)
-        async with Download(session, _opening(session, path, file.size)) as download:
+        opening = _opening(session, path, file.size)
+        async with Download(session, opening, file.size - offset) as download:
             await download.send_file(file)
     finally:
         await file.close()
@@ -63,6 +81,55 @@ async def _store(session: Session, path: str, mode: WriteMode, offset: int) -> R
     finally:
         await file.close()
     return _COMPLETE
+
+
+async def stou(session: Session, argument: str) -> Reply:
+    """STOU: upload to a name that nothing has; 150 tells it (RFC 1123 section 4.1.2.9)."""
+    if session.take_restart():
+        raise BadSequence("STOU begins at the beginning; REST is not for it.")
+    if session.data is None:
+        raise NoDataConnection("Use PASV or EPSV first.")
+    for _ in range(_UNIQUE_ATTEMPTS):
+        path = session.writable(f"{argument or 'file'}.{secrets.token_hex(4)}")
+        try:
+            file = await session.storage.open_writer(path, WriteMode.CREATE)
+            break
+        except FileExistsError:
+            continue
+    else:
+        raise FileUnavailable("No unique name was found.")
+    name = printable(virtual.name(path))
+    try:
+        async with Upload(session, f"FILE: {name}") as upload:
+            await upload.receive_file(file)
+        await file.finish()
+    except NoDataConnection:
+        await session.storage.unlink(path)  # a name that nobody has been told, or for nothing
+        raise
+    finally:
+        await file.close()
+    return Reply(Code.TRANSFER_COMPLETE, f"Transfer complete; unique file name: {name}")
+
+
+async def allo(session: Session, argument: str) -> Reply:
+    """ALLO: nothing is set aside, but who wants more than there is hears it before the upload."""
+    match = _ALLO.fullmatch(argument)
+    if match is None:
+        raise ArgumentProblem("Expected a number of bytes.")
+    available = await session.storage.available(session.readable(""))
+    if available is None:
+        return _NO_NEED_TO_ALLOCATE
+    if integer(match[1]) > available:
+        raise InsufficientStorage
+    return _ALLOCATED
+
+
+async def avbl(session: Session, argument: str) -> Reply:
+    """AVBL: bytes that may be written in a folder."""
+    available = await session.storage.available(session.readable(argument))
+    if available is None:
+        raise FileUnavailable("Nobody knows how much room there is.")
+    return Reply(Code.FILE_STATUS, str(available))
 
 
 def _opening(session: Session, path: str, size: int | None = None) -> str:

@@ -1,0 +1,185 @@
+"""Digests of files: HASH and RANG (draft-bryan-ftpext-hash), XCRC, XMD5, XSHA1, XSHA256.
+
+They are computed in the pool, a piece at a time: other sessions do not notice, ABOR ends it, and
+no file is closed while a thread still reads it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import hashlib
+import re
+import zlib
+from collections.abc import Callable
+from typing import Protocol
+
+from ftpcluster.protocol.command import integer
+from ftpcluster.protocol.errors import ArgumentProblem, FileUnavailable
+from ftpcluster.protocol.listing import printable
+from ftpcluster.protocol.reply import Code, Reply
+from ftpcluster.session.state import Session
+from ftpcluster.storage.base import File
+from ftpcluster.storage.local import LocalFile
+
+_PIECE = 4 << 20
+"""Bytes that a thread reads and digests before anybody else may have it."""
+_XRANGE = re.compile(r"(.*?)(?: (\d{1,19}))?(?: (\d{1,19}))?", re.ASCII | re.DOTALL)
+_QUOTED = re.compile(r'"((?:[^"]|"")*)"(?: (\d{1,19}))?(?: (\d{1,19}))?', re.ASCII | re.DOTALL)
+
+
+class Digest(Protocol):
+    """What hashlib's objects are."""
+
+    def update(self, data: bytes, /) -> None: ...
+    def hexdigest(self) -> str: ...
+
+
+class _CRC32:
+    def __init__(self) -> None:
+        self._value = 0
+
+    def update(self, data: bytes, /) -> None:
+        self._value = zlib.crc32(data, self._value)
+
+    def hexdigest(self) -> str:
+        return f"{self._value:08x}"
+
+
+ALGORITHMS: dict[str, Callable[[], Digest]] = {
+    "SHA-256": hashlib.sha256,
+    "SHA-1": functools.partial(hashlib.sha1, usedforsecurity=False),
+    "MD5": functools.partial(hashlib.md5, usedforsecurity=False),
+    "CRC32": _CRC32,
+}
+DEFAULT = "SHA-256"
+
+
+def hash_feature(chosen: str = DEFAULT) -> str:
+    """FEAT's line, with a star at the algorithm that HASH uses."""
+    return "HASH " + ";".join(name + "*" * (name == chosen) for name in ALGORITHMS)
+
+
+def options(session: Session, value: str) -> Reply:
+    """OPTS HASH: which algorithm HASH uses, or is to use."""
+    if value:
+        if value.upper() not in ALGORITHMS:
+            raise ArgumentProblem(f"The algorithms are {', '.join(ALGORITHMS)}.")
+        session.hash_algorithm = value.upper()
+    return Reply(Code.OK, session.hash_algorithm)
+
+
+def rang(session: Session, argument: str) -> Reply:
+    """RANG: the first and the last byte that the next HASH looks at; ``1 0`` is all again."""
+    first, _, last = argument.partition(" ")
+    start, end = integer(first), integer(last) + 1
+    if (start, end) == (1, 1):
+        session.hash_range = None
+        return Reply(Code.PENDING_FURTHER_INFORMATION, "HASH looks at whole files.")
+    if start >= end:
+        raise ArgumentProblem("The last byte lies before the first.")
+    session.hash_range = (start, end)
+    return Reply(Code.PENDING_FURTHER_INFORMATION, f"HASH looks at bytes {start} to {end - 1}.")
+
+
+async def hash_(session: Session, argument: str) -> Reply:
+    """HASH: algorithm, range, digest and name."""
+    wanted, session.hash_range = session.hash_range, None
+    start, end = wanted or (0, None)
+    path = session.readable(argument)
+    name = session.hash_algorithm
+    digest, stop = await _digest(session, path, name, start, end)
+    # an empty file has no last byte
+    text = f"{name} {start}-{max(stop - 1, start)} {digest} {printable(argument)}"
+    return Reply(Code.FILE_STATUS, text)
+
+
+async def xcrc(session: Session, argument: str) -> Reply:
+    return await _x(session, argument, "CRC32")
+
+
+async def xmd5(session: Session, argument: str) -> Reply:
+    return await _x(session, argument, "MD5")
+
+
+async def xsha1(session: Session, argument: str) -> Reply:
+    return await _x(session, argument, "SHA-1")
+
+
+async def xsha256(session: Session, argument: str) -> Reply:
+    return await _x(session, argument, "SHA-256")
+
+
+async def _x(session: Session, argument: str, algorithm: str) -> Reply:
+    """``XMD5 path``, ``XMD5 "path" start``, ``XMD5 "path" start end``: the end is not part of it.
+
+    The quotes may be left out, which is a range only where no file has the whole as its name.
+    """
+    match = _QUOTED.fullmatch(argument)
+    if match is not None:
+        path = session.readable(match[1].replace('""', '"'))
+    else:
+        path = session.readable(argument)
+        match = _XRANGE.fullmatch(argument)
+        assert match is not None
+        if match[2] and not await _exists(session, path):
+            path = session.readable(match[1])
+        else:
+            match = None
+    start, end = (int(match[2] or 0), match[3]) if match else (0, None)
+    digest, _ = await _digest(session, path, algorithm, start, None if end is None else int(end))
+    return Reply(Code.FILE_ACTION_COMPLETED, digest.upper())
+
+
+async def _exists(session: Session, path: str) -> bool:
+    try:
+        await session.storage.stat(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+async def _digest(
+    session: Session, path: str, algorithm: str, start: int, end: int | None
+) -> tuple[str, int]:
+    """The digest of a file's bytes from ``start`` to before ``end``, and where it ended."""
+    file = await session.storage.open_reader(path)
+    try:
+        stop = file.size if end is None else min(end, file.size)
+        if start > stop:
+            raise FileUnavailable("The file is not that long.")
+        most = session.settings.max_digest
+        if most is not None and stop - start > most:
+            raise FileUnavailable(f"At most {most} bytes are looked at; use a range.")
+        await file.seek(start)
+        digest = ALGORITHMS[algorithm]()
+        rest = stop - start
+        while rest:
+            count = await _digest_piece(session, file, digest, min(rest, _PIECE))
+            if not count:
+                raise FileUnavailable("The file became shorter meanwhile.")
+            rest -= count
+            session.progress += count
+    finally:
+        await file.close()
+    return digest.hexdigest(), stop
+
+
+async def _digest_piece(session: Session, file: File, digest: Digest, count: int) -> int:
+    services = session.services
+    if not isinstance(file, LocalFile):
+        data = await file.read(count)
+        await services.in_pool(digest.update, data)
+        return len(data)
+    work = services.loop.run_in_executor(services.pool, _read_and_digest, file, digest, count)
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await work  # its descriptor must not be closed, and be somebody else's, meanwhile
+        raise
+
+
+def _read_and_digest(file: LocalFile, digest: Digest, count: int) -> int:
+    data = file.read_now(count)
+    digest.update(data)
+    return len(data)
