@@ -52,7 +52,12 @@ class TLSConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     certificate: str
     key: str
+    minimum_version: Literal["1.2", "1.3"] = "1.2"
     required: bool = False
+    required_data: bool = False
+    require_session_reuse: bool = False
+    strict_eof: bool = False
+    client_ca: str | None = None
     implicit_port: int | None = None
 
 
@@ -65,6 +70,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     port: int = 2121
     data_ports: tuple[int, int] | None = None
     masquerade: str | None = None
+    masquerade_for: dict[str, str] = {}
+    proxy_protocol: tuple[str, ...] | None = None
     max_connections: int | None = None
     tls: TLSConfig | None = None
     server: str | None = None

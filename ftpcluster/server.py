@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
-from ssl import SSLContext
 from types import TracebackType
 from typing import Any, Self, TypedDict, Unpack
 
@@ -21,8 +21,9 @@ from ftpcluster.net.acceptor import Acceptor, refuse
 from ftpcluster.net.listeners import BACKLOG, addresses, listen_on_all
 from ftpcluster.net.passive import PassivePorts
 from ftpcluster.net.poller import Poller
+from ftpcluster.net.tls import Contexts, Source
 from ftpcluster.protocol import path as virtual_path
-from ftpcluster.protocol.address import plain
+from ftpcluster.protocol.address import Networks, plain
 from ftpcluster.protocol.listing import list_time, mode_string, printable
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.quota.bucket import Throttle
@@ -31,10 +32,10 @@ from ftpcluster.quota.quotas import LocalQuotas
 from ftpcluster.session.commands.table import COMMANDS, Command
 from ftpcluster.session.connection import Connection, SessionConnection
 from ftpcluster.session.extension import foreign_command, is_command, worker  # noqa: F401
+from ftpcluster.session.reception import Arrived, Reception
 from ftpcluster.session.run import in_task
 from ftpcluster.session.server_dtp import close_idle_pipes
-from ftpcluster.session.server_pi import ServerPI
-from ftpcluster.session.state import Conversation, Services, Session, Settings
+from ftpcluster.session.state import Services, Session, Settings
 from ftpcluster.storage.base import Storage
 from ftpcluster.storage.layered import LayeredStorage
 from ftpcluster.storage.memory import MemoryPathIO
@@ -43,7 +44,6 @@ from ftpcluster.storage.pooled import PooledStorage
 from ftpcluster.users import AbstractUserManager, MemoryUserManager, User
 from ftpcluster.verbs import BuiltinVerbs
 
-_FULL = Reply(Code.SERVICE_NOT_AVAILABLE, "Too many connections; try again later.")
 _THREADS = 16
 _METHODS = {"pass": "pass_"}
 _END_OF_SESSIONS = 10.0
@@ -75,8 +75,14 @@ class Server(BuiltinVerbs):
     ``ipv4_pasv_forced_response_address`` what PASV names. ``encoding`` is that of names on the
     wire, ``ssl`` makes it a server with implicit TLS, on control and data connections.
 
-    Beyond the reference: ``tls`` makes it a server with explicit TLS (AUTH TLS), ``require_tls``
-    refuses logins without it;
+    Beyond the reference: ``tls`` makes it a server with explicit TLS (AUTH TLS); both may also be
+    functions that make a context, which ``reload_certificates`` calls again.
+    ``require_tls`` refuses logins without TLS, ``require_tls_data`` transfers without PROT P,
+    ``require_session_reuse`` data connections that don't resume the TLS session of their control
+    connection (it takes a function that makes contexts, one each), ``strict_tls_eof`` uploads that
+    end without close_notify. ``masquerade_for`` are other addresses for PASV to name, by the
+    client's network; both may be host names. ``proxy_protocol`` are the networks of proxies: who
+    comes from there has to send the PROXY protocol's header, all others are turned away.
     ``welcome_message`` and ``system_type`` (SYST), ``data_timeout`` (the wait
     for a data connection), ``login_timeout``, ``login_delay`` (before a failed login is answered),
     ``rename_replaces`` (whether RNTO may replace a file).
@@ -103,9 +109,14 @@ class Server(BuiltinVerbs):
         ipv4_pasv_forced_response_address: str | None = None,
         data_ports: Iterable[int] | None = None,
         encoding: str = "utf-8",
-        ssl: SSLContext | None = None,
-        tls: SSLContext | None = None,
+        ssl: Source | None = None,
+        tls: Source | None = None,
         require_tls: bool = False,
+        require_tls_data: bool = False,
+        require_session_reuse: bool = False,
+        strict_tls_eof: bool = False,
+        masquerade_for: Mapping[str, str] | None = None,
+        proxy_protocol: Iterable[str] | None = None,
         welcome_message: str = "welcome",
         system_type: str = "UNIX Type: L8",
         data_timeout: float = 30.0,
@@ -127,13 +138,19 @@ class Server(BuiltinVerbs):
             login_delay=login_delay,
             masquerade=ipv4_pasv_forced_response_address,
             rename_replaces=rename_replaces,
+            masquerade_for=dict(masquerade_for or {}),
             require_tls=require_tls,
+            require_tls_data=require_tls_data,
+            require_session_reuse=require_session_reuse,
+            strict_tls_eof=strict_tls_eof,
             wait_future_timeout=wait_future_timeout,
             path_timeout=path_timeout,
             block_size=block_size,
         )
-        self.ssl = ssl
-        self.tls = tls
+        source = ssl or tls
+        self.implicit_tls = ssl is not None
+        self.tls = None if source is None else Contexts(source, one_each=require_session_reuse)
+        self._proxies = None if proxy_protocol is None else Networks(proxy_protocol)
         self.path_io_factory = path_io_factory
         self.throttle = Throttle(read_speed_limit, write_speed_limit)
         self.throttle_per_connection = Throttle(
@@ -148,9 +165,9 @@ class Server(BuiltinVerbs):
         self._ports = PassivePorts(None, self._data_ports)
         self._path_io_state: Any = None
         self._numbers = itertools.count(1)
-        self._sessions: set[ServerPI] = set()
         self._acceptor: Acceptor[Server] | None = None
         self._services: _ServerServices | None = None
+        self._reception: Reception | None = None
         self._closed: asyncio.Future[None] | None = None
         self._last_ended: asyncio.Future[None] | None = None
         self.server_host: str | None = None
@@ -199,6 +216,7 @@ class Server(BuiltinVerbs):
             ports=self._ports,
             pool=ThreadPoolExecutor(_THREADS, "ftpcluster-files"),
         )
+        self._reception = Reception(self._services, self._on_empty)
         self._closed = loop.create_future()
         self._acceptor = Acceptor(loop, sockets, lambda: self, Server._on_connection)
         self._acceptor.resume()
@@ -209,30 +227,41 @@ class Server(BuiltinVerbs):
             server=self,
             throttle_per_connection=self.throttle_per_connection,
             find_command=self._find_command,
-            **{"tls": self.ssl or self.tls, **common},
+            **{"tls": self.tls, **common},
         )
 
     def _on_connection(self, _: socket.socket, fd: int, address: str, port: int) -> None:
-        assert self._services is not None
+        assert self._reception is not None
         number, peer = next(self._numbers), plain(address)
-        if self._quotas.admit(number, peer) is not None:
-            refuse(fd, _FULL)
+        if self._proxies is not None and peer not in self._proxies:
+            os.close(fd)
             return
-        services = self._services
-        try:
-            stream = services.control_stream(fd, implicit_tls=self.ssl is not None)
-        except ConnectionError:
-            self._quotas.end(number)
+        refused = self._quotas.admit(number, peer if self._proxies is None else None)
+        if refused is not None:
+            refuse(fd, Reply(Code.SERVICE_NOT_AVAILABLE, refused.explanation))
             return
-        conversation = Conversation(number, peer, port)
-        session = ServerPI(services, stream, conversation, self._on_session_end)
-        self._sessions.add(session)
-        session.start()
+        self._reception.receive(
+            Arrived(
+                number,
+                fd,
+                peer,
+                port,
+                implicit_tls=self.implicit_tls,
+                is_proxied=self._proxies is not None,
+            )
+        )
 
-    def _on_session_end(self, session: ServerPI) -> None:
-        self._sessions.discard(session)
-        if not self._sessions and self._last_ended is not None and not self._last_ended.done():
+    def _on_empty(self) -> None:
+        if self._last_ended is not None and not self._last_ended.done():
             self._last_ended.set_result(None)
+
+    def reload_certificates(self) -> None:
+        """Read certificates again, where ``ssl`` or ``tls`` is a function: for new connections.
+
+        Raises what that function raises; then nothing has changed.
+        """
+        if self.tls is not None:
+            self.tls.reload()
 
     async def serve_forever(self) -> None:
         """Wait until the server is closed."""
@@ -256,9 +285,10 @@ class Server(BuiltinVerbs):
         if services is None or self._acceptor is None or self._closed is None:
             return
         self._acceptor.close()
-        for session in tuple(self._sessions):
-            session.end()
-        if self._sessions:
+        reception, self._reception = self._reception, None
+        assert reception is not None
+        reception.end_all()
+        if not reception.is_empty:
             self._last_ended = services.loop.create_future()
             await asyncio.wait((self._last_ended,), timeout=_END_OF_SESSIONS)
         if services.tasks:

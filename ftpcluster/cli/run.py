@@ -27,17 +27,21 @@ from ftpcluster.config import (
     WorkerConfig,
     available_cores,
 )
-from ftpcluster.net.listeners import listen_on_all
+from ftpcluster.net.listeners import Listener, listen_on_all
 from ftpcluster.net.tls import BadCertificate, make_context
-from ftpcluster.protocol.address import display
+from ftpcluster.protocol.address import Networks, display
 from ftpcluster.quota.ledger import ConnectionLimits
 from ftpcluster.supervisor.process import WorkerProcess
 from ftpcluster.supervisor.supervisor import BootFailure, Supervisor
 from ftpcluster.worker.entry import initialize, run_worker
 
+log = logging.getLogger(__name__)
+
 _READ_ONLY = (PermissionConfig("/", read=True, write=False),)
 _ANONYMOUS = ("anonymous", "ftp")
 _LOGIN = re.compile(r"[^:\s\x00-\x1f\x7f]+")
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+_NUMBERS = re.compile(r"[0-9.]+")
 _BOOT_FAILED = 1
 _INTERRUPTED = 130
 
@@ -74,7 +78,20 @@ _INTERRUPTED = 130
 @click.option(
     "--data-ports", metavar="A-B", help="Ports for passive data connections [default: any]"
 )
-@click.option("--masquerade", metavar="ADDR", help="IPv4 address that PASV names, behind NAT")
+@click.option(
+    "--masquerade",
+    "masquerades",
+    multiple=True,
+    metavar="[NET=]ADDR",
+    help="IPv4 address or host name that PASV names, behind NAT; NET=ADDR for clients in NET",
+)
+@click.option(
+    "--proxy-protocol",
+    "proxies",
+    multiple=True,
+    metavar="NET",
+    help="Connections come through a proxy in NET, with the PROXY protocol; may be repeated",
+)
 @click.option("--server", metavar="MODULE:CLASS", help="A subclass of ftpcluster.Server to run")
 @click.option(
     "--user-manager", metavar="MODULE:FACTORY", help="What makes the user manager of a worker"
@@ -110,13 +127,10 @@ def run(**flags: Any) -> int:
     logging.basicConfig(
         level=config.log_level.upper(), format="%(asctime)s %(levelname)s supervisor: %(message)s"
     )
-    sockets = listen_on_all(config.hosts, config.port)
-    implicit = []
-    if config.tls is not None and config.tls.implicit_port is not None:
-        implicit = listen_on_all(config.hosts, config.tls.implicit_port)
+    listeners = _listen(config)
     try:
         with asyncio.Runner(loop_factory=_loop_factory(config.loop)) as runner:
-            return runner.run(_serve(config, sockets, implicit))
+            return runner.run(_serve(config, listeners))
     except BootFailure as failure:
         if failure.reason is not None:
             raise ConfigError(failure.reason) from failure
@@ -134,7 +148,8 @@ def make_config(
     anonymous: bool,
     writable: bool,
     data_ports: str | None,
-    masquerade: str | None,
+    masquerades: tuple[str, ...],
+    proxies: tuple[str, ...],
     max_connections: int | None,
     server: str | None,
     user_manager: str | None,
@@ -161,7 +176,9 @@ def make_config(
         hosts=hosts,
         port=port,
         data_ports=None if data_ports is None else _port_range(data_ports, count),
-        masquerade=None if masquerade is None else _ipv4(masquerade),
+        masquerade=_masquerade(masquerades),
+        masquerade_for=_masquerades_for(masquerades),
+        proxy_protocol=tuple(map(_network, proxies)) or None,
         max_connections=max_connections,
         tls=_tls(tls_cert, tls_key, implicit_tls_port, required=require_tls),
         server=server,
@@ -191,11 +208,15 @@ def _tls(
         required=required,
         implicit_port=implicit_port,
     )
+    _check_certificates(config)
+    return config
+
+
+def _check_certificates(config: TLSConfig) -> None:
     try:
-        make_context(config.certificate, config.key)
+        make_context(config.certificate, config.key, client_ca=config.client_ca)
     except BadCertificate as error:
         raise ConfigError(f"--tls-cert, --tls-key: {error}") from None
-    return config
 
 
 def _folder(root: Path) -> str:
@@ -272,39 +293,100 @@ def _port_range(text: str, workers: int) -> tuple[int, int]:
     return first, last
 
 
-def _ipv4(text: str) -> str:
-    try:
-        return str(ipaddress.IPv4Address(text))
-    except ValueError:
+def _masquerade(texts: tuple[str, ...]) -> str | None:
+    """The address for all clients."""
+    found = [_announced(text, text) for text in texts if "=" not in text]
+    if len(found) > 1:
+        raise ConfigError(f"--masquerade {found[1]}: the address for all clients is given already")
+    return found[0] if found else None
+
+
+def _masquerades_for(texts: tuple[str, ...]) -> dict[str, str]:
+    """The addresses for clients in some networks."""
+    found: dict[str, str] = {}
+    for text in texts:
+        network, equals, address = text.partition("=")
+        if equals:
+            try:
+                ipaddress.ip_network(network)
+            except ValueError as error:
+                raise ConfigError(f"--masquerade {text}: {error}") from None
+            found[network] = _announced(text, address)
+    return found
+
+
+def _announced(flag: str, text: str) -> str:
+    if not _HOST.fullmatch(text) or (_NUMBERS.fullmatch(text) and not _is_ipv4(text)):
         raise ConfigError(
-            f"--masquerade {text}: expected an IPv4 address such as 203.0.113.7"
-        ) from None
+            f"--masquerade {flag}: expected an IPv4 address such as 203.0.113.7, or a host name"
+        )
+    return text
 
 
-async def _serve(
-    config: Config, sockets: list[socket.socket], implicit: list[socket.socket]
-) -> int:
+def _is_ipv4(text: str) -> bool:
+    try:
+        ipaddress.IPv4Address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError as error:
+        raise ConfigError(f"--proxy-protocol {text}: {error}") from None
+
+
+def _listen(config: Config) -> list[Listener]:
+    proxies = None if config.proxy_protocol is None else Networks(config.proxy_protocol)
+    found = [Listener(sock, proxies=proxies) for sock in listen_on_all(config.hosts, config.port)]
+    if config.tls is not None and config.tls.implicit_port is not None:
+        found += [
+            Listener(sock, implicit_tls=True, proxies=proxies)
+            for sock in listen_on_all(config.hosts, config.tls.implicit_port)
+        ]
+    return found
+
+
+async def _serve(config: Config, listeners: list[Listener]) -> int:
     supervisor = Supervisor(
-        sockets + implicit,
+        listeners,
         config.workers,
         functools.partial(_start_process, config),
         ConnectionLimits(server=config.max_connections),
         config.timeouts.shutdown,
-        implicit,
     )
     signals: list[int] = []
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, _on_signal, number, signals, supervisor)
-    where = ", ".join(
-        [display(*sock.getsockname()[:2]) for sock in sockets]
-        + [f"{display(*sock.getsockname()[:2])} implicit TLS" for sock in implicit]
-    )
+    loop.add_signal_handler(signal.SIGHUP, _reload_certificates, config, supervisor)
+    where = ", ".join(map(_where, listeners))
     supervisor.serving.add_done_callback(
         lambda serving: _announce(serving, f"ready on {where} ({_count(config.workers)})")
     )
     await supervisor.run()
     return _INTERRUPTED if signals[:1] == [signal.SIGINT] else 0
+
+
+def _where(listener: Listener) -> str:
+    host, port = listener.sock.getsockname()[:2]
+    return display(host, port) + " implicit TLS" * listener.implicit_tls
+
+
+def _reload_certificates(config: Config, supervisor: Supervisor) -> None:
+    """On SIGHUP. Certificates that cannot be used change nothing."""
+    if config.tls is None:
+        log.info("SIGHUP: there are no certificates to reload")
+        return
+    try:
+        _check_certificates(config.tls)
+    except ConfigError as error:
+        log.error("SIGHUP: certificates not reloaded: %s", error)
+        return
+    supervisor.reload_certificates()
+    log.info("SIGHUP: certificates reloaded")
 
 
 def _on_signal(number: int, signals: list[int], supervisor: Supervisor) -> None:

@@ -15,17 +15,19 @@ class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
 class Adopt(Message, frozen=True, tag=1):
     """Take over the accepted socket that comes with this message. Answered by Adopted.
 
-    The peer's address is the one that accept() gave: after a reset nobody could ask for it.
+    The peer's address is the one that accept() gave: after a reset nobody could ask for it. Where
+    the connection is proxied it is the proxy's, and the worker reads who the client is.
     """
 
     session: int
     peer: str
     peer_port: int
     implicit_tls: bool = False
+    is_proxied: bool = False
 
 
 class SlotAnswer(Message, frozen=True, tag=2):
-    """Answer to TakeSlot: None, or why the slot was refused (a value of ``quota.Refusal``)."""
+    """Answer to TakeSlot and Identified: None, or why not (a value of ``quota.Refusal``)."""
 
     session: int
     refused: str | None
@@ -35,6 +37,10 @@ class Drain(Message, frozen=True, tag=3):
     """End idle sessions now and transfers when they are done, at the latest after ``grace`` s."""
 
     grace: float
+
+
+class ReloadCertificates(Message, frozen=True, tag=4):
+    """Read certificate and key again, for connections from now on."""
 
 
 # ---------------------------------------------------------------------- worker → supervisor
@@ -76,5 +82,12 @@ class GiveSlot(Message, frozen=True, tag=5):
     session: int
 
 
-ToWorker = Adopt | SlotAnswer | Drain
-ToSupervisor = Ready | Failed | Adopted | Released | TakeSlot | GiveSlot
+class Identified(Message, frozen=True, tag=7):
+    """A proxied session's client has this address, whose slot it wants."""
+
+    session: int
+    address: str
+
+
+ToWorker = Adopt | SlotAnswer | Drain | ReloadCertificates
+ToSupervisor = Ready | Failed | Adopted | Released | TakeSlot | GiveSlot | Identified

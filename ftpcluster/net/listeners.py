@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import socket
+from dataclasses import dataclass
 
-from ftpcluster.protocol.address import is_ipv6
+from ftpcluster.protocol.address import Networks, is_ipv6
 
 BACKLOG = 4096
 _IN_USE = errno.EADDRINUSE
@@ -14,6 +15,18 @@ _PORTS_TRIED = 16
 
 class CannotListen(OSError):
     """An address cannot be listened on; the message says which, why, and what to do."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Listener:
+    """A listening socket, and how the connections to it begin.
+
+    ``proxies``: connections come from these networks only, and begin with a PROXY header.
+    """
+
+    sock: socket.socket
+    implicit_tls: bool = False
+    proxies: Networks | None = None
 
 
 def addresses(host: str | None, family: int = socket.AF_UNSPEC) -> tuple[str, ...]:

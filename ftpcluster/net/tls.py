@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from ftpcluster.net.poller import READ, Poller
 from ftpcluster.net.stream import Stream
+from ftpcluster.protocol.client_hello import offered_protocols, record_size
 
 CONTROL_TICKETS = 2
 """Session tickets on a control connection, which data connections resume."""
@@ -22,15 +23,61 @@ DATA_TICKETS = 0
 with a reset, which overtakes the data that it sent."""
 
 
+_ALPN = ("ftp", "ftp-data")
+_OURS = frozenset(name.encode() for name in _ALPN)
+_NO_APPLICATION_PROTOCOL = b"\x15\x03\x01\x00\x02\x02\x78"  # a fatal alert (RFC 7301 section 3.2)
+
+Source = ssl.SSLContext | Callable[[], ssl.SSLContext]
+"""A context, or what makes one."""
+
+
 class BadCertificate(Exception):
     """Certificate or key cannot be used; the message says which and why."""
 
 
-def make_context(certificate: str, key: str) -> ssl.SSLContext:
-    """A server's context: TLS 1.2 or later. Raises BadCertificate."""
+class Contexts:
+    """The contexts of a server: one for all connections, or one for each control connection.
+
+    Only the latter ties sessions of data connections to their control connection: whoever has a
+    session of a context may resume it wherever that context is used.
+    """
+
+    def __init__(self, source: Source, *, one_each: bool = False) -> None:
+        """Raises BadCertificate, or ValueError where ``one_each`` has nothing to make them."""
+        if one_each and isinstance(source, ssl.SSLContext):
+            raise ValueError(
+                "require_session_reuse needs a context for each control connection: "
+                "give a function that makes one"
+            )
+        self._source = source
+        self._one_each = one_each
+        self.reload()
+
+    def take(self) -> ssl.SSLContext:
+        """The context of a new control connection, and of its data connections."""
+        if self._one_each and not isinstance(self._source, ssl.SSLContext):
+            return self._source()
+        return self._current
+
+    def reload(self) -> None:
+        """Make the context anew, for connections from now on. Raises BadCertificate."""
+        source = self._source
+        self._current = source if isinstance(source, ssl.SSLContext) else source()
+
+
+def make_context(
+    certificate: str, key: str, *, minimum_version: str = "1.2", client_ca: str | None = None
+) -> ssl.SSLContext:
+    """A server's context. ``client_ca``: whose certificates clients may show, else they are none.
+
+    Raises BadCertificate.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.minimum_version = ssl.TLSVersion[f"TLSv{minimum_version.replace('.', '_')}"]
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    context.set_alpn_protocols(_ALPN)
+    if client_ca is not None:
+        _trust(context, client_ca)
     for path in (certificate, key):
         try:
             with open(path, "rb"):
@@ -47,6 +94,16 @@ def make_context(certificate: str, key: str) -> ssl.SSLContext:
     return context
 
 
+def _trust(context: ssl.SSLContext, client_ca: str) -> None:
+    try:
+        context.load_verify_locations(client_ca)
+    except ssl.SSLError as error:
+        raise BadCertificate(f"{client_ca}: expected certificates in PEM form") from error
+    except OSError as error:
+        raise BadCertificate(f"{client_ca}: {error.strerror}") from error
+    context.verify_mode = ssl.CERT_OPTIONAL
+
+
 def _no_password() -> str:
     raise BadCertificate("the key is protected by a password; give one that is not")
 
@@ -54,7 +111,7 @@ def _no_password() -> str:
 class TLSStream(Stream):
     """A stream that is encrypted once ``handshake`` is done."""
 
-    __slots__ = ("_ssl", "_wants_write")
+    __slots__ = ("_ssl", "_wants_write", "context", "strict_eof")
     is_plain = False
 
     def __init__(
@@ -67,6 +124,8 @@ class TLSStream(Stream):
     ) -> None:
         """Takes over ``fd``, also when it fails. Raises ConnectionError where the peer is gone."""
         super().__init__(loop, poller, fd)
+        self.context = context
+        self.strict_eof = False  # whether an end without close_notify is an error
         self._wants_write = False
         # read when the connection's SSL object is made: one context serves both kinds
         context.num_tickets = tickets
@@ -86,6 +145,7 @@ class TLSStream(Stream):
 
     async def handshake(self) -> None:
         """Raises ConnectionError where it fails."""
+        await self._check_protocols()
         while True:
             try:
                 self._ssl.do_handshake()
@@ -97,6 +157,45 @@ class TLSStream(Stream):
                 raise ConnectionAbortedError(errno.ECONNABORTED, "TLS handshake failed") from error
             else:
                 return
+
+    async def _check_protocols(self) -> None:
+        """Look at the ClientHello before OpenSSL does, which would let any protocol pass."""
+        hello = await self._peek_at_record()
+        offered = offered_protocols(hello)
+        if offered and _OURS.isdisjoint(offered):
+            try:
+                socket.socket.send(self._ssl, _NO_APPLICATION_PROTOCOL)
+            except OSError:
+                pass  # the client is gone
+            raise ConnectionAbortedError(errno.ECONNABORTED, "the client does not speak FTP")
+
+    async def _peek_at_record(self) -> bytes:
+        """The first record, which stays unread; what there is of it where it does not come."""
+        data, waited = b"", False
+        while len(data) < (size := record_size(data)):
+            try:
+                received = socket.socket.recv(self._ssl, size, socket.MSG_PEEK)
+            except BlockingIOError:
+                await super().readable()
+                continue
+            except OSError:
+                break
+            if len(received) == len(data):
+                break  # the client has closed: no more will come
+            data = received
+            if len(data) < record_size(data):
+                # else what is there already would end each wait at once
+                waited = True
+                self._ssl.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, record_size(data))
+                await super().readable()
+        if waited:
+            self._ssl.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+        return data
+
+    @property
+    def is_resumed(self) -> bool:
+        """Whether the client resumed a session that it had with this context."""
+        return bool(self._ssl.session_reused)
 
     async def end_tls(self) -> int:
         """End TLS on both sides, and let go of the descriptor, which stays connected.
@@ -129,7 +228,11 @@ class TLSStream(Stream):
         except ssl.SSLWantWriteError:
             self._wants_write = True
             raise BlockingIOError from None
-        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+        except ssl.SSLZeroReturnError:
+            return 0
+        except ssl.SSLEOFError as error:
+            if self.strict_eof:
+                raise ConnectionAbortedError(errno.ECONNABORTED, "no close_notify") from error
             return 0
         except ssl.SSLError as error:
             raise ConnectionAbortedError(errno.ECONNABORTED, "TLS failed") from error

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from ipaddress import IPv6Address, ip_address
+from collections.abc import Iterable
+from ipaddress import IPv6Address, ip_address, ip_network
 
 from ftpcluster.protocol.errors import ArgumentProblem, NetworkProtocolNotSupported
 
@@ -63,3 +64,15 @@ def parse_eprt(argument: str) -> tuple[str, int]:
 def display(host: str, port: int) -> str:
     """``127.0.0.1:21``, ``[::1]:21``."""
     return f"[{host}]:{port}" if is_ipv6(host) else f"{host}:{port}"
+
+
+class Networks:
+    """Networks that addresses may be in: "10.0.0.0/8", "::1"."""
+
+    def __init__(self, networks: Iterable[str]) -> None:
+        """Raises ValueError where one is none."""
+        self._networks = tuple(ip_network(network) for network in networks)
+
+    def __contains__(self, host: str) -> bool:
+        address = ip_address(host.partition("%")[0])
+        return any(address in network for network in self._networks)

@@ -17,6 +17,18 @@ class Refusal(Enum):
     ADDRESS_FULL = "address full"
     USER_FULL = "user full"
 
+    @property
+    def explanation(self) -> str:
+        """What a client is told."""
+        return _EXPLANATIONS[self]
+
+
+_EXPLANATIONS = {
+    Refusal.SERVER_FULL: "Too many connections; try again later.",
+    Refusal.ADDRESS_FULL: "Too many connections from your address.",
+    Refusal.USER_FULL: "Too many connections of this user.",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
@@ -29,7 +41,7 @@ class ConnectionLimits:
 class _Held:
     __slots__ = ("address", "login")
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str | None) -> None:
         self.address = address
         self.login: str | None = None
 
@@ -57,20 +69,45 @@ class Ledger:
     def of_user(self, login: str) -> int:
         return self._logins.get(login, 0)
 
-    def admit(self, epoch: int, session: int, address: str) -> Refusal | None:
-        """Take the server's and the address's slot for a new connection, or say why not."""
+    def admit(self, epoch: int, session: int, address: str | None) -> Refusal | None:
+        """Take the server's and the address's slot for a new connection, or say why not.
+
+        None is an address that is not known yet: ``identify`` tells it.
+        """
         limits = self.limits
         if limits.server is not None and self.connections >= limits.server:
             return Refusal.SERVER_FULL
-        if limits.per_address is not None and self.of_address(address) >= limits.per_address:
+        if address is not None and self._is_full(address):
             return Refusal.ADDRESS_FULL
         sessions = self._held.setdefault(epoch, {})
         if session in sessions:
             raise ValueError(f"session {session} of worker {epoch} is held already")
         sessions[session] = _Held(address)
-        self._addresses[address] = self._addresses.get(address, 0) + 1
+        self._count_address(address)
         self.connections += 1
         return None
+
+    def identify(self, epoch: int, session: int, address: str) -> Refusal | None:
+        """Take the slot of the address that a connection turned out to come from, or say why not.
+
+        Raises KeyError where nothing is known of the session, or its address already is.
+        """
+        held = self._held.get(epoch, {})[session]
+        if held.address is not None:
+            raise KeyError(session)
+        if self._is_full(address):
+            return Refusal.ADDRESS_FULL
+        held.address = address
+        self._count_address(address)
+        return None
+
+    def _is_full(self, address: str) -> bool:
+        most = self.limits.per_address
+        return most is not None and self.of_address(address) >= most
+
+    def _count_address(self, address: str | None) -> None:
+        if address is not None:
+            self._addresses[address] = self._addresses.get(address, 0) + 1
 
     def move(self, epoch: int, session: int, new_epoch: int) -> None:
         """The same connection, held by another worker from now on."""
@@ -106,7 +143,8 @@ class Ledger:
         if held is None:
             return False
         self._logout(held)
-        _decrement(self._addresses, held.address)
+        if held.address is not None:
+            _decrement(self._addresses, held.address)
         self.connections -= 1
         return True
 

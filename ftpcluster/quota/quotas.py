@@ -16,6 +16,9 @@ from ftpcluster.quota.ledger import Ledger, Refusal
 class Quotas(Protocol):
     """What a session needs of the accounting."""
 
+    async def identify(self, session: int, address: str) -> Refusal | None:
+        """Take the slot of the address that a session behind a proxy comes from."""
+
     async def login(self, session: int, login: str, limit: int | None) -> Refusal | None:
         """Take a slot of the user ``login``, of whom ``limit`` sessions may exist (None: any)."""
 
@@ -39,9 +42,12 @@ class LocalQuotas:
         self._throttle = throttle or Throttle()
         self._users = UserThrottles()
 
-    def admit(self, session: int, address: str) -> Refusal | None:
+    def admit(self, session: int, address: str | None) -> Refusal | None:
         """Take the slots of a new connection, as the supervisor does in a cluster."""
         return self.ledger.admit(self.EPOCH, session, address)
+
+    async def identify(self, session: int, address: str) -> Refusal | None:
+        return self.ledger.identify(self.EPOCH, session, address)
 
     async def login(self, session: int, login: str, limit: int | None) -> Refusal | None:
         return self.ledger.login(self.EPOCH, session, login, limit)

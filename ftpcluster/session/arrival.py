@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ftpcluster.net.passive import PassiveListener, await_data_connection
 from ftpcluster.net.stream import Stream
 from ftpcluster.net.tls import DATA_TICKETS, TLSStream
-from ftpcluster.protocol.errors import NoDataConnection
+from ftpcluster.protocol.errors import NoDataConnection, ProtectionRequired
 
 if TYPE_CHECKING:
     from ftpcluster.session.state import Services, Session
@@ -58,13 +58,18 @@ def _look_at_failure(task: asyncio.Task[Stream]) -> None:
 async def shake_hands(
     services: Services, fd: int, context: ssl.SSLContext, timeout: float
 ) -> TLSStream:
-    """Protect a data connection. Raises NoDataConnection, at the latest after ``timeout`` s."""
+    """Protect a data connection. Raises NoDataConnection, at the latest after ``timeout`` s.
+
+    And ProtectionRequired where the client had to resume the control connection's session.
+    """
     loop = services.loop
     problem = NoDataConnection("TLS handshake failed on the data connection.")
     try:
         stream = TLSStream(loop, services.poller, fd, context, DATA_TICKETS)
     except ConnectionError:
         raise problem from None
+    settings = services.settings
+    stream.strict_eof = settings.strict_tls_eof
     timer = loop.call_later(timeout, stream.close)  # who waits for it is cancelled
     try:
         await stream.handshake()
@@ -76,4 +81,7 @@ async def shake_hands(
         raise problem from None
     finally:
         timer.cancel()
+    if settings.require_session_reuse and not stream.is_resumed:
+        stream.close()
+        raise ProtectionRequired("The data connection has to resume this connection's TLS session.")
     return stream

@@ -17,7 +17,12 @@ from ftpcluster.net.active import ActiveTarget, connect
 from ftpcluster.net.passive import PassiveListener, await_data_connection
 from ftpcluster.net.stream import Stream
 from ftpcluster.protocol.ascii import FromNetwork, ToNetwork
-from ftpcluster.protocol.errors import LocalProblem, NoDataConnection, TransferAborted
+from ftpcluster.protocol.errors import (
+    LocalProblem,
+    NoDataConnection,
+    ProtectionRequired,
+    TransferAborted,
+)
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.quota.bucket import Limit, Throttle
 from ftpcluster.session.arrival import Arrival, shake_hands
@@ -79,6 +84,9 @@ class DataTransfer:
 
     async def __aenter__(self) -> Self:
         session = self._session
+        if session.settings.require_tls_data and not session.protected:
+            session.drop_data()
+            raise ProtectionRequired
         opening = Reply(Code.FILE_STATUS_OK, self._text)
         if session.data is None:
             raise NoDataConnection("Use PASV, EPSV, PORT or EPRT first.")
@@ -294,8 +302,8 @@ async def _connect(session: Session, target: ActiveTarget) -> Stream:
     source = session.server_address
     session.data = None
     fd = await connect(services.loop, services.poller, target, source, timeout)
-    if services.tls is not None and session.protected:
-        return await shake_hands(services, fd, services.tls, timeout)
+    if session.tls is not None and session.protected:
+        return await shake_hands(services, fd, session.tls, timeout)
     return Stream(services.loop, services.poller, fd)
 
 

@@ -121,9 +121,10 @@ class ServerPI:
         if self.ended:
             return
         assert services.tls is not None
+        self.session.tls = context = services.tls.take()
         try:
             stream = TLSStream(
-                services.loop, services.poller, plain.release(), services.tls, CONTROL_TICKETS
+                services.loop, services.poller, plain.release(), context, CONTROL_TICKETS
             )
         except ConnectionError:
             self.end()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import ssl
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,10 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from ftpcluster.net.active import ActiveTarget
+from ftpcluster.net.masquerade import Masquerade
 from ftpcluster.net.passive import PassiveListener, PassivePorts
 from ftpcluster.net.poller import Poller
 from ftpcluster.net.stream import Stream
-from ftpcluster.net.tls import CONTROL_TICKETS, TLSStream
+from ftpcluster.net.tls import CONTROL_TICKETS, Contexts, TLSStream
 from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.address import plain
 from ftpcluster.protocol.errors import FileUnavailable, NotLoggedIn
@@ -52,9 +52,12 @@ class Settings:
     login_delay: float = 3.0
     login_attempts: int = 3
     masquerade: str | None = None
+    masquerade_for: Mapping[str, str] = field(default_factory=dict)
     rename_replaces: bool = True
     require_tls: bool = False
     require_tls_data: bool = False
+    require_session_reuse: bool = False
+    strict_tls_eof: bool = False
     max_digest: int | None = 4 << 30
     allow_symlinks: bool = False
     # for commands, user managers and path layers of somebody else's
@@ -76,12 +79,13 @@ class Services:
     pool: Executor
     throttle_per_connection: Throttle = field(default_factory=Throttle)
     files: LocalFiles = field(default_factory=LocalFiles)
-    tls: ssl.SSLContext | None = None
+    tls: Contexts | None = None
     find_command: Callable[[bytes], Command | None] | None = None
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.wheel = Wheel(self.loop)
+        self.masquerade = Masquerade(self.settings.masquerade, self.settings.masquerade_for)
 
     @functools.cached_property
     def greeting(self) -> Reply:
@@ -93,7 +97,7 @@ class Services:
         Raises ConnectionError where the client of a TLS connection is gone already.
         """
         if implicit_tls and self.tls is not None:
-            return TLSStream(self.loop, self.poller, fd, self.tls, CONTROL_TICKETS)
+            return TLSStream(self.loop, self.poller, fd, self.tls.take(), CONTROL_TICKETS)
         return Stream(self.loop, self.poller, fd)
 
     def open_storage(self, session: Session, user: User) -> Storage:
@@ -185,6 +189,7 @@ class Session:
         "settings",
         "stranger_since",
         "stream",
+        "tls",
         "transfer",
         "unknown_verbs",
         "wants_tls",
@@ -206,6 +211,7 @@ class Session:
         self.room = room  # waits until what was announced has been sent, or nearly
         self._server_address: str | None = None
         # for as long as the session
+        self.tls = stream.context if isinstance(stream, TLSStream) else None  # for data, too
         self.login: Claim | Account | None = None
         self.stranger_since = services.loop.time()
         self.failed_logins = 0
@@ -313,7 +319,7 @@ class Session:
         A protected one is accepted at once: some clients finish the handshake before they send
         the command, others begin it only after 150.
         """
-        tls = self.services.tls
+        tls = self.tls
         self.data = listener if tls is None or not self.protected else Arrival(self, listener, tls)
 
     def take_data(self) -> Stream:

@@ -9,7 +9,7 @@ from enum import Enum
 import msgspec
 
 from ftpcluster.ipc.channel import Channel
-from ftpcluster.ipc.messages import Adopt, Drain, ToSupervisor
+from ftpcluster.ipc.messages import Adopt, Drain, ReloadCertificates, ToSupervisor
 from ftpcluster.supervisor.process import ProcessLike
 
 MAX_UNCONFIRMED = 64
@@ -31,6 +31,7 @@ class HandOver(msgspec.Struct, frozen=True):
     peer: str
     peer_port: int
     implicit_tls: bool
+    is_proxied: bool
 
 
 @dataclass(slots=True, eq=False)
@@ -57,6 +58,7 @@ class WorkerHandle:
             connection.peer,
             connection.peer_port,
             connection.implicit_tls,
+            connection.is_proxied,
         )
         self.channel.send(message, connection.fd)
 
@@ -65,6 +67,9 @@ class WorkerHandle:
         connection = self.unconfirmed.pop(session, None)
         if connection is not None:
             os.close(connection.fd)
+
+    def reload_certificates(self) -> None:
+        self.channel.send(ReloadCertificates())
 
     def drain(self, grace: float) -> None:
         if self.phase in (Phase.STARTING, Phase.SERVING):

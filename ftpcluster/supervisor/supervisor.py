@@ -12,7 +12,7 @@ import itertools
 import logging
 import os
 import socket
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ftpcluster.ipc.channel import pair, supervisor_end
@@ -20,6 +20,7 @@ from ftpcluster.ipc.messages import (
     Adopted,
     Failed,
     GiveSlot,
+    Identified,
     Ready,
     Released,
     SlotAnswer,
@@ -27,6 +28,7 @@ from ftpcluster.ipc.messages import (
     ToSupervisor,
 )
 from ftpcluster.net.acceptor import Acceptor, refuse
+from ftpcluster.net.listeners import Listener
 from ftpcluster.protocol.address import plain
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.quota.ledger import ConnectionLimits, Ledger, Refusal
@@ -38,14 +40,6 @@ log = logging.getLogger(__name__)
 
 _KILL_AFTER = 2.0
 """Seconds that a worker may take longer than the grace before it is killed."""
-_REFUSALS = {
-    Refusal.SERVER_FULL: Reply(
-        Code.SERVICE_NOT_AVAILABLE, "Too many connections; try again later."
-    ),
-    Refusal.ADDRESS_FULL: Reply(
-        Code.SERVICE_NOT_AVAILABLE, "Too many connections from your address."
-    ),
-}
 _NOBODY = 0
 """The epoch that holds connections between two workers."""
 _LOST = Reply(Code.SERVICE_NOT_AVAILABLE, "The server is overloaded; try again later.")
@@ -77,17 +71,15 @@ class Supervisor:
 
     def __init__(
         self,
-        sockets: Sequence[socket.socket],
+        listeners: Sequence[Listener],
         workers: int,
         start_process: StartProcess,
         limits: ConnectionLimits,
         shutdown_grace: float,
-        implicit_tls: Collection[socket.socket] = (),
     ) -> None:
-        """Takes over the listening ``sockets``; connections to those that are among
-        ``implicit_tls`` begin with TLS. To be made where the loop runs."""
+        """Takes over the sockets of the ``listeners``. To be made where the loop runs."""
         self._loop = asyncio.get_running_loop()
-        self._implicit_tls = frozenset(implicit_tls)
+        self._listeners = {listener.sock: listener for listener in listeners}
         self.ledger = Ledger(limits)
         self._start_process = start_process
         self._shutdown_grace = shutdown_grace
@@ -98,7 +90,9 @@ class Supervisor:
         self._sessions = itertools.count(1)
         self._epochs = itertools.count(1)
         self._turns = itertools.count(1)
-        self._acceptor = Acceptor(self._loop, sockets, self._choose, self._on_connection)
+        self._acceptor = Acceptor(
+            self._loop, tuple(self._listeners), self._choose, self._on_connection
+        )
         self._stopping = False
         self.serving: asyncio.Future[None] = self._loop.create_future()
         """Done when all workers serve; a BootFailure where one never did."""
@@ -131,6 +125,11 @@ class Supervisor:
         for worker in tuple(self._workers.values()):
             worker.drain(self._shutdown_grace)
         self._loop.call_later(self._shutdown_grace + _KILL_AFTER, self.kill)
+
+    def reload_certificates(self) -> None:
+        """Have the workers read certificates again; whoever calls this has looked at them."""
+        for worker in self.workers:
+            worker.reload_certificates()
 
     def kill(self) -> None:
         """End every worker now."""
@@ -246,15 +245,20 @@ class Supervisor:
         return chosen
 
     def _on_connection(
-        self, worker: WorkerHandle, listener: socket.socket, fd: int, address: str, port: int
+        self, worker: WorkerHandle, sock: socket.socket, fd: int, address: str, port: int
     ) -> None:
-        peer = plain(address)
-        session = next(self._sessions)
-        refused = self.ledger.admit(worker.epoch, session, peer)
-        if refused is not None:
-            refuse(fd, _REFUSALS[refused])
+        peer, listener = plain(address), self._listeners[sock]
+        is_proxied = listener.proxies is not None
+        if listener.proxies is not None and peer not in listener.proxies:
+            os.close(fd)
             return
-        self._give(worker, HandOver(session, fd, peer, port, listener in self._implicit_tls))
+        session = next(self._sessions)
+        # a proxy's own address has no slot: the worker reads whom the proxy speaks for
+        refused = self.ledger.admit(worker.epoch, session, None if is_proxied else peer)
+        if refused is not None:
+            refuse(fd, Reply(Code.SERVICE_NOT_AVAILABLE, refused.explanation))
+            return
+        self._give(worker, HandOver(session, fd, peer, port, listener.implicit_tls, is_proxied))
 
     def _give(self, worker: WorkerHandle, connection: HandOver) -> None:
         worker.last_used = next(self._turns)
@@ -287,6 +291,8 @@ class Supervisor:
             self._on_released(worker, message)
         elif isinstance(message, TakeSlot):
             self._on_take_slot(worker, message)
+        elif isinstance(message, Identified):
+            self._on_identified(worker, message)
         elif isinstance(message, GiveSlot):
             self.ledger.logout(worker.epoch, message.session)
         elif isinstance(message, Ready):
@@ -318,10 +324,21 @@ class Supervisor:
             self.ledger.release(worker.epoch, session)
         self._on_capacity()
 
+    def _on_identified(self, worker: WorkerHandle, message: Identified) -> None:
+        try:
+            refused = self.ledger.identify(worker.epoch, message.session, message.address)
+        except KeyError:
+            return
+        self._answer(worker, message.session, refused)
+
     def _on_take_slot(self, worker: WorkerHandle, message: TakeSlot) -> None:
         try:
             refused = self.ledger.login(worker.epoch, message.session, message.login, message.limit)
         except KeyError:
             return  # the session has ended meanwhile, or was never this worker's
+        self._answer(worker, message.session, refused)
+
+    @staticmethod
+    def _answer(worker: WorkerHandle, session: int, refused: Refusal | None) -> None:
         answer = None if refused is None else refused.value
-        worker.channel.send(SlotAnswer(message.session, answer))
+        worker.channel.send(SlotAnswer(session, answer))

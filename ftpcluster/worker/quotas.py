@@ -6,7 +6,14 @@ import asyncio
 from collections.abc import Sequence
 
 from ftpcluster.ipc.channel import Channel
-from ftpcluster.ipc.messages import GiveSlot, Released, SlotAnswer, TakeSlot, ToWorker
+from ftpcluster.ipc.messages import (
+    GiveSlot,
+    Identified,
+    Released,
+    SlotAnswer,
+    TakeSlot,
+    ToWorker,
+)
 from ftpcluster.quota.bucket import SpeedLimited, Throttle, UserThrottles
 from ftpcluster.quota.ledger import Refusal
 
@@ -32,18 +39,24 @@ class RemoteQuotas:
     async def login(self, session: int, login: str, limit: int | None) -> Refusal | None:
         if limit is None:
             return None
-        answer: asyncio.Future[Refusal | None] = self._loop.create_future()
-        self._asked[session] = answer
         # what is no text could not be sent as a string
         name = login.encode("utf-8", "backslashreplace").decode()
-        self._send(TakeSlot(session, name, limit))
-        try:
-            refused = await answer
-        finally:
-            del self._asked[session]
+        refused = await self._ask(session, TakeSlot(session, name, limit))
         if refused is None:
             self._holding.add(session)
         return refused
+
+    async def identify(self, session: int, address: str) -> Refusal | None:
+        return await self._ask(session, Identified(session, address))
+
+    async def _ask(self, session: int, question: TakeSlot | Identified) -> Refusal | None:
+        answer: asyncio.Future[Refusal | None] = self._loop.create_future()
+        self._asked[session] = answer
+        self._send(question)
+        try:
+            return await answer
+        finally:
+            del self._asked[session]
 
     def on_answer(self, message: SlotAnswer) -> None:
         """The supervisor decided. A session that has ended meanwhile no longer wants to know."""
@@ -72,6 +85,6 @@ class RemoteQuotas:
             self._send(Released(tuple(self._ended[start : start + _REPORTED])))
         self._ended.clear()
 
-    def _send(self, message: TakeSlot | GiveSlot | Released) -> None:
+    def _send(self, message: TakeSlot | GiveSlot | Released | Identified) -> None:
         if self.channel is not None:
             self.channel.send(message)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import importlib
 import inspect
-import ssl
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ftpcluster.config import Config, ConfigError, TLSConfig, UserConfig, WorkerConfig
 from ftpcluster.net.passive import PassivePorts
 from ftpcluster.net.poller import Poller
-from ftpcluster.net.tls import BadCertificate, make_context
+from ftpcluster.net.tls import BadCertificate, Contexts, make_context
 from ftpcluster.quota.quotas import Quotas
 from ftpcluster.session.state import Services, Settings
 from ftpcluster.users import AbstractUserManager, MemoryUserManager, Permission, User
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ftpcluster.server import Server
 
 _THREADS = 16
-_OURS = ("masquerade", "require_tls")
+_OURS = ("masquerade", "masquerade_for", "require_tls")
 """Settings that flags decide, whatever class serves."""
 
 
@@ -52,9 +52,16 @@ def make_services(
     return Services(**common) if server is None else server.make_services(**common)
 
 
-def _tls(config: TLSConfig) -> ssl.SSLContext:
+def _tls(config: TLSConfig) -> Contexts:
+    make = functools.partial(
+        make_context,
+        config.certificate,
+        config.key,
+        minimum_version=config.minimum_version,
+        client_ca=config.client_ca,
+    )
     try:
-        return make_context(config.certificate, config.key)
+        return Contexts(make, one_each=config.require_session_reuse)
     except BadCertificate as error:
         raise ConfigError(f"--tls-cert, --tls-key: {error}") from error
 
@@ -66,7 +73,11 @@ def _settings(config: Config) -> Settings:
         data_timeout=config.timeouts.data,
         stalled_timeout=config.timeouts.stalled,
         masquerade=config.masquerade,
+        masquerade_for=config.masquerade_for,
         require_tls=config.tls is not None and config.tls.required,
+        require_tls_data=config.tls is not None and config.tls.required_data,
+        require_session_reuse=config.tls is not None and config.tls.require_session_reuse,
+        strict_tls_eof=config.tls is not None and config.tls.strict_eof,
     )
 
 

@@ -12,9 +12,16 @@ import socket
 
 from ftpcluster.config import WorkerConfig
 from ftpcluster.ipc.channel import worker_end
-from ftpcluster.ipc.messages import Adopt, Adopted, Ready, SlotAnswer, ToWorker
-from ftpcluster.session.server_pi import ServerPI
-from ftpcluster.session.state import Conversation
+from ftpcluster.ipc.messages import (
+    Adopt,
+    Adopted,
+    Ready,
+    ReloadCertificates,
+    SlotAnswer,
+    ToWorker,
+)
+from ftpcluster.net.tls import BadCertificate
+from ftpcluster.session.reception import Arrived, Reception
 from ftpcluster.worker.entry import ORPHAN_GRACE
 from ftpcluster.worker.quotas import RemoteQuotas
 from ftpcluster.worker.services import make_services
@@ -34,8 +41,8 @@ class Worker:
         self._loop = loop
         self._quotas = RemoteQuotas(loop, settings.config.workers)
         self._services = make_services(loop, settings, self._quotas)
-        self._sessions: set[ServerPI] = set()
-        self._arrived: list[tuple[Adopt, int]] = []
+        self._reception = Reception(self._services, self._look_whether_drained)
+        self._arrived: list[Arrived] = []
         self._draining = False
         self._drained: asyncio.Future[None] = loop.create_future()
         self._channel = worker_end(
@@ -58,18 +65,16 @@ class Worker:
         if self._draining:
             return
         self._draining = True
-        for session in tuple(self._sessions):
-            session.drain()
+        self._reception.drain()
         self._loop.call_later(grace, self._end_all)
         self._look_whether_drained()
 
     def _end_all(self) -> None:
-        for session in tuple(self._sessions):
-            session.end()
+        self._reception.end_all()
         self._look_whether_drained()
 
     def _look_whether_drained(self) -> None:
-        if self._draining and not self._sessions and not self._drained.done():
+        if self._draining and self._reception.is_empty and not self._drained.done():
             self._drained.set_result(None)
 
     def _on_message(self, message: ToWorker, fd: int | None) -> None:
@@ -78,11 +83,30 @@ class Worker:
                 log.warning("a connection was lost: too many open files in this worker")
                 self._quotas.end(message.session)
             else:
-                self._arrived.append((message, fd))
+                self._arrived.append(
+                    Arrived(
+                        message.session,
+                        fd,
+                        message.peer,
+                        message.peer_port,
+                        message.implicit_tls,
+                        message.is_proxied,
+                    )
+                )
         elif isinstance(message, SlotAnswer):
             self._quotas.on_answer(message)
+        elif isinstance(message, ReloadCertificates):
+            self._reload_certificates()
         else:
             self.drain(message.grace)
+
+    def _reload_certificates(self) -> None:
+        if self._services.tls is not None:
+            try:
+                self._services.tls.reload()
+            except BadCertificate as error:
+                # the supervisor has looked at them; they have changed once more
+                log.error("certificates not reloaded: %s", error)
 
     def _adopt(self) -> None:
         """Confirm what has arrived, all at once, and only then talk to the clients.
@@ -93,23 +117,9 @@ class Worker:
         if not self._arrived:
             return
         arrived, self._arrived = self._arrived, []
-        self._channel.send(Adopted(tuple(adopt.session for adopt, _ in arrived)))
-        for adopt, fd in arrived:
-            try:
-                stream = self._services.control_stream(fd, implicit_tls=adopt.implicit_tls)
-            except ConnectionError:
-                self._quotas.end(adopt.session)
-                continue
-            conversation = Conversation(adopt.session, adopt.peer, adopt.peer_port)
-            session = ServerPI(self._services, stream, conversation, self._on_session_end)
-            self._sessions.add(session)
-            session.start()
-            if self._draining:
-                session.drain()
-
-    def _on_session_end(self, session: ServerPI) -> None:
-        self._sessions.discard(session)
-        self._look_whether_drained()
+        self._channel.send(Adopted(tuple(each.session for each in arrived)))
+        for each in arrived:
+            self._reception.receive(each)
 
     def _on_supervisor_gone(self, error: Exception | None) -> None:
         if not self._draining:

@@ -42,7 +42,8 @@ def test_help_lists_commands_and_flags() -> None:
     text = output("run", "--help")
     for flag in (
         "--workers N", "--host ADDR", "--port P", "--root DIR", "--user NAME:PASSWORD",
-        "--anonymous", "--writable", "--data-ports A-B", "--masquerade ADDR",
+        "--anonymous", "--writable", "--data-ports A-B", "--masquerade [NET=]ADDR",
+        "--proxy-protocol NET",
         "--max-connections N", "--loop [uvloop|asyncio]", "--log-level", "FTPCLUSTER_USER_<NAME>",
     ):  # fmt: skip
         assert flag in text

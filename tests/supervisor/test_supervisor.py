@@ -23,7 +23,7 @@ from ftpcluster.ipc.messages import (
     TakeSlot,
     ToSupervisor,
 )
-from ftpcluster.net.listeners import listen
+from ftpcluster.net.listeners import Listener, listen
 from ftpcluster.quota.ledger import ConnectionLimits, Refusal
 from ftpcluster.supervisor import supervisor as module
 from ftpcluster.supervisor.supervisor import BootFailure, Supervisor
@@ -86,7 +86,7 @@ async def test_a_worker_that_cannot_be_started_is_tried_again(
         workers.append(FakeWorker(index, epoch, sock))
         return workers[-1]
 
-    supervisor = Supervisor([listen("127.0.0.1", 0)], 1, start, ConnectionLimits(), 1.0)
+    supervisor = Supervisor([Listener(listen("127.0.0.1", 0))], 1, start, ConnectionLimits(), 1.0)
     run = asyncio.create_task(supervisor.run())
     try:
         await until(lambda: workers)

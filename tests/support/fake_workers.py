@@ -23,7 +23,7 @@ from ftpcluster.ipc.messages import (
     TakeSlot,
     ToWorker,
 )
-from ftpcluster.net.listeners import listen
+from ftpcluster.net.listeners import Listener, listen
 from ftpcluster.quota.ledger import ConnectionLimits
 from ftpcluster.supervisor.supervisor import Supervisor
 
@@ -176,7 +176,9 @@ async def supervised(
 
     listener = listen("127.0.0.1", 0)
     port = listener.getsockname()[1]
-    supervisor = Supervisor([listener], workers, start, ConnectionLimits(server=server), grace)
+    supervisor = Supervisor(
+        [Listener(listener)], workers, start, ConnectionLimits(server=server), grace
+    )
     scene = Supervised(supervisor, started, port)
     scene.run = asyncio.create_task(supervisor.run())
     try:

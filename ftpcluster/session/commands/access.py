@@ -51,8 +51,9 @@ async def password(session: Session, secret: str) -> Reply:
     if not await _is_authentic(session, claim, secret) or account is None:
         return await _fail(session, claim.login)
     quotas, number = session.services.quotas, session.conversation.session
-    if await quotas.login(number, account.login or "", account.maximum_connections) is not None:
-        raise NotLoggedIn("Too many connections of this user.")
+    refused = await quotas.login(number, account.login or "", account.maximum_connections)
+    if refused is not None:
+        raise NotLoggedIn(refused.explanation)
     try:
         session.begin_login(account)
     except OSError as error:

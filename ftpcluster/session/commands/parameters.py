@@ -54,8 +54,9 @@ async def pasv(session: Session, _: str) -> Reply:
     host = session.server_address
     if is_ipv6(host):
         raise BadSequence("PASV is for IPv4; use EPSV.")
+    announced = await session.services.masquerade.address_for(session.conversation.peer)
     listener = await _listen(session, host)
-    return passive_mode(session.settings.masquerade or host, listener.port)
+    return passive_mode(announced or host, listener.port)
 
 
 async def epsv(session: Session, argument: str) -> Reply:

@@ -1,0 +1,86 @@
+"""What PASV names instead of the server's own address, for a server behind NAT."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import socket
+from collections.abc import Mapping
+from ipaddress import IPv4Address, ip_address, ip_network
+
+from ftpcluster.protocol.errors import NoDataConnection
+
+log = logging.getLogger(__name__)
+
+_FRESH = 60.0
+"""Seconds for which the address of a host name is used before it is looked up again."""
+
+
+class Masquerade:
+    """An address for all clients, others for clients in some networks; each may be a host name."""
+
+    def __init__(
+        self, default: str | None = None, networks: Mapping[str, str] | None = None
+    ) -> None:
+        """Raises ValueError where a network is none."""
+        self._default = default
+        # the narrowest network decides
+        self._networks = sorted(
+            ((ip_network(network), name) for network, name in (networks or {}).items()),
+            key=lambda each: -each[0].prefixlen,
+        )
+        self._known: dict[str, tuple[str, float]] = {}
+        self._looking: dict[str, asyncio.Task[str]] = {}
+
+    async def address_for(self, peer: str) -> str | None:
+        """The IPv4 address that PASV names to ``peer``; None where it is the server's own.
+
+        Raises NoDataConnection where a host name has no address.
+        """
+        name = self._name_for(peer)
+        if name is None or _is_ipv4(name):
+            return name
+        loop = asyncio.get_running_loop()
+        address, until = self._known.get(name, (None, 0.0))
+        if loop.time() >= until and name not in self._looking:
+            self._looking[name] = task = loop.create_task(self._look_up(loop, name))
+            task.add_done_callback(functools.partial(self._on_looked_up, name))
+        if address is None:  # an old address serves until there is a new one
+            address = await asyncio.shield(self._looking[name])
+        return address
+
+    def _on_looked_up(self, name: str, task: asyncio.Task[str]) -> None:
+        del self._looking[name]
+        if not task.cancelled():
+            task.exception()  # who waited for it has it; nobody may have
+
+    def _name_for(self, peer: str) -> str | None:
+        if self._networks:
+            address = ip_address(peer.partition("%")[0])
+            for network, name in self._networks:
+                if address in network:
+                    return name
+        return self._default
+
+    async def _look_up(self, loop: asyncio.AbstractEventLoop, name: str) -> str:
+        try:
+            found = await loop.getaddrinfo(name, None, family=socket.AF_INET)
+        except OSError as error:
+            log.error("the masquerade address %s cannot be looked up: %s", name, error)
+            if name in self._known:
+                address = self._known[name][0]
+                self._known[name] = address, loop.time() + _FRESH
+                return address
+            raise NoDataConnection("This server does not know its own address.") from error
+        address = str(found[0][4][0])
+        self._known[name] = address, loop.time() + _FRESH
+        return address
+
+
+def _is_ipv4(text: str) -> bool:
+    try:
+        IPv4Address(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,94 @@
+"""The PROXY protocol, versions 1 and 2: what a proxy in front says of the client.
+
+The header stands before the first byte of the client's. Not one byte more than it may be read,
+since what follows may be TLS; ``missing`` says how many there surely still are.
+"""
+
+from __future__ import annotations
+
+import struct
+from ipaddress import ip_address
+from typing import NamedTuple
+
+from ftpcluster.protocol.address import plain
+
+_SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
+_FIXED = len(_SIGNATURE) + 4  # version and command, family, length
+_LOCAL, _PROXY = 0x20, 0x21
+_ADDRESSES = {0x11: struct.Struct("!4s4sHH"), 0x21: struct.Struct("!16s16sHH")}
+_MOST = 4096
+_LINE = 107
+"""Bytes of a line of version 1 at most, with CRLF."""
+
+
+class BadProxyHeader(Exception):
+    """What came is no header, or one that is too long."""
+
+
+class Origin(NamedTuple):
+    """Where a connection really came from."""
+
+    address: str
+    port: int
+
+
+def missing(data: bytes) -> int:
+    """Bytes of the header that have yet to come, at the least; 0 where it is complete.
+
+    Raises BadProxyHeader.
+    """
+    if len(data) < len(_SIGNATURE):  # no header of either version is shorter
+        if not (_SIGNATURE.startswith(data) or b"PROXY "[: len(data)] == data[:6]):
+            raise BadProxyHeader("that is no PROXY header")
+        return len(_SIGNATURE) - len(data)
+    if data.startswith(_SIGNATURE):
+        if len(data) < _FIXED:
+            return _FIXED - len(data)
+        length = int.from_bytes(data[_FIXED - 2 : _FIXED], "big")
+        if length > _MOST:
+            raise BadProxyHeader(f"{length} bytes are too long a header")
+        return _FIXED + length - len(data)
+    if not data.startswith(b"PROXY "):
+        raise BadProxyHeader("that is no PROXY header")
+    if data.endswith(b"\r\n"):
+        return 0
+    if len(data) >= _LINE:
+        raise BadProxyHeader("the line does not end")
+    return 1 if data.endswith(b"\r") else 2
+
+
+def parse(data: bytes) -> Origin | None:
+    """The client's address and port; None where the proxy speaks for itself, or does not know.
+
+    Raises BadProxyHeader.
+    """
+    return _parse_binary(data) if data.startswith(_SIGNATURE) else _parse_line(data)
+
+
+def _parse_binary(data: bytes) -> Origin | None:
+    command, family = data[12], data[13]
+    if command == _LOCAL:
+        return None
+    if command != _PROXY:
+        raise BadProxyHeader(f"0x{command:02x} is no version and command")
+    layout = _ADDRESSES.get(family)
+    if layout is None:
+        return None
+    if len(data) < _FIXED + layout.size:
+        raise BadProxyHeader("the addresses are incomplete")
+    source, _, port, _ = layout.unpack_from(data, _FIXED)
+    return Origin(plain(str(ip_address(source))), port)
+
+
+def _parse_line(data: bytes) -> Origin | None:
+    try:
+        fields = data.decode("ascii").removesuffix("\r\n").split(" ")
+        if fields[1] == "UNKNOWN":
+            return None
+        family, source, _, port, _ = fields[1:]
+        address = ip_address(source)
+        if family != f"TCP{address.version}" or not 0 <= int(port) < 65536:
+            raise ValueError(family)
+        return Origin(plain(str(address)), int(port))
+    except ValueError:
+        raise BadProxyHeader("the line does not fit") from None

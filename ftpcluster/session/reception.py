@@ -1,0 +1,121 @@
+"""Where accepted connections become sessions, in a worker and in a ``Server`` alike."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+
+import msgspec
+
+from ftpcluster.net.acceptor import refuse
+from ftpcluster.net.proxy import read_origin
+from ftpcluster.protocol.proxy import BadProxyHeader
+from ftpcluster.protocol.reply import Code, Reply
+from ftpcluster.session.server_pi import ServerPI
+from ftpcluster.session.state import Conversation, Services
+
+log = logging.getLogger(__name__)
+
+
+class Arrived(msgspec.Struct, frozen=True):
+    """A connection that was accepted and admitted. ``fd`` is the session's from now on.
+
+    ``is_proxied``: a PROXY header stands before everything else, and says who the peer is.
+    """
+
+    session: int
+    fd: int
+    peer: str
+    peer_port: int
+    implicit_tls: bool = False
+    is_proxied: bool = False
+
+
+class Reception:
+    """The sessions of one process."""
+
+    def __init__(self, services: Services, on_empty: Callable[[], None]) -> None:
+        """``on_empty`` is called whenever the last session has ended."""
+        self._services = services
+        self._on_empty = on_empty
+        self._sessions: set[ServerPI] = set()
+        self._coming: set[asyncio.Task[None]] = set()
+        self._is_draining = False
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._sessions and not self._coming
+
+    def receive(self, arrived: Arrived) -> None:
+        """Begin a session, at once or when the proxy has said who comes."""
+        if not arrived.is_proxied:
+            self._begin(arrived)
+            return
+        task = self._services.loop.create_task(self._identify(arrived))
+        self._coming.add(task)
+        task.add_done_callback(self._on_identified)
+
+    async def _identify(self, arrived: Arrived) -> None:
+        services, fd = self._services, arrived.fd
+        try:
+            origin = await read_origin(services.loop, services.poller, fd)
+            if origin is not None:
+                arrived = msgspec.structs.replace(
+                    arrived, peer=origin.address, peer_port=origin.port
+                )
+            refused = await services.quotas.identify(arrived.session, arrived.peer)
+        except BaseException as error:
+            os.close(fd)
+            services.quotas.end(arrived.session)
+            if not isinstance(error, BadProxyHeader):
+                raise
+            log.warning("a connection from the proxy %s was closed: %s", arrived.peer, error)
+            return
+        if refused is not None:
+            refuse(fd, Reply(Code.SERVICE_NOT_AVAILABLE, refused.explanation))
+            services.quotas.end(arrived.session)
+        else:
+            self._begin(arrived)
+
+    def _on_identified(self, task: asyncio.Task[None]) -> None:
+        self._coming.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("a connection from a proxy failed", exc_info=error)
+        self._look_whether_empty()
+
+    def _begin(self, arrived: Arrived) -> None:
+        services = self._services
+        try:
+            stream = services.control_stream(arrived.fd, implicit_tls=arrived.implicit_tls)
+        except ConnectionError:
+            services.quotas.end(arrived.session)
+            return
+        conversation = Conversation(arrived.session, arrived.peer, arrived.peer_port)
+        session = ServerPI(services, stream, conversation, self._on_session_end)
+        self._sessions.add(session)
+        session.start()
+        if self._is_draining:
+            session.drain()
+
+    def _on_session_end(self, session: ServerPI) -> None:
+        self._sessions.discard(session)
+        self._look_whether_empty()
+
+    def _look_whether_empty(self) -> None:
+        if self.is_empty:
+            self._on_empty()
+
+    def drain(self) -> None:
+        """End idle sessions now, and transfers when they are done."""
+        self._is_draining = True
+        for session in tuple(self._sessions):
+            session.drain()
+
+    def end_all(self) -> None:
+        """End every session now."""
+        for task in tuple(self._coming):
+            task.cancel()
+        for session in tuple(self._sessions):
+            session.end()
