@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Literal
 
 import msgspec
@@ -31,6 +32,8 @@ class UserConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     root: str
     home: str = "/"
     connections: int | None = None
+    download: int | None = None
+    upload: int | None = None
     permissions: tuple[PermissionConfig, ...] = (PermissionConfig("/"),)
 
     def __repr__(self) -> str:
@@ -45,6 +48,16 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     data: float = 30.0
     stalled: float = 120.0
     shutdown: float = 30.0
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Limits of the whole server: connections, and bytes per second. None is no limit."""
+
+    connections: int | None = None
+    connections_per_address: int | None = None
+    connections_not_logged_in: int | None = None
+    download: int | None = None
+    upload: int | None = None
 
 
 class TLSConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -72,7 +85,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     masquerade: str | None = None
     masquerade_for: dict[str, str] = {}
     proxy_protocol: tuple[str, ...] | None = None
-    max_connections: int | None = None
+    limits: Limits = Limits()
     tls: TLSConfig | None = None
     server: str | None = None
     user_manager: str | None = None
@@ -94,6 +107,23 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
         if ports is None:
             return None
         return range(ports[0] + self.index, ports[1] + 1, self.config.workers)
+
+
+_SIZE = re.compile(r"(\d{1,15})(?:\.(\d{1,3}))? ?(|[kKMGT]i?)B?", re.ASCII)
+
+
+def parse_size(text: str) -> int:
+    """Bytes: "10MB" are 10⁷, "10MiB" 10 · 2²⁰, "1.5GB" 1.5 · 10⁹. Raises ValueError."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(text)
+    whole, fraction, unit = match.groups()
+    base = 1024 if unit.endswith("i") else 1000
+    factor = base ** " kMGT".index(unit[0].replace("K", "k")) if unit else 1
+    size = int(whole) * factor + (int(fraction) * factor // 10 ** len(fraction) if fraction else 0)
+    if size < 1:
+        raise ValueError(text)
+    return size
 
 
 def available_cores() -> int:

@@ -24,7 +24,7 @@ LAYERS: dict[str, set[str]] = {
     "storage": {"common", "protocol", "storage"},
     "net": {"net", "protocol"},
     "session": {"net", "protocol", "quota", "session", "storage", "users"},
-    "ipc": {"ipc"},
+    "ipc": {"ipc", "quota"},
     "worker": {
         *("config", "ipc", "net", "protocol", "quota", "server", "session", "storage", "users"),
         "worker",
@@ -86,7 +86,7 @@ def test_a_module_imports_only_what_its_layer_may(module: Path) -> None:
         ("worker", "if TYPE_CHECKING:\n    from ftpcluster import supervisor"),
         ("protocol", "from time import monotonic"),
         ("quota", "import asyncio.events"),
-        ("ipc", "from ftpcluster.quota import ledger"),
+        ("ipc", "from ftpcluster.session import state"),
     ],
 )
 def test_a_wrong_import_is_found(layer: str, source: str) -> None:

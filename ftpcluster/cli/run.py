@@ -16,20 +16,24 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from ftpcluster.config import (
     Config,
     ConfigError,
+    Limits,
     Loop,
     PermissionConfig,
     TLSConfig,
     UserConfig,
     WorkerConfig,
     available_cores,
+    parse_size,
 )
 from ftpcluster.net.listeners import Listener, listen_on_all
 from ftpcluster.net.tls import BadCertificate, make_context
 from ftpcluster.protocol.address import Networks, display
+from ftpcluster.quota.leases import Rates
 from ftpcluster.quota.ledger import ConnectionLimits
 from ftpcluster.supervisor.process import WorkerProcess
 from ftpcluster.supervisor.supervisor import BootFailure, Supervisor
@@ -101,6 +105,16 @@ _INTERRUPTED = 130
 @click.option("--implicit-tls-port", type=int, metavar="P", help="A port that begins with TLS")
 @click.option("--require-tls", is_flag=True, help="Logins only with TLS")
 @click.option("--max-connections", type=int, metavar="N", help="Connections of the whole server")
+@click.option("--max-connections-per-user", type=int, metavar="N", help="Sessions of each user")
+@click.option(
+    "--max-connections-per-address", type=int, metavar="N", help="Connections of each address"
+)
+@click.option(
+    "--download-limit", metavar="SPEED", help='What the server sends, a second: "10MB", "1GiB"'
+)
+@click.option("--upload-limit", metavar="SPEED", help="What the server receives, a second")
+@click.option("--download-limit-per-user", metavar="SPEED", help="All sessions of a user together")
+@click.option("--upload-limit-per-user", metavar="SPEED", help="All sessions of a user together")
 @click.option(
     "--loop",
     type=click.Choice(["uvloop", "asyncio"]),
@@ -151,6 +165,12 @@ def make_config(
     masquerades: tuple[str, ...],
     proxies: tuple[str, ...],
     max_connections: int | None,
+    max_connections_per_user: int | None,
+    max_connections_per_address: int | None,
+    download_limit: str | None,
+    upload_limit: str | None,
+    download_limit_per_user: str | None,
+    upload_limit_per_user: str | None,
     server: str | None,
     user_manager: str | None,
     tls_cert: Path | None,
@@ -164,22 +184,40 @@ def make_config(
     count = available_cores() if workers is None else workers
     if count < 1:
         raise ConfigError(f"--workers {count}: at least one worker is needed")
-    if max_connections is not None and max_connections < 1:
-        raise ConfigError(f"--max-connections {max_connections}: at least 1 is needed")
+    for flag, most in (
+        ("--max-connections", max_connections),
+        ("--max-connections-per-user", max_connections_per_user),
+        ("--max-connections-per-address", max_connections_per_address),
+    ):
+        if most is not None and most < 1:
+            raise ConfigError(f"{flag} {most}: at least 1 is needed")
     if port is None:
         port = 21 if os.geteuid() == 0 else 2121
     if not 0 <= port <= 65535:
         raise ConfigError(f"--port {port}: expected a number from 0 to 65535")
     return Config(
         workers=count,
-        users=_accounts(users, _folder(root), anonymous=anonymous, writable=writable),
+        users=tuple(
+            msgspec.structs.replace(
+                account,
+                connections=max_connections_per_user,
+                download=_speed("--download-limit-per-user", download_limit_per_user),
+                upload=_speed("--upload-limit-per-user", upload_limit_per_user),
+            )
+            for account in _accounts(users, _folder(root), anonymous=anonymous, writable=writable)
+        ),
         hosts=hosts,
         port=port,
         data_ports=None if data_ports is None else _port_range(data_ports, count),
         masquerade=_masquerade(masquerades),
         masquerade_for=_masquerades_for(masquerades),
         proxy_protocol=tuple(map(_network, proxies)) or None,
-        max_connections=max_connections,
+        limits=Limits(
+            connections=max_connections,
+            connections_per_address=max_connections_per_address,
+            download=_speed("--download-limit", download_limit),
+            upload=_speed("--upload-limit", upload_limit),
+        ),
         tls=_tls(tls_cert, tls_key, implicit_tls_port, required=require_tls),
         server=server,
         user_manager=user_manager,
@@ -279,6 +317,17 @@ def _variable(login: str) -> str:
     return "FTPCLUSTER_USER_" + re.sub(r"\W", "_", login.upper())
 
 
+def _speed(flag: str, text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        return parse_size(text)
+    except ValueError:
+        raise ConfigError(
+            f'{flag} {text}: expected bytes per second such as "10MB" or "10MiB"'
+        ) from None
+
+
 def _port_range(text: str, workers: int) -> tuple[int, int]:
     match = re.fullmatch(r"(\d{1,5})-(\d{1,5})", text)
     if match is None:
@@ -354,8 +403,13 @@ async def _serve(config: Config, listeners: list[Listener]) -> int:
         listeners,
         config.workers,
         functools.partial(_start_process, config),
-        ConnectionLimits(server=config.max_connections),
+        ConnectionLimits(
+            server=config.limits.connections,
+            per_address=config.limits.connections_per_address,
+            strangers=config.limits.connections_not_logged_in,
+        ),
         config.timeouts.shutdown,
+        Rates(config.limits.upload, config.limits.download),
     )
     signals: list[int] = []
     loop = asyncio.get_running_loop()

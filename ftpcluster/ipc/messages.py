@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from ftpcluster.quota.leases import Grant, Rates, Report
+
 
 class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """Base of all messages."""
@@ -41,6 +43,28 @@ class Drain(Message, frozen=True, tag=3):
 
 class ReloadCertificates(Message, frozen=True, tag=4):
     """Read certificate and key again, for connections from now on."""
+
+
+class Grants(Message, frozen=True, tag=5):
+    """Leases: bytes that the worker's transfers may move. ``contended``: for both directions,
+    whether there is less than is wanted."""
+
+    grants: tuple[Grant, ...]
+    contended: tuple[bool, bool]
+
+
+class SetLimits(Message, frozen=True, tag=6):
+    """Speed limits from now on, also of transfers that run; of the server where login is None."""
+
+    login: str | None
+    rates: Rates
+
+
+class EndSession(Message, frozen=True, tag=7):
+    """End a session now; ``reason`` is the last that its client is told."""
+
+    session: int
+    reason: str
 
 
 # ---------------------------------------------------------------------- worker → supervisor
@@ -89,5 +113,20 @@ class Identified(Message, frozen=True, tag=7):
     address: str
 
 
-ToWorker = Adopt | SlotAnswer | Drain | ReloadCertificates
-ToSupervisor = Ready | Failed | Adopted | Released | TakeSlot | GiveSlot | Identified
+class UserLimits(Message, frozen=True, tag=8):
+    """The speed limits of a user of whom Reports will speak."""
+
+    login: str
+    rates: Rates
+
+
+class Reports(Message, frozen=True, tag=9):
+    """What transfers under shared speed limits want, and what they give back. Once a tick."""
+
+    reports: tuple[Report, ...]
+
+
+ToWorker = Adopt | SlotAnswer | Drain | ReloadCertificates | Grants | SetLimits | EndSession
+ToSupervisor = (
+    Ready | Failed | Adopted | Released | TakeSlot | GiveSlot | Identified | UserLimits | Reports
+)

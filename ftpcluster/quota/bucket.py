@@ -74,9 +74,7 @@ class UserThrottles:
     By login, not by object: a user manager may make a new user for every login.
     """
 
-    def __init__(self, shares: int = 1) -> None:
-        """``shares``: into how many parts a limit is cut, of which this process has one."""
-        self._shares = shares
+    def __init__(self) -> None:
         self._throttles: WeakValueDictionary[str, Throttle] = WeakValueDictionary()
 
     def of(self, user: SpeedLimited) -> tuple[Throttle, ...]:
@@ -87,7 +85,5 @@ class UserThrottles:
         throttle = self._throttles.get(user.login or "")
         if throttle is None:
             throttle = self._throttles[user.login or ""] = Throttle()
-        throttle.read.limit, throttle.write.limit = [
-            limit and max(1, limit // self._shares) for limit in limits
-        ]
+        throttle.read.limit, throttle.write.limit = limits
         return (throttle,)

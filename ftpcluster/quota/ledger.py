@@ -16,6 +16,7 @@ class Refusal(Enum):
     SERVER_FULL = "server full"
     ADDRESS_FULL = "address full"
     USER_FULL = "user full"
+    STRANGERS_FULL = "strangers full"
 
     @property
     def explanation(self) -> str:
@@ -27,6 +28,7 @@ _EXPLANATIONS = {
     Refusal.SERVER_FULL: "Too many connections; try again later.",
     Refusal.ADDRESS_FULL: "Too many connections from your address.",
     Refusal.USER_FULL: "Too many connections of this user.",
+    Refusal.STRANGERS_FULL: "Too many connections that have not logged in; try again later.",
 }
 
 
@@ -36,6 +38,7 @@ class ConnectionLimits:
 
     server: int | None = None
     per_address: int | None = None
+    strangers: int | None = None  # who has not logged in
 
 
 class _Held:
@@ -55,6 +58,7 @@ class Ledger:
     def __init__(self, limits: ConnectionLimits | None = None) -> None:
         self.limits = limits or ConnectionLimits()
         self.connections = 0
+        self.strangers = 0
         self._held: dict[int, dict[int, _Held]] = {}
         self._addresses: dict[str, int] = {}
         self._logins: dict[str, int] = {}
@@ -62,6 +66,10 @@ class Ledger:
     def held_by(self, epoch: int) -> int:
         """Connections that one worker holds."""
         return len(self._held.get(epoch, ()))
+
+    def epoch_of(self, session: int) -> int | None:
+        """The worker that holds a session."""
+        return next((epoch for epoch, held in self._held.items() if session in held), None)
 
     def of_address(self, address: str) -> int:
         return self._addresses.get(address, 0)
@@ -77,6 +85,8 @@ class Ledger:
         limits = self.limits
         if limits.server is not None and self.connections >= limits.server:
             return Refusal.SERVER_FULL
+        if limits.strangers is not None and self.strangers >= limits.strangers:
+            return Refusal.STRANGERS_FULL
         if address is not None and self._is_full(address):
             return Refusal.ADDRESS_FULL
         sessions = self._held.setdefault(epoch, {})
@@ -85,6 +95,7 @@ class Ledger:
         sessions[session] = _Held(address)
         self._count_address(address)
         self.connections += 1
+        self.strangers += 1
         return None
 
     def identify(self, epoch: int, session: int, address: str) -> Refusal | None:
@@ -128,6 +139,7 @@ class Ledger:
         if limit is not None and self.of_user(login) >= limit:
             return Refusal.USER_FULL
         held.login = login
+        self.strangers -= 1
         self._logins[login] = self.of_user(login) + 1
         return None
 
@@ -146,6 +158,7 @@ class Ledger:
         if held.address is not None:
             _decrement(self._addresses, held.address)
         self.connections -= 1
+        self.strangers -= 1
         return True
 
     def release_worker(self, epoch: int) -> int:
@@ -160,6 +173,7 @@ class Ledger:
         if held.login is not None:
             _decrement(self._logins, held.login)
             held.login = None
+            self.strangers += 1
 
 
 def _decrement(counts: dict[str, int], key: str) -> None:

@@ -6,11 +6,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Generator, Sequence
+from typing import Any, Protocol
 
-from ftpcluster.quota.bucket import SpeedLimited, Throttle, UserThrottles
+from ftpcluster.quota.bucket import Limit, SpeedLimited, Throttle, UserThrottles
 from ftpcluster.quota.ledger import Ledger, Refusal
+
+
+class Waiter(Protocol):
+    """Something to await."""
+
+    def __await__(self) -> Generator[Any, None, None]: ...
+
+
+class Lease(Protocol):
+    """One transfer's part of a limit that is shared between processes."""
+
+    @property
+    def in_hand(self) -> int:
+        """Bytes that may be moved now."""
+
+    def spend(self, count: int) -> Waiter | None:
+        """``count`` bytes were moved; what is to be awaited before any more are."""
+
+    def close(self) -> None:
+        """The transfer has ended."""
+
+
+class SharedLimit(Protocol):
+    """A limit that is shared between processes."""
+
+    @property
+    def limit(self) -> int | bool | None:
+        """Whether there is one."""
+
+    def open(self) -> Lease:
+        """A transfer begins."""
+
+
+class Throttled(Protocol):
+    """A pair of limits, on what is received and on what is sent."""
+
+    @property
+    def read(self) -> Limit | SharedLimit: ...
+    @property
+    def write(self) -> Limit | SharedLimit: ...
 
 
 class Quotas(Protocol):
@@ -28,7 +68,7 @@ class Quotas(Protocol):
     def end(self, session: int) -> None:
         """The session is over: all that it held comes back. Harmless when repeated."""
 
-    def throttles(self, user: SpeedLimited) -> Sequence[Throttle]:
+    def throttles(self, user: SpeedLimited) -> Sequence[Throttled]:
         """What limits the speed of a user's sessions together: the server's and the user's."""
 
 

@@ -11,6 +11,7 @@ import msgspec
 
 from ftpcluster.net.acceptor import refuse
 from ftpcluster.net.proxy import read_origin
+from ftpcluster.protocol.errors import SessionEnded
 from ftpcluster.protocol.proxy import BadProxyHeader
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.session.server_pi import ServerPI
@@ -40,7 +41,7 @@ class Reception:
         """``on_empty`` is called whenever the last session has ended."""
         self._services = services
         self._on_empty = on_empty
-        self._sessions: set[ServerPI] = set()
+        self._sessions: dict[int, ServerPI] = {}
         self._coming: set[asyncio.Task[None]] = set()
         self._is_draining = False
 
@@ -94,13 +95,13 @@ class Reception:
             return
         conversation = Conversation(arrived.session, arrived.peer, arrived.peer_port)
         session = ServerPI(services, stream, conversation, self._on_session_end)
-        self._sessions.add(session)
+        self._sessions[arrived.session] = session
         session.start()
         if self._is_draining:
             session.drain()
 
     def _on_session_end(self, session: ServerPI) -> None:
-        self._sessions.discard(session)
+        del self._sessions[session.session.conversation.session]
         self._look_whether_empty()
 
     def _look_whether_empty(self) -> None:
@@ -110,12 +111,23 @@ class Reception:
     def drain(self) -> None:
         """End idle sessions now, and transfers when they are done."""
         self._is_draining = True
-        for session in tuple(self._sessions):
+        for session in tuple(self._sessions.values()):
             session.drain()
 
     def end_all(self) -> None:
         """End every session now."""
         for task in tuple(self._coming):
             task.cancel()
-        for session in tuple(self._sessions):
+        for session in tuple(self._sessions.values()):
             session.end()
+
+    def end(self, number: int, reason: str) -> None:
+        """End one session, if it still runs; ``reason`` is the last that its client is told."""
+        session = self._sessions.get(number)
+        if session is not None:
+            session.end(SessionEnded(reason))
+
+    def limits_changed(self, login: str | None) -> None:
+        """Speed limits of a user, or of the server, are others from now on."""
+        for session in self._sessions.values():
+            session.session.limits_changed(login)

@@ -24,7 +24,8 @@ from ftpcluster.protocol.errors import (
     TransferAborted,
 )
 from ftpcluster.protocol.reply import Code, Reply
-from ftpcluster.quota.bucket import Limit, Throttle
+from ftpcluster.quota.bucket import Limit
+from ftpcluster.quota.quotas import SharedLimit, Throttled
 from ftpcluster.session.arrival import Arrival, shake_hands
 from ftpcluster.session.run import give_way
 from ftpcluster.session.state import Session
@@ -73,12 +74,27 @@ class DataTransfer:
         self._text = text
         self._turn = 0
         self._shares = False
+        self._pace: Pace | None = None
+        self._set_pace()
+
+    def _set_pace(self) -> None:
+        session = self._session
         limits = [self._limit(throttle) for throttle in session.account.throttles]
+        limits = [limit for limit in limits if limit.limit]
         self._pace = Pace(session.services.loop.time, limits) if limits else None
         self.most = _SENDFILE if self._pace is None else self._pace.piece
 
+    def limits_changed(self) -> None:
+        """Go on at another pace."""
+        if self._pace is not None and self._shares:
+            self._pace.end()
+        self._set_pace()
+        if self._pace is not None and self._shares:
+            self._pace.begin()
+            self.most = self._pace.piece
+
     @staticmethod
-    def _limit(throttle: Throttle) -> Limit:
+    def _limit(throttle: Throttled) -> Limit | SharedLimit:
         """The one of a throttle's two limits that counts here."""
         raise NotImplementedError
 
@@ -100,7 +116,18 @@ class DataTransfer:
                 session.data = await _connect(session, session.data)
         self._begin(session.take_data())
         session.restart = 0
+        if self._pace is not None:
+            try:
+                await self._prepare(self._pace)
+            except BaseException:
+                self.end()
+                self.stream.close()
+                raise
         return self
+
+    async def _prepare(self, pace: Pace) -> None:
+        await pace.prepare()
+        self.most = pace.piece
 
     @classmethod
     def over(cls, session: Session, stream: Stream) -> Self:
@@ -137,8 +164,8 @@ class DataTransfer:
         self._session.progress += count
         if self._pace is not None:
             await self._pace.spend(count)
-            self.most = self._pace.piece
-            return
+            if self._pace is not None:  # it may have been taken away meanwhile
+                self.most = self._pace.piece
         self._turn += count
         if self._turn >= _TURN:
             self._turn = 0
@@ -182,7 +209,7 @@ class Download(DataTransfer):
     __slots__ = ()
 
     @staticmethod
-    def _limit(throttle: Throttle) -> Limit:
+    def _limit(throttle: Throttled) -> Limit | SharedLimit:
         return throttle.write
 
     async def send_file(self, file: File) -> None:
@@ -221,7 +248,7 @@ class Upload(DataTransfer):
     __slots__ = ()
 
     @staticmethod
-    def _limit(throttle: Throttle) -> Limit:
+    def _limit(throttle: Throttled) -> Limit | SharedLimit:
         return throttle.read
 
     async def receive_file(self, file: File) -> None:

@@ -23,7 +23,7 @@ from ftpcluster.protocol.errors import FileUnavailable, NotLoggedIn
 from ftpcluster.protocol.listing import FACTS
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.quota.bucket import Throttle
-from ftpcluster.quota.quotas import Quotas
+from ftpcluster.quota.quotas import Quotas, Throttled
 from ftpcluster.session.arrival import Arrival
 from ftpcluster.session.wheel import Wheel
 from ftpcluster.storage.base import Storage
@@ -148,7 +148,7 @@ class Account(msgspec.Struct, frozen=True):
 
     user: User
     storage: Storage
-    throttles: tuple[Throttle, ...] = ()
+    throttles: tuple[Throttled, ...] = ()
 
 
 class Conversation(msgspec.Struct, frozen=True):
@@ -333,10 +333,20 @@ class Session:
         self.login = Account(user, self.services.open_storage(self, user), self._throttles(user))
         self.current_folder = str(user.home_path)
 
-    def _throttles(self, user: User) -> tuple[Throttle, ...]:
+    def limits_changed(self, login: str | None) -> None:
+        """Speed limits of a user, or of the server, are others from now on."""
+        if isinstance(self.login, Account) and login in (None, self.login.user.login or ""):
+            throttles = self._throttles(self.login.user)
+            self.login = msgspec.structs.replace(self.login, throttles=throttles)
+            if self.transfer is not None:
+                self.transfer.limits_changed()
+
+    def _throttles(self, user: User) -> tuple[Throttled, ...]:
         """All that limits the speed: the server, the user, and the connection for both."""
         throttles = [
-            throttle for throttle in self.services.quotas.throttles(user) if throttle.is_limited
+            throttle
+            for throttle in self.services.quotas.throttles(user)
+            if throttle.read.limit or throttle.write.limit
         ]
         each = self.services.throttle_per_connection
         for read, write in (

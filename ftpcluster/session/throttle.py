@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 from ftpcluster.quota.bucket import Limit
+from ftpcluster.quota.quotas import Lease, SharedLimit
 
 _TICK = 0.05
 """Seconds' worth of bytes that are moved at once, which keeps a limited transfer smooth."""
@@ -19,29 +20,52 @@ class Pace:
     ``piece`` is how many bytes to move at once; ``spend`` waits as long as they cost.
     """
 
-    __slots__ = ("_clock", "_limits")
+    __slots__ = ("_clock", "_leases", "_limits", "_shared")
 
-    def __init__(self, clock: Callable[[], float], limits: Iterable[Limit]) -> None:
+    def __init__(self, clock: Callable[[], float], limits: Iterable[Limit | SharedLimit]) -> None:
+        limits = tuple(limits)
         self._clock = clock
-        self._limits = tuple(limits)
+        self._limits = tuple(limit for limit in limits if isinstance(limit, Limit))
+        self._shared = tuple(limit for limit in limits if not isinstance(limit, Limit))
+        self._leases: tuple[Lease, ...] = ()
 
     def begin(self) -> None:
         now = self._clock()
         for limit in self._limits:
             limit.begin(now)
+        self._leases = tuple(shared.open() for shared in self._shared)
 
     def end(self) -> None:
+        """Who waits in ``spend`` for others is let go."""
         for limit in self._limits:
             limit.end()
+        for lease in self._leases:
+            lease.close()
+        self._leases = ()
 
     @property
     def piece(self) -> int:
-        limits = [limit.limit for limit in self._limits if limit.limit]
-        return max(_LEAST, min(_MOST, int(min(limits) * _TICK))) if limits else _MOST
+        most = _MOST
+        for limit in self._limits:
+            if limit.limit:
+                most = min(most, int(limit.limit * _TICK))
+        for lease in self._leases:
+            most = min(most, lease.in_hand)
+        return max(_LEAST, most)
+
+    async def prepare(self) -> None:
+        """Wait until something may be moved, where that is for others to say."""
+        for lease in self._leases:
+            if (waiter := lease.spend(0)) is not None:
+                await waiter
 
     async def spend(self, count: int) -> None:
         """``count`` bytes were moved; wait until the next may be."""
-        now = self._clock()
-        due = max([limit.spend(count, now) for limit in self._limits], default=now)
-        if due > now:
-            await asyncio.sleep(due - now)
+        for lease in self._leases:
+            if (waiter := lease.spend(count)) is not None:
+                await waiter
+        if self._limits:
+            now = self._clock()
+            due = max(limit.spend(count, now) for limit in self._limits)
+            if due > now:
+                await asyncio.sleep(due - now)

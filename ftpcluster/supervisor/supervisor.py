@@ -18,23 +18,29 @@ from dataclasses import dataclass
 from ftpcluster.ipc.channel import pair, supervisor_end
 from ftpcluster.ipc.messages import (
     Adopted,
+    EndSession,
     Failed,
     GiveSlot,
+    Grants,
     Identified,
     Ready,
     Released,
+    Reports,
     SlotAnswer,
     TakeSlot,
     ToSupervisor,
+    UserLimits,
 )
 from ftpcluster.net.acceptor import Acceptor, refuse
 from ftpcluster.net.listeners import Listener
 from ftpcluster.protocol.address import plain
 from ftpcluster.protocol.reply import Code, Reply
+from ftpcluster.quota.leases import Rates
 from ftpcluster.quota.ledger import ConnectionLimits, Ledger, Refusal
 from ftpcluster.supervisor.handle import HandOver, Phase, WorkerHandle
 from ftpcluster.supervisor.process import ProcessLike
 from ftpcluster.supervisor.restart import RestartPolicy
+from ftpcluster.supervisor.speed import SharedSpeed
 
 log = logging.getLogger(__name__)
 
@@ -76,11 +82,13 @@ class Supervisor:
         start_process: StartProcess,
         limits: ConnectionLimits,
         shutdown_grace: float,
+        rates: Rates = Rates(),
     ) -> None:
         """Takes over the sockets of the ``listeners``. To be made where the loop runs."""
         self._loop = asyncio.get_running_loop()
         self._listeners = {listener.sock: listener for listener in listeners}
         self.ledger = Ledger(limits)
+        self.speed = SharedSpeed(self._loop, rates, self._grant)
         self._start_process = start_process
         self._shutdown_grace = shutdown_grace
         self._places = [_Place(RestartPolicy()) for _ in range(workers)]
@@ -131,6 +139,23 @@ class Supervisor:
         for worker in self.workers:
             worker.reload_certificates()
 
+    def set_limits(self, login: str | None, rates: Rates) -> None:
+        """Speed limits of a user, or of the server where ``login`` is None, from now on.
+
+        Also for transfers that run.
+        """
+        message = self.speed.set_limits(login, rates)
+        for worker in self.workers:
+            worker.channel.send(message)
+
+    def end_session(self, session: int, reason: str) -> bool:
+        """End a session wherever it runs; False where there is none of that number."""
+        epoch = self.ledger.epoch_of(session)
+        if epoch is None or epoch not in self._workers:
+            return False
+        self._workers[epoch].channel.send(EndSession(session, reason))
+        return True
+
     def kill(self) -> None:
         """End every worker now."""
         self._begin_stop()
@@ -180,6 +205,8 @@ class Supervisor:
             lambda error: self._on_worker_gone(worker, error),
         )
         worker = place.worker = WorkerHandle(index, epoch, process, channel)
+        for order in self.speed.orders:
+            channel.send(order)
         self._workers[epoch] = worker
         self._processes.add(process)
         process.on_exit(lambda: self._on_exit(process))
@@ -204,6 +231,7 @@ class Supervisor:
             for connection in lost:
                 self.ledger.move(worker.epoch, connection.session, _NOBODY)
         released = self.ledger.release_worker(worker.epoch)
+        self.speed.release_worker(worker.epoch)
         if self._stopping:
             for connection in lost:
                 self._turn_away(connection)
@@ -291,6 +319,10 @@ class Supervisor:
             self._on_released(worker, message)
         elif isinstance(message, TakeSlot):
             self._on_take_slot(worker, message)
+        elif isinstance(message, Reports):
+            self.speed.on_reports(worker.epoch, message)
+        elif isinstance(message, UserLimits):
+            self.speed.on_user_limits(message)
         elif isinstance(message, Identified):
             self._on_identified(worker, message)
         elif isinstance(message, GiveSlot):
@@ -315,6 +347,11 @@ class Supervisor:
             self._place_homeless()
         if not self._stopping:
             self._acceptor.resume()
+
+    def _grant(self, epoch: int, grants: Grants) -> None:
+        worker = self._workers.get(epoch)
+        if worker is not None:
+            worker.channel.send(grants)
 
     def _on_released(self, worker: WorkerHandle, message: Released) -> None:
         for session in message.sessions:

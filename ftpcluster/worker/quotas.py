@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from ftpcluster.ipc.channel import Channel
 from ftpcluster.ipc.messages import (
@@ -12,36 +13,59 @@ from ftpcluster.ipc.messages import (
     Released,
     SlotAnswer,
     TakeSlot,
+    ToSupervisor,
     ToWorker,
 )
-from ftpcluster.quota.bucket import SpeedLimited, Throttle, UserThrottles
+from ftpcluster.quota.bucket import SpeedLimited
+from ftpcluster.quota.leases import Rates
 from ftpcluster.quota.ledger import Refusal
+from ftpcluster.worker.leases import Leases, Pool
 
 _REPORTED = 1000
 """Sessions in one message, which has to stay within the channel's bounds."""
 
 
+class SharedThrottle(NamedTuple):
+    """The limits of a user's transfers in both directions, as a ``Throttle`` has them."""
+
+    read: Pool
+    write: Pool
+
+
+def _text(login: str) -> str:
+    """A login that can be sent as a string: what is no text could not be."""
+    return login.encode("utf-8", "backslashreplace").decode()
+
+
 class RemoteQuotas:
     """The ``Quotas`` of a worker's sessions.
 
-    A user without a limit costs no message. Ends of sessions that fall into one turn of the loop
-    are reported together.
+    A user without a limit costs no message (unless those who have not logged in are limited).
+    Ends of sessions that fall into one turn of the loop are reported together.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, workers: int = 1) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        workers: int = 1,
+        rates: Rates = Rates(),
+        *,
+        tells_logins: bool = False,
+    ) -> None:
+        """``rates``: the whole server's speed limits. ``tells_logins``: the supervisor has to know
+        who has logged in, whether there is a limit on that user or not."""
         self._loop = loop
-        self._users = UserThrottles(shares=workers)
+        self._tells_logins = tells_logins
+        self.leases = Leases(loop, workers, rates, self._send)
         self.channel: Channel[ToWorker] | None = None
         self._asked: dict[int, asyncio.Future[Refusal | None]] = {}
         self._holding: set[int] = set()
         self._ended: list[int] = []
 
     async def login(self, session: int, login: str, limit: int | None) -> Refusal | None:
-        if limit is None:
+        if limit is None and not self._tells_logins:
             return None
-        # what is no text could not be sent as a string
-        name = login.encode("utf-8", "backslashreplace").decode()
-        refused = await self._ask(session, TakeSlot(session, name, limit))
+        refused = await self._ask(session, TakeSlot(session, _text(login), limit))
         if refused is None:
             self._holding.add(session)
         return refused
@@ -75,9 +99,11 @@ class RemoteQuotas:
             self._loop.call_soon(self.report)
         self._ended.append(session)
 
-    def throttles(self, user: SpeedLimited) -> Sequence[Throttle]:
-        """Every worker gets its share of a user's limit: never more than it, often less."""
-        return self._users.of(user)
+    def throttles(self, user: SpeedLimited) -> Sequence[SharedThrottle]:
+        """The server's limit and the user's are one: the supervisor grants what fits both."""
+        rates = Rates(user.read_speed_limit, user.write_speed_limit)
+        pools = self.leases.pools(_text(user.login or ""), rates)
+        return () if pools is None else (SharedThrottle(*pools),)
 
     def report(self) -> None:
         """Report the sessions that have ended."""
@@ -85,6 +111,6 @@ class RemoteQuotas:
             self._send(Released(tuple(self._ended[start : start + _REPORTED])))
         self._ended.clear()
 
-    def _send(self, message: TakeSlot | GiveSlot | Released | Identified) -> None:
+    def _send(self, message: ToSupervisor) -> None:
         if self.channel is not None:
             self.channel.send(message)

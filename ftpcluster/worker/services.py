@@ -165,4 +165,6 @@ def make_user(user: UserConfig) -> User:
             for each in user.permissions
         ],
         maximum_connections=user.connections,
+        read_speed_limit=user.upload,
+        write_speed_limit=user.download,
     )

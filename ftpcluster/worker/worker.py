@@ -15,12 +15,16 @@ from ftpcluster.ipc.channel import worker_end
 from ftpcluster.ipc.messages import (
     Adopt,
     Adopted,
+    EndSession,
+    Grants,
     Ready,
     ReloadCertificates,
+    SetLimits,
     SlotAnswer,
     ToWorker,
 )
 from ftpcluster.net.tls import BadCertificate
+from ftpcluster.quota.leases import Rates
 from ftpcluster.session.reception import Arrived, Reception
 from ftpcluster.worker.entry import ORPHAN_GRACE
 from ftpcluster.worker.quotas import RemoteQuotas
@@ -39,7 +43,14 @@ class Worker:
     ) -> None:
         """Takes over ``sock``. Raises ConfigError where a class of the user's cannot be used."""
         self._loop = loop
-        self._quotas = RemoteQuotas(loop, settings.config.workers)
+        config = settings.config
+        rates = Rates(config.limits.upload, config.limits.download)
+        self._quotas = RemoteQuotas(
+            loop,
+            config.workers,
+            rates,
+            tells_logins=config.limits.connections_not_logged_in is not None,
+        )
         self._services = make_services(loop, settings, self._quotas)
         self._reception = Reception(self._services, self._look_whether_drained)
         self._arrived: list[Arrived] = []
@@ -97,6 +108,13 @@ class Worker:
             self._quotas.on_answer(message)
         elif isinstance(message, ReloadCertificates):
             self._reload_certificates()
+        elif isinstance(message, Grants):
+            self._quotas.leases.on_grants(message)
+        elif isinstance(message, SetLimits):
+            self._quotas.leases.order(message.login, message.rates)
+            self._reception.limits_changed(message.login)
+        elif isinstance(message, EndSession):
+            self._reception.end(message.session, message.reason)
         else:
             self.drain(message.grace)
 

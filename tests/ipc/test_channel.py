@@ -157,13 +157,22 @@ UNIONS = {"worker": ToWorker, "supervisor": ToSupervisor}
 
 
 def values(kind: Any) -> st.SearchStrategy[Any]:
-    """Values of a field's type, also the largest ones."""
-    if kind is int:
+    """Values of a field; integers as msgspec encodes them."""
+    arguments = typing.get_args(kind)
+    if kind is int or typing.get_origin(kind) is typing.Annotated:  # sizes, from 0 on
         return st.integers(0, 2**63 - 1)
+    if typing.get_origin(kind) is tuple and arguments[-1] is ...:
+        many = 1000 if arguments[0] is int else 20
+        return st.lists(values(arguments[0]), max_size=many).map(tuple)
     if typing.get_origin(kind) is tuple:
-        return st.lists(values(typing.get_args(kind)[0]), max_size=1000).map(tuple)
-    if typing.get_args(kind):
-        return st.one_of(*map(values, typing.get_args(kind)))
+        return st.tuples(*map(values, arguments))
+    if typing.get_origin(kind) is typing.Literal:
+        return st.sampled_from(arguments)
+    if arguments:
+        return st.one_of(*map(values, arguments))
+    if isinstance(kind, type) and issubclass(kind, tuple):
+        fields = typing.get_type_hints(kind, include_extras=True)
+        return st.builds(kind, *map(values, fields.values()))
     if kind is float:
         return st.floats(allow_nan=False)
     return st.from_type(kind)

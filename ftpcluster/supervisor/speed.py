@@ -1,0 +1,78 @@
+"""Shared speed limits: when the supervisor spreads what is there, and whom it tells."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from ftpcluster.ipc.messages import Grants, Reports, SetLimits, UserLimits
+from ftpcluster.quota.leases import TICK, LeaseBook, Rates
+
+
+class SharedSpeed:
+    """Runs a ``LeaseBook``: once a tick, as long as anybody wants anything."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        rates: Rates,
+        grant: Callable[[int, Grants], None],
+    ) -> None:
+        """``rates``: the whole server's. ``grant(epoch, message)`` tells a worker."""
+        self._loop = loop
+        self._book = LeaseBook(rates, loop.time())
+        self._grant = grant
+        self._orders: dict[str | None, SetLimits] = {}
+        self._tick: asyncio.TimerHandle | None = None
+        self._next = 0.0
+
+    @property
+    def orders(self) -> tuple[SetLimits, ...]:
+        """The limits that were changed while the server ran: what a new worker has to be told."""
+        return tuple(self._orders.values())
+
+    def set_limits(self, login: str | None, rates: Rates) -> SetLimits:
+        """Limits from now on; what the workers have to be told."""
+        if login is None:
+            self._book.set_server(rates, self._loop.time())
+        else:
+            self._book.set_user(login, rates, self._loop.time())
+        self._orders[login] = order = SetLimits(login, rates)
+        return order
+
+    def on_user_limits(self, message: UserLimits) -> None:
+        if message.login not in self._orders:
+            self._book.set_user(message.login, message.rates, self._loop.time())
+
+    def on_reports(self, epoch: int, message: Reports) -> None:
+        now = self._loop.time()
+        self._book.report(epoch, message.reports, now)
+        if self._tick is not None:
+            self._distribute(now, only=epoch)
+        elif self._book.is_wanted:
+            self._next = now
+            self._on_tick()
+
+    def _on_tick(self) -> None:
+        self._tick = None
+        now = self._loop.time()
+        self._distribute(now)
+        if self._book.is_wanted:
+            # on a schedule of its own, however late this one came
+            self._next = max(self._next + TICK, now + TICK / 2)
+            self._tick = self._loop.call_at(self._next, self._on_tick)
+
+    def _distribute(self, now: float, only: int | None = None) -> None:
+        contended = self._book.contended
+        for epoch, grants in self._book.distribute(now, only).items():
+            self._grant(
+                epoch, Grants(tuple(grants), self._book.contended if only is None else contended)
+            )
+
+    def release_worker(self, epoch: int) -> None:
+        self._book.release_worker(epoch)
+
+    def close(self) -> None:
+        if self._tick is not None:
+            self._tick.cancel()
+            self._tick = None

@@ -1,0 +1,297 @@
+"""A worker's leases: bytes that the supervisor granted, spread over the transfers that run here.
+
+There is a pool for each user and direction under a shared limit. A transfer takes from it before it
+moves anything, a piece at a time; where it is empty the transfer waits for the next grant, which is
+split evenly. Once a tick all pools report what they want, in one message, and give back what they
+do not need. Nothing is sent where no shared limit applies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from ftpcluster.ipc.messages import Grants, Reports, UserLimits
+from ftpcluster.quota.fair import Demand
+from ftpcluster.quota.leases import READ, TICK, WRITE, Direction, Rates, Report
+
+_LEAST = 512
+_PIECE = 64 * 1024
+"""Bytes that a transfer takes at once, at least, from a pool that has them."""
+_APPETITE = 1 << 20
+"""Bytes that a transfer asks for which had to wait, or four times what it moved in the tick."""
+_SOON = 0.005
+"""Seconds between two reports, at the least, where a transfer waits and the tick is far."""
+_SILENCE = 4 * TICK
+"""Seconds without a grant after which the supervisor is not to be waited for any longer."""
+_REPORTED = 500
+"""Pools in one message, which has to stay within the channel's bounds."""
+
+
+class Lease:
+    """One transfer's part: ``in_hand`` bytes that it may move."""
+
+    __slots__ = ("_pool", "in_hand", "used", "waiter", "was_hungry")
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self.in_hand = 0
+        self.used = 0
+        self.was_hungry = False
+        self.waiter: asyncio.Future[None] | None = None
+
+    def spend(self, count: int) -> asyncio.Future[None] | None:
+        """``count`` bytes were moved. The future, if any, is to be awaited before any more are."""
+        self.in_hand -= count
+        self.used += count
+        if self.in_hand > 0:
+            return None
+        return self._pool.take(self)
+
+    def close(self) -> None:
+        """The transfer has ended: what it did not use is for the others."""
+        self._pool.leave(self)
+
+
+class Pool:
+    """What the transfers of one user in one direction have together."""
+
+    __slots__ = (
+        "_leases",
+        "_waiting",
+        "balance",
+        "direction",
+        "has_reported",
+        "login",
+        "transfers",
+    )
+
+    def __init__(self, leases: Leases, login: str, direction: Direction) -> None:
+        self._leases = leases
+        self.login = login
+        self.direction = direction
+        self.balance = 0
+        self.transfers: set[Lease] = set()
+        self._waiting: list[Lease] = []
+        self.has_reported = False  # whether the supervisor knows of a demand
+
+    @property
+    def limit(self) -> bool:
+        """Whether there is a limit at all (as of a ``Limit``)."""
+        return self._leases.rate(self.login, self.direction) is not None
+
+    def open(self) -> Lease:
+        """A transfer begins."""
+        lease = Lease(self)
+        self.transfers.add(lease)
+        self._leases.on_use(self)
+        return lease
+
+    def leave(self, lease: Lease) -> None:
+        if lease in self.transfers:
+            self.transfers.remove(lease)
+            self.balance += lease.in_hand
+            lease.in_hand = 0
+            waiter, lease.waiter = lease.waiter, None
+            if waiter is not None:
+                self._waiting.remove(lease)
+                if not waiter.done():
+                    waiter.set_result(None)
+
+    def take(self, lease: Lease) -> asyncio.Future[None] | None:
+        if self.balance > 0 and not self._waiting:
+            piece = max(_PIECE, self.balance // len(self.transfers))
+            self._give(lease, min(self.balance, piece - lease.in_hand))
+            if lease.in_hand > 0:
+                return None
+        lease.was_hungry = True
+        lease.waiter = self._leases.make_waiter()
+        self._waiting.append(lease)
+        if self.wants_soon:
+            self._leases.report_soon()
+        return lease.waiter
+
+    def grant(self, size: int) -> None:
+        """The supervisor gave so much: those who wait get equal parts."""
+        self.balance += size
+        waiting, self._waiting = self._waiting, []
+        while waiting and self.balance > 0:
+            part = max(_LEAST, self.balance // len(waiting))
+            lease = waiting.pop(0)
+            self._give(lease, min(self.balance, part))
+            if lease.in_hand > 0:
+                waiter, lease.waiter = lease.waiter, None
+                if waiter is not None and not waiter.done():
+                    waiter.set_result(None)
+            else:
+                self._waiting.append(lease)  # it had moved more than it had
+        self._waiting = waiting + self._waiting
+
+    def _give(self, lease: Lease, size: int) -> None:
+        lease.in_hand += size
+        self.balance -= size
+
+    @property
+    def is_waiting(self) -> bool:
+        return bool(self._waiting)
+
+    @property
+    def wants_soon(self) -> bool:
+        """Whether a transfer waits, and a report before the tick would help it."""
+        is_news = not self.has_reported or not self._leases.is_contended[self.direction]
+        return bool(self._waiting) and is_news
+
+    def report_hunger(self) -> Report:
+        """Between two ticks: what those want that wait."""
+        hungry = [lease for lease in self.transfers if lease.was_hungry]
+        appetite = sum(max(_APPETITE, 4 * lease.used) for lease in hungry)
+        self.has_reported = True
+        return Report(self.login, self.direction, Demand(len(hungry), appetite))
+
+    def report(self) -> Report:
+        """What the transfers want in the next tick, by what they did in the last one."""
+        hungry = appetite = slow = want = 0
+        for lease in self.transfers:
+            if lease.was_hungry:
+                hungry += 1
+                appetite += max(_APPETITE, 4 * lease.used)
+                lease.was_hungry = lease.waiter is not None
+            elif lease.used:
+                slow += 1
+                want += lease.used + lease.used // 4
+            else:  # it stands still: others can use what it has in hand
+                self.balance += lease.in_hand
+                lease.in_hand = 0
+            lease.used = 0
+        returned = max(0, self.balance - want)
+        self.balance -= returned
+        demand = Demand(hungry, appetite, slow, max(0, want - self.balance))
+        self.has_reported = demand.total > 0
+        return Report(self.login, self.direction, demand, returned)
+
+
+class Leases:
+    """All pools of a worker."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        workers: int,
+        server: Rates,
+        send: Callable[[Reports | UserLimits], None],
+    ) -> None:
+        self._loop = loop
+        self._workers = workers
+        self._server = server
+        self._send = send
+        self._users: dict[str, Rates] = {}
+        self._told: dict[str, Rates] = {}
+        self._ordered: dict[str, Rates] = {}  # by the supervisor, whatever the user manager says
+        self._pools: dict[tuple[str, Direction], Pool] = {}
+        self._used: dict[Pool, None] = {}
+        self._tick: asyncio.TimerHandle | None = None
+        self._soon: asyncio.Handle | None = None
+        self._last_heard = 0.0
+        self.is_contended = (False, False)
+
+    # ------------------------------------------------------------------ limits
+
+    def pools(self, login: str, rates: Rates) -> tuple[Pool, Pool] | None:
+        """The pools of a user's transfers, to receive and to send; None where nothing limits."""
+        self._users[login] = rates
+        rates = self._ordered.get(login, rates)
+        if not (rates.is_limited or self._server.is_limited):
+            return None
+        return self._pool(login, READ), self._pool(login, WRITE)
+
+    def _pool(self, login: str, direction: Direction) -> Pool:
+        key = (login, direction)
+        if key not in self._pools:
+            self._pools[key] = Pool(self, login, direction)
+        return self._pools[key]
+
+    def order(self, login: str | None, rates: Rates) -> None:
+        """The supervisor has changed the server's limits (login None), or a user's."""
+        if login is None:
+            self._server = rates
+        else:
+            self._ordered[login] = rates
+
+    def _rates_of(self, login: str) -> Rates:
+        return self._ordered.get(login) or self._users.get(login) or Rates()
+
+    def rate(self, login: str, direction: Direction) -> int | None:
+        """The tightest limit, in bytes per second."""
+        rates = [
+            each for each in (self._server[direction], self._rates_of(login)[direction]) if each
+        ]
+        return min(rates) if rates else None
+
+    # ------------------------------------------------------------------ reports and grants
+
+    def make_waiter(self) -> asyncio.Future[None]:
+        return self._loop.create_future()
+
+    def on_use(self, pool: Pool) -> None:
+        """A transfer of this pool begins."""
+        if pool in self._used:
+            return
+        self._used[pool] = None
+        rates = self._users.get(pool.login, Rates())
+        if self._told.get(pool.login, Rates()) != rates:
+            self._told[pool.login] = rates
+            self._send(UserLimits(pool.login, rates))
+        if self._tick is None:
+            self._last_heard = self._loop.time()
+            self._tick = self._loop.call_later(TICK, self._on_tick)
+
+    def report_soon(self) -> None:
+        """A transfer waits: the supervisor should know before the tick."""
+        if self._soon is None:
+            self._soon = self._loop.call_soon(self._report_now)
+
+    def _report_now(self) -> None:
+        self._say([pool.report_hunger() for pool in self._used if pool.wants_soon])
+        self._soon = self._loop.call_later(_SOON, self._on_soon)
+
+    def _on_soon(self) -> None:
+        self._soon = None
+        if any(pool.wants_soon for pool in self._used):
+            self.report_soon()
+
+    def _on_tick(self) -> None:
+        self._tick = None
+        pools = tuple(self._used)
+        self._say([pool.report() for pool in pools])
+        for pool in pools:
+            if not pool.transfers and not pool.has_reported:
+                del self._used[pool]
+        if self._used:
+            self._tick = self._loop.call_later(TICK, self._on_tick)
+            self._look_for_silence()
+
+    def _say(self, reports: Sequence[Report]) -> None:
+        for start in range(0, len(reports), _REPORTED):
+            self._send(Reports(tuple(reports[start : start + _REPORTED])))
+
+    def on_grants(self, message: Grants) -> None:
+        """The supervisor has granted leases."""
+        self._last_heard = self._loop.time()
+        self.is_contended = message.contended
+        for grant in message.grants:
+            pool = self._pools.get((grant.login, grant.direction))
+            if pool is not None:
+                pool.grant(grant.size)
+
+    def _look_for_silence(self) -> None:
+        """Where the supervisor says nothing, go on with this worker's share of the limits."""
+        waiting = [pool for pool in self._used if pool.is_waiting]
+        if not waiting or self._loop.time() - self._last_heard < _SILENCE:
+            return
+        for pool in waiting:
+            user = self._rates_of(pool.login)[pool.direction]
+            server = self._server[pool.direction]
+            among = sum(other.direction == pool.direction for other in waiting)
+            rates = [rate for rate in (user, server and server / among) if rate]
+            if rates:
+                pool.grant(max(1, int(min(rates) * TICK / self._workers)))
