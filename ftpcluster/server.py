@@ -293,6 +293,7 @@ class Server(BuiltinVerbs):
             await asyncio.wait((self._last_ended,), timeout=_END_OF_SESSIONS)
         if services.tasks:
             await asyncio.wait(services.tasks, timeout=_END_OF_SESSIONS)
+        await services.masquerade.close()
         services.close()
         close_idle_pipes()
         if not self._closed.done():

@@ -55,6 +55,14 @@ class Masquerade:
         if not task.cancelled():
             task.exception()  # who waited for it has it; nobody may have
 
+    async def close(self) -> None:
+        """End the lookups that run."""
+        looking = tuple(self._looking.values())
+        for task in looking:
+            task.cancel()
+        if looking:
+            await asyncio.wait(looking)
+
     def _name_for(self, peer: str) -> str | None:
         if self._networks:
             address = ip_address(peer.partition("%")[0])
@@ -66,7 +74,7 @@ class Masquerade:
     async def _look_up(self, loop: asyncio.AbstractEventLoop, name: str) -> str:
         try:
             found = await loop.getaddrinfo(name, None, family=socket.AF_INET)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # UnicodeError: what cannot be a name at all
             log.error("the masquerade address %s cannot be looked up: %s", name, error)
             if name in self._known:
                 address = self._known[name][0]

@@ -6,8 +6,9 @@ since what follows may be TLS; ``missing`` says how many there surely still are.
 
 from __future__ import annotations
 
+import re
 import struct
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple
 
 from ftpcluster.protocol.address import plain
@@ -19,6 +20,7 @@ _ADDRESSES = {0x11: struct.Struct("!4s4sHH"), 0x21: struct.Struct("!16s16sHH")}
 _MOST = 4096
 _LINE = 107
 """Bytes of a line of version 1 at most, with CRLF."""
+_PORT = re.compile(r"0|[1-9]\d{0,4}", re.ASCII)
 
 
 class BadProxyHeader(Exception):
@@ -52,9 +54,10 @@ def missing(data: bytes) -> int:
         raise BadProxyHeader("that is no PROXY header")
     if data.endswith(b"\r\n"):
         return 0
-    if len(data) >= _LINE:
+    rest = 1 if data.endswith(b"\r") else 2
+    if len(data) + rest > _LINE:
         raise BadProxyHeader("the line does not end")
-    return 1 if data.endswith(b"\r") else 2
+    return rest
 
 
 def parse(data: bytes) -> Origin | None:
@@ -85,10 +88,24 @@ def _parse_line(data: bytes) -> Origin | None:
         fields = data.decode("ascii").removesuffix("\r\n").split(" ")
         if fields[1] == "UNKNOWN":
             return None
-        family, source, _, port, _ = fields[1:]
-        address = ip_address(source)
-        if family != f"TCP{address.version}" or not 0 <= int(port) < 65536:
-            raise ValueError(family)
-        return Origin(plain(str(address)), int(port))
+        family, source, destination, port, other_port = fields[1:]
+        address, _ = _address(family, source), _address(family, destination)
+        number, _ = _number(port), _number(other_port)
+        return Origin(plain(str(address)), number)
     except ValueError:
         raise BadProxyHeader("the line does not fit") from None
+
+
+def _address(family: str, text: str) -> IPv4Address | IPv6Address:
+    address = ip_address(text)
+    # a zone is free text: it would get into logs, and make many addresses of one
+    if family != f"TCP{address.version}" or "%" in text:
+        raise ValueError(text)
+    return address
+
+
+def _number(text: str) -> int:
+    """A port; int() takes "+1", "1_0" and blanks, too."""
+    if not _PORT.fullmatch(text) or int(text) > 65535:
+        raise ValueError(text)
+    return int(text)

@@ -23,6 +23,8 @@ more where somebody does, so that nothing is lost when a tick comes late."""
 STALE = 4 * TICK
 """Seconds after which a worker that reports no more wants nothing: it is stopped, or hangs."""
 Direction = Literal[0, 1]
+FORGET = 2.0
+"""Seconds without use after which a user's bucket is forgotten."""
 READ: Direction = 0
 WRITE: Direction = 1
 """What the server receives, and what it sends."""
@@ -75,6 +77,11 @@ class Bucket:
         depth = self.rate * (BUSY_DEPTH if is_busy else IDLE_DEPTH)
         self._tokens = max(self._tokens, min(self._tokens + come, depth))
         return max(0.0, self._tokens)
+
+    @property
+    def looked_at(self) -> float:
+        """When somebody last wanted to know."""
+        return self._when
 
     def take(self, count: float) -> None:
         """Also below zero is possible: it fills from there."""
@@ -167,6 +174,12 @@ class _OneWay:
                 found[login] = fresh
         return found
 
+    def forget_idle(self, now: float) -> None:
+        """Let go of the buckets of users for whom nothing has moved for long: they are full."""
+        for login in tuple(self.users):
+            if login not in self.wanted and now - self.users[login].looked_at > FORGET:
+                del self.users[login]
+
     def release_worker(self, epoch: int) -> None:
         for login in tuple(self.wanted):
             wanted = self.wanted[login]
@@ -220,6 +233,11 @@ class LeaseBook:
                 for epoch, login, size in direction.distribute(now, only):
                     found.setdefault(epoch, []).append(Grant(login, which, size))
         return found
+
+    def forget_idle(self, now: float) -> None:
+        """Forget users for whom nothing has moved for long; ``set_user`` brings them back."""
+        for direction in self._directions:
+            direction.forget_idle(now)
 
     def release_worker(self, epoch: int) -> None:
         """A worker is gone: it wants nothing any more. (What it had leased may have been used.)"""

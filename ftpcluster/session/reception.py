@@ -42,8 +42,8 @@ class Reception:
         self._services = services
         self._on_empty = on_empty
         self._sessions: dict[int, ServerPI] = {}
-        self._coming: set[asyncio.Task[None]] = set()
-        self._is_draining = False
+        self._coming: dict[asyncio.Task[Arrived | None], Arrived] = {}
+        self._is_draining = self._is_ended = False
 
     @property
     def is_empty(self) -> bool:
@@ -54,37 +54,46 @@ class Reception:
         if not arrived.is_proxied:
             self._begin(arrived)
             return
+        if self._is_draining:
+            self._forget(arrived)
+            return
         task = self._services.loop.create_task(self._identify(arrived))
-        self._coming.add(task)
+        self._coming[task] = arrived
         task.add_done_callback(self._on_identified)
 
-    async def _identify(self, arrived: Arrived) -> None:
-        services, fd = self._services, arrived.fd
-        try:
-            origin = await read_origin(services.loop, services.poller, fd)
-            if origin is not None:
-                arrived = msgspec.structs.replace(
-                    arrived, peer=origin.address, peer_port=origin.port
-                )
-            refused = await services.quotas.identify(arrived.session, arrived.peer)
-        except BaseException as error:
-            os.close(fd)
-            services.quotas.end(arrived.session)
-            if not isinstance(error, BadProxyHeader):
-                raise
-            log.warning("a connection from the proxy %s was closed: %s", arrived.peer, error)
-            return
-        if refused is not None:
-            refuse(fd, Reply(Code.SERVICE_NOT_AVAILABLE, refused.explanation))
-            services.quotas.end(arrived.session)
-        else:
-            self._begin(arrived)
+    async def _identify(self, arrived: Arrived) -> Arrived | None:
+        """Who comes, with the address's slot taken; None where it was refused."""
+        services = self._services
+        origin = await read_origin(services.loop, services.poller, arrived.fd)
+        if origin is not None:
+            arrived = msgspec.structs.replace(arrived, peer=origin.address, peer_port=origin.port)
+        refused = await services.quotas.identify(arrived.session, arrived.peer)
+        if refused is None:
+            return arrived
+        refuse(arrived.fd, Reply(Code.SERVICE_NOT_AVAILABLE, refused.explanation))
+        services.quotas.end(arrived.session)
+        return None
 
-    def _on_identified(self, task: asyncio.Task[None]) -> None:
-        self._coming.discard(task)
-        if not task.cancelled() and (error := task.exception()):
-            log.error("a connection from a proxy failed", exc_info=error)
+    def _on_identified(self, task: asyncio.Task[Arrived | None]) -> None:
+        """Here and not in the task, whose first step never comes where it is cancelled before."""
+        came = self._coming.pop(task)
+        error = None if task.cancelled() else task.exception()
+        if task.cancelled() or error is not None:
+            self._forget(came)
+            if isinstance(error, BadProxyHeader):
+                log.warning("a connection from the proxy %s was closed: %s", came.peer, error)
+            elif error is not None:
+                log.error("a connection from a proxy failed", exc_info=error)
+        elif (arrived := task.result()) is not None:
+            if self._is_ended:
+                self._forget(arrived)
+            else:
+                self._begin(arrived)
         self._look_whether_empty()
+
+    def _forget(self, arrived: Arrived) -> None:
+        os.close(arrived.fd)
+        self._services.quotas.end(arrived.session)
 
     def _begin(self, arrived: Arrived) -> None:
         services = self._services
@@ -111,13 +120,14 @@ class Reception:
     def drain(self) -> None:
         """End idle sessions now, and transfers when they are done."""
         self._is_draining = True
+        self._stop_waiting()
         for session in tuple(self._sessions.values()):
             session.drain()
 
     def end_all(self) -> None:
         """End every session now."""
-        for task in tuple(self._coming):
-            task.cancel()
+        self._is_ended = True
+        self._stop_waiting()
         for session in tuple(self._sessions.values()):
             session.end()
 
@@ -131,3 +141,8 @@ class Reception:
         """Speed limits of a user, or of the server, are others from now on."""
         for session in self._sessions.values():
             session.session.limits_changed(login)
+
+    def _stop_waiting(self) -> None:
+        """Nothing has begun yet where the proxy has not said who comes."""
+        for task in tuple(self._coming):
+            task.cancel()

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from ftpcluster.ipc.messages import Grants, Reports, SetLimits, UserLimits
-from ftpcluster.quota.leases import TICK, LeaseBook, Rates
+from ftpcluster.quota.leases import FORGET, TICK, LeaseBook, Rates
 
 
 class SharedSpeed:
@@ -25,6 +25,7 @@ class SharedSpeed:
         self._orders: dict[str | None, SetLimits] = {}
         self._tick: asyncio.TimerHandle | None = None
         self._next = 0.0
+        self._forgotten = 0.0
 
     @property
     def orders(self) -> tuple[SetLimits, ...]:
@@ -41,8 +42,9 @@ class SharedSpeed:
         return order
 
     def on_user_limits(self, message: UserLimits) -> None:
-        if message.login not in self._orders:
-            self._book.set_user(message.login, message.rates, self._loop.time())
+        order = self._orders.get(message.login)
+        rates = message.rates if order is None else order.rates
+        self._book.set_user(message.login, rates, self._loop.time())
 
     def on_reports(self, epoch: int, message: Reports) -> None:
         now = self._loop.time()
@@ -57,6 +59,9 @@ class SharedSpeed:
         self._tick = None
         now = self._loop.time()
         self._distribute(now)
+        if now - self._forgotten > FORGET:
+            self._forgotten = now
+            self._book.forget_idle(now)
         if self._book.is_wanted:
             # on a schedule of its own, however late this one came
             self._next = max(self._next + TICK, now + TICK / 2)

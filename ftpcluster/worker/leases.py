@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from weakref import WeakValueDictionary
 
 from ftpcluster.ipc.messages import Grants, Reports, UserLimits
 from ftpcluster.quota.fair import Demand
@@ -57,18 +58,21 @@ class Pool:
     """What the transfers of one user in one direction have together."""
 
     __slots__ = (
+        "__weakref__",
         "_leases",
         "_waiting",
         "balance",
         "direction",
         "has_reported",
         "login",
+        "rates",
         "transfers",
     )
 
     def __init__(self, leases: Leases, login: str, direction: Direction) -> None:
         self._leases = leases
         self.login = login
+        self.rates = Rates()  # what the user manager says of the user
         self.direction = direction
         self.balance = 0
         self.transfers: set[Lease] = set()
@@ -78,7 +82,7 @@ class Pool:
     @property
     def limit(self) -> bool:
         """Whether there is a limit at all (as of a ``Limit``)."""
-        return self._leases.rate(self.login, self.direction) is not None
+        return self._leases.rate(self) is not None
 
     def open(self) -> Lease:
         """A transfer begins."""
@@ -145,8 +149,7 @@ class Pool:
         """Between two ticks: what those want that wait."""
         hungry = [lease for lease in self.transfers if lease.was_hungry]
         appetite = sum(max(_APPETITE, 4 * lease.used) for lease in hungry)
-        self.has_reported = True
-        return Report(self.login, self.direction, Demand(len(hungry), appetite))
+        return self._report(Demand(len(hungry), appetite), 0)
 
     def report(self) -> Report:
         """What the transfers want in the next tick, by what they did in the last one."""
@@ -166,6 +169,11 @@ class Pool:
         returned = max(0, self.balance - want)
         self.balance -= returned
         demand = Demand(hungry, appetite, slow, max(0, want - self.balance))
+        return self._report(demand, returned)
+
+    def _report(self, demand: Demand, returned: int) -> Report:
+        if demand.total and not self.has_reported:
+            self._leases.tell_limits(self)
         self.has_reported = demand.total > 0
         return Report(self.login, self.direction, demand, returned)
 
@@ -184,10 +192,9 @@ class Leases:
         self._workers = workers
         self._server = server
         self._send = send
-        self._users: dict[str, Rates] = {}
-        self._told: dict[str, Rates] = {}
         self._ordered: dict[str, Rates] = {}  # by the supervisor, whatever the user manager says
-        self._pools: dict[tuple[str, Direction], Pool] = {}
+        # as long as any session of the user lives
+        self._pools: WeakValueDictionary[tuple[str, Direction], Pool] = WeakValueDictionary()
         self._used: dict[Pool, None] = {}
         self._tick: asyncio.TimerHandle | None = None
         self._soon: asyncio.Handle | None = None
@@ -198,17 +205,16 @@ class Leases:
 
     def pools(self, login: str, rates: Rates) -> tuple[Pool, Pool] | None:
         """The pools of a user's transfers, to receive and to send; None where nothing limits."""
-        self._users[login] = rates
-        rates = self._ordered.get(login, rates)
-        if not (rates.is_limited or self._server.is_limited):
+        if not (self._ordered.get(login, rates).is_limited or self._server.is_limited):
             return None
-        return self._pool(login, READ), self._pool(login, WRITE)
+        return self._pool(login, READ, rates), self._pool(login, WRITE, rates)
 
-    def _pool(self, login: str, direction: Direction) -> Pool:
-        key = (login, direction)
-        if key not in self._pools:
-            self._pools[key] = Pool(self, login, direction)
-        return self._pools[key]
+    def _pool(self, login: str, direction: Direction, rates: Rates) -> Pool:
+        pool = self._pools.get((login, direction))
+        if pool is None:
+            pool = self._pools[login, direction] = Pool(self, login, direction)
+        pool.rates = rates
+        return pool
 
     def order(self, login: str | None, rates: Rates) -> None:
         """The supervisor has changed the server's limits (login None), or a user's."""
@@ -217,14 +223,12 @@ class Leases:
         else:
             self._ordered[login] = rates
 
-    def _rates_of(self, login: str) -> Rates:
-        return self._ordered.get(login) or self._users.get(login) or Rates()
+    def _users_rate(self, pool: Pool) -> int | None:
+        return self._ordered.get(pool.login, pool.rates)[pool.direction]
 
-    def rate(self, login: str, direction: Direction) -> int | None:
+    def rate(self, pool: Pool) -> int | None:
         """The tightest limit, in bytes per second."""
-        rates = [
-            each for each in (self._server[direction], self._rates_of(login)[direction]) if each
-        ]
+        rates = [rate for rate in (self._server[pool.direction], self._users_rate(pool)) if rate]
         return min(rates) if rates else None
 
     # ------------------------------------------------------------------ reports and grants
@@ -237,13 +241,14 @@ class Leases:
         if pool in self._used:
             return
         self._used[pool] = None
-        rates = self._users.get(pool.login, Rates())
-        if self._told.get(pool.login, Rates()) != rates:
-            self._told[pool.login] = rates
-            self._send(UserLimits(pool.login, rates))
         if self._tick is None:
             self._last_heard = self._loop.time()
             self._tick = self._loop.call_later(TICK, self._on_tick)
+
+    def tell_limits(self, pool: Pool) -> None:
+        """Before the first of its reports: the supervisor forgets users for whom nothing moves."""
+        if self._ordered.get(pool.login, pool.rates).is_limited:
+            self._send(UserLimits(pool.login, pool.rates))
 
     def report_soon(self) -> None:
         """A transfer waits: the supervisor should know before the tick."""
@@ -289,7 +294,7 @@ class Leases:
         if not waiting or self._loop.time() - self._last_heard < _SILENCE:
             return
         for pool in waiting:
-            user = self._rates_of(pool.login)[pool.direction]
+            user = self._users_rate(pool)
             server = self._server[pool.direction]
             among = sum(other.direction == pool.direction for other in waiting)
             rates = [rate for rate in (user, server and server / among) if rate]

@@ -69,6 +69,7 @@ class Worker:
             await asyncio.wait(self._services.tasks, timeout=_END_OF_TASKS)
         self._quotas.report()
         self._channel.close()
+        await self._services.masquerade.close()
         self._services.close()
 
     def drain(self, grace: float) -> None:
