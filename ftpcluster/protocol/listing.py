@@ -74,7 +74,8 @@ def parse_timestamp(text: str) -> float | None:
         time = datetime.strptime(match[1], "%Y%m%d%H%M%S").replace(tzinfo=UTC)
     except ValueError:
         return None
-    return time.timestamp() + float(match[2] or 0)
+    # to the millisecond, cut off: rounded, it could be the next second
+    return time.timestamp() + int((match[2] or ".0")[1:4].ljust(3, "0")) / 1000
 
 
 def list_line(

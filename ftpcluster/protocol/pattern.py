@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 
-_MAGIC = re.compile(r"[*?\[]")
-_TOKEN = re.compile(r"\[([!^]?)(\]?[^\]]*)\]|.", re.DOTALL)
+_MAGIC = re.compile(r"[*?]|\[[^\]]+\]")
+_TOKEN = re.compile(r"\[([!^]?+)(\][^\]]*|[^\]]+)\]|.", re.DOTALL)
 _MEMBER = re.compile(r"(.)-(.)|.", re.DOTALL)
 
 
@@ -54,7 +54,7 @@ def _one_character(token: re.Match[str]) -> str:
     """The regular expression of a token that stands for one character."""
     if token[0] == "?":
         return "."
-    if token[2] is None or not token[2]:
+    if token[2] is None:
         return re.escape(token[0])
     members = "".join(
         f"{re.escape(each[1])}-{re.escape(each[2])}" if each[1] else re.escape(each[0])

@@ -33,7 +33,7 @@ from ftpcluster.session.commands.table import (
 )
 from ftpcluster.session.deadlines import Deadlines
 from ftpcluster.session.gates import pass_gates, refuse_unknown, reply_for
-from ftpcluster.session.run import Run, in_task
+from ftpcluster.session.run import Run, give_way, in_task
 from ftpcluster.session.state import Conversation, Services, Session
 
 log = logging.getLogger(__name__)
@@ -353,6 +353,8 @@ class ServerPI:
     async def _room(self) -> None:
         """Wait until the client has read what it was sent, but for a little."""
         if len(self._unsent) > _UNSENT:
+            # a command's first step is not known as what runs: the session must not end in it
+            await give_way()
             self._send()
         if len(self._unsent) > _UNSENT:
             self._emptied = self.session.services.loop.create_future()

@@ -13,16 +13,23 @@ import pytest
 from tests.support.dialogue import Dialogue
 
 NEEDED = [
+    "ALLO",
     "APPE",
     "DELE",
+    "EPRT",
     "MDTM",
+    "MFMT",
     "MKD",
     "MODE",
+    "OPTS",
+    "PORT",
     "REST",
     "RETR",
     "RMD",
     "RNFR",
     "RNTO",
+    "SITE",
+    "SITE CHMOD",
     "SIZE",
     "STOR",
     "STRU",
@@ -31,7 +38,33 @@ NEEDED = [
     "XMKD",
     "XRMD",
 ]
-REFUSED = ["ABOR", "CDUP", "FEAT", "NOOP", "PASV", "PWD", "QUIT", "SYST", "XCUP", "XPWD"]
+REFUSED = ["ABOR", "CDUP", "FEAT", "NOOP", "PASV", "PWD", "QUIT", "REIN", "SYST", "XCUP", "XPWD"]
+STRANGERS = {
+    "FEAT": 211,
+    "HELP": 214,
+    "NOOP": 200,
+    "STAT": 211,
+    "SYST": 215,
+    "SITE HELP": 214,
+    "USER user": 331,
+    "REIN": 220,
+    "OPTS UTF8 ON": 200,
+    "CLNT test": 200,
+    "HOST localhost": 220,
+    "PBSZ 0": 200,
+    "PROT P": 200,
+    "QUIT": 221,
+}
+"""What is answered before the login, and how; AUTH and CCC need TLS, PASS needs USER."""
+USERS_ONLY = [
+    *("ACCT a", "CWD a", "XCWD a", "CDUP", "XCUP", "PWD", "XPWD", "PORT 127,0,0,1,200,1", "PASV"),
+    *("EPRT |1|127.0.0.1|50000|", "EPSV", "EPSV ALL", "TYPE I", "STRU F", "MODE S", "RETR a"),
+    *("STOR a", "STOU", "APPE a", "ALLO 1", "REST 1", "RNFR a", "RNTO a", "ABOR", "DELE a"),
+    *("RMD a", "XRMD a", "MKD a", "XMKD a", "LIST", "NLST", "MLSD", "MLST", "STAT a", "SITE"),
+    *("SITE CHMOD 644 a", "SITE UTIME 20200101000000 a", "SITE SYMLINK a b", "SITE FOO", "SIZE a"),
+    *("MDTM a", "MFMT 20200101000000 a", "HASH a", "RANG 1 2", "XCRC a", "XMD5 a", "XSHA1 a"),
+    *("XSHA256 a", "AVBL", "OPTS MLST size;", "OPTS HASH MD5"),
+]
 NEVER_IMPLEMENTED = ["SMNT", "ADAT", "MIC", "CONF", "ENC", "LANG", "LPRT", "LPSV"]
 CONTROLS = re.compile(rb"[\x00-\x09\x0b\x0c\x0e-\x1f\x7f]")
 
@@ -49,6 +82,29 @@ def test_an_argument_too_many_is_a_syntax_error(client: Dialogue, verb: str) -> 
     """“501 where one is too many: …”"""
     client.says(f"{verb} argument", 501)
     client.says("PWD", 257)
+
+
+@pytest.mark.parametrize("line", STRANGERS)
+def test_strangers_are_answered_what_concerns_no_files(port: int, line: str) -> None:
+    """“Before login everything is 530 except …”"""
+    with Dialogue(port) as client:
+        client.says(line, STRANGERS[line])
+
+
+@pytest.mark.parametrize("line", ["AUTH TLS", "CCC"])
+def test_strangers_are_told_that_there_is_no_tls(port: int, line: str) -> None:
+    """“Before login everything is 530 except … AUTH PBSZ PROT CCC”"""
+    with Dialogue(port) as client:
+        client.says(line, 502, 503)
+
+
+@pytest.mark.parametrize("line", USERS_ONLY)
+def test_all_else_needs_a_login(port: int, line: str) -> None:
+    """“Before login everything is 530 except …”: also behind USER, and a bad argument too."""
+    with Dialogue(port) as client:
+        client.says(line, 530)
+        client.says("USER user", 331)
+        client.says(line, 530)
 
 
 @pytest.mark.parametrize("verb", ["CWD", "XCWD"])

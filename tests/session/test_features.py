@@ -49,6 +49,29 @@ VERBS = [
     "XPWD",
     "XMKD",
     "XRMD",
+    "ACCT",
+    "REIN",
+    "PORT",
+    "EPRT",
+    "STOU",
+    "ALLO",
+    "STAT",
+    "SITE",
+    "OPTS",
+    "MFMT",
+    "AUTH",
+    "PBSZ",
+    "PROT",
+    "CCC",
+    "HASH",
+    "RANG",
+    "XCRC",
+    "XMD5",
+    "XSHA1",
+    "XSHA256",
+    "AVBL",
+    "CLNT",
+    "HOST",
 ]
 
 
@@ -97,10 +120,19 @@ def test_the_facts_are_in_their_order(client: Dialogue) -> None:
     assert facts == FIRST + THEN
 
 
-@pytest.mark.parametrize("feature", ["EPSV", "MDTM", "SIZE", "REST STREAM"])
+@pytest.mark.parametrize(
+    "feature",
+    ["EPRT", "EPSV", "MDTM", "MFMT", "SIZE", "REST STREAM", "HASH SHA-256*;SHA-1;MD5;CRC32"],
+)
 def test_what_can_be_done_is_a_feature(client: Dialogue, feature: str) -> None:
-    """“EPRT EPSV MDTM MFMT SIZE `REST STREAM` HASH”: those of them that there are."""
+    """“EPRT EPSV MDTM MFMT SIZE `REST STREAM` HASH”"""
     assert f" {feature}" in features(client)
+
+
+def test_what_needs_tls_is_no_feature_without_it(client: Dialogue) -> None:
+    """“and, with TLS, AUTH TLS, AUTH SSL, PBSZ, PROT”: here there is none."""
+    words = {line.split()[0] for line in features(client)}
+    assert not words & {"AUTH", "PBSZ", "PROT", "CCC"}
 
 
 def test_no_feature_is_named_twice(client: Dialogue) -> None:

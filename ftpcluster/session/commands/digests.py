@@ -172,11 +172,19 @@ async def _digest_piece(session: Session, file: File, digest: Digest, count: int
         await services.in_pool(digest.update, data)
         return len(data)
     work = services.loop.run_in_executor(services.pool, _read_and_digest, file, digest, count)
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        await work  # its descriptor must not be closed, and be somebody else's, meanwhile
-        raise
+    cancelled: asyncio.CancelledError | None = None
+    while not work.done():
+        try:
+            await asyncio.shield(work)
+        except asyncio.CancelledError as error:
+            # its descriptor must not be closed, and be somebody else's, meanwhile; and ABOR may
+            # be followed by the client's end
+            cancelled = error
+        except Exception:
+            break
+    if cancelled is not None:
+        raise cancelled
+    return work.result()
 
 
 def _read_and_digest(file: LocalFile, digest: Digest, count: int) -> int:

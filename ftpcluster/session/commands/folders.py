@@ -167,7 +167,7 @@ async def stat_path(session: Session, argument: str) -> Reply:
         session.announce(Opening(Code.FILE_STATUS, f"Status of {printable(argument)}:"))
         try:
             while lines:
-                session.announce(ReplyLines(lines.splitlines()))
+                session.announce(ReplyLines(lines.removesuffix("\r\n").split("\r\n")))
                 await session.room()
                 lines = await anext(batches, "")
         except OSError:

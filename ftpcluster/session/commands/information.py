@@ -109,6 +109,8 @@ def opts(session: Session, argument: str) -> Reply:
     option, _, value = argument.partition(" ")
     if option.upper() == "UTF8" and value.upper() in ("", "ON"):
         return _UTF8_ON
+    if type(session.login) is not Account:
+        raise NotLoggedIn
     if option.upper() == "HASH":
         return digests.options(session, value)
     if option.upper() != "MLST" or " " in value or (value and not value.endswith(";")):

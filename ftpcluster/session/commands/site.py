@@ -9,6 +9,7 @@ from typing import Any
 
 from ftpcluster.protocol.errors import (
     ArgumentProblem,
+    FileUnavailable,
     NotImplementedVerb,
     NotLoggedIn,
     ParameterNotImplemented,
@@ -20,7 +21,7 @@ from ftpcluster.session.state import Account, Session
 _MODE = re.compile(r"([0-7]{1,4}) (.+)", re.DOTALL)
 _TIME_AND_PATH = re.compile(r"(\d{14}|\d{12}) (.+)", re.ASCII | re.DOTALL)
 _PATH_AND_TIMES = re.compile(r"(.+) \d{14} (\d{14}) \d{14} UTC", re.ASCII | re.DOTALL)
-_TWO_PATHS = re.compile(r'(?:"([^"]+)"|([^ ]+)) (?:"([^"]+)"|([^ ]+))', re.DOTALL)
+_TWO_PATHS = re.compile(r'(?:"([^"]+)"|([^ "]+)) (?:"([^"]+)"|([^ "]+))', re.DOTALL)
 _PERMISSION_BITS = 0o777
 _CHMOD_DONE = Reply(Code.OK, "Permissions changed.")
 _UTIME_DONE = Reply(Code.OK, "Times changed.")
@@ -60,6 +61,9 @@ async def symlink(session: Session, argument: str) -> Reply:
     match = _TWO_PATHS.fullmatch(argument)
     if match is None:
         raise ArgumentProblem("Expected a target and a link, in quotes where they have spaces.")
+    if session.account.user.permission_everywhere is None:
+        # permissions go by names: a link, moved or not, would be a way around the nearest one
+        raise FileUnavailable("Links are for users with one permission for everything.")
     target = session.readable(match[1] or match[2])
     link = session.writable(match[3] or match[4])
     await session.storage.symlink(target, link)
@@ -97,6 +101,8 @@ async def site(session: Session, argument: str) -> Reply:
     row = _COMMANDS.get(name.upper())
     if type(session.login) is not Account and (row is None or row.login):
         raise NotLoggedIn
+    if not name:
+        raise ArgumentProblem("SITE needs an argument; SITE HELP tells which.")
     if row is None:
         raise ParameterNotImplemented("Unknown SITE command; SITE HELP tells which there are.")
     if row.takes_argument and not rest:

@@ -118,7 +118,7 @@ ROWS = (
     Command("SIZE", files.size, REQUIRED, feature="SIZE", help="SIZE path: bytes of a file"),
     Command("MDTM", files.mdtm, REQUIRED, feature="MDTM", help="MDTM path: when a file was changed"),
     Command("MFMT", files.mfmt, REQUIRED, feature="MFMT", help="MFMT YYYYMMDDHHMMSS path: set when a file was changed (UTC)"),
-    Command("SITE", site.site, REQUIRED, STRANGERS, feature="SITE CHMOD\nSITE UTIME", help="SITE HELP: what this server has of its own"),
+    Command("SITE", site.site, OPTIONAL, STRANGERS, feature="SITE CHMOD\nSITE UTIME", help="SITE HELP: what this server has of its own"),
     # Digests (draft-bryan-ftpext-hash)
     Command("HASH", digests.hash_, REQUIRED, digests=True, feature=digests.hash_feature(), help="HASH path: a file's digest"),
     Command("RANG", digests.rang, REQUIRED, help="RANG first last: the bytes that the next HASH looks at"),

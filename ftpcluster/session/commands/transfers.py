@@ -90,7 +90,8 @@ async def stou(session: Session, argument: str) -> Reply:
     if session.data is None:
         raise NoDataConnection("Use PASV or EPSV first.")
     for _ in range(_UNIQUE_ATTEMPTS):
-        path = session.writable(f"{argument or 'file'}.{secrets.token_hex(4)}")
+        name = f"{argument or 'file'}.{secrets.token_hex(4)}"
+        path = session.writable(name)
         try:
             file = await session.storage.open_writer(path, WriteMode.CREATE)
             break
@@ -98,16 +99,16 @@ async def stou(session: Session, argument: str) -> Reply:
             continue
     else:
         raise FileUnavailable("No unique name was found.")
-    name = printable(virtual.name(path))
+    name, came = printable(name), False
     try:
         async with Upload(session, f"FILE: {name}") as upload:
+            came = True
             await upload.receive_file(file)
         await file.finish()
-    except NoDataConnection:
-        await session.storage.unlink(path)  # a name that nobody has been told, or for nothing
-        raise
     finally:
         await file.close()
+        if not came:  # whether it took too long, or the client did not wait
+            await session.storage.unlink(path)
     return Reply(Code.TRANSFER_COMPLETE, f"Transfer complete; unique file name: {name}")
 
 

@@ -1,0 +1,125 @@
+"""Patterns: as shells match them, and in linear time."""
+
+from __future__ import annotations
+
+import time
+from fnmatch import fnmatchcase
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from ftpcluster.protocol.pattern import Pattern, is_pattern
+
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=1000)
+# no "^": for fnmatch it is a letter, for shells what "!" is
+LETTERS = st.sampled_from("abc*?[]!-.")
+PATTERNS = st.text(LETTERS, min_size=1, max_size=12)
+NAMES = st.text(st.sampled_from("abc*?[]!-.\n\udce9"), max_size=12)
+
+
+@UNHURRIED
+@given(PATTERNS, NAMES)
+@example("*[!]", "a[!]")
+@example("*[]", "a[]")
+@example("[]-a]", "^")
+@example("[a-]", "-")
+@example("[!]a]", "b")
+def test_a_pattern_fits_what_fnmatch_says(text: str, name: str) -> None:
+    assert Pattern(text).matches(name) == fnmatchcase(name, text)
+
+
+@UNHURRIED
+@given(PATTERNS, st.data())
+def test_a_name_that_was_made_from_a_pattern_fits_it(text: str, data: st.DataObject) -> None:
+    """Names at random seldom fit: these do, or nearly."""
+    filled = "".join(
+        data.draw(st.text("abc.", max_size=4)) if letter == "*" else letter for letter in text
+    )
+    assert Pattern(text).matches(filled) == fnmatchcase(filled, text)
+
+
+@given(st.text(st.characters(exclude_characters="*?["), min_size=1))
+def test_a_name_without_magic_fits_itself_alone(text: str) -> None:
+    assert not is_pattern(text)
+    assert Pattern(text).matches(text)
+    assert not Pattern(text).matches(text + "x")
+    assert not Pattern(text).matches("x" + text)
+
+
+@pytest.mark.parametrize("text", ["*", "?", "a*", "[a]", "*.txt", "?\n"])
+def test_what_means_something_in_a_pattern(text: str) -> None:
+    assert is_pattern(text)
+
+
+@pytest.mark.parametrize("text", ["", "a", "a.txt", "]", "[", "a[b", "[]", "{a,b}", "~", "a\\b", "!a", "^"])
+def test_what_means_nothing_in_a_pattern(text: str) -> None:
+    """“no braces”"""
+    assert not is_pattern(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "fits", "others"),
+    [
+        ("[^a]", ["b", "^"], ["a", "", "bc"]),
+        ("[a^]", ["a", "^"], ["b"]),
+        ("[!^]", ["a"], ["^"]),
+        ("[]]", ["]"], ["[", "[]"]),
+        ("[!]]", ["a"], ["]"]),
+        ("[^]]", ["a"], ["]"]),
+        ("[-a]", ["-", "a"], ["b"]),
+        ("[a-c-e]", ["b", "-", "e"], ["d"]),
+        ("[z-a]", [], ["a", "z", "-", ""]),
+        ("[!z-a]", ["a", "-", "\n"], ["", "ab"]),
+        ("*[z-a]", [], ["a", ""]),
+        ("[[]", ["["], ["]"]),
+        ("[*]", ["*"], ["a", "**"]),
+        ("[?]", ["?"], ["a"]),
+        ("a[b", ["a[b"], ["ab", "a["]),
+        ("[a&&b]", ["a", "&", "b"], ["c"]),
+        ("[a||b]", ["|"], ["c"]),
+        ("[\\d]", ["\\", "d"], ["1"]),
+        ("\\*", ["\\", "\\a"], ["*"]),
+        ("[[:alpha:]]", ["a]", ":]"], ["b", "x]"]),
+        ("**", ["", "a", "a/b"], []),
+        ("*?", ["a", "ab"], [""]),
+        ("?", ["ü", "\udce9", "\n", "日"], ["", "ab"]),
+        ("*.tar.gz", ["a.tar.gz", ".tar.gz"], ["a.tar.gz ", "a.tar"]),
+        ("ab*ba", ["abba", "abxba"], ["aba", "ab"]),
+        ("*aa*aa*", ["aaaa", "xaaxaax"], ["aaa"]),
+    ],
+)
+def test_what_a_pattern_fits(text: str, fits: list[str], others: list[str]) -> None:
+    pattern = Pattern(text)
+    assert [name for name in fits if not pattern.matches(name)] == []
+    assert [name for name in others if pattern.matches(name)] == []
+
+
+def test_hidden_names_are_asked_for_with_a_dot() -> None:
+    assert Pattern(".*").shows_hidden
+    assert Pattern(".a?").shows_hidden
+    assert not any(Pattern(text).shows_hidden for text in ("*", "?*", "[.]*", "a.*"))
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("*a" * 1000 + "*b", "a" * 4000),
+        ("a*" * 1000 + "b", "a" * 4000),
+        ("*?" * 1000 + "b", "a" * 4000),
+        ("*[ab]" * 800 + "c", "ab" * 2000),
+        ("*" * 4000 + "b", "a" * 4000),
+        ("*" + "a" * 2000 + "b*", "a" * 4000),
+        ("[" * 4000, "a" * 4000),
+        ("[!" * 2000, "a" * 4000),
+        ("[a-" * 1300, "a" * 4000),
+    ],
+)
+def test_no_pattern_takes_long(text: str, name: str) -> None:
+    """“matched in linear time”: the longest command line against the longest name, and more.
+
+    A matcher that backtracks would take longer than the universe lasts.
+    """
+    begin = time.process_time()
+    assert not Pattern(text).matches(name)
+    assert time.process_time() - begin < 2

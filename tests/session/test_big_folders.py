@@ -1,0 +1,202 @@
+"""Folders of 100,000 entries (issue 4, 6: “streamed in batches, no stall over 50 ms, bounded
+memory”)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.session.conftest import Serving
+from tests.session.test_stat import server_of
+from tests.support.cluster import open_files, until
+from tests.support.dialogue import Dialogue
+
+ENTRIES = 100_000
+COMMANDS = ("MLSD folder", "LIST folder", "NLST folder", "NLST folder/*7", "LIST folder/*[05]?")
+STALL = 0.05
+"""Seconds."""
+MEMORY = 16 << 20
+"""Bytes that a server may grow by; as objects of Python, all entries would take 60 MB."""
+
+
+@pytest.fixture(scope="session")
+def entries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with 100,000 empty files; made once, since that takes seconds, and not kept."""
+    folder = tmp_path_factory.mktemp("entries") / "folder"
+    folder.mkdir()
+    for number in range(ENTRIES):
+        os.mknod(folder / f"{number:06d}")
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def folder(root: Path, entries: Path) -> Iterator[Path]:
+    """That folder, in the one that is served."""
+    served = entries.rename(root / "folder")
+    yield served
+    served.rename(entries)
+
+
+def expected(command: str) -> int:
+    """How many lines there have to be."""
+    if command.endswith("*7"):
+        return ENTRIES // 10
+    return ENTRIES // 5 if command.endswith("*[05]?") else ENTRIES
+
+
+def receive(client: Dialogue, command: str) -> int:
+    """How many lines a listing has, read as fast as it comes and kept nowhere."""
+    buffer = bytearray(1 << 20)
+    lines = 0
+    with client.begins(command) as data:
+        while count := data.recv_into(buffer):
+            lines += buffer.count(b"\n", 0, count)
+    client.expects(226)
+    return lines
+
+
+def processor_time(server: int) -> float:
+    """Seconds that the threads of a process have run: clock_getcpuclockid(3) of it."""
+    return time.clock_gettime((~server << 3) | 2)
+
+
+class RoundTrips:
+    """Other clients of the same process say NOOP for as long as the block lasts.
+
+    ``seconds`` is how long the server has run from each to its answer: how long it ran for somebody
+    else. By the wall's clock it would also be how long the machine had something else to do.
+    """
+
+    def __init__(self, serving: Serving, client: Dialogue) -> None:
+        self.seconds: list[float] = []
+        self._server = server_of(serving, client)
+        self._stack = contextlib.ExitStack()
+        self._others = []
+        for _ in range(4):  # connections go to the worker that has the fewest
+            other = self._stack.enter_context(Dialogue(serving.port))
+            if server_of(serving, other) == self._server:
+                self._others.append(other)
+        assert self._others
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._talk)
+
+    def _talk(self) -> None:
+        while not self._stop.is_set():
+            for other in self._others:
+                self.say_noop(other)
+
+    def say_noop(self, other: Dialogue) -> None:
+        begin = processor_time(self._server)
+        other.says("NOOP", 200)
+        self.seconds.append(processor_time(self._server) - begin)
+
+    def __enter__(self) -> RoundTrips:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(20)
+        self._stack.close()
+        assert not self._thread.is_alive()
+
+    @property
+    def stalled(self) -> float:
+        """The part of the time in which somebody waited for an answer longer than may be.
+
+        A server that lists without a pause, or in large batches, makes others wait nearly all the
+        time; single long waits are those of clients that were not given a processor.
+        """
+        return sum(each for each in self.seconds if each > STALL) / sum(self.seconds)
+
+
+def receive_status(client: Dialogue) -> int:
+    """How many lines are sent with 213, kept nowhere, to its last."""
+    received, lines = b"", 0
+    while b"\r\n213 " not in received[-200:]:
+        data = client.sock.recv(1 << 20)
+        assert data
+        lines += data.count(b"\n")
+        received = received[-200:] + data
+    return lines
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_others_are_served_while_a_large_folder_is_listed(
+    serving: Serving, client: Dialogue, folder: Path, command: str
+) -> None:
+    """“streamed in batches, no stall over 50 ms”: to a client that reads as fast as it can."""
+    with RoundTrips(serving, client) as trips:
+        assert receive(client, command) == expected(command)
+    assert trips.stalled < 0.5, trips.seconds
+
+
+def test_others_are_served_while_a_large_folder_is_sent_as_status(
+    serving: Serving, client: Dialogue, folder: Path
+) -> None:
+    """“streamed in batches, no stall over 50 ms”: STAT over the control connection, too."""
+    with RoundTrips(serving, client) as trips:
+        client.send("STAT folder")
+        assert receive_status(client) == ENTRIES + 2
+    assert trips.stalled < 0.5, trips.seconds
+    client.says("NOOP", 200)
+
+
+def test_a_large_folder_is_read_as_fast_as_the_client_reads_its_status(
+    serving: Serving, client: Dialogue, folder: Path
+) -> None:
+    """“streamed in batches, … bounded memory”: also over the control connection.
+
+    A server that gathered the listing would be done with the folder soon. This one has it open
+    for as long as the client does not read, and then sends the rest.
+    """
+    server = server_of(serving, client)
+    client.send("STAT folder")
+    until(lambda: str(folder) in open_files(server))
+    with contextlib.ExitStack() as stack:
+        # one at least is in the same process; each round trip is a turn of its loop and more
+        others = [stack.enter_context(Dialogue(serving.port)) for _ in range(3)]
+        for _ in range(300):
+            for other in others:
+                other.says("NOOP", 200)
+    assert str(folder) in open_files(server)
+    assert receive_status(client) == ENTRIES + 2
+    assert str(folder) not in open_files(server)
+    client.says("NOOP", 200)
+
+
+def resident(server: int) -> int:
+    """Bytes of memory that a process has."""
+    pages = int(Path(f"/proc/{server}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.parametrize("command", ["MLSD folder", "LIST folder", "STAT folder"])
+def test_a_large_listing_takes_little_memory(
+    serving: Serving, client: Dialogue, folder: Path, command: str
+) -> None:
+    """“bounded memory”: whether the client reads fast or slowly."""
+    server = server_of(serving, client)
+    receive(client, "LIST folder/9999*")  # what is made once, is made
+    before = most = resident(server)
+    lines = 0
+    with contextlib.ExitStack() as stack:
+        if command.startswith("STAT"):
+            client.send(command)
+            data = client.sock
+        else:
+            data = stack.enter_context(client.begins(command, window=65536))
+        while lines < ENTRIES:
+            received = data.recv(65536)
+            assert received
+            lines += received.count(b"\n")
+            most = max(most, resident(server))
+    assert most - before < MEMORY, f"{(most - before) >> 20} MiB"
