@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
+import os
 import socket
 import ssl
 from collections.abc import Callable
 
 from ftpcluster.net.poller import READ, Poller
 from ftpcluster.net.stream import Stream
-from ftpcluster.protocol.client_hello import offered_protocols, record_size
+from ftpcluster.protocol.client_hello import TooManyRecords, offered_protocols, record_size
+
+log = logging.getLogger(__name__)
 
 CONTROL_TICKETS = 2
 """Session tickets on a control connection, which data connections resume."""
@@ -54,14 +58,23 @@ class Contexts:
         self.reload()
 
     def take(self) -> ssl.SSLContext:
-        """The context of a new control connection, and of its data connections."""
+        """The context of a new control connection, and of its data connections.
+
+        Raises ConnectionError where none can be made, which is logged.
+        """
         if self._one_each and not isinstance(self._source, ssl.SSLContext):
-            return self._source()
+            try:
+                return self._source()
+            except Exception as error:
+                log.error("a connection ends, since no TLS context can be made: %s", error)
+                raise ConnectionAbortedError(errno.ECONNABORTED, "no TLS context") from error
         return self._current
 
     def reload(self) -> None:
         """Make the context anew, for connections from now on. Raises BadCertificate."""
         source = self._source
+        if isinstance(source, CertificateFiles):
+            source.reload()
         self._current = source if isinstance(source, ssl.SSLContext) else source()
 
 
@@ -108,6 +121,66 @@ def _no_password() -> str:
     raise BadCertificate("the key is protected by a password; give one that is not")
 
 
+class CertificateFiles:
+    """Makes contexts of certificate and key as they were when last (re)read.
+
+    Not as they are now: a context is made for each control connection where sessions have to be
+    reused, and files that are just being replaced, or broken, must not end those.
+    """
+
+    def __init__(
+        self,
+        certificate: str,
+        key: str,
+        *,
+        minimum_version: str = "1.2",
+        client_ca: str | None = None,
+    ) -> None:
+        self._paths = [certificate, key] + ([client_ca] if client_ca is not None else [])
+        self._minimum_version = minimum_version
+        self._copies: list[int] = []
+
+    def reload(self) -> None:
+        """Read the files. Raises BadCertificate; then nothing has changed."""
+        self._make(*self._paths)  # for messages that name the files
+        copies = [_copy(path) for path in self._paths]
+        try:
+            self._make(*(f"/proc/self/fd/{copy}" for copy in copies))
+        except BadCertificate:
+            _close(copies)
+            raise
+        _close(self._copies)
+        self._copies = copies
+
+    def __call__(self) -> ssl.SSLContext:
+        return self._make(*(f"/proc/self/fd/{copy}" for copy in self._copies))
+
+    def _make(self, certificate: str, key: str, client_ca: str | None = None) -> ssl.SSLContext:
+        return make_context(
+            certificate, key, minimum_version=self._minimum_version, client_ca=client_ca
+        )
+
+    def __del__(self) -> None:
+        _close(self._copies)
+
+
+def _copy(path: str) -> int:
+    """A descriptor of an anonymous file with what is in ``path`` now."""
+    fd = os.memfd_create("certificate", os.MFD_CLOEXEC)
+    try:
+        with open(path, "rb") as source:
+            os.write(fd, source.read())
+    except OSError as error:
+        os.close(fd)
+        raise BadCertificate(f"{path}: {error.strerror}") from error
+    return fd
+
+
+def _close(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
 class TLSStream(Stream):
     """A stream that is encrypted once ``handshake`` is done."""
 
@@ -132,6 +205,7 @@ class TLSStream(Stream):
         plain = socket.socket(fileno=fd)
         plain.settimeout(0)
         try:
+            plain.getpeername()  # where that fails, wrap_socket would leave the descriptor open
             self._ssl = context.wrap_socket(
                 plain,
                 server_side=True,
@@ -160,17 +234,21 @@ class TLSStream(Stream):
 
     async def _check_protocols(self) -> None:
         """Look at the ClientHello before OpenSSL does, which would let any protocol pass."""
-        hello = await self._peek_at_record()
+        try:
+            hello = await self._peek_at_hello()
+        except TooManyRecords as error:
+            raise ConnectionAbortedError(errno.ECONNABORTED, "no ClientHello") from error
         offered = offered_protocols(hello)
         if offered and _OURS.isdisjoint(offered):
             try:
+                socket.socket.recv(self._ssl, len(hello))  # else close would reset, not end
                 socket.socket.send(self._ssl, _NO_APPLICATION_PROTOCOL)
             except OSError:
                 pass  # the client is gone
             raise ConnectionAbortedError(errno.ECONNABORTED, "the client does not speak FTP")
 
-    async def _peek_at_record(self) -> bytes:
-        """The first record, which stays unread; what there is of it where it does not come."""
+    async def _peek_at_hello(self) -> bytes:
+        """The ClientHello, which stays unread; what there is of it where it does not come."""
         data, waited = b"", False
         while len(data) < (size := record_size(data)):
             try:
@@ -196,6 +274,18 @@ class TLSStream(Stream):
     def is_resumed(self) -> bool:
         """Whether the client resumed a session that it had with this context."""
         return bool(self._ssl.session_reused)
+
+    async def finish(self) -> None:
+        """Send close_notify, also where the kernel has no room for it yet."""
+        while True:
+            try:
+                self._ssl.unwrap()
+            except ssl.SSLWantWriteError:
+                await self.writable()
+            except (OSError, ValueError):
+                return  # it is sent, and the peer's is not waited for; or the peer is gone
+            else:
+                return
 
     async def end_tls(self) -> int:
         """End TLS on both sides, and let go of the descriptor, which stays connected.

@@ -11,25 +11,53 @@ _CLIENT_HELLO = 1
 _ALPN = 16
 _RECORD_HEADER = 5
 _MOST = (1 << 14) + 256
+_MOST_RECORDS = 16
+_MESSAGE_HEADER = 4
+
+
+class TooManyRecords(ValueError):
+    """A ClientHello in more records than any client has a reason to make of it."""
 
 
 def record_size(data: bytes) -> int:
-    """Bytes of the first TLS record, with its header; 0 where that is no handshake's.
+    """Bytes of the records that hold the ClientHello, as far as ``data`` shows; 0 where it is none.
 
-    Of less than a header, the header's.
+    Of less than a header, the header's. A ClientHello may be spread over records (RFC 8446 section
+    5.1): who looked at the first alone would miss what stands in the others. Raises TooManyRecords.
     """
-    if data and data[0] != _HANDSHAKE_RECORD:
-        return 0
-    if len(data) < _RECORD_HEADER:
-        return _RECORD_HEADER
-    length = int.from_bytes(data[3:5], "big")
-    return _RECORD_HEADER + length if length <= _MOST else 0
+    message, end = b"", 0
+    for _ in range(_MOST_RECORDS):
+        header = data[end : end + _RECORD_HEADER]
+        if header and header[0] != _HANDSHAKE_RECORD:
+            return end
+        if len(header) < _RECORD_HEADER:
+            return end + _RECORD_HEADER
+        length = int.from_bytes(header[3:], "big")
+        if not 0 < length <= _MOST:
+            return end
+        end += _RECORD_HEADER + length
+        message += data[end - length : end]
+        if len(data) < end or message[0] != _CLIENT_HELLO:
+            return end
+        size = _MESSAGE_HEADER + int.from_bytes(message[1:_MESSAGE_HEADER], "big")
+        if len(message) >= _MESSAGE_HEADER and size <= len(message):
+            return end
+    raise TooManyRecords
 
 
-def offered_protocols(record: bytes) -> tuple[bytes, ...]:
+def _message(records: bytes) -> bytes:
+    """What handshake records carry."""
+    message, rest = b"", _Reader(records)
+    while rest.rest and rest.number(1) == _HANDSHAKE_RECORD:
+        rest.take(2)
+        message += rest.take(rest.number(2))
+    return message
+
+
+def offered_protocols(records: bytes) -> tuple[bytes, ...]:
     """The names that a ClientHello offers by ALPN; none where it offers none, or cannot be read."""
     try:
-        hello = _Reader(record[_RECORD_HEADER:])
+        hello = _Reader(_message(records))
         if hello.number(1) != _CLIENT_HELLO:
             return ()
         hello.number(3)

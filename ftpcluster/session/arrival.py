@@ -18,23 +18,27 @@ if TYPE_CHECKING:
 class Arrival:
     """A protected data connection on its way: accepted, and shaken hands with, when it comes."""
 
-    __slots__ = ("_listener", "task")
+    __slots__ = ("_has_come", "_listener", "task")
 
     def __init__(
         self, session: Session, listener: PassiveListener, context: ssl.SSLContext
     ) -> None:
         self._listener = listener
+        self._has_come = False
         services = session.services
         self.task = services.loop.create_task(
             self._arrive(services, session.conversation.peer, context)
         )
-        self.task.add_done_callback(_look_at_failure)
+        services.tasks.add(self.task)  # the server's end waits for it
+        self.task.add_done_callback(services.tasks.discard)
+        self.task.add_done_callback(self._on_done)
 
     async def _arrive(self, services: Services, peer: str, context: ssl.SSLContext) -> Stream:
         timeout = services.settings.data_timeout
         fd = await await_data_connection(
             services.loop, services.poller, self._listener, peer, timeout
         )
+        self._has_come = True
         self._listener.give_back()
         return await shake_hands(services, fd, context, timeout)
 
@@ -46,13 +50,16 @@ class Arrival:
         """It is not wanted any more."""
         if not self.task.cancel() and not self.task.cancelled() and not self.task.exception():
             self.task.result().close()
-        self._listener.abandon()
 
+    def _on_done(self, task: asyncio.Task[Stream]) -> None:
+        """Only now does nobody watch the listener any more; it may be another session's by now.
 
-def _look_at_failure(task: asyncio.Task[Stream]) -> None:
-    """A failure is told by the command that uses the connection, if there ever is one."""
-    if not task.cancelled():
-        task.exception()
+        A failure is told by the command that uses the connection, if there ever is one.
+        """
+        if not self._has_come:
+            self._listener.abandon()
+        if not task.cancelled():
+            task.exception()
 
 
 async def shake_hands(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftpcluster.net.passive import PassiveListener
 from ftpcluster.net.stream import Stream
+from ftpcluster.protocol.errors import ProtectionRequired
 from ftpcluster.protocol.reply import CustomReply
 from ftpcluster.session.arrival import Arrival
 from ftpcluster.session.server_dtp import DataTransfer, Download, Upload, accept, arrived
@@ -202,6 +203,9 @@ class SessionConnection(Connection):
             awaited.cancel()
 
     async def _accept(self) -> Any:
+        if self.session.settings.require_tls_data and not self.session.protected:
+            self.session.drop_data()
+            raise ProtectionRequired
         if isinstance(self.session.data, Arrival):
             await arrived(self.session, self.session.data)
         else:

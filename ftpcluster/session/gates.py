@@ -11,6 +11,7 @@ from ftpcluster.protocol.errors import (
     FTPError,
     NotImplementedVerb,
     NotLoggedIn,
+    ProtectionRequired,
     SessionEnded,
     SyntaxProblem,
     TransferAborted,
@@ -52,6 +53,9 @@ def pass_gates(session: Session, command: Command, argument: str) -> None:
         missing = command.sequence(session)
         if missing is not None:
             raise BadSequence(missing)
+    if command.transfers and session.settings.require_tls_data and not session.protected:
+        session.drop_data()
+        raise ProtectionRequired
 
 
 def reply_for(session: Session, error: BaseException) -> Reply:

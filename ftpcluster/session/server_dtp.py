@@ -20,7 +20,6 @@ from ftpcluster.protocol.ascii import FromNetwork, ToNetwork
 from ftpcluster.protocol.errors import (
     LocalProblem,
     NoDataConnection,
-    ProtectionRequired,
     TransferAborted,
 )
 from ftpcluster.protocol.reply import Code, Reply
@@ -100,9 +99,6 @@ class DataTransfer:
 
     async def __aenter__(self) -> Self:
         session = self._session
-        if session.settings.require_tls_data and not session.protected:
-            session.drop_data()
-            raise ProtectionRequired
         opening = Reply(Code.FILE_STATUS_OK, self._text)
         if session.data is None:
             raise NoDataConnection("Use PASV, EPSV, PORT or EPRT first.")
@@ -155,7 +151,11 @@ class DataTransfer:
         self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
     ) -> None:
         self.end()
-        self.stream.close()
+        try:
+            if error is None and not self.stream.is_plain:
+                await self.stream.finish()
+        finally:
+            self.stream.close()
         if isinstance(error, OSError) and error.errno in _GONE:
             raise TransferAborted from error
 

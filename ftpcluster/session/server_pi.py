@@ -121,8 +121,8 @@ class ServerPI:
         if self.ended:
             return
         assert services.tls is not None
-        self.session.tls = context = services.tls.take()
         try:
+            self.session.tls = context = services.tls.take()
             stream = TLSStream(
                 services.loop, services.poller, plain.release(), context, CONTROL_TICKETS
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -97,7 +98,12 @@ class Services:
         Raises ConnectionError where the client of a TLS connection is gone already.
         """
         if implicit_tls and self.tls is not None:
-            return TLSStream(self.loop, self.poller, fd, self.tls.take(), CONTROL_TICKETS)
+            try:
+                context = self.tls.take()
+            except ConnectionError:
+                os.close(fd)
+                raise
+            return TLSStream(self.loop, self.poller, fd, context, CONTROL_TICKETS)
         return Stream(self.loop, self.poller, fd)
 
     def open_storage(self, session: Session, user: User) -> Storage:
@@ -321,6 +327,16 @@ class Session:
         """
         tls = self.tls
         self.data = listener if tls is None or not self.protected else Arrival(self, listener, tls)
+
+    def protect_data(self, protected: bool) -> None:  # noqa: FBT001
+        """PROT, which holds for the data connection that is prepared, too."""
+        if protected == self.protected:
+            return
+        self.protected = protected
+        if isinstance(self.data, PassiveListener):
+            self.listen_for_data(self.data)
+        elif isinstance(self.data, Arrival | Stream):
+            self.drop_data()
 
     def take_data(self) -> Stream:
         """The data connection, which from now on is the caller's to close."""

@@ -48,6 +48,7 @@ def initialize(supervisor: int, log_level: str) -> None:
     """What a worker process does first: Ctrl-C is the supervisor's, and so is this process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
     logging.basicConfig(
         level=log_level.upper(),

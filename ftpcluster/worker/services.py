@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import functools
 import importlib
 import inspect
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ftpcluster.config import Config, ConfigError, TLSConfig, UserConfig, WorkerConfig
 from ftpcluster.net.passive import PassivePorts
 from ftpcluster.net.poller import Poller
-from ftpcluster.net.tls import BadCertificate, Contexts, make_context
+from ftpcluster.net.tls import BadCertificate, CertificateFiles, Contexts
 from ftpcluster.quota.quotas import Quotas
 from ftpcluster.session.state import Services, Settings
 from ftpcluster.users import AbstractUserManager, MemoryUserManager, Permission, User
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from ftpcluster.server import Server
 
 _THREADS = 16
+_STRICTER_WINS = ("require_tls_data", "require_session_reuse", "strict_tls_eof")
 _OURS = ("masquerade", "masquerade_for", "require_tls")
 """Settings that flags decide, whatever class serves."""
 
@@ -48,20 +48,19 @@ def make_services(
         "pool": ThreadPoolExecutor(_THREADS, "ftpcluster-files"),
     }
     if config.tls is not None:
-        common["tls"] = _tls(config.tls)
+        common["tls"] = _tls(config.tls, one_each=settings.require_session_reuse)
     return Services(**common) if server is None else server.make_services(**common)
 
 
-def _tls(config: TLSConfig) -> Contexts:
-    make = functools.partial(
-        make_context,
+def _tls(config: TLSConfig, *, one_each: bool) -> Contexts:
+    files = CertificateFiles(
         config.certificate,
         config.key,
         minimum_version=config.minimum_version,
         client_ca=config.client_ca,
     )
     try:
-        return Contexts(make, one_each=config.require_session_reuse)
+        return Contexts(files, one_each=one_each)
     except BadCertificate as error:
         raise ConfigError(f"--tls-cert, --tls-key: {error}") from error
 
@@ -88,6 +87,8 @@ def _with_their_settings(ours: Settings, theirs: Settings) -> Settings:
         for field in dataclasses.fields(Settings)
         if getattr(theirs, field.name) is not None and field.name not in _OURS
     }
+    for name in _STRICTER_WINS:
+        changed[name] = getattr(ours, name) or getattr(theirs, name)
     return dataclasses.replace(ours, **changed)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import trustme
 from ftpcluster import Server, User
 from tests.conftest import InProcess
 from tests.support.cluster import Cluster
+from tests.tls.support import KINDS, Running, serving
 
 AUTHORITY = trustme.CA()
 
@@ -61,3 +63,41 @@ def explicit(request: pytest.FixtureRequest, root: Path, files: Files) -> Iterat
         yield server.port
     finally:
         server.stop()
+
+
+@dataclass
+class Shared:
+    """A server with explicit TLS for all tests of a module, with the SETTINGS that it names."""
+
+    running: Running
+    root: Path
+
+    @property
+    def port(self) -> int:
+        return self.running.port
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def shared(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, files: Files
+) -> Iterator[Shared]:
+    folder = tmp_path_factory.mktemp("shared")
+    root = folder / "root"
+    root.mkdir()
+    settings = getattr(request.module, "SETTINGS", {})
+    with serving(request.param, root, files.server, folder, **settings) as running:
+        yield Shared(running, root)
+
+
+@pytest.fixture(params=KINDS)
+def serve(
+    request: pytest.FixtureRequest, root: Path, files: Files, tmp_path: Path
+) -> Iterator[Callable[..., Running]]:
+    """Start a server of each kind, with the settings that a test wants; see ``serving``."""
+    with contextlib.ExitStack() as stack:
+
+        def start(certificate: Path | None = files.server, **settings: object) -> Running:
+            context = serving(request.param, root, certificate, tmp_path, **settings)
+            return stack.enter_context(context)
+
+        yield start

@@ -76,5 +76,5 @@ def prot(session: Session, argument: str) -> Reply:
     elif not protected and session.settings.require_tls_data:
         raise RequestDenied("Data connections have to be protected; use PROT P.")
     else:
-        session.protected = protected
+        session.protect_data(protected)
     return Reply(Code.OK, f"Protection level is {argument.upper()}.")
