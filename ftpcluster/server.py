@@ -149,7 +149,11 @@ class Server(BuiltinVerbs):
         )
         source = ssl or tls
         self.implicit_tls = ssl is not None
-        self.tls = None if source is None else Contexts(source, one_each=require_session_reuse)
+        self.tls = (
+            None
+            if source is None
+            else Contexts(source, one_each=require_session_reuse, strict_eof=strict_tls_eof)
+        )
         self._proxies = None if proxy_protocol is None else Networks(proxy_protocol)
         self.path_io_factory = path_io_factory
         self.throttle = Throttle(read_speed_limit, write_speed_limit)

@@ -31,6 +31,8 @@ _ALPN = ("ftp", "ftp-data")
 _OURS = frozenset(name.encode() for name in _ALPN)
 _NO_APPLICATION_PROTOCOL = b"\x15\x03\x01\x00\x02\x02\x78"  # a fatal alert (RFC 7301 section 3.2)
 
+_IGNORE_UNEXPECTED_EOF = getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)  # since OpenSSL 3
+
 Source = ssl.SSLContext | Callable[[], ssl.SSLContext]
 """A context, or what makes one."""
 
@@ -46,8 +48,11 @@ class Contexts:
     session of a context may resume it wherever that context is used.
     """
 
-    def __init__(self, source: Source, *, one_each: bool = False) -> None:
-        """Raises BadCertificate, or ValueError where ``one_each`` has nothing to make them."""
+    def __init__(self, source: Source, *, one_each: bool = False, strict_eof: bool = False) -> None:
+        """``strict_eof``: an end without close_notify is an error.
+
+        Raises BadCertificate, or ValueError where ``one_each`` has nothing to make them.
+        """
         if one_each and isinstance(source, ssl.SSLContext):
             raise ValueError(
                 "require_session_reuse needs a context for each control connection: "
@@ -55,6 +60,7 @@ class Contexts:
             )
         self._source = source
         self._one_each = one_each
+        self._strict_eof = strict_eof
         self.reload()
 
     def take(self) -> ssl.SSLContext:
@@ -64,7 +70,7 @@ class Contexts:
         """
         if self._one_each and not isinstance(self._source, ssl.SSLContext):
             try:
-                return self._source()
+                return self._prepared(self._source())
             except Exception as error:
                 log.error("a connection ends, since no TLS context can be made: %s", error)
                 raise ConnectionAbortedError(errno.ECONNABORTED, "no TLS context") from error
@@ -75,7 +81,13 @@ class Contexts:
         source = self._source
         if isinstance(source, CertificateFiles):
             source.reload()
-        self._current = source if isinstance(source, ssl.SSLContext) else source()
+        self._current = self._prepared(source if isinstance(source, ssl.SSLContext) else source())
+
+    def _prepared(self, context: ssl.SSLContext) -> ssl.SSLContext:
+        if not self._strict_eof:
+            # else OpenSSL answers a bare FIN with a fatal alert, which clients take for a failure
+            context.options |= _IGNORE_UNEXPECTED_EOF
+        return context
 
 
 def make_context(
@@ -286,6 +298,10 @@ class TLSStream(Stream):
                 return  # it is sent, and the peer's is not waited for; or the peer is gone
             else:
                 return
+
+    def acknowledge_now(self) -> None:
+        """Acknowledge what has come: a client with more to send may be waiting for that (Nagle)."""
+        self._ssl.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     async def end_tls(self) -> int:
         """End TLS on both sides, and let go of the descriptor, which stays connected.

@@ -88,6 +88,7 @@ async def shake_hands(
         raise problem from None
     finally:
         timer.cancel()
+    stream.acknowledge_now()
     if settings.require_session_reuse and not stream.is_resumed:
         stream.close()
         raise ProtectionRequired("The data connection has to resume this connection's TLS session.")

@@ -48,11 +48,11 @@ def make_services(
         "pool": ThreadPoolExecutor(_THREADS, "ftpcluster-files"),
     }
     if config.tls is not None:
-        common["tls"] = _tls(config.tls, one_each=settings.require_session_reuse)
+        common["tls"] = _tls(config.tls, settings)
     return Services(**common) if server is None else server.make_services(**common)
 
 
-def _tls(config: TLSConfig, *, one_each: bool) -> Contexts:
+def _tls(config: TLSConfig, settings: Settings) -> Contexts:
     files = CertificateFiles(
         config.certificate,
         config.key,
@@ -60,7 +60,9 @@ def _tls(config: TLSConfig, *, one_each: bool) -> Contexts:
         client_ca=config.client_ca,
     )
     try:
-        return Contexts(files, one_each=one_each)
+        return Contexts(
+            files, one_each=settings.require_session_reuse, strict_eof=settings.strict_tls_eof
+        )
     except BadCertificate as error:
         raise ConfigError(f"--tls-cert, --tls-key: {error}") from error
 

@@ -1,0 +1,28 @@
+"""The server that clients are driven against."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import trustme
+
+from tests.e2e.clients import PASSWORD, USER, Site
+from tests.support.cluster import Cluster
+
+
+@contextlib.contextmanager
+def running_site(folder: Path) -> Iterator[Site]:
+    """``run --workers 2`` with explicit and implicit TLS; ``folder`` takes all that it needs."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(folder / "authority.pem"))
+    issued = authority.issue_cert("127.0.0.1", "::1")
+    issued.private_key_and_cert_chain_pem.write_to_path(str(folder / "server.pem"))
+    (folder / "served").mkdir()
+    arguments = ["--root", str(folder / "served"), "--user", f"{USER}:{PASSWORD}", "--writable"]
+    arguments += ["--tls-cert", str(folder / "server.pem"), "--implicit-tls-port", "0"]
+    with Cluster("--workers", "2", *arguments) as cluster:
+        implicit = cluster.log.split(" implicit TLS")[0].rpartition(":")[2]
+        yield Site(cluster.port, int(implicit), folder / "authority.pem", folder / "served")
+    assert "Traceback" not in cluster.log, cluster.log
