@@ -196,7 +196,7 @@ def _close(fds: list[int]) -> None:
 class TLSStream(Stream):
     """A stream that is encrypted once ``handshake`` is done."""
 
-    __slots__ = ("_ssl", "_wants_write", "context", "strict_eof")
+    __slots__ = ("_ssl", "_wants_write", "context", "has_begun", "strict_eof")
     is_plain = False
 
     def __init__(
@@ -206,11 +206,14 @@ class TLSStream(Stream):
         fd: int,
         context: ssl.SSLContext,
         tickets: int,
+        *,
+        strict_eof: bool = False,
     ) -> None:
         """Takes over ``fd``, also when it fails. Raises ConnectionError where the peer is gone."""
         super().__init__(loop, poller, fd)
         self.context = context
-        self.strict_eof = False  # whether an end without close_notify is an error
+        self.strict_eof = strict_eof  # whether an end without close_notify is an error
+        self.has_begun = False  # whether something of the handshake has come
         self._wants_write = False
         # read when the connection's SSL object is made: one context serves both kinds
         context.num_tickets = tickets
@@ -236,13 +239,24 @@ class TLSStream(Stream):
             try:
                 self._ssl.do_handshake()
             except ssl.SSLWantReadError:
+                self._acknowledge_at_once()
                 await super().readable()
             except ssl.SSLWantWriteError:
                 await self.writable()
             except (OSError, ValueError) as error:
                 raise ConnectionAbortedError(errno.ECONNABORTED, "TLS handshake failed") from error
             else:
+                self._acknowledge_at_once()
                 return
+
+    def _acknowledge_at_once(self) -> None:
+        """Clients send their last messages of a handshake, and what follows, in small segments.
+
+        The next is not sent before the one before is acknowledged (Nagle), which the kernel
+        would delay by 40 ms, since the connection looks like a dialogue; and no ticket of ours
+        carries the acknowledgement, as those of other servers do.
+        """
+        self._ssl.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     async def _check_protocols(self) -> None:
         """Look at the ClientHello before OpenSSL does, which would let any protocol pass."""
@@ -273,6 +287,7 @@ class TLSStream(Stream):
             if len(received) == len(data):
                 break  # the client has closed: no more will come
             data = received
+            self.has_begun = True
             if len(data) < record_size(data):
                 # else what is there already would end each wait at once
                 waited = True
@@ -298,10 +313,6 @@ class TLSStream(Stream):
                 return  # it is sent, and the peer's is not waited for; or the peer is gone
             else:
                 return
-
-    def acknowledge_now(self) -> None:
-        """Acknowledge what has come: a client with more to send may be waiting for that (Nagle)."""
-        self._ssl.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     async def end_tls(self) -> int:
         """End TLS on both sides, and let go of the descriptor, which stays connected.

@@ -92,6 +92,11 @@ class Bucket:
         if self.rate is not None:
             self._tokens = min(self._tokens + count, self.rate * BUSY_DEPTH)
 
+    def empty(self, now: float) -> None:
+        """Nothing that has come so far is left."""
+        self._when = max(now, self._when)
+        self._tokens = min(self._tokens, 0.0)
+
     def set_rate(self, rate: float | None, now: float) -> None:
         """From now on."""
         self.available(now, is_busy=True)
@@ -204,6 +209,12 @@ class LeaseBook:
         """For each direction, whether the last distribution left somebody wanting."""
         read, write = self._directions
         return read.is_contended, write.is_contended
+
+    def resume(self, now: float) -> None:
+        """There was no distribution for so long that the workers spent what came meanwhile."""
+        for direction in self._directions:
+            for bucket in (direction.server, *direction.users.values()):
+                bucket.empty(now)
 
     def set_server(self, rates: Rates, now: float) -> None:
         """The server's limits, from now on."""

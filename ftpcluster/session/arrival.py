@@ -10,21 +10,30 @@ from ftpcluster.net.passive import PassiveListener, await_data_connection
 from ftpcluster.net.stream import Stream
 from ftpcluster.net.tls import DATA_TICKETS, TLSStream
 from ftpcluster.protocol.errors import NoDataConnection, ProtectionRequired
+from ftpcluster.session.run import give_way
 
 if TYPE_CHECKING:
     from ftpcluster.session.state import Services, Session
 
 
+_FAILED = "TLS handshake failed on the data connection."
+_TURNS = 4
+"""Turns of the loop in which a connection that is there is accepted and looked at."""
+_SETTLE = 1.0
+"""Seconds that a handshake which has begun may take before 150 goes out all the same."""
+
+
 class Arrival:
     """A protected data connection on its way: accepted, and shaken hands with, when it comes."""
 
-    __slots__ = ("_has_come", "_listener", "task")
+    __slots__ = ("_has_come", "_listener", "_stream", "task")
 
     def __init__(
         self, session: Session, listener: PassiveListener, context: ssl.SSLContext
     ) -> None:
         self._listener = listener
         self._has_come = False
+        self._stream: TLSStream | None = None
         services = session.services
         self.task = services.loop.create_task(
             self._arrive(services, session.conversation.peer, context)
@@ -40,7 +49,23 @@ class Arrival:
         )
         self._has_come = True
         self._listener.give_back()
-        return await shake_hands(services, fd, context, timeout)
+        self._stream = wrap(services, fd, context)
+        return await shake_hands(services, self._stream, timeout)
+
+    async def settle(self) -> None:
+        """Let a handshake end that the client has begun, so that 150 does not come in between.
+
+        basic-ftp takes a session that it wants to resume for one that is established: with 150
+        in hand it would close the connection of an empty upload in the middle of the handshake.
+        Clients that begin after 150 are not waited for, those that stop until 150 only so long.
+        """
+        for _ in range(_TURNS):
+            if self.task.done() or (self._stream is not None and self._stream.has_begun):
+                break
+            await give_way()
+        else:
+            return
+        await asyncio.wait((self.task,), timeout=_SETTLE)
 
     @property
     def port(self) -> int:
@@ -62,21 +87,24 @@ class Arrival:
             task.exception()
 
 
-async def shake_hands(
-    services: Services, fd: int, context: ssl.SSLContext, timeout: float
-) -> TLSStream:
+def wrap(services: Services, fd: int, context: ssl.SSLContext) -> TLSStream:
+    """Make a stream of a data connection; ``fd`` is taken over. Raises NoDataConnection."""
+    strict = services.settings.strict_tls_eof
+    try:
+        return TLSStream(
+            services.loop, services.poller, fd, context, DATA_TICKETS, strict_eof=strict
+        )
+    except ConnectionError:
+        raise NoDataConnection(_FAILED) from None
+
+
+async def shake_hands(services: Services, stream: TLSStream, timeout: float) -> TLSStream:
     """Protect a data connection. Raises NoDataConnection, at the latest after ``timeout`` s.
 
     And ProtectionRequired where the client had to resume the control connection's session.
     """
     loop = services.loop
-    problem = NoDataConnection("TLS handshake failed on the data connection.")
-    try:
-        stream = TLSStream(loop, services.poller, fd, context, DATA_TICKETS)
-    except ConnectionError:
-        raise problem from None
     settings = services.settings
-    stream.strict_eof = settings.strict_tls_eof
     timer = loop.call_later(timeout, stream.close)  # who waits for it is cancelled
     try:
         await stream.handshake()
@@ -85,10 +113,9 @@ async def shake_hands(
         stream.close()
         if isinstance(error, asyncio.CancelledError) and not timed_out:
             raise
-        raise problem from None
+        raise NoDataConnection(_FAILED) from None
     finally:
         timer.cancel()
-    stream.acknowledge_now()
     if settings.require_session_reuse and not stream.is_resumed:
         stream.close()
         raise ProtectionRequired("The data connection has to resume this connection's TLS session.")

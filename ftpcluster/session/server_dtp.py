@@ -25,7 +25,7 @@ from ftpcluster.protocol.errors import (
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.quota.bucket import Limit
 from ftpcluster.quota.quotas import SharedLimit, Throttled
-from ftpcluster.session.arrival import Arrival, shake_hands
+from ftpcluster.session.arrival import Arrival, shake_hands, wrap
 from ftpcluster.session.run import give_way
 from ftpcluster.session.state import Session
 from ftpcluster.session.throttle import Pace
@@ -105,6 +105,8 @@ class DataTransfer:
         if isinstance(session.data, PassiveListener):
             await accept(session, session.settings.data_timeout, opening)
         else:
+            if isinstance(session.data, Arrival):
+                await session.data.settle()
             session.announce(opening)
             if isinstance(session.data, Arrival):
                 await arrived(session, session.data)
@@ -330,7 +332,7 @@ async def _connect(session: Session, target: ActiveTarget) -> Stream:
     session.data = None
     fd = await connect(services.loop, services.poller, target, source, timeout)
     if session.tls is not None and session.protected:
-        return await shake_hands(services, fd, session.tls, timeout)
+        return await shake_hands(services, wrap(services, fd, session.tls), timeout)
     return Stream(services.loop, services.poller, fd)
 
 

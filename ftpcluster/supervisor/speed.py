@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from ftpcluster.ipc.messages import Grants, Reports, SetLimits, UserLimits
-from ftpcluster.quota.leases import FORGET, TICK, LeaseBook, Rates
+from ftpcluster.quota.leases import FORGET, STALE, TICK, LeaseBook, Rates
 
 
 class SharedSpeed:
@@ -68,16 +68,16 @@ class SharedSpeed:
             self._tick = self._loop.call_at(self._next, self._on_tick)
 
     def _distribute(self, now: float, only: int | None = None) -> None:
-        contended = self._book.contended
+        if now - self._next > STALE:
+            self._book.resume(now)  # the workers went on without us: what has come is spent
         for epoch, grants in self._book.distribute(now, only).items():
-            self._grant(
-                epoch, Grants(tuple(grants), self._book.contended if only is None else contended)
-            )
+            self._grant(epoch, Grants(tuple(grants), self._book.contended))
 
     def release_worker(self, epoch: int) -> None:
         self._book.release_worker(epoch)
 
     def close(self) -> None:
+        """Distribute no more; harmless when repeated."""
         if self._tick is not None:
             self._tick.cancel()
             self._tick = None

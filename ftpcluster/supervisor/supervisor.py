@@ -118,6 +118,7 @@ class Supervisor:
                 raise failure
         finally:
             self._acceptor.close()
+            self.speed.close()
             self.kill()
 
     def stop(self) -> None:

@@ -52,7 +52,9 @@ def test_what_means_something_in_a_pattern(text: str) -> None:
     assert is_pattern(text)
 
 
-@pytest.mark.parametrize("text", ["", "a", "a.txt", "]", "[", "a[b", "[]", "{a,b}", "~", "a\\b", "!a", "^"])
+@pytest.mark.parametrize(
+    "text", ["", "a", "a.txt", "]", "[", "a[b", "[]", "{a,b}", "~", "a\\b", "!a", "^"]
+)
 def test_what_means_nothing_in_a_pattern(text: str) -> None:
     """“no braces”"""
     assert not is_pattern(text)
