@@ -314,6 +314,12 @@ class TLSStream(Stream):
             else:
                 return
 
+    def half_close(self) -> int:
+        """Say that no more will come (FIN) and let go of the descriptor. Raises OSError."""
+        socket.socket.shutdown(self._ssl, socket.SHUT_WR)
+        self.release()
+        return self._ssl.detach()
+
     async def end_tls(self) -> int:
         """End TLS on both sides, and let go of the descriptor, which stays connected.
 

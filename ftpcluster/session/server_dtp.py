@@ -16,6 +16,7 @@ from typing import ClassVar, Self
 from ftpcluster.net.active import ActiveTarget, connect
 from ftpcluster.net.passive import PassiveListener, await_data_connection
 from ftpcluster.net.stream import Stream
+from ftpcluster.net.tls import TLSStream
 from ftpcluster.protocol.ascii import FromNetwork, ToNetwork
 from ftpcluster.protocol.errors import (
     LocalProblem,
@@ -26,6 +27,7 @@ from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.quota.bucket import Limit
 from ftpcluster.quota.quotas import SharedLimit, Throttled
 from ftpcluster.session.arrival import Arrival, shake_hands, wrap
+from ftpcluster.session.lingering import Lingering
 from ftpcluster.session.run import give_way
 from ftpcluster.session.state import Session
 from ftpcluster.session.throttle import Pace
@@ -154,12 +156,16 @@ class DataTransfer:
     ) -> None:
         self.end()
         try:
-            if error is None and not self.stream.is_plain:
-                await self.stream.finish()
+            if error is None and isinstance(self.stream, TLSStream):
+                await self._finish_tls(self.stream)
         finally:
             self.stream.close()
         if isinstance(error, OSError) and error.errno in _GONE:
             raise TransferAborted from error
+
+    async def _finish_tls(self, stream: TLSStream) -> None:
+        """All was copied."""
+        await stream.finish()
 
     async def moved(self, count: int) -> None:
         """So many bytes were copied: wait as long as limits and the other sessions ask for."""
@@ -213,6 +219,13 @@ class Download(DataTransfer):
     @staticmethod
     def _limit(throttle: Throttled) -> Limit | SharedLimit:
         return throttle.write
+
+    async def _finish_tls(self, stream: TLSStream) -> None:
+        await stream.finish()
+        try:
+            Lingering(self._session.services, stream)
+        except OSError:
+            pass  # the client is gone already, which it may
 
     async def send_file(self, file: File) -> None:
         """Send ``file`` from its position to the end that it had when it was opened."""

@@ -26,6 +26,7 @@ from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.quota.bucket import Throttle
 from ftpcluster.quota.quotas import Quotas, Throttled
 from ftpcluster.session.arrival import Arrival
+from ftpcluster.session.lingering import Lingering
 from ftpcluster.session.wheel import Wheel
 from ftpcluster.storage.base import Storage
 from ftpcluster.storage.local import LocalFiles
@@ -83,6 +84,7 @@ class Services:
     tls: Contexts | None = None
     find_command: Callable[[bytes], Command | None] | None = None
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+    lingering: set[Lingering] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.wheel = Wheel(self.loop)
@@ -125,6 +127,8 @@ class Services:
 
     def close(self) -> None:
         """Give back what no session holds, when no session is left."""
+        for connection in tuple(self.lingering):
+            connection.close()
         self.wheel.close()
         self.ports.close()
         self.poller.close()

@@ -7,7 +7,7 @@ import ssl
 import warnings
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ftpcluster.protocol.client_hello import offered_protocols, record_size
@@ -60,6 +60,7 @@ def test_a_real_clients_hello_tells_what_it_offers(
     assert offered_protocols(record) == tuple(each.encode() for each in protocols)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(NAMES)
 def test_whatever_a_real_client_offers_is_read(names: list[str]) -> None:
     with warnings.catch_warnings():
@@ -68,6 +69,7 @@ def test_whatever_a_real_client_offers_is_read(names: list[str]) -> None:
     assert offered_protocols(record) == tuple(name.encode() for name in names)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=2000) | RECORD)
 def test_no_bytes_make_it_raise(data: bytes) -> None:
     size = record_size(data)
@@ -76,6 +78,7 @@ def test_no_bytes_make_it_raise(data: bytes) -> None:
         assert name in data
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_real_hello_with_some_bytes_changed_never_makes_it_raise(data: st.DataObject) -> None:
     record = bytearray(hello("ftp", "h2"))
