@@ -28,13 +28,8 @@ class Demand(NamedTuple):
 
     @property
     def total(self) -> int:
-        return self.appetite + self.want
-
-    def at(self, cut: float) -> float:
-        """Bytes where no transfer gets more than ``cut``."""
-        if cut == math.inf:
-            return self.total
-        return min(self.appetite, self.hungry * cut) + min(self.want, self.slow * cut)
+        """Bytes that are wanted by any transfer: a report may be nonsense."""
+        return (self.appetite if self.hungry else 0) + (self.want if self.slow else 0)
 
 
 class Claim(NamedTuple):
@@ -44,29 +39,43 @@ class Claim(NamedTuple):
     weight: float = 1.0
 
 
+_Part = tuple[float, float, float]
+"""What is wanted by each unit of weight, what is wanted, and the weight: so they sort."""
+
+
 def level(tokens: float, claims: Iterable[Claim]) -> float:
     """What each unit of weight gets of ``tokens``: who wants less than that leaves the rest.
 
     Infinite where there is enough for all.
     """
-    rest = tokens
-    ordered = sorted(claims, key=lambda claim: claim.most / claim.weight)
-    weight = sum(claim.weight for claim in ordered)
-    for claim in ordered:
-        if claim.most * weight > rest * claim.weight:
-            return rest / weight
-        rest -= claim.most
-        weight -= claim.weight
+    return _level(tokens, [(most / weight, most, weight) for most, weight in claims])
+
+
+def _level(tokens: float, parts: list[_Part]) -> float:
+    parts.sort()
+    rest, heads = tokens, 0.0
+    for _, _, weight in parts:
+        heads += weight
+    for each, most, weight in parts:
+        if each * heads > rest:
+            return rest / heads
+        rest -= most
+        heads -= weight
     return math.inf
 
 
 def share(tokens: float, demands: Mapping[K, Demand]) -> dict[K, int]:
     """Spread ``tokens`` over a user's transfers, wherever they run: whole bytes for each key."""
-    claims = [
-        Claim(most, count)
-        for demand in demands.values()
-        for most, count in ((demand.appetite, demand.hungry), (demand.want, demand.slow))
-        if most and count
-    ]
-    cut = level(tokens, claims)
-    return {key: int(demand.at(cut)) for key, demand in demands.items()}
+    parts: list[_Part] = []
+    for hungry, appetite, slow, want in demands.values():
+        if hungry and appetite:
+            parts.append((appetite / hungry, appetite, hungry))
+        if slow and want:
+            parts.append((want / slow, want, slow))
+    cut = _level(tokens, parts)
+    if cut == math.inf:
+        return {key: demand.total for key, demand in demands.items()}
+    return {
+        key: int(min(appetite, hungry * cut) + min(want, slow * cut))
+        for key, (hungry, appetite, slow, want) in demands.items()
+    }

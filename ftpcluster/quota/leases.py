@@ -9,8 +9,8 @@ over transfers. What was granted is a *lease*: what isn't used of it comes back 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import Literal, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal, NamedTuple, TypeVar
 
 from ftpcluster.quota.fair import Claim, Demand, Size, level, share
 
@@ -56,6 +56,26 @@ class Grant(NamedTuple):
     login: str
     direction: Direction
     size: Size
+
+
+_PORTION = 48 * 1024
+_NUMBERS = 60
+"""Bytes of a message, of 64 KiB at the most; and of a report or grant in it without its login."""
+_Entry = TypeVar("_Entry", Report, Grant)
+
+
+def portions(entries: Sequence[_Entry]) -> Iterator[tuple[_Entry, ...]]:
+    """Reports or grants, in as many messages as they need to fit the channel's bounds."""
+    start = size = 0
+    for number, entry in enumerate(entries):
+        login = entry.login
+        length = _NUMBERS + (len(login) if login.isascii() else 4 * len(login))
+        if size + length > _PORTION and number > start:
+            yield tuple(entries[start:number])
+            start, size = number, 0
+        size += length
+    if len(entries) > start:
+        yield tuple(entries[start:])
 
 
 class Bucket:
@@ -104,21 +124,50 @@ class Bucket:
         self._tokens = min(self._tokens, (rate or 0.0) * IDLE_DEPTH)
 
 
-class _Wanted(NamedTuple):
-    demand: Demand
-    when: float
+class _Wanted:
+    """What a user's transfers want, by epoch, and all together."""
+
+    __slots__ = ("demands", "total")
+
+    def __init__(self) -> None:
+        self.demands: dict[int, Demand] = {}
+        self.total = 0
+
+    def put(self, epoch: int, demand: Demand) -> None:
+        self.drop(epoch)
+        self.demands[epoch] = demand
+        self.total += demand.total
+
+    def drop(self, epoch: int) -> None:
+        demand = self.demands.pop(epoch, None)
+        if demand is not None:
+            self.total -= demand.total
 
 
 class _OneWay:
     """The book of one direction."""
 
     def __init__(self, rate: int | None, now: float) -> None:
-        self.server = Bucket(rate, now)
+        self.server = Bucket(rate or None, now)
         self.users: dict[str, Bucket] = {}
-        self.wanted: dict[str, dict[int, _Wanted]] = {}
-        self.is_contended = False
+        self.wanted: dict[str, _Wanted] = {}
+        self._heard: dict[int, float] = {}
+        self._news: dict[
+            int, dict[str, None]
+        ] = {}  # what workers have reported and was not served yet
+        self._is_scarce = False  # as of the last tick: the server's bucket,
+        self._scarce: set[str] = set()  # and these users'
+
+    @property
+    def is_contended(self) -> bool:
+        """Whether the last tick left somebody wanting."""
+        return self._is_scarce or bool(self._scarce)
+
+    def set_server(self, rate: int | None, now: float) -> None:
+        self.server.set_rate(rate or None, now)
 
     def set_user(self, login: str, rate: int | None, now: float) -> None:
+        rate = rate or None
         bucket = self.users.get(login)
         if bucket is not None:
             if bucket.rate != rate:
@@ -127,57 +176,82 @@ class _OneWay:
             self.users[login] = Bucket(rate, now)
 
     def report(self, epoch: int, report: Report, now: float) -> None:
-        bucket = self.users.get(report.login)
-        self.server.give_back(report.returned)
-        if bucket is not None:
-            bucket.give_back(report.returned)
-        wanted = self.wanted.setdefault(report.login, {})
-        if report.demand.total:
-            wanted[epoch] = _Wanted(report.demand, now)
-        else:
-            wanted.pop(epoch, None)
-            if not wanted:
-                del self.wanted[report.login]
-
-    def distribute(self, now: float, only: int | None) -> Iterable[tuple[int, str, int]]:
-        """Spread what is there: epoch, login, bytes. ``only``: over this epoch's demands."""
-        demands = self._current(now, only)
-        was_contended = self.is_contended
-        there = self.server.available(now, is_busy=was_contended)
-        claims: dict[str, Claim] = {}
-        scarce = False
-        for login, wanted in demands.items():
-            total = sum(demand.total for demand in wanted.values())
-            bucket = self.users.get(login)
-            most: float = total
-            if bucket is not None:
-                most = min(total, bucket.available(now, is_busy=was_contended))
-                scarce = scarce or most < total
-            claims[login] = Claim(most)
-        cut = level(there, claims.values())
-        if only is None:
-            self.is_contended = scarce or cut < math.inf
-        for login, claim in claims.items():
-            granted = share(min(claim.most, cut), demands[login])
-            taken = sum(granted.values())
-            self.server.take(taken)
+        login, _, demand, returned = report
+        self._heard[epoch] = now
+        if returned:
+            self.server.give_back(returned)
             if login in self.users:
-                self.users[login].take(taken)
-            for epoch, size in granted.items():
-                if size:
-                    yield epoch, login, size
+                self.users[login].give_back(returned)
+        wanted = self.wanted.get(login)
+        if demand.total:
+            if wanted is None:
+                wanted = self.wanted[login] = _Wanted()
+            wanted.put(epoch, demand)
+            self._news.setdefault(epoch, {})[login] = None
+        elif wanted is not None:
+            self._drop(epoch, login, wanted)
 
-    def _current(self, now: float, only: int | None) -> dict[str, dict[int, Demand]]:
-        found: dict[str, dict[int, Demand]] = {}
+    def _drop(self, epoch: int, login: str, wanted: _Wanted) -> None:
+        wanted.drop(epoch)
+        if not wanted.demands:
+            del self.wanted[login]
+
+    def distribute(self, now: float) -> Iterable[tuple[int, str, int]]:
+        """Spread what is there over all: epoch, login, bytes."""
+        self._news.clear()
+        for epoch in [epoch for epoch, when in self._heard.items() if now - when >= STALE]:
+            self.release_worker(epoch)
+        is_busy = self.is_contended
+        scarce = set()
+        claims: list[tuple[str, float, _Wanted]] = []
         for login, wanted in self.wanted.items():
-            fresh = {
-                epoch: each.demand
-                for epoch, each in wanted.items()
-                if now - each.when < STALE and (only is None or epoch == only)
-            }
-            if fresh:
-                found[login] = fresh
-        return found
+            most: float = wanted.total
+            bucket = self.users.get(login)
+            if bucket is not None and (there := bucket.available(now, is_busy=is_busy)) < most:
+                most = there
+                scarce.add(login)
+            claims.append((login, most, wanted))
+        there = self.server.available(now, is_busy=is_busy)
+        cut = level(there, [Claim(most) for _, most, _ in claims])
+        self._is_scarce, self._scarce = cut < math.inf, scarce
+        for login, most, wanted in claims:
+            yield from self._grant(login, min(most, cut), wanted.demands)
+
+    def serve(self, now: float, epoch: int) -> Iterable[tuple[int, str, int]]:
+        """Between two ticks: spread what is there over what a worker has just reported.
+
+        Where there is not enough for all it has to wait for the tick.
+        """
+        news = self._news.pop(epoch, ())
+        if self._is_scarce:
+            return
+        claims: list[tuple[str, float, Demand]] = []
+        for login in news:
+            wanted = self.wanted.get(login)
+            demand = wanted.demands.get(epoch) if wanted is not None else None
+            if demand is not None and login not in self._scarce:
+                most: float = demand.total
+                bucket = self.users.get(login)
+                if bucket is not None:
+                    most = min(most, bucket.available(now, is_busy=self.is_contended))
+                claims.append((login, most, demand))
+        there = self.server.available(now, is_busy=self.is_contended)
+        cut = level(there, [Claim(most) for _, most, _ in claims])
+        for login, most, demand in claims:
+            yield from self._grant(login, min(most, cut), {epoch: demand})
+
+    def _grant(
+        self, login: str, tokens: float, demands: dict[int, Demand]
+    ) -> Iterable[tuple[int, str, int]]:
+        granted = share(tokens, demands)
+        taken = sum(granted.values())
+        self.server.take(taken)
+        bucket = self.users.get(login)
+        if bucket is not None:
+            bucket.take(taken)
+        for epoch, size in granted.items():
+            if size:
+                yield epoch, login, size
 
     def forget_idle(self, now: float) -> None:
         """Let go of the buckets of users for whom nothing has moved for long: they are full."""
@@ -186,11 +260,10 @@ class _OneWay:
                 del self.users[login]
 
     def release_worker(self, epoch: int) -> None:
-        for login in tuple(self.wanted):
-            wanted = self.wanted[login]
-            wanted.pop(epoch, None)
-            if not wanted:
-                del self.wanted[login]
+        self._heard.pop(epoch, None)
+        self._news.pop(epoch, None)
+        for login, wanted in tuple(self.wanted.items()):
+            self._drop(epoch, login, wanted)
 
 
 class LeaseBook:
@@ -219,7 +292,7 @@ class LeaseBook:
     def set_server(self, rates: Rates, now: float) -> None:
         """The server's limits, from now on."""
         for direction, rate in zip(self._directions, rates, strict=True):
-            direction.server.set_rate(rate, now)
+            direction.set_server(rate, now)
 
     def set_user(self, login: str, rates: Rates, now: float) -> None:
         """A user's limits, from now on."""
@@ -239,10 +312,9 @@ class LeaseBook:
         """
         found: dict[int, list[Grant]] = {}
         for which in (READ, WRITE):
-            direction = self._directions[which]
-            if only is None or not direction.is_contended:
-                for epoch, login, size in direction.distribute(now, only):
-                    found.setdefault(epoch, []).append(Grant(login, which, size))
+            one = self._directions[which]
+            for epoch, login, size in one.distribute(now) if only is None else one.serve(now, only):
+                found.setdefault(epoch, []).append(Grant(login, which, size))
         return found
 
     def forget_idle(self, now: float) -> None:

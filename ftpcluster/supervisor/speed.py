@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from ftpcluster.ipc.messages import Grants, Reports, SetLimits, UserLimits
-from ftpcluster.quota.leases import FORGET, STALE, TICK, LeaseBook, Rates
+from ftpcluster.quota.leases import FORGET, STALE, TICK, LeaseBook, Rates, portions
 
 
 class SharedSpeed:
@@ -71,7 +71,8 @@ class SharedSpeed:
         if now - self._next > STALE:
             self._book.resume(now)  # the workers went on without us: what has come is spent
         for epoch, grants in self._book.distribute(now, only).items():
-            self._grant(epoch, Grants(tuple(grants), self._book.contended))
+            for some in portions(grants):
+                self._grant(epoch, Grants(some, self._book.contended))
 
     def release_worker(self, epoch: int) -> None:
         self._book.release_worker(epoch)

@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 
 from ftpcluster.ipc.messages import Grants, Reports, UserLimits
 from ftpcluster.quota.fair import Demand
-from ftpcluster.quota.leases import READ, TICK, WRITE, Direction, Rates, Report
+from ftpcluster.quota.leases import READ, TICK, WRITE, Direction, Rates, Report, portions
 
 _LEAST = 512
 _PIECE = 64 * 1024
@@ -25,8 +25,6 @@ _SOON = 0.005
 """Seconds between two reports, at the least, where a transfer waits and the tick is far."""
 _SILENCE = 4 * TICK
 """Seconds without a grant after which the supervisor is not to be waited for any longer."""
-_REPORTED = 500
-"""Pools in one message, which has to stay within the channel's bounds."""
 
 
 class Lease:
@@ -63,6 +61,7 @@ class Pool:
         "_waiting",
         "balance",
         "direction",
+        "has_asked",
         "has_reported",
         "login",
         "rates",
@@ -78,6 +77,7 @@ class Pool:
         self.transfers: set[Lease] = set()
         self._waiting: list[Lease] = []
         self.has_reported = False  # whether the supervisor knows of a demand
+        self.has_asked = False  # and was told in haste since it last gave anything
 
     @property
     def limit(self) -> bool:
@@ -117,6 +117,7 @@ class Pool:
 
     def grant(self, size: int) -> None:
         """The supervisor gave so much: those who wait get equal parts."""
+        self.has_asked = False
         self.balance += size
         waiting, self._waiting = self._waiting, []
         while waiting and self.balance > 0:
@@ -142,11 +143,15 @@ class Pool:
     @property
     def wants_soon(self) -> bool:
         """Whether a transfer waits, and a report before the tick would help it."""
-        is_news = not self.has_reported or not self._leases.is_contended[self.direction]
-        return bool(self._waiting) and is_news
+        if not self._waiting:
+            return False
+        if not self.has_reported:
+            return True
+        return not (self.has_asked or self._leases.is_contended[self.direction])
 
     def report_hunger(self) -> Report:
         """Between two ticks: what those want that wait."""
+        self.has_asked = True
         hungry = [lease for lease in self.transfers if lease.was_hungry]
         appetite = sum(max(_APPETITE, 4 * lease.used) for lease in hungry)
         return self._report(Demand(len(hungry), appetite), 0)
@@ -213,7 +218,10 @@ class Leases:
         pool = self._pools.get((login, direction))
         if pool is None:
             pool = self._pools[login, direction] = Pool(self, login, direction)
-        pool.rates = rates
+        if pool.rates != rates:
+            pool.rates = rates
+            if pool.has_reported:
+                self._send(UserLimits(login, rates))
         return pool
 
     def order(self, login: str | None, rates: Rates) -> None:
@@ -267,6 +275,8 @@ class Leases:
     def _on_tick(self) -> None:
         self._tick = None
         pools = tuple(self._used)
+        if not any(pool.has_reported for pool in pools):
+            self._last_heard = self._loop.time()  # nobody was asked: there was nothing to hear
         self._say([pool.report() for pool in pools])
         for pool in pools:
             if not pool.transfers and not pool.has_reported:
@@ -276,8 +286,8 @@ class Leases:
             self._look_for_silence()
 
     def _say(self, reports: Sequence[Report]) -> None:
-        for start in range(0, len(reports), _REPORTED):
-            self._send(Reports(tuple(reports[start : start + _REPORTED])))
+        for some in portions(reports):
+            self._send(Reports(some))
 
     def on_grants(self, message: Grants) -> None:
         """The supervisor has granted leases."""
@@ -287,6 +297,7 @@ class Leases:
             pool = self._pools.get((grant.login, grant.direction))
             if pool is not None:
                 pool.grant(grant.size)
+                self.on_use(pool)  # where nobody is left it goes back
 
     def _look_for_silence(self) -> None:
         """Where the supervisor says nothing, go on with this worker's share of the limits."""

@@ -1,0 +1,203 @@
+"""Max-min fairness, against a model that finds the level by trying, and by its definition."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from ftpcluster.quota.fair import Claim, Demand, level, share
+
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+TOKENS = st.floats(0, 1e10) | st.integers(0, 10_000)
+CLAIMS = st.lists(
+    st.builds(
+        Claim,
+        st.floats(0, 1e9) | st.integers(0, 1000),
+        st.floats(0.25, 100) | st.integers(1, 50),
+    ),
+    max_size=12,
+)
+DEMANDS = st.dictionaries(
+    st.integers(0, 8),
+    st.builds(
+        lambda hungry, appetite, slow, want: Demand(
+            hungry, appetite if hungry else 0, slow, want if slow else 0
+        ),
+        st.integers(0, 20),
+        st.integers(0, 10_000_000),
+        st.integers(0, 20),
+        st.integers(0, 10_000_000),
+    ),
+    max_size=8,
+)
+
+
+def naive_level(tokens: float, claims: list[Claim]) -> float:
+    """The highest level that the tokens suffice for, by bisection."""
+
+    def spent(cut: float) -> float:
+        return math.fsum(min(claim.most, cut * claim.weight) for claim in claims)
+
+    if spent(math.inf) <= tokens:
+        return math.inf
+    low, high = 0.0, max(claim.most / claim.weight for claim in claims)
+    for _ in range(200):
+        middle = (low + high) / 2
+        if spent(middle) <= tokens:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def parts(demand: Demand) -> list[Claim]:
+    pairs = ((demand.appetite, demand.hungry), (demand.want, demand.slow))
+    return [Claim(most, count) for most, count in pairs if count]
+
+
+def nearly(amount: float) -> float:
+    """What rounding may take or give, of so many bytes."""
+    return 1e-6 + abs(amount) * 1e-9
+
+
+# ---------------------------------------------------------------------- level
+
+
+@patient
+@given(TOKENS, CLAIMS)
+@example(10, [Claim(5), Claim(5)])
+@example(0, [Claim(0), Claim(0)])
+@example(0, [])
+def test_the_level_is_the_highest_that_the_tokens_suffice_for(
+    tokens: float, claims: list[Claim]
+) -> None:
+    found, expected = level(tokens, claims), naive_level(tokens, claims)
+    if math.inf in (found, expected):
+        # where there is just enough, both are right
+        wanted = math.fsum(claim.most for claim in claims)
+        assert found == expected or abs(wanted - tokens) <= nearly(tokens)
+    else:
+        assert found == pytest.approx(expected, rel=1e-6, abs=1e-6)
+
+
+@patient
+@given(TOKENS, CLAIMS)
+def test_no_more_is_spread_than_there_is_and_nothing_is_left_while_somebody_wants(
+    tokens: float, claims: list[Claim]
+) -> None:
+    cut = level(tokens, claims)
+    spread = math.fsum(min(claim.most, cut * claim.weight) for claim in claims)
+    wanted = math.fsum(claim.most for claim in claims)
+    assert spread == pytest.approx(min(tokens, wanted), rel=1e-9, abs=1e-6)
+
+
+@patient
+@given(CLAIMS)
+def test_there_is_always_enough_where_nothing_limits(claims: list[Claim]) -> None:
+    assert level(math.inf, claims) == math.inf
+
+
+@patient
+@given(TOKENS, CLAIMS, st.randoms())
+def test_the_order_of_claims_does_not_matter(
+    tokens: float, claims: list[Claim], by: object
+) -> None:
+    shuffled = list(claims)
+    by.shuffle(shuffled)  # type: ignore[attr-defined]
+    one, other = level(tokens, claims), level(tokens, shuffled)
+    if math.inf not in (one, other):
+        assert one == pytest.approx(other, rel=1e-6, abs=1e-6)
+
+
+def test_who_wants_little_leaves_the_rest_to_the_others() -> None:
+    assert level(100, [Claim(10), Claim(1000), Claim(1000)]) == 45
+
+
+def test_who_counts_twice_gets_twice_as_much() -> None:
+    assert level(90, [Claim(1000, 2), Claim(1000, 1)]) == 30
+
+
+# ---------------------------------------------------------------------- share
+
+
+@patient
+@given(TOKENS, DEMANDS)
+def test_nobody_gets_more_than_he_wants(tokens: float, demands: dict[int, Demand]) -> None:
+    granted = share(tokens, demands)
+    assert granted.keys() == demands.keys()
+    for key, demand in demands.items():
+        assert 0 <= granted[key] <= demand.total
+
+
+@patient
+@given(TOKENS, DEMANDS)
+def test_all_together_get_no_more_than_there_is(tokens: float, demands: dict[int, Demand]) -> None:
+    assert sum(share(tokens, demands).values()) <= tokens + nearly(tokens)
+
+
+@patient
+@given(TOKENS, DEMANDS)
+def test_less_than_a_byte_a_head_is_left_while_somebody_wants(
+    tokens: float, demands: dict[int, Demand]
+) -> None:
+    wanted = sum(demand.total for demand in demands.values())
+    granted = sum(share(tokens, demands).values())
+    assert granted > min(wanted, tokens) - len(demands) - nearly(tokens)
+
+
+@patient
+@given(TOKENS, DEMANDS)
+def test_whoever_wants_more_has_as_much_a_transfer_as_anybody_else(
+    tokens: float, demands: dict[int, Demand]
+) -> None:
+    """By definition: what an unsatisfied one has a transfer nobody exceeds.
+
+    A worker may have both sorts of transfers; what it got is compared as if spread at one level.
+    """
+    granted = share(tokens, demands)
+    unsatisfied = [
+        naive_level(granted[key] + 1, parts(demand))
+        for key, demand in demands.items()
+        if granted[key] + 1 < demand.total
+    ]
+    for key, demand in demands.items():
+        if unsatisfied and granted[key]:
+            # the least level at which this one has what it has
+            cut = naive_level(granted[key] - 1, parts(demand))
+            assert cut <= min(unsatisfied) * (1 + 1e-6) + 1e-6
+
+
+@patient
+@given(TOKENS, DEMANDS)
+def test_a_share_is_what_the_model_says(tokens: float, demands: dict[int, Demand]) -> None:
+    cut = naive_level(tokens, [part for demand in demands.values() for part in parts(demand)])
+    granted = share(tokens, demands)
+    for key, demand in demands.items():
+        expected = math.fsum(min(part.most, cut * part.weight) for part in parts(demand))
+        assert granted[key] == pytest.approx(expected, rel=1e-6, abs=1.001)
+
+
+def test_transfers_count_and_not_the_workers_that_they_run_in() -> None:
+    demands = {1: Demand(hungry=1, appetite=10**6), 2: Demand(hungry=3, appetite=10**6)}
+    assert share(4000, demands) == {1: 1000, 2: 3000}
+
+
+def test_slow_transfers_get_what_they_want_and_hungry_ones_share_the_rest() -> None:
+    demands = {1: Demand(1, 10**6, 2, 100), 2: Demand(1, 10**6)}
+    assert share(1100, demands) == {1: 600, 2: 500}
+
+
+def test_whole_bytes_are_granted_and_never_one_too_many() -> None:
+    demands = {key: Demand(1, 100) for key in range(3)}
+    assert share(10, demands) == {0: 3, 1: 3, 2: 3}
+
+
+@pytest.mark.parametrize("nobody", [Demand(0, 10**9, 0, 0), Demand(0, 0, 0, 10**9)])
+def test_bytes_that_no_transfer_wants_are_not_granted(nobody: Demand) -> None:
+    """A worker is not trusted: what it reports may be nonsense."""
+    granted = share(1000, {1: nobody, 2: Demand(1, 500)})
+    assert granted[2] == 500
+    assert sum(granted.values()) <= 1000

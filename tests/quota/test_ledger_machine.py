@@ -1,0 +1,194 @@
+"""The whole ledger against a naive model: strangers, addresses told later, and who is where."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from ftpcluster.quota.ledger import ConnectionLimits, Ledger, Refusal
+
+EPOCHS = st.integers(0, 3)
+SESSIONS = st.integers(1, 7)
+ADDRESSES = st.sampled_from(["192.0.2.1", "192.0.2.2", "::1"])
+USERS = st.sampled_from(["alice", "bob"])
+LIMITS = st.none() | st.integers(0, 4)
+
+
+@dataclass
+class Held:
+    epoch: int
+    address: str | None
+    login: str | None = None
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """Sessions are numbered by the supervisor: a number is held by one worker at a time."""
+
+    @initialize(server=st.none() | st.integers(0, 7), address=LIMITS, strangers=LIMITS)
+    def begin(self, server: int | None, address: int | None, strangers: int | None) -> None:
+        self.limits = ConnectionLimits(server, address, strangers)
+        self.ledger = Ledger(self.limits)
+        self.held: dict[int, Held] = {}
+
+    @property
+    def strangers(self) -> int:
+        return sum(held.login is None for held in self.held.values())
+
+    def at(self, address: str | None) -> int:
+        return sum(held.address == address for held in self.held.values())
+
+    def is_of(self, epoch: int, session: int) -> bool:
+        return session in self.held and self.held[session].epoch == epoch
+
+    @rule(epoch=EPOCHS, session=SESSIONS, address=st.none() | ADDRESSES)
+    def admit(self, epoch: int, session: int, address: str | None) -> None:
+        if session in self.held:
+            return
+        expected = None
+        if is_full(len(self.held), self.limits.server):
+            expected = Refusal.SERVER_FULL
+        elif is_full(self.strangers, self.limits.strangers):
+            expected = Refusal.STRANGERS_FULL
+        elif address is not None and is_full(self.at(address), self.limits.per_address):
+            expected = Refusal.ADDRESS_FULL
+        assert self.ledger.admit(epoch, session, address) is expected
+        if expected is None:
+            self.held[session] = Held(epoch, address)
+
+    @rule(epoch=EPOCHS, session=SESSIONS, address=ADDRESSES)
+    def identify(self, epoch: int, session: int, address: str) -> None:
+        if not self.is_of(epoch, session) or self.held[session].address is not None:
+            with pytest.raises(KeyError):
+                self.ledger.identify(epoch, session, address)
+            return
+        full = is_full(self.at(address), self.limits.per_address)
+        refused = self.ledger.identify(epoch, session, address)
+        assert refused is (Refusal.ADDRESS_FULL if full else None)
+        if not full:
+            self.held[session].address = address
+
+    @rule(epoch=EPOCHS, session=SESSIONS, login=USERS, limit=LIMITS)
+    def log_in(self, epoch: int, session: int, login: str, limit: int | None) -> None:
+        if not self.is_of(epoch, session):
+            with pytest.raises(KeyError):
+                self.ledger.login(epoch, session, login, limit)
+            return
+        self.held[session].login = None
+        logins = sum(held.login == login for held in self.held.values())
+        refused = self.ledger.login(epoch, session, login, limit)
+        assert refused is (Refusal.USER_FULL if is_full(logins, limit) else None)
+        if refused is None:
+            self.held[session].login = login
+
+    @rule(epoch=EPOCHS, session=SESSIONS)
+    def log_out(self, epoch: int, session: int) -> None:
+        self.ledger.logout(epoch, session)
+        if self.is_of(epoch, session):
+            self.held[session].login = None
+
+    @rule(epoch=EPOCHS, session=SESSIONS, other=EPOCHS)
+    def move(self, epoch: int, session: int, other: int) -> None:
+        if not self.is_of(epoch, session):
+            with pytest.raises(KeyError):
+                self.ledger.move(epoch, session, other)
+            return
+        self.ledger.move(epoch, session, other)
+        self.held[session].epoch = other
+
+    @rule(epoch=EPOCHS, session=SESSIONS)
+    def release(self, epoch: int, session: int) -> None:
+        held = self.is_of(epoch, session)
+        assert self.ledger.release(epoch, session) is held
+        assert self.ledger.release(epoch, session) is False
+        if held:
+            del self.held[session]
+
+    @rule(epoch=EPOCHS)
+    def kill_worker(self, epoch: int) -> None:
+        gone = [session for session, held in self.held.items() if held.epoch == epoch]
+        assert self.ledger.release_worker(epoch) == len(gone)
+        for session in gone:
+            del self.held[session]
+
+    @invariant()
+    def all_counts_equal_the_model(self) -> None:
+        ledger = self.ledger
+        assert (ledger.connections, ledger.strangers) == (len(self.held), self.strangers)
+        for address in ("192.0.2.1", "192.0.2.2", "::1", "elsewhere"):
+            assert ledger.of_address(address) == self.at(address)
+        logins = Counter(held.login for held in self.held.values())
+        for login in ("alice", "bob", "nobody"):
+            assert ledger.of_user(login) == logins[login]
+        epochs = Counter(held.epoch for held in self.held.values())
+        for epoch in range(5):
+            assert ledger.held_by(epoch) == epochs[epoch]
+
+    @invariant()
+    def every_session_is_where_the_model_has_it(self) -> None:
+        for session in range(9):
+            held = self.held.get(session)
+            assert self.ledger.epoch_of(session) == (held.epoch if held else None)
+
+
+def is_full(count: int, limit: int | None) -> bool:
+    return limit is not None and count >= limit
+
+
+TestWholeLedgerAgainstItsModel = LedgerMachine.TestCase
+TestWholeLedgerAgainstItsModel.settings = settings(
+    max_examples=100,
+    stateful_step_count=50,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+
+
+# ---------------------------------------------------------------------- who has not logged in
+
+
+def test_strangers_are_exactly_as_many_as_there_may_be() -> None:
+    ledger = Ledger(ConnectionLimits(strangers=2))
+    assert [ledger.admit(n, n, None) for n in (1, 2, 3)] == [None, None, Refusal.STRANGERS_FULL]
+
+
+def test_whoever_logs_in_makes_room_for_a_stranger() -> None:
+    ledger = Ledger(ConnectionLimits(strangers=1))
+    ledger.admit(1, 1, None)
+    ledger.login(1, 1, "alice", None)
+    assert ledger.admit(1, 2, None) is None
+    assert ledger.admit(1, 3, None) is Refusal.STRANGERS_FULL
+
+
+def test_who_logged_in_is_never_turned_out_for_being_a_stranger_again() -> None:
+    ledger = Ledger(ConnectionLimits(strangers=1))
+    for session in (1, 2):
+        ledger.admit(1, session, None)
+        ledger.login(1, session, "alice", None)
+    for session in (1, 2):
+        ledger.logout(1, session)
+    assert ledger.strangers == 2
+    assert ledger.admit(1, 3, None) is Refusal.STRANGERS_FULL
+
+
+def test_whoever_may_not_log_in_stays_a_stranger() -> None:
+    ledger = Ledger(ConnectionLimits(strangers=1))
+    ledger.admit(1, 1, None)
+    assert ledger.login(1, 1, "alice", 0) is Refusal.USER_FULL
+    assert ledger.login(1, 1, "alice", 0) is Refusal.USER_FULL
+    assert ledger.strangers == 1
+    assert ledger.admit(1, 2, None) is Refusal.STRANGERS_FULL
+
+
+def test_a_dead_worker_s_strangers_are_none_any_more() -> None:
+    ledger = Ledger(ConnectionLimits(strangers=3))
+    for session in (1, 2, 3):
+        ledger.admit(1, session, None)
+    ledger.login(1, 3, "alice", None)
+    assert ledger.release_worker(1) == 3
+    assert ledger.strangers == 0
+    assert [ledger.admit(2, n, None) for n in (4, 5, 6)] == [None, None, None]
