@@ -1,0 +1,142 @@
+"""``ftpcluster run`` with a supervisor that a test can speak to.
+
+    python -m tests.support.driver --workers 2 …
+
+is what ``run`` is, and takes orders as lines of JSON on stdin: ``["limit", login, read, write]``
+(login null: the server), ``["end", session, reason]``, ``["count"]``. It answers each on stderr.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import importlib
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any, Self
+
+from ftpcluster.quota.leases import Rates
+from tests.support.cluster import Cluster
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+class Driven(Cluster):
+    """A cluster that runs this module."""
+
+    def __init__(self, *arguments: str, env: dict[str, str] | None = None) -> None:
+        # as the base class, but for the program and its stdin
+        self.process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                __name__,
+                *("--port", "0", "--host", "127.0.0.1", "--host", "::1"),
+                *arguments,
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            cwd=CHECKOUT,
+            env={**os.environ, **(env or {})},
+            start_new_session=True,
+        )
+        self.log = ""
+        self.port = 0
+        self._news = threading.Condition()
+        self._ended = False
+        self._orders = 0
+        assert self.process.stderr is not None
+        self._reader = threading.Thread(target=self._collect, args=(self.process.stderr,))
+        self._reader.start()
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        super().__exit__(*error)
+
+    def set_limits(self, login: str | None, rates: Rates) -> None:
+        self._order("limit", login, *rates)
+
+    def end_session(self, session: int, reason: str) -> bool:
+        """Sessions are numbered from 1 on, as their connections come."""
+        return bool(self._order("end", session, reason))
+
+    def count_messages(self) -> dict[str, int]:
+        """The messages between supervisor and workers, since the last time, by their names."""
+        counts: dict[str, int] = self._order("count")
+        return counts
+
+    def _order(self, *order: object) -> Any:
+        self._orders += 1
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(order).encode() + b"\n")
+        self.process.stdin.flush()
+        answer = re.compile(rf"^order {self._orders}: (.*)$", re.MULTILINE)
+        return json.loads(self.wait_for(answer)[1])
+
+
+def main() -> None:
+    from ftpcluster.cli import main as run
+    from ftpcluster.ipc import channel
+    from ftpcluster.supervisor.supervisor import Supervisor
+
+    counts: collections.Counter[str] = collections.Counter()
+    send = channel.Channel.send
+
+    def counting_send(self: Any, message: Any, fd: int | None = None) -> None:
+        counts[type(message).__name__] += 1
+        send(self, message, fd)
+
+    class Obedient(Supervisor):
+        """Follows orders."""
+
+        def __init__(self, *arguments: Any, **keywords: Any) -> None:
+            super().__init__(*arguments, **keywords)
+            os.set_blocking(sys.stdin.fileno(), False)
+            self._orders = 0
+            self._rest = b""
+            asyncio.get_running_loop().add_reader(sys.stdin.fileno(), self._on_orders)
+
+        def _on_orders(self) -> None:
+            data = os.read(sys.stdin.fileno(), 65536)
+            if not data:
+                asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+            *lines, self._rest = (self._rest + data).split(b"\n")
+            for line in lines:
+                self._orders += 1
+                answer = json.dumps(self._follow(*json.loads(line)))
+                print(f"order {self._orders}: {answer}", file=sys.stderr, flush=True)
+
+        def _follow(self, order: str, *arguments: Any) -> object:
+            if order == "limit":
+                login, read, write = arguments
+                self.set_limits(login, Rates(read, write))
+                return None
+            if order == "end":
+                return self.end_session(*arguments)
+            seen = dict(counts)
+            counts.clear()
+            return seen
+
+        def _on_message(self, worker: Any, message: Any, fd: int | None) -> None:
+            counts[type(message).__name__] += 1
+            super()._on_message(worker, message, fd)
+
+    channel.Channel.send = counting_send  # type: ignore[method-assign]
+    vars(importlib.import_module("ftpcluster.cli.run"))["Supervisor"] = Obedient
+    sys.argv.insert(1, "run")
+    run()
+
+
+if __name__ == "__main__":
+    main()
