@@ -14,6 +14,7 @@ from ftpcluster.config import Config, ConfigError, TLSConfig, UserConfig, Worker
 from ftpcluster.net.passive import PassivePorts
 from ftpcluster.net.poller import Poller
 from ftpcluster.net.tls import BadCertificate, CertificateFiles, Contexts
+from ftpcluster.quota.ledger import ConnectionLimits
 from ftpcluster.quota.quotas import Quotas
 from ftpcluster.session.state import Services, Settings
 from ftpcluster.users import AbstractUserManager, MemoryUserManager, Permission, User
@@ -122,6 +123,11 @@ def _server(config: Config, name: str, users: AbstractUserManager) -> Server:
         raise ConfigError(
             f"--server {name}: expected a subclass of ftpcluster.Server, "
             f"got {type(server).__name__}"
+        )
+    if server.throttle.is_limited or server.ledger.limits != ConnectionLimits():
+        raise ConfigError(
+            f"--server {name}: each worker would have limits of its own; what holds for the whole "
+            "server belongs in flags (--max-connections, --download-limit, --upload-limit)"
         )
     layer = server.path_io_factory(timeout=None, connection=None, state=None)
     if layer.state is not None and config.workers > 1:

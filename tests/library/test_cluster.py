@@ -40,6 +40,14 @@ class InMemory(ftpcluster.Server):
     def __init__(self, users):
         super().__init__(users, path_io_factory=ftpcluster.MemoryPathIO)
 
+class Limited(ftpcluster.Server):
+    def __init__(self, users):
+        super().__init__(users, maximum_connections=3)
+
+class Slow(ftpcluster.Server):
+    def __init__(self, users):
+        super().__init__(users, write_speed_limit=1000)
+
 class Broken(ftpcluster.Server):
     def __init__(self):
         raise RuntimeError("it is broken")
@@ -184,6 +192,8 @@ def test_notify_logout_is_called_once_per_login_in_a_cluster(
         (("--server", "mine"), ("--server mine", "module:name")),
         (("--server", "mine:number"), ("--server mine:number",)),
         (("--server", "mine:kind"), ("--server mine:kind", "ftpcluster.Server")),
+        (("--server", "mine:Limited"), ("--server mine:Limited", "--max-connections")),
+        (("--server", "mine:Slow"), ("--server mine:Slow", "--download-limit")),
         (("--server", "mine:Broken"), ("--server mine:Broken", "it is broken")),
         (("--server", "faulty:Server"), ("--server faulty:Server", "division")),
         (("--user-manager", "missing:factory"), ("--user-manager", "missing")),
