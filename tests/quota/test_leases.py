@@ -263,6 +263,16 @@ def test_a_demand_is_not_served_again_for_another_user_s_haste() -> None:
     assert sizes(book.distribute(0.005, only=1)) == {(1, "bob"): 10}
 
 
+def test_a_user_at_his_own_limit_waits_for_the_tick_on_all_workers() -> None:
+    book = LeaseBook(Rates(None, MEGA), 0.0)
+    book.set_user("alice", Rates(None, 1000), 0.0)
+    book.report(1, [hungry("alice")], 0.0)
+    book.distribute(0.0)
+    book.report(2, [hungry("alice")], TICK / 2)
+    assert not book.distribute(TICK / 2, only=2)
+    assert sizes(book.distribute(TICK)) == {(1, "alice"): 25, (2, "alice"): 25}
+
+
 def test_a_user_at_his_own_limit_keeps_nobody_else_waiting() -> None:
     book = LeaseBook(Rates(None, MEGA), 0.0)
     book.set_user("alice", Rates(None, 1000), 0.0)

@@ -13,6 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from ftpcluster.quota.ledger import ConnectionLimits, Ledger, Refusal
 
 EPOCHS = st.integers(0, 3)
+CLAIMED = st.none() | st.none() | st.none() | EPOCHS
+"""Which worker speaks of a session: most often (None) the one that holds it."""
 SESSIONS = st.integers(1, 7)
 ADDRESSES = st.sampled_from(["192.0.2.1", "192.0.2.2", "::1"])
 USERS = st.sampled_from(["alice", "bob"])
@@ -42,6 +44,11 @@ class LedgerMachine(RuleBasedStateMachine):
     def at(self, address: str | None) -> int:
         return sum(held.address == address for held in self.held.values())
 
+    def speaker(self, claimed: int | None, session: int) -> int:
+        if claimed is None:
+            return self.held[session].epoch if session in self.held else 0
+        return claimed
+
     def is_of(self, epoch: int, session: int) -> bool:
         return session in self.held and self.held[session].epoch == epoch
 
@@ -60,8 +67,9 @@ class LedgerMachine(RuleBasedStateMachine):
         if expected is None:
             self.held[session] = Held(epoch, address)
 
-    @rule(epoch=EPOCHS, session=SESSIONS, address=ADDRESSES)
-    def identify(self, epoch: int, session: int, address: str) -> None:
+    @rule(claimed=CLAIMED, session=SESSIONS, address=ADDRESSES)
+    def identify(self, claimed: int | None, session: int, address: str) -> None:
+        epoch = self.speaker(claimed, session)
         if not self.is_of(epoch, session) or self.held[session].address is not None:
             with pytest.raises(KeyError):
                 self.ledger.identify(epoch, session, address)
@@ -72,8 +80,9 @@ class LedgerMachine(RuleBasedStateMachine):
         if not full:
             self.held[session].address = address
 
-    @rule(epoch=EPOCHS, session=SESSIONS, login=USERS, limit=LIMITS)
-    def log_in(self, epoch: int, session: int, login: str, limit: int | None) -> None:
+    @rule(claimed=CLAIMED, session=SESSIONS, login=USERS, limit=LIMITS)
+    def log_in(self, claimed: int | None, session: int, login: str, limit: int | None) -> None:
+        epoch = self.speaker(claimed, session)
         if not self.is_of(epoch, session):
             with pytest.raises(KeyError):
                 self.ledger.login(epoch, session, login, limit)
@@ -85,14 +94,16 @@ class LedgerMachine(RuleBasedStateMachine):
         if refused is None:
             self.held[session].login = login
 
-    @rule(epoch=EPOCHS, session=SESSIONS)
-    def log_out(self, epoch: int, session: int) -> None:
+    @rule(claimed=CLAIMED, session=SESSIONS)
+    def log_out(self, claimed: int | None, session: int) -> None:
+        epoch = self.speaker(claimed, session)
         self.ledger.logout(epoch, session)
         if self.is_of(epoch, session):
             self.held[session].login = None
 
-    @rule(epoch=EPOCHS, session=SESSIONS, other=EPOCHS)
-    def move(self, epoch: int, session: int, other: int) -> None:
+    @rule(claimed=CLAIMED, session=SESSIONS, other=EPOCHS)
+    def move(self, claimed: int | None, session: int, other: int) -> None:
+        epoch = self.speaker(claimed, session)
         if not self.is_of(epoch, session):
             with pytest.raises(KeyError):
                 self.ledger.move(epoch, session, other)
@@ -100,8 +111,9 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ledger.move(epoch, session, other)
         self.held[session].epoch = other
 
-    @rule(epoch=EPOCHS, session=SESSIONS)
-    def release(self, epoch: int, session: int) -> None:
+    @rule(claimed=CLAIMED, session=SESSIONS)
+    def release(self, claimed: int | None, session: int) -> None:
+        epoch = self.speaker(claimed, session)
         held = self.is_of(epoch, session)
         assert self.ledger.release(epoch, session) is held
         assert self.ledger.release(epoch, session) is False
