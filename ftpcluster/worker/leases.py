@@ -224,6 +224,11 @@ class Leases:
                 self._send(UserLimits(login, rates))
         return pool
 
+    @property
+    def limits_others(self) -> bool:
+        """Whether there are limits on users who have none of their own."""
+        return bool(self._ordered) or self._server.is_limited
+
     def order(self, login: str | None, rates: Rates) -> None:
         """The supervisor has changed the server's limits (login None), or a user's."""
         if login is None:

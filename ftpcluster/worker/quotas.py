@@ -101,7 +101,10 @@ class RemoteQuotas:
 
     def throttles(self, user: SpeedLimited) -> Sequence[SharedThrottle]:
         """The server's limit and the user's are one: the supervisor grants what fits both."""
-        rates = Rates(user.read_speed_limit, user.write_speed_limit)
+        read, write = user.read_speed_limit, user.write_speed_limit
+        if not (read or write or self.leases.limits_others):
+            return ()
+        rates = Rates(read, write)
         pools = self.leases.pools(_text(user.login or ""), rates)
         return () if pools is None else (SharedThrottle(*pools),)
 
