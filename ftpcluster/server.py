@@ -18,10 +18,10 @@ from types import TracebackType
 from typing import Any, Self, TypedDict, Unpack
 
 from ftpcluster.net.acceptor import Acceptor, refuse
+from ftpcluster.net.certificates import Contexts, Source
 from ftpcluster.net.listeners import BACKLOG, addresses, listen_on_all
 from ftpcluster.net.passive import PassivePorts
 from ftpcluster.net.poller import Poller
-from ftpcluster.net.tls import Contexts, Source
 from ftpcluster.protocol import path as virtual_path
 from ftpcluster.protocol.address import Networks, plain
 from ftpcluster.protocol.listing import list_time, mode_string, printable

@@ -235,14 +235,17 @@ async def await_data_connection(
     poller: Poller,
     listener: PassiveListener,
     peer: str,
-    timeout: float,
+    timeout: float | None,
 ) -> int:
     """Wait for the connection from ``peer``: its descriptor. An intruder does not end the wait.
 
-    Raises NoDataConnection after ``timeout`` seconds.
+    Raises NoDataConnection after ``timeout`` seconds; with None the caller bounds the wait.
     """
     arrival = _Arrival(listener, peer, loop.create_future())
-    timer = expire(loop, arrival.waiter, timeout, NoDataConnection("No data connection was made."))
+    timer = None
+    if timeout is not None:
+        error = NoDataConnection("No data connection was made.")
+        timer = expire(loop, arrival.waiter, timeout, error)
     poller.add(listener.sock.fileno(), READ, arrival)
     try:
         await arrival.waiter
@@ -251,7 +254,8 @@ async def await_data_connection(
             os.close(arrival.fd)
         raise
     finally:
-        timer.cancel()
+        if timer is not None:
+            timer.cancel()
         poller.remove(listener.sock.fileno())
     assert arrival.fd is not None
     return arrival.fd

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 _FAILED = "TLS handshake failed on the data connection."
+_NOBODY = "No data connection was made."
 _TURNS = 4
 """Turns of the loop in which a connection that is there is accepted and looked at."""
 _SETTLE = 1.0
@@ -43,14 +44,19 @@ class Arrival:
         self.task.add_done_callback(self._on_done)
 
     async def _arrive(self, services: Services, peer: str, context: ssl.SSLContext) -> Stream:
-        timeout = services.settings.data_timeout
-        fd = await await_data_connection(
-            services.loop, services.poller, self._listener, peer, timeout
-        )
+        # no deadline here: it begins with the command that uses the connection (``wait``)
+        fd = await await_data_connection(services.loop, services.poller, self._listener, peer, None)
         self._has_come = True
         self._listener.give_back()
         self._stream = wrap(services, fd, context)
-        return await shake_hands(services, self._stream, timeout)
+        return await shake_hands(services, self._stream, None)
+
+    async def wait(self, timeout: float) -> Stream:
+        """The connection. Raises NoDataConnection, at the latest after ``timeout`` seconds."""
+        await asyncio.wait((self.task,), timeout=timeout)
+        if not self.task.done():
+            raise NoDataConnection(_FAILED if self._has_come else _NOBODY)
+        return self.task.result()
 
     async def settle(self) -> None:
         """Let a handshake end that the client has begun, so that 150 does not come in between.
@@ -98,14 +104,15 @@ def wrap(services: Services, fd: int, context: ssl.SSLContext) -> TLSStream:
         raise NoDataConnection(_FAILED) from None
 
 
-async def shake_hands(services: Services, stream: TLSStream, timeout: float) -> TLSStream:
+async def shake_hands(services: Services, stream: TLSStream, timeout: float | None) -> TLSStream:
     """Protect a data connection. Raises NoDataConnection, at the latest after ``timeout`` s.
 
     And ProtectionRequired where the client had to resume the control connection's session.
     """
     loop = services.loop
     settings = services.settings
-    timer = loop.call_later(timeout, stream.close)  # who waits for it is cancelled
+    # who waits for the stream is cancelled when it closes
+    timer = None if timeout is None else loop.call_later(timeout, stream.close)
     try:
         await stream.handshake()
     except (ConnectionError, asyncio.CancelledError) as error:
@@ -115,7 +122,8 @@ async def shake_hands(services: Services, stream: TLSStream, timeout: float) -> 
             raise
         raise NoDataConnection(_FAILED) from None
     finally:
-        timer.cancel()
+        if timer is not None:
+            timer.cancel()
     if settings.require_session_reuse and not stream.is_resumed:
         stream.close()
         raise ProtectionRequired("The data connection has to resume this connection's TLS session.")

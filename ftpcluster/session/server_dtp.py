@@ -172,8 +172,7 @@ class DataTransfer:
         self._session.progress += count
         if self._pace is not None:
             await self._pace.spend(count)
-            if self._pace is not None:  # it may have been taken away meanwhile
-                self.most = self._pace.piece
+            self._look_at_pace()
         self._turn += count
         if self._turn >= _TURN:
             self._turn = 0
@@ -182,10 +181,17 @@ class DataTransfer:
     async def writable(self) -> None:
         self._turn = 0
         await self.stream.writable()
+        self._look_at_pace()
 
     async def readable(self) -> None:
         self._turn = 0
         await self.stream.readable()
+        self._look_at_pace()
+
+    def _look_at_pace(self) -> None:
+        """What a transfer had in hand when it stood still may be others' by now."""
+        if self._pace is not None:
+            self.most = self._pace.piece
 
     async def send(self, data: bytes) -> None:
         """Send all of ``data``, in pieces that the limits allow."""
@@ -352,7 +358,7 @@ async def _connect(session: Session, target: ActiveTarget) -> Stream:
 async def arrived(session: Session, arrival: Arrival) -> None:
     """Wait for a protected data connection. Raises NoDataConnection."""
     try:
-        session.data = await arrival.task
+        session.data = await arrival.wait(session.settings.data_timeout)
     except BaseException:
         session.drop_data()
         raise

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from ftpcluster.net.active import ActiveTarget
+from ftpcluster.net.certificates import Contexts
 from ftpcluster.net.masquerade import Masquerade
 from ftpcluster.net.passive import PassiveListener, PassivePorts
 from ftpcluster.net.poller import Poller
 from ftpcluster.net.stream import Stream
-from ftpcluster.net.tls import CONTROL_TICKETS, Contexts, TLSStream
+from ftpcluster.net.tls import CONTROL_TICKETS, TLSStream
 from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.address import plain
 from ftpcluster.protocol.errors import FileUnavailable, NotLoggedIn

@@ -84,6 +84,9 @@ class WorkerProcess(Process):
         def ended() -> None:
             loop.remove_reader(sentinel)
             self.aio_process.join()  # reaps; it has ended, so this does not block
+            # its two pipes, which only the garbage collector would close; the rest of the object
+            # goes on telling pid and exit code
+            self.aio_process._popen.close()
             callback()
 
         loop.add_reader(sentinel, ended)

@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from ftpcluster.config import Config, ConfigError, TLSConfig, UserConfig, WorkerConfig
+from ftpcluster.net.certificates import BadCertificate, CertificateFiles, Contexts
 from ftpcluster.net.passive import PassivePorts
 from ftpcluster.net.poller import Poller
-from ftpcluster.net.tls import BadCertificate, CertificateFiles, Contexts
 from ftpcluster.quota.ledger import ConnectionLimits
 from ftpcluster.quota.quotas import Quotas
 from ftpcluster.session.state import Services, Settings

@@ -23,7 +23,7 @@ from ftpcluster.ipc.messages import (
     SlotAnswer,
     ToWorker,
 )
-from ftpcluster.net.tls import BadCertificate
+from ftpcluster.net.certificates import BadCertificate
 from ftpcluster.quota.leases import Rates
 from ftpcluster.session.reception import Arrived, Reception
 from ftpcluster.worker.entry import ORPHAN_GRACE

@@ -3,7 +3,9 @@
     python -m tests.support.driver --workers 2 …
 
 is what ``run`` is, and takes orders as lines of JSON on stdin: ``["limit", login, read, write]``
-(login null: the server), ``["end", session, reason]``, ``["count"]``. It answers each on stderr.
+(login null: the server), ``["end", session, reason]``, ``["count"]``, ``["ledger"]``. It answers
+each on stderr. ``FTPCLUSTER_STRANGERS`` in the environment caps those who have not logged in, for
+which ``run`` has no flag.
 """
 
 from __future__ import annotations
@@ -20,6 +22,9 @@ import threading
 from pathlib import Path
 from typing import Any, Self
 
+import msgspec
+
+from ftpcluster.config import Config
 from ftpcluster.quota.leases import Rates
 from tests.support.cluster import Cluster
 
@@ -76,6 +81,11 @@ class Driven(Cluster):
         counts: dict[str, int] = self._order("count")
         return counts
 
+    def ledger(self) -> dict[str, int]:
+        """What the supervisor counts at this moment."""
+        held: dict[str, int] = self._order("ledger")
+        return held
+
     def _order(self, *order: object) -> Any:
         self._orders += 1
         assert self.process.stdin is not None
@@ -124,6 +134,15 @@ def main() -> None:
                 return None
             if order == "end":
                 return self.end_session(*arguments)
+            if order == "ledger":
+                ledger = self.ledger
+                return {
+                    "connections": ledger.connections,
+                    "strangers": ledger.strangers,
+                    "addresses": len(ledger._addresses),
+                    "users": len(ledger._logins),
+                    "held": sum(map(len, ledger._held.values())),
+                }
             seen = dict(counts)
             counts.clear()
             return seen
@@ -133,7 +152,17 @@ def main() -> None:
             super()._on_message(worker, message, fd)
 
     channel.Channel.send = counting_send  # type: ignore[method-assign]
-    vars(importlib.import_module("ftpcluster.cli.run"))["Supervisor"] = Obedient
+    names = vars(importlib.import_module("ftpcluster.cli.run"))
+    names["Supervisor"] = Obedient
+    make_config, strangers = names["make_config"], os.environ.get("FTPCLUSTER_STRANGERS")
+
+    def with_strangers(**flags: Any) -> Config:
+        config: Config = make_config(**flags)
+        limits = msgspec.structs.replace(config.limits, connections_not_logged_in=int(strangers))
+        return msgspec.structs.replace(config, limits=limits)
+
+    if strangers is not None:
+        names["make_config"] = with_strangers
     sys.argv.insert(1, "run")
     run()
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ftpcluster import Server, User
-from ftpcluster.net.tls import make_context
+from ftpcluster.net.certificates import make_context
 from tests.conftest import InProcess
 from tests.support.cluster import Cluster
 from tests.support.dialogue import DEADLINE, Dialogue

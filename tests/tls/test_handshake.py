@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from ftpcluster.net.tls import make_context
+from ftpcluster.net.certificates import make_context
 from tests.support.dialogue import Dialogue
 from tests.tls.conftest import AUTHORITY, Files, Shared
 from tests.tls.support import (

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ftpcluster.net.tls import BadCertificate, make_context
+from ftpcluster.net.certificates import BadCertificate, make_context
 from tests.support.cluster import until
 from tests.support.dialogue import Dialogue
 from tests.tls.conftest import AUTHORITY

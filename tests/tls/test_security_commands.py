@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ftpcluster import Connection, ConnectionConditions, Server, User
-from ftpcluster.net.tls import make_context
+from ftpcluster.net.certificates import make_context
 from tests.conftest import InProcess
 from tests.support.dialogue import Dialogue
 from tests.tls.conftest import Files, Shared

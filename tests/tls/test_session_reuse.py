@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from ftpcluster import Server
-from ftpcluster.net.tls import make_context
+from ftpcluster.net.certificates import make_context
 from tests.tls.conftest import Files, Shared
 from tests.tls.support import V12, V13, Client, Running, plain, reads
 

@@ -1,0 +1,174 @@
+"""Certificates, and the TLS contexts that are made of them."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import ssl
+from collections.abc import Callable
+
+log = logging.getLogger(__name__)
+
+PROTOCOLS = ("ftp", "ftp-data")
+"""What clients may offer by ALPN, on control and data connections."""
+_IGNORE_UNEXPECTED_EOF = getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)  # since OpenSSL 3
+
+Source = ssl.SSLContext | Callable[[], ssl.SSLContext]
+"""A context, or what makes one."""
+
+
+class BadCertificate(Exception):
+    """Certificate or key cannot be used; the message says which and why."""
+
+
+class Contexts:
+    """The contexts of a server: one for all connections, or one for each control connection.
+
+    Only the latter ties sessions of data connections to their control connection: whoever has a
+    session of a context may resume it wherever that context is used.
+    """
+
+    def __init__(self, source: Source, *, one_each: bool = False, strict_eof: bool = False) -> None:
+        """``strict_eof``: an end without close_notify is an error.
+
+        Raises BadCertificate, or ValueError where ``one_each`` has nothing to make them.
+        """
+        if one_each and isinstance(source, ssl.SSLContext):
+            raise ValueError(
+                "require_session_reuse needs a context for each control connection: "
+                "give a function that makes one"
+            )
+        self._source = source
+        self._one_each = one_each
+        self._strict_eof = strict_eof
+        self.reload()
+
+    def take(self) -> ssl.SSLContext:
+        """The context of a new control connection, and of its data connections.
+
+        Raises ConnectionError where none can be made, which is logged.
+        """
+        if self._one_each and not isinstance(self._source, ssl.SSLContext):
+            try:
+                return self._prepared(self._source())
+            except Exception as error:
+                log.error("a connection ends, since no TLS context can be made: %s", error)
+                raise ConnectionAbortedError(errno.ECONNABORTED, "no TLS context") from error
+        return self._current
+
+    def reload(self) -> None:
+        """Make the context anew, for connections from now on. Raises BadCertificate."""
+        source = self._source
+        if isinstance(source, CertificateFiles):
+            source.reload()
+        self._current = self._prepared(source if isinstance(source, ssl.SSLContext) else source())
+
+    def _prepared(self, context: ssl.SSLContext) -> ssl.SSLContext:
+        if not self._strict_eof:
+            # else OpenSSL answers a bare FIN with a fatal alert, which clients take for a failure
+            context.options |= _IGNORE_UNEXPECTED_EOF
+        return context
+
+
+def make_context(
+    certificate: str, key: str, *, minimum_version: str = "1.2", client_ca: str | None = None
+) -> ssl.SSLContext:
+    """A server's context. ``client_ca``: whose certificates clients may show, else they are none.
+
+    Raises BadCertificate.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion[f"TLSv{minimum_version.replace('.', '_')}"]
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    context.set_alpn_protocols(PROTOCOLS)
+    if client_ca is not None:
+        _trust(context, client_ca)
+    for path in (certificate, key):
+        try:
+            with open(path, "rb"):
+                pass  # load_cert_chain would not say which of the two it cannot read
+        except OSError as error:
+            raise BadCertificate(f"{path}: {error.strerror}") from error
+    try:
+        context.load_cert_chain(certificate, key, password=_no_password)
+    except ssl.SSLError as error:
+        files = certificate if certificate == key else f"{certificate}, {key}"
+        if error.reason == "KEY_VALUES_MISMATCH":
+            raise BadCertificate(f"{files}: the key is not that of the certificate") from error
+        raise BadCertificate(f"{files}: expected a certificate and its key in PEM form") from error
+    return context
+
+
+def _trust(context: ssl.SSLContext, client_ca: str) -> None:
+    try:
+        context.load_verify_locations(client_ca)
+    except ssl.SSLError as error:
+        raise BadCertificate(f"{client_ca}: expected certificates in PEM form") from error
+    except OSError as error:
+        raise BadCertificate(f"{client_ca}: {error.strerror}") from error
+    context.verify_mode = ssl.CERT_OPTIONAL
+
+
+def _no_password() -> str:
+    raise BadCertificate("the key is protected by a password; give one that is not")
+
+
+class CertificateFiles:
+    """Makes contexts of certificate and key as they were when last (re)read.
+
+    Not as they are now: a context is made for each control connection where sessions have to be
+    reused, and files that are just being replaced, or broken, must not end those.
+    """
+
+    def __init__(
+        self,
+        certificate: str,
+        key: str,
+        *,
+        minimum_version: str = "1.2",
+        client_ca: str | None = None,
+    ) -> None:
+        self._paths = [certificate, key] + ([client_ca] if client_ca is not None else [])
+        self._minimum_version = minimum_version
+        self._copies: list[int] = []
+
+    def reload(self) -> None:
+        """Read the files. Raises BadCertificate; then nothing has changed."""
+        self._make(*self._paths)  # for messages that name the files
+        copies = [_copy(path) for path in self._paths]
+        try:
+            self._make(*(f"/proc/self/fd/{copy}" for copy in copies))
+        except BadCertificate:
+            _close(copies)
+            raise
+        _close(self._copies)
+        self._copies = copies
+
+    def __call__(self) -> ssl.SSLContext:
+        return self._make(*(f"/proc/self/fd/{copy}" for copy in self._copies))
+
+    def _make(self, certificate: str, key: str, client_ca: str | None = None) -> ssl.SSLContext:
+        return make_context(
+            certificate, key, minimum_version=self._minimum_version, client_ca=client_ca
+        )
+
+    def __del__(self) -> None:
+        _close(self._copies)
+
+
+def _copy(path: str) -> int:
+    """A descriptor of an anonymous file with what is in ``path`` now."""
+    fd = os.memfd_create("certificate", os.MFD_CLOEXEC)
+    try:
+        with open(path, "rb") as source:
+            os.write(fd, source.read())
+    except OSError as error:
+        os.close(fd)
+        raise BadCertificate(f"{path}: {error.strerror}") from error
+    return fd
+
+
+def _close(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)
