@@ -49,9 +49,10 @@ class Pace:
         for limit in self._limits:
             if limit.limit:
                 most = min(most, int(limit.limit * _TICK))
-        for lease in self._leases:
-            most = min(most, lease.in_hand)
-        return max(_LEAST, most)
+        most = max(most, _LEAST)
+        for lease in self._leases:  # not one byte more than was granted
+            most = min(most, max(lease.in_hand, 1))
+        return most
 
     async def prepare(self) -> None:
         """Wait until something may be moved, where that is for others to say."""
