@@ -19,8 +19,8 @@ from tests.support.dialogue import Dialogue
 from tests.support.tree import digest, make_file
 
 SIZE = 16 << 20
-TRANSFERS = 20
-LIMIT = 30
+TRANSFERS = 50
+LIMIT = 70
 DIED = re.compile(r"worker \d+ \(pid (\d+)\) died; (\d+) sessions ended with it")
 
 
@@ -74,7 +74,7 @@ def test_a_killed_worker_ends_its_own_transfers_and_no_others(cluster: Cluster, 
             with data:
                 assert read_all(data)[0] < SIZE
             client.sock.close()
-    # exactly once: the survivor's ten still count, the victim's ten do not
+    # exactly once: the survivor's half still counts, the victim's does not
     held = fill(cluster.port, LIMIT - TRANSFERS // 2)
     for (client, data), worker in zip(transfers, serving, strict=True):
         if worker == survivor:
