@@ -25,7 +25,6 @@ from ftpcluster.net.poller import Poller
 from ftpcluster.protocol import path as virtual_path
 from ftpcluster.protocol.address import Networks, plain
 from ftpcluster.protocol.listing import list_time, mode_string, printable
-from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.quota.bucket import Throttle
 from ftpcluster.quota.ledger import ConnectionLimits, Ledger
 from ftpcluster.quota.quotas import LocalQuotas
@@ -242,7 +241,7 @@ class Server(BuiltinVerbs):
             return
         refused = self._quotas.admit(number, peer if self._proxies is None else None)
         if refused is not None:
-            refuse(fd, Reply(Code.SERVICE_NOT_AVAILABLE, refused.explanation))
+            refuse(fd, refused.explanation)
             return
         self._reception.receive(
             Arrived(

@@ -22,6 +22,7 @@ from ftpcluster.config import (
     parse_size,
 )
 from ftpcluster.net.certificates import BadCertificate, make_context
+from ftpcluster.protocol.address import is_ipv4
 
 _READ_ONLY = (PermissionConfig("/", read=True, write=False),)
 _ANONYMOUS = ("anonymous", "ftp")
@@ -89,7 +90,7 @@ def make_config(
         data_ports=None if data_ports is None else _port_range(data_ports, count),
         masquerade=_masquerade(masquerades),
         masquerade_for=_masquerades_for(masquerades),
-        proxy_protocol=tuple(map(_network, proxies)) or None,
+        proxy_protocol=tuple(_network(f"--proxy-protocol {net}", net) for net in proxies) or None,
         limits=Limits(
             connections=max_connections,
             connections_per_address=max_connections_per_address,
@@ -234,32 +235,20 @@ def _masquerades_for(texts: tuple[str, ...]) -> dict[str, str]:
     for text in texts:
         network, equals, address = text.partition("=")
         if equals:
-            try:
-                ipaddress.ip_network(network)
-            except ValueError as error:
-                raise ConfigError(f"--masquerade {text}: {error}") from None
-            found[network] = _announced(text, address)
+            found[_network(f"--masquerade {text}", network)] = _announced(text, address)
     return found
 
 
 def _announced(flag: str, text: str) -> str:
-    if not _HOST.fullmatch(text) or (_NUMBERS.fullmatch(text) and not _is_ipv4(text)):
+    if not _HOST.fullmatch(text) or (_NUMBERS.fullmatch(text) and not is_ipv4(text)):
         raise ConfigError(
             f"--masquerade {flag}: expected an IPv4 address such as 203.0.113.7, or a host name"
         )
     return text
 
 
-def _is_ipv4(text: str) -> bool:
-    try:
-        ipaddress.IPv4Address(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _network(text: str) -> str:
+def _network(flag: str, text: str) -> str:
     try:
         return str(ipaddress.ip_network(text))
     except ValueError as error:
-        raise ConfigError(f"--proxy-protocol {text}: {error}") from None
+        raise ConfigError(f"{flag}: {error}") from None

@@ -25,7 +25,7 @@ _PAUSE = 0.2
 """Seconds without accepting after descriptors ran out."""
 _COMPLAINT_INTERVAL = 1.0
 _OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-_OVERLOADED = Reply(Code.SERVICE_NOT_AVAILABLE, "The server is overloaded; try again later.")
+OVERLOADED = "The server is overloaded; try again later."
 
 
 Target = TypeVar("Target")
@@ -110,7 +110,7 @@ class Acceptor(Generic[Target]):
             os.close(self._reserve)
             self._reserve = -1
         try:
-            refuse(accept(listener)[0], _OVERLOADED)
+            refuse(accept(listener)[0], OVERLOADED)
         except OSError:
             pass  # not even now: the pause is all that helps
         try:
@@ -125,8 +125,9 @@ class Acceptor(Generic[Target]):
         self.resume()
 
 
-def refuse(fd: int, reply: Reply) -> None:
-    """Send a last reply, if the socket takes it at once, and close the connection."""
+def refuse(fd: int, why: str) -> None:
+    """Say 421, if the socket takes it at once, and close the connection."""
+    reply = Reply(Code.SERVICE_NOT_AVAILABLE, why)
     with socket.socket(fileno=fd) as sock:
         try:
             sock.send(reply.encode(), socket.MSG_DONTWAIT)

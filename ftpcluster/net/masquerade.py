@@ -7,8 +7,9 @@ import functools
 import logging
 import socket
 from collections.abc import Mapping
-from ipaddress import IPv4Address, ip_address, ip_network
+from ipaddress import ip_network
 
+from ftpcluster.protocol.address import is_ipv4, without_zone
 from ftpcluster.protocol.errors import NoDataConnection
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ class Masquerade:
         Raises NoDataConnection where a host name has no address.
         """
         name = self._name_for(peer)
-        if name is None or _is_ipv4(name):
+        if name is None or is_ipv4(name):
             return name
         loop = asyncio.get_running_loop()
         address, until = self._known.get(name, (None, 0.0))
@@ -65,7 +66,7 @@ class Masquerade:
 
     def _name_for(self, peer: str) -> str | None:
         if self._networks:
-            address = ip_address(peer.partition("%")[0])
+            address = without_zone(peer)
             for network, name in self._networks:
                 if address in network:
                     return name
@@ -84,11 +85,3 @@ class Masquerade:
         address = str(found[0][4][0])
         self._known[name] = address, loop.time() + _FRESH
         return address
-
-
-def _is_ipv4(text: str) -> bool:
-    try:
-        IPv4Address(text)
-    except ValueError:
-        return False
-    return True

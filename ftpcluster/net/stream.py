@@ -139,9 +139,6 @@ class Stream:
 
     # ------------------------------------------------------------------ the end
 
-    async def finish(self) -> None:
-        """Say that no more will come, where closing alone would not."""
-
     def close(self) -> None:
         """Close the connection; harmless when repeated. Whoever waits is cancelled."""
         fd, self.fd = self.fd, -1

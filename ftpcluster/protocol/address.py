@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from ftpcluster.protocol.errors import ArgumentProblem, NetworkProtocolNotSupported
 
@@ -19,10 +19,24 @@ def plain(host: str) -> str:
     for PASV's reply and for the check of the data connection.
     """
     if host.startswith("::ffff:"):
-        address = ip_address(host.partition("%")[0])
+        address = without_zone(host)
         if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
             return str(address.ipv4_mapped)
     return host
+
+
+def without_zone(host: str) -> IPv4Address | IPv6Address:
+    """The address itself: "fe80::1%eth0" is fe80::1. Raises ValueError where it is none."""
+    return ip_address(host.partition("%")[0])
+
+
+def is_ipv4(text: str) -> bool:
+    """Whether a text is an IPv4 address, and not a host name or an IPv6 address."""
+    try:
+        IPv4Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def is_ipv6(host: str) -> bool:
@@ -74,5 +88,5 @@ class Networks:
         self._networks = tuple(ip_network(network) for network in networks)
 
     def __contains__(self, host: str) -> bool:
-        address = ip_address(host.partition("%")[0])
+        address = without_zone(host)
         return any(address in network for network in self._networks)

@@ -152,9 +152,8 @@ class _OneWay:
         self.users: dict[str, Bucket] = {}
         self.wanted: dict[str, _Wanted] = {}
         self._heard: dict[int, float] = {}
-        self._news: dict[
-            int, dict[str, None]
-        ] = {}  # what workers have reported and was not served yet
+        # the users of whom workers have reported what was not served yet
+        self._news: dict[int, dict[str, None]] = {}
         self._is_scarce = False  # as of the last tick: the server's bucket,
         self._scarce: set[str] = set()  # and these users'
 
@@ -211,8 +210,7 @@ class _OneWay:
                 most = there
                 scarce.add(login)
             claims.append((login, most, wanted))
-        there = self.server.available(now, is_busy=is_busy)
-        cut = level(there, [Claim(most) for _, most, _ in claims])
+        cut = self._cut(now, [most for _, most, _ in claims])
         self._is_scarce, self._scarce = cut < math.inf, scarce
         for login, most, wanted in claims:
             yield from self._grant(login, min(most, cut), wanted.demands)
@@ -235,10 +233,14 @@ class _OneWay:
                 if bucket is not None:
                     most = min(most, bucket.available(now, is_busy=self.is_contended))
                 claims.append((login, most, demand))
-        there = self.server.available(now, is_busy=self.is_contended)
-        cut = level(there, [Claim(most) for _, most, _ in claims])
+        cut = self._cut(now, [most for _, most, _ in claims])
         for login, most, demand in claims:
             yield from self._grant(login, min(most, cut), {epoch: demand})
+
+    def _cut(self, now: float, wanted: Iterable[float]) -> float:
+        """What a user gets at most of the server's bucket, where users want so much each."""
+        there = self.server.available(now, is_busy=self.is_contended)
+        return level(there, map(Claim, wanted))
 
     def _grant(
         self, login: str, tokens: float, demands: dict[int, Demand]

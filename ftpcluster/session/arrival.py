@@ -36,11 +36,7 @@ class Arrival:
         self._has_come = False
         self._stream: TLSStream | None = None
         services = session.services
-        self.task = services.loop.create_task(
-            self._arrive(services, session.conversation.peer, context)
-        )
-        services.tasks.add(self.task)  # the server's end waits for it
-        self.task.add_done_callback(services.tasks.discard)
+        self.task = services.background(self._arrive(services, session.conversation.peer, context))
         self.task.add_done_callback(self._on_done)
 
     async def _arrive(self, services: Services, peer: str, context: ssl.SSLContext) -> Stream:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from ftpcluster.net.passive import PassiveListener
 from ftpcluster.net.stream import Stream
-from ftpcluster.protocol.errors import ProtectionRequired
 from ftpcluster.protocol.reply import CustomReply
 from ftpcluster.session.arrival import Arrival
 from ftpcluster.session.server_dtp import DataTransfer, Download, Upload, accept, arrived
@@ -185,10 +184,7 @@ class SessionConnection(Connection):
         if awaited is None or awaited.done():
             loop = asyncio.get_running_loop()
             if isinstance(self.session.data, PassiveListener | Arrival):
-                awaited = loop.create_task(self._accept())
-                tasks = self.session.services.tasks
-                tasks.add(awaited)
-                awaited.add_done_callback(tasks.discard)
+                awaited = self.session.services.background(self._accept())
                 awaited.add_done_callback(_heard)
             else:
                 awaited = loop.create_future()
@@ -203,9 +199,7 @@ class SessionConnection(Connection):
             awaited.cancel()
 
     async def _accept(self) -> Any:
-        if self.session.settings.require_tls_data and not self.session.protected:
-            self.session.drop_data()
-            raise ProtectionRequired
+        self.session.check_data_protection()
         if isinstance(self.session.data, Arrival):
             await arrived(self.session, self.session.data)
         else:

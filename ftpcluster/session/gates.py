@@ -11,7 +11,6 @@ from ftpcluster.protocol.errors import (
     FTPError,
     NotImplementedVerb,
     NotLoggedIn,
-    ProtectionRequired,
     SessionEnded,
     SyntaxProblem,
     TransferAborted,
@@ -53,9 +52,8 @@ def pass_gates(session: Session, command: Command, argument: str) -> None:
         missing = command.sequence(session)
         if missing is not None:
             raise BadSequence(missing)
-    if command.transfers and session.settings.require_tls_data and not session.protected:
-        session.drop_data()
-        raise ProtectionRequired
+    if command.transfers:
+        session.check_data_protection()
 
 
 def reply_for(session: Session, error: BaseException) -> Reply:

@@ -13,7 +13,6 @@ from ftpcluster.net.acceptor import refuse
 from ftpcluster.net.proxy import read_origin
 from ftpcluster.protocol.errors import SessionEnded
 from ftpcluster.protocol.proxy import BadProxyHeader
-from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.session.server_pi import ServerPI
 from ftpcluster.session.state import Conversation, Services
 
@@ -70,7 +69,7 @@ class Reception:
         refused = await services.quotas.identify(arrived.session, arrived.peer)
         if refused is None:
             return arrived
-        refuse(arrived.fd, Reply(Code.SERVICE_NOT_AVAILABLE, refused.explanation))
+        refuse(arrived.fd, refused.explanation)
         services.quotas.end(arrived.session)
         return None
 

@@ -227,7 +227,7 @@ class Download(DataTransfer):
         return throttle.write
 
     async def _finish_tls(self, stream: TLSStream) -> None:
-        await stream.finish()
+        await super()._finish_tls(stream)
         try:
             Lingering(self._session.services, stream)
         except OSError:

@@ -21,7 +21,7 @@ from ftpcluster.net.stream import Stream
 from ftpcluster.net.tls import CONTROL_TICKETS, TLSStream
 from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.address import plain
-from ftpcluster.protocol.errors import FileUnavailable, NotLoggedIn
+from ftpcluster.protocol.errors import FileUnavailable, NotLoggedIn, ProtectionRequired
 from ftpcluster.protocol.listing import FACTS
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.quota.bucket import Throttle
@@ -135,11 +135,12 @@ class Services:
         self.poller.close()
         self.pool.shutdown(wait=False, cancel_futures=True)
 
-    def background(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Run what no session waits for; ``tasks`` holds it until it has ended."""
+    def background(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run what the server's end has to wait for; ``tasks`` holds it until it has ended."""
         task = self.loop.create_task(coroutine)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
+        return task
 
     async def in_pool(self, function: Callable[..., T], *arguments: object) -> T:
         """Run what may block in the pool of threads."""
@@ -342,6 +343,12 @@ class Session:
             self.listen_for_data(self.data)
         elif isinstance(self.data, Arrival | Stream):
             self.drop_data()
+
+    def check_data_protection(self) -> None:
+        """Raises ProtectionRequired where data connections need TLS, and this one has none."""
+        if self.settings.require_tls_data and not self.protected:
+            self.drop_data()
+            raise ProtectionRequired
 
     def take_data(self) -> Stream:
         """The data connection, which from now on is the caller's to close."""

@@ -26,12 +26,12 @@ class Phase(Enum):
 class HandOver(msgspec.Struct, frozen=True):
     """An accepted connection on its way to a worker; ``fd`` is the supervisor's duplicate."""
 
-    session: int
     fd: int
-    peer: str
-    peer_port: int
-    implicit_tls: bool
-    is_proxied: bool
+    adopt: Adopt
+
+    @property
+    def session(self) -> int:
+        return self.adopt.session
 
 
 @dataclass(slots=True, eq=False)
@@ -53,14 +53,7 @@ class WorkerHandle:
 
     def hand_over(self, connection: HandOver) -> None:
         self.unconfirmed[connection.session] = connection
-        message = Adopt(
-            connection.session,
-            connection.peer,
-            connection.peer_port,
-            connection.implicit_tls,
-            connection.is_proxied,
-        )
-        self.channel.send(message, connection.fd)
+        self.channel.send(connection.adopt, connection.fd)
 
     def confirm(self, session: int) -> None:
         """The socket has arrived there: close ours, else the client would never see an end."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from ftpcluster.ipc.channel import pair, supervisor_end
 from ftpcluster.ipc.messages import (
+    Adopt,
     Adopted,
     EndSession,
     Failed,
@@ -31,10 +32,9 @@ from ftpcluster.ipc.messages import (
     ToSupervisor,
     UserLimits,
 )
-from ftpcluster.net.acceptor import Acceptor, refuse
+from ftpcluster.net.acceptor import OVERLOADED, Acceptor, refuse
 from ftpcluster.net.listeners import Listener
 from ftpcluster.protocol.address import plain
-from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.quota.leases import Rates
 from ftpcluster.quota.ledger import ConnectionLimits, Ledger, Refusal
 from ftpcluster.supervisor.handle import HandOver, Phase, WorkerHandle
@@ -48,7 +48,6 @@ _KILL_AFTER = 2.0
 """Seconds that a worker may take longer than the grace before it is killed."""
 _NOBODY = 0
 """The epoch that holds connections between two workers."""
-_LOST = Reply(Code.SERVICE_NOT_AVAILABLE, "The server is overloaded; try again later.")
 
 StartProcess = Callable[[int, int, socket.socket], ProcessLike]
 """``(index, epoch, channel's far end) -> process``: what starts a worker."""
@@ -285,9 +284,10 @@ class Supervisor:
         # a proxy's own address has no slot: the worker reads whom the proxy speaks for
         refused = self.ledger.admit(worker.epoch, session, None if is_proxied else peer)
         if refused is not None:
-            refuse(fd, Reply(Code.SERVICE_NOT_AVAILABLE, refused.explanation))
+            refuse(fd, refused.explanation)
             return
-        self._give(worker, HandOver(session, fd, peer, port, listener.implicit_tls, is_proxied))
+        adopt = Adopt(session, peer, port, listener.implicit_tls, is_proxied)
+        self._give(worker, HandOver(fd, adopt))
 
     def _give(self, worker: WorkerHandle, connection: HandOver) -> None:
         worker.last_used = next(self._turns)
@@ -305,7 +305,7 @@ class Supervisor:
 
     def _turn_away(self, connection: HandOver) -> None:
         self.ledger.release(_NOBODY, connection.session)
-        refuse(connection.fd, _LOST)
+        refuse(connection.fd, OVERLOADED)
 
     # ------------------------------------------------------------------ messages
 
@@ -358,7 +358,7 @@ class Supervisor:
         for session in message.sessions:
             unconfirmed = worker.unconfirmed.pop(session, None)
             if unconfirmed is not None:  # it came there without its descriptor
-                refuse(unconfirmed.fd, _LOST)
+                refuse(unconfirmed.fd, OVERLOADED)
             self.ledger.release(worker.epoch, session)
         self._on_capacity()
 

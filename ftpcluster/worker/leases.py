@@ -47,6 +47,11 @@ class Lease:
             return None
         return self._pool.take(self)
 
+    @property
+    def appetite(self) -> int:
+        """Bytes that it asks for, having had to wait."""
+        return max(_APPETITE, 4 * self.used)
+
     def close(self) -> None:
         """The transfer has ended: what it did not use is for the others."""
         self._pool.leave(self)
@@ -153,7 +158,7 @@ class Pool:
         """Between two ticks: what those want that wait."""
         self.has_asked = True
         hungry = [lease for lease in self.transfers if lease.was_hungry]
-        appetite = sum(max(_APPETITE, 4 * lease.used) for lease in hungry)
+        appetite = sum(lease.appetite for lease in hungry)
         return self._report(Demand(len(hungry), appetite), 0)
 
     def report(self) -> Report:
@@ -162,7 +167,7 @@ class Pool:
         for lease in self.transfers:
             if lease.was_hungry:
                 hungry += 1
-                appetite += max(_APPETITE, 4 * lease.used)
+                appetite += lease.appetite
                 lease.was_hungry = lease.waiter is not None
             elif lease.used:
                 slow += 1

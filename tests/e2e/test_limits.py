@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.cluster import Cluster, begin_download, children, fill, open_files, until
-from tests.support.dialogue import Dialogue
+from tests.support.dialogue import Dialogue, reset
 from tests.support.tree import make_file
 
 
@@ -122,12 +122,6 @@ def established(port: int) -> list[str]:
             if int(fields[1].rpartition(":")[2], 16) == port and fields[9] != "0" and not listens:
                 lines.append(line)
     return lines
-
-
-def reset(sock: socket.socket) -> None:
-    """End a connection by RST."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-    sock.close()
 
 
 def starve(pid: int) -> tuple[int, int]:

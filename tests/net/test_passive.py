@@ -16,6 +16,7 @@ from ftpcluster.net.passive import PassiveListener, PassivePorts, await_data_con
 from ftpcluster.net.poller import Poller
 from ftpcluster.protocol.errors import NoDataConnection, SessionEnded
 from tests.conftest import LOOPS
+from tests.support.dialogue import reset
 
 DEADLINE = 20.0
 HOST = "127.0.0.1"
@@ -188,8 +189,7 @@ def test_a_connection_that_was_reset_in_the_queue_is_no_harm(run: Run) -> None:
     async def scenario(bench: Bench) -> None:
         listener = await bench.ports().acquire(HOST)
         gone = bench.client(listener, INTRUDER)
-        gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-        gone.close()
+        reset(gone)
         client = bench.client(listener)
         server = await bench.arrival(listener)
         assert server.getpeername() == client.getsockname()

@@ -14,6 +14,7 @@ import pytest
 from ftpcluster.net.poller import READ, Poller
 from ftpcluster.net.stream import Stream, expire, pause
 from tests.conftest import LOOPS
+from tests.support.dialogue import reset
 
 DEADLINE = 20.0
 
@@ -179,8 +180,7 @@ def test_a_reset_wakes_reader_and_writer(run: Run) -> None:
         stream, peer = bench.connection()
         fill(stream)
         reading, writing = stream.readable(), stream.writable()
-        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-        peer.close()
+        reset(peer)
         await asyncio.gather(reading, writing)
         with pytest.raises(ConnectionError):
             stream.recv(10)

@@ -7,6 +7,7 @@ share them, and each test gets the served folder empty.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import os
 import shutil
@@ -35,6 +36,10 @@ class Serving:
     @property
     def rename_replaces(self) -> bool:
         return self.cluster is not None
+
+    def process_of(self, client: Dialogue) -> int:
+        """The process that serves a client."""
+        return os.getpid() if self.cluster is None else self.cluster.worker_of(client.sock)
 
     def has_no_traceback(self) -> None:
         """Nothing that clients did made the server write one."""
@@ -135,6 +140,19 @@ class Maker:
         accounts = [User("user", "12345", base_path=self.folder)] if users is None else users
         options = {"login_delay": 0.05, **options}
         server = InProcess(self.loop, lambda: Server(accounts, **options), host)
+        self.made.append(server)
+        return server.port
+
+    def with_settings(self, users: Iterable[User] | None = None, **changes: Any) -> int:
+        """The port of a server with other settings than ``Server`` has keywords for."""
+        accounts = users or [User("user", "12345", base_path=self.folder)]
+
+        def make() -> Server:
+            server = Server(accounts)
+            server.settings = dataclasses.replace(server.settings, **changes)
+            return server
+
+        server = InProcess(self.loop, make)
         self.made.append(server)
         return server.port
 

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from tests.session.conftest import Serving
-from tests.session.test_stat import server_of
 from tests.support.cluster import open_files, until
 from tests.support.dialogue import Dialogue
 
@@ -77,12 +76,12 @@ class RoundTrips:
 
     def __init__(self, serving: Serving, client: Dialogue) -> None:
         self.seconds: list[float] = []
-        self._server = server_of(serving, client)
+        self._server = serving.process_of(client)
         self._stack = contextlib.ExitStack()
         self._others = []
         for _ in range(4):  # connections go to the worker that has the fewest
             other = self._stack.enter_context(Dialogue(serving.port))
-            if server_of(serving, other) == self._server:
+            if serving.process_of(other) == self._server:
                 self._others.append(other)
         assert self._others
         self._stop = threading.Event()
@@ -158,7 +157,7 @@ def test_a_large_folder_is_read_as_fast_as_the_client_reads_its_status(
     A server that gathered the listing would be done with the folder soon. This one has it open
     for as long as the client does not read, and then sends the rest.
     """
-    server = server_of(serving, client)
+    server = serving.process_of(client)
     client.send("STAT folder")
     until(lambda: str(folder) in open_files(server))
     with contextlib.ExitStack() as stack:
@@ -184,7 +183,7 @@ def test_a_large_listing_takes_little_memory(
     serving: Serving, client: Dialogue, folder: Path, command: str
 ) -> None:
     """“bounded memory”: whether the client reads fast or slowly."""
-    server = server_of(serving, client)
+    server = serving.process_of(client)
     receive(client, "LIST folder/9999*")  # what is made once, is made
     before = most = resident(server)
     lines = 0

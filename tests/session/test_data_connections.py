@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.session.conftest import Maker, Serving, making
-from tests.support.dialogue import DEADLINE, Dialogue
+from tests.support.dialogue import DEADLINE, Dialogue, reset
 
 CONTENT = os.urandom(500_000)
 
@@ -28,11 +27,6 @@ def receives(sock: socket.socket) -> bytes:
         while block := sock.recv(1 << 16):
             received += block
     return received
-
-
-def reset(sock: socket.socket) -> None:
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    sock.close()
 
 
 def free_port() -> int:

@@ -4,7 +4,6 @@ cancellable, with a size above which they are refused”)."""
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import os
 import statistics
@@ -12,17 +11,14 @@ import threading
 import time
 import zlib
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from ftpcluster import Permission, Server, User
+from ftpcluster import Permission, User
 from ftpcluster.storage.local import LocalFile
-from tests.conftest import InProcess
 from tests.session.conftest import Maker, Serving
-from tests.session.test_stat import resets, server_of
 from tests.support.cluster import open_files, until
-from tests.support.dialogue import Dialogue
+from tests.support.dialogue import Dialogue, reset
 
 CONTENT = os.urandom(10_000_000)
 """More than a thread reads at once."""
@@ -54,20 +50,6 @@ def x_digest(client: Dialogue, command: str) -> str:
     """The digest in the reply to XCRC and its like, in lower case."""
     text = client.says(command, 250)
     return text.removeprefix("250 ").lower()
-
-
-def with_settings(serve: Maker, users: list[User] | None = None, **changes: Any) -> int:
-    """The port of a server with other settings than ``Server`` has keywords for."""
-    accounts = users or [User("user", "12345", base_path=serve.folder)]
-
-    def make() -> Server:
-        server = Server(accounts)
-        server.settings = dataclasses.replace(server.settings, **changes)
-        return server
-
-    server = InProcess(serve.loop, make)
-    serve.made.append(server)
-    return server.port
 
 
 @pytest.fixture
@@ -336,7 +318,7 @@ def test_what_is_too_large_is_refused_but_for_a_part(serve: Maker) -> None:
     """Issue 4, 1: “with a size above which they are refused”: of what is to be looked at."""
     for size in (1000, 1001):
         (serve.folder / str(size)).write_bytes(CONTENT[:size])
-    with Dialogue(with_settings(serve, max_digest=1000)) as client:
+    with Dialogue(serve.with_settings(max_digest=1000)) as client:
         client.logs_in()
         assert hashed(client, "1000")[2] == digest("SHA-256", CONTENT[:1000])
         client.says("HASH 1001", 550, 552)
@@ -425,11 +407,11 @@ def test_a_client_that_goes_away_leaves_nothing(
     serving: Serving, client: Dialogue, huge: Path, hard: bool
 ) -> None:
     """“Closed or reset connections … harm nobody.”: the file is closed, the threads are free."""
-    server = server_of(serving, client)
+    server = serving.process_of(client)
     client.send("HASH huge")
     until(lambda: str(huge) in open_files(server))
     if hard:
-        resets(client)
+        reset(client.sock)
     else:
         client.sock.close()
     until(lambda: str(huge) not in open_files(server))

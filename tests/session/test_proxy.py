@@ -23,7 +23,7 @@ from ftpcluster.session.reception import Arrived
 from tests.conftest import InProcess
 from tests.session.conftest import Maker
 from tests.support.cluster import Cluster, until
-from tests.support.dialogue import DEADLINE, Dialogue
+from tests.support.dialogue import DEADLINE, Dialogue, reset
 
 PROXY = "127.0.0.1"  # as which these tests connect
 CLIENT = "127.0.0.2"  # whom the proxy speaks for
@@ -343,7 +343,7 @@ def test_a_connection_that_ends_within_its_header_is_forgotten(
         client.sock.shutdown(socket.SHUT_WR)
         assert receives(client.sock) == b""
     elif end == "resets":
-        client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        reset(client.sock)
     client.sock.close()
     logs(r"the proxy 127\.0\.0\.1 was closed: the connection (ended|was reset)")
     if front.cluster is None:

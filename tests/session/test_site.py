@@ -11,7 +11,6 @@ import pytest
 
 from ftpcluster import Permission, User
 from tests.session.conftest import Maker
-from tests.session.test_digests import with_settings
 from tests.support.dialogue import Dialogue
 
 NEW_YEAR = 1577836800  # 2020-01-01 00:00:00 UTC
@@ -269,7 +268,7 @@ def linking(serve: Maker) -> int:
     (serve.folder / "folder/deep").mkdir(parents=True)
     (serve.folder / "file").write_bytes(b"content")
     (serve.folder / "two words").write_bytes(b"words")
-    return with_settings(serve, allow_symlinks=True)
+    return serve.with_settings(allow_symlinks=True)
 
 
 @pytest.mark.parametrize(
@@ -337,8 +336,9 @@ def test_a_link_needs_two_paths(serve: Maker, linking: int, argument: str) -> No
         client.says(f"SITE SYMLINK {argument}", 501)
 
 
-def test_a_link_needs_the_right_to_read_and_to_write(serve: Maker) -> None:
-    """library.md row 7: no link leads around a permission."""
+@pytest.fixture
+def ruled(serve: Maker) -> int:
+    """The port of a server that makes links, to a user who may not do the same everywhere."""
     for name in ("secret", "fixed", "free"):
         (serve.folder / name).mkdir()
         (serve.folder / name / "file").write_bytes(b"content")
@@ -348,7 +348,12 @@ def test_a_link_needs_the_right_to_read_and_to_write(serve: Maker) -> None:
         Permission("/fixed", writable=False),
     ]
     users = [User("user", "12345", base_path=serve.folder, permissions=rules)]
-    with Dialogue(with_settings(serve, users, allow_symlinks=True)) as client:
+    return serve.with_settings(users, allow_symlinks=True)
+
+
+def test_a_link_needs_the_right_to_read_and_to_write(serve: Maker, ruled: int) -> None:
+    """library.md row 7: no link leads around a permission."""
+    with Dialogue(ruled) as client:
         client.logs_in()
         client.says("SITE SYMLINK /secret/file /free/link", 550)
         client.says("SITE SYMLINK /secret /free/link", 550)
@@ -357,21 +362,12 @@ def test_a_link_needs_the_right_to_read_and_to_write(serve: Maker) -> None:
         assert os.listdir(serve.folder / "free") == ["file"]
 
 
-def test_no_link_leads_around_a_permission(serve: Maker) -> None:
+def test_no_link_leads_around_a_permission(serve: Maker, ruled: int) -> None:
     """library.md row 7: the nearest permission of the file decides, not that of a link to it.
 
     Whether such links are refused or lead nowhere is all the same.
     """
-    for name in ("secret", "fixed", "free"):
-        (serve.folder / name).mkdir()
-        (serve.folder / name / "file").write_bytes(b"content")
-    rules = [
-        Permission("/"),
-        Permission("/secret", readable=False, writable=False),
-        Permission("/fixed", writable=False),
-    ]
-    users = [User("user", "12345", base_path=serve.folder, permissions=rules)]
-    with Dialogue(with_settings(serve, users, allow_symlinks=True)) as client:
+    with Dialogue(ruled) as client:
         client.logs_in()
         client.says("SITE SYMLINK / /free/all", 200, 550)
         client.says("SITE SYMLINK /fixed /free/folder", 200, 550)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import socket
-import struct
 from pathlib import Path
 
 import pytest
 
 from tests.session.conftest import Serving
 from tests.support.cluster import open_files, until
-from tests.support.dialogue import Dialogue
+from tests.support.dialogue import Dialogue, reset
 
 CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f]")
 BIG = 1 << 30
@@ -25,17 +23,6 @@ def listed(client: Dialogue, argument: str) -> list[str]:
     assert last.startswith("213 ")
     assert all(line.startswith(" ") for line in lines), lines
     return [line[1:] for line in lines]
-
-
-def server_of(serving: Serving, client: Dialogue) -> int:
-    """The process that serves a client."""
-    return os.getpid() if serving.cluster is None else serving.cluster.worker_of(client.sock)
-
-
-def resets(client: Dialogue) -> None:
-    """Go away without a word."""
-    client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    client.sock.close()
 
 
 @pytest.fixture
@@ -286,14 +273,14 @@ def test_a_client_that_goes_away_leaves_no_folder_open(
     for _ in range(10):
         with Dialogue(port) as client:
             client.logs_in()
-            server = server_of(serving, client)
+            server = serving.process_of(client)
             servers.add(server)
             client.send("STAT folder")
             if waits:
                 assert client.line().startswith("213-")
                 with Dialogue(port) as other:
                     other.says("NOOP", 200)
-            resets(client)
+            reset(client.sock)
     with Dialogue(port) as client:
         client.logs_in()
     until(lambda: not any(folder in open_files(server) for server in servers))

@@ -9,7 +9,6 @@ import re
 import select
 import shutil
 import socket
-import struct
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -22,17 +21,11 @@ from ftpcluster import User
 from ftpcluster.storage.local import LocalFile
 from tests.session.conftest import Maker
 from tests.support.cluster import until
-from tests.support.dialogue import Dialogue
+from tests.support.dialogue import Dialogue, reset
 
 SIZES = (0, 1, 4096, 128 * 1024 - 1, 128 * 1024, 128 * 1024 + 1, 300_000, 5_000_000)
 CONTENT = os.urandom(max(SIZES))
 TRANSFERS = ("RETR file", "STOR file", "APPE file", "LIST", "NLST", "MLSD")
-
-
-def reset(sock: socket.socket) -> None:
-    """Close a connection as a client does that has crashed."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    sock.close()
 
 
 def is_served(client: Dialogue, root: Path) -> bool:

@@ -19,11 +19,17 @@ from ftpcluster.ipc.messages import (
     SlotAnswer,
     TakeSlot,
 )
-from ftpcluster.net.listeners import Listener, listen
+from ftpcluster.net.listeners import Listener
 from ftpcluster.protocol.address import Networks
 from ftpcluster.quota.ledger import ConnectionLimits, Refusal
-from ftpcluster.supervisor.supervisor import Supervisor
-from tests.support.fake_workers import DEADLINE, Client, FakeWorker, Supervised, until
+from tests.support.fake_workers import (
+    DEADLINE,
+    Client,
+    FakeWorker,
+    Supervised,
+    supervised,
+    until,
+)
 
 PROXY = "127.0.0.1"
 ALICE, BOB = "192.0.2.1", "192.0.2.2"
@@ -35,30 +41,17 @@ async def proxied(
     workers: int, limits: ConnectionLimits | None = None, *proxies: str
 ) -> AsyncIterator[Supervised]:
     """A supervisor that takes connections from the networks ``proxies`` only. All is killed."""
-    started: list[FakeWorker] = []
-
-    def start(index: int, epoch: int, sock: socket.socket) -> FakeWorker:
-        started.append(FakeWorker(index, epoch, sock))
-        return started[-1]
-
-    sock = listen("127.0.0.1", 0)
-    port = sock.getsockname()[1]
-    listener = Listener(sock, proxies=Networks(proxies or (PROXY,)))
-    supervisor = Supervisor([listener], workers, start, limits or ConnectionLimits(), 5.0)
-    scene = Supervised(supervisor, started, port)
-    scene.run = asyncio.create_task(supervisor.run())
-    try:
+    networks = Networks(proxies or (PROXY,))
+    async with supervised(workers, limits=limits, proxies=networks) as scene:
         yield scene
-    finally:
-        supervisor.kill()
-        await asyncio.wait([scene.run], timeout=DEADLINE)
-        for worker in started:
-            worker.die()
-        for client in scene.clients:
-            client.writer.close()
-    assert supervisor.ledger.connections == 0
-    assert not supervisor.ledger._addresses
+    assert not scene.supervisor.ledger._addresses
     await scene.run
+
+
+async def adopted(scene: Supervised, worker: FakeWorker) -> int:
+    """One more connection, which this worker has taken over."""
+    await scene.connect()
+    return await worker.adopt()
 
 
 async def connect_from(scene: Supervised, source: str) -> Client:
@@ -166,20 +159,14 @@ async def test_each_address_takes_exactly_as_many_as_it_may_over_two_workers() -
 async def test_the_proxy_s_own_address_is_one_like_others() -> None:
     async with proxied(1, ConnectionLimits(per_address=1)) as scene:
         (worker,) = await scene.ready(1)
-        sessions = []
-        for _ in range(2):
-            await scene.connect()
-            sessions.append(await worker.adopt())
+        sessions = [await adopted(scene, worker) for _ in range(2)]
         assert [await identify(worker, session, PROXY) for session in sessions] == [None, FULL]
 
 
 async def test_whoever_was_refused_gives_the_server_s_slot_back_at_its_end() -> None:
     async with proxied(1, ConnectionLimits(server=2, per_address=1)) as scene:
         (worker,) = await scene.ready(1)
-        sessions = []
-        for _ in range(2):
-            await scene.connect()
-            sessions.append(await worker.adopt())
+        sessions = [await adopted(scene, worker) for _ in range(2)]
         assert [await identify(worker, session, ALICE) for session in sessions] == [None, FULL]
         worker.say(Released((sessions[1],)))
         await worker.round_trip(sessions[0])
@@ -192,10 +179,7 @@ async def test_whoever_was_refused_gives_the_server_s_slot_back_at_its_end() -> 
 async def test_an_address_s_slot_comes_back_with_its_session() -> None:
     async with proxied(1, ConnectionLimits(per_address=1)) as scene:
         (worker,) = await scene.ready(1)
-        sessions = []
-        for _ in range(2):
-            await scene.connect()
-            sessions.append(await worker.adopt())
+        sessions = [await adopted(scene, worker) for _ in range(2)]
         assert await identify(worker, sessions[0], ALICE) is None
         worker.say(Released((sessions[0],)))
         assert await identify(worker, sessions[1], ALICE) is None

@@ -31,16 +31,21 @@ class Cluster:
         *arguments: str,
         env: dict[str, str] | None = None,
         hosts: Sequence[str] = ("127.0.0.1", "::1"),
+        program: Sequence[str] = ("ftpcluster", "run"),
+        stdin: int = subprocess.DEVNULL,
+        cwd: Path | None = None,
     ) -> None:
-        command = [sys.executable, "-m", "ftpcluster", "run", "--port", "0", *arguments]
+        """``program``: the module that is run, and what stands before the flags."""
+        command = [sys.executable, "-m", *program, "--port", "0", *arguments]
         if "--host" not in arguments:
             for host in hosts:
                 command += ["--host", host]
         self.process = subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
+            cwd=cwd,
             env={**os.environ, **(env or {})},
             start_new_session=True,
         )

@@ -12,9 +12,16 @@ from __future__ import annotations
 import re
 import select
 import socket
+import struct
 from types import TracebackType
 
 DEADLINE = 20.0
+
+
+def reset(sock: socket.socket) -> None:
+    """Close a connection as a client does that has crashed: by RST."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
 
 
 class Dialogue:

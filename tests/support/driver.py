@@ -18,7 +18,6 @@ import os
 import re
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any, Self
 
@@ -35,30 +34,10 @@ class Driven(Cluster):
     """A cluster that runs this module."""
 
     def __init__(self, *arguments: str, env: dict[str, str] | None = None) -> None:
-        # as the base class, but for the program and its stdin
-        self.process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                __name__,
-                *("--port", "0", "--host", "127.0.0.1", "--host", "::1"),
-                *arguments,
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            cwd=CHECKOUT,
-            env={**os.environ, **(env or {})},
-            start_new_session=True,
+        super().__init__(
+            *arguments, env=env, program=(__name__,), stdin=subprocess.PIPE, cwd=CHECKOUT
         )
-        self.log = ""
-        self.port = 0
-        self._news = threading.Condition()
-        self._ended = False
         self._orders = 0
-        assert self.process.stderr is not None
-        self._reader = threading.Thread(target=self._collect, args=(self.process.stderr,))
-        self._reader.start()
 
     def __enter__(self) -> Self:
         super().__enter__()

@@ -24,6 +24,7 @@ from ftpcluster.ipc.messages import (
     ToWorker,
 )
 from ftpcluster.net.listeners import Listener, listen
+from ftpcluster.protocol.address import Networks
 from ftpcluster.quota.ledger import ConnectionLimits
 from ftpcluster.supervisor.supervisor import Supervisor
 
@@ -165,9 +166,17 @@ class Client:
 
 @contextlib.asynccontextmanager
 async def supervised(
-    workers: int, *, server: int | None = None, grace: float = 5.0
+    workers: int,
+    *,
+    server: int | None = None,
+    grace: float = 5.0,
+    limits: ConnectionLimits | None = None,
+    proxies: Networks | None = None,
 ) -> AsyncIterator[Supervised]:
-    """A supervisor that has begun to start so many workers. All is killed at the end."""
+    """A supervisor that has begun to start so many workers. All is killed at the end.
+
+    ``server``: the limit of connections, where there are no other ``limits``.
+    """
     started: list[FakeWorker] = []
 
     def start(index: int, epoch: int, sock: socket.socket) -> FakeWorker:
@@ -177,7 +186,11 @@ async def supervised(
     listener = listen("127.0.0.1", 0)
     port = listener.getsockname()[1]
     supervisor = Supervisor(
-        [Listener(listener)], workers, start, ConnectionLimits(server=server), grace
+        [Listener(listener, proxies=proxies)],
+        workers,
+        start,
+        limits or ConnectionLimits(server=server),
+        grace,
     )
     scene = Supervised(supervisor, started, port)
     scene.run = asyncio.create_task(supervisor.run())

@@ -16,7 +16,7 @@ import pytest
 import trustme
 
 from ftpcluster.net.certificates import make_context
-from tests.support.dialogue import Dialogue
+from tests.support.dialogue import Dialogue, reset
 from tests.tls.conftest import AUTHORITY, Files, Shared
 from tests.tls.support import (
     V12,
@@ -213,7 +213,7 @@ def test_a_client_that_leaves_in_the_middle_of_its_hello_is_forgotten(
             client.sock.shutdown(socket.SHUT_WR)
             assert rest_of(client.sock)[:1] in (b"", b"\x15")  # nothing, or an alert
         elif how == "reset":
-            client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            reset(client.sock)
     with Dialogue(shared.port) as other:
         other.says("NOOP", 200)
 
@@ -228,7 +228,7 @@ def test_a_client_that_is_gone_before_tls_begins_leaves_nothing_behind(
     release = threading.Event()
     running.server.loop.call_soon_threadsafe(release.wait, 20)  # accept comes after the reset
     with Dialogue(running.port, greeting=None) as client:
-        client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        reset(client.sock)
     release.set()
     with Client(running.port, trusting, implicit=True) as other:
         other.logs_in()

@@ -65,8 +65,6 @@ def feat(session: Session, _: str) -> Reply:
 def status(session: Session, argument: str) -> Reply | Coroutine[Any, Any, Reply]:
     """STAT: of this session, with the transfer that runs; or of a path, as LIST shows it."""
     if argument:
-        if type(session.login) is not Account:
-            raise NotLoggedIn
         return stat_path(session, argument)
     return Reply(Code.SYSTEM_STATUS, "Status of this session:", _describe_session(session))
 

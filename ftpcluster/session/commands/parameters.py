@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 from ftpcluster.net.active import ActiveTarget
 from ftpcluster.net.passive import PassiveListener
-from ftpcluster.protocol.address import is_ipv6, parse_eprt, parse_port
+from ftpcluster.protocol.address import is_ipv6, parse_eprt, parse_port, without_zone
 from ftpcluster.protocol.errors import (
     ArgumentProblem,
     BadSequence,
@@ -86,7 +86,7 @@ def eprt(session: Session, argument: str) -> Reply:
 
 def _aim(session: Session, host: str, port: int) -> Reply:
     """Only the client itself is connected to, and no port where a service could be (RFC 2577)."""
-    if ip_address(host) != ip_address(session.conversation.peer.partition("%")[0]):
+    if ip_address(host) != without_zone(session.conversation.peer):
         raise ArgumentProblem("Data connections go to your own address only.")
     if port < _FIRST_UNPRIVILEGED_PORT:
         raise ArgumentProblem("Data connections do not go to ports below 1024.")

@@ -65,8 +65,7 @@ async def appe(session: Session, argument: str) -> Reply:
 
 
 async def _store(session: Session, path: str, mode: WriteMode, offset: int) -> Reply:
-    if session.data is None:
-        raise NoDataConnection("Use PASV or EPSV first.")
+    _check_data(session)
     file = await session.storage.open_writer(path, mode)
     try:
         if offset > file.size:
@@ -87,8 +86,7 @@ async def stou(session: Session, argument: str) -> Reply:
     """STOU: upload to a name that nothing has; 150 tells it (RFC 1123 section 4.1.2.9)."""
     if session.take_restart():
         raise BadSequence("STOU begins at the beginning; REST is not for it.")
-    if session.data is None:
-        raise NoDataConnection("Use PASV or EPSV first.")
+    _check_data(session)
     for _ in range(_UNIQUE_ATTEMPTS):
         name = f"{argument or 'file'}.{secrets.token_hex(4)}"
         path = session.writable(name)
@@ -131,6 +129,12 @@ async def avbl(session: Session, argument: str) -> Reply:
     if available is None:
         raise FileUnavailable("Nobody knows how much room there is.")
     return Reply(Code.FILE_STATUS, str(available))
+
+
+def _check_data(session: Session) -> None:
+    """Before a file is opened, which creates it."""
+    if session.data is None:
+        raise NoDataConnection("Use PASV or EPSV first.")
 
 
 def _opening(session: Session, path: str, size: int | None = None) -> str:
