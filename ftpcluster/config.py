@@ -48,6 +48,8 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     data: float = 30.0
     stalled: float = 120.0
     shutdown: float = 30.0
+    drain: float | None = None
+    worker: float = 30.0
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -95,10 +97,18 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What one worker is told. ``index`` counts from 0 and survives the worker's replacement."""
+    """What one worker is told. ``index`` counts from 0 and survives the worker's replacement.
+
+    ``certificates`` are the contents of the files of ``config.tls``, which a worker may be
+    unable to read.
+    """
 
     index: int
     config: Config
+    certificates: tuple[bytes, ...] | None = None
+
+    def __repr__(self) -> str:
+        return f"WorkerConfig(index={self.index!r}, config={self.config!r})"
 
     @property
     def data_ports(self) -> range | None:

@@ -4,31 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 import os
-import signal
-import socket
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ftpcluster.cli.flags import check_certificates, make_config
-from ftpcluster.config import Config, ConfigError, Loop, WorkerConfig
-from ftpcluster.net.listeners import Listener, listen_on_all
-from ftpcluster.protocol.address import Networks, display
-from ftpcluster.quota.leases import Rates
-from ftpcluster.quota.ledger import ConnectionLimits
-from ftpcluster.supervisor.process import WorkerProcess
-from ftpcluster.supervisor.supervisor import BootFailure, Supervisor
-from ftpcluster.worker.entry import initialize, run_worker
-
-log = logging.getLogger(__name__)
+from ftpcluster.cli.cluster import Cluster, loop_factory
+from ftpcluster.cli.flags import make_config
+from ftpcluster.config import ConfigError
+from ftpcluster.logs import log_to_stderr
+from ftpcluster.supervisor.crew import BootFailure
 
 _BOOT_FAILED = 1
-_INTERRUPTED = 130
 
 
 @click.command()
@@ -119,106 +108,13 @@ def run(**flags: Any) -> int:
     config = make_config(**flags)
     if config.server or config.user_manager:
         sys.path.insert(0, os.getcwd())  # as python itself has it; workers inherit it
-    logging.basicConfig(
-        level=config.log_level.upper(), format="%(asctime)s %(levelname)s supervisor: %(message)s"
-    )
-    listeners = _listen(config)
+    log_to_stderr("supervisor", config.log_level)
+    cluster = Cluster(config, functools.partial(make_config, **flags))
     try:
-        with asyncio.Runner(loop_factory=_loop_factory(config.loop)) as runner:
-            return runner.run(_serve(config, listeners))
+        with asyncio.Runner(loop_factory=loop_factory(config.loop)) as runner:
+            return runner.run(cluster.serve())
     except BootFailure as failure:
         if failure.reason is not None:
             raise ConfigError(failure.reason) from failure
-        click.echo(f"ftpcluster: error: {failure}; the reason stands above", err=True)
+        click.echo(f"ftpcluster: error: {failure}", err=True)
         return _BOOT_FAILED
-
-
-def _listen(config: Config) -> list[Listener]:
-    proxies = None if config.proxy_protocol is None else Networks(config.proxy_protocol)
-    found = [Listener(sock, proxies=proxies) for sock in listen_on_all(config.hosts, config.port)]
-    if config.tls is not None and config.tls.implicit_port is not None:
-        found += [
-            Listener(sock, implicit_tls=True, proxies=proxies)
-            for sock in listen_on_all(config.hosts, config.tls.implicit_port)
-        ]
-    return found
-
-
-async def _serve(config: Config, listeners: list[Listener]) -> int:
-    supervisor = Supervisor(
-        listeners,
-        config.workers,
-        functools.partial(_start_process, config),
-        ConnectionLimits(
-            server=config.limits.connections,
-            per_address=config.limits.connections_per_address,
-            strangers=config.limits.connections_not_logged_in,
-        ),
-        config.timeouts.shutdown,
-        Rates(config.limits.upload, config.limits.download),
-    )
-    signals: list[int] = []
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, _on_signal, number, signals, supervisor)
-    loop.add_signal_handler(signal.SIGHUP, _reload_certificates, config, supervisor)
-    where = ", ".join(map(_where, listeners))
-    supervisor.serving.add_done_callback(
-        lambda serving: _announce(serving, f"ready on {where} ({_count(config.workers)})")
-    )
-    await supervisor.run()
-    return _INTERRUPTED if signals[:1] == [signal.SIGINT] else 0
-
-
-def _where(listener: Listener) -> str:
-    host, port = listener.sock.getsockname()[:2]
-    return display(host, port) + " implicit TLS" * listener.implicit_tls
-
-
-def _reload_certificates(config: Config, supervisor: Supervisor) -> None:
-    """On SIGHUP. Certificates that cannot be used change nothing."""
-    if config.tls is None:
-        log.info("SIGHUP: there are no certificates to reload")
-        return
-    try:
-        check_certificates(config.tls)
-    except ConfigError as error:
-        log.error("SIGHUP: certificates not reloaded: %s", error)
-        return
-    supervisor.reload_certificates()
-    log.info("SIGHUP: certificates reloaded")
-
-
-def _on_signal(number: int, signals: list[int], supervisor: Supervisor) -> None:
-    signals.append(number)
-    supervisor.stop()
-
-
-def _announce(serving: asyncio.Future[None], line: str) -> None:
-    if not serving.cancelled() and serving.exception() is None:
-        click.echo(line, err=True)
-
-
-def _count(workers: int) -> str:
-    return "1 worker" if workers == 1 else f"{workers} workers"
-
-
-def _start_process(config: Config, index: int, epoch: int, sock: socket.socket) -> WorkerProcess:
-    process = WorkerProcess(
-        target=run_worker,
-        args=(sock, WorkerConfig(index=index, config=config)),
-        name=f"ftpcluster-worker-{index + 1}-{epoch}",
-        loop_initializer=_loop_factory(config.loop),
-        initializer=initialize,
-        initargs=(os.getpid(), config.log_level),
-    )
-    process.start()
-    return process
-
-
-def _loop_factory(loop: Loop) -> Callable[[], asyncio.AbstractEventLoop]:
-    if loop == "asyncio":
-        return asyncio.new_event_loop
-    import uvloop
-
-    return uvloop.new_event_loop

@@ -36,13 +36,10 @@ class SlotAnswer(Message, frozen=True, tag=2):
 
 
 class Drain(Message, frozen=True, tag=3):
-    """End idle sessions now and transfers when they are done, at the latest after ``grace`` s."""
+    """End: idle sessions after ``patience`` seconds, all sessions after ``grace`` seconds."""
 
     grace: float
-
-
-class ReloadCertificates(Message, frozen=True, tag=4):
-    """Read certificate and key again, for connections from now on."""
+    patience: float = 0.0
 
 
 class Grants(Message, frozen=True, tag=5):
@@ -126,7 +123,34 @@ class Reports(Message, frozen=True, tag=9):
     reports: tuple[Report, ...]
 
 
-ToWorker = Adopt | SlotAnswer | Drain | ReloadCertificates | Grants | SetLimits | EndSession
+class Heartbeat(Message, frozen=True, tag=10):
+    """The worker's loop runs. ``memory``: its resident bytes."""
+
+    memory: int
+
+
+class Declined(Message, frozen=True, tag=11):
+    """These sockets did not arrive: the worker has no file descriptor left."""
+
+    sessions: tuple[int, ...]
+
+
+def heartbeat_interval(timeout: float) -> float:
+    """Seconds between two heartbeats of a worker that is lost after ``timeout`` s without any."""
+    return min(1.0, timeout / 10)
+
+
+ToWorker = Adopt | SlotAnswer | Drain | Grants | SetLimits | EndSession
 ToSupervisor = (
-    Ready | Failed | Adopted | Released | TakeSlot | GiveSlot | Identified | UserLimits | Reports
+    Ready
+    | Failed
+    | Adopted
+    | Declined
+    | Released
+    | TakeSlot
+    | GiveSlot
+    | Identified
+    | UserLimits
+    | Reports
+    | Heartbeat
 )

@@ -67,6 +67,17 @@ class Acceptor(Generic[Target]):
             for sock in self._sockets:
                 self._loop.remove_reader(sock.fileno())
 
+    def listen_on(self, sockets: Sequence[socket.socket]) -> None:
+        """Take over other listening sockets; those that are not among them are closed."""
+        was_accepting = self._accepting
+        self.pause()
+        for sock in self._sockets:
+            if sock not in sockets:
+                sock.close()
+        self._sockets = list(sockets)
+        if was_accepting:
+            self.resume()
+
     def close(self) -> None:
         """Close the listening sockets; harmless when repeated."""
         self.pause()

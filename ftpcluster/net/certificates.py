@@ -60,8 +60,6 @@ class Contexts:
     def reload(self) -> None:
         """Make the context anew, for connections from now on. Raises BadCertificate."""
         source = self._source
-        if isinstance(source, CertificateFiles):
-            source.reload()
         self._current = self._prepared(source if isinstance(source, ssl.SSLContext) else source())
 
     def _prepared(self, context: ssl.SSLContext) -> ssl.SSLContext:
@@ -114,61 +112,53 @@ def _no_password() -> str:
     raise BadCertificate("the key is protected by a password; give one that is not")
 
 
-class CertificateFiles:
-    """Makes contexts of certificate and key as they were when last (re)read.
+def read_certificates(
+    certificate: str, key: str, *, minimum_version: str = "1.2", client_ca: str | None = None
+) -> tuple[bytes, ...]:
+    """What is in the files, which a context can be made of. Raises BadCertificate."""
+    # for messages that name the files
+    make_context(certificate, key, minimum_version=minimum_version, client_ca=client_ca)
+    paths = (certificate, key) if client_ca is None else (certificate, key, client_ca)
+    return tuple(map(_read, paths))
 
-    Not as they are now: a context is made for each control connection where sessions have to be
-    reused, and files that are just being replaced, or broken, must not end those.
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise BadCertificate(f"{path}: {error.strerror}") from error
+
+
+class ContextMaker:
+    """Makes contexts of certificate and key (and client CA) as they once were read.
+
+    Not of the files as they are now: a context is made for each control connection where sessions
+    have to be reused, and files that are just being replaced, or broken, must not end those; nor
+    may a process that gave up its privileges be able to read them.
     """
 
-    def __init__(
-        self,
-        certificate: str,
-        key: str,
-        *,
-        minimum_version: str = "1.2",
-        client_ca: str | None = None,
-    ) -> None:
-        self._paths = [certificate, key] + ([client_ca] if client_ca is not None else [])
+    def __init__(self, contents: tuple[bytes, ...], *, minimum_version: str = "1.2") -> None:
+        """``contents``: what ``read_certificates`` gave."""
         self._minimum_version = minimum_version
-        self._copies: list[int] = []
-
-    def reload(self) -> None:
-        """Read the files. Raises BadCertificate; then nothing has changed."""
-        self._make(*self._paths)  # for messages that name the files
-        copies = [_copy(path) for path in self._paths]
-        try:
-            self._make(*(f"/proc/self/fd/{copy}" for copy in copies))
-        except BadCertificate:
-            _close(copies)
-            raise
-        _close(self._copies)
-        self._copies = copies
+        self._copies = tuple(map(_anonymous_file, contents))  # OpenSSL reads files only
 
     def __call__(self) -> ssl.SSLContext:
-        return self._make(*(f"/proc/self/fd/{copy}" for copy in self._copies))
-
-    def _make(self, certificate: str, key: str, client_ca: str | None = None) -> ssl.SSLContext:
+        """A new context. Raises BadCertificate."""
+        certificate, key, *ca = (f"/proc/self/fd/{copy}" for copy in self._copies)
         return make_context(
-            certificate, key, minimum_version=self._minimum_version, client_ca=client_ca
+            certificate,
+            key,
+            minimum_version=self._minimum_version,
+            client_ca=ca[0] if ca else None,
         )
 
     def __del__(self) -> None:
-        _close(self._copies)
+        for fd in self._copies:
+            os.close(fd)
 
 
-def _copy(path: str) -> int:
-    """A descriptor of an anonymous file with what is in ``path`` now."""
+def _anonymous_file(content: bytes) -> int:
     fd = os.memfd_create("certificate", os.MFD_CLOEXEC)
-    try:
-        with open(path, "rb") as source:
-            os.write(fd, source.read())
-    except OSError as error:
-        os.close(fd)
-        raise BadCertificate(f"{path}: {error.strerror}") from error
+    os.write(fd, content)
     return fd
-
-
-def _close(fds: list[int]) -> None:
-    for fd in fds:
-        os.close(fd)

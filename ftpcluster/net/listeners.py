@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 from dataclasses import dataclass
+from typing import Protocol
 
 from ftpcluster.protocol.address import Networks, is_ipv6
 
@@ -79,8 +80,21 @@ def listen(
     return sock
 
 
+class Bind(Protocol):
+    """``listen``, or what does as it does."""
+
+    def __call__(
+        self, host: str, port: int, backlog: int, *, dual_stack: bool, reuse_port: bool
+    ) -> socket.socket: ...
+
+
 def listen_on_all(
-    hosts: tuple[str, ...], port: int, backlog: int = BACKLOG, *, reuse_port: bool = False
+    hosts: tuple[str, ...],
+    port: int,
+    backlog: int = BACKLOG,
+    *,
+    reuse_port: bool = False,
+    bind: Bind = listen,
 ) -> list[socket.socket]:
     """Listeners on every host, or, with no host, on all addresses of both families.
 
@@ -88,16 +102,16 @@ def listen_on_all(
     """
     for _ in range(_PORTS_TRIED if port == 0 else 0):
         try:
-            return _listen_on_all(hosts, port, backlog, reuse_port=reuse_port)
+            return _listen_on_all(hosts, port, backlog, bind, reuse_port=reuse_port)
         except CannotListen as error:
             # the free port of one host may be taken on another one
             if not (isinstance(error.__cause__, OSError) and error.__cause__.errno == _IN_USE):
                 raise
-    return _listen_on_all(hosts, port, backlog, reuse_port=reuse_port)
+    return _listen_on_all(hosts, port, backlog, bind, reuse_port=reuse_port)
 
 
 def _listen_on_all(
-    hosts: tuple[str, ...], port: int, backlog: int, *, reuse_port: bool
+    hosts: tuple[str, ...], port: int, backlog: int, bind: Bind, *, reuse_port: bool
 ) -> list[socket.socket]:
     # A lone "::" serves IPv4 too, as its users expect; beside an IPv4 host it must not, since the
     # two would be in each other's way.
@@ -108,7 +122,7 @@ def _listen_on_all(
         for host in wanted:
             try:
                 both = alone and host == "::"
-                sock = listen(host, port, backlog, dual_stack=both, reuse_port=reuse_port)
+                sock = bind(host, port, backlog, dual_stack=both, reuse_port=reuse_port)
             except CannotListen as error:
                 if not hosts and host == "::" and _lacks_ipv6(error):
                     continue

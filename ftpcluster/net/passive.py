@@ -90,6 +90,7 @@ class PassivePorts:
         self._assigned: set[PassiveListener] = set()
         self._unbound: list[int] | None = None if ports is None else list(ports)
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._is_closed = False
 
     def qsize(self) -> int:
         """Ports of the range that no session holds."""
@@ -175,7 +176,7 @@ class PassivePorts:
             return
         self._assigned.discard(listener)
         idle = self._idle[listener.host]
-        if len(idle) < _POOLED:
+        if len(idle) < _POOLED and not self._is_closed:
             idle.append(listener)
         else:
             self._close(listener)
@@ -202,6 +203,7 @@ class PassivePorts:
 
     def close(self) -> None:
         """Close every listener that no session holds; the others close with their session."""
+        self._is_closed = True
         for idle in self._idle.values():
             while idle:
                 self._close(idle.pop())

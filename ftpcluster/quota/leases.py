@@ -296,6 +296,10 @@ class LeaseBook:
         for direction, rate in zip(self._directions, rates, strict=True):
             direction.set_server(rate, now)
 
+    def knows(self, login: str) -> bool:
+        """Whether there are limits of a user."""
+        return any(login in direction.users for direction in self._directions)
+
     def set_user(self, login: str, rates: Rates, now: float) -> None:
         """A user's limits, from now on."""
         for direction, rate in zip(self._directions, rates, strict=True):

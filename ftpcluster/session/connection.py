@@ -333,7 +333,7 @@ def _set_user(session: Session, user: User) -> None:
 
 def _set_logged(session: Session, logged: bool) -> None:  # noqa: FBT001
     if logged and isinstance(session.login, Claim) and session.login.user is not None:
-        session.begin_login(session.login.user)
+        session.begin_login(session.login.user, session.login.login)
 
 
 _LIVE: dict[str, _Live] = {

@@ -22,8 +22,6 @@ from ftpcluster.session.gates import pass_gates, reply_for
 from ftpcluster.session.run import in_task
 from ftpcluster.session.state import Session
 
-log = logging.getLogger(__name__)
-
 F = TypeVar("F", bound=Callable[..., Any])
 Verb = Callable[[Any, str], Awaitable[bool]]
 
@@ -182,8 +180,7 @@ class _Foreign:
             raise
         except Exception as error:
             # of ours an OSError has a reply of its own; in somebody else's command it is a bug
-            number = session.conversation.session
-            log.error("session %d: a command failed: %r", number, error, exc_info=error)
+            session.note(logging.ERROR, "a command failed: %r", error, error=error)
             raise LocalProblem from error
         if not goes_on:
             session.ending = True

@@ -21,8 +21,6 @@ from ftpcluster.session.commands.table import NOT_IMPLEMENTED, Argument, Command
 from ftpcluster.session.state import Account, Session
 from ftpcluster.storage.pathio import PathIOError
 
-log = logging.getLogger(__name__)
-
 _UNKNOWN_VERBS = 10
 """Unknown verbs before login after which a session ends: no FTP client talks so (ALPACA)."""
 
@@ -68,6 +66,5 @@ def reply_for(session: Session, error: BaseException) -> Reply:
         return TransferAborted().reply
     if isinstance(error, OSError) and error.errno is not None:
         return reply_for_os_error(error)
-    number = session.conversation.session
-    log.error("session %d: a command failed: %r", number, error, exc_info=error)
+    session.note(logging.ERROR, "a command failed: %r", error, error=error)
     return FTPError().reply

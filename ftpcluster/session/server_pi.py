@@ -26,6 +26,7 @@ from ftpcluster.protocol.errors import (
     TransferAborted,
 )
 from ftpcluster.protocol.reply import Reply
+from ftpcluster.session import journal
 from ftpcluster.session.commands.table import (
     COMMANDS,
     Command,
@@ -35,8 +36,6 @@ from ftpcluster.session.deadlines import Deadlines
 from ftpcluster.session.gates import pass_gates, refuse_unknown, reply_for
 from ftpcluster.session.run import Run, give_way, in_task
 from ftpcluster.session.state import Conversation, Services, Session
-
-log = logging.getLogger(__name__)
 
 _RECEIVE = 4096
 _LINES_PER_TURN = 16
@@ -55,6 +54,7 @@ class ServerPI:
         "_deadlines",
         "_draining",
         "_emptied",
+        "_entry",
         "_find_command",
         "_gathering",
         "_lines",
@@ -87,11 +87,13 @@ class ServerPI:
         self._reason: FTPError | None = None
         self._find_command = services.find_command or COMMANDS.get
         self._draining = False
+        self._entry: journal.Entry | None = None
         self._emptied: asyncio.Future[None] | None = None
         self._deadlines = Deadlines(self.session, self._on_idle, self._on_stalled)
 
     def start(self) -> None:
         """Greet, and serve until the session ends."""
+        self.session.note(logging.DEBUG, "the session begins")
         stream = self.session.stream
         if isinstance(stream, TLSStream):
             self.session.protected = True
@@ -225,7 +227,9 @@ class ServerPI:
             verb, argument = split_command(line, session.settings.encoding)
             if session.rename_from is not None and verb != b"RNTO":
                 session.rename_from = None
-            command = self._find_command(verb) or refuse_unknown(session, verb)
+            command = self._find_command(verb)
+            self._entry = journal.begin(session, command, verb, argument)
+            command = command or refuse_unknown(session, verb)
             pass_gates(session, command, argument)
             outcome = command.handler(session, argument)
         except Exception as error:
@@ -258,6 +262,7 @@ class ServerPI:
         self._deadlines.end_transfer()
         reason, self._reason = self._reason, None
         if self.ended:
+            self._write_down(None)
             self._close()
             return
         if isinstance(error, asyncio.CancelledError):
@@ -312,6 +317,8 @@ class ServerPI:
 
     def _finish(self, reply: Reply | None) -> None:
         """A command has ended; one that isn't ours has sent its replies itself."""
+        if self._entry is not None:
+            self._write_down(reply)
         changes = self.session.wants_tls or self.session.leaves_tls
         if changes and self._has_more_input():
             self.end()  # somebody put commands behind AUTH, to have them obeyed as protected ones
@@ -325,6 +332,12 @@ class ServerPI:
             self._begin_tls()
         elif self.session.leaves_tls:
             self._leave_tls()
+
+    def _write_down(self, reply: Reply | None) -> None:
+        """What came of the command, in the log."""
+        entry, self._entry = self._entry, None
+        if entry is not None:
+            entry.end(reply)
 
     def _send(self) -> None:
         if not self._unsent or self.ended:
@@ -384,6 +397,10 @@ class ServerPI:
         if self.ended:
             return
         self.ended = True
+        if reason is None:
+            self.session.note(logging.DEBUG, "the session ends")
+        else:
+            self.session.note(logging.INFO, "the session ends: %s", reason.reply.text)
         self._deadlines.stop()
         self.session.stream.close()
         if self._run is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import os
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Executor
@@ -20,9 +21,9 @@ from ftpcluster.net.poller import Poller
 from ftpcluster.net.stream import Stream
 from ftpcluster.net.tls import CONTROL_TICKETS, TLSStream
 from ftpcluster.protocol import path as virtual
-from ftpcluster.protocol.address import plain
+from ftpcluster.protocol.address import display, plain
 from ftpcluster.protocol.errors import FileUnavailable, NotLoggedIn, ProtectionRequired
-from ftpcluster.protocol.listing import FACTS
+from ftpcluster.protocol.listing import FACTS, printable
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.quota.bucket import Throttle
 from ftpcluster.quota.quotas import Quotas, Throttled
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from ftpcluster.session.server_dtp import DataTransfer
 
 T = TypeVar("T")
+
+log = logging.getLogger("ftpcluster.session")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,6 +207,7 @@ class Session:
         "tls",
         "transfer",
         "unknown_verbs",
+        "user_name",
         "wants_tls",
     )
 
@@ -225,6 +229,7 @@ class Session:
         # for as long as the session
         self.tls = stream.context if isinstance(stream, TLSStream) else None  # for data, too
         self.login: Claim | Account | None = None
+        self.user_name = "-"  # as logs have it
         self.stranger_since = services.loop.time()
         self.failed_logins = 0
         self.unknown_verbs = 0
@@ -249,6 +254,19 @@ class Session:
         # bytes of the transfer that runs, which shows whether it stalls
         self.progress = 0
         self.transfer: DataTransfer | None = None
+
+    @property
+    def who(self) -> str:
+        """Who it is, as logs have it: session, peer and user."""
+        talk = self.conversation
+        return f"[{talk.session}] {display(talk.peer, talk.peer_port)} {self.user_name}"
+
+    def note(
+        self, level: int, text: str, *arguments: object, error: BaseException | None = None
+    ) -> None:
+        """Log an event of this session; ``error`` is one that is a bug, for its traceback."""
+        if log.isEnabledFor(level):
+            log.log(level, f"%s: {text}", self.who, *arguments, exc_info=error)
 
     @property
     def account(self) -> Account:
@@ -356,10 +374,14 @@ class Session:
         assert isinstance(data, Stream)
         return data
 
-    def begin_login(self, user: User) -> None:
-        """``user`` has logged in. Raises OSError where the user's folder cannot be opened."""
+    def begin_login(self, user: User, name: str) -> None:
+        """``user`` has logged in, as ``name``.
+
+        Raises OSError where the user's folder cannot be opened.
+        """
         self.login = Account(user, self.services.open_storage(self, user), self._throttles(user))
         self.current_folder = str(user.home_path)
+        self.user_name = printable(name)[:64]
 
     def limits_changed(self, login: str | None) -> None:
         """Speed limits of a user, or of the server, are others from now on."""
@@ -388,6 +410,7 @@ class Session:
     def log_out(self) -> None:
         """End the login, if there is one, and forget what belonged to it."""
         login, self.login = self.login, None
+        self.user_name = "-"
         self.current_folder = "/"
         self.rename_from = None
         if isinstance(login, Account):

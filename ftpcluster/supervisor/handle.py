@@ -1,26 +1,81 @@
-"""One life of one worker, as the supervisor sees it."""
+"""The workers as the supervisor sees them: a life, the place that it fills, its generation."""
 
 from __future__ import annotations
 
+import asyncio
 import os
+import socket
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
 import msgspec
 
 from ftpcluster.ipc.channel import Channel
-from ftpcluster.ipc.messages import Adopt, Drain, ReloadCertificates, ToSupervisor
+from ftpcluster.ipc.messages import Adopt, Drain, ToSupervisor
+from ftpcluster.net.listeners import Listener
+from ftpcluster.quota.leases import Rates
+from ftpcluster.quota.ledger import ConnectionLimits
 from ftpcluster.supervisor.process import ProcessLike
+from ftpcluster.supervisor.restart import Pulse, Recycling, RestartPolicy
 
 MAX_UNCONFIRMED = 64
 """Hand-overs that a worker may leave unconfirmed; one that is stopped gets no more."""
 
+StartProcess = Callable[[int, int, socket.socket], ProcessLike]
+"""``(index, epoch, channel's far end) -> process``: what starts a worker."""
+
 
 class Phase(Enum):
     STARTING = "starting"
+    WAITING = "waiting"  # for the rest of its generation
     SERVING = "serving"
     DRAINING = "draining"
+    ABORTED = "aborted"
     GONE = "gone"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a generation of workers serves, and how. Graces and timeouts in seconds."""
+
+    listeners: Sequence[Listener]
+    workers: int
+    start_process: StartProcess
+    limits: ConnectionLimits = field(default_factory=ConnectionLimits)
+    rates: Rates = field(default_factory=Rates)
+    shutdown_grace: float = 30.0
+    drain_grace: float = 30.0
+    worker_timeout: float = 30.0
+    recycling: Recycling = field(default_factory=Recycling)
+
+
+@dataclass(slots=True, eq=False)
+class Place:
+    """One of the N workers of a generation: who fills it now, and who is on the way."""
+
+    generation: Generation
+    index: int
+    restart: RestartPolicy = field(default_factory=RestartPolicy)
+    worker: WorkerHandle | None = None
+    starting: WorkerHandle | None = None
+    timer: asyncio.TimerHandle | None = None
+    has_served: bool = False
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether somebody fills it, and nobody is on the way."""
+        return self.worker is not None and self.starting is None and self.timer is None
+
+
+class Generation:
+    """All workers that were started for one plan. ``ready``: all of them have served."""
+
+    def __init__(self, plan: Plan, ready: asyncio.Future[None]) -> None:
+        self.plan = plan
+        self.ready = ready
+        self.places = [Place(self, index) for index in range(plan.workers)]
+        self.is_over = False
 
 
 class HandOver(msgspec.Struct, frozen=True):
@@ -36,20 +91,32 @@ class HandOver(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True, eq=False)
 class WorkerHandle:
-    """``epoch`` names this life and is never used again; ``index`` is the worker's place."""
+    """``epoch`` names this life and is never used again."""
 
-    index: int
+    place: Place
     epoch: int
     process: ProcessLike
     channel: Channel[ToSupervisor]
+    pulse: Pulse
+    started: float
     phase: Phase = Phase.STARTING
+    is_suspect: bool = False
+    memory: int = 0  # bytes, as it told last
+    crowded_until: float = 0.0
     last_used: int = 0
     failure: str | None = None
     unconfirmed: dict[int, HandOver] = field(default_factory=dict)
 
+    def __str__(self) -> str:
+        return f"worker {self.place.index + 1} (pid {self.process.pid})"
+
     @property
     def takes_connections(self) -> bool:
-        return self.phase is Phase.SERVING and len(self.unconfirmed) < MAX_UNCONFIRMED
+        return (
+            self.phase is Phase.SERVING
+            and not self.is_suspect
+            and len(self.unconfirmed) < MAX_UNCONFIRMED
+        )
 
     def hand_over(self, connection: HandOver) -> None:
         self.unconfirmed[connection.session] = connection
@@ -61,10 +128,8 @@ class WorkerHandle:
         if connection is not None:
             os.close(connection.fd)
 
-    def reload_certificates(self) -> None:
-        self.channel.send(ReloadCertificates())
-
-    def drain(self, grace: float) -> None:
-        if self.phase in (Phase.STARTING, Phase.SERVING):
+    def drain(self, grace: float, patience: float) -> None:
+        """Order it to end: idle sessions after ``patience`` seconds, all after ``grace`` s."""
+        if self.phase not in (Phase.ABORTED, Phase.GONE):
             self.phase = Phase.DRAINING
-            self.channel.send(Drain(grace))
+            self.channel.send(Drain(grace, patience))

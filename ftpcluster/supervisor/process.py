@@ -9,6 +9,7 @@ of a process is taken from its sentinel instead.
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import Callable, Coroutine, Sequence
 from multiprocessing import resource_tracker
@@ -29,6 +30,9 @@ class ProcessLike(Protocol):
 
     def kill(self) -> None:
         """Send SIGKILL; harmless where the process is gone."""
+
+    def abort(self) -> None:
+        """Send SIGABRT, also to a process that is stopped; harmless where it is gone."""
 
     def on_exit(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` once when the process has ended."""
@@ -76,6 +80,11 @@ class WorkerProcess(Process):
     def kill(self) -> None:
         if self.is_alive():
             super().kill()
+
+    def abort(self) -> None:
+        if self.is_alive() and self.pid is not None:
+            os.kill(self.pid, signal.SIGABRT)
+            os.kill(self.pid, signal.SIGCONT)
 
     def on_exit(self, callback: Callable[[], None]) -> None:
         sentinel = self.aio_process.sentinel

@@ -1,13 +1,20 @@
-"""When a worker that died is started again. Pure: time is an argument."""
+"""When a worker is started again, and when one that lives is replaced.
+
+Pure: time and chance are arguments.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 5.0
+JITTER = 0.25
 SETTLED = 10.0
 """Seconds of life after which a death no longer counts as one of a series."""
+MISSED = 3
+"""Heartbeats that a worker may miss before it gets no new connections."""
 
 
 @dataclass(slots=True)
@@ -20,8 +27,62 @@ class RestartPolicy:
     def started(self, now: float) -> None:
         self._started = now
 
-    def delay(self, now: float) -> float:
-        """The worker has died: seconds to wait before the next is started."""
+    def delay(self, now: float, luck: float) -> float:
+        """The worker has died: seconds to wait before the next is started.
+
+        ``luck``, from 0 to 1, takes up to a quarter off, so that workers that died together do
+        not all start together again.
+        """
         self._deaths = 1 if now - self._started >= SETTLED else self._deaths + 1
         exponent = min(self._deaths - 1, 16)
-        return float(min(FIRST_DELAY * 2**exponent, LONGEST_DELAY))
+        return float(min(FIRST_DELAY * 2**exponent, LONGEST_DELAY)) * (1 - JITTER * luck)
+
+
+class Health(Enum):
+    WELL = "well"
+    SUSPECT = "suspect"
+    LOST = "lost"
+
+
+@dataclass(slots=True)
+class Pulse:
+    """What a worker's heartbeats, which come from its own loop, say of it.
+
+    One comes each ``interval`` seconds. After three that did not come the worker is suspect, after
+    ``timeout`` seconds without any it is lost.
+    """
+
+    interval: float
+    timeout: float
+    last: float
+
+    def beat(self, now: float) -> None:
+        self.last = now
+
+    def health(self, now: float) -> Health:
+        silence = now - self.last
+        if silence >= self.timeout:
+            return Health.LOST
+        # half an interval more: a beat may be on its way
+        return Health.WELL if silence < (MISSED + 0.5) * self.interval else Health.SUSPECT
+
+
+@dataclass(frozen=True, slots=True)
+class Recycling:
+    """When a worker that does its work is replaced all the same; None is never.
+
+    ``memory`` in bytes, ``age`` in seconds. A worker that has more memory than it may from the
+    start would be replaced for ever, so memory counts only after ``settled`` seconds.
+    """
+
+    memory: int | None = None
+    age: float | None = None
+    settled: float = 60.0
+
+    def reason(self, age: float, memory: int) -> str | None:
+        """Why a worker of that age with that much memory is to be replaced, if it is."""
+        if self.age is not None and age >= self.age:
+            return f"it is {age:.0f} s old"
+        if self.memory is not None and age >= self.settled and memory > self.memory:
+            return f"it has {memory // 1_000_000} MB"
+        return None

@@ -41,7 +41,16 @@ class SharedSpeed:
         self._orders[login] = order = SetLimits(login, rates)
         return order
 
-    def on_user_limits(self, message: UserLimits) -> None:
+    def reset(self, rates: Rates) -> SetLimits:
+        """The server's limits by a new plan, which undoes what was ordered meanwhile."""
+        self._orders.clear()
+        self._book.set_server(rates, self._loop.time())
+        return SetLimits(None, rates)
+
+    def on_user_limits(self, message: UserLimits, *, is_old: bool = False) -> None:
+        """``is_old``: by a plan that no longer holds; what a new one says counts more."""
+        if is_old and self._book.knows(message.login):
+            return
         order = self._orders.get(message.login)
         rates = message.rates if order is None else order.rates
         self._book.set_user(message.login, rates, self._loop.time())

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import faulthandler
 import gc
-import logging
 import os
 import select
 import signal
@@ -19,6 +19,7 @@ import time
 
 from ftpcluster.config import ConfigError, WorkerConfig
 from ftpcluster.ipc.channel import report_failure
+from ftpcluster.logs import log_to_stderr
 
 ORPHAN_GRACE = 8.0
 """Seconds for running transfers after the supervisor's death."""
@@ -44,16 +45,14 @@ async def run_worker(sock: socket.socket, settings: WorkerConfig) -> None:
     await worker.serve()
 
 
-def initialize(supervisor: int, log_level: str) -> None:
+def initialize(supervisor: int, name: str, log_level: str) -> None:
     """What a worker process does first: Ctrl-C is the supervisor's, and so is this process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    faulthandler.enable()  # SIGABRT from the supervisor: where does every thread stand?
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
-    logging.basicConfig(
-        level=log_level.upper(),
-        format=f"%(asctime)s %(levelname)s worker {os.getpid()}: %(message)s",
-    )
+    log_to_stderr(name, log_level)
     _end_with(supervisor)
 
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from ftpcluster.config import Config, ConfigError, TLSConfig, UserConfig, WorkerConfig
-from ftpcluster.net.certificates import BadCertificate, CertificateFiles, Contexts
+from ftpcluster.config import Config, ConfigError, UserConfig, WorkerConfig
+from ftpcluster.net.certificates import ContextMaker, Contexts
 from ftpcluster.net.passive import PassivePorts
 from ftpcluster.net.poller import Poller
 from ftpcluster.quota.ledger import ConnectionLimits
@@ -48,24 +48,13 @@ def make_services(
         "ports": PassivePorts(loop, worker.data_ports),
         "pool": ThreadPoolExecutor(_THREADS, "ftpcluster-files"),
     }
-    if config.tls is not None:
-        common["tls"] = _tls(config.tls, settings)
-    return Services(**common) if server is None else server.make_services(**common)
-
-
-def _tls(config: TLSConfig, settings: Settings) -> Contexts:
-    files = CertificateFiles(
-        config.certificate,
-        config.key,
-        minimum_version=config.minimum_version,
-        client_ca=config.client_ca,
-    )
-    try:
-        return Contexts(
-            files, one_each=settings.require_session_reuse, strict_eof=settings.strict_tls_eof
+    if config.tls is not None and worker.certificates is not None:
+        common["tls"] = Contexts(
+            ContextMaker(worker.certificates, minimum_version=config.tls.minimum_version),
+            one_each=settings.require_session_reuse,
+            strict_eof=settings.strict_tls_eof,
         )
-    except BadCertificate as error:
-        raise ConfigError(f"--tls-cert, --tls-key: {error}") from error
+    return Services(**common) if server is None else server.make_services(**common)
 
 
 def _settings(config: Config) -> Settings:

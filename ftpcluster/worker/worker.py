@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 
 from ftpcluster.config import WorkerConfig
@@ -15,15 +16,16 @@ from ftpcluster.ipc.channel import worker_end
 from ftpcluster.ipc.messages import (
     Adopt,
     Adopted,
+    Declined,
     EndSession,
     Grants,
+    Heartbeat,
     Ready,
-    ReloadCertificates,
     SetLimits,
     SlotAnswer,
     ToWorker,
+    heartbeat_interval,
 )
-from ftpcluster.net.certificates import BadCertificate
 from ftpcluster.quota.leases import Rates
 from ftpcluster.session.reception import Arrived, Reception
 from ftpcluster.worker.entry import ORPHAN_GRACE
@@ -33,6 +35,7 @@ from ftpcluster.worker.services import make_services
 log = logging.getLogger(__name__)
 
 _END_OF_TASKS = 5.0
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class Worker:
@@ -55,6 +58,9 @@ class Worker:
         self._reception = Reception(self._services, self._look_whether_drained)
         self._arrived: list[Arrived] = []
         self._draining = False
+        self._deadlines: list[asyncio.TimerHandle] = []
+        self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+        self._heartbeat_interval = heartbeat_interval(config.timeouts.worker)
         self._drained: asyncio.Future[None] = loop.create_future()
         self._channel = worker_end(
             loop, sock, self._on_message, self._on_supervisor_gone, self._adopt
@@ -64,24 +70,45 @@ class Worker:
     async def serve(self) -> None:
         """Serve until told to stop, or until the supervisor is gone."""
         self._channel.send(Ready())
+        self._beat()
         await self._drained
         if self._services.tasks:  # user managers that are told of logouts
             await asyncio.wait(self._services.tasks, timeout=_END_OF_TASKS)
         self._quotas.report()
+        self._heartbeat.cancel()
+        os.close(self._statm)
         self._channel.close()
         await self._services.masquerade.close()
         self._services.close()
 
-    def drain(self, grace: float) -> None:
-        """End idle sessions now, transfers when they are done, and all after ``grace`` seconds."""
-        if self._draining:
-            return
+    def _beat(self) -> None:
+        """Until the worker ends: the supervisor takes silence for death."""
+        resident = int(os.pread(self._statm, 100, 0).split()[1]) * _PAGE
+        self._channel.send(Heartbeat(resident))
+        self._heartbeat = self._loop.call_later(self._heartbeat_interval, self._beat)
+
+    def drain(self, grace: float, patience: float = 0.0) -> None:
+        """End idle sessions after ``patience`` seconds, and all sessions after ``grace`` seconds.
+
+        Sessions that are in a transfer then end with it. Ordered again, the new times hold.
+        """
         self._draining = True
+        self._services.ports.close()  # for the worker that comes after this one
+        for timer in self._deadlines:
+            timer.cancel()
+        self._deadlines = [self._loop.call_later(grace, self._end_all)]
+        if patience:
+            self._deadlines.append(self._loop.call_later(patience, self._end_idle))
+            self._look_whether_drained()
+        else:
+            self._end_idle()
+
+    def _end_idle(self) -> None:
         self._reception.drain()
-        self._loop.call_later(grace, self._end_all)
         self._look_whether_drained()
 
     def _end_all(self) -> None:
+        self._end_idle()
         self._reception.end_all()
         self._look_whether_drained()
 
@@ -92,8 +119,7 @@ class Worker:
     def _on_message(self, message: ToWorker, fd: int | None) -> None:
         if isinstance(message, Adopt):
             if fd is None:
-                log.warning("a connection was lost: too many open files in this worker")
-                self._quotas.end(message.session)
+                self._channel.send(Declined((message.session,)))
             else:
                 self._arrived.append(
                     Arrived(
@@ -107,8 +133,6 @@ class Worker:
                 )
         elif isinstance(message, SlotAnswer):
             self._quotas.on_answer(message)
-        elif isinstance(message, ReloadCertificates):
-            self._reload_certificates()
         elif isinstance(message, Grants):
             self._quotas.leases.on_grants(message)
         elif isinstance(message, SetLimits):
@@ -117,15 +141,7 @@ class Worker:
         elif isinstance(message, EndSession):
             self._reception.end(message.session, message.reason)
         else:
-            self.drain(message.grace)
-
-    def _reload_certificates(self) -> None:
-        if self._services.tls is not None:
-            try:
-                self._services.tls.reload()
-            except BadCertificate as error:
-                # the supervisor has looked at them; they have changed once more
-                log.error("certificates not reloaded: %s", error)
+            self.drain(message.grace, message.patience)
 
     def _adopt(self) -> None:
         """Confirm what has arrived, all at once, and only then talk to the clients.

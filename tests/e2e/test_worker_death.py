@@ -121,7 +121,8 @@ def test_a_worker_that_dies_again_and_again_is_restarted_later_each_time(cluster
         victim = newcomer(cluster, {steady, victim})
         delays.append(time.monotonic() - killed)
     # a timer does not fire early, but a slow machine may start the process late
-    assert all(delay >= least for delay, least in zip(delays, (0.1, 0.2, 0.4, 0.8), strict=True))
+    least = (0.075, 0.15, 0.3, 0.6)  # chance takes up to a quarter off
+    assert all(delay >= bound for delay, bound in zip(delays, least, strict=True))
     until(lambda: len(DIED.findall(cluster.log)) == 4)
     with Dialogue(cluster.port) as client:
         client.logs_in()

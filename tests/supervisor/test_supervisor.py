@@ -24,9 +24,11 @@ from ftpcluster.ipc.messages import (
     ToSupervisor,
 )
 from ftpcluster.net.listeners import Listener, listen
-from ftpcluster.quota.ledger import ConnectionLimits, Refusal
-from ftpcluster.supervisor import supervisor as module
-from ftpcluster.supervisor.supervisor import BootFailure, Supervisor
+from ftpcluster.quota.ledger import Refusal
+from ftpcluster.supervisor import crew as module
+from ftpcluster.supervisor.crew import BootFailure
+from ftpcluster.supervisor.handle import Plan
+from ftpcluster.supervisor.supervisor import Supervisor
 from tests.support.fake_workers import FakeWorker, supervised, until
 
 UNCONFIRMED = 64
@@ -86,7 +88,8 @@ async def test_a_worker_that_cannot_be_started_is_tried_again(
         workers.append(FakeWorker(index, epoch, sock))
         return workers[-1]
 
-    supervisor = Supervisor([Listener(listen("127.0.0.1", 0))], 1, start, ConnectionLimits(), 1.0)
+    listener = Listener(listen("127.0.0.1", 0))
+    supervisor = Supervisor(Plan(listeners=[listener], workers=1, start_process=start))
     run = asyncio.create_task(supervisor.run())
     try:
         await until(lambda: workers)

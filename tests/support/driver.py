@@ -126,13 +126,13 @@ def main() -> None:
             counts.clear()
             return seen
 
-        def _on_message(self, worker: Any, message: Any, fd: int | None) -> None:
+        def on_message(self, worker: Any, message: Any, fd: int | None) -> None:
             counts[type(message).__name__] += 1
-            super()._on_message(worker, message, fd)
+            super().on_message(worker, message, fd)
 
     channel.Channel.send = counting_send  # type: ignore[method-assign]
+    vars(importlib.import_module("ftpcluster.cli.cluster"))["Supervisor"] = Obedient
     names = vars(importlib.import_module("ftpcluster.cli.run"))
-    names["Supervisor"] = Obedient
     make_config, strangers = names["make_config"], os.environ.get("FTPCLUSTER_STRANGERS")
 
     def with_strangers(**flags: Any) -> Config:

@@ -11,7 +11,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ftpcluster.ipc.channel import Channel, worker_end
 from ftpcluster.ipc.messages import (
@@ -26,6 +26,7 @@ from ftpcluster.ipc.messages import (
 from ftpcluster.net.listeners import Listener, listen
 from ftpcluster.protocol.address import Networks
 from ftpcluster.quota.ledger import ConnectionLimits
+from ftpcluster.supervisor.handle import Plan
 from ftpcluster.supervisor.supervisor import Supervisor
 
 DEADLINE = 20.0
@@ -42,6 +43,7 @@ class FakeWorker:
         self.pid: int | None = 100_000 + epoch
         self.exitcode: int | None = None
         self.killed = False  # by the supervisor, while it lived
+        self.aborted = False
         self.held: dict[int, int] = {}  # sessions' descriptors, as they came
         self._raw = sock.dup()
         self._loop = asyncio.get_running_loop()
@@ -56,6 +58,9 @@ class FakeWorker:
     def kill(self) -> None:
         self.killed = self.killed or self.exitcode is None
         self.die()
+
+    def abort(self) -> None:
+        self.aborted = True
 
     def on_exit(self, callback: Callable[[], None]) -> None:
         self._on_exit = callback
@@ -125,6 +130,7 @@ class Supervised:
     supervisor: Supervisor
     workers: list[FakeWorker]
     port: int
+    plan: Plan
     run: asyncio.Task[None] = field(init=False)
     clients: list[Client] = field(default_factory=list)
 
@@ -172,10 +178,12 @@ async def supervised(
     grace: float = 5.0,
     limits: ConnectionLimits | None = None,
     proxies: Networks | None = None,
+    **others: Any,
 ) -> AsyncIterator[Supervised]:
     """A supervisor that has begun to start so many workers. All is killed at the end.
 
-    ``server``: the limit of connections, where there are no other ``limits``.
+    ``server``: the limit of connections, where there are no other ``limits``. ``others`` are the
+    plan's.
     """
     started: list[FakeWorker] = []
 
@@ -185,14 +193,16 @@ async def supervised(
 
     listener = listen("127.0.0.1", 0)
     port = listener.getsockname()[1]
-    supervisor = Supervisor(
-        [Listener(listener, proxies=proxies)],
-        workers,
-        start,
-        limits or ConnectionLimits(server=server),
-        grace,
+    plan = Plan(
+        listeners=[Listener(listener, proxies=proxies)],
+        workers=workers,
+        start_process=start,
+        limits=limits or ConnectionLimits(server=server),
+        shutdown_grace=grace,
+        **others,
     )
-    scene = Supervised(supervisor, started, port)
+    supervisor = Supervisor(plan)
+    scene = Supervised(supervisor, started, port, plan)
     scene.run = asyncio.create_task(supervisor.run())
     try:
         yield scene

@@ -13,12 +13,14 @@ from typing import Any, TypeVar
 import msgspec
 import pytest
 
-from ftpcluster.config import Config, PermissionConfig, UserConfig, WorkerConfig
+from ftpcluster.config import Config, PermissionConfig, Timeouts, UserConfig, WorkerConfig
 from ftpcluster.ipc.channel import Channel, pair, supervisor_end
 from ftpcluster.ipc.messages import (
     Adopt,
     Adopted,
+    Declined,
     Drain,
+    Heartbeat,
     Message,
     Ready,
     Released,
@@ -80,14 +82,23 @@ class Scene:
             UserConfig(login="writer", password="secret", root=str(root)),
             UserConfig(login="one", password=None, root=str(root), connections=1),
         )
-        settings = WorkerConfig(index=0, config=Config(workers=1, users=users))
+        config = Config(workers=1, users=users, timeouts=Timeouts(worker=0.5))
+        settings = WorkerConfig(index=0, config=config)
         self.worker = Worker(loop, theirs, settings)
+        self.heartbeats = 0
         self.channel: Channel[ToSupervisor] = supervisor_end(
-            loop, self.ours, lambda message, _: self._inbox.put_nowait(message), lambda _: None
+            loop, self.ours, self._on_message, lambda _: None
         )
         self.serving = asyncio.create_task(self.worker.serve())
         self.clients: list[Client] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
+
+    def _on_message(self, message: ToSupervisor, _: int | None) -> None:
+        if isinstance(message, Heartbeat):
+            assert message.memory > 1_000_000
+            self.heartbeats += 1
+        else:
+            self._inbox.put_nowait(message)
 
     async def hears(self, kind: type[T]) -> T:
         """The next message of the worker, which must be of this kind."""
@@ -182,7 +193,7 @@ async def test_connections_that_come_together_are_confirmed_together(scene: Scen
 
 async def test_a_hand_over_that_lost_its_socket_is_given_back(scene: Scene) -> None:
     scene.channel.send(Adopt(1, "127.0.0.1", 1))
-    assert await scene.hears(Released) == Released((1,))
+    assert await scene.hears(Declined) == Declined((1,))
     client = await scene.hand_over(2)
     await client.hears(220)
 
@@ -263,6 +274,45 @@ async def test_a_connection_that_comes_while_the_worker_drains_is_told_421(scene
     await late.hears(421)
     assert await late.is_closed()
     writer.transport.abort()
+
+
+async def test_sessions_go_on_while_a_drain_is_patient_with_them(scene: Scene) -> None:
+    client = await scene.hand_over(1)
+    await client.logs_in()
+    scene.channel.send(Drain(3600.0, patience=3600.0))
+    for _ in range(2):
+        reader, writer = await client.passive()
+        await client.says("RETR file", 150)
+        async with asyncio.timeout(DEADLINE):
+            assert len(await reader.read()) == 16 << 20
+        await client.hears(226)
+        writer.close()
+    await client.says("QUIT", 221)
+    await asyncio.wait_for(scene.serving, DEADLINE)
+
+
+async def test_a_patient_drain_ends_with_421_for_the_idle(scene: Scene) -> None:
+    client = await scene.hand_over(1)
+    await client.logs_in()
+    scene.channel.send(Drain(3600.0, patience=0.01))
+    await client.hears(421)
+    await asyncio.wait_for(scene.serving, DEADLINE)
+
+
+async def test_a_patient_drain_becomes_an_impatient_one_on_order(scene: Scene) -> None:
+    client = await scene.hand_over(1)
+    await client.logs_in()
+    scene.channel.send(Drain(3600.0, patience=3600.0))
+    await client.says("NOOP", 200)
+    scene.channel.send(Drain(3600.0))
+    await client.hears(421)
+    await asyncio.wait_for(scene.serving, DEADLINE)
+
+
+async def test_the_loop_s_heart_beats(scene: Scene) -> None:
+    async with asyncio.timeout(DEADLINE):
+        while scene.heartbeats < 3:
+            await asyncio.sleep(0.01)
 
 
 async def test_a_worker_without_sessions_drains_at_once(scene: Scene) -> None:

@@ -13,8 +13,6 @@ from ftpcluster.session.run import in_task
 from ftpcluster.session.state import Account, Claim, Session
 from ftpcluster.users import AbstractUserManager, MemoryUserManager
 
-log = logging.getLogger(__name__)
-
 _GOODBYE = Reply(Code.CLOSING_CONTROL_CONNECTION, "Goodbye.")
 _NEED_PASSWORD = Reply(Code.NEED_PASSWORD, "Please specify the password.")
 _NO_ACCOUNTS = Reply(Code.SUPERFLUOUS, "No account is needed.")
@@ -55,14 +53,14 @@ async def password(session: Session, secret: str) -> Reply:
     if refused is not None:
         raise NotLoggedIn(refused.explanation)
     try:
-        session.begin_login(account)
+        session.begin_login(account, claim.login)
     except OSError as error:
         quotas.logout(number)
+        why = error.strerror or error
         name = printable(claim.login)[:64]
-        log.error("session %d: the folder of user %s cannot be opened: %s", number, name, error)
+        session.note(logging.ERROR, "the folder of user %s cannot be opened: %s", name, why)
         raise NotLoggedIn("Your folder is not available; please tell the administrator.") from None
-    if log.isEnabledFor(logging.DEBUG):
-        log.debug("session %d: %s logged in", *_who(session, claim))
+    session.note(logging.INFO, "logged in%s", "" if session.stream.is_plain else " with TLS")
     return _LOGGED_IN
 
 
@@ -82,12 +80,7 @@ async def _fail(session: Session, login: str) -> Reply:
     """530 after a delay, which slows guessing down; the last attempt ends the session."""
     session.failed_logins += 1
     name = printable(login)[:64]
-    log.warning(
-        "session %d: failed login of %r from %s",
-        session.conversation.session,
-        name,
-        session.conversation.peer,
-    )
+    session.note(logging.WARNING, "failed login of %r from %s", name, session.conversation.peer)
     settings = session.settings
     if settings.login_delay:
         await pause(session.services.loop, settings.login_delay)
@@ -120,7 +113,3 @@ def acct(_: Session, __: str) -> Reply:
 def quit_(session: Session, _: str) -> Reply:
     session.ending = True
     return _GOODBYE
-
-
-def _who(session: Session, claim: Claim) -> tuple[int, str]:
-    return session.conversation.session, printable(claim.login)[:64]

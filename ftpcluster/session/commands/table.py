@@ -58,6 +58,7 @@ class Command:
     sequence: Gate | None = None  # says what is missing before this verb (503)
     transfers: bool = False  # uses the data connection
     digests: bool = False  # reads a file for as long as that takes
+    logged: bool = False  # at INFO; all others at DEBUG
     feature: str = ""  # the line of FEAT
     tls_feature: str = ""  # its lines where there is TLS
     help: str = ""
@@ -93,10 +94,10 @@ ROWS = (
     Command("PASV", parameters.pasv, NONE, help="PASV: open a data port (IPv4)"),
     Command("EPSV", parameters.epsv, OPTIONAL, feature="EPSV", help="EPSV [1|2|ALL]: open a data port"),
     # Service (RFC 959 section 4.1.3, RFC 3659)
-    Command("RETR", transfers.retr, REQUIRED, transfers=True, help="RETR path: download"),
-    Command("STOR", transfers.stor, REQUIRED, transfers=True, help="STOR path: upload"),
-    Command("STOU", transfers.stou, OPTIONAL, transfers=True, help="STOU [prefix]: upload to a new name"),
-    Command("APPE", transfers.appe, REQUIRED, transfers=True, help="APPE path: upload to a file's end"),
+    Command("RETR", transfers.retr, REQUIRED, transfers=True, logged=True, help="RETR path: download"),
+    Command("STOR", transfers.stor, REQUIRED, transfers=True, logged=True, help="STOR path: upload"),
+    Command("STOU", transfers.stou, OPTIONAL, transfers=True, logged=True, help="STOU [prefix]: upload to a new name"),
+    Command("APPE", transfers.appe, REQUIRED, transfers=True, logged=True, help="APPE path: upload to a file's end"),
     Command("ALLO", transfers.allo, REQUIRED, help="ALLO bytes: is there room for so much?"),
     Command("AVBL", transfers.avbl, OPTIONAL, feature="AVBL", help="AVBL [path]: bytes that may be written there"),
     Command("REST", transfers.rest, REQUIRED, feature="REST STREAM", help="REST offset: where the next transfer begins"),
@@ -108,17 +109,17 @@ ROWS = (
     Command("STAT", information.status, OPTIONAL, STRANGERS, during=During.ANSWERED_BARE, help="STAT [path]: this session, or a folder"),
     Command("PWD", folders.pwd_, NONE, help="PWD: name the current folder"),
     Command("XPWD", folders.pwd_, NONE, help="XPWD: as PWD"),
-    Command("MKD", folders.mkd, REQUIRED, help="MKD path: make a folder"),
-    Command("XMKD", folders.mkd, REQUIRED, help="XMKD path: as MKD"),
-    Command("RMD", folders.rmd, REQUIRED, help="RMD path: remove an empty folder"),
-    Command("XRMD", folders.rmd, REQUIRED, help="XRMD path: as RMD"),
-    Command("DELE", files.dele, REQUIRED, help="DELE path: remove a file"),
+    Command("MKD", folders.mkd, REQUIRED, logged=True, help="MKD path: make a folder"),
+    Command("XMKD", folders.mkd, REQUIRED, logged=True, help="XMKD path: as MKD"),
+    Command("RMD", folders.rmd, REQUIRED, logged=True, help="RMD path: remove an empty folder"),
+    Command("XRMD", folders.rmd, REQUIRED, logged=True, help="XRMD path: as RMD"),
+    Command("DELE", files.dele, REQUIRED, logged=True, help="DELE path: remove a file"),
     Command("RNFR", files.rnfr, REQUIRED, help="RNFR path: what to rename"),
-    Command("RNTO", files.rnto, REQUIRED, sequence=files.after_rnfr, help="RNTO path: its new name"),
+    Command("RNTO", files.rnto, REQUIRED, sequence=files.after_rnfr, logged=True, help="RNTO path: its new name"),
     Command("SIZE", files.size, REQUIRED, feature="SIZE", help="SIZE path: bytes of a file"),
     Command("MDTM", files.mdtm, REQUIRED, feature="MDTM", help="MDTM path: when a file was changed"),
-    Command("MFMT", files.mfmt, REQUIRED, feature="MFMT", help="MFMT YYYYMMDDHHMMSS path: set when a file was changed (UTC)"),
-    Command("SITE", site.site, OPTIONAL, STRANGERS, feature="SITE CHMOD\nSITE UTIME", help="SITE HELP: what this server has of its own"),
+    Command("MFMT", files.mfmt, REQUIRED, logged=True, feature="MFMT", help="MFMT YYYYMMDDHHMMSS path: set when a file was changed (UTC)"),
+    Command("SITE", site.site, OPTIONAL, STRANGERS, logged=True, feature="SITE CHMOD\nSITE UTIME", help="SITE HELP: what this server has of its own"),
     # Digests (draft-bryan-ftpext-hash)
     Command("HASH", digests.hash_, REQUIRED, digests=True, feature=digests.hash_feature(), help="HASH path: a file's digest"),
     Command("RANG", digests.rang, REQUIRED, help="RANG first last: the bytes that the next HASH looks at"),

@@ -1,0 +1,222 @@
+"""What ``run`` runs: a supervisor, the signals that steer it, and a reload."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable
+
+import click
+
+from ftpcluster.config import Config, ConfigError, Loop, WorkerConfig
+from ftpcluster.net.certificates import BadCertificate, read_certificates
+from ftpcluster.net.listeners import BACKLOG, CannotListen, Listener, listen, listen_on_all
+from ftpcluster.protocol.address import Networks, display
+from ftpcluster.quota.leases import Rates
+from ftpcluster.quota.ledger import ConnectionLimits
+from ftpcluster.supervisor.crew import BootFailure
+from ftpcluster.supervisor.handle import Plan
+from ftpcluster.supervisor.process import WorkerProcess
+from ftpcluster.supervisor.supervisor import Supervisor
+from ftpcluster.worker.entry import initialize, run_worker
+
+log = logging.getLogger(__name__)
+
+_INTERRUPTED = 130
+
+
+class Binder:
+    """Binds the sockets of a configuration; those that the one before has, too, go on.
+
+    They do so as duplicates: whichever of the two configurations is given up closes its own.
+    """
+
+    def __init__(self, before: Binder | None = None) -> None:
+        self._there = [] if before is None else list(before.made)
+        self.made: list[tuple[tuple[str, int, bool], socket.socket]] = []
+
+    def listen(
+        self,
+        host: str,
+        port: int,
+        backlog: int = BACKLOG,
+        *,
+        dual_stack: bool = False,
+        reuse_port: bool = False,
+    ) -> socket.socket:
+        """As ``net.listeners.listen``."""
+        wanted = (host, port, dual_stack)
+        for there in self._there:
+            if there[0] == wanted:
+                self._there.remove(there)
+                sock = there[1].dup()
+                break
+        else:
+            sock = listen(host, port, backlog, dual_stack=dual_stack, reuse_port=reuse_port)
+        self.made.append((wanted, sock))
+        return sock
+
+    def close(self) -> None:
+        """Give the sockets up."""
+        for _, sock in self.made:
+            sock.close()
+
+
+class Cluster:
+    """One ``ftpcluster run``, from bound sockets to its exit code."""
+
+    def __init__(self, config: Config, load: Callable[[], Config]) -> None:
+        """Binds. ``load`` reads the configuration again. Raises CannotListen, ConfigError."""
+        self._config = config
+        self._load = load
+        self._binder = Binder()
+        self._plan = _plan(config, self._binder)
+        self._interrupted: bool | None = None
+        self._reload: asyncio.Task[None] | None = None
+        self._is_outdated = False
+
+    async def serve(self) -> int:
+        """Serve until told to stop; the exit code. Raises BootFailure."""
+        loop = asyncio.get_running_loop()
+        self._supervisor = Supervisor(self._plan)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._on_stop, number)
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
+        self._supervisor.serving.add_done_callback(self._on_serving)
+        await self._supervisor.run()
+        return _INTERRUPTED if self._interrupted else 0
+
+    def _on_serving(self, serving: asyncio.Future[None]) -> None:
+        if not serving.cancelled() and serving.exception() is None:
+            click.echo(f"ready on {self}", err=True)
+
+    def __str__(self) -> str:
+        where = ", ".join(map(_where, self._plan.listeners))
+        count = self._config.workers
+        return f"{where} ({count} worker{'s' * (count > 1)})"
+
+    def _on_stop(self, number: int) -> None:
+        if self._interrupted is None:
+            self._interrupted = number == signal.SIGINT
+        self._supervisor.stop()
+
+    # ------------------------------------------------------------------ reload
+
+    def reload(self) -> None:
+        """Read everything again and serve by that; where anything is wrong, go on as before."""
+        if self._reload is not None:
+            self._is_outdated = True  # what it has read may have changed since
+            return
+        log.info("reloading")
+        self._reload = asyncio.get_running_loop().create_task(self._reload_all())
+        self._reload.add_done_callback(self._on_reloaded)
+
+    async def _reload_all(self) -> None:
+        binder = Binder(self._binder)
+        try:
+            config = await asyncio.to_thread(self._load)
+            plan = _plan(config, binder)
+            await self._supervisor.reload(plan)
+        except (ConfigError, CannotListen, BootFailure) as error:
+            binder.close()
+            log.error("not reloaded: %s", "; ".join(str(error).splitlines()))
+            return
+        except BaseException:
+            binder.close()
+            raise
+        self._config, self._plan, self._binder = config, plan, binder
+        logging.getLogger().setLevel(config.log_level.upper())
+        log.info("reloaded: %s", self)
+
+    def _on_reloaded(self, task: asyncio.Task[None]) -> None:
+        self._reload = None
+        if not task.cancelled():
+            task.result()
+        if self._is_outdated:
+            self._is_outdated = False
+            self.reload()
+
+
+def _plan(config: Config, binder: Binder) -> Plan:
+    """What the supervisor is to do. Raises ConfigError, CannotListen; then nothing is left open."""
+    certificates = None
+    if (tls := config.tls) is not None:
+        try:
+            certificates = read_certificates(
+                tls.certificate,
+                tls.key,
+                minimum_version=tls.minimum_version,
+                client_ca=tls.client_ca,
+            )
+        except BadCertificate as error:
+            raise ConfigError(str(error)) from error
+    timeouts = config.timeouts
+    try:
+        listeners = _listen(config, binder)
+    except CannotListen:
+        binder.close()
+        raise
+    return Plan(
+        listeners=listeners,
+        workers=config.workers,
+        start_process=functools.partial(_start_process, config, certificates),
+        limits=ConnectionLimits(
+            server=config.limits.connections,
+            per_address=config.limits.connections_per_address,
+            strangers=config.limits.connections_not_logged_in,
+        ),
+        rates=Rates(config.limits.upload, config.limits.download),
+        shutdown_grace=timeouts.shutdown,
+        drain_grace=timeouts.shutdown if timeouts.drain is None else timeouts.drain,
+        worker_timeout=timeouts.worker,
+    )
+
+
+def _listen(config: Config, binder: Binder) -> list[Listener]:
+    proxies = None if config.proxy_protocol is None else Networks(config.proxy_protocol)
+    found = [
+        Listener(sock, proxies=proxies)
+        for sock in listen_on_all(config.hosts, config.port, bind=binder.listen)
+    ]
+    if config.tls is not None and config.tls.implicit_port is not None:
+        found += [
+            Listener(sock, implicit_tls=True, proxies=proxies)
+            for sock in listen_on_all(config.hosts, config.tls.implicit_port, bind=binder.listen)
+        ]
+    return found
+
+
+def _where(listener: Listener) -> str:
+    host, port = listener.sock.getsockname()[:2]
+    return display(host, port) + " implicit TLS" * listener.implicit_tls
+
+
+def _start_process(
+    config: Config,
+    certificates: tuple[bytes, ...] | None,
+    index: int,
+    epoch: int,
+    sock: socket.socket,
+) -> WorkerProcess:
+    process = WorkerProcess(
+        target=run_worker,
+        args=(sock, WorkerConfig(index=index, config=config, certificates=certificates)),
+        name=f"ftpcluster-worker-{index + 1}-{epoch}",
+        loop_initializer=loop_factory(config.loop),
+        initializer=initialize,
+        initargs=(os.getpid(), f"worker {index + 1}", config.log_level),
+    )
+    process.start()
+    return process
+
+
+def loop_factory(loop: Loop) -> Callable[[], asyncio.AbstractEventLoop]:
+    if loop == "asyncio":
+        return asyncio.new_event_loop
+    import uvloop
+
+    return uvloop.new_event_loop

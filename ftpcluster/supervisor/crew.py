@@ -1,0 +1,337 @@
+"""The workers' lives: started, watched, replaced one by one or a whole generation at once.
+
+The boot is the first generation, a reload is the next one: the workers of a new generation wait
+until all of them can serve, then they take over and the old ones drain. One that cannot serve ends
+its generation, and the old one goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import random
+from collections.abc import Iterator
+from typing import Protocol
+
+from ftpcluster.ipc.channel import pair, supervisor_end
+from ftpcluster.ipc.messages import (
+    Failed,
+    Heartbeat,
+    Message,
+    Ready,
+    ToSupervisor,
+    heartbeat_interval,
+)
+from ftpcluster.supervisor.handle import Generation, Phase, Place, WorkerHandle
+from ftpcluster.supervisor.process import ProcessLike
+from ftpcluster.supervisor.restart import Health, Pulse
+
+log = logging.getLogger(__name__)
+
+_KILL_AFTER = 2.0
+"""Seconds that a worker may take longer than the grace, or than SIGABRT needs, before SIGKILL."""
+
+
+class BootFailure(Exception):
+    """A worker ended before it ever served; ``reason`` is what it said, if it said anything."""
+
+    def __init__(self, message: str, reason: str | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason or f"{self.args[0]}; the reason stands above"
+
+
+class Owner(Protocol):
+    """Who gives work to the crew, and keeps the books."""
+
+    def on_message(self, worker: WorkerHandle, message: ToSupervisor, fd: int | None) -> None: ...
+    def on_start(self, worker: WorkerHandle) -> None:
+        """A worker has been started: tell it what it has to know."""
+
+    def on_gone(self, worker: WorkerHandle) -> int:
+        """A worker is gone: free what it held. Returns the number of sessions that ended."""
+
+    def on_capacity(self) -> None:
+        """A worker takes connections (again)."""
+
+    def on_all_ended(self) -> None:
+        """The crew was dismissed, and the last process has ended."""
+
+
+class Crew:
+    """The workers of a server."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, owner: Owner) -> None:
+        self._loop = loop
+        self._owner = owner
+        self.workers: dict[int, WorkerHandle] = {}
+        """The workers that live now, by their epochs."""
+        self._processes: set[ProcessLike] = set()
+        self._epochs = itertools.count(1)
+        self._generations: list[Generation] = []  # the one that serves, and the next one, if any
+        self._watch_timer: asyncio.TimerHandle | None = None
+        self._watch_due = 0.0
+        self.is_dismissed = False
+
+    # ------------------------------------------------------------------ generations
+
+    def begin(self, generation: Generation) -> None:
+        """Start the workers of a generation. Its ``ready`` tells how it went."""
+        self._generations.append(generation)
+        for place in generation.places:
+            self._start(place)
+        if self._watch_timer is None:
+            self._watch_later()
+
+    @property
+    def current(self) -> Generation | None:
+        """The generation that serves."""
+        return self._generations[0] if self._generations else None
+
+    def is_coming(self, worker: WorkerHandle) -> bool:
+        """Whether the worker is of a generation that does not serve yet."""
+        return worker.place.generation in self._generations[1:]
+
+    def switch(self, generation: Generation) -> None:
+        """Let a generation that is ready serve, and drain the one before."""
+        old = self._generations.pop(0)
+        self._end(old)
+        for place in generation.places:
+            if place.worker is not None and place.worker.phase is Phase.WAITING:
+                place.worker.phase = Phase.SERVING
+        for place in old.places:
+            for worker in _fillers(place):
+                self._retire(worker)
+        self._owner.on_capacity()
+
+    def abandon(self, generation: Generation) -> None:
+        """End a generation that never came to serve."""
+        if generation in self._generations:
+            self._generations.remove(generation)
+        self._end(generation)
+        for place in generation.places:
+            for worker in _fillers(place):
+                worker.process.kill()
+
+    def _end(self, generation: Generation) -> None:
+        generation.is_over = True
+        for place in generation.places:
+            if place.timer is not None:
+                place.timer.cancel()
+                place.timer = None
+
+    def replace(self, index: int, why: str) -> bool:
+        """Start another worker in a place, and drain the one that is there as soon as that serves.
+
+        False where there is no such place, or somebody is on the way there already.
+        """
+        generation = self.current
+        if generation is None or not 0 <= index < len(generation.places):
+            return False
+        place = generation.places[index]
+        if self.is_dismissed or not place.is_settled:
+            return False
+        log.info("%s is replaced: %s", place.worker, why)
+        self._start(place)
+        return True
+
+    # ------------------------------------------------------------------ lives
+
+    def _start(self, place: Place) -> None:
+        place.timer = None
+        now = self._loop.time()
+        place.restart.started(now)
+        plan = place.generation.plan
+        ours, theirs = pair()
+        epoch = next(self._epochs)
+        try:
+            process = plan.start_process(place.index, epoch, theirs)
+        except OSError as error:
+            log.error("worker %d cannot be started: %s", place.index + 1, error)
+            ours.close()
+            self._start_later(place)
+            return
+        finally:
+            theirs.close()
+        channel = supervisor_end(
+            self._loop,
+            ours,
+            lambda message, fd: self._owner.on_message(worker, message, fd),
+            lambda error: self._on_closed(worker, error),
+        )
+        pulse = Pulse(heartbeat_interval(plan.worker_timeout), plan.worker_timeout, now)
+        worker = place.starting = WorkerHandle(place, epoch, process, channel, pulse, now)
+        self.workers[epoch] = worker
+        self._processes.add(process)
+        process.on_exit(lambda: self._on_exit(process))
+        self._owner.on_start(worker)
+
+    def _start_later(self, place: Place) -> None:
+        delay = place.restart.delay(self._loop.time(), random.random())
+        place.timer = self._loop.call_later(delay, self._start, place)
+
+    def on_message(self, worker: WorkerHandle, message: Message) -> None:
+        """What a worker says of its own life."""
+        if isinstance(message, Heartbeat):
+            self._on_heartbeat(worker, message)
+        elif isinstance(message, Ready):
+            self._on_ready(worker)
+        elif isinstance(message, Failed):
+            worker.failure = message.reason
+
+    def _on_ready(self, worker: WorkerHandle) -> None:
+        if worker.phase is not Phase.STARTING:
+            return
+        place, generation = worker.place, worker.place.generation
+        worker.pulse.beat(self._loop.time())
+        worker.phase = Phase.SERVING if generation is self.current else Phase.WAITING
+        before, place.worker, place.starting = place.worker, worker, None
+        place.has_served = True
+        if before is not None:
+            self._retire(before)
+        if all(place.has_served for place in generation.places) and not generation.ready.done():
+            generation.ready.set_result(None)
+        self._owner.on_capacity()
+
+    def _retire(self, worker: WorkerHandle) -> None:
+        """Others serve: its sessions have time to come to their end."""
+        grace = worker.place.generation.plan.drain_grace
+        worker.drain(grace, patience=grace)
+        self._loop.call_later(grace + _KILL_AFTER, worker.process.kill)
+
+    def _on_exit(self, process: ProcessLike) -> None:
+        self._processes.discard(process)
+        self._look_whether_ended()
+
+    def _on_closed(self, worker: WorkerHandle, error: Exception | None) -> None:
+        """The worker's end of the channel is closed, or it sent what is no message."""
+        self.workers.pop(worker.epoch, None)
+        was, worker.phase = worker.phase, Phase.GONE
+        worker.process.kill()
+        released = self._owner.on_gone(worker)
+        if self.is_dismissed:
+            return
+        place, generation = worker.place, worker.place.generation
+        why = f"sent a bad message ({error})" if error else worker.failure or "died"
+        if place.starting is worker and not place.has_served:
+            if not generation.ready.done():
+                message = f"{worker} ended before it could serve"
+                generation.ready.set_exception(BootFailure(message, worker.failure))
+        elif was is not Phase.DRAINING:
+            log.error("%s %s; %d sessions ended with it", worker, why, released)
+        elif released:
+            log.warning("%s ended before %d of its sessions", worker, released)
+        self._vacate(place, worker)
+        self._owner.on_capacity()
+
+    def _vacate(self, place: Place, worker: WorkerHandle) -> None:
+        if place.worker is worker:
+            place.worker = None
+        elif place.starting is worker:
+            place.starting = None
+        else:
+            return  # it had been replaced
+        if place.starting is None and place.timer is None and not place.generation.is_over:
+            self._start_later(place)
+
+    # ------------------------------------------------------------------ watching
+
+    def _watch_later(self) -> None:
+        interval = min(
+            heartbeat_interval(generation.plan.worker_timeout) for generation in self._generations
+        )
+        self._watch_due = self._loop.time() + interval
+        self._watch_timer = self._loop.call_at(self._watch_due, self._watch)
+
+    def _watch(self) -> None:
+        now = self._loop.time()
+        for worker in tuple(self.workers.values()):
+            if now - self._watch_due > worker.pulse.interval:
+                # it was us who stopped: what the workers said meanwhile has not been read yet
+                worker.pulse.beat(now)
+            self._examine(worker, now)
+        self._recycle(now)
+        self._watch_later()
+
+    def _examine(self, worker: WorkerHandle, now: float) -> None:
+        health = worker.pulse.health(now)
+        if health is Health.LOST and worker.phase is not Phase.ABORTED:
+            worker.phase = Phase.ABORTED
+            worker.failure = f"did not answer for {worker.pulse.timeout:g} s"
+            log.error("%s %s: it is aborted, and says where it stood", worker, worker.failure)
+            worker.process.abort()
+            self._loop.call_later(_KILL_AFTER, worker.process.kill)
+        elif (
+            health is Health.SUSPECT
+            and worker.phase not in (Phase.STARTING, Phase.ABORTED)
+            and not worker.is_suspect
+        ):
+            worker.is_suspect = True
+            log.warning("%s does not answer: it gets no new connections", worker)
+
+    def _on_heartbeat(self, worker: WorkerHandle, message: Heartbeat) -> None:
+        worker.pulse.beat(self._loop.time())
+        worker.memory = message.memory
+        if worker.is_suspect:
+            worker.is_suspect = False
+            log.info("%s answers again", worker)
+            self._owner.on_capacity()
+
+    def _recycle(self, now: float) -> None:
+        """Replace one worker that is too old or too large, while all others are in their places."""
+        if self.is_dismissed or len(self._generations) != 1:
+            return
+        generation = self._generations[0]
+        if not all(place.is_settled for place in generation.places):
+            return
+        for worker in _serving(generation):
+            why = generation.plan.recycling.reason(now - worker.started, worker.memory)
+            if why is not None:
+                self.replace(worker.place.index, why)
+                return
+
+    # ------------------------------------------------------------------ end
+
+    def dismiss(self, grace: float) -> None:
+        """End all workers: their idle sessions now, transfers within ``grace`` seconds."""
+        self._end_all()
+        for worker in tuple(self.workers.values()):
+            worker.drain(grace, patience=0.0)
+        self._loop.call_later(grace + _KILL_AFTER, self.kill)
+
+    def kill(self) -> None:
+        """End all workers now."""
+        self._end_all()
+        for process in tuple(self._processes):
+            process.kill()
+
+    def _end_all(self) -> None:
+        self.is_dismissed = True
+        for generation in self._generations:
+            self._end(generation)
+        for generation in self._generations[1:]:
+            if not generation.ready.done():
+                generation.ready.set_exception(BootFailure("", "the server is stopping"))
+        if self._watch_timer is not None:
+            self._watch_timer.cancel()
+        self._look_whether_ended()
+
+    def _look_whether_ended(self) -> None:
+        if self.is_dismissed and not self._processes:
+            self._owner.on_all_ended()
+
+
+def _fillers(place: Place) -> Iterator[WorkerHandle]:
+    if place.worker is not None:
+        yield place.worker
+    if place.starting is not None:
+        yield place.starting
+
+
+def _serving(generation: Generation) -> Iterator[WorkerHandle]:
+    for place in generation.places:
+        if place.worker is not None:
+            yield place.worker

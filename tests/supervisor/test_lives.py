@@ -1,0 +1,467 @@
+"""The supervisor and its workers' lives: hearts that stop beating, replacements, new generations.
+
+The workers are fakes at the other end of the channel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import os
+import time
+from typing import Any
+
+import pytest
+
+from ftpcluster.ipc.messages import (
+    Adopt,
+    Adopted,
+    Declined,
+    Drain,
+    EndSession,
+    Failed,
+    Heartbeat,
+    Ready,
+    SetLimits,
+    SlotAnswer,
+    TakeSlot,
+    UserLimits,
+)
+from ftpcluster.net.listeners import Listener, listen
+from ftpcluster.quota.leases import Rates
+from ftpcluster.quota.ledger import ConnectionLimits, Refusal
+from ftpcluster.supervisor import crew as module
+from ftpcluster.supervisor.crew import BootFailure
+from ftpcluster.supervisor.handle import Phase, Plan
+from ftpcluster.supervisor.restart import Recycling
+from tests.support.fake_workers import FakeWorker, Supervised, supervised, until
+
+TIMEOUT = 0.5
+BEAT = Heartbeat(1_000_000)
+
+
+def beating(scene: Supervised, *workers: FakeWorker) -> asyncio.Task[None]:
+    """Let workers' hearts beat until the task is cancelled."""
+
+    async def beat() -> None:
+        while True:
+            for worker in workers:
+                worker.say(BEAT)
+            await asyncio.sleep(TIMEOUT / 20)
+
+    return asyncio.create_task(beat())
+
+
+# ---------------------------------------------------------------------- heartbeat
+
+
+async def test_a_worker_whose_heart_stops_gets_no_connections_until_it_beats_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with supervised(2, worker_timeout=10.0) as scene:
+        silent, well = await scene.ready(2)
+        handles = scene.supervisor.workers
+        for handle in handles:
+            handle.pulse.interval = 0.01
+        heart = asyncio.create_task(well_beats(well))
+        await until(lambda: handles[0].is_suspect)
+        for _ in range(4):
+            await scene.connect()
+            await well.adopt()
+        silent.say(BEAT)
+        await until(lambda: not handles[0].is_suspect)
+        heart.cancel()
+        handles[0].pulse.interval = handles[1].pulse.interval = 1.0
+        await scene.connect()
+        await silent.adopt()
+    assert f"worker 1 (pid {silent.pid}) does not answer: it gets no new connections" in caplog.text
+    assert f"worker 1 (pid {silent.pid}) answers again" in caplog.text
+
+
+async def well_beats(worker: FakeWorker) -> None:
+    while True:
+        worker.say(BEAT)
+        await asyncio.sleep(0.002)
+
+
+async def test_a_worker_that_stays_silent_is_aborted_then_killed_and_replaced(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "_KILL_AFTER", 0.1)
+    async with supervised(2, worker_timeout=TIMEOUT) as scene:
+        silent, well = await scene.ready(2)
+        heart = beating(scene, well)
+        await scene.connect()
+        await silent.adopt()
+        await until(lambda: silent.aborted)
+        assert scene.supervisor.ledger.held_by(silent.epoch) == 1  # it may be alive
+        third = await scene.worker(2)
+        assert (silent.killed, well.aborted, third.index) == (True, False, 0)
+        assert scene.supervisor.ledger.connections == 0
+        heart.cancel()
+    assert f"worker 1 (pid {silent.pid}) did not answer for 0.5 s: it is aborted" in caplog.text
+    assert f"{silent.pid}) did not answer for 0.5 s; 1 sessions ended with it" in caplog.text
+
+
+async def test_a_worker_that_never_comes_to_serve_ends_the_boot_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_KILL_AFTER", 0.1)
+    async with supervised(1, worker_timeout=TIMEOUT) as scene:
+        worker = await scene.worker(0)
+        with pytest.raises(BootFailure, match="did not answer"):
+            await asyncio.wait_for(asyncio.shield(scene.run), 20)
+        assert worker.aborted
+
+
+async def test_a_supervisor_that_stood_still_takes_no_worker_for_lost() -> None:
+    async with supervised(2, worker_timeout=TIMEOUT) as scene:
+        workers = await scene.ready(2)
+        heart = beating(scene, *workers)
+        for _ in range(3):
+            time.sleep(2 * TIMEOUT)  # the loop stands, and so do the workers in it: nobody beats
+            await asyncio.sleep(TIMEOUT / 4)
+        assert not any(worker.aborted for worker in workers)
+        heart.cancel()
+
+
+# ---------------------------------------------------------------------- one for another
+
+
+async def test_a_worker_is_drained_when_another_one_serves_in_its_place() -> None:
+    async with supervised(2, drain_grace=7.0) as scene:
+        first, second = await scene.ready(2)
+        await scene.connect()
+        session = await first.adopt()
+        first.say(TakeSlot(session, "alice", 1))
+        await first.hear(SlotAnswer)
+        assert scene.supervisor.drain(0, "somebody wants it")
+        assert not scene.supervisor.drain(0, "again")
+        assert not scene.supervisor.drain(2, "nobody")
+        third = await scene.worker(2)
+        assert third.index == 0
+        await first.round_trip(session)  # nothing was said to it yet
+        third.say(Ready())
+        assert await first.hear(Drain) == Drain(7.0, 7.0)
+        for _ in range(4):
+            await scene.connect()
+        assert [await third.adopt() for _ in range(2)]
+        assert [await second.adopt() for _ in range(2)]
+        # what the old one holds goes on counting
+        assert scene.supervisor.ledger.held_by(first.epoch) == 1
+        scene.supervisor.end_session(session, "Bye.")
+        await first.hear(EndSession)
+        first.die()
+        await until(lambda: not scene.supervisor.ledger.held_by(first.epoch))
+        assert len(scene.workers) == 3
+
+
+async def test_a_replacement_that_cannot_serve_leaves_the_old_one_in_its_place() -> None:
+    async with supervised(1) as scene:
+        (first,) = await scene.ready(1)
+        scene.supervisor.drain(0, "somebody wants it")
+        (await scene.worker(1)).die()
+        third = await scene.worker(2)
+        await scene.connect()
+        await first.adopt()
+        third.say(Ready())
+        await first.hear(Drain)
+        await scene.connect()
+        await third.adopt()
+
+
+async def test_a_drained_worker_that_overruns_its_grace_is_killed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "_KILL_AFTER", 0.05)
+    async with supervised(1, drain_grace=0.05) as scene:
+        (first,) = await scene.ready(1)
+        await scene.connect()
+        await first.adopt()
+        scene.supervisor.drain(0, "somebody wants it")
+        (await scene.worker(1)).say(Ready())
+        await until(lambda: first.killed)
+        await until(lambda: "ended before 1 of its sessions" in caplog.text)
+
+
+async def test_a_worker_that_grew_too_large_is_replaced_one_at_a_time() -> None:
+    recycling = Recycling(memory=100_000_000, settled=0.0)
+    async with supervised(2, worker_timeout=TIMEOUT, recycling=recycling) as scene:
+        first, second = await scene.ready(2)
+
+        async def beat() -> None:
+            while True:
+                for worker in scene.workers:
+                    is_old = worker in (first, second)
+                    worker.say(Heartbeat(100_000_001 if is_old else 1))
+                await asyncio.sleep(TIMEOUT / 20)
+
+        heart = asyncio.create_task(beat())
+        third = await scene.worker(2)
+        await asyncio.sleep(TIMEOUT / 2)
+        assert len(scene.workers) == 3  # the other one has to wait
+        third.say(Ready())
+        fourth = await scene.worker(3)
+        assert {third.index, fourth.index} == {0, 1}
+        fourth.say(Ready())
+        for worker in (first, second):
+            assert isinstance(await worker.hear(Drain), Drain)
+            worker.die()
+        await asyncio.sleep(TIMEOUT / 2)
+        assert len(scene.workers) == 4
+        heart.cancel()
+
+
+async def test_a_worker_is_replaced_when_it_is_old() -> None:
+    recycling = Recycling(age=0.2)
+    async with supervised(1, worker_timeout=10.0, recycling=recycling) as scene:
+        (first,) = await scene.ready(1)
+        (await scene.worker(1)).say(Ready())
+        await first.hear(Drain)
+
+
+# ---------------------------------------------------------------------- no descriptors
+
+
+async def test_a_connection_that_a_worker_declines_goes_to_another(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with supervised(2) as scene:
+        full, other = await scene.ready(2)
+        await scene.connect()
+        session = await full.adopt(confirm=False)
+        full.say(Declined((session,)))
+        assert await other.adopt() == session
+        for _ in range(3):  # for a while the other gets all
+            await scene.connect()
+            await other.adopt()
+        assert full.unheard == 0
+        assert scene.supervisor.ledger.held_by(other.epoch) == 4
+    assert caplog.text.count("has no file descriptors left") == 1
+
+
+async def test_where_all_workers_decline_clients_are_told_421(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with supervised(2, server=100) as scene:
+        workers = await scene.ready(2)
+
+        async def decline(worker: FakeWorker) -> None:
+            while True:
+                session = (await worker.hear(Adopt)).session
+                os.close(worker.held.pop(session))
+                worker.say(Declined((session,)))
+
+        declining = [asyncio.create_task(decline(worker)) for worker in workers]
+        for _ in range(20):
+            assert await (await scene.connect()).is_turned_away()
+        assert scene.supervisor.ledger.connections == 0
+        for task in declining:
+            task.cancel()
+    assert caplog.text.count("has no file descriptors left") < 10
+
+
+# ---------------------------------------------------------------------- generations
+
+
+def next_plan(scene: Supervised, **changes: Any) -> Plan:
+    """The plan that is served, with changes, and the same socket, as a duplicate."""
+    listeners = [
+        dataclasses.replace(each, sock=each.sock.dup()) for each in scene.supervisor._plan.listeners
+    ]
+    return dataclasses.replace(scene.supervisor._plan, listeners=listeners, **changes)
+
+
+async def test_a_new_generation_serves_when_all_of_it_can_and_the_old_one_drains() -> None:
+    async with supervised(2, drain_grace=7.0) as scene:
+        old = await scene.ready(2)
+        for worker in old:
+            await scene.connect()
+            await worker.adopt()
+        reload = asyncio.create_task(scene.supervisor.reload(next_plan(scene, workers=3)))
+        new = [await scene.worker(number) for number in (2, 3, 4)]
+        for worker in new[:2]:
+            worker.say(Ready())
+        await until(lambda: phases(scene).count(Phase.WAITING) == 2)
+        await scene.connect()  # the old ones still serve
+        await old[0].adopt()
+        new[2].say(Ready())
+        await asyncio.wait_for(reload, 20)
+        for worker in old:
+            await worker.hear(SetLimits)
+            assert await worker.hear(Drain) == Drain(7.0, 7.0)
+        for _ in new:
+            await scene.connect()
+        for worker in new:
+            await worker.adopt()
+        assert scene.supervisor.ledger.connections == 6
+        for worker in old:
+            worker.die()
+        await until(lambda: scene.supervisor.ledger.connections == 3)
+        assert len(scene.workers) == 5  # nobody takes the place of the old ones
+        new[1].die()
+        (await scene.worker(5)).say(Ready())
+
+
+def phases(scene: Supervised) -> list[Phase]:
+    return [worker.phase for worker in scene.supervisor.workers]
+
+
+@pytest.mark.parametrize("reason", ["no such class", None])
+async def test_a_generation_that_cannot_serve_changes_nothing(reason: str | None) -> None:
+    async with supervised(2, server=3) as scene:
+        old = await scene.ready(2)
+        plan = next_plan(scene, limits=ConnectionLimits(server=1))
+        reload = asyncio.create_task(scene.supervisor.reload(plan))
+        bad, good = await scene.worker(2), await scene.worker(3)
+        good.say(Ready())
+        if reason is not None:
+            bad.say(Failed(reason))
+        bad.die()
+        with pytest.raises(BootFailure, match=reason or "worker 1 .*the reason stands above"):
+            await asyncio.wait_for(reload, 20)
+        for listener in plan.listeners:
+            listener.sock.close()
+        await until(lambda: good.killed)
+        for _ in range(3):
+            await scene.connect()
+        for worker in (old[0], old[1], old[0]):
+            await worker.adopt()
+        assert all(worker.unheard == 0 for worker in old)
+        assert await (await scene.connect()).is_turned_away()
+        assert len(scene.workers) == 4
+        old[1].die()  # it is replaced as ever
+        assert (await scene.worker(4)).index == 1
+
+
+async def test_new_limits_of_connections_hold_for_sessions_of_old_and_new_workers() -> None:
+    async with supervised(1, limits=ConnectionLimits(per_address=2)) as scene:
+        (old,) = await scene.ready(1)
+        for _ in range(2):
+            await scene.connect()
+        held = [await old.adopt() for _ in range(2)]
+        old.say(TakeSlot(held[0], "alice", 2))
+        await old.hear(SlotAnswer)
+        reload = asyncio.create_task(
+            scene.supervisor.reload(next_plan(scene, limits=ConnectionLimits(per_address=3)))
+        )
+        new = await scene.worker(1)
+        new.say(Ready())
+        await asyncio.wait_for(reload, 20)
+        await scene.connect()
+        session = await new.adopt()
+        assert await (await scene.connect()).is_turned_away()
+        new.say(TakeSlot(session, "alice", 1))  # she may have one from now on, and has it
+        assert await new.hear(SlotAnswer) == SlotAnswer(session, Refusal.USER_FULL.value)
+        old.die()
+        await until(lambda: scene.supervisor.ledger.connections == 1)
+        new.say(TakeSlot(session, "alice", 1))
+        assert await new.hear(SlotAnswer) == SlotAnswer(session, None)
+
+
+async def test_new_speeds_reach_the_old_workers_and_end_what_was_ordered() -> None:
+    async with supervised(1) as scene:
+        (old,) = await scene.ready(1)
+        scene.supervisor.set_limits(None, Rates(1, 2))
+        await old.hear(SetLimits)
+        reload = asyncio.create_task(scene.supervisor.reload(next_plan(scene, rates=Rates(5, 6))))
+        new = await scene.worker(1)
+        new.say(Ready())
+        await asyncio.wait_for(reload, 20)
+        assert await old.hear(SetLimits) == SetLimits(None, Rates(5, 6))
+        await old.hear(Drain)
+        assert new.unheard == 0  # its plan says all, and nothing of before holds
+        assert scene.supervisor.speed.orders == ()
+
+
+async def test_what_an_old_worker_says_of_a_user_counts_less() -> None:
+    async with supervised(1) as scene:
+        (old,) = await scene.ready(1)
+        reload = asyncio.create_task(scene.supervisor.reload(next_plan(scene)))
+        new = await scene.worker(1)
+        new.say(Ready())
+        await asyncio.wait_for(reload, 20)
+        new.say(UserLimits("alice", Rates(None, 5)))
+        book = scene.supervisor.speed._book
+        await until(lambda: book.knows("alice"))
+        old.say(UserLimits("alice", Rates(None, 7)))
+        old.say(UserLimits("bob", Rates(None, 7)))
+        await until(lambda: book.knows("bob"))
+        write = book._directions[1]
+        assert write.users["alice"].rate == 5
+
+
+async def test_other_listeners_serve_after_a_reload_and_the_old_ones_are_closed() -> None:
+    async with supervised(1) as scene:
+        await scene.ready(1)
+        there = scene.supervisor._plan.listeners[0].sock
+        another = listen("127.0.0.1", 0)
+        plan = dataclasses.replace(scene.supervisor._plan, listeners=[Listener(another)])
+        reload = asyncio.create_task(scene.supervisor.reload(plan))
+        new = await scene.worker(1)
+        new.say(Ready())
+        await asyncio.wait_for(reload, 20)
+        assert there.fileno() == -1
+        with pytest.raises(ConnectionRefusedError):
+            await scene.connect()
+        scene.port = another.getsockname()[1]
+        await scene.connect()
+        await new.adopt()
+
+
+async def test_connections_that_wait_in_the_queue_survive_a_reload() -> None:
+    async with supervised(1) as scene:
+        (old,) = await scene.ready(1)
+        for _ in range(64):  # as many as a worker may leave unconfirmed
+            await scene.connect()
+        sessions = [await old.adopt(confirm=False) for _ in range(64)]
+        waiting = [await scene.connect() for _ in range(5)]
+        reload = asyncio.create_task(scene.supervisor.reload(next_plan(scene)))
+        new = await scene.worker(1)
+        new.say(Ready())
+        await asyncio.wait_for(reload, 20)
+        for client in waiting:
+            session = await new.adopt()
+            os.write(new.held[session], b"220 hello\r\n")
+            assert await client.hears() == b"220 hello\r\n"
+        old.say(Adopted(tuple(sessions)))
+
+
+async def test_stopping_ends_a_reload() -> None:
+    async with supervised(1) as scene:
+        (old,) = await scene.ready(1)
+        plan = next_plan(scene)
+        reload = asyncio.create_task(scene.supervisor.reload(plan))
+        new = await scene.worker(1)
+        scene.supervisor.stop()
+        with pytest.raises(BootFailure, match="stopping"):
+            await asyncio.wait_for(reload, 20)
+        for listener in plan.listeners:
+            listener.sock.close()
+        await old.hear(Drain)
+        old.die()
+        await asyncio.wait_for(scene.run, 20)
+        assert new.killed
+
+
+async def test_a_worker_that_dies_between_generations_is_replaced_in_its_own() -> None:
+    async with supervised(1) as scene:
+        (old,) = await scene.ready(1)
+        reload = asyncio.create_task(scene.supervisor.reload(next_plan(scene, workers=2)))
+        new = [await scene.worker(number) for number in (1, 2)]
+        new[0].say(Ready())
+        await until(lambda: Phase.WAITING in phases(scene))
+        new[0].die()  # it could have served: another one is started
+        third = await scene.worker(3)
+        assert third.index == 0
+        new[1].say(Ready())
+        await asyncio.wait_for(reload, 20)
+        await old.hear(SetLimits)
+        await old.hear(Drain)
+        third.say(Ready())
+        for _ in range(2):
+            await scene.connect()
+        await third.adopt()
+        await new[1].adopt()
