@@ -24,7 +24,7 @@ LAYERS: dict[str, set[str]] = {
     "users": {"passwords", "protocol"},
     "storage": {"common", "protocol", "storage"},
     "net": {"net", "protocol"},
-    "session": {"net", "protocol", "quota", "session", "storage", "users"},
+    "session": {"logs", "net", "protocol", "quota", "session", "storage", "users"},
     "ipc": {"ipc", "quota"},
     "worker": {
         *(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -180,7 +179,7 @@ class _Foreign:
             raise
         except Exception as error:
             # of ours an OSError has a reply of its own; in somebody else's command it is a bug
-            session.note(logging.ERROR, "a command failed: %r", error, error=error)
+            session.note_bug(error)
             raise LocalProblem from error
         if not goes_on:
             session.ending = True

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 from ftpcluster.protocol.command import check_argument
 from ftpcluster.protocol.errors import (
     ArgumentProblem,
@@ -66,5 +64,5 @@ def reply_for(session: Session, error: BaseException) -> Reply:
         return TransferAborted().reply
     if isinstance(error, OSError) and error.errno is not None:
         return reply_for_os_error(error)
-    session.note(logging.ERROR, "a command failed: %r", error, error=error)
+    session.note_bug(error)
     return FTPError().reply

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import logging
 
+from ftpcluster.logs import is_told, tell
 from ftpcluster.protocol.listing import printable
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.session.commands.table import Command
-from ftpcluster.session.state import Account, Session, log
+from ftpcluster.session.state import Account, Session
 
 _LONGEST = 1024
 """Characters of an argument that are told."""
@@ -50,14 +51,14 @@ class Entry:
         if self.command is not None and self.command.transfers:
             took = self._session.services.loop.time() - self._began
             came += f", {self._session.progress} bytes in {took:.2f} s"
-        log.log(level, "%s: %s: %s", self._who, self._what, came)
+        tell(level, f"{self._who}: {self._what}: {came}")
 
 
 def begin(session: Session, command: Command | None, verb: bytes, argument: str) -> Entry | None:
     """A command begins: what is to be told of it, if anything is."""
-    is_told = command is not None and command.logged and type(session.login) is Account
-    level = logging.INFO if is_told else logging.DEBUG
-    if not log.isEnabledFor(level):
+    matters = command is not None and command.logged and type(session.login) is Account
+    level = logging.INFO if matters else logging.DEBUG
+    if not is_told(level):
         return None
     what = _what(session, command, _safe(verb.decode("ascii", "replace")), argument)
     return Entry(session, command, what, level)

@@ -400,7 +400,7 @@ class ServerPI:
         if reason is None:
             self.session.note(logging.DEBUG, "the session ends")
         else:
-            self.session.note(logging.INFO, "the session ends: %s", reason.reply.text)
+            self.session.note(logging.INFO, f"the session ends: {reason.reply.text}")
         self._deadlines.stop()
         self.session.stream.close()
         if self._run is not None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from ftpcluster.logs import is_told, tell
 from ftpcluster.net.active import ActiveTarget
 from ftpcluster.net.certificates import Contexts
 from ftpcluster.net.masquerade import Masquerade
@@ -207,8 +208,8 @@ class Session:
         "tls",
         "transfer",
         "unknown_verbs",
-        "user_name",
         "wants_tls",
+        "who",
     )
 
     def __init__(
@@ -229,7 +230,8 @@ class Session:
         # for as long as the session
         self.tls = stream.context if isinstance(stream, TLSStream) else None  # for data, too
         self.login: Claim | Account | None = None
-        self.user_name = "-"  # as logs have it
+        self.who = self._described("-")
+        """Who it is, as logs have it: session, peer and user."""
         self.stranger_since = services.loop.time()
         self.failed_logins = 0
         self.unknown_verbs = 0
@@ -255,18 +257,18 @@ class Session:
         self.progress = 0
         self.transfer: DataTransfer | None = None
 
-    @property
-    def who(self) -> str:
-        """Who it is, as logs have it: session, peer and user."""
+    def _described(self, user: str) -> str:
         talk = self.conversation
-        return f"[{talk.session}] {display(talk.peer, talk.peer_port)} {self.user_name}"
+        return f"[{talk.session}] {display(talk.peer, talk.peer_port)} {user}"
 
-    def note(
-        self, level: int, text: str, *arguments: object, error: BaseException | None = None
-    ) -> None:
-        """Log an event of this session; ``error`` is one that is a bug, for its traceback."""
-        if log.isEnabledFor(level):
-            log.log(level, f"%s: {text}", self.who, *arguments, exc_info=error)
+    def note(self, level: int, text: str) -> None:
+        """Log an event of this session."""
+        if is_told(level):
+            tell(level, f"{self.who}: {text}")
+
+    def note_bug(self, error: BaseException) -> None:
+        """Log an error that nobody foresaw, with its traceback."""
+        log.error("%s: a command failed: %r", self.who, error, exc_info=error)
 
     @property
     def account(self) -> Account:
@@ -381,7 +383,7 @@ class Session:
         """
         self.login = Account(user, self.services.open_storage(self, user), self._throttles(user))
         self.current_folder = str(user.home_path)
-        self.user_name = printable(name)[:64]
+        self.who = self._described(printable(name)[:64])
 
     def limits_changed(self, login: str | None) -> None:
         """Speed limits of a user, or of the server, are others from now on."""
@@ -410,7 +412,7 @@ class Session:
     def log_out(self) -> None:
         """End the login, if there is one, and forget what belonged to it."""
         login, self.login = self.login, None
-        self.user_name = "-"
+        self.who = self._described("-")
         self.current_folder = "/"
         self.rename_from = None
         if isinstance(login, Account):

@@ -58,9 +58,9 @@ async def password(session: Session, secret: str) -> Reply:
         quotas.logout(number)
         why = error.strerror or error
         name = printable(claim.login)[:64]
-        session.note(logging.ERROR, "the folder of user %s cannot be opened: %s", name, why)
+        session.note(logging.ERROR, f"the folder of user {name} cannot be opened: {why}")
         raise NotLoggedIn("Your folder is not available; please tell the administrator.") from None
-    session.note(logging.INFO, "logged in%s", "" if session.stream.is_plain else " with TLS")
+    session.note(logging.INFO, "logged in" if session.stream.is_plain else "logged in with TLS")
     return _LOGGED_IN
 
 
@@ -80,7 +80,8 @@ async def _fail(session: Session, login: str) -> Reply:
     """530 after a delay, which slows guessing down; the last attempt ends the session."""
     session.failed_logins += 1
     name = printable(login)[:64]
-    session.note(logging.WARNING, "failed login of %r from %s", name, session.conversation.peer)
+    peer = session.conversation.peer
+    session.note(logging.WARNING, f"failed login of {name!r} from {peer}")
     settings = session.settings
     if settings.login_delay:
         await pause(session.services.loop, settings.login_delay)
