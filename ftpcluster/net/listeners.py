@@ -15,7 +15,10 @@ _PORTS_TRIED = 16
 
 
 class CannotListen(OSError):
-    """An address cannot be listened on; the message says which, why, and what to do."""
+    """An address, or a socket that was handed over, cannot be listened on.
+
+    The message says which, why, and what to do.
+    """
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,12 +54,7 @@ def listen(
     dual_stack: bool = False,
     reuse_port: bool = False,
 ) -> socket.socket:
-    """A non-blocking listening socket for control connections. Raises CannotListen.
-
-    Linux hands TCP_NODELAY, SO_KEEPALIVE and SO_OOBINLINE down from a listener to what it
-    accepts, which saves three calls for every connection: replies are not held back, dead peers
-    are noticed, and ABOR as urgent data arrives in line (RFC 959, RFC 1123 section 4.1.3.2).
-    """
+    """A non-blocking listening socket for control connections. Raises CannotListen."""
     family = socket.AF_INET6 if is_ipv6(host) else socket.AF_INET
     try:
         sock = socket.socket(family, socket.SOCK_STREAM)
@@ -66,9 +64,7 @@ def listen(
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if reuse_port:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        set_inherited_options(sock)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual_stack)
         sock.bind((host, port))
@@ -80,12 +76,25 @@ def listen(
     return sock
 
 
+
 class Bind(Protocol):
     """``listen``, or what does as it does."""
 
     def __call__(
         self, host: str, port: int, backlog: int, *, dual_stack: bool, reuse_port: bool
     ) -> socket.socket: ...
+
+
+def set_inherited_options(listener: socket.socket) -> None:
+    """Set what accepted connections are to have.
+
+    Linux hands TCP_NODELAY, SO_KEEPALIVE and SO_OOBINLINE down from a listener to what it
+    accepts, which saves three calls for every connection: replies are not held back, dead peers
+    are noticed, and ABOR as urgent data arrives in line (RFC 959, RFC 1123 section 4.1.3.2).
+    """
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def listen_on_all(
