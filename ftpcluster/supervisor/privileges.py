@@ -1,0 +1,136 @@
+"""Giving up root, once the ports are bound.
+
+What a change of the user id does beside that, and why it does no harm here:
+
+- The kernel forgets PR_SET_PDEATHSIG. Workers ask for theirs after they were spawned, and they are
+  spawned after the drop. So is everything else: what was started before is still root's.
+- The process is no longer dumpable: its core and /proc/PID/mem are root's alone, other processes
+  of the same user cannot trace it, and /proc/PID belongs to root. It is left so, since passwords
+  and keys are in that memory. The process's own /proc/self/fd, signals of its user and pidfd_open
+  of its children are not concerned. Workers are dumpable again from execve(2) on.
+"""
+
+from __future__ import annotations
+
+import grp
+import multiprocessing.spawn
+import os
+import pwd
+from dataclasses import dataclass
+from pathlib import Path
+
+_NO_ID = 2**32 - 1  # -1: "leave it" to setresuid(2)
+_PACKAGE = Path(__file__).parents[1]
+
+
+class CannotRunAs(Exception):
+    """The server cannot run as that user; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whom a process runs as. ``name``: the user's, or the number of one without a name."""
+
+    uid: int
+    gid: int
+    name: str
+    home: str = "/"
+
+
+def parse_run_as(text: str) -> Identity:
+    """``USER[:GROUP]``, names or numbers; without GROUP the user's own. Raises CannotRunAs."""
+    user, colon, group = text.partition(":")
+    if not user or (colon and not group):
+        raise CannotRunAs(f"cannot run as {text!r}: expected USER or USER:GROUP")
+    number = _number(user)
+    try:
+        entry = pwd.getpwnam(user) if number is None else pwd.getpwuid(number)
+    except KeyError:
+        entry = None
+    if entry is not None:
+        uid, name, home = entry.pw_uid, entry.pw_name, entry.pw_dir
+    elif number is not None:
+        uid, name, home = number, user, "/"
+    else:
+        raise CannotRunAs(f"cannot run as {text}: there is no user {user}; see `getent passwd`")
+    if uid == 0:
+        raise CannotRunAs(f"cannot run as {text}: root is what is given up; name another user")
+    if group:
+        gid = _gid(text, group)
+    elif entry is not None:
+        gid = entry.pw_gid
+    else:
+        raise CannotRunAs(
+            f"cannot run as {text}: user {user} is not known; add a group: {user}:GROUP"
+        )
+    return Identity(uid, gid, name, home)
+
+
+def _gid(text: str, group: str) -> int:
+    number = _number(group)
+    if number is not None:
+        return number
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise CannotRunAs(
+            f"cannot run as {text}: there is no group {group}; see `getent group`"
+        ) from None
+
+
+def _number(text: str) -> int | None:
+    if not (text.isascii() and text.isdecimal()):
+        return None
+    number = int(text)
+    if number >= _NO_ID:
+        raise CannotRunAs(f"cannot run as {text}: ids end at {_NO_ID - 1}")
+    return number
+
+
+def drop(identity: Identity) -> None:
+    """Run as ``identity`` from now on, for good, in all threads. Raises CannotRunAs.
+
+    Supplementary groups are given up, also those that the user is a member of: USER:GROUP says
+    all that the server may have. After a CannotRunAs the process must end, since it may have
+    kept rights.
+    """
+    wanted = (identity.uid,) * 3, (identity.gid,) * 3
+    if (os.getresuid(), os.getresgid()) != wanted:  # else a service manager has done it
+        try:
+            os.setgroups([])
+            os.setresgid(*wanted[1])
+            os.setresuid(*wanted[0])  # the last, since the others need root
+        except OSError as error:
+            raise CannotRunAs(
+                f"cannot run as {identity.name}: {error.strerror}; start the server as root, or "
+                f"as {identity.name} and without this setting"
+            ) from error
+    _verify(identity)
+    os.environ.update(HOME=identity.home, USER=identity.name, LOGNAME=identity.name)
+    if not os.access(".", os.X_OK):
+        os.chdir("/")  # workers begin where the supervisor is
+
+
+def _verify(identity: Identity) -> None:
+    try:
+        os.setresuid(-1, 0, -1)
+    except PermissionError:
+        return
+    raise CannotRunAs(
+        f"cannot run as {identity.name}: root could be had back, since this process keeps its "
+        "capabilities; start it without SecureBits= (no-setuid-fixup, keep-caps)"
+    )
+
+
+def check_python(identity: Identity) -> None:
+    """Raises CannotRunAs where workers cannot be started after ``drop``.
+
+    A worker whose Python, or package, its user may not read ends without a word.
+    """
+    python = os.fsdecode(multiprocessing.spawn.get_executable())
+    for path, mode in ((python, os.X_OK), (_PACKAGE, os.R_OK | os.X_OK)):
+        if not os.access(path, mode):
+            raise CannotRunAs(
+                f"cannot run as {identity.name}: this user may not use {path}; install "
+                "ftpcluster where it may, not in another user's home"
+            )
