@@ -1,0 +1,216 @@
+"""Keeping a worker, and whoever takes it over, in the folders that it serves: Landlock.
+
+``storage/beneath.py`` holds the bounds of the calls that we make. A hole in an interpreter or a
+library makes others, and a worker that runs as root could then read every file. Landlock is a
+list, held by the kernel, of what the process may open; it cannot be taken back.
+
+What it does not hold: what was opened before stays open; metadata can be seen, and changed
+(stat, chmod, utime); connections, TCP as well as UNIX sockets with a path, can be made. A list
+names folders and files that are there now, not their names: one that is replaced (renamed, made
+anew) is another one, and out of bounds until the worker is. What lies beneath a folder is found
+from its parents whenever it is opened, so there everything may come and go.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import enum
+import errno
+import importlib.machinery
+import os
+import site
+import stat
+import struct
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+
+from ftpcluster.prctl import no_new_privs
+
+_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same on every architecture
+_VERSION = 1  # LANDLOCK_CREATE_RULESET_VERSION
+_PATH_BENEATH = 1  # LANDLOCK_RULE_PATH_BENEATH
+_SCOPES = 3  # LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET, LANDLOCK_SCOPE_SIGNAL: within the worker only
+_RENAMES_BETWEEN_FOLDERS, _SCOPING = 2, 6
+_ABSENT = {
+    errno.ENOSYS: "this kernel has no Landlock",
+    errno.EOPNOTSUPP: "Landlock is not enabled; see lsm= on the kernel's command line",
+    errno.EPERM: "a seccomp filter refuses Landlock",
+}
+
+
+class Right(enum.IntFlag):
+    """LANDLOCK_ACCESS_FS_*: what can be done beneath a folder, or with a file."""
+
+    EXECUTE = 1 << 0
+    WRITE_FILE = 1 << 1
+    READ_FILE = 1 << 2
+    READ_DIR = 1 << 3
+    REMOVE_DIR = 1 << 4
+    REMOVE_FILE = 1 << 5
+    MAKE_CHAR = 1 << 6
+    MAKE_DIR = 1 << 7
+    MAKE_REG = 1 << 8
+    MAKE_SOCK = 1 << 9
+    MAKE_FIFO = 1 << 10
+    MAKE_BLOCK = 1 << 11
+    MAKE_SYM = 1 << 12
+    REFER = 1 << 13
+    TRUNCATE = 1 << 14
+    IOCTL_DEV = 1 << 15
+
+
+_SINCE = {Right.REFER: 2, Right.TRUNCATE: 3, Right.IOCTL_DEV: 5}
+_READ = Right.READ_FILE | Right.READ_DIR
+# Not to execute, for nobody needs to (.so files are read and mapped); and no device files: one of
+# a disk would lead to all that is on it. Moving fifos and sockets that lie there needs the others.
+_WRITE = (
+    _READ
+    | (Right.WRITE_FILE | Right.TRUNCATE | Right.REMOVE_DIR | Right.REMOVE_FILE | Right.REFER)
+    | (Right.MAKE_DIR | Right.MAKE_REG | Right.MAKE_SOCK | Right.MAKE_FIFO | Right.MAKE_SYM)
+)
+_OF_FILES = Right.EXECUTE | Right.WRITE_FILE | Right.READ_FILE | Right.TRUNCATE | Right.IOCTL_DEV
+
+_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib")
+_SYSTEM = (
+    *("/etc/ld.so.cache", "/etc/nsswitch.conf", "/etc/passwd", "/etc/group"),
+    *("/etc/hosts", "/etc/host.conf", "/etc/gai.conf", "/etc/services", "/etc/protocols"),
+    *("/etc/localtime", "/usr/share/zoneinfo"),
+    *("/etc/ssl/openssl.cnf", "/etc/ssl/certs", "/etc/pki/tls", "/etc/pki/ca-trust/extracted"),
+    *("/etc/crypto-policies", "/usr/share/ca-certificates", "/usr/local/share/ca-certificates"),
+    *("/dev/null", "/dev/urandom"),
+)
+_SUFFIXES = (*importlib.machinery.all_suffixes(), ".dist-info", ".libs")
+
+_syscall = ctypes.CDLL(None, use_errno=True).syscall
+
+
+def confine(read_write: Sequence[str], read_only: Sequence[str]) -> str:
+    """Allow this process no files but those in (or at) the given paths. What was done, for the log.
+
+    Neither may it execute anything, signal other processes, or gain rights (no_new_privs). All
+    that is for good, and must come before the first thread: the kernel confines the one that
+    calls and those that it starts later. Raises RuntimeError where there are more, OSError.
+    """
+    _expect_one_thread()
+    no_new_privs()
+    try:
+        abi = _abi()
+    except OSError as error:
+        if error.errno not in _ABSENT:
+            raise
+        return f"not confined: {_ABSENT[error.errno]}"
+    if abi < _RENAMES_BETWEEN_FOLDERS:
+        return "not confined: Landlock before Linux 5.19 refuses renames from folder to folder"
+    handled = _handled(abi)
+    scopes = _SCOPES if abi >= _SCOPING else 0
+    attributes = struct.pack("=QQQ", handled, 0, scopes)  # struct landlock_ruleset_attr
+    ruleset = _call(_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0)
+    try:
+        missing = [
+            path
+            for paths, rights in ((read_write, _WRITE & handled), (read_only, _READ))
+            for path in paths
+            if not _allow(ruleset, path, rights)
+        ]
+        _call(_RESTRICT_SELF, ruleset, 0)
+    finally:
+        os.close(ruleset)
+    return f"Landlock ABI {abi}" + (f"; without {', '.join(missing)}" if missing else "")
+
+
+def _expect_one_thread() -> None:
+    # not all threads are Python's
+    others = {thread.name for thread in threading.enumerate()} - {threading.current_thread().name}
+    if others or len(os.listdir("/proc/self/task")) > 1:
+        names = ", ".join(sorted(others)) or "of a library"
+        raise RuntimeError(f"a worker with threads cannot be confined any more: {names}")
+
+
+def _abi() -> int:
+    return _call(_CREATE_RULESET, None, ctypes.c_size_t(0), _VERSION)
+
+
+def _handled(abi: int) -> Right:
+    """All that this kernel can forbid: a right that is not handled is everybody's."""
+    return Right(sum(right for right in Right if abi >= _SINCE.get(right, 1)))
+
+
+def _allow(ruleset: int, path: str, rights: Right) -> bool:
+    """Whether there is something at ``path``, which is then allowed."""
+    try:
+        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return False  # what cannot be named now cannot be allowed; the log says so
+    try:
+        if not stat.S_ISDIR(os.fstat(fd).st_mode):
+            rights &= _OF_FILES
+        beneath = struct.pack("=Qi", rights, fd)  # struct landlock_path_beneath_attr
+        _call(_ADD_RULE, ruleset, _PATH_BENEATH, beneath, 0)
+    finally:
+        os.close(fd)
+    return True
+
+
+def _call(number: int, *arguments: object) -> int:
+    result: int = _syscall(number, *arguments)
+    if result < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, f"landlock: {os.strerror(error)}")
+    return result
+
+
+def folder_of(path: str) -> str:
+    """The folder that a file really lies in, for files that get replaced, as certificates do.
+
+    For one that lies in a folder such as /etc or /run, where everything lies, the file alone.
+    """
+    path = os.path.realpath(path)
+    folder = os.path.dirname(path)
+    return folder if folder.count("/") > 1 else path
+
+
+def needed_by_python() -> list[str]:
+    """What Python, the C library and our packages read while a worker runs.
+
+    Of /etc it is single files, since beside them lies /etc/shadow. Who changes them later
+    replaces them: accounts made meanwhile have no names in listings until the worker is replaced.
+    """
+    installed = {*site.getsitepackages(), site.getusersitepackages()}.intersection(sys.path)
+    prefixes = (sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix)
+    found = (
+        *_LIBRARIES,
+        *(os.path.join(prefix, name) for prefix in prefixes for name in ("lib", "lib64")),
+        *installed,
+        *_modules(),
+        *_SYSTEM,
+        folder_of("/etc/resolv.conf"),
+    )
+    needed: list[str] = []
+    for path in sorted({os.path.realpath(path) for path in found if os.path.exists(path)}):
+        if not any(path.startswith(f"{folder}/") for folder in needed):
+            needed.append(path)
+    return needed
+
+
+def _modules() -> Iterator[str]:
+    """What can be imported from elsewhere, and the packages that have been.
+
+    Not all that is on sys.path: that may be "/", or whatever folder the server was started in.
+    """
+    for entry in sys.path:
+        if os.path.isfile(entry):  # an archive of modules
+            yield entry
+        elif os.access(entry, os.R_OK | os.X_OK):
+            yield from _modules_in(entry)
+    for name, module in tuple(sys.modules.items()):
+        if "." not in name:
+            yield from getattr(module, "__path__", ())
+
+
+def _modules_in(folder: str) -> Iterator[str]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            is_package = os.path.exists(os.path.join(entry.path, "__init__.py"))
+            if is_package or entry.name.endswith(_SUFFIXES):
+                yield entry.path
