@@ -198,7 +198,7 @@ def _modules() -> Iterator[str]:
 
     Not all that is on sys.path: that may be "/", or whatever folder the server was started in.
     """
-    for entry in sys.path:
+    for entry in (each or os.curdir for each in sys.path):
         if os.path.isfile(entry):  # an archive of modules
             yield entry
         elif os.access(entry, os.R_OK | os.X_OK):
