@@ -160,14 +160,18 @@ def _call(number: int, *arguments: object) -> int:
     return result
 
 
-def folder_of(path: str) -> str:
-    """The folder that a file really lies in, for files that get replaced, as certificates do.
+def folders_of(path: str) -> list[str]:
+    """The folders that keep a file readable that gets replaced, as certificates do.
 
-    For one that lies in a folder such as /etc or /run, where everything lies, the file alone.
+    Both that of its name and the one where a link leads now: either may be the one that stays.
+    What lies beside the file can be read as well; where that is everything, in /etc or /run, it
+    is the file alone.
     """
-    path = os.path.realpath(path)
-    folder = os.path.dirname(path)
-    return folder if folder.count("/") > 1 else path
+    found = []
+    for name in (os.path.abspath(path), os.path.realpath(path)):
+        folder = os.path.dirname(name)
+        found.append(folder if folder.count("/") > 1 else name)
+    return found
 
 
 def needed_by_python() -> list[str]:
@@ -184,7 +188,7 @@ def needed_by_python() -> list[str]:
         *installed,
         *_modules(),
         *_SYSTEM,
-        folder_of("/etc/resolv.conf"),
+        *folders_of("/etc/resolv.conf"),
     )
     needed: list[str] = []
     for path in sorted({os.path.realpath(path) for path in found if os.path.exists(path)}):

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from ftpcluster.worker import confinement
-from ftpcluster.worker.confinement import Right, folder_of, needed_by_python
+from ftpcluster.worker.confinement import Right, folders_of, needed_by_python
 
 DEADLINE = 30.0
 
-BEGIN = """
+BEGIN = '''
 import asyncio, ctypes, json, os, signal, socket, stat, sys, threading
 from ftpcluster.storage.base import WriteMode
 from ftpcluster.storage.beneath import Root
@@ -35,7 +36,25 @@ def refused(call, *arguments):
 
 def say(**what):
     print(json.dumps(what))
-"""
+
+def another_process(function):
+    """Calls a function when told to: one that is not confined later."""
+    down, up = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.close(up)
+            os.read(down, 1)
+            function()
+            status = 0
+        finally:
+            os._exit(status)
+    def call():
+        os.write(up, b"!")
+        assert os.waitpid(child, 0)[1] == 0
+    return call
+'''
 
 
 def run(code: str, folder: Path, *, cwd: Path | None = None) -> dict[str, Any]:
@@ -244,6 +263,8 @@ say(early=early)
 
 @needs_landlock
 def test_accounts_names_of_hosts_and_times_of_day_are_found(tmp_path: Path) -> None:
+    if not Path("/usr/share/zoneinfo/Asia/Kolkata").exists():
+        pytest.skip("this machine has no time zones")
     said = run(
         """
 import pwd, time, zoneinfo
@@ -261,31 +282,81 @@ say(account=pwd.getpwuid(0).pw_name, host=socket.getaddrinfo("localhost", 21)[0]
 
 
 @needs_landlock
-def test_certificates_can_be_read_again_and_contexts_made_of_what_is_held(tmp_path: Path) -> None:
+@pytest.mark.parametrize("replaced", ["file", "link", "folder"])
+def test_certificates_can_be_read_again_and_contexts_made_of_what_is_held(
+    tmp_path: Path, replaced: str
+) -> None:
     """Contexts are made of anonymous files, which have a name in /proc only."""
-    import trustme
-
-    (tmp_path / "outside").mkdir()
+    for folder in ("live", "archive/1", "archive/2"):
+        (tmp_path / "outside" / folder).mkdir(parents=True)
     authority = trustme.CA()
-    for name in ("first", "second"):
+    for name in ("live/file", "live/new", "archive/1/link", "archive/2/link"):
         chain = authority.issue_cert("localhost").private_key_and_cert_chain_pem
         chain.write_to_path(str(tmp_path / "outside" / name))
+    (tmp_path / "outside" / "live" / "current").symlink_to("../archive/1")
+    (tmp_path / "outside" / "live" / "folder").symlink_to("current/link")
+    (tmp_path / "outside" / "live" / "link").symlink_to("../archive/1/link")
     said = run(
-        """
+        f"""
 from ftpcluster.net.certificates import CertificateFiles, Contexts
-path = f"{outside}/certificate"
-os.symlink("first", path)
-contexts = Contexts(CertificateFiles(path, path), one_each=True)
-confine([], [confinement.folder_of(path)])
-os.environ.pop("SSLKEYLOGFILE", None)
+
+live = f"{{outside}}/live"
+path = f"{{live}}/{replaced}"
+
+def replace():
+    if "{replaced}" == "file":
+        os.rename(f"{{live}}/new", path)
+    elif "{replaced}" == "link":
+        os.rename(f"{{outside}}/archive/2/link", f"{{outside}}/archive/1/renewed")
+        os.unlink(path)
+        os.symlink("../archive/1/renewed", path)
+    else:
+        os.rename(f"{{outside}}/archive/2", f"{{live}}/2")
+        os.unlink(f"{{live}}/current")
+        os.symlink("2", f"{{live}}/current")
+
+certificates = CertificateFiles(path, path)
+contexts = Contexts(certificates, one_each=True)
+replace = another_process(replace)
+before = os.stat(path).st_ino
+confine([], confinement.folders_of(path))
 contexts.take()
+replace()
 contexts.reload()
 contexts.take()
-say(done=True)
+say(replaced=os.stat(path).st_ino != before)
 """,
         tmp_path,
     )
-    assert said["done"]
+    assert said["replaced"]
+
+
+@needs_landlock
+def test_beneath_a_folder_all_may_come_and_go_but_not_the_folder(tmp_path: Path) -> None:
+    said = run(
+        """
+os.makedirs(f"{root}/folder")
+
+def replace_beneath():
+    os.rename(f"{root}/folder", f"{root}/old")
+    os.mkdir(f"{root}/folder")
+    open(f"{root}/folder/file", "w").close()
+
+def replace_root():
+    os.rename(root, f"{root}-old")
+    os.mkdir(root)
+    open(f"{root}/file", "w").close()
+
+replace_beneath, replace_root = another_process(replace_beneath), another_process(replace_root)
+confine([root], [])
+replace_beneath()
+beneath = refused(open, f"{root}/folder/file", "a")
+replace_root()
+say(beneath=beneath, root=refused(open, f"{root}/file"))
+""",
+        tmp_path,
+    )
+    assert said == {"beneath": None, "root": "PermissionError"}
 
 
 @needs_landlock
@@ -426,16 +497,19 @@ def test_what_a_kernel_knows_is_handled_and_nothing_else(abi: int) -> None:
     assert confinement._handled(abi) == Right(2**count - 1)
 
 
-def test_the_folder_of_a_file_is_that_of_what_a_link_leads_to(tmp_path: Path) -> None:
+def test_a_file_that_a_link_names_has_two_folders(tmp_path: Path) -> None:
     (tmp_path / "archive").mkdir()
     (tmp_path / "archive" / "1.pem").touch()
     (tmp_path / "certificate.pem").symlink_to("archive/1.pem")
-    assert folder_of(str(tmp_path / "certificate.pem")) == str(tmp_path / "archive")
+    assert folders_of(str(tmp_path / "certificate.pem")) == [
+        str(tmp_path),
+        str(tmp_path / "archive"),
+    ]
 
 
 @pytest.mark.parametrize("path", ["/file", "/etc/no-such-file", "/run/no-such-file"])
-def test_a_file_among_all_others_is_allowed_alone(path: str) -> None:
-    assert folder_of(path) == path
+def test_a_file_that_lies_where_everything_lies_is_allowed_alone(path: str) -> None:
+    assert set(folders_of(path)) == {path}
 
 
 @needs_landlock
