@@ -16,10 +16,12 @@ import grp
 import multiprocessing.spawn
 import os
 import pwd
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 _NO_ID = 2**32 - 1  # -1: "leave it" to setresuid(2)
+_CAP_SETUID = 1 << 7
 _PACKAGE = Path(__file__).parents[1]
 
 
@@ -105,21 +107,25 @@ def drop(identity: Identity) -> None:
                 f"cannot run as {identity.name}: {error.strerror}; start the server as root, or "
                 f"as {identity.name} and without this setting"
             ) from error
-    _verify(identity)
+    if _can_be_root():
+        raise CannotRunAs(
+            f"cannot run as {identity.name}: root could be had back, since this process keeps its "
+            "capabilities; start it without CAP_SETUID, or SecureBits= that keep it"
+        )
     os.environ.update(HOME=identity.home, USER=identity.name, LOGNAME=identity.name)
     if not os.access(".", os.X_OK):
         os.chdir("/")  # workers begin where the supervisor is
 
 
-def _verify(identity: Identity) -> None:
+def _can_be_root() -> bool:
     try:
         os.setresuid(-1, 0, -1)
-    except PermissionError:
-        return
-    raise CannotRunAs(
-        f"cannot run as {identity.name}: root could be had back, since this process keeps its "
-        "capabilities; start it without SecureBits= (no-setuid-fixup, keep-caps)"
-    )
+    except OSError:
+        status = Path("/proc/self/status").read_text()
+        permitted = re.search(r"^CapPrm:\s*(\w+)", status, re.MULTILINE)
+        # one that is permitted, but not effective, can be made so (capset(2))
+        return permitted is None or bool(int(permitted[1], 16) & _CAP_SETUID)
+    return True
 
 
 def check_python(identity: Identity) -> None:

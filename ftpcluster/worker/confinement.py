@@ -76,8 +76,9 @@ _SYSTEM = (
     *("/etc/ld.so.cache", "/etc/nsswitch.conf", "/etc/passwd", "/etc/group"),
     *("/etc/hosts", "/etc/host.conf", "/etc/gai.conf", "/etc/services", "/etc/protocols"),
     *("/etc/localtime", "/usr/share/zoneinfo"),
-    *("/etc/ssl/openssl.cnf", "/etc/ssl/certs", "/etc/pki/tls", "/etc/pki/ca-trust/extracted"),
-    *("/etc/crypto-policies", "/usr/share/ca-certificates", "/usr/local/share/ca-certificates"),
+    *("/etc/ssl/openssl.cnf", "/etc/pki/tls/openssl.cnf", "/etc/crypto-policies"),
+    *("/etc/ssl/certs", "/etc/pki/tls/certs", "/etc/pki/ca-trust/extracted"),
+    *("/usr/share/ca-certificates", "/usr/local/share/ca-certificates"),
     *("/dev/null", "/dev/urandom"),
 )
 _SUFFIXES = (*importlib.machinery.all_suffixes(), ".dist-info", ".libs")
@@ -88,9 +89,10 @@ _syscall = ctypes.CDLL(None, use_errno=True).syscall
 def confine(read_write: Sequence[str], read_only: Sequence[str]) -> str:
     """Allow this process no files but those in (or at) the given paths. What was done, for the log.
 
-    Neither may it execute anything, signal other processes, or gain rights (no_new_privs). All
-    that is for good, and must come before the first thread: the kernel confines the one that
-    calls and those that it starts later. Raises RuntimeError where there are more, OSError.
+    Neither may it execute anything or gain rights (no_new_privs), nor, since Linux 6.12, signal
+    other processes or connect to their abstract UNIX sockets. All that is for good, and must come
+    before the first thread: the kernel confines the one that calls and those that it starts
+    later. Raises RuntimeError where there are more, OSError.
     """
     _expect_one_thread()
     no_new_privs()

@@ -178,10 +178,10 @@ say(own=len(os.listdir("/proc/self/fd")), watched=watched.decode(), ended=ended)
 
 
 @needs_root
-def test_capabilities_that_outlive_the_change_are_noticed() -> None:
-    said = run("""
-NO_SETUID_FIXUP = 4
-set = ctypes.CDLL(None).prctl(28, NO_SETUID_FIXUP, 0, 0, 0) == 0  # PR_SET_SECUREBITS
+@pytest.mark.parametrize("bit", [2, 4], ids=["NO_SETUID_FIXUP", "KEEP_CAPS"])
+def test_capabilities_that_outlive_the_change_are_noticed(bit: int) -> None:
+    said = run(f"""
+set = ctypes.CDLL(None).prctl(28, 1 << {bit}, 0, 0, 0) == 0  # PR_SET_SECUREBITS
 try:
     drop(parse_run_as("nobody"))
 except CannotRunAs as error:
