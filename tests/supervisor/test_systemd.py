@@ -38,6 +38,18 @@ for sock, name in found:
 print([name for name in os.environ if name.startswith("LISTEN_")])
 """
 
+AS_SYSTEMD = """
+import fcntl, os, sys
+code, *numbers = sys.argv[1:]
+# first out of the way of the numbers that they are to have
+files = [fcntl.fcntl(int(number), fcntl.F_DUPFD, 3 + len(numbers)) for number in numbers]
+for number, file in enumerate(files, 3):
+    os.dup2(file, number)
+os.closerange(3 + len(files), max([0, *files, *map(int, numbers)]) + 1)
+os.environ["LISTEN_PID"] = str(os.getpid())
+os.execv(sys.executable, [sys.executable, "-c", code])
+"""
+
 
 @pytest.fixture
 def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
@@ -196,15 +208,11 @@ def started_with(
 ) -> list[str]:
     """What a process prints that gets these as descriptors 3, 4 and so on."""
     numbers = [file if isinstance(file, int) else file.fileno() for file in files]
-    # first out of the way of the numbers that they are to have
-    moves = [f"exec {20 + i}<&{number}" for i, number in enumerate(numbers)]
-    moves += [f"exec {3 + i}<&{20 + i} {20 + i}<&-" for i in range(len(numbers))]
-    script = "\n".join([*moves, 'LISTEN_PID=$$ exec "$@"'])
     environment = {**os.environ, "LISTEN_FDS": count, "LISTEN_PIDFDID": "1"}
     if names is not None:
         environment["LISTEN_FDNAMES"] = names
     done = subprocess.run(
-        ["bash", "-c", script, "bash", sys.executable, "-c", SHOW_SOCKETS],
+        [sys.executable, "-c", AS_SYSTEMD, SHOW_SOCKETS, *map(str, numbers)],
         pass_fds=numbers,
         env=environment,
         capture_output=True,
