@@ -91,6 +91,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     tls: TLSConfig | None = None
     server: str | None = None
     user_manager: str | None = None
+    run_as: str | None = None
     loop: Loop = "uvloop"
     log_level: LogLevel = "info"
     timeouts: Timeouts = Timeouts()

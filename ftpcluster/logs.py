@@ -20,6 +20,7 @@ class _Lines(logging.Handler):
 
     def __init__(self, process: str, fd: int) -> None:
         super().__init__()
+        self.setFormatter(logging.Formatter("%(message)s"))
         self._process = process
         self._fd = fd
         self._second = -1

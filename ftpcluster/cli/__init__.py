@@ -9,6 +9,7 @@ import click
 from ftpcluster.cli.run import run
 from ftpcluster.config import ConfigError
 from ftpcluster.net.listeners import CannotListen
+from ftpcluster.supervisor.privileges import CannotRunAs
 
 WRONG_USAGE = 2
 INTERRUPTED = 130
@@ -35,7 +36,7 @@ def main() -> None:
         status = _complain(f"{error.format_message().rstrip('.')}; see `{command} --help`")
     except click.ClickException as error:
         status = _complain(error.format_message())
-    except (ConfigError, CannotListen) as error:
+    except (ConfigError, CannotListen, CannotRunAs) as error:
         status = _complain(str(error))
     except (click.Abort, KeyboardInterrupt):
         status = INTERRUPTED

@@ -6,27 +6,33 @@ import asyncio
 import functools
 import logging
 import os
+import resource
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import click
 
 from ftpcluster.config import Config, ConfigError, Loop, WorkerConfig
 from ftpcluster.net.certificates import BadCertificate, read_certificates
 from ftpcluster.net.listeners import BACKLOG, CannotListen, Listener, listen, listen_on_all
+from ftpcluster.prctl import no_new_privs
 from ftpcluster.protocol.address import Networks, display
 from ftpcluster.quota.leases import Rates
 from ftpcluster.quota.ledger import ConnectionLimits
 from ftpcluster.supervisor.crew import BootFailure
 from ftpcluster.supervisor.handle import Plan
+from ftpcluster.supervisor.privileges import check_python, drop, parse_run_as
 from ftpcluster.supervisor.process import WorkerProcess
 from ftpcluster.supervisor.supervisor import Supervisor
+from ftpcluster.supervisor.systemd import IMPLICIT_TLS, Notifier, inherited_sockets
 from ftpcluster.worker.entry import initialize, run_worker
 
 log = logging.getLogger(__name__)
 
 _INTERRUPTED = 130
+_REPORT = 5.0
+"""Seconds between two reports to the service manager, at the most."""
 
 
 class Binder:
@@ -35,8 +41,15 @@ class Binder:
     They do so as duplicates: whichever of the two configurations is given up closes its own.
     """
 
-    def __init__(self, before: Binder | None = None) -> None:
+    def __init__(
+        self,
+        before: Binder | None = None,
+        inherited: Sequence[tuple[socket.socket, str]] = (),
+    ) -> None:
+        """``inherited``: the service manager's sockets, instead of whatever is configured."""
         self._there = [] if before is None else list(before.made)
+        self.inherited: Sequence[tuple[socket.socket, str]]
+        self.inherited = inherited if before is None else before.inherited
         self.made: list[tuple[tuple[str, int, bool], socket.socket]] = []
 
     def listen(
@@ -73,14 +86,25 @@ class Cluster:
         """Binds. ``load`` reads the configuration again. Raises CannotListen, ConfigError."""
         self._config = config
         self._load = load
-        self._binder = Binder()
+        self._notifier = Notifier()
+        self._binder = Binder(inherited=inherited_sockets())
         self._plan = _plan(config, self._binder)
         self._interrupted: bool | None = None
         self._reload: asyncio.Task[None] | None = None
         self._is_outdated = False
 
-    async def serve(self) -> int:
-        """Serve until told to stop; the exit code. Raises BootFailure."""
+    def run(self) -> int:
+        """Serve until told to stop; the exit code. Raises BootFailure, CannotRunAs."""
+        _open_more_files()
+        if self._config.run_as is not None:
+            identity = parse_run_as(self._config.run_as)
+            drop(identity)
+            no_new_privs()
+            check_python(identity)
+        with asyncio.Runner(loop_factory=loop_factory(self._config.loop)) as runner:
+            return runner.run(self._serve())
+
+    async def _serve(self) -> int:
         loop = asyncio.get_running_loop()
         self._supervisor = Supervisor(self._plan)
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -93,6 +117,18 @@ class Cluster:
     def _on_serving(self, serving: asyncio.Future[None]) -> None:
         if not serving.cancelled() and serving.exception() is None:
             click.echo(f"ready on {self}", err=True)
+            self._notifier.ready(f"ready on {self}")
+            if self._notifier.is_heard:
+                self._report()
+
+    def _report(self) -> None:
+        """Tell the service manager, again and again, that we are alive, and how busy."""
+        self._notifier.watchdog()
+        if self._reload is None:
+            count = self._supervisor.ledger.connections
+            self._notifier.status(f"{count} sessions; ready on {self}")
+        interval = min(self._notifier.watchdog_interval or _REPORT, _REPORT)
+        asyncio.get_running_loop().call_later(interval, self._report)
 
     def __str__(self) -> str:
         where = ", ".join(map(_where, self._plan.listeners))
@@ -102,6 +138,7 @@ class Cluster:
     def _on_stop(self, number: int) -> None:
         if self._interrupted is None:
             self._interrupted = number == signal.SIGINT
+            self._notifier.stopping()
         self._supervisor.stop()
 
     # ------------------------------------------------------------------ reload
@@ -112,6 +149,7 @@ class Cluster:
             self._is_outdated = True  # what it has read may have changed since
             return
         log.info("reloading")
+        self._notifier.reloading()
         self._reload = asyncio.get_running_loop().create_task(self._reload_all())
         self._reload.add_done_callback(self._on_reloaded)
 
@@ -136,6 +174,7 @@ class Cluster:
         self._reload = None
         if not task.cancelled():
             task.result()
+            self._notifier.ready(f"ready on {self}")
         if self._is_outdated:
             self._is_outdated = False
             self.reload()
@@ -178,6 +217,11 @@ def _plan(config: Config, binder: Binder) -> Plan:
 
 def _listen(config: Config, binder: Binder) -> list[Listener]:
     proxies = None if config.proxy_protocol is None else Networks(config.proxy_protocol)
+    if binder.inherited:
+        return [
+            Listener(sock.dup(), implicit_tls=name == IMPLICIT_TLS, proxies=proxies)
+            for sock, name in binder.inherited
+        ]
     found = [
         Listener(sock, proxies=proxies)
         for sock in listen_on_all(config.hosts, config.port, bind=binder.listen)
@@ -188,6 +232,12 @@ def _listen(config: Config, binder: Binder) -> list[Listener]:
             for sock in listen_on_all(config.hosts, config.tls.implicit_port, bind=binder.listen)
         ]
     return found
+
+
+def _open_more_files() -> None:
+    """Each session takes up to three descriptors: use what the administrator allows."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _where(listener: Listener) -> str:
@@ -204,11 +254,15 @@ def _start_process(
 ) -> WorkerProcess:
     process = WorkerProcess(
         target=run_worker,
-        args=(sock, WorkerConfig(index=index, config=config, certificates=certificates)),
+        args=(
+            sock,
+            WorkerConfig(index=index, config=config, certificates=certificates),
+            os.getpid(),
+        ),
         name=f"ftpcluster-worker-{index + 1}-{epoch}",
         loop_initializer=loop_factory(config.loop),
         initializer=initialize,
-        initargs=(os.getpid(), f"worker {index + 1}", config.log_level),
+        initargs=(f"worker {index + 1}", config.log_level),
     )
     process.start()
     return process

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import os
 import sys
@@ -11,7 +10,7 @@ from typing import Any
 
 import click
 
-from ftpcluster.cli.cluster import Cluster, loop_factory
+from ftpcluster.cli.cluster import Cluster
 from ftpcluster.cli.flags import make_config
 from ftpcluster.config import ConfigError
 from ftpcluster.logs import log_to_stderr
@@ -111,8 +110,7 @@ def run(**flags: Any) -> int:
     log_to_stderr("supervisor", config.log_level)
     cluster = Cluster(config, functools.partial(make_config, **flags))
     try:
-        with asyncio.Runner(loop_factory=loop_factory(config.loop)) as runner:
-            return runner.run(cluster.serve())
+        return cluster.run()
     except BootFailure as failure:
         if failure.reason is not None:
             raise ConfigError(failure.reason) from failure

@@ -76,7 +76,6 @@ def listen(
     return sock
 
 
-
 class Bind(Protocol):
     """``listen``, or what does as it does."""
 

@@ -412,10 +412,10 @@ class Session:
     def log_out(self) -> None:
         """End the login, if there is one, and forget what belonged to it."""
         login, self.login = self.login, None
-        self.who = self._described("-")
         self.current_folder = "/"
         self.rename_from = None
         if isinstance(login, Account):
+            self.who = self._described("-")
             self.stranger_since = self.services.loop.time()
             self.services.quotas.logout(self.conversation.session)
             self.services.notify_logout(login.user)

@@ -49,6 +49,11 @@ class Notifier:
         """Seconds between calls of ``watchdog``: half of the manager's patience. None: it has not
         asked for any."""
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether there is a manager."""
+        return self._sock is not None
+
     def ready(self, status: str) -> None:
         """It serves, or does so again after ``reloading``."""
         self._send(f"READY=1\nSTATUS={_one_line(status)}")

@@ -10,6 +10,7 @@ import asyncio
 import ctypes
 import faulthandler
 import gc
+import logging
 import os
 import select
 import signal
@@ -17,9 +18,11 @@ import socket
 import threading
 import time
 
-from ftpcluster.config import ConfigError, WorkerConfig
+from ftpcluster.config import Config, ConfigError, WorkerConfig
 from ftpcluster.ipc.channel import report_failure
 from ftpcluster.logs import log_to_stderr
+
+log = logging.getLogger(__name__)
 
 ORPHAN_GRACE = 8.0
 """Seconds for running transfers after the supervisor's death."""
@@ -28,16 +31,23 @@ _COLLECTOR = (10_000, 20, 20)
 """Thresholds of the garbage collector: sessions leave few cycles behind."""
 
 
-async def run_worker(sock: socket.socket, settings: WorkerConfig) -> None:
-    """The coroutine that a worker process runs."""
+async def run_worker(sock: socket.socket, settings: WorkerConfig, supervisor: int) -> None:
+    """The coroutine that a worker process runs; it ends with its supervisor, whose pid that is."""
     from ftpcluster.worker.worker import Worker
 
     loop = asyncio.get_running_loop()
+    # what is not ours opens files that nobody knows of, may hang, or start threads, as it is made
+    is_ours = settings.config.server is None and settings.config.user_manager is None
+    if not is_ours:
+        _end_with(supervisor)
     try:
         worker = Worker(loop, sock, settings)
     except ConfigError as error:
         report_failure(sock, str(error))
         return
+    if is_ours:
+        _confine(settings.config)
+        _end_with(supervisor)  # a thread: from here on it would be too late to be confined
     # what was imported stays: the collector need not look at it for every new session
     gc.collect()
     gc.freeze()
@@ -45,24 +55,33 @@ async def run_worker(sock: socket.socket, settings: WorkerConfig) -> None:
     await worker.serve()
 
 
-def initialize(supervisor: int, name: str, log_level: str) -> None:
-    """What a worker process does first: Ctrl-C is the supervisor's, and so is this process."""
+def initialize(name: str, log_level: str) -> None:
+    """What a worker process does first: Ctrl-C is the supervisor's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     faulthandler.enable()  # SIGABRT from the supervisor: where does every thread stand?
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
     log_to_stderr(name, log_level)
-    _end_with(supervisor)
+    # a stopped process would not notice that its supervisor is gone
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGCONT)
+
+
+def _confine(config: Config) -> None:
+    """Leave this process nothing but the users' folders, and what Python needs."""
+    from ftpcluster.worker.confinement import confine, needed_by_python
+
+    written = {user.root for user in config.users if any(p.write for p in user.permissions)}
+    read = {user.root for user in config.users} - written
+    log.debug("files: %s", confine(sorted(written), [*sorted(read), *needed_by_python()]))
 
 
 def _end_with(supervisor: int) -> None:
     """See to it that this process does not outlive the supervisor by more than the grace.
 
-    The channel's end says that the supervisor is gone, but only to a loop that runs: a stopped
-    process is continued by the kernel, and a thread ends one whose loop hangs.
+    The channel's end says that the supervisor is gone, but only to a loop that runs: a thread ends
+    one that hangs.
     """
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGCONT)
     handle = os.pidfd_open(supervisor) if os.getppid() == supervisor else None
     if handle is None:
         raise SystemExit("the supervisor is gone")
