@@ -1,0 +1,237 @@
+"""SIGHUP: everything is read again.
+
+“bad: one clear error, everything as before; good: new workers of a new generation, old ones drain,
+old sessions still count against the limits, no connection refused, no transfer cut.”
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.cluster import Cluster, begin_download, until
+from tests.support.dialogue import Dialogue
+
+OUTCOME = re.compile(r"^.* (?:not )?reloaded: .*$", re.MULTILINE)
+CONTENT = os.urandom(16 << 20)
+
+
+class Site:
+    """A configuration file, and the cluster that serves by it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.file = folder / "ftpcluster.toml"
+        (folder / "files").mkdir()
+        (folder / "files" / "file").write_bytes(CONTENT)
+        self.write()
+        self.cluster = Cluster("-c", str(self.file))
+
+    def write(self, head: str = "workers = 2", users: str = "", tail: str = "") -> None:
+        """``users``: keys of alice, who is always there."""
+        self.file.write_text(
+            f'{head}\n[[user]]\nlogin = "alice"\npassword = "plain:secret"\nroot = "files"\n'
+            f"{users}\n{tail}\n"
+        )
+        self.file.chmod(0o600)
+
+    def hang_up(self) -> str:
+        """SIGHUP; the line that says how it went."""
+        start = len(self.cluster.log)
+        self.cluster.process.send_signal(signal.SIGHUP)
+        return self.cluster.wait_for(OUTCOME, start)[0]
+
+    def reload(self) -> None:
+        line = self.hang_up()
+        assert "not reloaded" not in line, line
+
+    def joins(self, port: int | None = None) -> Dialogue:
+        client = Dialogue(port or self.cluster.port)
+        client.logs_in("alice", "secret")
+        return client
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    site = Site(tmp_path)
+    with site.cluster:
+        yield site
+    assert "Traceback" not in site.cluster.log, site.cluster.log
+
+
+def test_new_workers_take_over_and_old_sessions_go_on(site: Site) -> None:
+    old = set(site.cluster.workers())
+    with site.joins() as before:
+        serves = site.cluster.worker_of(before.sock)
+        site.reload()
+        with site.joins() as after:
+            assert site.cluster.worker_of(after.sock) not in old
+        before.says("PWD", 257)
+        assert before.downloads("RETR file") == CONTENT
+        until(lambda: old & set(site.cluster.workers()) == {serves})  # the other one had nobody
+        before.says("QUIT", 221)
+    until(lambda: not old & set(site.cluster.workers()))
+    assert len(site.cluster.workers()) == 2
+
+
+def test_a_transfer_is_not_cut(site: Site) -> None:
+    with site.joins() as client, begin_download(client, "file") as data:
+        begin = data.recv(1000)
+        site.reload()
+        site.reload()
+        rest = b"".join(iter(lambda: data.recv(1 << 16), b""))
+        assert hashlib.sha256(begin + rest).digest() == hashlib.sha256(CONTENT).digest()
+        client.expects(226)
+
+
+def test_old_sessions_count_against_the_limits_of_users_addresses_and_server(site: Site) -> None:
+    limits = "[limits]\nconnections_per_address = 3\nconnections = 4"
+    site.write(users="connections = 2", tail=limits)
+    site.reload()
+    with site.joins():
+        site.reload()
+        with site.joins(), Dialogue(site.cluster.port) as third:
+            third.says("USER alice", 331)
+            third.says("PASS secret", 530)
+            with Dialogue(site.cluster.port, greeting=421):
+                pass
+    site.write(users="connections = 1", tail=limits)
+    with site.joins():
+        site.reload()  # to fewer than there are
+        with Dialogue(site.cluster.port) as second:
+            second.says("USER alice", 331)
+            second.says("PASS secret", 530)
+
+
+def test_no_connection_is_refused_meanwhile(site: Site) -> None:
+    stop = threading.Event()
+    codes: list[int | str] = []
+
+    def connect() -> None:
+        while not stop.is_set():
+            try:
+                with Dialogue(site.cluster.port, greeting=None) as client:
+                    codes.append(client.reply()[0])
+                    client.says("QUIT", 221)
+            except (OSError, EOFError, AssertionError) as error:
+                codes.append(repr(error))
+
+    threads = [threading.Thread(target=connect) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(3):
+            site.reload()
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(30)
+    assert len(codes) > 10
+    assert set(codes) == {220}
+
+
+def test_users_and_workers_change(site: Site) -> None:
+    site.write("workers = 3", tail='[[user]]\nlogin = "bob"\npassword = "plain:b"\nroot = "files"')
+    site.reload()
+    with Dialogue(site.cluster.port) as client:
+        client.logs_in("bob", "b")
+    until(lambda: len(site.cluster.workers()) == 3)
+
+
+def test_a_session_that_outlives_the_grace_is_told_421(site: Site) -> None:
+    site.write(tail="[timeouts]\ndrain = 1")
+    site.reload()
+    with site.joins() as client:
+        site.reload()
+        client.says("NOOP", 200)
+        assert client.reply()[0] == 421
+        assert client.is_closed()
+
+
+@pytest.mark.parametrize(
+    ("head", "tail", "says"),
+    [
+        ("workers = = 2", "", r"ftpcluster\.toml:1: "),
+        ("wokers = 2", "", r"ftpcluster\.toml:1: wokers: .*workers"),
+        ("workers = 2", '[tls]\ncertificate = "missing.pem"', r"missing\.pem"),
+        ("workers = 2", "[data]\nports = '50000-50000'", r"data\.ports: "),
+        ('server = "nobody:Nothing"', "", "nobody:Nothing"),
+    ],
+)
+def test_what_is_wrong_changes_nothing_and_is_told_in_one_line(
+    site: Site, head: str, tail: str, says: str
+) -> None:
+    old = set(site.cluster.workers())
+    with site.joins() as client:
+        site.write(head, tail=tail)
+        start = len(site.cluster.log)
+        line = site.hang_up()
+        assert " ERROR supervisor: not reloaded: " in line
+        assert re.search(says, line), line
+        told = [each for each in site.cluster.log[start:].splitlines() if "supervisor:" in each]
+        assert told[1:] == [line]  # behind "reloading"
+        client.says("PWD", 257)
+        with site.joins():
+            pass
+    assert set(until(lambda: len(site.cluster.workers()) == 2 and site.cluster.workers())) == old
+    site.write()
+    site.reload()
+
+
+def test_a_port_that_is_taken_changes_nothing(site: Site) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        site.write(tail=f'[[listen]]\naddress = "127.0.0.1"\nport = {port}')
+        line = site.hang_up()
+        assert "not reloaded: " in line
+        assert f"port {port}" in line
+        with site.joins():
+            pass
+
+
+def test_listeners_come_and_go_while_the_others_go_on(tmp_path: Path) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as one,
+        socket.create_server(("127.0.0.1", 0)) as two,
+    ):
+        first, second = one.getsockname()[1], two.getsockname()[1]
+    (tmp_path / "files").mkdir()
+    file = tmp_path / "ftpcluster.toml"
+
+    def write(*ports: int) -> None:
+        tables = "".join(f'[[listen]]\naddress = "127.0.0.1"\nport = {port}\n' for port in ports)
+        file.write_text(f'workers = 1\n{tables}[anonymous]\nroot = "files"\n')
+
+    write(first)
+    with Cluster("-c", str(file), ports=False) as cluster:
+        for ports in ((first, second), (second,)):
+            write(*ports)
+            start = len(cluster.log)
+            cluster.process.send_signal(signal.SIGHUP)
+            line = cluster.wait_for(OUTCOME, start)[0]
+            assert " reloaded: " in line
+            assert [f":{port}" in line for port in (first, second)] == [first in ports, True]
+            for port in ports:
+                with Dialogue(port):
+                    pass
+        with pytest.raises(ConnectionRefusedError):
+            Dialogue(first)
+
+
+def test_a_reload_that_is_asked_for_during_one_is_done_after_it(site: Site) -> None:
+    site.write("workers = 3")
+    start = len(site.cluster.log)
+    site.cluster.process.send_signal(signal.SIGHUP)
+    site.cluster.wait_for(re.compile("supervisor: reloading"), start)
+    site.write("workers = 1")
+    site.cluster.process.send_signal(signal.SIGHUP)
+    site.cluster.wait_for(re.compile(r" reloaded: .*\(1 worker\)"), start)
+    until(lambda: len(site.cluster.workers()) == 1)

@@ -1,0 +1,131 @@
+"""Workers that do not answer: stopped ones, blocked ones, and those that are only busy."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.support.cluster import Cluster, until
+from tests.support.dialogue import Dialogue
+
+BLOCKING = """
+import time
+import ftpcluster
+
+class Blocking(ftpcluster.Server):
+    async def block(self, connection, rest):
+        time.sleep(600)
+"""
+
+
+def written(folder: Path, timeout: int, head: str = "") -> str:
+    file = folder / "ftpcluster.toml"
+    file.write_text(
+        f'workers = 2\n{head}\n[timeouts]\nworker = {timeout}\n[anonymous]\nroot = "."\n'
+    )
+    return str(file)
+
+
+def test_a_stopped_worker_gets_no_connections_and_is_ended_with_its_stacks(tmp_path: Path) -> None:
+    with Cluster("-c", written(tmp_path, 3)) as cluster:
+        with Dialogue(cluster.port) as one, Dialogue(cluster.port) as other:
+            stopped, well = cluster.worker_of(one.sock), cluster.worker_of(other.sock)
+            os.kill(stopped, signal.SIGSTOP)
+            cluster.wait_for(re.compile(rf"worker \d \(pid {stopped}\) does not answer"))
+            for _ in range(4):
+                with Dialogue(cluster.port) as client:
+                    assert cluster.worker_of(client.sock) == well
+            cluster.wait_for(
+                re.compile(rf"\(pid {stopped}\) did not answer for 3 s: it is aborted")
+            )
+            cluster.wait_for(re.compile(r"^Fatal Python error: Aborted$", re.MULTILINE))
+            cluster.wait_for(re.compile(r'File ".*asyncio/runners\.py"|File ".*/core\.py"'))
+            until(lambda: stopped not in cluster.processes())
+            until(lambda: len(cluster.workers()) == 2)
+            other.says("NOOP", 200)
+            assert one.is_closed()
+
+
+def test_a_worker_whose_loop_is_blocked_says_where_and_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "blocking.py").write_text(BLOCKING)
+    file = written(tmp_path, 2, 'server = "blocking:Blocking"')
+    with Cluster("-c", file, env={"PYTHONPATH": str(tmp_path)}) as cluster:
+        with Dialogue(cluster.port) as one, Dialogue(cluster.port) as other:
+            for client in (one, other):
+                client.says("USER anonymous", 331)
+                client.says("PASS x", 230)
+            blocked = cluster.worker_of(one.sock)
+            one.send("BLOCK")
+            cluster.wait_for(re.compile(r'File ".*/blocking\.py", line \d+ in block'))
+            assert one.is_closed()
+            until(lambda: blocked not in cluster.workers() and len(cluster.workers()) == 2)
+            other.says("PWD", 257)
+
+
+def test_a_worker_that_ignores_the_abort_is_killed(tmp_path: Path) -> None:
+    """Only SIGKILL ends one that has another handler for SIGABRT."""
+    (tmp_path / "blocking.py").write_text(
+        BLOCKING.replace(
+            "        time", "        __import__('signal').signal(6, 1)\n        time", 1
+        )
+    )
+    file = written(tmp_path, 1, 'server = "blocking:Blocking"')
+    with Cluster("-c", file, env={"PYTHONPATH": str(tmp_path)}) as cluster:
+        with Dialogue(cluster.port) as client:
+            client.says("USER anonymous", 331)
+            client.says("PASS x", 230)
+            blocked = cluster.worker_of(client.sock)
+            client.send("BLOCK")
+            cluster.wait_for(re.compile("is aborted"))
+            until(lambda: blocked not in cluster.processes())
+
+
+def test_workers_that_have_hardly_any_time_are_not_taken_for_lost(tmp_path: Path) -> None:
+    spin = [sys.executable, "-c", "while True: pass"]
+    with Cluster("-c", written(tmp_path, 5)) as cluster:
+        workers = cluster.workers()
+        spinners = [subprocess.Popen(spin) for _ in range(2 * (os.cpu_count() or 2))]
+        try:
+            end = time.monotonic() + 7
+            while time.monotonic() < end:
+                with Dialogue(cluster.port) as client:
+                    client.says("USER anonymous", 331)
+                    client.says("PASS x", 230)
+                    client.downloads("LIST")
+        finally:
+            for spinner in spinners:
+                spinner.kill()
+                spinner.wait()
+        assert cluster.workers() == workers
+        assert "aborted" not in cluster.log
+
+
+def test_a_worker_that_dies_soon_after_its_start_again_and_again_leaves_the_server_alive(
+    tmp_path: Path,
+) -> None:
+    """The other one serves; the one that dies comes back later each time."""
+    (tmp_path / "mortal.py").write_text(
+        "import os, threading\nimport ftpcluster\n"
+        "class Mortal(ftpcluster.Server):\n"
+        "    def __init__(self, users):\n"
+        "        super().__init__(users)\n"
+        "        if os.path.exists('mortal'):\n"
+        "            os.rename('mortal', f'dead.{os.getpid()}')\n"
+        "            threading.Timer(0.5, os._exit, (1,)).start()\n"
+    )
+    (tmp_path / "mortal").touch()
+    file = written(tmp_path, 30, 'server = "mortal:Mortal"')
+    environment = {"PYTHONPATH": str(tmp_path)}
+    with Cluster("-c", file, env=environment, cwd=tmp_path) as cluster:
+        for number in range(1, 5):
+            until(lambda number=number: len(list(tmp_path.glob("dead.*"))) >= number)  # type: ignore[misc]
+            (tmp_path / "mortal").touch()
+            with Dialogue(cluster.port) as client:
+                client.says("USER anonymous", 331)
+        assert cluster.process.poll() is None
+    assert len(re.findall(r"worker \d \(pid \d+\) died", cluster.log)) >= 3
