@@ -18,6 +18,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 _SCRYPT = re.compile(r"\$scrypt\$ln=(\d{1,2}),r=(\d{1,3}),p=(\d{1,3})\$([^$]+)\$([^$]+)")
 _SCRYPT_MEMORY = 256 * 1024 * 1024
 _BCRYPT = ("$2a$", "$2b$", "$2y$")
+_BCRYPT_FORM = re.compile(r"\$2[aby]\$(0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{53}")
 _BCRYPT_BYTES = 72
 
 
@@ -28,6 +29,22 @@ class BadHash(ValueError):
 def is_hash(password: str) -> bool:
     """Whether a stored password is a hash, by its form, not plain text."""
     return password.startswith(("$argon2", "$scrypt$", *_BCRYPT))
+
+
+def check_hash(stored: str) -> None:
+    """Whether a hash can be used, by its form alone. Raises BadHash."""
+    if stored.startswith("$argon2"):
+        import argon2
+
+        try:
+            argon2.extract_parameters(stored)
+        except argon2.exceptions.InvalidHashError as error:
+            raise BadHash("not a valid argon2 hash") from error
+    elif stored.startswith(_BCRYPT):
+        if not _BCRYPT_FORM.fullmatch(stored):
+            raise BadHash("not a valid bcrypt hash")
+    else:
+        _parse_scrypt(stored)
 
 
 def hash_password(password: str) -> str:
@@ -83,24 +100,29 @@ def _verify_bcrypt(stored: str, given: bytes) -> bool:
 
 
 def _verify_scrypt(stored: str, given: bytes) -> bool:
-    """``$scrypt$ln=16,r=8,p=1$salt$hash``, salt and hash in base64 without padding (PHC)."""
-    match = _SCRYPT.fullmatch(stored)
-    if match is None:
-        raise BadHash("not a valid scrypt hash")
+    cost, salt, expected = _parse_scrypt(stored)
     try:
-        salt, expected = _unpadded(match[4]), _unpadded(match[5])
         computed = hashlib.scrypt(
-            given,
-            salt=salt,
-            n=1 << int(match[1]),
-            r=int(match[2]),
-            p=int(match[3]),
-            maxmem=_SCRYPT_MEMORY,
-            dklen=len(expected),
+            given, salt=salt, maxmem=_SCRYPT_MEMORY, dklen=len(expected), **cost
         )
     except (ValueError, TypeError, OverflowError) as error:
         raise BadHash("not a valid scrypt hash") from error
     return hmac.compare_digest(computed, expected)
+
+
+def _parse_scrypt(stored: str) -> tuple[dict[str, int], bytes, bytes]:
+    """``$scrypt$ln=16,r=8,p=1$salt$hash``, salt and hash in base64 without padding (PHC)."""
+    match = _SCRYPT.fullmatch(stored)
+    if match is None:
+        raise BadHash("not a valid scrypt hash")
+    n, r, p = 1 << int(match[1]), int(match[2]), int(match[3])
+    if n < 2 or not r or not p or 128 * r * (n + 2 + p) > _SCRYPT_MEMORY:
+        raise BadHash("not a valid scrypt hash")
+    cost = {"n": n, "r": r, "p": p}
+    try:
+        return cost, _unpadded(match[4]), _unpadded(match[5])
+    except ValueError as error:
+        raise BadHash("not a valid scrypt hash") from error
 
 
 def _unpadded(text: str) -> bytes:

@@ -25,6 +25,7 @@ from ftpcluster.net.poller import Poller
 from ftpcluster.protocol import path as virtual_path
 from ftpcluster.protocol.address import Networks, plain
 from ftpcluster.protocol.listing import list_time, mode_string, printable
+from ftpcluster.protocol.protection import Protection
 from ftpcluster.quota.bucket import Throttle
 from ftpcluster.quota.ledger import ConnectionLimits, Ledger
 from ftpcluster.quota.quotas import LocalQuotas
@@ -228,9 +229,12 @@ class Server(BuiltinVerbs):
         """What sessions share, with this server's commands and path layer (workers call it too)."""
         return _ServerServices(
             server=self,
-            throttle_per_connection=self.throttle_per_connection,
             find_command=self._find_command,
-            **{"tls": self.tls, **common},
+            **{
+                "tls": self.tls,
+                "throttle_per_connection": self.throttle_per_connection,
+                **common,
+            },
         )
 
     def _on_connection(self, _: socket.socket, fd: int, address: str, port: int) -> None:
@@ -249,7 +253,7 @@ class Server(BuiltinVerbs):
                 fd,
                 peer,
                 port,
-                implicit_tls=self.implicit_tls,
+                Protection.IMPLICIT if self.implicit_tls else Protection.EXPLICIT,
                 is_proxied=self._proxies is not None,
             )
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from pathlib import Path, PurePosixPath
 
@@ -140,14 +140,25 @@ class AbstractUserManager(ABC):
 
 
 class MemoryUserManager(AbstractUserManager):
-    """Users that are given once and kept in memory."""
+    """Users that are given once and kept in memory.
 
-    def __init__(self, users: Iterable[User] | None = None, *, timeout: float | None = None):
+    ``aliases``: further names of some, by which nobody else goes.
+    """
+
+    def __init__(
+        self,
+        users: Iterable[User] | None = None,
+        *,
+        timeout: float | None = None,
+        aliases: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(timeout=timeout)
         self.users = tuple(users) if users is not None else (User(),)
         self._by_login: dict[str | None, User] = {}
         for user in self.users:
             self._by_login.setdefault(user.login, user)
+        for alias, login in (aliases or {}).items():
+            self._by_login.setdefault(alias, self._by_login[login])
         passwords = [user.password for user in self.users if user.password is not None]
         self._decoy = next(filter(is_hash, passwords), "nobody's password")
 

@@ -17,7 +17,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LAYERS: dict[str, set[str]] = {
     "protocol": {"protocol"},
     "quota": {"quota"},
-    "config": {"config"},
+    "config": {"config", "net", "passwords", "protocol"},
     "common": set(),
     "logs": set(),
     "passwords": set(),
@@ -26,7 +26,7 @@ LAYERS: dict[str, set[str]] = {
     "storage": {"common", "protocol", "storage"},
     "net": {"net", "protocol"},
     "session": {"logs", "net", "protocol", "quota", "session", "storage", "users"},
-    "ipc": {"ipc", "quota"},
+    "ipc": {"ipc", "protocol", "quota"},
     "worker": {
         *("config", "ipc", "logs", "net", "prctl", "protocol", "quota", "server", "session"),
         *("storage", "users", "worker"),

@@ -6,7 +6,11 @@ import sys
 
 import click
 
+from ftpcluster.cli.check import check
+from ftpcluster.cli.hash import hash_
+from ftpcluster.cli.init import init
 from ftpcluster.cli.run import run
+from ftpcluster.cli.schema import schema
 from ftpcluster.config import ConfigError
 from ftpcluster.net.listeners import CannotListen
 from ftpcluster.supervisor.privileges import CannotRunAs
@@ -21,7 +25,8 @@ def cli() -> None:
     """An FTP server cluster: many processes, exact limits."""
 
 
-cli.add_command(run)
+for command in (run, check, init, schema, hash_):
+    cli.add_command(command)
 
 
 def main() -> None:
@@ -36,14 +41,17 @@ def main() -> None:
         status = _complain(f"{error.format_message().rstrip('.')}; see `{command} --help`")
     except click.ClickException as error:
         status = _complain(error.format_message())
-    except (ConfigError, CannotListen, CannotRunAs) as error:
+    except ConfigError as error:
+        status = _complain(*error.lines)
+    except (CannotListen, CannotRunAs) as error:
         status = _complain(str(error))
     except (click.Abort, KeyboardInterrupt):
         status = INTERRUPTED
     sys.exit(status)
 
 
-def _complain(message: str) -> int:
-    line = " ".join(message.split())
-    click.echo(f"ftpcluster: error: {line}", err=True)
+def _complain(*messages: str) -> int:
+    for message in messages:
+        line = " ".join(message.split())
+        click.echo(f"ftpcluster: error: {line}", err=True)
     return WRONG_USAGE

@@ -13,17 +13,19 @@ from collections.abc import Callable, Sequence
 
 import click
 
-from ftpcluster.config import Config, ConfigError, Loop, WorkerConfig
+from ftpcluster.config import Config, ConfigError, Listen, Loop, WorkerConfig
 from ftpcluster.net.certificates import BadCertificate, read_certificates
 from ftpcluster.net.listeners import BACKLOG, CannotListen, Listener, listen, listen_on_all
 from ftpcluster.prctl import no_new_privs
 from ftpcluster.protocol.address import Networks, display
+from ftpcluster.protocol.protection import Protection
 from ftpcluster.quota.leases import Rates
 from ftpcluster.quota.ledger import ConnectionLimits
 from ftpcluster.supervisor.crew import BootFailure
 from ftpcluster.supervisor.handle import Plan
 from ftpcluster.supervisor.privileges import check_python, drop, parse_run_as
 from ftpcluster.supervisor.process import WorkerProcess
+from ftpcluster.supervisor.restart import Recycling
 from ftpcluster.supervisor.supervisor import Supervisor
 from ftpcluster.supervisor.systemd import IMPLICIT_TLS, Notifier, inherited_sockets
 from ftpcluster.worker.entry import initialize, run_worker
@@ -167,7 +169,7 @@ class Cluster:
             binder.close()
             raise
         self._config, self._plan, self._binder = config, plan, binder
-        logging.getLogger().setLevel(config.log_level.upper())
+        logging.getLogger().setLevel(config.log.level.upper())
         log.info("reloaded: %s", self)
 
     def _on_reloaded(self, task: asyncio.Task[None]) -> None:
@@ -187,7 +189,7 @@ def _plan(config: Config, binder: Binder) -> Plan:
         try:
             certificates = read_certificates(
                 tls.certificate,
-                tls.key,
+                tls.key_file,
                 minimum_version=tls.minimum_version,
                 client_ca=tls.client_ca,
             )
@@ -212,26 +214,33 @@ def _plan(config: Config, binder: Binder) -> Plan:
         shutdown_grace=timeouts.shutdown,
         drain_grace=timeouts.shutdown if timeouts.drain is None else timeouts.drain,
         worker_timeout=timeouts.worker,
+        recycling=Recycling(config.recycle.memory, config.recycle.age),
     )
 
 
 def _listen(config: Config, binder: Binder) -> list[Listener]:
-    proxies = None if config.proxy_protocol is None else Networks(config.proxy_protocol)
     if binder.inherited:
-        return [
-            Listener(sock.dup(), implicit_tls=name == IMPLICIT_TLS, proxies=proxies)
-            for sock, name in binder.inherited
-        ]
-    found = [
-        Listener(sock, proxies=proxies)
-        for sock in listen_on_all(config.hosts, config.port, bind=binder.listen)
+        return [_inherited(config, sock, name) for sock, name in binder.inherited]
+    return [
+        Listener(sock, each.tls, _networks(each))
+        for each in config.listen
+        for sock in listen_on_all(each.address, each.port, bind=binder.listen)
     ]
-    if config.tls is not None and config.tls.implicit_port is not None:
-        found += [
-            Listener(sock, implicit_tls=True, proxies=proxies)
-            for sock in listen_on_all(config.hosts, config.tls.implicit_port, bind=binder.listen)
-        ]
-    return found
+
+
+def _inherited(config: Config, sock: socket.socket, name: str) -> Listener:
+    """A socket of the service manager, with what the first listener of its kind says of it."""
+    is_implicit = name == IMPLICIT_TLS
+    like = next(
+        (each for each in config.listen if (each.tls is Protection.IMPLICIT) == is_implicit),
+        config.listen[0],
+    )
+    protection = Protection.IMPLICIT if is_implicit else like.tls
+    return Listener(sock.dup(), protection, _networks(like))
+
+
+def _networks(listen: Listen) -> Networks | None:
+    return None if listen.proxy_protocol is None else Networks(listen.proxy_protocol)
 
 
 def _open_more_files() -> None:
@@ -242,7 +251,7 @@ def _open_more_files() -> None:
 
 def _where(listener: Listener) -> str:
     host, port = listener.sock.getsockname()[:2]
-    return display(host, port) + " implicit TLS" * listener.implicit_tls
+    return display(host, port) + " implicit TLS" * (listener.tls is Protection.IMPLICIT)
 
 
 def _start_process(
@@ -262,7 +271,7 @@ def _start_process(
         name=f"ftpcluster-worker-{index + 1}-{epoch}",
         loop_initializer=loop_factory(config.loop),
         initializer=initialize,
-        initargs=(f"worker {index + 1}", config.log_level),
+        initargs=(f"worker {index + 1}", config.log.level),
     )
     process.start()
     return process

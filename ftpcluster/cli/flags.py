@@ -1,194 +1,49 @@
-"""Flags → Config: what each flag means, and what is wrong with it."""
+"""Flags → what they lay over a configuration file: each wins over the key that it stands for."""
 
 from __future__ import annotations
 
-import ipaddress
-import os
 import re
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass, field
+from pathlib import Path as FilePath
 
-import msgspec
+from ftpcluster.config.leaves import PLAIN
+from ftpcluster.config.lines import Path
+from ftpcluster.config.model import ANONYMOUS
+from ftpcluster.config.tree import Tree
+from ftpcluster.passwords import is_hash
 
-from ftpcluster.config import (
-    Config,
-    ConfigError,
-    Limits,
-    Loop,
-    PermissionConfig,
-    TLSConfig,
-    UserConfig,
-    available_cores,
-    parse_size,
+_NAME = re.compile(r"[^:\s\x00-\x1f\x7f]+")
+_KEYS = (
+    ("workers", "--workers", ("workers",)),
+    ("loop", "--loop", ("loop",)),
+    ("server", "--server", ("server",)),
+    ("user_manager", "--user-manager", ("user_manager",)),
+    ("log_level", "--log-level", ("log", "level")),
+    ("data_ports", "--data-ports", ("data", "ports")),
+    ("max_connections", "--max-connections", ("limits", "connections")),
+    (
+        "max_connections_per_address",
+        "--max-connections-per-address",
+        ("limits", "connections_per_address"),
+    ),
+    ("download_limit", "--download-limit", ("limits", "download")),
+    ("upload_limit", "--upload-limit", ("limits", "upload")),
 )
-from ftpcluster.net.certificates import BadCertificate, make_context
-from ftpcluster.protocol.address import is_ipv4
-
-_READ_ONLY = (PermissionConfig("/", read=True, write=False),)
-_ANONYMOUS = ("anonymous", "ftp")
-_LOGIN = re.compile(r"[^:\s\x00-\x1f\x7f]+")
-_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
-_NUMBERS = re.compile(r"[0-9.]+")
+_KEYS_OF_ACCOUNTS = (
+    ("max_connections_per_user", "--max-connections-per-user", "connections"),
+    ("download_limit_per_user", "--download-limit-per-user", "download"),
+    ("upload_limit_per_user", "--upload-limit-per-user", "upload"),
+)
 
 
-def make_config(
-    *,
-    workers: int | None,
-    hosts: tuple[str, ...],
-    port: int | None,
-    root: Path,
-    users: tuple[str, ...],
-    anonymous: bool,
-    writable: bool,
-    data_ports: str | None,
-    masquerades: tuple[str, ...],
-    proxies: tuple[str, ...],
-    max_connections: int | None,
-    max_connections_per_user: int | None,
-    max_connections_per_address: int | None,
-    download_limit: str | None,
-    upload_limit: str | None,
-    download_limit_per_user: str | None,
-    upload_limit_per_user: str | None,
-    server: str | None,
-    user_manager: str | None,
-    tls_cert: Path | None,
-    tls_key: Path | None,
-    implicit_tls_port: int | None,
-    require_tls: bool,
-    loop: Loop,
-    log_level: Any,
-) -> Config:
-    """The configuration that the flags stand for. Raises ConfigError."""
-    count = available_cores() if workers is None else workers
-    if count < 1:
-        raise ConfigError(f"--workers {count}: at least one worker is needed")
-    for flag, most in (
-        ("--max-connections", max_connections),
-        ("--max-connections-per-user", max_connections_per_user),
-        ("--max-connections-per-address", max_connections_per_address),
-    ):
-        if most is not None and most < 1:
-            raise ConfigError(f"{flag} {most}: at least 1 is needed")
-    if port is None:
-        port = 21 if os.geteuid() == 0 else 2121
-    if not 0 <= port <= 65535:
-        raise ConfigError(f"--port {port}: expected a number from 0 to 65535")
-    return Config(
-        workers=count,
-        users=tuple(
-            msgspec.structs.replace(
-                account,
-                connections=max_connections_per_user,
-                download=_speed("--download-limit-per-user", download_limit_per_user),
-                upload=_speed("--upload-limit-per-user", upload_limit_per_user),
-            )
-            for account in _accounts(users, _folder(root), anonymous=anonymous, writable=writable)
-        ),
-        hosts=hosts,
-        port=port,
-        data_ports=None if data_ports is None else _port_range(data_ports, count),
-        masquerade=_masquerade(masquerades),
-        masquerade_for=_masquerades_for(masquerades),
-        proxy_protocol=tuple(_network(f"--proxy-protocol {net}", net) for net in proxies) or None,
-        limits=Limits(
-            connections=max_connections,
-            connections_per_address=max_connections_per_address,
-            download=_speed("--download-limit", download_limit),
-            upload=_speed("--upload-limit", upload_limit),
-        ),
-        tls=_tls(tls_cert, tls_key, implicit_tls_port, required=require_tls),
-        server=server,
-        user_manager=user_manager,
-        loop=loop,
-        log_level=log_level,
-    )
+def take_passwords(users: tuple[str, ...], environment: MutableMapping[str, str]) -> dict[str, str]:
+    """The passwords of ``--user`` that stand in the environment, by the variables' names.
 
-
-def _tls(
-    certificate: Path | None, key: Path | None, implicit_port: int | None, *, required: bool
-) -> TLSConfig | None:
-    if certificate is None:
-        for flag, given in (
-            ("--tls-key", key is not None),
-            ("--implicit-tls-port", implicit_port is not None),
-            ("--require-tls", required),
-        ):
-            if given:
-                raise ConfigError(f"{flag} needs --tls-cert")
-        return None
-    if implicit_port is not None and not 0 <= implicit_port <= 65535:
-        raise ConfigError(f"--implicit-tls-port {implicit_port}: expected 0 to 65535")
-    config = TLSConfig(
-        certificate=str(certificate.absolute()),
-        key=str((key or certificate).absolute()),
-        required=required,
-        implicit_port=implicit_port,
-    )
-    check_certificates(config)
-    return config
-
-
-def check_certificates(config: TLSConfig) -> None:
-    try:
-        make_context(config.certificate, config.key, client_ca=config.client_ca)
-    except BadCertificate as error:
-        raise ConfigError(f"--tls-cert, --tls-key: {error}") from None
-
-
-def _folder(root: Path) -> str:
-    try:
-        path = root.resolve(strict=True)
-        if not path.is_dir():
-            raise ConfigError(f"--root {root}: not a folder")
-        os.close(os.open(path, os.O_RDONLY | os.O_DIRECTORY))
-        (path / ".").stat()  # reading its names needs no more than the first; files need this
-    except FileNotFoundError:
-        raise ConfigError(f"--root {root}: there is no such folder") from None
-    except PermissionError:
-        raise ConfigError(
-            f"--root {root}: not permitted; the server may not read this folder"
-        ) from None
-    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
-        why = error.strerror if isinstance(error, OSError) else "too many levels of links"
-        raise ConfigError(f"--root {root}: {why}") from None
-    return str(path)
-
-
-def _accounts(
-    texts: tuple[str, ...], root: str, *, anonymous: bool, writable: bool
-) -> tuple[UserConfig, ...]:
-    accounts = [_account(text, root, writable=writable) for text in texts]
-    logins = [account.login for account in accounts]
-    for login in logins:
-        os.environ.pop(_variable(login), None)  # the workers need not inherit it
-        if logins.count(login) > 1:
-            raise ConfigError(f"--user {login}: given twice")
-    if anonymous or not texts:
-        accounts += [
-            UserConfig(login=name, password=None, root=root, permissions=_READ_ONLY)
-            for name in _ANONYMOUS
-            if name not in logins
-        ]
-    return tuple(accounts)
-
-
-def _account(text: str, root: str, *, writable: bool) -> UserConfig:
-    login, colon, password = text.partition(":")
-    if not _LOGIN.fullmatch(login):
-        # a password could stand where the name should: it is not repeated
-        raise ConfigError("--user: expected NAME:PASSWORD, with a name that has no space in it")
-    if not colon:
-        variable = _variable(login)
-        if variable not in os.environ:
-            raise ConfigError(
-                f"--user {login}: no password; give {login}:PASSWORD or set {variable}"
-            )
-        password = os.environ[variable]
-    if not password:
-        raise ConfigError(f"--user {login}: the password is empty")
-    permissions = (PermissionConfig("/"),) if writable else _READ_ONLY
-    return UserConfig(login=login, password=password, root=root, permissions=permissions)
+    They are taken out of it: worker processes need not inherit them.
+    """
+    names = (_variable(user.partition(":")[0]) for user in users)
+    return {name: environment.pop(name) for name in names if name in environment}
 
 
 def _variable(login: str) -> str:
@@ -196,59 +51,178 @@ def _variable(login: str) -> str:
     return "FTPCLUSTER_USER_" + re.sub(r"\W", "_", login.upper())
 
 
-def _speed(flag: str, text: str | None) -> int | None:
-    if text is None:
-        return None
-    try:
-        return parse_size(text)
-    except ValueError:
-        raise ConfigError(
-            f'{flag} {text}: expected bytes per second such as "10MB" or "10MiB"'
-        ) from None
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Flags:
+    """What was given to ``ftpcluster run``; None is what was not. ``passwords``: see above."""
 
+    workers: int | None = None
+    hosts: tuple[str, ...] = ()
+    port: int | None = None
+    root: FilePath | None = None
+    users: tuple[str, ...] = ()
+    passwords: Mapping[str, str] = field(default_factory=dict)
+    anonymous: bool = False
+    writable: bool = False
+    data_ports: str | None = None
+    masquerades: tuple[str, ...] = ()
+    proxies: tuple[str, ...] = ()
+    max_connections: int | None = None
+    max_connections_per_user: int | None = None
+    max_connections_per_address: int | None = None
+    download_limit: str | None = None
+    upload_limit: str | None = None
+    download_limit_per_user: str | None = None
+    upload_limit_per_user: str | None = None
+    server: str | None = None
+    user_manager: str | None = None
+    tls_cert: FilePath | None = None
+    tls_key: FilePath | None = None
+    implicit_tls_port: int | None = None
+    require_tls: bool = False
+    loop: str | None = None
+    log_level: str | None = None
 
-def _port_range(text: str, workers: int) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d{1,5})-(\d{1,5})", text)
-    if match is None:
-        raise ConfigError(f"--data-ports {text}: expected a range such as 50000-50999")
-    first, last = int(match[1]), int(match[2])
-    if not 0 < first <= last <= 65535:
-        raise ConfigError(f"--data-ports {text}: expected ports from 1 to 65535, lower one first")
-    if last - first + 1 < workers:
-        raise ConfigError(
-            f"--data-ports {text}: {last - first + 1} ports are too few for {workers} workers"
-        )
-    return first, last
+    def lay_over(self, tree: Tree) -> None:
+        """Put what was given into the tree; what cannot be is refused there."""
+        for name, flag, path in _KEYS:
+            value = getattr(self, name)
+            if value is not None:
+                tree.put(path, value, f"{flag} {value}")
+        has_tls = self._lay_tls(tree)
+        self._lay_listeners(tree, has_tls=has_tls)
+        self._lay_masquerades(tree)
+        self._lay_accounts(tree)
 
+    # ------------------------------------------------------------------ listeners and TLS
 
-def _masquerade(texts: tuple[str, ...]) -> str | None:
-    """The address for all clients."""
-    found = [_announced(text, text) for text in texts if "=" not in text]
-    if len(found) > 1:
-        raise ConfigError(f"--masquerade {found[1]}: the address for all clients is given already")
-    return found[0] if found else None
+    def _lay_tls(self, tree: Tree) -> bool:
+        """Whether there is a certificate, from wherever."""
+        certificate = self.tls_cert
+        if certificate is not None:
+            tree.put(("tls", "certificate"), str(certificate), f"--tls-cert {certificate}")
+        elif tree.get(("tls",)) is None:
+            for flag, given in (
+                ("--tls-key", self.tls_key is not None),
+                ("--implicit-tls-port", self.implicit_tls_port is not None),
+                ("--require-tls", self.require_tls),
+            ):
+                if given:
+                    tree.refuse_flag(f"{flag} needs --tls-cert")
+            return False
+        key = self.tls_key or certificate  # also where the file names one: they are a pair
+        if key is not None:
+            tree.put(("tls", "key"), str(key), f"--tls-key {key}")
+        if self.require_tls:
+            tree.put(("tls", "required"), self.require_tls, "--require-tls")
+        return True
 
+    def _lay_listeners(self, tree: Tree, *, has_tls: bool) -> None:
+        implicit = self.implicit_tls_port if has_tls else None
+        if not (self.hosts or self.proxies or self.port is not None or implicit is not None):
+            return
+        plain = self._find(tree, is_implicit=False)
+        path: Path = ("listen", plain)
+        tree.put_default(path, {})
+        if self.hosts:
+            label = " ".join(f"--host {host}" for host in self.hosts)
+            tree.put((*path, "address"), list(self.hosts), label)
+        if self.port is not None:
+            tree.put((*path, "port"), self.port, f"--port {self.port}")
+        if implicit is not None:
+            self._lay_implicit(tree, plain, implicit)
+        for index in range(len(tree.tables("listen")) if self.proxies else 0):
+            path = ("listen", index, "proxy_protocol")
+            tree.put(path, [], "--proxy-protocol")
+            for number, network in enumerate(self.proxies):
+                tree.put((*path, number), network, f"--proxy-protocol {network}")
 
-def _masquerades_for(texts: tuple[str, ...]) -> dict[str, str]:
-    """The addresses for clients in some networks."""
-    found: dict[str, str] = {}
-    for text in texts:
-        network, equals, address = text.partition("=")
-        if equals:
-            found[_network(f"--masquerade {text}", network)] = _announced(text, address)
-    return found
+    def _lay_implicit(self, tree: Tree, plain: int, port: int) -> None:
+        """A listener with implicit TLS: a new one listens where the plain one does."""
+        index = self._find(tree, is_implicit=True)
+        label = f"--implicit-tls-port {port}"
+        tree.put_default(("listen", index), {})
+        tree.put(("listen", index, "tls"), "implicit", label)
+        tree.put(("listen", index, "port"), port, label)
+        address = tree.get(("listen", plain, "address"))
+        if address is not None:
+            tree.put_default(("listen", index, "address"), address)
 
+    @staticmethod
+    def _find(tree: Tree, *, is_implicit: bool) -> int:
+        """The first listener of that kind; where there is none, the next one."""
+        listeners = tree.tables("listen")
+        for index, listener in enumerate(listeners):
+            if (listener.get("tls") == "implicit") == is_implicit:
+                return index
+        return len(listeners)
 
-def _announced(flag: str, text: str) -> str:
-    if not _HOST.fullmatch(text) or (_NUMBERS.fullmatch(text) and not is_ipv4(text)):
-        raise ConfigError(
-            f"--masquerade {flag}: expected an IPv4 address such as 203.0.113.7, or a host name"
-        )
-    return text
+    def _lay_masquerades(self, tree: Tree) -> None:
+        everywhere = [text for text in self.masquerades if "=" not in text]
+        for text in everywhere[1:]:
+            tree.refuse_flag(f"--masquerade {text}: the address for all clients is given already")
+        for text in self.masquerades:
+            network, equals, address = text.partition("=")
+            path: Path = ("data", "masquerade_for", network) if equals else ("data", "masquerade")
+            tree.put(path, address if equals else text, f"--masquerade {text}")
 
+    # ------------------------------------------------------------------ accounts
 
-def _network(flag: str, text: str) -> str:
-    try:
-        return str(ipaddress.ip_network(text))
-    except ValueError as error:
-        raise ConfigError(f"{flag}: {error}") from None
+    def _lay_accounts(self, tree: Tree) -> None:
+        had_accounts = any(tree.get((name,)) is not None for name in ("user", ANONYMOUS))
+        seen: set[str] = set()
+        for text in self.users:
+            self._lay_user(tree, text, seen)
+        # a class that stands in a file may know its users; one that is given by a flag gets those
+        # of the flags, as it always did
+        brings_users = tree.is_in_file("server") or tree.get(("user_manager",)) is not None
+        is_alone = not (had_accounts or self.users or brings_users)
+        if self.anonymous or is_alone:
+            if self.root is not None or tree.get((ANONYMOUS, "root")) is None:
+                self._put_root(tree, (ANONYMOUS,))
+        elif self.root is not None and had_accounts and not self.users:
+            tree.refuse_flag(
+                f"--root {self.root}: the accounts of {tree.file} have folders of their own; "
+                "--user and --anonymous add some that take this one"
+            )
+        self._lay_limits_of_accounts(tree)
+
+    def _lay_limits_of_accounts(self, tree: Tree) -> None:
+        paths: list[Path] = [("user", index) for index in range(len(tree.tables("user")))]
+        if isinstance(tree.get((ANONYMOUS,)), dict):
+            paths.append((ANONYMOUS,))
+        for name, flag, key in _KEYS_OF_ACCOUNTS:
+            value = getattr(self, name)
+            if value is not None:
+                for path in paths:
+                    tree.put((*path, key), value, f"{flag} {value}")
+
+    def _lay_user(self, tree: Tree, text: str, seen: set[str]) -> None:
+        """Add an account, or put it in the place of one that has the same login."""
+        login, colon, password = text.partition(":")
+        label = f"--user {login}"
+        if not _NAME.fullmatch(login):
+            # a password could stand where the name should: it is not repeated
+            tree.refuse_flag("--user: expected NAME:PASSWORD, with a name that has no space in it")
+            return
+        if login in seen:
+            tree.refuse_flag(f"{label}: given twice")
+            return
+        seen.add(login)
+        variable = _variable(login)
+        if not colon and variable not in self.passwords:
+            tree.refuse_flag(f"{label}: no password; give {login}:PASSWORD or set {variable}")
+            return
+        password = password if colon else self.passwords[variable]
+        logins = [each.get("login") for each in tree.tables("user")]
+        path: Path = ("user", logins.index(login) if login in logins else len(logins))
+        permission = {"path": "/", "read": True, "write": self.writable}
+        tree.put(path, {}, label)
+        tree.put((*path, "login"), login, label)
+        stored = password if is_hash(password) else PLAIN + password
+        tree.put((*path, "password"), stored, label)
+        tree.put((*path, "permissions"), [permission], label)
+        self._put_root(tree, path)
+
+    def _put_root(self, tree: Tree, path: Path) -> None:
+        root = "." if self.root is None else str(self.root)
+        tree.put((*path, "root"), root, f"--root {root}")

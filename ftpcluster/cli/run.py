@@ -11,8 +11,10 @@ from typing import Any
 import click
 
 from ftpcluster.cli.cluster import Cluster
-from ftpcluster.cli.flags import make_config
+from ftpcluster.cli.flags import Flags, take_passwords
 from ftpcluster.config import ConfigError
+from ftpcluster.config.checks import warnings
+from ftpcluster.config.load import load
 from ftpcluster.logs import log_to_stderr
 from ftpcluster.supervisor.crew import BootFailure
 
@@ -20,6 +22,14 @@ _BOOT_FAILED = 1
 
 
 @click.command()
+@click.option(
+    "-c",
+    "--config",
+    "file",
+    type=Path,
+    metavar="FILE",
+    help="Configuration file; flags win over it [default: none is read]",
+)
 @click.option("--workers", type=int, metavar="N", help="Worker processes [default: the cores]")
 @click.option(
     "--host",
@@ -34,7 +44,6 @@ _BOOT_FAILED = 1
 @click.option(
     "--root",
     type=Path,
-    default=Path("."),
     metavar="DIR",
     help="The folder to serve [default: the current one]",
 )
@@ -87,28 +96,27 @@ _BOOT_FAILED = 1
 @click.option(
     "--loop",
     type=click.Choice(["uvloop", "asyncio"]),
-    default="uvloop",
-    show_default=True,
-    help="Event loop",
+    help="Event loop [default: uvloop]",
 )
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
-    default="info",
-    show_default=True,
-    help="What is logged on stderr",
+    help="What is logged on stderr [default: info]",
 )
-def run(**flags: Any) -> int:
-    """Serve a folder over FTP.
+def run(*, file: Path | None, users: tuple[str, ...], **given: Any) -> int:
+    """Serve folders over FTP.
 
-    With no --user everybody may read, as "anonymous". Ctrl-C stops the server, a second one at
+    With no account everybody may read, as "anonymous". Ctrl-C stops the server, a second one at
     once.
     """
-    config = make_config(**flags)
+    flags = Flags(users=users, passwords=take_passwords(users, os.environ), **given)
+    config = load(file, flags)
+    for line in warnings(file, config) if file is not None else ():
+        click.echo(f"ftpcluster: warning: {line}", err=True)
     if config.server or config.user_manager:
         sys.path.insert(0, os.getcwd())  # as python itself has it; workers inherit it
-    log_to_stderr("supervisor", config.log_level)
-    cluster = Cluster(config, functools.partial(make_config, **flags))
+    log_to_stderr("supervisor", config.log.level)
+    cluster = Cluster(config, functools.partial(load, file, flags))
     try:
         return cluster.run()
     except BootFailure as failure:

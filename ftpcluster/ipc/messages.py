@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from ftpcluster.protocol.protection import Protection
 from ftpcluster.quota.leases import Grant, Rates, Report
 
 
@@ -24,7 +25,7 @@ class Adopt(Message, frozen=True, tag=1):
     session: int
     peer: str
     peer_port: int
-    implicit_tls: bool = False
+    tls: Protection = Protection.EXPLICIT
     is_proxied: bool = False
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ftpcluster.protocol.address import Networks, is_ipv6
+from ftpcluster.protocol.protection import Protection
 
 BACKLOG = 4096
 _IN_USE = errno.EADDRINUSE
@@ -29,7 +30,7 @@ class Listener:
     """
 
     sock: socket.socket
-    implicit_tls: bool = False
+    tls: Protection = Protection.EXPLICIT
     proxies: Networks | None = None
 
 

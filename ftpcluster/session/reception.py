@@ -12,6 +12,7 @@ import msgspec
 from ftpcluster.net.acceptor import refuse
 from ftpcluster.net.proxy import read_origin
 from ftpcluster.protocol.errors import SessionEnded
+from ftpcluster.protocol.protection import Protection
 from ftpcluster.protocol.proxy import BadProxyHeader
 from ftpcluster.session.server_pi import ServerPI
 from ftpcluster.session.state import Conversation, Services
@@ -29,7 +30,7 @@ class Arrived(msgspec.Struct, frozen=True):
     fd: int
     peer: str
     peer_port: int
-    implicit_tls: bool = False
+    tls: Protection = Protection.EXPLICIT
     is_proxied: bool = False
 
 
@@ -97,11 +98,11 @@ class Reception:
     def _begin(self, arrived: Arrived) -> None:
         services = self._services
         try:
-            stream = services.control_stream(arrived.fd, implicit_tls=arrived.implicit_tls)
+            stream = services.control_stream(arrived.fd, arrived.tls)
         except ConnectionError:
             services.quotas.end(arrived.session)
             return
-        conversation = Conversation(arrived.session, arrived.peer, arrived.peer_port)
+        conversation = Conversation(arrived.session, arrived.peer, arrived.peer_port, arrived.tls)
         session = ServerPI(services, stream, conversation, self._on_session_end)
         self._sessions[arrived.session] = session
         session.start()

@@ -25,6 +25,7 @@ from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.address import display, plain
 from ftpcluster.protocol.errors import FileUnavailable, NotLoggedIn, ProtectionRequired
 from ftpcluster.protocol.listing import FACTS, printable
+from ftpcluster.protocol.protection import Protection
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.quota.bucket import Throttle
 from ftpcluster.quota.quotas import Quotas, Throttled
@@ -60,6 +61,7 @@ class Settings:
     login_attempts: int = 3
     masquerade: str | None = None
     masquerade_for: Mapping[str, str] = field(default_factory=dict)
+    active: bool = True
     rename_replaces: bool = True
     require_tls: bool = False
     require_tls_data: bool = False
@@ -99,12 +101,12 @@ class Services:
     def greeting(self) -> Reply:
         return Reply(Code.SERVICE_READY, self.settings.welcome_message)
 
-    def control_stream(self, fd: int, *, implicit_tls: bool) -> Stream:
+    def control_stream(self, fd: int, tls: Protection) -> Stream:
         """A new control connection's stream; takes over ``fd``.
 
         Raises ConnectionError where the client of a TLS connection is gone already.
         """
-        if implicit_tls and self.tls is not None:
+        if tls is Protection.IMPLICIT and self.tls is not None:
             try:
                 context = self.tls.take()
             except ConnectionError:
@@ -168,11 +170,12 @@ class Account(msgspec.Struct, frozen=True):
 
 
 class Conversation(msgspec.Struct, frozen=True):
-    """Who talks to whom: addresses and the session's number, for logs and for 227."""
+    """Who talks to whom, and how: addresses and the session's number, for logs and for 227."""
 
     session: int
     peer: str
     peer_port: int
+    tls: Protection = Protection.EXPLICIT
 
 
 class Session:
@@ -276,6 +279,11 @@ class Session:
         if type(self.login) is not Account:
             raise NotLoggedIn
         return self.login
+
+    @property
+    def has_tls(self) -> bool:
+        """Whether there is TLS for this client: AUTH, or from the beginning."""
+        return self.services.tls is not None and self.conversation.tls is not Protection.OFF
 
     @property
     def storage(self) -> Storage:

@@ -221,7 +221,7 @@ class Supervisor:
         if refused is not None:
             refuse(fd, refused.explanation)
             return
-        adopt = Adopt(session, peer, port, listener.implicit_tls, is_proxied)
+        adopt = Adopt(session, peer, port, listener.tls, is_proxied)
         self._give(worker, HandOver(fd, adopt))
 
     def _give(self, worker: WorkerHandle, connection: HandOver) -> None:

@@ -46,7 +46,8 @@ async def run_worker(sock: socket.socket, settings: WorkerConfig, supervisor: in
         report_failure(sock, str(error))
         return
     if is_ours:
-        _confine(settings.config)
+        if settings.config.confine:
+            _confine(settings.config)
         _end_with(supervisor)  # a thread: from here on it would be too late to be confined
     # what was imported stays: the collector need not look at it for every new session
     gc.collect()
@@ -71,8 +72,9 @@ def _confine(config: Config) -> None:
     """Leave this process nothing but the users' folders, and what Python needs."""
     from ftpcluster.worker.confinement import confine, needed_by_python
 
-    written = {user.root for user in config.users if any(p.write for p in user.permissions)}
-    read = {user.root for user in config.users} - written
+    accounts = [*config.users, *([] if config.anonymous is None else [config.anonymous])]
+    written = {each.root for each in accounts if any(p.write for p in each.permissions)}
+    read = {each.root for each in accounts} - written
     log.debug("files: %s", confine(sorted(written), [*sorted(read), *needed_by_python()]))
 
 

@@ -10,10 +10,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from ftpcluster.config import Config, ConfigError, UserConfig, WorkerConfig
+from ftpcluster.config import Account, Config, ConfigError, WorkerConfig
+from ftpcluster.config.leaves import PLAIN
+from ftpcluster.config.model import ANONYMOUS
 from ftpcluster.net.certificates import ContextMaker, Contexts
 from ftpcluster.net.passive import PassivePorts
 from ftpcluster.net.poller import Poller
+from ftpcluster.quota.bucket import Throttle
 from ftpcluster.quota.ledger import ConnectionLimits
 from ftpcluster.quota.quotas import Quotas
 from ftpcluster.session.state import Services, Settings
@@ -22,10 +25,9 @@ from ftpcluster.users import AbstractUserManager, MemoryUserManager, Permission,
 if TYPE_CHECKING:
     from ftpcluster.server import Server
 
-_THREADS = 16
 _STRICTER_WINS = ("require_tls_data", "require_session_reuse", "strict_tls_eof")
-_OURS = ("masquerade", "masquerade_for", "require_tls")
-"""Settings that flags decide, whatever class serves."""
+_OURS = ("masquerade", "masquerade_for", "require_tls", "active")
+"""Settings that the configuration decides, whatever class serves."""
 
 
 def make_services(
@@ -34,11 +36,15 @@ def make_services(
     """Raises ConfigError where a class or factory of the user's cannot be used."""
     config = worker.config
     users = _user_manager(config)
-    settings = _settings(config)
+    given = _settings(config)
+    settings = Settings(**given)
+    each = config.limits.upload_per_connection, config.limits.download_per_connection
     server = None
     if config.server is not None:
         server = _server(config, config.server, users)
-        users, settings = server.user_manager, _with_their_settings(settings, server.settings)
+        users, settings = server.user_manager, _with_their_settings(given, server.settings)
+        theirs = server.throttle_per_connection
+        each = each[0] or theirs.read.limit, each[1] or theirs.write.limit
     common: dict[str, Any] = {
         "loop": loop,
         "poller": Poller(loop),
@@ -46,7 +52,8 @@ def make_services(
         "users": users,
         "quotas": quotas,
         "ports": PassivePorts(loop, worker.data_ports),
-        "pool": ThreadPoolExecutor(_THREADS, "ftpcluster-files"),
+        "pool": ThreadPoolExecutor(config.storage.threads, "ftpcluster-files"),
+        "throttle_per_connection": Throttle(*each),
     }
     if config.tls is not None and worker.certificates is not None:
         common["tls"] = Contexts(
@@ -57,112 +64,127 @@ def make_services(
     return Services(**common) if server is None else server.make_services(**common)
 
 
-def _settings(config: Config) -> Settings:
-    return Settings(
-        login_timeout=config.timeouts.login,
-        idle_timeout=config.timeouts.idle,
-        data_timeout=config.timeouts.data,
-        stalled_timeout=config.timeouts.stalled,
-        masquerade=config.masquerade,
-        masquerade_for=config.masquerade_for,
-        require_tls=config.tls is not None and config.tls.required,
-        require_tls_data=config.tls is not None and config.tls.required_data,
-        require_session_reuse=config.tls is not None and config.tls.require_session_reuse,
-        strict_tls_eof=config.tls is not None and config.tls.strict_eof,
-    )
+def _settings(config: Config) -> dict[str, Any]:
+    """The settings of sessions that the configuration gives; what it leaves open is not in it."""
+    tls = config.tls
+    settings = {
+        "welcome_message": config.welcome,
+        "login_timeout": config.timeouts.login,
+        "idle_timeout": config.timeouts.idle,
+        "data_timeout": config.timeouts.data,
+        "stalled_timeout": config.timeouts.stalled,
+        "rename_replaces": config.storage.rename_replaces,
+        "masquerade": config.data.masquerade,
+        "masquerade_for": config.data.masquerade_for,
+        "active": config.data.active,
+        "require_tls": tls is not None and tls.required,
+        "require_tls_data": tls is not None and tls.required_data,
+        "require_session_reuse": tls is not None and tls.require_session_reuse,
+        "strict_tls_eof": tls is not None and tls.strict_eof,
+    }
+    return {name: value for name, value in settings.items() if value is not None}
 
 
-def _with_their_settings(ours: Settings, theirs: Settings) -> Settings:
-    """What the user's ``Server`` sets wins over the cluster's defaults."""
-    changed = {
+def _with_their_settings(given: dict[str, Any], theirs: Settings) -> Settings:
+    """What the user's ``Server`` sets fills what the configuration leaves open."""
+    settings = {
         field.name: getattr(theirs, field.name)
         for field in dataclasses.fields(Settings)
         if getattr(theirs, field.name) is not None and field.name not in _OURS
     }
-    for name in _STRICTER_WINS:
-        changed[name] = getattr(ours, name) or getattr(theirs, name)
-    return dataclasses.replace(ours, **changed)
+    stricter = {name: given[name] or getattr(theirs, name) for name in _STRICTER_WINS}
+    return Settings(**{**settings, **given, **stricter})
 
 
 def _user_manager(config: Config) -> AbstractUserManager:
     if config.user_manager is None:
-        return MemoryUserManager([make_user(user) for user in config.users])
-    factory = _load("--user-manager", config.user_manager)
-    manager = _call("--user-manager", config.user_manager, factory)
+        return _accounts(config)
+    factory = _load("user_manager", config.user_manager)
+    manager = _call("user_manager", config.user_manager, factory)
     if not isinstance(manager, AbstractUserManager):
         raise ConfigError(
-            f"--user-manager {config.user_manager}: expected a factory of an "
+            f"user_manager {config.user_manager}: expected a factory of an "
             f"AbstractUserManager, got {type(manager).__name__}"
         )
     return manager
 
 
 def _server(config: Config, name: str, users: AbstractUserManager) -> Server:
-    """The user's ``Server``, who gets the users of the flags if it takes any."""
+    """The user's ``Server``, who gets the configured users if it takes any."""
     from ftpcluster.server import Server
 
-    factory = _load("--server", name)
+    factory = _load("server", name)
     try:
         inspect.signature(factory).bind(users)
     except (TypeError, ValueError):
-        server = _call("--server", name, factory)
+        server = _call("server", name, factory)
     else:
-        server = _call("--server", name, factory, users)
+        server = _call("server", name, factory, users)
     if not isinstance(server, Server):
         raise ConfigError(
-            f"--server {name}: expected a subclass of ftpcluster.Server, "
-            f"got {type(server).__name__}"
+            f"server {name}: expected a subclass of ftpcluster.Server, got {type(server).__name__}"
         )
     if server.throttle.is_limited or server.ledger.limits != ConnectionLimits():
         raise ConfigError(
-            f"--server {name}: each worker would have limits of its own; what holds for the whole "
-            "server belongs in flags (--max-connections, --download-limit, --upload-limit)"
+            f"server {name}: each worker would have limits of its own; what holds for the whole "
+            "server belongs into [limits], or --max-connections, --download-limit, --upload-limit"
         )
     layer = server.path_io_factory(timeout=None, connection=None, state=None)
     if layer.state is not None and config.workers > 1:
         raise ConfigError(
-            f"--server {name}: the files of {type(layer).__name__} live in one process, and "
-            f"{config.workers} workers would each have their own; use --workers 1"
+            f"server {name}: the files of {type(layer).__name__} live in one process, and "
+            f"{config.workers} workers would each have their own; use one (--workers 1)"
         )
     return server
 
 
-def _load(flag: str, name: str) -> Callable[..., Any]:
+def _load(key: str, name: str) -> Callable[..., Any]:
     module, colon, attribute = name.partition(":")
     if not colon:
-        raise ConfigError(f"{flag} {name}: expected package.module:name")
+        raise ConfigError(f"{key} {name}: expected package.module:name")
     try:
         found: Any = importlib.import_module(module)
         for part in attribute.split("."):
             found = getattr(found, part)
     except (ImportError, AttributeError) as error:
-        raise ConfigError(f"{flag} {name}: cannot be imported: {error}") from error
+        raise ConfigError(f"{key} {name}: cannot be imported: {error}") from error
     except Exception as error:
-        raise ConfigError(f"{flag} {name}: its import failed: {error!r}") from error
+        raise ConfigError(f"{key} {name}: its import failed: {error!r}") from error
     if not callable(found):
-        raise ConfigError(f"{flag} {name}: expected a class or a function")
+        raise ConfigError(f"{key} {name}: expected a class or a function")
     result: Callable[..., Any] = found
     return result
 
 
-def _call(flag: str, name: str, factory: Callable[..., Any], *arguments: Any) -> Any:
+def _call(key: str, name: str, factory: Callable[..., Any], *arguments: Any) -> Any:
     try:
         return factory(*arguments)
     except Exception as error:
-        raise ConfigError(f"{flag} {name}: calling it failed: {error!r}") from error
+        raise ConfigError(f"{key} {name}: calling it failed: {error!r}") from error
 
 
-def make_user(user: UserConfig) -> User:
+def _accounts(config: Config) -> MemoryUserManager:
+    users = [
+        _make_user(user.login, user.password.removeprefix(PLAIN), user) for user in config.users
+    ]
+    if config.anonymous is not None:
+        users.append(_make_user(ANONYMOUS, None, config.anonymous))
+    return MemoryUserManager(users, aliases={"ftp": ANONYMOUS} if config.anonymous else {})
+
+
+def _make_user(login: str, password: str | None, account: Account) -> User:
     return User(
-        user.login,
-        user.password,
-        base_path=user.root,
-        home_path=user.home,
+        login,
+        password,
+        base_path=account.root,
+        home_path=account.home,
         permissions=[
             Permission(each.path, readable=each.read, writable=each.write)
-            for each in user.permissions
+            for each in account.permissions
         ],
-        maximum_connections=user.connections,
-        read_speed_limit=user.upload,
-        write_speed_limit=user.download,
+        maximum_connections=account.connections,
+        read_speed_limit=account.upload,
+        write_speed_limit=account.download,
+        read_speed_limit_per_connection=account.upload_per_connection,
+        write_speed_limit_per_connection=account.download_per_connection,
     )

@@ -127,7 +127,7 @@ class Worker:
                         fd,
                         message.peer,
                         message.peer_port,
-                        message.implicit_tls,
+                        message.tls,
                         message.is_proxied,
                     )
                 )

@@ -67,6 +67,13 @@ class Crowd:
             assert not thread.is_alive()
 
 
+def strangers(root: Path, limit: int) -> tuple[str, str]:
+    """A limit for those who have not logged in, for which there is no flag."""
+    file = root.parent / "strangers.toml"
+    file.write_text(f"limits.connections_not_logged_in = {limit}\n")
+    return "-c", str(file)
+
+
 @pytest.mark.parametrize(
     ("kills", "pause"), [(4, 0.7), pytest.param(30, 2.0, marks=pytest.mark.soak)]
 )
@@ -76,7 +83,7 @@ def test_nothing_is_left_over_after_a_killing_spree(root: Path, kills: int, paus
     arguments = ("--workers", f"{WORKERS}", "--root", str(root), "--user", "user:12345")
     limits = ("--download-limit", "5MB", "--max-connections-per-user", "50")
     rng = random.Random(kills)
-    with Driven(*arguments, *limits, env={"FTPCLUSTER_STRANGERS": "100"}) as cluster:
+    with Driven(*arguments, *limits, *strangers(root, 100)) as cluster:
         before = len(open_files(cluster.pid))
         processes = len(cluster.processes())
         crowd = Crowd(cluster.port, 8)
@@ -102,7 +109,7 @@ def test_nothing_is_left_over_after_a_killing_spree(root: Path, kills: int, paus
 def test_strangers_have_a_limit_of_their_own(root: Path) -> None:
     """Who has logged in does not count, and who logs out counts again."""
     arguments = ("--workers", "2", "--root", str(root), "--user", "user:12345")
-    with Driven(*arguments, env={"FTPCLUSTER_STRANGERS": "3"}) as cluster:
+    with Driven(*arguments, *strangers(root, 3)) as cluster:
         held = [Dialogue(cluster.port) for _ in range(3)]
         with Dialogue(cluster.port, greeting=421) as refused:
             assert refused.is_closed()

@@ -17,6 +17,7 @@ import pytest
 import trustme
 
 from ftpcluster.config import Config, WorkerConfig
+from ftpcluster.config.model import Data
 from ftpcluster.net import passive
 from tests.session.conftest import Maker
 from tests.support.cluster import Cluster
@@ -86,7 +87,7 @@ def in_cluster(folder: Path, span: str) -> Cluster:
 @pytest.mark.parametrize("count", [8, 9, 10, 100])
 def test_workers_share_the_range_and_no_port_of_it(workers: int, count: int) -> None:
     """“spread over the workers so that they never race for one”"""
-    config = Config(workers=workers, users=(), data_ports=(50_000, 50_000 + count - 1))
+    config = Config(workers=workers, data=Data(ports=(50_000, 50_000 + count - 1)))
     places = [WorkerConfig(index=index, config=config) for index in range(workers)]
     shares = [list(place.data_ports or ()) for place in places]
     assert sorted(port for share in shares for port in share) == list(range(50_000, 50_000 + count))
@@ -94,7 +95,7 @@ def test_workers_share_the_range_and_no_port_of_it(workers: int, count: int) -> 
 
 
 def test_without_a_range_workers_have_none() -> None:
-    assert WorkerConfig(index=0, config=Config(workers=1, users=())).data_ports is None
+    assert WorkerConfig(index=0, config=Config(workers=1)).data_ports is None
 
 
 def test_with_a_small_range_all_transfers_of_parallel_clients_complete(

@@ -4,8 +4,7 @@
 
 is what ``run`` is, and takes orders as lines of JSON on stdin: ``["limit", login, read, write]``
 (login null: the server), ``["end", session, reason]``, ``["count"]``, ``["ledger"]``. It answers
-each on stderr. ``FTPCLUSTER_STRANGERS`` in the environment caps those who have not logged in, for
-which ``run`` has no flag.
+each on stderr.
 """
 
 from __future__ import annotations
@@ -21,9 +20,6 @@ import sys
 from pathlib import Path
 from typing import Any, Self
 
-import msgspec
-
-from ftpcluster.config import Config
 from ftpcluster.quota.leases import Rates
 from tests.support.cluster import Cluster
 
@@ -132,16 +128,6 @@ def main() -> None:
 
     channel.Channel.send = counting_send  # type: ignore[method-assign]
     vars(importlib.import_module("ftpcluster.cli.cluster"))["Supervisor"] = Obedient
-    names = vars(importlib.import_module("ftpcluster.cli.run"))
-    make_config, strangers = names["make_config"], os.environ.get("FTPCLUSTER_STRANGERS")
-
-    def with_strangers(**flags: Any) -> Config:
-        config: Config = make_config(**flags)
-        limits = msgspec.structs.replace(config.limits, connections_not_logged_in=int(strangers))
-        return msgspec.structs.replace(config, limits=limits)
-
-    if strangers is not None:
-        names["make_config"] = with_strangers
     sys.argv.insert(1, "run")
     run()
 

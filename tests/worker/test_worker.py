@@ -76,11 +76,11 @@ class Scene:
         loop = asyncio.get_running_loop()
         self.ours, theirs = pair()
         self._inbox: asyncio.Queue[ToSupervisor] = asyncio.Queue()
-        read_only = (PermissionConfig("/", write=False),)
+        read_only = (PermissionConfig(path="/"),)
         users = (
-            UserConfig(login="reader", password=None, root=str(root), permissions=read_only),
-            UserConfig(login="writer", password="secret", root=str(root)),
-            UserConfig(login="one", password=None, root=str(root), connections=1),
+            UserConfig(login="reader", password="plain:any", root=str(root), permissions=read_only),
+            UserConfig(login="writer", password="plain:secret", root=str(root)),
+            UserConfig(login="one", password="plain:any", root=str(root), connections=1),
         )
         config = Config(workers=1, users=users, timeouts=Timeouts(worker=0.5))
         settings = WorkerConfig(index=0, config=config)

@@ -51,15 +51,20 @@ def syst(session: Session, _: str) -> Reply:
 
 
 def feat(session: Session, _: str) -> Reply:
-    """FEAT: also which facts and which digest were chosen with OPTS (RFC 3659 section 7.8)."""
-    reply = _features[session.services.tls is not None]
-    if session.facts is FACTS and session.hash_algorithm == digests.DEFAULT:
+    """FEAT: also which facts and which digest were chosen with OPTS (RFC 3659 section 7.8).
+
+    And without EPRT where the server makes no connections.
+    """
+    reply = _features[session.has_tls]
+    active = session.settings.active
+    if active and session.facts is FACTS and session.hash_algorithm == digests.DEFAULT:
         return reply
     chosen = {
         mlst_feature(): mlst_feature(session.facts),
         digests.hash_feature(): digests.hash_feature(session.hash_algorithm),
     }
-    return Reply(reply.code, reply.text, [chosen.get(line, line) for line in reply.lines])
+    lines = [chosen.get(line, line) for line in reply.lines if active or line != "EPRT"]
+    return Reply(reply.code, reply.text, lines)
 
 
 def status(session: Session, argument: str) -> Reply | Coroutine[Any, Any, Reply]:

@@ -11,6 +11,7 @@ from ftpcluster.protocol.errors import (
     ArgumentProblem,
     BadSequence,
     NetworkProtocolNotSupported,
+    NotImplementedVerb,
     ParameterNotImplemented,
 )
 from ftpcluster.protocol.reply import Code, Reply, extended_passive_mode, passive_mode
@@ -74,13 +75,13 @@ async def epsv(session: Session, argument: str) -> Reply:
 
 def port(session: Session, argument: str) -> Reply:
     """PORT: an IPv4 address where the client listens."""
-    _refuse_after_epsv_all(session)
+    _refuse_active(session)
     return _aim(session, *parse_port(argument))
 
 
 def eprt(session: Session, argument: str) -> Reply:
     """EPRT: an address of either family where the client listens."""
-    _refuse_after_epsv_all(session)
+    _refuse_active(session)
     return _aim(session, *parse_eprt(argument))
 
 
@@ -93,6 +94,12 @@ def _aim(session: Session, host: str, port: int) -> Reply:
     session.drop_data()
     session.data = ActiveTarget(session.conversation.peer, port)
     return _WILL_CONNECT
+
+
+def _refuse_active(session: Session) -> None:
+    if not session.settings.active:
+        raise NotImplementedVerb("This server makes no connections; use EPSV or PASV.")
+    _refuse_after_epsv_all(session)
 
 
 def _refuse_after_epsv_all(session: Session) -> None:

@@ -28,7 +28,7 @@ def before_tls(session: Session) -> str | None:
 
 def auth(session: Session, argument: str) -> Reply:
     """AUTH: TLS begins behind the reply. Whoever had logged in has to do it again."""
-    if session.services.tls is None:
+    if not session.has_tls:
         raise NotImplementedVerb("There is no TLS here.")
     mechanism = argument.upper()
     if mechanism not in _MECHANISMS:
@@ -43,7 +43,7 @@ def auth(session: Session, argument: str) -> Reply:
 
 def after_tls(session: Session) -> str | None:
     """Where there is TLS, the control connection has to be protected first."""
-    if session.services.tls is not None and session.stream.is_plain:
+    if session.has_tls and session.stream.is_plain:
         return "Protect the control connection first."
     return None
 
@@ -68,7 +68,7 @@ def ccc(session: Session, _: str) -> Reply:
 def prot(session: Session, argument: str) -> Reply:
     """PROT: whether data connections are protected."""
     protected = _LEVELS.get(argument.upper())
-    if session.services.tls is None:
+    if not session.has_tls:
         if not protected:
             raise NotImplementedVerb("There is no TLS here.")
     elif protected is None:

@@ -1,4 +1,4 @@
-"""What a server is told: sizes as people write them."""
+"""Sizes and times as people write them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ftpcluster.config import parse_size
+from ftpcluster.config.units import parse_size
 
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 

@@ -1,0 +1,102 @@
+"""``ftpcluster check``: what is wrong in a configuration file, or what it would serve."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from ftpcluster.cli.flags import Flags
+from ftpcluster.config.checks import accounts, warnings
+from ftpcluster.config.load import load
+from ftpcluster.config.model import Account, Config, Limits, Listen
+from ftpcluster.config.units import show_size
+from ftpcluster.protocol.address import display
+from ftpcluster.protocol.protection import Protection
+
+
+@click.command()
+@click.option(
+    "-c",
+    "--config",
+    "file",
+    type=Path,
+    default=Path("ftpcluster.toml"),
+    metavar="FILE",
+    help="[default: ftpcluster.toml]",
+)
+def check(file: Path) -> None:
+    """Say what is wrong in a configuration file, or what it would serve."""
+    config = load(file, Flags())
+    for line in warnings(file, config):
+        click.echo(f"ftpcluster: warning: {line}", err=True)
+    for line in describe(config):
+        click.echo(line)
+
+
+def describe(config: Config) -> Iterator[str]:
+    """What a server would serve, line by line; no password."""
+    for listen in config.listen:
+        yield f"listen on {_where(listen)}: {_protection(listen, config)}"
+    if config.tls is not None:
+        yield f"certificate {config.tls.certificate}, TLS {config.tls.minimum_version} or later"
+    yield f"workers: {config.workers} ({config.loop})"
+    for name in ("run_as", "server", "user_manager"):
+        value = getattr(config, name)
+        if value is not None:
+            note = "" if name == "run_as" else ", which was not looked at"
+            yield f"{name} {value}{note}"
+    if config.data.ports is not None:
+        yield "data ports {}-{}".format(*config.data.ports)
+    yield f"limits of the server: {_limits(config.limits)}"
+    for path, login, account in accounts(config):
+        name = login if len(path) == 1 else f"user {login}"
+        yield f"{name}: {_account(account)}"
+
+
+def _where(listen: Listen) -> str:
+    return ", ".join(display(host, listen.port) for host in listen.address or ("0.0.0.0", "::"))
+
+
+def _protection(listen: Listen, config: Config) -> str:
+    if config.tls is None or listen.tls is Protection.OFF:
+        text = "no TLS"
+    else:
+        text = f"{listen.tls.value} TLS"
+        if config.tls.required:
+            text += ", required"
+        if config.tls.required_data:
+            text += ", required for data"
+    if listen.proxy_protocol is not None:
+        text += f"; PROXY protocol from {', '.join(listen.proxy_protocol)}"
+    return text
+
+
+def _account(account: Account) -> str:
+    rights = ", ".join(
+        f"{each.path} {_rights(read=each.read, write=each.write)}" for each in account.permissions
+    )
+    begins = "" if account.home == "/" else f" from {account.home} on"
+    return f"{account.root}{begins}; {rights}; {_limits(account)}"
+
+
+def _rights(*, read: bool, write: bool) -> str:
+    return {
+        (True, True): "read and write",
+        (True, False): "read",
+        (False, True): "write",
+        (False, False): "nothing",
+    }[read, write]
+
+
+def _limits(limits: Limits | Account) -> str:
+    """Every limit that there is, in the words of the file."""
+    found = []
+    for name in limits.__struct_fields__:
+        value = getattr(limits, name)
+        if value is not None and name.startswith("connections"):
+            found.append(f"{name.replace('_', ' ')} {value}")
+        elif value is not None and name.startswith(("download", "upload")):
+            found.append(f"{name.replace('_', ' ')} {show_size(value)}/s")
+    return ", ".join(found) or "no limits"

@@ -1,0 +1,29 @@
+"""``ftpcluster init``: a configuration file to begin with."""
+
+from __future__ import annotations
+
+import os
+from importlib import resources
+from pathlib import Path
+
+import click
+
+_MODE = 0o600  # passwords are going to stand in it
+
+
+@click.command()
+@click.argument("file", type=Path, default=Path("ftpcluster.toml"))
+def init(file: Path) -> None:
+    """Write a configuration file with all keys in it, explained [default: ftpcluster.toml]."""
+    text = resources.files("ftpcluster.config").joinpath("example.toml").read_bytes()
+    try:
+        fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
+        with open(fd, "wb") as stream:
+            stream.write(text)
+    except FileExistsError:
+        raise click.ClickException(
+            f"{file} exists; nothing was written. Give another name, or move it away"
+        ) from None
+    except OSError as error:
+        raise click.ClickException(f"{file} cannot be written: {error.strerror}") from None
+    click.echo(f"{file} is written; `ftpcluster run -c {file}` serves as it says")

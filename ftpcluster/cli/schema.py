@@ -1,0 +1,15 @@
+"""``ftpcluster schema``: what an editor needs to know of the configuration file."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from ftpcluster.config.schema import json_schema
+
+
+@click.command()
+def schema() -> None:
+    """Print the JSON Schema of the configuration file."""
+    click.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))

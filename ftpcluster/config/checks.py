@@ -1,0 +1,222 @@
+"""What must hold between the values of a configuration, and between them and this machine."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+from collections.abc import Callable
+from pathlib import Path as FilePath
+from typing import Any
+
+import msgspec
+
+from ftpcluster.config.leaves import PLAIN
+from ftpcluster.config.lines import Path
+from ftpcluster.config.model import ANONYMOUS, Account, Config, TLSConfig
+from ftpcluster.config.tree import Tree, quoted
+from ftpcluster.net.certificates import BadCertificate, make_context
+from ftpcluster.protocol.protection import Protection
+
+_LOGIN = "{login}"
+_OTHERS = 0o004
+_GROUP_OR_OTHERS = 0o044
+
+
+def check(config: Config, tree: Tree) -> None:
+    """Refuse what does not fit together; ``config`` is sound where the tree says so."""
+    for each in (
+        _check_names, _check_users, _check_permissions, _check_data_ports, _check_listeners,
+        _check_tls, _check_certificates,
+    ):  # fmt: skip
+        each(config, tree)
+
+
+def _check_names(config: Config, tree: Tree) -> None:
+    """The names of a user and a group of this machine."""
+    if config.run_as is None or not tree.is_sound(("run_as",)):
+        return
+    user, _, group = config.run_as.partition(":")
+    wanted: list[tuple[str, str, Callable[[str], object]]] = [("user", user, pwd.getpwnam)]
+    if group:
+        wanted.append(("group", group, grp.getgrnam))
+    for kind, name, find in wanted:
+        try:
+            find(name)
+        except KeyError:
+            tree.refuse(("run_as",), f"this machine has no {kind} {quoted(name)}")
+
+
+def _check_users(config: Config, tree: Tree) -> None:
+    if tree.is_in_file("user_manager"):
+        for name in ("user", ANONYMOUS):
+            if tree.is_in_file(name):
+                tree.refuse((name,), "has no effect, since user_manager knows the users")
+    first: dict[str, int] = {}
+    for index, user in enumerate(config.users or ()):
+        path: Path = ("user", index, "login")
+        if not tree.is_sound(path):
+            continue
+        if user.login in first:
+            tree.refuse(
+                path, f"{quoted(user.login)} is the login of user[{first[user.login]}], too"
+            )
+        elif user.login == ANONYMOUS and config.anonymous is not None:
+            tree.refuse(path, f"{quoted(ANONYMOUS)} is the login of [{ANONYMOUS}], too")
+        first.setdefault(user.login, index)
+
+
+def _check_permissions(config: Config, tree: Tree) -> None:
+    for path, _, account in accounts(config):
+        seen = set()
+        for index, permission in enumerate(account.permissions or ()):
+            below = (*path, "permissions", index, "path")
+            if tree.is_sound(below):
+                if permission.path in seen:
+                    tree.refuse(below, f"{quoted(permission.path)} is given twice")
+                seen.add(permission.path)
+
+
+def _check_data_ports(config: Config, tree: Tree) -> None:
+    path: Path = ("data", "ports")
+    if tree.is_sound(path, ("workers",)) and config.data.ports is not None:
+        first, last = config.data.ports
+        if last - first + 1 < config.workers:
+            count = "1 port is" if first == last else f"{last - first + 1} ports are"
+            tree.refuse(path, f"{count} too few for {config.workers} workers")
+
+
+def _check_listeners(config: Config, tree: Tree) -> None:
+    seen: dict[tuple[str, int], int] = {}
+    for index, listen in enumerate(config.listen or ()):
+        path: Path = ("listen", index)
+        if not tree.is_sound(path):
+            continue
+        mode = tree.get((*path, "tls"))
+        if mode in ("explicit", "implicit") and tree.get(("tls",)) is None:
+            tree.refuse((*path, "tls"), f"{quoted(mode)} needs [tls] with a certificate")
+        if mode == "implicit" and tree.get((*path, "port")) is None:
+            tree.refuse((*path, "port"), "is missing; with implicit TLS it is 990 as a rule")
+        for address in listen.address or ("all addresses",):
+            other = seen.setdefault((address, listen.port), index)
+            if other != index and listen.port:
+                tree.refuse(path, f"{address} port {listen.port} is that of listen[{other}], too")
+
+
+def _check_tls(config: Config, tree: Tree) -> None:
+    """Nobody could do anything on a listener without the TLS that is required."""
+    if config.tls is None:
+        return
+    for index, listen in enumerate(config.listen or ()):
+        path: Path = ("listen", index, "tls")
+        for name in ("required", "required_data"):
+            if (
+                tree.is_sound(path, ("tls", name))
+                and listen.tls is Protection.OFF
+                and getattr(config.tls, name)
+            ):
+                tree.refuse(path, f'"off" serves nobody, since tls.{name} is true')
+
+
+def _check_certificates(config: Config, tree: Tree) -> None:
+    names = ("certificate", "key", "client_ca")
+    paths: list[Path] = [("tls", name) for name in names]
+    if config.tls is None or not tree.is_sound(*paths, ("tls", "minimum_version")):
+        return
+    try:
+        try_certificates(config.tls)
+    except BadCertificate as error:
+        text = str(error)
+        # what is wrong with the pair of them is said of the certificate
+        at_fault = [n for n in names if text.startswith(f"{getattr(config.tls, n)}: ")]
+        tree.refuse(("tls", (at_fault or names)[0]), text)
+
+
+def try_certificates(tls: TLSConfig) -> None:
+    """Raises BadCertificate where the files cannot be used as they are now."""
+    make_context(
+        tls.certificate,
+        tls.key_file,
+        minimum_version=tls.minimum_version,
+        client_ca=tls.client_ca,
+    )
+
+
+# ---------------------------------------------------------------------- accounts and their folders
+
+
+def accounts(config: Config) -> list[tuple[Path, str, Any]]:
+    """All accounts that a tree has, however wrong: where they stand, their logins, themselves."""
+    found: list[tuple[Path, str, Any]] = [
+        (("user", index), user.login, user)
+        for index, user in enumerate(config.users or ())
+        if user is not None
+    ]
+    if config.anonymous is not None:
+        found.append(((ANONYMOUS,), ANONYMOUS, config.anonymous))
+    return found
+
+
+def with_folders(config: Config, tree: Tree) -> Config:
+    """Every account with its real folder. Those that cannot be served are refused."""
+    looked_at: dict[str, tuple[str, str]] = {}
+    settled: dict[Path, Account] = {}
+    for path, login, account in accounts(config):
+        changes: dict[str, str] = {}
+        for name in ("root", "home"):
+            below = (*path, name)
+            text = getattr(account, name)
+            if tree.is_sound(below) and (_LOGIN not in text or tree.is_sound((*path, "login"))):
+                changes[name] = _filled_in(tree, below, text, login)
+        if "root" in changes and tree.is_sound((*path, "root")):
+            root = changes["root"]
+            if root not in looked_at:
+                looked_at[root] = _look_at(root)
+            changes["root"], problem = looked_at[root]
+            if problem:
+                tree.refuse((*path, "root"), problem, about=root)
+        settled[path] = msgspec.structs.replace(account, **changes)
+    anonymous = settled.pop((ANONYMOUS,), None)
+    changed = {"users": tuple(settled.values()), "anonymous": anonymous}
+    return msgspec.structs.replace(config, **changed)
+
+
+def _filled_in(tree: Tree, path: Path, text: str, login: str) -> str:
+    """``{login}`` replaced, by what is one component of a path and no more."""
+    if _LOGIN in text and (login in (".", "..") or "/" in login):
+        tree.refuse(path, f"{_LOGIN} would be {quoted(login)}, which is no folder's name")
+    return text.replace(_LOGIN, login)
+
+
+def _look_at(root: str) -> tuple[str, str]:
+    """The real path of a folder, and what is wrong with it, if anything is."""
+    try:
+        path = FilePath(root).resolve(strict=True)
+        if not path.is_dir():
+            return root, "not a folder"
+        os.close(os.open(path, os.O_RDONLY | os.O_DIRECTORY))
+        (path / ".").stat()  # reading its names needs no more than the first; files need this
+    except FileNotFoundError:
+        return root, "there is no such folder"
+    except PermissionError:
+        return root, "not permitted; the server may not read this folder"
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
+        why = error.strerror if isinstance(error, OSError) else None
+        return root, why or "too many levels of links"
+    return str(path), ""
+
+
+# ---------------------------------------------------------------------- warnings
+
+
+def warnings(file: FilePath, config: Config) -> list[str]:
+    """What is no error, and may still harm: passwords that others of this machine may read."""
+    mode = file.stat().st_mode
+    given = [user.password for user in config.users]
+    secrets = [each for each in given if each.startswith(PLAIN)]
+    if secrets and mode & _GROUP_OR_OTHERS:
+        who = "others" if mode & _OTHERS else "its group"
+        return [f"{file}: {who} may read the passwords in it; `chmod 600 {file}`"]
+    if given and mode & _OTHERS:
+        return [f"{file}: others may read the password hashes in it; `chmod 640 {file}`"]
+    return []

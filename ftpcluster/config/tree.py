@@ -1,0 +1,213 @@
+"""A configuration before it is decoded: what a file says, and flags laid over that.
+
+Each value keeps where it came from, so that whatever is wrong with it can be said there.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+import os
+import re
+import tomllib
+from pathlib import Path as FilePath
+from typing import Any
+
+from ftpcluster.config.leaves import Leaf
+from ftpcluster.config.lines import Path, key_lines
+from ftpcluster.config.model import ConfigError
+
+_WHERE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+_SHOWN = 60
+_BEHIND = 1 << 30
+"""Where the problems of flags stand among those of the file's lines."""
+
+
+class Tree:
+    """What was given, as ``tomllib`` makes it, and the problems that were found in it."""
+
+    def __init__(self, file: FilePath | None = None) -> None:
+        """Without a ``file`` it is empty. Raises ConfigError where it cannot be read."""
+        self.file = file
+        self._text = "" if file is None else _read(file)
+        self.values: dict[str, Any] = {} if file is None else _parse(file, self._text)
+        self._in_file = frozenset(self.values)
+        self._flags: dict[Path, str] = {}
+        self._problems: list[tuple[int, str]] = []
+        self._wrong: set[Path] = set()
+        self._above_wrong: set[Path] = set()
+
+    # ------------------------------------------------------------------ values
+
+    def get(self, path: Path) -> Any:
+        """What stands at a path; None where nothing does."""
+        value: Any = self.values
+        for key in path:
+            try:
+                value = value[key]
+            except (KeyError, IndexError, TypeError):
+                return None
+        return value
+
+    def tables(self, name: str) -> list[dict[str, Any]]:
+        """The tables ``[[name]]``; none also where something else has that name."""
+        found = self.values.get(name)
+        if isinstance(found, list) and all(isinstance(each, dict) for each in found):
+            return found
+        return []
+
+    def is_in_file(self, name: str) -> bool:
+        """Whether the file has this key, or table, at its top."""
+        return name in self._in_file
+
+    def put_default(self, path: Path, value: object) -> None:
+        """What a flag needs to be there, if it is not."""
+        if self.get(path) is None:
+            self._put(path, value)
+
+    def put(self, path: Path, value: object, flag: str) -> None:
+        """Lay the value of a flag over what is there. ``flag`` is what messages call it.
+
+        Where the file has something else than a table in the way nothing is laid: that is wrong
+        in any case.
+        """
+        self._put(path, value)
+        self._flags[path] = flag
+
+    def _put(self, path: Path, value: object) -> None:
+        above: Any = self.values
+        for key, following in itertools.pairwise(path):
+            if isinstance(above, list):
+                if key == len(above):
+                    above.append({})
+                above = above[int(key)]
+            elif isinstance(above, dict):
+                above = above.setdefault(key, [] if isinstance(following, int) else {})
+        last = path[-1]
+        if isinstance(above, list) and last == len(above):
+            above.append(value)
+        elif isinstance(above, list | dict):
+            above[last] = value  # type: ignore[index]
+
+    # ------------------------------------------------------------------ problems
+
+    def absolute(self, path: Path, file: str) -> str:
+        """A file that is named at ``path``: relative to the one that names it, a flag's to here."""
+        if self.file is None or self._flag(path) is not None:
+            return os.path.abspath(file)
+        return os.path.join(os.path.dirname(os.path.abspath(self.file)), file)
+
+    def refuse(self, path: Path, text: str, about: str | None = None) -> None:
+        """What stands at ``path`` is wrong. ``text`` says what, and what to do.
+
+        ``about`` is what it is said of, where that is not what the flag or the line says.
+        """
+        self._wrong.add(path)
+        self._above_wrong.update(path[:end] for end in range(len(path)))
+        flag = self._flag(path)
+        if flag is not None:
+            self._problems.append((_BEHIND, f"{flag}: {text}"))
+            return
+        text = f"{dotted(path)}: {text}" if about is None else f"{dotted(path)}: {about}: {text}"
+        if self.file is None:
+            self._problems.append((_BEHIND, text))
+        else:
+            line = self._line(path)
+            self._problems.append((line, f"{self.file}:{line}: {text}"))
+
+    def refuse_value(self, path: Path, value: object, leaf: Leaf) -> None:
+        """What stands at ``path`` is not what the leaf expects."""
+        # a flag's label has the value already; a secret is shown nowhere
+        hidden = self._flag(path) is not None or leaf.is_secret
+        got = "" if hidden else f", got {shown(value)}"
+        self.refuse(path, f"expected {leaf.expected}{got}")
+
+    def refuse_flag(self, text: str) -> None:
+        """A flag is wrong that cannot even be laid over a file."""
+        self._problems.append((_BEHIND, text))
+
+    def is_sound(self, *paths: Path) -> bool:
+        """Whether nothing is known to be wrong at these paths, above or beneath them."""
+        return not any(
+            path in self._above_wrong
+            or any(path[:end] in self._wrong for end in range(len(path) + 1))
+            for path in paths
+        )
+
+    def check(self) -> None:
+        """Raises ConfigError with all that was found, in the order of the file's lines."""
+        if self._problems:
+            in_order = sorted(self._problems, key=lambda problem: problem[0])
+            raise ConfigError(*dict.fromkeys(text for _, text in in_order))
+
+    def _flag(self, path: Path) -> str | None:
+        """The flag that has put what stands at a path, which is all that stands beneath, too."""
+        prefixes = (path[:end] for end in range(len(path), 0, -1))
+        return next((self._flags[each] for each in prefixes if each in self._flags), None)
+
+    def _line(self, path: Path) -> int:
+        lines = self._lines
+        while path and path not in lines:
+            path = path[:-1]
+        return lines.get(path, 1)
+
+    @functools.cached_property
+    def _lines(self) -> dict[Path, int]:
+        return key_lines(self._text)
+
+
+def dotted(path: Path) -> str:
+    """``user[0].download``, as messages name a key."""
+    text = ""
+    for key in path:
+        if isinstance(key, int):
+            text += f"[{key}]"
+        else:
+            text += "." * bool(text) + (key if _BARE.fullmatch(key) else quoted(key))
+    return text
+
+
+def quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def shown(value: object) -> str:
+    """A value in a message, as TOML writes it, if it is short."""
+    if isinstance(value, dict):
+        return "a table"
+    if isinstance(value, list):
+        return "an array"
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = quoted(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
+def _read(file: FilePath) -> str:
+    try:
+        data = file.read_bytes()
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{file}: there is no such file; `ftpcluster init {file}` writes one"
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
+    try:
+        return data.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{file}:{line}: not UTF-8; save the file in that encoding") from None
+
+
+def _parse(file: FilePath, text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except ValueError as error:  # also of numbers with thousands of digits, which are no TOML
+        match = _WHERE.search(str(error))
+        line = match[1] if match and match[1] else str(text.rstrip().count("\n") + 1)
+        why = _WHERE.sub("", str(error))
+        raise ConfigError(f"{file}:{line}: {why[:1].lower()}{why[1:]}") from None
+    except RecursionError:
+        raise ConfigError(f"{file}: brackets are nested too deeply") from None
