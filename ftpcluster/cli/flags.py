@@ -140,12 +140,11 @@ class Flags:
         """A listener with implicit TLS: a new one listens where the plain one does."""
         index = self._find(tree, is_implicit=True)
         label = f"--implicit-tls-port {port}"
-        tree.put_default(("listen", index), {})
+        address = tree.get(("listen", plain, "address"))
+        if tree.get(("listen", index)) is None:
+            tree.put_default(("listen", index), {} if address is None else {"address": address})
         tree.put(("listen", index, "tls"), "implicit", label)
         tree.put(("listen", index, "port"), port, label)
-        address = tree.get(("listen", plain, "address"))
-        if address is not None:
-            tree.put_default(("listen", index, "address"), address)
 
     @staticmethod
     def _find(tree: Tree, *, is_implicit: bool) -> int:

@@ -183,7 +183,9 @@ def with_folders(config: Config, tree: Tree) -> Config:
 
 def _filled_in(tree: Tree, path: Path, text: str, login: str) -> str:
     """``{login}`` replaced, by what is one component of a path and no more."""
-    if _LOGIN in text and (login in (".", "..") or "/" in login):
+    if _LOGIN not in text:
+        return text
+    if login in (".", "..") or "/" in login:
         tree.refuse(path, f"{_LOGIN} would be {quoted(login)}, which is no folder's name")
     return text.replace(_LOGIN, login)
 

@@ -204,10 +204,12 @@ def _read(file: FilePath) -> str:
 def _parse(file: FilePath, text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
-    except ValueError as error:  # also of numbers with thousands of digits, which are no TOML
+    except tomllib.TOMLDecodeError as error:
         match = _WHERE.search(str(error))
         line = match[1] if match and match[1] else str(text.rstrip().count("\n") + 1)
         why = _WHERE.sub("", str(error))
         raise ConfigError(f"{file}:{line}: {why[:1].lower()}{why[1:]}") from None
+    except ValueError:  # of int()
+        raise ConfigError(f"{file}: a number has thousands of digits") from None
     except RecursionError:
         raise ConfigError(f"{file}: brackets are nested too deeply") from None

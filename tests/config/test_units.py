@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ftpcluster.config.units import parse_size
+from ftpcluster.config.units import parse_duration, parse_size, show_size
 
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -67,3 +67,31 @@ def test_any_text_is_a_size_or_a_value_error(text: str) -> None:
         assert parse_size(text) >= 1
     except ValueError:
         pass
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("30s", 30), ("5m", 300), ("2h", 7200), ("0s", 0), (" 1 h ", 3600), ("90 s", 90)],
+)
+def test_a_time_is_read_as_people_write_it(text: str, seconds: int) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize(
+    "text", ["", "30", "s", "-1s", "1.5h", "1d", "1ms", "1h30m", "5M", "1 0s", "٣s", "1s\n1"]
+)
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - the text is all that it says
+        parse_duration(text)
+
+
+@patient
+@given(st.integers(1, 10**15))
+def test_a_size_that_is_shown_reads_as_itself(size: int) -> None:
+    assert parse_size(show_size(size)) == size
+
+
+def test_a_size_is_shown_in_its_largest_unit() -> None:
+    assert [show_size(size) for size in (10**7, 10 * 2**20, 1500, 1537, 2048, 3 * 10**12)] == [
+        "10MB", "10MiB", "1500B", "1537B", "2KiB", "3TB",
+    ]  # fmt: skip

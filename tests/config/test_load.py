@@ -1,0 +1,374 @@
+"""A file and flags → Config: what wins, and what paths are relative to."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import tomllib
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ftpcluster.cli.flags import Flags, take_passwords
+from ftpcluster.config import Config, ConfigError
+from ftpcluster.config.checks import warnings
+from ftpcluster.config.load import load
+from ftpcluster.config.model import Listen, available_cores
+from ftpcluster.protocol.protection import Protection
+from tests.config.keys import TABLES, table_text
+
+SECRET = "s3cr3t"
+ALICE = f"[[user]]\nlogin = 'alice'\npassword = 'plain:{SECRET}'\nroot = '.'\n"
+KEY_OR_TABLE = re.compile(r"# (\w+ = |\[|  \{|\])")
+EXAMPLE = resources.files("ftpcluster.config").joinpath("example.toml").read_text()
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder. The file is in another one."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def there(tmp_path: Path) -> Path:
+    """The folder of the file."""
+    folder = tmp_path / "there"
+    folder.mkdir()
+    return folder
+
+
+def loaded(text: str, there: Path, **flags: Any) -> Config:
+    file = there / "f.toml"
+    file.write_text(text)
+    return load(file, Flags(**flags))
+
+
+def refused(text: str, there: Path, **flags: Any) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        loaded(text, there, **flags)
+    return [line.replace(f"{there}/", "") for line in caught.value.lines]
+
+
+# ---------------------------------------------------------------------- without and with a file
+
+
+def test_a_file_with_nothing_in_it_is_no_file(there: Path) -> None:
+    assert loaded("", there) == load(None, Flags())
+    assert loaded("# nothing\n", there, port=5, users=("a:b",)) == load(
+        None, Flags(port=5, users=("a:b",))
+    )
+
+
+def test_without_anything_everybody_may_read_the_current_folder(here: Path) -> None:
+    config = load(None, Flags())
+    assert config.anonymous is not None
+    assert config.anonymous.root == str(here)
+    assert [(each.path, each.write) for each in config.anonymous.permissions] == [("/", False)]
+    assert (config.users, config.listen) == ((), (Listen(),))
+    assert config.listen[0].port == (21 if os.geteuid() == 0 else 2121)
+    assert config.workers == available_cores()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [ALICE, "user_manager = 'a:b'\n", "server = 'a:b'\n"],
+    ids=["user", "user_manager", "server"],
+)
+def test_nobody_is_anonymous_where_the_file_says_who_there_is(text: str, there: Path) -> None:
+    assert loaded(text, there).anonymous is None
+
+
+def test_a_server_class_of_the_flags_gets_anonymous_users_as_ever(there: Path) -> None:
+    assert load(None, Flags(server="a:b")).anonymous is not None
+
+
+def test_what_the_file_names_is_relative_to_the_file_and_what_flags_name_is_not(
+    here: Path, there: Path
+) -> None:
+    (there / "alice").mkdir()
+    text = ALICE.replace("'.'", "'{login}'")
+    config = loaded(text, there, users=("bob:b",))
+    assert [user.root for user in config.users] == [str(there / "alice"), str(here)]
+
+
+def test_login_stands_for_the_name_in_root_and_home(there: Path) -> None:
+    (there / "of alice").mkdir()
+    config = loaded(ALICE.replace("'.'", "'of {login}'\nhome = '/{login}/'"), there)
+    assert config.users[0].root == str(there / "of alice")
+    assert config.users[0].home == "/alice"
+
+
+def test_links_in_a_root_are_followed_once(there: Path) -> None:
+    (there / "real").mkdir()
+    (there / "link").symlink_to("real")
+    assert loaded(ALICE.replace("'.'", "'link'"), there).users[0].root == str(there / "real")
+
+
+def test_windows_line_ends_and_a_byte_order_mark_do_no_harm(there: Path) -> None:
+    (there / "f.toml").write_bytes("\ufeffworkers = 3\r\nloop = 'asyncio'\r\n".encode())
+    config = load(there / "f.toml", Flags())
+    assert (config.workers, config.loop) == (3, "asyncio")
+
+
+def test_loading_again_gives_the_same_and_changes_nothing_of_the_process(there: Path) -> None:
+    environment = {"FTPCLUSTER_USER_BOB": SECRET, "OTHER": "x"}
+    users = ("bob",)
+    flags = Flags(users=users, passwords=take_passwords(users, environment))
+    assert environment == {"OTHER": "x"}
+    (there / "f.toml").write_text(ALICE)
+    before = dict(os.environ), os.getcwd()
+    first = load(there / "f.toml", flags)
+    assert first == load(there / "f.toml", flags)
+    assert [user.password for user in first.users] == [f"plain:{SECRET}"] * 2
+    assert (dict(os.environ), os.getcwd()) == before
+
+
+def test_a_configuration_reaches_other_processes_whole_and_shows_no_password(there: Path) -> None:
+    flags = Flags(users=(f"bob:{SECRET}",))
+    (there / "f.toml").write_text(ALICE + "[[listen]]\ntls = 'off'\n")
+    config = load(there / "f.toml", flags)
+    assert pickle.loads(pickle.dumps(config)) == config
+    assert SECRET not in repr(config)
+    assert SECRET not in repr(flags)
+
+
+# ---------------------------------------------------------------------- flags win
+
+
+def test_flags_win_over_the_file(there: Path) -> None:
+    text = (
+        "workers = 3\nloop = 'uvloop'\n[limits]\nconnections = 5\ndownload = 1\nupload = 7\n"
+        "[data]\nports = '50000-50009'\nmasquerade = '1.1.1.1'\n"
+        "masquerade_for = { '10.0.0.0/8' = '1.1.1.2', '11.0.0.0/8' = '1.1.1.3' }\n"
+        "[log]\nlevel = 'error'\n"
+    )
+    config = loaded(
+        text,
+        there,
+        workers=2,
+        loop="asyncio",
+        max_connections=6,
+        download_limit="2KB",
+        data_ports="50010-50019",
+        masquerades=("2.2.2.2", "10.0.0.0/8=2.2.2.3"),
+        log_level="debug",
+    )
+    assert (config.workers, config.loop, config.log.level) == (2, "asyncio", "debug")
+    limits = config.limits
+    assert (limits.connections, limits.download, limits.upload) == (6, 2000, 7)
+    assert (config.data.ports, config.data.masquerade) == ((50010, 50019), "2.2.2.2")
+    assert config.data.masquerade_for == {"10.0.0.0/8": "2.2.2.3", "11.0.0.0/8": "1.1.1.3"}
+
+
+def test_user_replaces_the_one_of_that_login_and_adds_others(there: Path) -> None:
+    text = ALICE + "connections = 3\n" + ALICE.replace("alice", "carol")
+    config = loaded(text, there, users=("bob:b", "alice:new"), max_connections_per_user=9)
+    assert [(user.login, user.password) for user in config.users] == [
+        ("alice", "plain:new"),
+        ("carol", f"plain:{SECRET}"),
+        ("bob", "plain:b"),
+    ]
+    assert [user.connections for user in config.users] == [9, 9, 9]
+    assert [each.write for user in config.users for each in user.permissions] == [
+        False,
+        True,
+        False,
+    ]
+
+
+def test_limits_per_user_hold_for_anonymous_users_too(there: Path) -> None:
+    text = "[anonymous]\nroot = '.'\nupload = 5\n"
+    config = loaded(text, there, download_limit_per_user="1KB")
+    assert config.anonymous is not None
+    assert (config.anonymous.download, config.anonymous.upload) == (1000, 5)
+
+
+def test_anonymous_and_root_are_one_with_the_table(here: Path, there: Path) -> None:
+    text = "[anonymous]\nroot = '.'\nconnections = 5\n"
+    config = loaded(text, there, anonymous=True)
+    assert config.anonymous is not None
+    assert (config.anonymous.root, config.anonymous.connections) == (str(there), 5)
+    config = loaded(text, there, anonymous=True, root=Path())
+    assert config.anonymous is not None
+    assert (config.anonymous.root, config.anonymous.connections) == (str(here), 5)
+
+
+def test_a_root_that_nobody_would_have_is_refused(there: Path) -> None:
+    (line,) = refused(ALICE, there, root=Path("/srv"))
+    assert line.startswith("--root /srv: the accounts of ")
+
+
+def ports(config: Config) -> list[tuple[tuple[str, ...], int, Protection]]:
+    return [(each.address, each.port, each.tls) for each in config.listen]
+
+
+@pytest.fixture
+def certificate(there: Path) -> Path:
+    import trustme
+
+    path = there / "server.pem"
+    issued = trustme.CA().issue_cert("localhost")
+    issued.private_key_and_cert_chain_pem.write_to_path(str(path))
+    return path
+
+
+def test_host_and_port_are_those_of_the_first_listener_that_is_not_implicit(
+    there: Path, certificate: Path
+) -> None:
+    text = (
+        "[[listen]]\nport = 990\ntls = 'implicit'\n[[listen]]\nport = 21\ntls = 'off'\n"
+        "[[listen]]\nport = 22\n[tls]\ncertificate = 'server.pem'\n"
+    )
+    config = loaded(text, there, port=0, hosts=("::1", "127.0.0.1"), implicit_tls_port=991)
+    assert ports(config) == [
+        ((), 991, Protection.IMPLICIT),
+        (("::1", "127.0.0.1"), 0, Protection.OFF),
+        ((), 22, Protection.EXPLICIT),
+    ]
+
+
+def test_a_new_listener_with_implicit_tls_listens_where_the_other_does(
+    there: Path, certificate: Path
+) -> None:
+    config = load(
+        None,
+        Flags(
+            hosts=("127.0.0.1",),
+            port=5,
+            implicit_tls_port=6,
+            tls_cert=certificate,
+            proxies=("10.0.0.0/8",),
+        ),
+    )
+    assert ports(config) == [
+        (("127.0.0.1",), 5, Protection.EXPLICIT),
+        (("127.0.0.1",), 6, Protection.IMPLICIT),
+    ]
+    assert [each.proxy_protocol for each in config.listen] == [("10.0.0.0/8",)] * 2
+
+
+def test_a_certificate_of_a_flag_comes_with_its_key(there: Path, certificate: Path) -> None:
+    text = "[tls]\ncertificate = 'no.pem'\nkey = 'no.key'\nrequired_data = true\n"
+    config = loaded(text, there, tls_cert=certificate, require_tls=True)
+    assert config.tls is not None
+    assert (config.tls.certificate, config.tls.key_file) == (str(certificate), str(certificate))
+    assert (config.tls.required, config.tls.required_data) == (True, True)
+
+
+def test_what_is_wrong_in_the_file_and_in_flags_is_said_at_once(there: Path) -> None:
+    lines = refused(
+        "limits = 5\nworkers = 'x'\n" + ALICE + "upload = 'x'\n",
+        there,
+        max_connections=0,
+        users=("bob",),
+        data_ports="1",
+        upload_limit_per_user="y",
+        proxies=("a", "10.0.0.0/8", "b"),
+    )
+    assert lines == [
+        "f.toml:1: limits: expected [limits], got 5",
+        'f.toml:2: workers: expected at least one worker, got "x"',
+        "--user bob: no password; give bob:PASSWORD or set FTPCLUSTER_USER_BOB",
+        '--proxy-protocol a: expected a network such as "10.0.0.0/8"',
+        '--proxy-protocol b: expected a network such as "10.0.0.0/8"',
+        "--data-ports 1: expected a range such as 50000-50999",
+        '--upload-limit-per-user y: expected bytes per second such as "10MB" or "10MiB"',
+    ]
+
+
+def test_a_flag_mends_what_is_wrong_in_the_file(there: Path) -> None:
+    assert loaded("workers = 'x'\n", there, workers=2).workers == 2
+
+
+# ---------------------------------------------------------------------- warnings
+
+
+@pytest.mark.parametrize(
+    ("mode", "password", "says"),
+    [
+        (0o600, f"plain:{SECRET}", None),
+        (0o640, f"plain:{SECRET}", "its group may read the passwords"),
+        (0o644, f"plain:{SECRET}", "others may read the passwords"),
+        (0o640, "$2b$04$" + "a" * 53, None),
+        (0o644, "$2b$04$" + "a" * 53, "others may read the password hashes"),
+        (0o644, None, None),
+    ],
+)
+def test_a_file_whose_passwords_others_may_read_is_warned_of(
+    mode: int, password: str | None, says: str | None, there: Path
+) -> None:
+    text = "" if password is None else ALICE.replace(f"plain:{SECRET}", password)
+    config = loaded(text, there)
+    file = there / "f.toml"
+    file.chmod(mode)
+    lines = warnings(file, config)
+    assert len(lines) == (says is not None)
+    for line in lines:
+        assert f"{file}: {says}" in line
+        assert "chmod" in line
+        assert SECRET not in line
+
+
+# ---------------------------------------------------------------------- anything at all
+
+ODD = (
+    "0", "-1", "1", "4294967296", "1.5", "nan", "true", "''", "'x'", "'\\u0000'", '"\\u0000"',
+    "'/'", "'a:b'", "'127.0.0.1'", "'10MB'", "'{login}'", "[]", "[1]", "['x']", "[[]]", "[{}]",
+    "{}", "{ x = 1 }", "{ x = {} }", "1979-05-27", "1979-05-27T07:32:00Z", "07:32:00",
+)  # fmt: skip
+
+
+def everything_odd() -> Iterator[str]:
+    """Each odd value at each key, and in the place of each table."""
+    for table, keys in TABLES.items():
+        for key in keys:
+            for value in ODD:
+                yield table_text(table, {key: value})
+        for value in ODD if table else ():
+            yield f"{table.partition('.')[0]} = {value}\n"
+
+
+def test_every_file_is_a_configuration_or_has_its_errors_said_with_lines(there: Path) -> None:
+    outcomes = {True: 0, False: 0}
+    for text in everything_odd():
+        tomllib.loads(text)  # it is TOML
+        try:
+            loaded(text, there)
+            outcomes[True] += 1
+        except ConfigError as error:
+            outcomes[False] += 1
+            for line in error.lines:
+                assert line.startswith(f"{there}/f.toml:"), (text, line)
+                assert ": " in line
+    assert min(outcomes.values()) > 40
+
+
+# ---------------------------------------------------------------------- the example
+
+
+def test_the_example_has_every_key_and_no_other(there: Path) -> None:
+    """With all its lines uncommented nothing is wrong but files that are not there."""
+    text = "\n".join(
+        "" if line.startswith("#") and not KEY_OR_TABLE.match(line) else line.removeprefix("# ")
+        for line in EXAMPLE.splitlines()
+    )
+    tree = tomllib.loads(text)
+    for table, keys in TABLES.items():
+        found: Any = tree
+        for name in table.split(".") if table else ():
+            found = found[name]
+            found = found[0] if isinstance(found, list) else found
+        if table == "anonymous":  # which has the keys of [[user]]
+            assert set(found) == {"root"}
+        else:
+            assert set(keys) <= set(found), table
+    lines = refused(text, there)
+    known = ("no such folder", "No such file", "this machine has no", "user_manager knows")
+    assert not [line for line in lines if not any(words in line for words in known)], lines

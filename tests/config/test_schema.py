@@ -1,0 +1,79 @@
+"""The JSON Schema says what the structs say."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from ftpcluster.config.decode import leaf_of
+from ftpcluster.config.schema import json_schema
+from tests.config.keys import ARRAYS, TABLES
+
+SCHEMA = json_schema()
+
+
+def table_schema(table: str) -> dict[str, Any]:
+    found = SCHEMA
+    path = ""
+    for name in table.split(".") if table else ():
+        path = f"{path}.{name}".lstrip(".")
+        found = found["properties"][name]
+        found = found["items"] if path in ARRAYS else found
+    return found
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_it_knows_every_key_of_a_table_and_forbids_others(table: str) -> None:
+    schema = table_schema(table)
+    assert schema["additionalProperties"] is False
+    needed = {key for key, (field, _) in TABLES[table].items() if field.required}
+    assert set(schema.get("required", ())) == needed
+    assert set(TABLES[table]) <= set(schema["properties"])
+    assert json.loads(json.dumps(schema)) == schema
+
+
+def accepts(schema: dict[str, Any], value: object) -> bool:
+    """What of JSON Schema the leaves use."""
+    if "anyOf" in schema:
+        return any(accepts(each, value) for each in schema["anyOf"])
+    if "enum" in schema:
+        return value in schema["enum"]
+    kinds = {"string": str, "integer": int, "boolean": bool, "array": list}
+    if type(value) is not kinds[schema["type"]]:
+        return False
+    if isinstance(value, str):
+        return re.search(schema.get("pattern", ""), value) is not None
+    if isinstance(value, list):
+        return all(accepts(schema["items"], each) for each in value)
+    low, high = schema.get("minimum", 0), schema.get("maximum", 1 << 62)
+    return schema["type"] != "integer" or low <= int(str(value)) <= high
+
+
+VALUES: list[object] = [
+    0, 1, 16, 65535, 70000, 10**18, -1, True, "10MB", "1.5 GiB", "10", "fast", "30s", "5 m", "1d",
+    "50000-50999", "10.0.0.0/8", "203.0.113.7", "ftp.example.com", "plain:x", "x", "/", "uvloop",
+    "$2b$04$" + "a" * 53, "explicit", "1.2", "info", "a:b", "a.b:c.d", ["127.0.0.1", "::1"], [],
+]  # fmt: skip
+LEAVES = [
+    (table, key, leaf)
+    for table, keys in TABLES.items()
+    for key, (_, kind) in keys.items()
+    if (leaf := leaf_of(kind)) is not None
+]
+
+
+@pytest.mark.parametrize(("table", "key", "leaf"), LEAVES)
+def test_it_accepts_whatever_the_file_may_say(table: str, key: str, leaf: Any) -> None:
+    schema = table_schema(table)["properties"][key]
+    accepted = 0
+    for value in VALUES:
+        try:
+            leaf.read(value)
+        except Exception:
+            continue
+        accepted += 1
+        assert accepts(schema, value), value
+    assert accepted

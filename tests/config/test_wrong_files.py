@@ -1,0 +1,354 @@
+"""Forty wrong files, and exactly what is said of each."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import trustme
+
+from ftpcluster.cli.flags import Flags
+from ftpcluster.config import ConfigError
+from ftpcluster.config.load import load
+
+SECRET = "s3cr3t"
+
+# (what the file says, what is said of it); every path in it is relative to the file
+WRONG = [
+    # ------------------------------------------------------------------ syntax
+    ("workers 4\n", ["f.toml:1: expected '=' after a key in a key/value pair"]),
+    ('\n\nloop = "uvloop\n', ["f.toml:3: illegal character '\\n'"]),
+    ("[limits]\n[limits]\n", ["f.toml:2: cannot declare ('limits',) twice"]),
+    ("workers = [1,\n2\n", ["f.toml:2: unclosed array"]),
+    (f"[[user]]\npassword = plain:{SECRET}\n", ["f.toml:2: invalid value"]),
+    ("workers = " + "9" * 5000 + "\n", ["f.toml: a number has thousands of digits"]),
+    # ------------------------------------------------------------------ keys
+    ("wrokers = 4\n", ['f.toml:1: wrokers: unknown key; did you mean "workers"?']),
+    (
+        "[log]\nzzz = 1\n",
+        ["f.toml:2: log.zzz: unknown key; there are level"],
+    ),
+    (
+        '\n[[listen]]\n\n"tls mode" = 1\n',
+        [
+            'f.toml:4: listen[0]."tls mode": unknown key; there are '
+            "address, port, proxy_protocol, tls"
+        ],
+    ),
+    (
+        "[user]\nlogin = 'alice'\n",
+        ["f.toml:1: user: expected [[user]], got a table"],
+    ),
+    ("limits = 5\n", ["f.toml:1: limits: expected [limits], got 5"]),
+    (
+        "listen = []\n",
+        ["f.toml:1: listen: expected at least one; leave the key out for the default"],
+    ),
+    (f"user = 'alice:{SECRET}'\n", ["f.toml:1: user: expected [[user]], got text"]),
+    (
+        "[[user]]\nlogin = 'alice'\n\n[[user]]\nroot = '.'\n",
+        [
+            "f.toml:1: user[0].root: is missing; expected the path of a folder",
+            "f.toml:1: user[0].password: is missing; expected a hash (`ftpcluster hash` makes "
+            'one), or "plain:" with the password behind it',
+            "f.toml:4: user[1].login: is missing; expected a name with no space, no colon and no "
+            "control character in it",
+            "f.toml:4: user[1].password: is missing; expected a hash (`ftpcluster hash` makes "
+            'one), or "plain:" with the password behind it',
+        ],
+    ),
+    # ------------------------------------------------------------------ values
+    (
+        "workers = 0\nloop = 'trio'\nwelcome = \"a\\r\\nb\"\n",
+        [
+            "f.toml:1: workers: expected at least one worker, got 0",
+            'f.toml:2: loop: expected one of "uvloop", "asyncio", got "trio"',
+            'f.toml:3: welcome: expected one line of text, got "a\\r\\nb"',
+        ],
+    ),
+    ("workers = true\n", ["f.toml:1: workers: expected at least one worker, got true"]),
+    (
+        "run_as = 'nobody_has_this:nor_this'\n",
+        [
+            'f.toml:1: run_as: this machine has no user "nobody_has_this"',
+            'f.toml:1: run_as: this machine has no group "nor_this"',
+        ],
+    ),
+    ("run_as = ':'\n", ['f.toml:1: run_as: expected a user, or "user:group", got ":"']),
+    ("server = 'mine'\n", ['f.toml:1: server: expected package.module:name, got "mine"']),
+    (
+        "[limits]\nconnections = 0\ndownload = 'fast'\nupload = -1\n"
+        "download_per_connection = '9999TB'\nupload_per_connection = 1.5\n",
+        [
+            "f.toml:2: limits.connections: expected at least 1, got 0",
+            'f.toml:3: limits.download: expected bytes per second such as "10MB" or "10MiB", '
+            'got "fast"',
+            'f.toml:4: limits.upload: expected bytes per second such as "10MB" or "10MiB", got -1',
+            'f.toml:5: limits.download_per_connection: is more than "1000TB" a second; '
+            "leave it out for no limit",
+            "f.toml:6: limits.upload_per_connection: expected bytes per second such as "
+            '"10MB" or "10MiB", got 1.5',
+        ],
+    ),
+    (
+        "timeouts.login = 0\ntimeouts.idle = '5 minutes'\ntimeouts.shutdown = '-1s'\n",
+        [
+            'f.toml:1: timeouts.login: expected seconds, or a time such as "30s", "5m" or "2h", '
+            "got 0",
+            'f.toml:2: timeouts.idle: expected seconds, or a time such as "30s", "5m" or "2h", '
+            'got "5 minutes"',
+            'f.toml:3: timeouts.shutdown: expected seconds, or a time such as "30s", "5m" or "2h", '
+            'got "-1s"',
+        ],
+    ),
+    (
+        "[storage]\nrename_replaces = 'no'\nthreads = 5000\n",
+        [
+            'f.toml:2: storage.rename_replaces: expected true or false, got "no"',
+            "f.toml:3: storage.threads: expected a number from 1 to 1024, got 5000",
+        ],
+    ),
+    (
+        "[storage]\nthreads = [\n  1,\n]\n[log]\nlevel = { a = 1 }\n",
+        [
+            "f.toml:2: storage.threads: expected a number from 1 to 1024, got an array",
+            'f.toml:6: log.level: expected one of "debug", "info", "warning", "error", got a table',
+        ],
+    ),
+    # ------------------------------------------------------------------ addresses
+    (
+        "[[listen]]\nport = 70000\n[[listen]]\naddress = ['127.0.0.1', '1.2.3.400']\n",
+        [
+            "f.toml:2: listen[0].port: expected a number from 0 to 65535, got 70000",
+            "f.toml:4: listen[1].address: '1.2.3.400' is no address to listen on",
+        ],
+    ),
+    (
+        "[[listen]]\naddress = ['::1', '0::1']\n",
+        ["f.toml:2: listen[0].address: ::1 is given twice"],
+    ),
+    (
+        "[[listen]]\nproxy_protocol = '10.0.0.0/8'\n",
+        ["f.toml:2: listen[0].proxy_protocol: expected an array: […], got text"],
+    ),
+    (
+        "[[listen]]\nproxy_protocol = [\n  '10.0.0.0/8',\n  '10.0.0.1/8',\n  'proxy',\n]\n",
+        [
+            "f.toml:2: listen[0].proxy_protocol[1]: 10.0.0.1/8 has host bits set; "
+            'the network is "10.0.0.0/8"',
+            'f.toml:2: listen[0].proxy_protocol[2]: expected a network such as "10.0.0.0/8", '
+            'got "proxy"',
+        ],
+    ),
+    (
+        "[[listen]]\naddress = '127.0.0.1'\nport = 21\n[[listen]]\naddress = '::1'\nport = 21\n"
+        "[[listen]]\naddress = ['::1', '127.0.0.1']\nport = 21\n",
+        [
+            "f.toml:7: listen[2]: ::1 port 21 is that of listen[1], too",
+            "f.toml:7: listen[2]: 127.0.0.1 port 21 is that of listen[0], too",
+        ],
+    ),
+    (
+        "workers = 4\n[data]\nports = '50000-50002'\nmasquerade = 'no name'\n",
+        [
+            "f.toml:3: data.ports: 3 ports are too few for 4 workers",
+            "f.toml:4: data.masquerade: expected an IPv4 address such as 203.0.113.7, "
+            'or a host name, got "no name"',
+        ],
+    ),
+    (
+        "[data]\nports = '50009-50000'\n[data.masquerade_for]\nhome = '::1'\n",
+        [
+            "f.toml:2: data.ports: expected ports from 1 to 65535, lower one first",
+            'f.toml:4: data.masquerade_for.home: expected a network such as "10.0.0.0/8", '
+            'got "home"',
+            "f.toml:4: data.masquerade_for.home: expected an IPv4 address such as 203.0.113.7, "
+            'or a host name, got "::1"',
+        ],
+    ),
+    (
+        "[data]\nports = 50000\nmasquerade_for = ['a']\nactive = 'yes'\n",
+        [
+            "f.toml:2: data.ports: expected a range such as 50000-50999, got 50000",
+            "f.toml:3: data.masquerade_for: expected a table: { … }, got an array",
+            'f.toml:4: data.active: expected true or false, got "yes"',
+        ],
+    ),
+    # ------------------------------------------------------------------ TLS
+    (
+        "[tls]\nkey = 'server.pem'\n",
+        ["f.toml:1: tls.certificate: is missing; expected the path of a file"],
+    ),
+    (
+        "[tls]\ncertificate = 'missing.pem'\nminimum_version = '1.1'\nrequired = 1\n",
+        [
+            'f.toml:3: tls.minimum_version: expected one of "1.2", "1.3", got "1.1"',
+            "f.toml:4: tls.required: expected true or false, got 1",
+        ],
+    ),
+    (
+        "[tls]\ncertificate = 'missing.pem'\n",
+        ["f.toml:2: tls.certificate: {here}/missing.pem: No such file or directory"],
+    ),
+    (
+        "[tls]\ncertificate = 'server.pem'\nkey = 'other.pem'\n",
+        [
+            "f.toml:2: tls.certificate: {here}/server.pem, {here}/other.pem: "
+            "the key is not that of the certificate"
+        ],
+    ),
+    (
+        "[tls]\ncertificate = 'server.pem'\nclient_ca = 'f.toml'\n",
+        ["f.toml:3: tls.client_ca: {here}/f.toml: expected certificates in PEM form"],
+    ),
+    (
+        "[[listen]]\ntls = 'implicit'\n[[listen]]\ntls = 'explicit'\nport = 2121\n",
+        [
+            "f.toml:1: listen[0].port: is missing; with implicit TLS it is 990 as a rule",
+            'f.toml:2: listen[0].tls: "implicit" needs [tls] with a certificate',
+            'f.toml:4: listen[1].tls: "explicit" needs [tls] with a certificate',
+        ],
+    ),
+    (
+        "[[listen]]\ntls = 'off'\n[tls]\ncertificate = 'server.pem'\nrequired = true\n"
+        "required_data = true\n",
+        [
+            'f.toml:2: listen[0].tls: "off" serves nobody, since tls.required is true',
+        ],
+    ),
+    # ------------------------------------------------------------------ accounts
+    (
+        f"[[user]]\nlogin = 'alice:{SECRET}'\npassword = '{SECRET}'\nroot = '.'\n",
+        [
+            "f.toml:2: user[0].login: expected a name with no space, no colon and no control "
+            "character in it",
+            "f.toml:3: user[0].password: expected a hash (`ftpcluster hash` makes one), or "
+            '"plain:" with the password behind it',
+        ],
+    ),
+    (
+        f"[[user]]\nlogin = 'a'\npassword = '$argon2id${SECRET}'\nroot = '.'\n"
+        f"[[user]]\nlogin = 'b'\npassword = 'plain:$2b$04${SECRET}'\nroot = '.'\n"
+        "[[user]]\nlogin = 'c'\npassword = 'plain:'\nroot = '.'\n"
+        f"[[user]]\nlogin = 'd'\npassword = ['{SECRET}']\nroot = '.'\n",
+        [
+            "f.toml:3: user[0].password: is not a valid argon2 hash; `ftpcluster hash` makes one",
+            'f.toml:7: user[1].password: a hash stands without "plain:" before it',
+            "f.toml:11: user[2].password: the password is empty",
+            "f.toml:15: user[3].password: expected a hash (`ftpcluster hash` makes one), or "
+            '"plain:" with the password behind it',
+        ],
+    ),
+    (
+        "[[user]]\nlogin = 'a'\npassword = 'plain:x'\nroot = '.'\n"
+        "[[user]]\nlogin = 'a'\npassword = 'plain:x'\nroot = '.'\n"
+        "[[user]]\nlogin = 'anonymous'\npassword = 'plain:x'\nroot = '.'\n"
+        "[anonymous]\nroot = 'missing'\n",
+        [
+            'f.toml:6: user[1].login: "a" is the login of user[0], too',
+            'f.toml:10: user[2].login: "anonymous" is the login of [anonymous], too',
+            "f.toml:14: anonymous.root: {here}/missing: there is no such folder",
+        ],
+    ),
+    (
+        "[[user]]\nlogin = 'a'\npassword = 'plain:x'\nroot = 'f.toml'\nhome = 'up'\n"
+        "[[user]]\nlogin = '..'\npassword = 'plain:x'\nroot = '{login}'\nhome = '/../b'\n"
+        "[[user]]\nlogin = 'a/b'\npassword = 'plain:x'\nroot = '{login}'\n",
+        [
+            "f.toml:4: user[0].root: {here}/f.toml: not a folder",
+            "f.toml:5: user[0].home: expected an absolute path as clients see it, such as "
+            '"/incoming", got "up"',
+            'f.toml:9: user[1].root: {login} would be "..", which is no folder\'s name',
+            'f.toml:10: user[1].home: has an empty part, "." or ".." in it',
+            'f.toml:14: user[2].root: {login} would be "a/b", which is no folder\'s name',
+        ],
+    ),
+    (
+        "[anonymous]\nroot = '.'\npermissions = []\n"
+        "[[user]]\nlogin = 'a'\npassword = 'plain:x'\nroot = '.'\n"
+        "[[user.permissions]]\npath = '/a'\n[[user.permissions]]\npath = '/a/'\nwrite = 'no'\n"
+        "[[user.permissions]]\nread = true\n",
+        [
+            "f.toml:3: anonymous.permissions: expected at least one; leave the key out for the "
+            "default",
+            'f.toml:11: user[0].permissions[1].path: "/a" is given twice',
+            'f.toml:12: user[0].permissions[1].write: expected true or false, got "no"',
+            "f.toml:13: user[0].permissions[2].path: is missing; expected an absolute path as "
+            'clients see it, such as "/incoming"',
+        ],
+    ),
+    (
+        "user_manager = 'a:b'\n[[user]]\nlogin = 'a'\npassword = 'plain:x'\nroot = '.'\n"
+        "[anonymous]\nroot = '.'\n",
+        [
+            "f.toml:2: user: has no effect, since user_manager knows the users",
+            "f.toml:6: anonymous: has no effect, since user_manager knows the users",
+        ],
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("certificates")
+    for name in ("server", "other"):
+        issued = trustme.CA().issue_cert("localhost")
+        issued.private_key_and_cert_chain_pem.write_to_path(str(folder / f"{name}.pem"))
+    return folder
+
+
+def test_there_are_forty() -> None:
+    assert len(WRONG) >= 40
+
+
+@pytest.mark.parametrize(("text", "says"), WRONG, ids=range(len(WRONG)))
+def test_all_that_is_wrong_is_said_with_file_line_and_key(
+    text: str,
+    says: list[str],
+    certificates: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for path in certificates.iterdir():
+        shutil.copy(path, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    Path("f.toml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load(Path("f.toml"), Flags())
+    lines = [line.replace(str(tmp_path), "{here}") for line in caught.value.lines]
+    assert lines == says
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"welcome = 'ok'\nloop = '\xff'\n", "f.toml:2: not UTF-8; save the file in that encoding"),
+        (b"a = " + b"[" * 100_000, "f.toml: brackets are nested too deeply"),
+    ],
+)
+def test_what_is_no_text_is_said_to_be_none(
+    content: bytes, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("f.toml").write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        load(Path("f.toml"), Flags())
+    assert caught.value.lines == (says,)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("no.toml", "no.toml: there is no such file; `ftpcluster init no.toml` writes one"),
+        (".", ".: cannot be read: Is a directory"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(
+    name: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        load(Path(name), Flags())
+    assert caught.value.lines == (says,)
