@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ftplib
+import io
+import os
+import pwd
 import re
 import shlex
 import subprocess
@@ -9,13 +13,16 @@ import sys
 from pathlib import Path
 
 import pytest
+import trustme
 
 from tests.support.cluster import Cluster
+from tests.support.configured import configured
 from tests.support.dialogue import Dialogue
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 COMMANDS = re.findall(r"^\$ (.+)$", README, re.MULTILINE)
 PROGRAMS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+FILES = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
 
 
 def test_the_two_commands_stand_in_readme() -> None:
@@ -23,7 +30,7 @@ def test_the_two_commands_stand_in_readme() -> None:
     assert "pip install '.[test]' && pytest" in COMMANDS
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if "ftpcluster run" in c])
+@pytest.mark.parametrize("command", [c for c in COMMANDS if "ftpcluster run --" in c])
 def test_the_servers_of_readme_run(command: str, tmp_path: Path) -> None:
     """Only port, address and folder are not those of README."""
     flags = shlex.split(command.partition("ftpcluster run")[2])
@@ -32,6 +39,61 @@ def test_the_servers_of_readme_run(command: str, tmp_path: Path) -> None:
     with Cluster(*flags) as cluster, Dialogue(cluster.port) as client:
         client.logs_in("anonymous", "")
         assert client.downloads("RETR file") == b"content"
+
+
+def test_there_are_a_short_and_a_long_configuration_file() -> None:
+    short, long = FILES
+    assert len(short.splitlines()) == 3
+    assert {"[[listen]]", "[tls]", "[limits]", "[[user]]"} <= set(long.splitlines())
+    assert "ftpcluster run -c ftpcluster.toml" in COMMANDS
+
+
+@pytest.mark.parametrize("text", FILES)
+def test_the_configuration_files_of_readme_run(text: str, tmp_path: Path) -> None:
+    """Only folders, ports, certificates and the machine's users are not those of README."""
+    folder = tmp_path / "srv" / "ftp"
+    for name in ("pub", "alice", "scanner/incoming"):
+        (folder / name).mkdir(parents=True)
+    (folder / "pub" / "file").write_bytes(b"content")
+    issued = trustme.CA().issue_cert("localhost")
+    issued.private_key_pem.write_to_path(str(tmp_path / "privkey.pem"))
+    issued.cert_chain_pems[0].write_to_path(str(tmp_path / "fullchain.pem"))
+    text = text.replace("/srv/ftp", str(folder)).replace("/etc/ssl/ftp/", "")
+    text = text.replace("port = 990", "port = 0").replace("workers = 4", "workers = 2")
+    me = pwd.getpwuid(os.getuid()).pw_name
+    with configured(tmp_path, text.replace("ftp:ftp", me)) as cluster:
+        if "[anonymous]" in text:
+            with Dialogue(cluster.port) as client:
+                client.logs_in("anonymous", "")
+                assert client.downloads("RETR file") == b"content"
+            return
+        for login, password, writable in (
+            ("alice", "secret", "/new"),
+            ("scanner", "change me", "/incoming/new"),
+        ):
+            with ftplib.FTP_TLS(timeout=20) as session:
+                session.connect("127.0.0.1", cluster.port)
+                session.login(login, password)  # AUTH TLS, since README requires it
+                session.prot_p()
+                session.storbinary(f"STOR {writable}", io.BytesIO(b"content"))
+            assert (folder / login / writable[1:]).read_bytes() == b"content"
+        with Dialogue(cluster.port) as client:
+            client.says("USER alice", 530)
+
+
+def test_what_check_says_in_readme_is_what_it_says(tmp_path: Path) -> None:
+    (shown,) = re.findall(r"^ftpcluster: error: (.+)$", README, re.MULTILINE)
+    (tmp_path / "ftpcluster.toml").write_text("\n" * 10 + "[limits]\nconections = 2000\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "ftpcluster", "check", "-c", "ftpcluster.toml"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr == f"ftpcluster: error: {shown}\n"
 
 
 def test_every_flag_of_run_stands_in_readme() -> None:

@@ -202,3 +202,15 @@ def test_real_clients_in_active_mode(port: int, root: Path, tmp_path: Path, prog
         drive("lftp", "-c", script, home=tmp_path)
     assert (root / "file").read_bytes() == content
     assert (tmp_path / "down").read_bytes() == content
+
+
+def test_a_server_that_makes_no_connections_has_neither_port_nor_eprt(
+    serve: Maker, listener: socket.socket
+) -> None:
+    with Dialogue(serve.with_settings(active=False)) as client:
+        client.says(f"PORT {port_argument(listener)}", 530)
+        client.logs_in()
+        client.says(f"PORT {port_argument(listener)}", 502)
+        client.says(f"EPRT |1|127.0.0.1|{listener.getsockname()[1]}|", 502)
+        assert " EPRT" not in client.says("FEAT", 211).splitlines()
+        assert client.downloads("NLST") == b""

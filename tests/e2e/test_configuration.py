@@ -1,0 +1,452 @@
+"""What each key of the configuration file does, seen by clients of ``run --workers 2 -c FILE``."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from ftpcluster.passwords import hash_password
+from tests.support.cluster import Cluster, begin_download, fill, until
+from tests.support.configured import configured, ports
+from tests.support.dialogue import DEADLINE, Dialogue
+from tests.support.tree import make_file
+
+SECRET = "s3cr3t"
+USER = "[[user]]\nlogin = 'user'\npassword = 'plain:12345'\nroot = 'root'\n"
+HERE = {"PYTHONPATH": str(Path(__file__).parents[2])}
+
+
+@pytest.fixture
+def folder(root: Path) -> Path:
+    """Where the file is; the folder that is served is in it."""
+    return root.parent
+
+
+# ---------------------------------------------------------------------- the server
+
+
+def test_workers_are_as_many_as_the_file_says(folder: Path) -> None:
+    with configured(folder, f"workers = 3\n{USER}", workers=()) as cluster:
+        assert len(cluster.workers()) == 3
+        assert "(3 workers)" in cluster.log
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_the_loop_is_the_one_that_the_file_names(folder: Path, loop: str) -> None:
+    with configured(folder, f"loop = '{loop}'\n{USER}") as cluster:
+        for pid in (cluster.pid, *cluster.workers()):
+            loaded = Path(f"/proc/{pid}/maps").read_text()
+            assert ("/uvloop/" in loaded) == (loop == "uvloop")
+
+
+def test_clients_are_greeted_with_the_welcome_of_the_file(folder: Path) -> None:
+    with configured(folder, f"welcome = 'Grüße from files.example.com'\n{USER}") as cluster:
+        with Dialogue(cluster.port, greeting=None) as client:
+            assert client.expects(220) == "220 Grüße from files.example.com"
+
+
+MINE = """
+import ftpcluster
+
+class Mine(ftpcluster.Server):
+    def __init__(self, users):
+        super().__init__(users, welcome_message="mine", rename_replaces=False)
+
+class Guests(ftpcluster.AbstractUserManager):
+    async def get_user(self, login):
+        return self.GetUserResponse.OK, ftpcluster.User(login, base_path="root"), ""
+
+    async def authenticate(self, user, password):
+        return True
+"""
+
+
+def test_a_server_class_gets_the_users_and_fills_what_the_file_leaves_open(folder: Path) -> None:
+    (folder / "mine.py").write_text(MINE)
+    (folder / "root" / "old").touch()
+    (folder / "root" / "new").touch()
+    text = "server = 'mine:Mine'\n[storage]\nrename_replaces = true\n"
+    with configured(folder, text + USER, cwd=folder) as cluster:
+        with Dialogue(cluster.port, greeting=None) as client:
+            assert client.expects(220) == "220 mine"
+            client.logs_in()
+            client.says("RNFR old", 350)
+            client.says("RNTO new", 250)
+
+
+def test_a_user_manager_knows_the_users(folder: Path) -> None:
+    (folder / "mine.py").write_text(MINE)
+    with configured(folder, "user_manager = 'mine:Guests'\n", cwd=folder) as cluster:
+        with Dialogue(cluster.port) as client:
+            client.logs_in("whoever", "whatever")
+            client.says("MKD here", 257)
+    assert (folder / "root" / "here").is_dir()
+
+
+def test_what_a_file_names_and_cannot_be_imported_is_one_line(folder: Path) -> None:
+    (folder / "f.toml").write_text("server = 'no.such:Server'\n")
+    cluster = Cluster("-c", str(folder / "f.toml"), "--workers", "2")
+    assert cluster.wait() == 2
+    (line,) = cluster.log.splitlines()
+    assert line.startswith("ftpcluster: error: server no.such:Server: cannot be imported")
+
+
+@pytest.mark.parametrize("level", ["debug", "warning"])
+def test_as_much_is_logged_as_the_file_says(folder: Path, level: str) -> None:
+    with configured(folder, f"[log]\nlevel = '{level}'\n{USER}") as cluster:
+        with Dialogue(cluster.port) as client:
+            client.logs_in()
+            client.says("USER nobody", 331)
+            client.says("PASS wrong", 530)
+        cluster.wait_for(re.compile("failed login of 'nobody'"))
+    assert ("user logged in" in cluster.log) == (level == "debug")
+    assert ("INFO supervisor: stopping" in cluster.log) == (level == "debug")
+
+
+def test_a_file_whose_passwords_others_may_read_is_warned_of(folder: Path) -> None:
+    (folder / "f.toml").write_text(USER)
+    (folder / "f.toml").chmod(0o644)
+    with Cluster("-c", str(folder / "f.toml"), "--workers", "2") as cluster:
+        warning, ready = cluster.log.splitlines()
+    assert warning.startswith(f"ftpcluster: warning: {folder}/f.toml: others may read")
+    assert ready.startswith("ready on ")
+
+
+# ---------------------------------------------------------------------- listeners
+
+
+def test_every_listener_listens_on_all_its_addresses(folder: Path) -> None:
+    text = (
+        f"{USER}[[listen]]\nport = 1\n[[listen]]\naddress = ['127.0.0.2', '::1']\nport = 0\n"
+        "[[listen]]\naddress = '127.0.0.3'\nport = 0\n"
+    )
+    with configured(folder, text, hosts=("127.0.0.1",)) as cluster:
+        first, second, same, third = ports(cluster)
+        assert second == same
+        where = [("127.0.0.1", first), ("127.0.0.2", second), ("::1", second), ("127.0.0.3", third)]
+        for host, port in where:
+            with Dialogue(port, host) as client:
+                client.logs_in()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.4", third), DEADLINE)
+
+
+def test_only_the_listener_that_says_so_expects_a_proxy(folder: Path) -> None:
+    text = (
+        f"{USER}[[listen]]\nport = 0\n"
+        "[[listen]]\naddress = '127.0.0.1'\nport = 0\nproxy_protocol = ['127.0.0.1/32']\n"
+        "[[listen]]\naddress = '127.0.0.1'\nport = 0\nproxy_protocol = ['192.0.2.0/24', '::1']\n"
+    )
+    with configured(folder, text, hosts=("127.0.0.1",)) as cluster:
+        direct, proxied, foreign = ports(cluster)
+        with Dialogue(direct) as client:
+            assert "Connected from 127.0.0.1" in client.says("STAT", 211)
+        with Dialogue(proxied, greeting=None) as client:
+            client.send("PROXY TCP4 192.0.2.9 192.0.2.1 50000 21")
+            client.expects(220)
+            assert "Connected from 192.0.2.9" in client.says("STAT", 211)
+        with Dialogue(foreign, greeting=None) as client:
+            assert client.is_closed()
+
+
+# ---------------------------------------------------------------------- data connections
+
+
+def test_data_ports_and_masquerade_addresses_are_those_of_the_file(folder: Path) -> None:
+    text = (
+        f"{USER}[data]\nports = '18100-18199'\nmasquerade = '203.0.113.7'\n"
+        "masquerade_for = { '192.0.2.0/24' = '203.0.113.8' }\n"
+        "[[listen]]\nport = 0\nproxy_protocol = ['127.0.0.1']\n"
+    )
+    announced = {"198.51.100.1": "203.0.113.7", "192.0.2.9": "203.0.113.8"}
+    with configured(folder, text, hosts=("127.0.0.1",)) as cluster:
+        for peer, address in announced.items():
+            with Dialogue(cluster.port, greeting=None) as client:
+                client.send(f"PROXY TCP4 {peer} 127.0.0.1 50000 21")
+                client.expects(220)
+                client.logs_in()
+                for _ in range(3):
+                    host, port = client.pasv()
+                    assert host == address
+                    assert 18100 <= port <= 18199
+
+
+def test_without_active_mode_port_and_eprt_are_not_there(folder: Path) -> None:
+    (folder / "root" / "file").write_bytes(b"content")
+    with configured(folder, f"{USER}[data]\nactive = false\n") as cluster:
+        with Dialogue(cluster.port) as client:
+            client.logs_in()
+            client.says("PORT 127,0,0,1,100,100", 502)
+            client.says("EPRT |1|127.0.0.1|50000|", 502)
+            features = client.says("FEAT", 211).splitlines()
+            assert " EPSV" in features
+            assert " EPRT" not in features
+            assert client.downloads("RETR file") == b"content"
+
+
+# ---------------------------------------------------------------------- limits
+
+
+def test_connections_are_limited(folder: Path) -> None:
+    with configured(folder, f"{USER}[limits]\nconnections = 3\n") as cluster:
+        for client in fill(cluster.port, 3):
+            client.sock.close()
+
+
+def test_connections_of_an_address_are_limited(folder: Path) -> None:
+    with configured(folder, f"{USER}[limits]\nconnections_per_address = 2\n") as cluster:
+        held = fill(cluster.port, 2)
+        with Dialogue(cluster.port, "::1") as other:
+            other.logs_in()
+        for client in held:
+            client.sock.close()
+
+
+def test_connections_that_have_not_logged_in_are_limited(folder: Path) -> None:
+    with configured(folder, f"{USER}[limits]\nconnections_not_logged_in = 2\n") as cluster:
+        held = fill(cluster.port, 2)
+        held[0].logs_in()
+        with Dialogue(cluster.port, greeting=220) as third:
+            third.logs_in()
+        for client in held:
+            client.sock.close()
+
+
+def test_sessions_of_a_user_are_limited(folder: Path) -> None:
+    with configured(folder, f"{USER}connections = 2\n") as cluster:
+        clients = [Dialogue(cluster.port) for _ in range(3)]
+        for client in clients[:2]:
+            client.logs_in()
+        clients[2].says("USER user", 331)
+        clients[2].says("PASS 12345", 530)
+        for client in clients:
+            client.sock.close()
+
+
+SIZE, LIMIT = 120_000, "100KB"
+ALONE = SIZE / 100_000 - 0.15  # seconds: what a limit may be behind, and the clock
+ANONYMOUS = "[anonymous]\nroot = 'root'\n"
+
+
+def transfers(cluster: Cluster, login: str, kind: str, count: int) -> float:
+    """Seconds for so many transfers at once."""
+    clients = [Dialogue(cluster.port) for _ in range(count)]
+    try:
+        for client in clients:
+            client.logs_in(login)
+
+        def transfer(number: int) -> None:
+            if kind == "download":
+                assert len(clients[number].downloads("RETR file")) == SIZE
+            else:
+                clients[number].uploads(f"STOR {number}", bytes(SIZE))
+
+        begun = time.monotonic()
+        with ThreadPoolExecutor(count) as pool:
+            list(pool.map(transfer, range(count)))
+        return time.monotonic() - begun
+    finally:
+        for client in clients:
+            client.sock.close()
+
+
+@pytest.mark.parametrize("kind", ["download", "upload"])
+@pytest.mark.parametrize(
+    ("login", "text"),
+    [
+        ("user", f"{USER}[limits]\n"),
+        ("user", USER),
+        ("anonymous", "permissions = [{ path = '/', write = true }]\n"),
+    ],
+    ids=["server", "user", "anonymous"],
+)
+def test_a_speed_is_shared_by_all_whom_it_is_for(
+    folder: Path, kind: str, login: str, text: str
+) -> None:
+    make_file(folder / "root" / "file", SIZE)
+    text = ANONYMOUS + text if login == "anonymous" else text
+    with configured(folder, f"{text}{kind} = '{LIMIT}'\n") as cluster:
+        assert transfers(cluster, login, kind, 2) > 2 * ALONE
+
+
+@pytest.mark.parametrize("kind", ["download", "upload"])
+@pytest.mark.parametrize("text", [f"{USER}[limits]\n", USER], ids=["server", "user"])
+def test_the_speed_of_each_connection_is_limited(folder: Path, kind: str, text: str) -> None:
+    make_file(folder / "root" / "file", SIZE)
+    with configured(folder, f"{text}{kind}_per_connection = '{LIMIT}'\n") as cluster:
+        assert transfers(cluster, "user", kind, 1) > ALONE
+
+
+# ---------------------------------------------------------------------- timeouts
+
+
+def test_who_does_not_log_in_is_gone_after_the_login_timeout(folder: Path) -> None:
+    with configured(folder, f"{USER}[timeouts]\nlogin = 1\n") as cluster:
+        with Dialogue(cluster.port) as client:
+            client.expects(421)
+            assert client.is_closed()
+
+
+def test_who_does_nothing_is_gone_after_the_idle_timeout(folder: Path) -> None:
+    with configured(folder, f"{USER}[timeouts]\nidle = '1s'\n") as cluster:
+        with Dialogue(cluster.port) as client:
+            client.logs_in()
+            client.expects(421)
+
+
+def test_a_data_connection_is_awaited_for_the_data_timeout(folder: Path) -> None:
+    with configured(folder, f"{USER}[timeouts]\ndata = 1\n") as cluster:
+        with Dialogue(cluster.port) as client:
+            client.logs_in()
+            client.epsv()
+            client.says("NLST", 150)
+            client.expects(425)
+
+
+def test_a_transfer_that_does_not_move_ends_after_the_stalled_timeout(folder: Path) -> None:
+    make_file(folder / "root" / "file", 16 << 20)
+    with configured(folder, f"{USER}[timeouts]\nstalled = 1\n") as cluster:
+        with Dialogue(cluster.port) as client:
+            client.logs_in()
+            with begin_download(client, "file"):
+                client.expects(426)
+
+
+def test_transfers_have_the_shutdown_timeout_when_the_server_stops(folder: Path) -> None:
+    """With the default it would be 30 seconds, after which nobody waits here."""
+    make_file(folder / "root" / "file", 16 << 20)
+    with configured(folder, f"{USER}[timeouts]\nshutdown = 1\n") as cluster:
+        with Dialogue(cluster.port) as client:
+            client.logs_in()
+            with begin_download(client, "file"):
+                begun = time.monotonic()
+                assert cluster.stop(signal.SIGTERM) == 0
+                assert time.monotonic() - begun < 20
+
+
+# ---------------------------------------------------------------------- storage
+
+
+def test_rename_replaces_no_file_where_the_file_says_so(folder: Path) -> None:
+    for name in ("old", "new"):
+        (folder / "root" / name).write_text(name)
+    with configured(folder, f"{USER}[storage]\nrename_replaces = false\n") as cluster:
+        with Dialogue(cluster.port) as client:
+            client.logs_in()
+            client.says("RNFR old", 350)
+            client.says("RNTO new", 550)
+            client.says("RNFR old", 350)
+            client.says("RNTO other", 250)
+    assert (folder / "root" / "new").read_text() == "new"
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_worker_has_as_many_threads_as_the_file_says(folder: Path, threads: int) -> None:
+    make_file(folder / "root" / "file", 32 << 20)
+    text = f"{USER}[storage]\nthreads = {threads}\n"
+    with configured(folder, text, workers=("--workers", "1")) as cluster:
+        clients = [Dialogue(cluster.port) for _ in range(8)]
+        (worker,) = cluster.workers()
+        for client in clients:
+            client.logs_in()
+        before = len(list(Path(f"/proc/{worker}/task").iterdir()))
+        for client in clients:
+            client.send("HASH file")  # computed in a thread, piece by piece
+        for client in clients:
+            client.expects(213)
+            client.sock.close()
+        assert len(list(Path(f"/proc/{worker}/task").iterdir())) == before + threads
+
+
+# ---------------------------------------------------------------------- accounts
+
+ACCOUNTS = f"""
+[[user]]
+login = "alice"
+password = "HASH"
+root = "homes/{{login}}"
+home = "/in"
+permissions = [
+  {{ path = "/", read = true, write = false }},
+  {{ path = "/in", read = true, write = true }},
+  {{ path = "/in/hidden", read = false, write = false }},
+]
+
+[[user]]
+login = "bob"
+password = "plain:{SECRET}"
+root = "homes/{{login}}"
+
+[anonymous]
+root = "root"
+connections = 2
+"""
+
+
+@pytest.fixture
+def accounts(folder: Path) -> Iterator[Cluster]:
+    for name in ("alice/in/hidden", "bob"):
+        (folder / "homes" / name).mkdir(parents=True)
+    (folder / "root" / "file").write_bytes(b"public")
+    with configured(folder, ACCOUNTS.replace("HASH", hash_password(SECRET))) as cluster:
+        yield cluster
+    assert SECRET not in cluster.log
+
+
+def test_accounts_have_their_folders_and_permissions(accounts: Cluster, folder: Path) -> None:
+    with Dialogue(accounts.port) as alice:
+        alice.logs_in("alice", SECRET)
+        assert '"/in"' in alice.says("PWD", 257)
+        alice.uploads("STOR file", b"alice's")
+        alice.says("MKD /made", 550)
+        alice.says("CWD /in/hidden", 550)
+        alice.says("MKD /in/hidden/made", 550)
+        assert set(alice.downloads("NLST /").split()) == {b"in"}
+    assert (folder / "homes" / "alice" / "in" / "file").read_bytes() == b"alice's"
+    with Dialogue(accounts.port) as bob:
+        bob.logs_in("bob", SECRET)
+        bob.says("MKD /made", 257)
+    assert (folder / "homes" / "bob" / "made").is_dir()
+    with Dialogue(accounts.port) as stranger:
+        stranger.says("USER bob", 331)
+        stranger.says("PASS plain:" + SECRET, 530)
+
+
+def test_anonymous_users_read_and_count_together_by_whatever_name(accounts: Cluster) -> None:
+    clients = [Dialogue(accounts.port) for _ in range(3)]
+    for client, name in zip(clients, ("anonymous", "ftp"), strict=False):
+        client.logs_in(name, "me@example.org")
+        assert client.downloads("RETR file") == b"public"
+        client.says("DELE file", 550)
+    clients[2].says("USER ftp", 331)
+    clients[2].says("PASS me@example.org", 530)
+    clients[0].says("QUIT", 221)
+    assert clients[0].is_closed()
+    until(lambda: is_let_in(clients[2]))
+    for client in clients:
+        client.sock.close()
+
+
+def is_let_in(client: Dialogue) -> bool:
+    """A slot that was given back just now may still be on its way."""
+    client.says("USER ftp", 331)
+    client.send("PASS me@example.org")
+    return client.reply()[0] == 230
+
+
+def test_a_named_account_may_be_called_ftp_beside_anonymous_users(folder: Path) -> None:
+    text = f"{ANONYMOUS}[[user]]\nlogin = 'ftp'\npassword = 'plain:12345'\nroot = 'root'\n"
+    with configured(folder, text) as cluster:
+        with Dialogue(cluster.port) as client:
+            client.logs_in("ftp", "12345")
+            client.says("MKD made", 257)
+        with Dialogue(cluster.port) as client:
+            client.logs_in("anonymous", "any")
+            client.says("RMD made", 550)

@@ -1,0 +1,37 @@
+"""``ftpcluster run --workers 2 -c FILE``, with the file that a test writes."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.support.cluster import READY, Cluster
+
+
+@contextlib.contextmanager
+def configured(
+    folder: Path,
+    text: str,
+    *flags: str,
+    workers: Sequence[str] = ("--workers", "2"),
+    **options: Any,
+) -> Iterator[Cluster]:
+    """A cluster that runs with a file ``text`` in ``folder``.
+
+    The port and the addresses of the first listener are the tests' own: any port, on loopback.
+    """
+    file = folder / "ftpcluster.toml"
+    file.touch(mode=0o600)
+    file.write_text(text)
+    with Cluster("-c", str(file), *workers, *flags, **options) as cluster:
+        yield cluster
+    assert "Traceback" not in cluster.log, cluster.log
+
+
+def ports(cluster: Cluster) -> list[int]:
+    """The ports of all listeners, in the order in which they are named."""
+    where = cluster.wait_for(READY)[1]
+    return [int(port) for port in re.findall(r":(\d+)(?= implicit TLS|,|$)", where)]
