@@ -51,7 +51,7 @@ def leaf_of(kind: Any) -> Leaf | None:
         assert isinstance(leaf, Leaf)
         return leaf
     if typing.get_origin(kind) is Literal or (isinstance(kind, type) and issubclass(kind, Enum)):
-        choices = choices_of(kind)
+        choices = _choices(kind)
         return Leaf(f"one of {', '.join(map(quoted, choices))}", _reader(kind), {"enum": choices})
     if kind in _WORDS:
         name = "boolean" if kind is bool else "string"
@@ -59,7 +59,7 @@ def leaf_of(kind: Any) -> Leaf | None:
     return None
 
 
-def choices_of(kind: Any) -> list[str]:
+def _choices(kind: Any) -> list[str]:
     if typing.get_origin(kind) is Literal:
         return list(typing.get_args(kind))
     return [each.value for each in kind]

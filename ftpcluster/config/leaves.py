@@ -14,7 +14,7 @@ from ftpcluster.passwords import BadHash, check_hash, is_hash
 from ftpcluster.protocol.address import is_ipv4, without_zone
 
 _LOGIN = re.compile(r"[^:\s\x00-\x1f\x7f]{1,255}")
-_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _NUMBERS = re.compile(r"[0-9.]+")
 _RANGE = re.compile(r"(\d{1,5})-(\d{1,5})", re.ASCII)
 _OBJECT = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")

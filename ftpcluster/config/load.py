@@ -11,14 +11,14 @@ from ftpcluster.config.model import Config
 from ftpcluster.config.tree import Tree
 
 
-class Flags(Protocol):
+class Overlay(Protocol):
     """What was given on a command line."""
 
     def lay_over(self, tree: Tree) -> None:
         """Put what was given into the tree, or refuse it there."""
 
 
-def load(file: Path | None, flags: Flags) -> Config:
+def load(file: Path | None, flags: Overlay) -> Config:
     """What a server is told. Raises ConfigError with all that is wrong."""
     tree = Tree(file)
     flags.lay_over(tree)

@@ -79,17 +79,9 @@ class Tree:
     def _put(self, path: Path, value: object) -> None:
         above: Any = self.values
         for key, following in itertools.pairwise(path):
-            if isinstance(above, list):
-                if key == len(above):
-                    above.append({})
-                above = above[int(key)]
-            elif isinstance(above, dict):
-                above = above.setdefault(key, [] if isinstance(following, int) else {})
-        last = path[-1]
-        if isinstance(above, list) and last == len(above):
-            above.append(value)
-        elif isinstance(above, list | dict):
-            above[last] = value  # type: ignore[index]
+            above = _child(above, key, [] if isinstance(following, int) else {})
+        if _child(above, path[-1], value) is not None:
+            above[path[-1]] = value
 
     # ------------------------------------------------------------------ problems
 
@@ -156,6 +148,20 @@ class Tree:
     @functools.cached_property
     def _lines(self) -> dict[Path, int]:
         return key_lines(self._text)
+
+
+def _child(above: Any, key: str | int, default: object) -> Any:
+    """What a table or an array has at a key, which is ``default`` where it had nothing.
+
+    None where it is neither, or the key is not of its kind.
+    """
+    if isinstance(above, dict) and isinstance(key, str):
+        return above.setdefault(key, default)
+    if isinstance(above, list) and isinstance(key, int):
+        if key == len(above):
+            above.append(default)
+        return above[key]
+    return None
 
 
 def dotted(path: Path) -> str:

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import trustme
 
 from ftpcluster.passwords import verify
 from tests.support.cluster import Cluster
@@ -144,6 +145,22 @@ def test_check_says_what_will_be_served_and_no_password(tmp_path: Path) -> None:
         "/drop write, /no nothing; connections 8, upload 10MiB/s, "
         "download per connection 1500B/s",
         f"anonymous: {tmp_path}; / read; no limits",
+    ]
+
+
+def test_check_says_where_there_is_tls(tmp_path: Path) -> None:
+    issued = trustme.CA().issue_cert("localhost")
+    issued.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "server.pem"))
+    (tmp_path / "f.toml").write_text(
+        "[[listen]]\nport = 1\n[[listen]]\nport = 2\ntls = 'implicit'\n"
+        "[tls]\ncertificate = 'server.pem'\nrequired = true\nrequired_data = true\n"
+    )
+    done = command("check", "-c", "f.toml", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[:3] == [
+        "listen on 0.0.0.0:1, [::]:1: explicit TLS, required, required for data",
+        "listen on 0.0.0.0:2, [::]:2: implicit TLS, required, required for data",
+        f"certificate {tmp_path}/server.pem, TLS 1.2 or later",
     ]
 
 

@@ -11,7 +11,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from ftpcluster.cli.flags import Flags
 from ftpcluster.config.decode import leaf_of
+from ftpcluster.config.load import load
 from ftpcluster.session.state import Settings
 from tests.config.keys import ARRAYS, TABLES
 
@@ -42,6 +44,17 @@ def documented() -> dict[str, list[tuple[str, str]]]:
 def test_every_key_is_documented_once_in_its_table_and_no_other_is() -> None:
     found = {table: sorted(key for key, _ in rows) for table, rows in documented().items()}
     assert found == {table: sorted(keys) for table, keys in TABLES.items()}
+
+
+def test_what_the_page_shows_is_right(tmp_path: Path) -> None:
+    (shown,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    user = "[[user]]\nlogin = 'a'\npassword = 'plain:b'\nroot = '.'\n"
+    (tmp_path / "f.toml").write_text(user + shown)
+    (account,) = load(tmp_path / "f.toml", Flags()).users
+    assert [(each.path, each.write) for each in account.permissions] == [
+        ("/", False),
+        ("/incoming", True),
+    ]
 
 
 def test_tables_that_may_be_repeated_are_shown_so() -> None:

@@ -1,0 +1,163 @@
+"""Limits and timeouts of the configuration file, seen by clients of ``run --workers 2 -c FILE``."""
+
+from __future__ import annotations
+
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.support.cluster import Cluster, begin_download, fill
+from tests.support.configured import configured
+from tests.support.dialogue import Dialogue
+from tests.support.tree import make_file
+
+USER = "[[user]]\nlogin = 'user'\npassword = 'plain:12345'\nroot = 'root'\n"
+
+
+@pytest.fixture
+def folder(root: Path) -> Path:
+    """Where the file is; the folder that is served is in it."""
+    return root.parent
+
+
+# ---------------------------------------------------------------------- limits
+
+
+def test_connections_are_limited(folder: Path) -> None:
+    with configured(folder, f"{USER}[limits]\nconnections = 3\n") as cluster:
+        for client in fill(cluster.port, 3):
+            client.sock.close()
+
+
+def test_connections_of_an_address_are_limited(folder: Path) -> None:
+    with configured(folder, f"{USER}[limits]\nconnections_per_address = 2\n") as cluster:
+        held = fill(cluster.port, 2)
+        with Dialogue(cluster.port, "::1") as other:
+            other.logs_in()
+        for client in held:
+            client.sock.close()
+
+
+def test_connections_that_have_not_logged_in_are_limited(folder: Path) -> None:
+    with configured(folder, f"{USER}[limits]\nconnections_not_logged_in = 2\n") as cluster:
+        held = fill(cluster.port, 2)
+        held[0].logs_in()
+        with Dialogue(cluster.port, greeting=220) as third:
+            third.logs_in()
+        for client in held:
+            client.sock.close()
+
+
+def test_sessions_of_a_user_are_limited(folder: Path) -> None:
+    with configured(folder, f"{USER}connections = 2\n") as cluster:
+        clients = [Dialogue(cluster.port) for _ in range(3)]
+        for client in clients[:2]:
+            client.logs_in()
+        clients[2].says("USER user", 331)
+        clients[2].says("PASS 12345", 530)
+        for client in clients:
+            client.sock.close()
+
+
+SIZE, LIMIT = 120_000, "100KB"
+ALONE = SIZE / 100_000 - 0.15  # seconds: what a limit may be behind, and the clock
+ANONYMOUS = "[anonymous]\nroot = 'root'\n"
+
+
+def transfers(cluster: Cluster, login: str, kind: str, count: int) -> float:
+    """Seconds for so many transfers at once."""
+    clients = [Dialogue(cluster.port) for _ in range(count)]
+    try:
+        for client in clients:
+            client.logs_in(login)
+
+        def transfer(number: int) -> None:
+            if kind == "download":
+                assert len(clients[number].downloads("RETR file")) == SIZE
+            else:
+                clients[number].uploads(f"STOR {number}", bytes(SIZE))
+
+        begun = time.monotonic()
+        with ThreadPoolExecutor(count) as pool:
+            list(pool.map(transfer, range(count)))
+        return time.monotonic() - begun
+    finally:
+        for client in clients:
+            client.sock.close()
+
+
+@pytest.mark.parametrize("kind", ["download", "upload"])
+@pytest.mark.parametrize(
+    ("login", "text"),
+    [
+        ("user", f"{USER}[limits]\n"),
+        ("user", USER),
+        ("anonymous", "permissions = [{ path = '/', write = true }]\n"),
+    ],
+    ids=["server", "user", "anonymous"],
+)
+def test_a_speed_is_shared_by_all_whom_it_is_for(
+    folder: Path, kind: str, login: str, text: str
+) -> None:
+    make_file(folder / "root" / "file", SIZE)
+    text = ANONYMOUS + text if login == "anonymous" else text
+    with configured(folder, f"{text}{kind} = '{LIMIT}'\n") as cluster:
+        assert transfers(cluster, login, kind, 2) > 2 * ALONE
+
+
+@pytest.mark.parametrize("kind", ["download", "upload"])
+@pytest.mark.parametrize("text", [f"{USER}[limits]\n", USER], ids=["server", "user"])
+def test_the_speed_of_each_connection_is_limited(folder: Path, kind: str, text: str) -> None:
+    make_file(folder / "root" / "file", SIZE)
+    with configured(folder, f"{text}{kind}_per_connection = '{LIMIT}'\n") as cluster:
+        assert transfers(cluster, "user", kind, 1) > ALONE
+
+
+# ---------------------------------------------------------------------- timeouts
+
+
+def test_who_does_not_log_in_is_gone_after_the_login_timeout(folder: Path) -> None:
+    with configured(folder, f"{USER}[timeouts]\nlogin = 1\n") as cluster:
+        with Dialogue(cluster.port) as client:
+            client.expects(421)
+            assert client.is_closed()
+
+
+def test_who_does_nothing_is_gone_after_the_idle_timeout(folder: Path) -> None:
+    with configured(folder, f"{USER}[timeouts]\nidle = '1s'\n") as cluster:
+        with Dialogue(cluster.port) as client:
+            client.logs_in()
+            client.expects(421)
+
+
+def test_a_data_connection_is_awaited_for_the_data_timeout(folder: Path) -> None:
+    with configured(folder, f"{USER}[timeouts]\ndata = 1\n") as cluster:
+        with Dialogue(cluster.port) as client:
+            client.logs_in()
+            client.epsv()
+            client.says("NLST", 150)
+            client.expects(425)
+
+
+def test_a_transfer_that_does_not_move_ends_after_the_stalled_timeout(folder: Path) -> None:
+    make_file(folder / "root" / "file", 16 << 20)
+    with configured(folder, f"{USER}[timeouts]\nstalled = 1\n") as cluster:
+        with Dialogue(cluster.port) as client:
+            client.logs_in()
+            with begin_download(client, "file"):
+                client.expects(426)
+
+
+def test_transfers_have_the_shutdown_timeout_when_the_server_stops(folder: Path) -> None:
+    """With the default it would be 30 seconds, after which nobody waits here."""
+    make_file(folder / "root" / "file", 16 << 20)
+    with configured(folder, f"{USER}[timeouts]\nshutdown = 1\n") as cluster:
+        with Dialogue(cluster.port) as client:
+            client.logs_in()
+            with begin_download(client, "file"):
+                begun = time.monotonic()
+                assert cluster.stop(signal.SIGTERM) == 0
+                assert time.monotonic() - begun < 20
