@@ -85,7 +85,7 @@ WRONG = [
             'f.toml:3: limits.download: expected bytes per second such as "10MB" or "10MiB", '
             'got "fast"',
             'f.toml:4: limits.upload: expected bytes per second such as "10MB" or "10MiB", got -1',
-            'f.toml:5: limits.download_per_connection: is more than "1000TB" a second; '
+            'f.toml:5: limits.download_per_connection: is more than "1000TB"; '
             "leave it out for no limit",
             "f.toml:6: limits.upload_per_connection: expected bytes per second such as "
             '"10MB" or "10MiB", got 1.5',
