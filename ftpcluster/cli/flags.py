@@ -141,8 +141,7 @@ class Flags:
         index = self._find(tree, is_implicit=True)
         label = f"--implicit-tls-port {port}"
         address = tree.get(("listen", plain, "address"))
-        if tree.get(("listen", index)) is None:
-            tree.put_default(("listen", index), {} if address is None else {"address": address})
+        tree.put_default(("listen", index), {} if address is None else {"address": address})
         tree.put(("listen", index, "tls"), "implicit", label)
         tree.put(("listen", index, "port"), port, label)
 

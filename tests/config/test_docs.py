@@ -59,7 +59,8 @@ def test_what_the_page_shows_is_right(tmp_path: Path) -> None:
 
 def test_tables_that_may_be_repeated_are_shown_so() -> None:
     for table in filter(None, TABLES):
-        assert f"## `[[{table}]]`" if table in ARRAYS else f"## `[{table}]`" in PAGE
+        heading = f"[[{table}]]" if table in ARRAYS else f"[{table}]"
+        assert f"## `{heading}`\n" in PAGE
 
 
 def default_of(table: str, key: str) -> Any:
