@@ -22,7 +22,7 @@ from pathlib import Path
 
 _NO_ID = 2**32 - 1  # -1: "leave it" to setresuid(2)
 _CAP_SETUID = 1 << 7
-_PACKAGE = Path(__file__).parents[1]
+_PACKAGE = Path(__file__).parent
 
 
 class CannotRunAs(Exception):

@@ -17,11 +17,12 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LAYERS: dict[str, set[str]] = {
     "protocol": {"protocol"},
     "quota": {"quota"},
-    "config": {"config", "net", "passwords", "protocol"},
+    "config": {"config", "net", "passwords", "privileges", "protocol"},
     "common": set(),
     "logs": set(),
     "passwords": set(),
     "prctl": set(),
+    "privileges": set(),
     "users": {"passwords", "protocol"},
     "storage": {"common", "protocol", "storage"},
     "net": {"net", "protocol"},

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from ftpcluster.supervisor.privileges import CannotRunAs, Identity, check_python, parse_run_as
+from ftpcluster.privileges import CannotRunAs, Identity, check_python, parse_run_as
 
 DEADLINE = 30.0
 
@@ -26,7 +26,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become 
 BEGIN = """
 import ctypes, encodings.idna, json, os, signal, subprocess, threading
 from ftpcluster.prctl import no_new_privs
-from ftpcluster.supervisor.privileges import *
+from ftpcluster.privileges import *
 
 def refused(call, *arguments):
     try:
@@ -47,7 +47,7 @@ def run(code: str, *, cwd: Path | None = None) -> dict[str, Any]:
         text=True,
         timeout=DEADLINE,
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
     )
     assert done.returncode == 0, done.stderr
     said: dict[str, Any] = json.loads(done.stdout)

@@ -13,7 +13,7 @@ from ftpcluster.cli.run import run
 from ftpcluster.cli.schema import schema
 from ftpcluster.config import ConfigError
 from ftpcluster.net.listeners import CannotListen
-from ftpcluster.supervisor.privileges import CannotRunAs
+from ftpcluster.privileges import CannotRunAs
 
 WRONG_USAGE = 2
 INTERRUPTED = 130

@@ -17,13 +17,13 @@ from ftpcluster.config import Config, ConfigError, Listen, Loop, WorkerConfig
 from ftpcluster.net.certificates import BadCertificate, read_certificates
 from ftpcluster.net.listeners import BACKLOG, CannotListen, Listener, listen, listen_on_all
 from ftpcluster.prctl import no_new_privs
+from ftpcluster.privileges import check_python, drop, parse_run_as
 from ftpcluster.protocol.address import Networks, display
 from ftpcluster.protocol.protection import Protection
 from ftpcluster.quota.leases import Rates
 from ftpcluster.quota.ledger import ConnectionLimits
 from ftpcluster.supervisor.crew import BootFailure
 from ftpcluster.supervisor.handle import Plan
-from ftpcluster.supervisor.privileges import check_python, drop, parse_run_as
 from ftpcluster.supervisor.process import WorkerProcess
 from ftpcluster.supervisor.restart import Recycling
 from ftpcluster.supervisor.supervisor import Supervisor
@@ -91,6 +91,7 @@ class Cluster:
         self._notifier = Notifier()
         self._binder = Binder(inherited=inherited_sockets())
         self._plan = _plan(config, self._binder)
+        self._described = self._describe()
         self._interrupted: bool | None = None
         self._reload: asyncio.Task[None] | None = None
         self._is_outdated = False
@@ -118,8 +119,8 @@ class Cluster:
 
     def _on_serving(self, serving: asyncio.Future[None]) -> None:
         if not serving.cancelled() and serving.exception() is None:
-            click.echo(f"ready on {self}", err=True)
-            self._notifier.ready(f"ready on {self}")
+            click.echo(f"ready on {self._described}", err=True)
+            self._notifier.ready(f"ready on {self._described}")
             if self._notifier.is_heard:
                 self._report()
 
@@ -128,11 +129,11 @@ class Cluster:
         self._notifier.watchdog()
         if self._reload is None:
             count = self._supervisor.ledger.connections
-            self._notifier.status(f"{count} sessions; ready on {self}")
+            self._notifier.status(f"{count} sessions; ready on {self._described}")
         interval = min(self._notifier.watchdog_interval or _REPORT, _REPORT)
         asyncio.get_running_loop().call_later(interval, self._report)
 
-    def __str__(self) -> str:
+    def _describe(self) -> str:
         where = ", ".join(map(_where, self._plan.listeners))
         count = self._config.workers
         return f"{where} ({count} worker{'s' * (count > 1)})"
@@ -163,20 +164,24 @@ class Cluster:
             await self._supervisor.reload(plan)
         except (ConfigError, CannotListen, BootFailure) as error:
             binder.close()
-            log.error("not reloaded: %s", "; ".join(str(error).splitlines()))
+            if self._interrupted is None:
+                log.error("not reloaded: %s", "; ".join(str(error).splitlines()))
             return
         except BaseException:
             binder.close()
             raise
         self._config, self._plan, self._binder = config, plan, binder
         logging.getLogger().setLevel(config.log.level.upper())
-        log.info("reloaded: %s", self)
+        self._described = self._describe()
+        log.info("reloaded: %s", self._described)
 
     def _on_reloaded(self, task: asyncio.Task[None]) -> None:
         self._reload = None
         if not task.cancelled():
             task.result()
-            self._notifier.ready(f"ready on {self}")
+        if self._interrupted is not None:
+            return
+        self._notifier.ready(f"ready on {self._described}")
         if self._is_outdated:
             self._is_outdated = False
             self.reload()

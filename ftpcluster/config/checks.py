@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import grp
 import os
-import pwd
-from collections.abc import Callable
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -16,6 +13,7 @@ from ftpcluster.config.lines import Path
 from ftpcluster.config.model import ANONYMOUS, Account, Config, TLSConfig
 from ftpcluster.config.tree import Tree, quoted
 from ftpcluster.net.certificates import BadCertificate, make_context
+from ftpcluster.privileges import CannotRunAs, parse_run_as
 from ftpcluster.protocol.protection import Protection
 
 _LOGIN = "{login}"
@@ -26,25 +24,19 @@ _GROUP_OR_OTHERS = 0o044
 def check(config: Config, tree: Tree) -> None:
     """Refuse what does not fit together; ``config`` is sound where the tree says so."""
     for each in (
-        _check_names, _check_users, _check_permissions, _check_data_ports, _check_listeners,
+        _check_run_as, _check_users, _check_permissions, _check_data_ports, _check_listeners,
         _check_tls, _check_certificates,
     ):  # fmt: skip
         each(config, tree)
 
 
-def _check_names(config: Config, tree: Tree) -> None:
-    """The names of a user and a group of this machine."""
-    if config.run_as is None or not tree.is_sound(("run_as",)):
-        return
-    user, _, group = config.run_as.partition(":")
-    wanted: list[tuple[str, str, Callable[[str], object]]] = [("user", user, pwd.getpwnam)]
-    if group:
-        wanted.append(("group", group, grp.getgrnam))
-    for kind, name, find in wanted:
+def _check_run_as(config: Config, tree: Tree) -> None:
+    """A user and a group of this machine."""
+    if config.run_as is not None and tree.is_sound(("run_as",)):
         try:
-            find(name)
-        except KeyError:
-            tree.refuse(("run_as",), f"this machine has no {kind} {quoted(name)}")
+            parse_run_as(config.run_as)
+        except CannotRunAs as error:
+            tree.refuse(("run_as",), str(error))
 
 
 def _check_users(config: Config, tree: Tree) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
 
 from ftpcluster.protocol.protection import Protection
@@ -41,6 +43,11 @@ class Drain(Message, frozen=True, tag=3):
 
     grace: float
     patience: float = 0.0
+
+
+class TellLogins(Message, frozen=True, tag=4):
+    """Tell who has logged in, by LoggedIn, and by TakeSlot from now on who does: others are
+    going to limit them. Users without a limit are not told of as a rule."""
 
 
 class Grants(Message, frozen=True, tag=5):
@@ -98,6 +105,17 @@ class TakeSlot(Message, frozen=True, tag=4):
     limit: int | None
 
 
+class Login(NamedTuple):
+    session: int
+    login: str
+
+
+class LoggedIn(Message, frozen=True, tag=12):
+    """These sessions are those of these users, who have no limit here."""
+
+    logins: tuple[Login, ...]
+
+
 class GiveSlot(Message, frozen=True, tag=5):
     """A session gives the user's slot back and goes on."""
 
@@ -141,7 +159,7 @@ def heartbeat_interval(timeout: float) -> float:
     return min(1.0, timeout / 10)
 
 
-ToWorker = Adopt | SlotAnswer | Drain | Grants | SetLimits | EndSession
+ToWorker = Adopt | SlotAnswer | Drain | TellLogins | Grants | SetLimits | EndSession
 ToSupervisor = (
     Ready
     | Failed
@@ -149,6 +167,7 @@ ToSupervisor = (
     | Declined
     | Released
     | TakeSlot
+    | LoggedIn
     | GiveSlot
     | Identified
     | UserLimits

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 from ftpcluster.quota.fair import Claim, Demand, Size, level, share
 
@@ -61,11 +61,18 @@ class Grant(NamedTuple):
 _PORTION = 48 * 1024
 _NUMBERS = 60
 """Bytes of a message, of 64 KiB at the most; and of a report or grant in it without its login."""
-_Entry = TypeVar("_Entry", Report, Grant)
+
+
+class _OfAUser(Protocol):
+    @property
+    def login(self) -> str: ...
+
+
+_Entry = TypeVar("_Entry", bound=_OfAUser)
 
 
 def portions(entries: Sequence[_Entry]) -> Iterator[tuple[_Entry, ...]]:
-    """Reports or grants, in as many messages as they need to fit the channel's bounds."""
+    """Reports, grants or logins, in as many messages as they need to fit the channel's bounds."""
     start = size = 0
     for number, entry in enumerate(entries):
         login = entry.login

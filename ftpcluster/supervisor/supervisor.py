@@ -21,11 +21,13 @@ from ftpcluster.ipc.messages import (
     GiveSlot,
     Grants,
     Identified,
+    LoggedIn,
     Released,
     Reports,
     SetLimits,
     SlotAnswer,
     TakeSlot,
+    TellLogins,
     ToSupervisor,
     UserLimits,
 )
@@ -94,6 +96,8 @@ class Supervisor:
         new plan has are the caller's.
         """
         generation = Generation(plan, self._loop.create_future())
+        # it may limit users who had no limit; until it is ready they are all known
+        self._tell(TellLogins())
         self._crew.begin(generation)
         try:
             await generation.ready
@@ -149,7 +153,7 @@ class Supervisor:
         """
         self._tell(self.speed.set_limits(login, rates))
 
-    def _tell(self, message: SetLimits) -> None:
+    def _tell(self, message: SetLimits | TellLogins) -> None:
         """All workers that serve, or did; the next generation has its own plan."""
         for worker in self.workers:
             if not self._crew.is_coming(worker):
@@ -265,6 +269,9 @@ class Supervisor:
             self._on_identified(worker, message)
         elif isinstance(message, GiveSlot):
             self.ledger.logout(worker.epoch, message.session)
+        elif isinstance(message, LoggedIn):
+            for session, login in message.logins:
+                self._log_in(worker, session, login)
         elif isinstance(message, Declined):
             self._on_declined(worker, message)
         else:
@@ -321,6 +328,13 @@ class Supervisor:
         except KeyError:
             return  # the session has ended meanwhile, or was never this worker's
         self._answer(worker, message.session, refused)
+
+    def _log_in(self, worker: WorkerHandle, session: int, login: str) -> None:
+        """It has logged in already, whatever limits there are now."""
+        try:
+            self.ledger.login(worker.epoch, session, login, None)
+        except KeyError:
+            pass  # as above
 
     @staticmethod
     def _answer(worker: WorkerHandle, session: int, refused: Refusal | None) -> None:

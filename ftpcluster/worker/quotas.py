@@ -10,6 +10,8 @@ from ftpcluster.ipc.channel import Channel
 from ftpcluster.ipc.messages import (
     GiveSlot,
     Identified,
+    LoggedIn,
+    Login,
     Released,
     SlotAnswer,
     TakeSlot,
@@ -17,7 +19,7 @@ from ftpcluster.ipc.messages import (
     ToWorker,
 )
 from ftpcluster.quota.bucket import SpeedLimited
-from ftpcluster.quota.leases import Rates
+from ftpcluster.quota.leases import Rates, portions
 from ftpcluster.quota.ledger import Refusal
 from ftpcluster.worker.leases import Leases, Pool
 
@@ -60,10 +62,12 @@ class RemoteQuotas:
         self.channel: Channel[ToWorker] | None = None
         self._asked: dict[int, asyncio.Future[Refusal | None]] = {}
         self._holding: set[int] = set()
+        self._untold: dict[int, str] = {}
         self._ended: list[int] = []
 
     async def login(self, session: int, login: str, limit: int | None) -> Refusal | None:
         if limit is None and not self._tells_logins:
+            self._untold[session] = login
             return None
         refused = await self._ask(session, TakeSlot(session, _text(login), limit))
         if refused is None:
@@ -88,13 +92,24 @@ class RemoteQuotas:
         if answer is not None and not answer.done():
             answer.set_result(None if message.refused is None else Refusal(message.refused))
 
+    def tell_logins(self) -> None:
+        """Tell the supervisor who has logged in, and from now on who does."""
+        self._tells_logins = True
+        told = [Login(session, _text(login)) for session, login in self._untold.items()]
+        for some in portions(told):
+            self._send(LoggedIn(some))
+        self._holding.update(self._untold)
+        self._untold.clear()
+
     def logout(self, session: int) -> None:
+        self._untold.pop(session, None)
         if session in self._holding:
             self._holding.discard(session)
             self._send(GiveSlot(session))
 
     def end(self, session: int) -> None:
         self._holding.discard(session)
+        self._untold.pop(session, None)
         if not self._ended:
             self._loop.call_soon(self.report)
         self._ended.append(session)

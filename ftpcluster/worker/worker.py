@@ -23,6 +23,7 @@ from ftpcluster.ipc.messages import (
     Ready,
     SetLimits,
     SlotAnswer,
+    TellLogins,
     ToWorker,
     heartbeat_interval,
 )
@@ -113,7 +114,8 @@ class Worker:
         self._look_whether_drained()
 
     def _look_whether_drained(self) -> None:
-        if self._draining and self._reception.is_empty and not self._drained.done():
+        is_empty = self._reception.is_empty and not self._arrived
+        if self._draining and is_empty and not self._drained.done():
             self._drained.set_result(None)
 
     def _on_message(self, message: ToWorker, fd: int | None) -> None:
@@ -138,6 +140,8 @@ class Worker:
         elif isinstance(message, SetLimits):
             self._quotas.leases.order(message.login, message.rates)
             self._reception.limits_changed(message.login)
+        elif isinstance(message, TellLogins):
+            self._quotas.tell_logins()
         elif isinstance(message, EndSession):
             self._reception.end(message.session, message.reason)
         else:

@@ -71,8 +71,8 @@ WRONG = [
     (
         "run_as = 'nobody_has_this:nor_this'\n",
         [
-            'f.toml:1: run_as: this machine has no user "nobody_has_this"',
-            'f.toml:1: run_as: this machine has no group "nor_this"',
+            "f.toml:1: run_as: cannot run as nobody_has_this:nor_this: there is no user "
+            "nobody_has_this; see `getent passwd`",
         ],
     ),
     ("run_as = ':'\n", ['f.toml:1: run_as: expected a user, or "user:group", got ":"']),

@@ -103,12 +103,15 @@ def test_old_sessions_count_against_the_limits_of_users_addresses_and_server(sit
             third.says("PASS secret", 530)
             with Dialogue(site.cluster.port, greeting=421):
                 pass
-    site.write(users="connections = 1", tail=limits)
-    with site.joins():
-        site.reload()  # to fewer than there are
-        with Dialogue(site.cluster.port) as second:
-            second.says("USER alice", 331)
-            second.says("PASS secret", 530)
+
+
+def test_a_limit_that_is_lowered_counts_who_is_there(site: Site) -> None:
+    with site.joins(), site.joins():
+        site.write(users="connections = 2")
+        site.reload()
+        with Dialogue(site.cluster.port) as third:
+            third.says("USER alice", 331)
+            third.says("PASS secret", 530)
 
 
 def test_no_connection_is_refused_meanwhile(site: Site) -> None:
@@ -186,44 +189,57 @@ def test_what_is_wrong_changes_nothing_and_is_told_in_one_line(
     site.reload()
 
 
-def test_a_port_that_is_taken_changes_nothing(site: Site) -> None:
+class Listeners:
+    """A cluster that listens where its file says."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "ftpcluster.toml"
+        self.write(0)
+        self.cluster = Cluster("-c", str(self._file), hosts=None)
+
+    def write(self, *ports: int) -> None:
+        tables = "".join(f'[[listen]]\naddress = "127.0.0.1"\nport = {port}\n' for port in ports)
+        self._file.write_text(f'workers = 1\n{tables}[anonymous]\nroot = "."\n')
+
+    def reload(self, *ports: int) -> str:
+        self.write(*ports)
+        start = len(self.cluster.log)
+        self.cluster.process.send_signal(signal.SIGHUP)
+        return self.cluster.wait_for(OUTCOME, start)[0]
+
+
+@pytest.fixture
+def listeners(tmp_path: Path) -> Iterator[Listeners]:
+    listeners = Listeners(tmp_path)
+    with listeners.cluster:
+        yield listeners
+
+
+def test_a_port_that_is_taken_changes_nothing(listeners: Listeners) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        site.write(tail=f'[[listen]]\naddress = "127.0.0.1"\nport = {port}')
-        line = site.hang_up()
+        line = listeners.reload(0, port)
         assert "not reloaded: " in line
-        assert f"port {port}" in line
-        with site.joins():
+        assert f"127.0.0.1 port {port}" in line
+        with Dialogue(listeners.cluster.port):
             pass
+    line = listeners.reload(0, port)
+    assert f" reloaded: 127.0.0.1:{listeners.cluster.port}, 127.0.0.1:{port} " in line
+    with Dialogue(port):
+        pass
 
 
-def test_listeners_come_and_go_while_the_others_go_on(tmp_path: Path) -> None:
-    with (
-        socket.create_server(("127.0.0.1", 0)) as one,
-        socket.create_server(("127.0.0.1", 0)) as two,
-    ):
-        first, second = one.getsockname()[1], two.getsockname()[1]
-    (tmp_path / "files").mkdir()
-    file = tmp_path / "ftpcluster.toml"
-
-    def write(*ports: int) -> None:
-        tables = "".join(f'[[listen]]\naddress = "127.0.0.1"\nport = {port}\n' for port in ports)
-        file.write_text(f'workers = 1\n{tables}[anonymous]\nroot = "files"\n')
-
-    write(first)
-    with Cluster("-c", str(file), ports=False) as cluster:
-        for ports in ((first, second), (second,)):
-            write(*ports)
-            start = len(cluster.log)
-            cluster.process.send_signal(signal.SIGHUP)
-            line = cluster.wait_for(OUTCOME, start)[0]
-            assert " reloaded: " in line
-            assert [f":{port}" in line for port in (first, second)] == [first in ports, True]
-            for port in ports:
-                with Dialogue(port):
-                    pass
+def test_listeners_go_while_the_others_stay(listeners: Listeners) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    assert " reloaded: " in listeners.reload(0, port)
+    with Dialogue(listeners.cluster.port) as old:
+        assert f" reloaded: 127.0.0.1:{port} (1 worker)" in listeners.reload(port)
+        with Dialogue(port):
+            pass
         with pytest.raises(ConnectionRefusedError):
-            Dialogue(first)
+            Dialogue(listeners.cluster.port)
+        old.says("NOOP", 200)
 
 
 def test_a_reload_that_is_asked_for_during_one_is_done_after_it(site: Site) -> None:

@@ -22,6 +22,8 @@ from ftpcluster.ipc.messages import (
     EndSession,
     Failed,
     Heartbeat,
+    LoggedIn,
+    Login,
     Ready,
     SetLimits,
     SlotAnswer,
@@ -359,6 +361,26 @@ async def test_new_limits_of_connections_hold_for_sessions_of_old_and_new_worker
         await until(lambda: scene.supervisor.ledger.connections == 1)
         new.say(TakeSlot(session, "alice", 1))
         assert await new.hear(SlotAnswer) == SlotAnswer(session, None)
+
+
+async def test_users_who_had_no_limit_are_known_when_a_new_plan_limits_them() -> None:
+    async with supervised(1) as scene:
+        (old,) = await scene.ready(1)
+        for _ in range(2):
+            await scene.connect()
+        held = [await old.adopt() for _ in range(2)]
+        reload = asyncio.create_task(scene.supervisor.reload(next_plan(scene)))
+        new = await scene.worker(1)
+        assert old.tells_logins
+        assert not new.tells_logins
+        old.say(LoggedIn((Login(held[0], "alice"), Login(held[1], "alice"), Login(99, "alice"))))
+        await until(lambda: scene.supervisor.ledger.of_user("alice") == 2)
+        new.say(Ready())
+        await asyncio.wait_for(reload, 20)
+        await scene.connect()
+        session = await new.adopt()
+        new.say(TakeSlot(session, "alice", 2))
+        assert await new.hear(SlotAnswer) == SlotAnswer(session, Refusal.USER_FULL.value)
 
 
 async def test_new_speeds_reach_the_old_workers_and_end_what_was_ordered() -> None:

@@ -30,15 +30,20 @@ class Cluster:
         self,
         *arguments: str,
         env: dict[str, str] | None = None,
-        hosts: Sequence[str] = ("127.0.0.1", "::1"),
+        hosts: Sequence[str] | None = ("127.0.0.1", "::1"),
         program: Sequence[str] = ("ftpcluster", "run"),
         stdin: int = subprocess.DEVNULL,
         cwd: Path | None = None,
     ) -> None:
-        """``program``: the module that is run, and what stands before the flags."""
-        command = [sys.executable, "-m", *program, "--port", "0", *arguments]
+        """``program``: the module that is run, and what stands before the flags.
+
+        ``hosts`` None: where to listen is said in a file.
+        """
+        command = [sys.executable, "-m", *program, *arguments]
+        if hosts is not None:
+            command += ["--port", "0"]
         if "--host" not in arguments:
-            for host in hosts:
+            for host in hosts or ():
                 command += ["--host", host]
         self.process = subprocess.Popen(
             command,

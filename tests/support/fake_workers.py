@@ -21,6 +21,7 @@ from ftpcluster.ipc.messages import (
     Ready,
     SlotAnswer,
     TakeSlot,
+    TellLogins,
     ToWorker,
 )
 from ftpcluster.net.listeners import Listener, listen
@@ -44,6 +45,7 @@ class FakeWorker:
         self.exitcode: int | None = None
         self.killed = False  # by the supervisor, while it lived
         self.aborted = False
+        self.tells_logins = False
         self.held: dict[int, int] = {}  # sessions' descriptors, as they came
         self._raw = sock.dup()
         self._loop = asyncio.get_running_loop()
@@ -117,6 +119,9 @@ class FakeWorker:
         if isinstance(message, Adopt):
             assert fd is not None
             self.held[message.session] = fd
+        elif isinstance(message, TellLogins):
+            self.tells_logins = True  # all who are there have been told already
+            return
         self._inbox.put_nowait(message)
 
     def _on_closed(self, _: Exception | None) -> None:

@@ -10,6 +10,8 @@ import pytest
 from ftpcluster.ipc.channel import pair, supervisor_end, worker_end
 from ftpcluster.ipc.messages import (
     GiveSlot,
+    LoggedIn,
+    Login,
     Released,
     SlotAnswer,
     TakeSlot,
@@ -148,3 +150,31 @@ async def test_an_answer_that_comes_twice_counts_once(far_end: FarEnd) -> None:
     for refused in (None, Refusal.USER_FULL.value):
         far_end.quotas.on_answer(SlotAnswer(1, refused))
     assert await asyncio.wait_for(login, 20) is None
+
+
+async def test_users_without_a_limit_are_told_on_order(far_end: FarEnd) -> None:
+    for session, login in ((1, "alice"), (2, "bob"), (3, "alice"), (4, "eve")):
+        await far_end.quotas.login(session, login, None)
+    far_end.quotas.logout(2)
+    far_end.quotas.end(4)
+    assert await far_end.hears() == Released((4,))
+    far_end.quotas.tell_logins()
+    assert await far_end.hears() == LoggedIn((Login(1, "alice"), Login(3, "alice")))
+    far_end.quotas.logout(1)
+    assert await far_end.hears() == GiveSlot(1)
+    later = asyncio.create_task(far_end.quotas.login(5, "bob", None))
+    assert await far_end.hears() == TakeSlot(5, "bob", None)
+    later.cancel()
+
+
+async def test_any_number_of_logins_fits_into_messages(far_end: FarEnd) -> None:
+    names = {session: "n" * 4000 + str(session) for session in range(1, 101)}
+    for session, name in names.items():
+        await far_end.quotas.login(session, name, None)
+    far_end.quotas.tell_logins()
+    told: dict[int, str] = {}
+    while len(told) < len(names):
+        message = await far_end.hears()
+        assert isinstance(message, LoggedIn)
+        told.update(message.logins)
+    assert told == names

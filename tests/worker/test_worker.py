@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 import msgspec
 import pytest
 
-from ftpcluster.config import Config, PermissionConfig, Timeouts, UserConfig, WorkerConfig
+from ftpcluster.config import Config, PermissionConfig, UserConfig, WorkerConfig
+from ftpcluster.config.model import Timeouts
 from ftpcluster.ipc.channel import Channel, pair, supervisor_end
 from ftpcluster.ipc.messages import (
     Adopt,
@@ -82,7 +83,7 @@ class Scene:
             UserConfig(login="writer", password="plain:secret", root=str(root)),
             UserConfig(login="one", password="plain:any", root=str(root), connections=1),
         )
-        config = Config(workers=1, users=users, timeouts=Timeouts(worker=0.5))
+        config = Config(workers=1, users=users, timeouts=Timeouts(worker=1))
         settings = WorkerConfig(index=0, config=config)
         self.worker = Worker(loop, theirs, settings)
         self.heartbeats = 0
