@@ -26,8 +26,9 @@ from ftpcluster.protocol import path as virtual_path
 from ftpcluster.protocol.address import Networks, plain
 from ftpcluster.protocol.listing import list_time, mode_string, printable
 from ftpcluster.protocol.protection import Protection
+from ftpcluster.quota.bans import LOOPBACK, BanRules
 from ftpcluster.quota.bucket import Throttle
-from ftpcluster.quota.ledger import ConnectionLimits, Ledger
+from ftpcluster.quota.ledger import ConnectionLimits, Ledger, Refusal
 from ftpcluster.quota.quotas import LocalQuotas
 from ftpcluster.session.commands.table import COMMANDS, Command
 from ftpcluster.session.connection import Connection, SessionConnection
@@ -85,7 +86,9 @@ class Server(BuiltinVerbs):
     comes from there has to send the PROXY protocol's header, all others are turned away.
     ``welcome_message`` and ``system_type`` (SYST), ``data_timeout`` (the wait
     for a data connection), ``login_timeout``, ``login_delay`` (before a failed login is answered),
-    ``rename_replaces`` (whether RNTO may replace a file).
+    ``rename_replaces`` (whether RNTO may replace a file). An address from which ``ban_failures``
+    logins fail within ``ban_window`` is banned for ``ban_duration``, unless it is in a network of
+    ``ban_allow``; without ``ban_failures`` nobody is.
 
     A method ``async def verb(self, connection, rest) -> bool`` of a subclass is a command, and
     overrides a built-in one of that name; so does what is put into ``commands_mapping``.
@@ -123,6 +126,10 @@ class Server(BuiltinVerbs):
         login_timeout: float | None = None,
         login_delay: float = 3.0,
         rename_replaces: bool = False,
+        ban_failures: int | None = None,
+        ban_window: float = 600.0,
+        ban_duration: float = 1800.0,
+        ban_allow: Iterable[str] = LOOPBACK,
     ) -> None:
         self.user_manager = (
             users if isinstance(users, AbstractUserManager) else MemoryUserManager(users)
@@ -153,6 +160,16 @@ class Server(BuiltinVerbs):
             None
             if source is None
             else Contexts(source, one_each=require_session_reuse, strict_eof=strict_tls_eof)
+        )
+        self.bans = (
+            None
+            if ban_failures is None
+            else BanRules(
+                failures=ban_failures,
+                window=ban_window,
+                duration=ban_duration,
+                allow=Networks(ban_allow),
+            )
         )
         self._proxies = None if proxy_protocol is None else Networks(proxy_protocol)
         self.path_io_factory = path_io_factory
@@ -210,7 +227,13 @@ class Server(BuiltinVerbs):
             reuse_port=kwargs.get("reuse_port", False),
         )
         self.server_host, self.server_port = host, sockets[0].getsockname()[1]
-        self._quotas = LocalQuotas(self.ledger, self.throttle)
+        self._quotas = LocalQuotas(
+            self.ledger,
+            self.throttle,
+            clock=loop.time,
+            bans=self.bans,
+            end_stranger=self._end_stranger,
+        )
         self._services = self.make_services(
             loop=loop,
             poller=Poller(loop),
@@ -257,6 +280,11 @@ class Server(BuiltinVerbs):
                 is_proxied=self._proxies is not None,
             )
         )
+
+    def _end_stranger(self, session: int) -> None:
+        if self._reception is not None:
+            reason = Refusal.BANNED.explanation
+            self._reception.end(session, reason, only_strangers=True)
 
     def _on_empty(self) -> None:
         if self._last_ended is not None and not self._last_ended.done():

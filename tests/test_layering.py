@@ -16,7 +16,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS: dict[str, set[str]] = {
     "protocol": {"protocol"},
-    "quota": {"quota"},
+    "quota": {"protocol", "quota"},
     "config": {"config", "net", "passwords", "privileges", "protocol"},
     "common": set(),
     "logs": set(),

@@ -50,6 +50,11 @@ def describe(config: Config) -> Iterator[str]:
     if config.data.ports is not None:
         yield "data ports {}-{}".format(*config.data.ports)
     yield f"limits of the server: {_limits(config.limits)}"
+    ban = config.ban
+    yield (
+        f"bans: an address with {ban.failures} failed logins in {ban.window} s, "
+        f"for {ban.duration} s" + f"; never {', '.join(ban.allow)}" * bool(ban.allow)
+    )
     for path, login, account in accounts(config):
         name = login if len(path) == 1 else f"user {login}"
         yield f"{name}: {_account(account)}"

@@ -20,6 +20,7 @@ from ftpcluster.prctl import no_new_privs
 from ftpcluster.privileges import check_python, drop, parse_run_as
 from ftpcluster.protocol.address import Networks, display
 from ftpcluster.protocol.protection import Protection
+from ftpcluster.quota.bans import BanRules
 from ftpcluster.quota.leases import Rates
 from ftpcluster.quota.ledger import ConnectionLimits
 from ftpcluster.supervisor.crew import BootFailure
@@ -216,6 +217,12 @@ def _plan(config: Config, binder: Binder) -> Plan:
             strangers=config.limits.connections_not_logged_in,
         ),
         rates=Rates(config.limits.upload, config.limits.download),
+        bans=BanRules(
+            failures=config.ban.failures,
+            window=config.ban.window,
+            duration=config.ban.duration,
+            allow=Networks(config.ban.allow),
+        ),
         shutdown_grace=timeouts.shutdown,
         drain_grace=timeouts.shutdown if timeouts.drain is None else timeouts.drain,
         worker_timeout=timeouts.worker,

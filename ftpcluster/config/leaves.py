@@ -24,6 +24,7 @@ _LONGEST = 366 * 24 * 3600
 _MOST_BYTES = 10**15
 _MOST_CONNECTIONS = 10**9
 _MOST_THREADS = 1024
+_MOST_FAILURES = 1000
 PLAIN = "plain:"
 
 
@@ -110,6 +111,20 @@ def _network(value: object) -> str:
     except ValueError:
         raise ValueError(text) from None
     raise Unfit(f'{text} has host bits set; the network is "{meant}"')
+
+
+def _networks(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise ValueError(value)
+    found = []
+    for each in value:
+        try:
+            found.append(_network(each))
+        except Unfit:
+            raise
+        except ValueError:
+            raise Unfit(f"{each!r} is no network") from None
+    return tuple(found)
 
 
 def _announced(value: object) -> str:
@@ -222,6 +237,7 @@ def _counting(expected: str, most: int) -> Leaf:
 Workers = Annotated[int, _counting("at least one worker", 1024)]
 Count = Annotated[int, _counting("at least 1", _MOST_CONNECTIONS)]
 Threads = Annotated[int, _counting(f"a number from 1 to {_MOST_THREADS}", _MOST_THREADS)]
+Failures = Annotated[int, _counting(f"a number from 1 to {_MOST_FAILURES}", _MOST_FAILURES)]
 Port = Annotated[
     int, Leaf("a number from 0 to 65535", partial(_number, 0, 65535), _whole_schema(0, 65535))
 ]
@@ -235,6 +251,14 @@ PortRange = Annotated[
     Leaf("a range such as 50000-50999", _port_range, _RANGE_SCHEMA),
 ]
 Network = Annotated[str, Leaf('a network such as "10.0.0.0/8"', _network, _TEXT)]
+NetworkList = Annotated[
+    tuple[str, ...],
+    Leaf(
+        'an array of networks such as ["10.0.0.0/8"]',
+        _networks,
+        {"type": "array", "items": _TEXT},
+    ),
+]
 Announced = Annotated[
     str, Leaf("an IPv4 address such as 203.0.113.7, or a host name", _announced, _TEXT)
 ]

@@ -12,12 +12,14 @@ from ftpcluster.config.leaves import (
     Announced,
     Count,
     Duration,
+    Failures,
     File,
     Folder,
     Grace,
     Line,
     Login,
     Network,
+    NetworkList,
     ObjectName,
     Password,
     Port,
@@ -34,6 +36,8 @@ from ftpcluster.protocol.protection import Protection
 Loop = Literal["uvloop", "asyncio"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
+
+LOOPBACK = ("127.0.0.0/8", "::1/128")
 
 ANONYMOUS = "anonymous"
 """The table, and the login, of those who have no account."""
@@ -174,6 +178,18 @@ class StorageConfig(Table, frozen=True, kw_only=True):
     threads: Threads = 16
 
 
+class Ban(Table, frozen=True, kw_only=True):
+    """An address with ``failures`` failed logins within ``window`` s is banned for ``duration`` s.
+
+    Never one of ``allow``.
+    """
+
+    failures: Failures = 10
+    window: Duration = 600
+    duration: Duration = 1800
+    allow: NetworkList = LOOPBACK
+
+
 class Log(Table, frozen=True, kw_only=True):
     """What is logged."""
 
@@ -204,6 +220,7 @@ class Config(Table, frozen=True, kw_only=True):
     timeouts: Timeouts = Timeouts()
     storage: StorageConfig = StorageConfig()
     recycle: Recycle = Recycle()
+    ban: Ban = Ban()
     log: Log = Log()
     users: tuple[UserConfig, ...] = msgspec.field(name="user", default=())
     anonymous: AnonymousConfig | None = None

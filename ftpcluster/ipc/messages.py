@@ -66,10 +66,21 @@ class SetLimits(Message, frozen=True, tag=6):
 
 
 class EndSession(Message, frozen=True, tag=7):
-    """End a session now; ``reason`` is the last that its client is told."""
+    """End a session now; ``reason`` is the last that its client is told.
+
+    ``only_strangers``: unless it has logged in, which the supervisor need not know.
+    """
 
     session: int
     reason: str
+    only_strangers: bool = False
+
+
+class LoginDelay(Message, frozen=True, tag=8):
+    """Answer to LoginFailed: seconds that the client has to wait, if not longer, for its answer."""
+
+    session: int
+    seconds: float
 
 
 # ---------------------------------------------------------------------- worker → supervisor
@@ -129,6 +140,13 @@ class Identified(Message, frozen=True, tag=7):
     address: str
 
 
+class LoginFailed(Message, frozen=True, tag=13):
+    """Somebody gave a wrong password, or a name that nobody has. Answered by LoginDelay."""
+
+    session: int
+    login: str
+
+
 class UserLimits(Message, frozen=True, tag=8):
     """The speed limits of a user of whom Reports will speak."""
 
@@ -159,7 +177,7 @@ def heartbeat_interval(timeout: float) -> float:
     return min(1.0, timeout / 10)
 
 
-ToWorker = Adopt | SlotAnswer | Drain | TellLogins | Grants | SetLimits | EndSession
+ToWorker = Adopt | SlotAnswer | Drain | TellLogins | Grants | SetLimits | EndSession | LoginDelay
 ToSupervisor = (
     Ready
     | Failed
@@ -170,6 +188,7 @@ ToSupervisor = (
     | LoggedIn
     | GiveSlot
     | Identified
+    | LoginFailed
     | UserLimits
     | Reports
     | Heartbeat

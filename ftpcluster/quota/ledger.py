@@ -6,6 +6,7 @@ a worker dies all that its epoch held comes back, and releasing twice is harmles
 
 from __future__ import annotations
 
+from collections.abc import Collection, Container
 from dataclasses import dataclass
 from enum import Enum
 
@@ -17,6 +18,7 @@ class Refusal(Enum):
     ADDRESS_FULL = "address full"
     USER_FULL = "user full"
     STRANGERS_FULL = "strangers full"
+    BANNED = "banned"
 
     @property
     def explanation(self) -> str:
@@ -29,6 +31,7 @@ _EXPLANATIONS = {
     Refusal.ADDRESS_FULL: "Too many connections from your address.",
     Refusal.USER_FULL: "Too many connections of this user.",
     Refusal.STRANGERS_FULL: "Too many connections that have not logged in; try again later.",
+    Refusal.BANNED: "Banned; try again later.",
 }
 
 
@@ -70,6 +73,27 @@ class Ledger:
     def epoch_of(self, session: int) -> int | None:
         """The worker that holds a session."""
         return next((epoch for epoch, held in self._held.items() if session in held), None)
+
+    def address_of(self, epoch: int, session: int) -> str:
+        """Where a session comes from. Raises KeyError where that, or the session, isn't known."""
+        address = self._held.get(epoch, {})[session].address
+        if address is None:
+            raise KeyError(session)
+        return address
+
+    @property
+    def addresses(self) -> Collection[str]:
+        """Where all the sessions come from."""
+        return self._addresses.keys()
+
+    def sessions_of(self, addresses: Container[str]) -> list[tuple[int, int]]:
+        """The sessions of some addresses, each with the epoch that holds it."""
+        return [
+            (epoch, session)
+            for epoch, sessions in self._held.items()
+            for session, held in sessions.items()
+            if held.address is not None and held.address in addresses
+        ]
 
     def of_address(self, address: str) -> int:
         return self._addresses.get(address, 0)

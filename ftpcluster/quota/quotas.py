@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol
 
+from ftpcluster.quota.bans import BanRules
 from ftpcluster.quota.bucket import Limit, SpeedLimited, Throttle, UserThrottles
+from ftpcluster.quota.guard import Guard
 from ftpcluster.quota.ledger import Ledger, Refusal
 
 
@@ -62,6 +64,12 @@ class Quotas(Protocol):
     async def login(self, session: int, login: str, limit: int | None) -> Refusal | None:
         """Take a slot of the user ``login``, of whom ``limit`` sessions may exist (None: any)."""
 
+    async def login_failed(self, session: int, login: str) -> float:
+        """Somebody failed to log in: for how many seconds at least the answer has to wait.
+
+        The session may be ended meanwhile, where its address is banned for it.
+        """
+
     def logout(self, session: int) -> None:
         """Give the user's slot back. Harmless where none is held."""
 
@@ -77,17 +85,34 @@ class LocalQuotas:
 
     EPOCH = 0
 
-    def __init__(self, ledger: Ledger, throttle: Throttle | None = None) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        throttle: Throttle | None = None,
+        *,
+        clock: Callable[[], float] = lambda: 0.0,
+        bans: BanRules | None = None,
+        end_stranger: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        """``clock`` tells the seconds of a monotonic clock. ``end_stranger`` is told of sessions
+        that are to end, unless they have logged in: their address has been banned."""
         self.ledger = ledger
         self._throttle = throttle or Throttle()
         self._users = UserThrottles()
+        self._clock = clock
+        self.guard = Guard(ledger, bans, lambda _, session: end_stranger(session))
 
     def admit(self, session: int, address: str | None) -> Refusal | None:
         """Take the slots of a new connection, as the supervisor does in a cluster."""
-        return self.ledger.admit(self.EPOCH, session, address)
+        refused = None if address is None else self.guard.refuse(address, self._clock())
+        return refused or self.ledger.admit(self.EPOCH, session, address)
 
     async def identify(self, session: int, address: str) -> Refusal | None:
-        return self.ledger.identify(self.EPOCH, session, address)
+        refused = self.guard.refuse(address, self._clock())
+        return refused or self.ledger.identify(self.EPOCH, session, address)
+
+    async def login_failed(self, session: int, login: str) -> float:
+        return self.guard.login_failed(self.EPOCH, session, login, self._clock())
 
     async def login(self, session: int, login: str, limit: int | None) -> Refusal | None:
         return self.ledger.login(self.EPOCH, session, login, limit)

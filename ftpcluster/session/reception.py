@@ -131,10 +131,13 @@ class Reception:
         for session in tuple(self._sessions.values()):
             session.end()
 
-    def end(self, number: int, reason: str) -> None:
-        """End one session, if it still runs; ``reason`` is the last that its client is told."""
+    def end(self, number: int, reason: str, *, only_strangers: bool = False) -> None:
+        """End one session, if it still runs; ``reason`` is the last that its client is told.
+
+        ``only_strangers``: unless it has logged in.
+        """
         session = self._sessions.get(number)
-        if session is not None:
+        if session is not None and not (only_strangers and session.session.is_logged_in):
             session.end(SessionEnded(reason))
 
     def limits_changed(self, login: str | None) -> None:

@@ -281,6 +281,10 @@ class Session:
         return self.login
 
     @property
+    def is_logged_in(self) -> bool:
+        return type(self.login) is Account
+
+    @property
     def has_tls(self) -> bool:
         """Whether there is TLS for this client: AUTH, or from the beginning."""
         return self.services.tls is not None and self.conversation.tls is not Protection.OFF

@@ -14,6 +14,7 @@ import msgspec
 from ftpcluster.ipc.channel import Channel
 from ftpcluster.ipc.messages import Adopt, Drain, ToSupervisor
 from ftpcluster.net.listeners import Listener
+from ftpcluster.quota.bans import BanRules
 from ftpcluster.quota.leases import Rates
 from ftpcluster.quota.ledger import ConnectionLimits
 from ftpcluster.supervisor.process import ProcessLike
@@ -44,6 +45,7 @@ class Plan:
     start_process: StartProcess
     limits: ConnectionLimits = field(default_factory=ConnectionLimits)
     rates: Rates = field(default_factory=Rates)
+    bans: BanRules | None = field(default_factory=BanRules)
     shutdown_grace: float = 30.0
     drain_grace: float = 30.0
     worker_timeout: float = 30.0

@@ -13,6 +13,7 @@ import logging
 import os
 import socket
 
+from ftpcluster.ipc.channel import BadMessage
 from ftpcluster.ipc.messages import (
     Adopt,
     Adopted,
@@ -22,6 +23,8 @@ from ftpcluster.ipc.messages import (
     Grants,
     Identified,
     LoggedIn,
+    LoginDelay,
+    LoginFailed,
     Released,
     Reports,
     SetLimits,
@@ -32,7 +35,9 @@ from ftpcluster.ipc.messages import (
     UserLimits,
 )
 from ftpcluster.net.acceptor import OVERLOADED, Acceptor, refuse
-from ftpcluster.protocol.address import plain
+from ftpcluster.protocol.address import plain, without_zone
+from ftpcluster.quota.bans import Ban
+from ftpcluster.quota.guard import Guard
 from ftpcluster.quota.leases import Rates
 from ftpcluster.quota.ledger import Ledger, Refusal
 from ftpcluster.supervisor.crew import BootFailure, Crew
@@ -56,6 +61,7 @@ class Supervisor:
         self._plan = plan
         self._listeners = {listener.sock: listener for listener in plan.listeners}
         self.ledger = Ledger(plan.limits)
+        self._guard = Guard(self.ledger, plan.bans, self._end_stranger)
         self.speed = SharedSpeed(self._loop, plan.rates, self._grant)
         self._crew = Crew(self._loop, self)
         self._homeless: list[HandOver] = []
@@ -108,6 +114,7 @@ class Supervisor:
         self._listeners = {listener.sock: listener for listener in plan.listeners}
         self._acceptor.listen_on(tuple(self._listeners))
         self.ledger.limits = plan.limits
+        self._guard.set_rules(plan.bans)
         self._tell(self.speed.reset(plan.rates))
         self._crew.switch(generation)
 
@@ -168,6 +175,28 @@ class Supervisor:
         worker.channel.send(EndSession(session, reason))
         return True
 
+    def ban(self, network: str, seconds: float | None, reason: str) -> Ban:
+        """Ban a network or an address, for ever where ``seconds`` is None.
+
+        Its sessions that have not logged in end. A ban lasts over reloads, but not over a new
+        start. Raises ValueError where it is no network, or too many are banned.
+        """
+        return self._guard.ban(network, seconds, reason, self._loop.time())
+
+    def unban(self, network: str) -> list[Ban]:
+        """Lift the bans of a network or an address; those that held. Raises ValueError."""
+        return self._guard.unban(network, self._loop.time())
+
+    def bans(self) -> list[Ban]:
+        """All that hold; their ends are times of the loop's clock."""
+        return self._guard.bans(self._loop.time())
+
+    def _end_stranger(self, epoch: int, session: int) -> None:
+        worker = self._crew.workers.get(epoch)
+        if worker is not None:
+            reason = Refusal.BANNED.explanation
+            worker.channel.send(EndSession(session, reason, only_strangers=True))
+
     # ------------------------------------------------------------------ workers
 
     @property
@@ -219,9 +248,11 @@ class Supervisor:
         if listener.proxies is not None and peer not in listener.proxies:
             os.close(fd)
             return
+        # a proxy's own address has no slot, and no ban: the worker reads whom the proxy speaks for
+        client = None if is_proxied else peer
         session = next(self._sessions)
-        # a proxy's own address has no slot: the worker reads whom the proxy speaks for
-        refused = self.ledger.admit(worker.epoch, session, None if is_proxied else peer)
+        refused = None if client is None else self._guard.refuse(client, self._loop.time())
+        refused = refused or self.ledger.admit(worker.epoch, session, client)
         if refused is not None:
             refuse(fd, refused.explanation)
             return
@@ -267,6 +298,8 @@ class Supervisor:
             self.speed.on_user_limits(message, is_old=worker.place.generation.is_over)
         elif isinstance(message, Identified):
             self._on_identified(worker, message)
+        elif isinstance(message, LoginFailed):
+            self._on_login_failed(worker, message)
         elif isinstance(message, GiveSlot):
             self.ledger.logout(worker.epoch, message.session)
         elif isinstance(message, LoggedIn):
@@ -316,11 +349,26 @@ class Supervisor:
         self.on_capacity()
 
     def _on_identified(self, worker: WorkerHandle, message: Identified) -> None:
+        address = message.address
         try:
-            refused = self.ledger.identify(worker.epoch, message.session, message.address)
+            without_zone(address)
+        except ValueError as error:
+            raise BadMessage(str(error)) from error
+        try:
+            refused = self._guard.refuse(address, self._loop.time())
+            refused = refused or self.ledger.identify(worker.epoch, message.session, address)
         except KeyError:
             return
         self._answer(worker, message.session, refused)
+
+    def _on_login_failed(self, worker: WorkerHandle, message: LoginFailed) -> None:
+        try:
+            seconds = self._guard.login_failed(
+                worker.epoch, message.session, message.login, self._loop.time()
+            )
+        except KeyError:
+            return  # as below
+        worker.channel.send(LoginDelay(message.session, seconds))
 
     def _on_take_slot(self, worker: WorkerHandle, message: TakeSlot) -> None:
         try:

@@ -12,6 +12,8 @@ from ftpcluster.ipc.messages import (
     Identified,
     LoggedIn,
     Login,
+    LoginDelay,
+    LoginFailed,
     Released,
     SlotAnswer,
     TakeSlot,
@@ -23,6 +25,8 @@ from ftpcluster.quota.leases import Rates, portions
 from ftpcluster.quota.ledger import Refusal
 from ftpcluster.worker.leases import Leases, Pool
 
+_LONGEST_NAME = 255
+"""Characters of a name that failed that the supervisor is told."""
 _REPORTED = 1000
 """Sessions in one message, which has to stay within the channel's bounds."""
 
@@ -60,7 +64,7 @@ class RemoteQuotas:
         self._tells_logins = tells_logins
         self.leases = Leases(loop, workers, rates, self._send)
         self.channel: Channel[ToWorker] | None = None
-        self._asked: dict[int, asyncio.Future[Refusal | None]] = {}
+        self._asked: dict[int, asyncio.Future[SlotAnswer | LoginDelay]] = {}
         self._holding: set[int] = set()
         self._untold: dict[int, str] = {}
         self._ended: list[int] = []
@@ -77,8 +81,21 @@ class RemoteQuotas:
     async def identify(self, session: int, address: str) -> Refusal | None:
         return await self._ask(session, Identified(session, address))
 
+    async def login_failed(self, session: int, login: str) -> float:
+        name = _text(login[:_LONGEST_NAME])
+        answer = await self._answered(session, LoginFailed(session, name))
+        assert isinstance(answer, LoginDelay)
+        return answer.seconds
+
     async def _ask(self, session: int, question: TakeSlot | Identified) -> Refusal | None:
-        answer: asyncio.Future[Refusal | None] = self._loop.create_future()
+        answer = await self._answered(session, question)
+        assert isinstance(answer, SlotAnswer)
+        return None if answer.refused is None else Refusal(answer.refused)
+
+    async def _answered(
+        self, session: int, question: TakeSlot | Identified | LoginFailed
+    ) -> SlotAnswer | LoginDelay:
+        answer: asyncio.Future[SlotAnswer | LoginDelay] = self._loop.create_future()
         self._asked[session] = answer
         self._send(question)
         try:
@@ -86,11 +103,11 @@ class RemoteQuotas:
         finally:
             del self._asked[session]
 
-    def on_answer(self, message: SlotAnswer) -> None:
+    def on_answer(self, message: SlotAnswer | LoginDelay) -> None:
         """The supervisor decided. A session that has ended meanwhile no longer wants to know."""
         answer = self._asked.get(message.session)
         if answer is not None and not answer.done():
-            answer.set_result(None if message.refused is None else Refusal(message.refused))
+            answer.set_result(message)
 
     def tell_logins(self) -> None:
         """Tell the supervisor who has logged in, and from now on who does."""

@@ -129,6 +129,10 @@ def _server(config: Config, name: str, users: AbstractUserManager) -> Server:
             f"server {name}: each worker would have limits of its own; what holds for the whole "
             "server belongs into [limits], or --max-connections, --download-limit, --upload-limit"
         )
+    if server.bans is not None:
+        raise ConfigError(
+            f"server {name}: the supervisor bans, for all workers: ban_failures belongs into [ban]"
+        )
     layer = server.path_io_factory(timeout=None, connection=None, state=None)
     if layer.state is not None and config.workers > 1:
         raise ConfigError(

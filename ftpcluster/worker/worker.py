@@ -20,6 +20,7 @@ from ftpcluster.ipc.messages import (
     EndSession,
     Grants,
     Heartbeat,
+    LoginDelay,
     Ready,
     SetLimits,
     SlotAnswer,
@@ -133,7 +134,7 @@ class Worker:
                         message.is_proxied,
                     )
                 )
-        elif isinstance(message, SlotAnswer):
+        elif isinstance(message, SlotAnswer | LoginDelay):
             self._quotas.on_answer(message)
         elif isinstance(message, Grants):
             self._quotas.leases.on_grants(message)
@@ -143,7 +144,9 @@ class Worker:
         elif isinstance(message, TellLogins):
             self._quotas.tell_logins()
         elif isinstance(message, EndSession):
-            self._reception.end(message.session, message.reason)
+            self._reception.end(
+                message.session, message.reason, only_strangers=message.only_strangers
+            )
         else:
             self.drain(message.grace, message.patience)
 

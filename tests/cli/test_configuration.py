@@ -141,6 +141,7 @@ def test_check_says_what_will_be_served_and_no_password(tmp_path: Path) -> None:
         "server mine:Server, which was not looked at",
         "data ports 50000-50999",
         "limits of the server: connections 100, connections per address 10, download 20MB/s",
+        "bans: an address with 10 failed logins in 600 s, for 1800 s; never 127.0.0.0/8, ::1/128",
         f"user alice: {tmp_path}/home of alice from /in on; / read, /in read and write, "
         "/drop write, /no nothing; connections 8, upload 10MiB/s, "
         "download per connection 1500B/s",

@@ -82,9 +82,12 @@ async def _fail(session: Session, login: str) -> Reply:
     name = printable(login)[:64]
     peer = session.conversation.peer
     session.note(logging.WARNING, f"failed login of {name!r} from {peer}")
-    settings = session.settings
-    if settings.login_delay:
-        await pause(session.services.loop, settings.login_delay)
+    settings, services = session.settings, session.services
+    # counted before the delay: who hangs up on it has used up a try all the same
+    delay = await services.quotas.login_failed(session.conversation.session, login)
+    delay = max(delay, settings.login_delay)
+    if delay:
+        await pause(services.loop, delay)
     if session.failed_logins >= settings.login_attempts:
         raise SessionEnded("Too many failed logins.")
     raise NotLoggedIn("Login incorrect.")

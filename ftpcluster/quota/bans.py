@@ -1,0 +1,264 @@
+"""Failed logins, and what comes of them: bans of addresses, and delays for names.
+
+Pure bookkeeping; ``now`` is an argument, in seconds of a monotonic clock. IPv6 addresses count by
+/64, since that is what one customer has. Memory is bounded whoever attacks: what is dropped when
+it is full, and why that helps nobody, stands at each bound.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address, ip_network
+from typing import Generic, NamedTuple, TypeVar
+
+from ftpcluster.protocol.address import Networks, plain, without_zone
+
+LOOPBACK = ("127.0.0.0/8", "::1")
+_MOST_FAILURES = 65_536
+"""Failed logins that are remembered, of addresses and again of names; beyond them the oldest are
+forgotten. To push one out takes so many within a window, of which an address can do no more than
+``failures``: who has that many addresses can have all those guesses without pushing."""
+_MOST_BANS = 65_536
+"""Beyond them the oldest ban ends, which has been served longest. To have so many made takes
+``failures`` failed logins from each of so many addresses; who gets one of them back that way has
+had a new one for every ban."""
+_MOST_MANUAL_BANS = 4096
+_DELAY_PER_FAILURE = 0.3
+_LONGEST_DELAY = 15.0
+"""Seconds: short of the login deadline, so that a person who mistyped gets a second try."""
+
+Address = IPv4Address | IPv6Address
+_Bits = tuple[int, int, int]
+"""A network: the version, the length of the prefix, and its bits as a number."""
+K = TypeVar("K", bound=Hashable)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BanRules:
+    """``failures`` failed logins of an address within ``window`` s ban it for ``duration`` s.
+
+    What comes from ``allow`` is never counted: it is neither banned nor slowed down.
+    """
+
+    failures: int = 10
+    window: float = 600.0
+    duration: float = 1800.0
+    allow: Networks = field(default_factory=lambda: Networks(LOOPBACK))
+
+    def __post_init__(self) -> None:
+        if self.failures < 1 or self.window <= 0 or self.duration <= 0:
+            raise ValueError("bans: failures, window and duration have to be more than 0")
+
+
+class Ban(NamedTuple):
+    """``until``: when it ends, None for never. Manual ones were made by a person."""
+
+    network: str
+    until: float | None
+    reason: str
+    is_manual: bool = False
+
+    def holds(self, now: float) -> bool:
+        return self.until is None or now < self.until
+
+
+class Verdict(NamedTuple):
+    """What a failed login leads to: seconds before it is answered, and the address's ban."""
+
+    delay: float = 0.0
+    ban: Ban | None = None
+    is_new: bool = False
+
+
+class _Tally(Generic[K]):
+    __slots__ = ("count", "key")
+
+    def __init__(self, key: K) -> None:
+        self.key = key
+        self.count = 0
+
+
+class _Recent(Generic[K]):
+    """How often something has happened to each of many keys within the last seconds.
+
+    No more than ``most`` events are remembered, all keys together.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._events: deque[tuple[float, _Tally[K]]] = deque()
+        self._tallies: dict[K, _Tally[K]] = {}
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def add(self, key: K, now: float, window: float) -> int:
+        """It has happened: how often within the window, this time included."""
+        while self._events and self._events[0][0] <= now - window:
+            self._drop_oldest()
+        if len(self._events) >= self._most:
+            self._drop_oldest()
+        tally = self._tallies.get(key)
+        if tally is None:
+            tally = self._tallies[key] = _Tally(key)
+        tally.count += 1
+        self._events.append((now, tally))
+        return tally.count
+
+    def forget(self, key: K) -> None:
+        """Begin at none again. Its events stay until they are old, and count for nobody."""
+        self._tallies.pop(key, None)
+
+    def _drop_oldest(self) -> None:
+        _, tally = self._events.popleft()
+        tally.count -= 1
+        if not tally.count and self._tallies.get(tally.key) is tally:
+            del self._tallies[tally.key]
+
+
+class Bans:
+    """Who is banned, and who is on the way there. ``rules`` may be replaced at any time.
+
+    Without rules nothing is counted, and only manual bans hold.
+    """
+
+    def __init__(
+        self,
+        rules: BanRules | None = None,
+        *,
+        most_failures: int = _MOST_FAILURES,
+        most_bans: int = _MOST_BANS,
+    ) -> None:
+        self.rules = rules
+        self._most_bans = most_bans
+        self._addresses: _Recent[_Bits] = _Recent(most_failures)
+        # names by their hashes: as clients send them they may be long
+        self._names: _Recent[int] = _Recent(most_failures)
+        self._automatic: dict[_Bits, Ban] = {}  # the oldest first
+        self._manual: dict[_Bits, Ban] = {}
+        self._widths: set[tuple[int, int]] = set()  # versions and prefixes of manual ones
+
+    # ------------------------------------------------------------------ failed logins
+
+    def failed(self, address: str, login: str, now: float) -> Verdict:
+        """A login failed. Raises ValueError where ``address`` is none.
+
+        The delay grows with the failures of that *name*, from wherever they come: guesses that
+        many addresses share are slowed down, too. It is bounded, and only a wrong password ever
+        waits: nobody can lock out, or slow down, the one who knows the right one.
+        """
+        rules = self.rules
+        if rules is None or plain(address) in rules.allow:
+            return Verdict()
+        failures = self._names.add(hash(login), now, rules.window)
+        delay = min(failures * _DELAY_PER_FAILURE, _LONGEST_DELAY)
+        ban = self.find(address, now)
+        if ban is not None:  # what was under way when it was made
+            return Verdict(delay, ban)
+        bits = _bits_of(_parse(address))
+        count = self._addresses.add(bits, now, rules.window)
+        if count < rules.failures:
+            return Verdict(delay)
+        self._addresses.forget(bits)
+        ban = Ban(_text(bits), now + rules.duration, f"{count} failed logins")
+        self._make_room(now)
+        self._automatic[bits] = ban
+        return Verdict(delay, ban, is_new=True)
+
+    def _make_room(self, now: float) -> None:
+        while self._automatic:
+            bits, oldest = next(iter(self._automatic.items()))
+            if oldest.holds(now) and len(self._automatic) < self._most_bans:
+                return
+            del self._automatic[bits]
+
+    # ------------------------------------------------------------------ bans
+
+    def find(self, address: str, now: float) -> Ban | None:
+        """The ban that holds for an address. Raises ValueError where it is none.
+
+        What is allowed can be banned by a person only.
+        """
+        if not self._automatic and not self._manual:
+            return None
+        parsed = _parse(address)
+        number, length = int(parsed), parsed.max_prefixlen
+        for version, prefix in self._widths:
+            if version == parsed.version:
+                ban = self._manual.get((version, prefix, number >> length - prefix))
+                if ban is not None and ban.holds(now):
+                    return ban
+        bits = _bits_of(parsed)
+        ban = self._automatic.get(bits)
+        if ban is None or (self.rules is not None and plain(address) in self.rules.allow):
+            return None
+        if not ban.holds(now):
+            del self._automatic[bits]
+            return None
+        return ban
+
+    def ban(self, network: str, seconds: float | None, reason: str, now: float) -> Ban:
+        """Ban a network, or an address, whatever the rules say; for ever where ``seconds`` is None.
+
+        Raises ValueError where it is no network, or too many are banned by hand.
+        """
+        bits = _bits_of_network(network)
+        self._keep_manual(now)
+        if len(self._manual) >= _MOST_MANUAL_BANS and bits not in self._manual:
+            raise ValueError(f"{_MOST_MANUAL_BANS} networks are banned by hand already")
+        until = None if seconds is None else now + seconds
+        ban = self._manual[bits] = Ban(_text(bits), until, reason, is_manual=True)
+        self._widths.add(bits[:2])
+        return ban
+
+    def unban(self, network: str, now: float) -> list[Ban]:
+        """Lift the bans of a network, or those of an address; returns the ones that held.
+
+        Guesses from an IPv6 address have banned its /64: that is lifted, too. Raises ValueError where it is neither.
+        """
+        exact = _bits_of_network(network)
+        counted = exact if "/" in network else _bits_of(_parse(network))
+        lifted = [self._manual.pop(exact, None)]
+        for bits in {exact, counted}:
+            self._addresses.forget(bits)
+            lifted.append(self._automatic.pop(bits, None))
+        self._keep_manual(now)
+        return [ban for ban in lifted if ban is not None and ban.holds(now)]
+
+    def list(self, now: float) -> list[Ban]:
+        """All bans that hold."""
+        bans = (*self._manual.values(), *self._automatic.values())
+        return [ban for ban in bans if ban.holds(now)]
+
+    def _keep_manual(self, now: float) -> None:
+        """Forget those that are over."""
+        self._manual = {bits: ban for bits, ban in self._manual.items() if ban.holds(now)}
+        self._widths = {bits[:2] for bits in self._manual}
+
+
+def _parse(address: str) -> Address:
+    return without_zone(plain(address))
+
+
+def _bits_of(address: Address) -> _Bits:
+    """What an address counts as: itself, or its /64."""
+    if address.version == 4:
+        return 4, 32, int(address)
+    return 6, 64, int(address) >> 64
+
+
+def _bits_of_network(text: str) -> _Bits:
+    network = ip_network(text if "/" in text else str(_parse(text)))
+    number = int(network.network_address)
+    return network.version, network.prefixlen, number >> network.max_prefixlen - network.prefixlen
+
+
+def _text(bits: _Bits) -> str:
+    """A network as people write it; one of a single address is that address."""
+    version, prefix, number = bits
+    length = 32 if version == 4 else 128
+    shifted = number << length - prefix
+    address = IPv4Address(shifted) if version == 4 else IPv6Address(shifted)
+    return str(address) if prefix == length else f"{address}/{prefix}"
