@@ -1,7 +1,8 @@
 """Passwords: plain, or as a hash in PHC or crypt form; compared off the loop, in equal time.
 
-A hash takes tens of milliseconds of a core, on purpose. So it is computed in a small pool of its
-own, where a storm of logins cannot keep transfers from their threads.
+A hash takes tens of milliseconds of a core, and of memory 64 MiB as a rule, on purpose. So it is
+computed in a small pool of threads of its own, where a storm of logins cannot keep transfers from
+theirs; these get what cores the loops leave over; and only so many may wait for one.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import hashlib
 import hmac
 import os
 import re
+import threading
 from concurrent.futures import Executor, ThreadPoolExecutor
 
 _SCRYPT = re.compile(r"\$scrypt\$ln=(\d{1,2}),r=(\d{1,3}),p=(\d{1,3})\$([^$]+)\$([^$]+)")
@@ -20,10 +22,24 @@ _SCRYPT_MEMORY = 256 * 1024 * 1024
 _BCRYPT = ("$2a$", "$2b$", "$2y$")
 _BCRYPT_FORM = re.compile(r"\$2[aby]\$(0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{53}")
 _BCRYPT_BYTES = 72
+_NICENESS = 10
+"""Of the threads that hash: a loop that has something to do gets nine times as much of a core."""
+_MOST_AT_ONCE = 64
+"""Hashes of this process that are computed or wait: the last of them waits for seconds, which
+clients still do. Without a bound a storm would have everybody wait for minutes, until nobody wants
+the answer any more."""
 
 
 class BadHash(ValueError):
     """A hash that cannot be used; the message says why, and holds nothing of it."""
+
+
+class TooManyLogins(Exception):
+    """More passwords are to be checked than could be in time. It says nothing of any of them."""
+
+
+_places = threading.BoundedSemaphore(_MOST_AT_ONCE)
+_processes = 1
 
 
 def is_hash(password: str) -> bool:
@@ -66,17 +82,40 @@ def verify(stored: str, password: str) -> bool:
     return hmac.compare_digest(stored.encode("utf-8", "surrogateescape"), given)
 
 
+def share_cores(processes: int) -> None:
+    """There are so many processes like this one: their pools together have a thread for each core.
+
+    To be called before the first password is checked.
+    """
+    global _processes
+    _processes = processes
+
+
 async def verify_off_loop(stored: str, password: str) -> bool:
-    """``verify``, with hashes in the pool."""
+    """``verify``, with hashes in the pool. Raises TooManyLogins."""
     if not is_hash(stored):
         return verify(stored, password)
-    loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(_pool(), verify, stored, password)
+    if not _places.acquire(blocking=False):
+        raise TooManyLogins
+    try:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(_pool(), verify, stored, password)
+    finally:
+        _places.release()
 
 
 @functools.cache
 def _pool() -> Executor:
-    return ThreadPoolExecutor(max(1, len(os.sched_getaffinity(0))), "ftpcluster-passwords")
+    threads = max(1, len(os.sched_getaffinity(0)) // _processes)
+    return ThreadPoolExecutor(threads, "ftpcluster-passwords", _give_way)
+
+
+def _give_way() -> None:
+    """For the calling thread alone, and what it starts: Linux keeps niceness by thread."""
+    try:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+    except OSError:
+        pass  # a sandbox refuses it: then they compete with the loops as equals
 
 
 def _verify_argon2(stored: str, given: bytes) -> bool:

@@ -133,7 +133,11 @@ class AbstractUserManager(ABC):
 
     @abstractmethod
     async def authenticate(self, user: User, password: str) -> bool:
-        """Whether ``password`` is the user's."""
+        """Whether ``password`` is the user's.
+
+        TooManyLogins says that this could not be found out in time: the client is told to come
+        back later.
+        """
 
     async def notify_logout(self, user: User) -> None:  # noqa: B027
         """Called once per login that succeeded, when that login is over."""
@@ -175,7 +179,11 @@ class MemoryUserManager(AbstractUserManager):
     async def authenticate(self, user: User, password: str) -> bool:
         if user.password is None:
             return True
-        return await verify_off_loop(user.password, password)
+        if await verify_off_loop(user.password, password):
+            return True
+        if not is_hash(user.password) and is_hash(self._decoy):
+            await self.refuse(password)  # else its speed would tell that there is such a user
+        return False
 
     async def refuse(self, password: str) -> None:
         """Take as long for somebody whom nobody knows as ``authenticate`` takes for a user."""

@@ -26,11 +26,13 @@ LAYERS: dict[str, set[str]] = {
     "users": {"passwords", "protocol"},
     "storage": {"common", "protocol", "storage"},
     "net": {"net", "protocol"},
-    "session": {"logs", "net", "protocol", "quota", "session", "storage", "users"},
+    "session": {
+        *("logs", "net", "passwords", "protocol", "quota", "session", "storage", "users"),
+    },
     "ipc": {"ipc", "protocol", "quota"},
     "worker": {
-        *("config", "ipc", "logs", "net", "prctl", "protocol", "quota", "server", "session"),
-        *("storage", "users", "worker"),
+        *("config", "ipc", "logs", "net", "passwords", "prctl", "protocol", "quota", "server"),
+        *("session", "storage", "users", "worker"),
     },
     "supervisor": {"ipc", "net", "protocol", "quota", "supervisor"},
     "verbs": {"session"},

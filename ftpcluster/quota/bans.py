@@ -216,7 +216,8 @@ class Bans:
     def unban(self, network: str, now: float) -> list[Ban]:
         """Lift the bans of a network, or those of an address; returns the ones that held.
 
-        Guesses from an IPv6 address have banned its /64: that is lifted, too. Raises ValueError where it is neither.
+        Guesses from an IPv6 address have banned its /64: that is lifted, too. Raises ValueError
+        where it is neither.
         """
         exact = _bits_of_network(network)
         counted = exact if "/" in network else _bits_of(_parse(network))

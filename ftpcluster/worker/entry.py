@@ -21,6 +21,7 @@ import time
 from ftpcluster.config import Config, ConfigError, WorkerConfig
 from ftpcluster.ipc.channel import report_failure
 from ftpcluster.logs import log_to_stderr
+from ftpcluster.passwords import share_cores
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ async def run_worker(sock: socket.socket, settings: WorkerConfig, supervisor: in
     from ftpcluster.worker.worker import Worker
 
     loop = asyncio.get_running_loop()
+    share_cores(settings.config.workers)
     # what is not ours opens files that nobody knows of, may hang, or start threads, as it is made
     is_ours = settings.config.server is None and settings.config.user_manager is None
     if not is_ours:

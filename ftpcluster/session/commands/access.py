@@ -6,6 +6,7 @@ import logging
 import re
 
 from ftpcluster.net.stream import pause
+from ftpcluster.passwords import TooManyLogins
 from ftpcluster.protocol.errors import ArgumentProblem, NotLoggedIn, SessionEnded
 from ftpcluster.protocol.listing import printable
 from ftpcluster.protocol.reply import Code, Reply
@@ -46,7 +47,11 @@ async def password(session: Session, secret: str) -> Reply:
     assert isinstance(claim, Claim)
     session.login = None
     account = claim.user
-    if not await _is_authentic(session, claim, secret) or account is None:
+    try:
+        is_authentic = await _is_authentic(session, claim, secret)
+    except TooManyLogins:
+        return await _postpone(session)
+    if not is_authentic or account is None:
         return await _fail(session, claim.login)
     quotas, number = session.services.quotas, session.conversation.session
     refused = await quotas.login(number, account.login or "", account.maximum_connections)
@@ -74,6 +79,13 @@ async def _is_authentic(session: Session, claim: Claim, secret: str) -> bool:
         return True
     checked = manager.authenticate(claim.user, secret)
     return await (checked if manager.needs_no_task else in_task(checked))
+
+
+async def _postpone(session: Session) -> Reply:
+    """421 after the delay of a failed login: 530 would tell an honest client that its password is
+    wrong, and an answer at once would have the storm that is to blame come back at once."""
+    await pause(session.services.loop, session.settings.login_delay)
+    raise SessionEnded("Too many logins at this moment; try again later.")
 
 
 async def _fail(session: Session, login: str) -> Reply:
