@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 
 from ftpcluster.protocol.errors import ArgumentProblem, NetworkProtocolNotSupported
 
@@ -28,6 +28,19 @@ def plain(host: str) -> str:
 def without_zone(host: str) -> IPv4Address | IPv6Address:
     """The address itself: "fe80::1%eth0" is fe80::1. Raises ValueError where it is none."""
     return ip_address(host.partition("%")[0])
+
+
+def site(host: str) -> str:
+    """What one customer has: an IPv4 address, or the /64 of an IPv6 one.
+
+    Raises ValueError where it is no address.
+    """
+    if not is_ipv6(host):
+        return host
+    address = without_zone(plain(host))
+    if address.version == 4:
+        return str(address)
+    return str(IPv6Network((int(address) >> 64 << 64, 64)))
 
 
 def is_ipv4(text: str) -> bool:

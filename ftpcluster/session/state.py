@@ -31,6 +31,7 @@ from ftpcluster.quota.bucket import Throttle
 from ftpcluster.quota.quotas import Quotas, Throttled
 from ftpcluster.session.arrival import Arrival
 from ftpcluster.session.lingering import Lingering
+from ftpcluster.session.turns import Turns
 from ftpcluster.session.wheel import Wheel
 from ftpcluster.storage.base import Storage
 from ftpcluster.storage.local import LocalFiles
@@ -95,6 +96,7 @@ class Services:
 
     def __post_init__(self) -> None:
         self.wheel = Wheel(self.loop)
+        self.turns = Turns(self.loop)
         self.masquerade = Masquerade(self.settings.masquerade, self.settings.masquerade_for)
 
     @functools.cached_property

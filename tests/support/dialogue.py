@@ -27,9 +27,18 @@ def reset(sock: socket.socket) -> None:
 class Dialogue:
     """One control connection, as bare as a client can be."""
 
-    def __init__(self, port: int, host: str = "127.0.0.1", *, greeting: int | None = 220) -> None:
+    def __init__(
+        self,
+        port: int,
+        host: str = "127.0.0.1",
+        *,
+        greeting: int | None = 220,
+        source: str | None = None,
+    ) -> None:
+        """``source``: the address to come from, of those that loopback has."""
         self.host = host
-        self.sock = socket.create_connection((host, port), DEADLINE)
+        come_from = None if source is None else (source, 0)
+        self.sock = socket.create_connection((host, port), DEADLINE, come_from)
         self._buffer = b""
         if greeting is not None:
             try:
@@ -90,6 +99,12 @@ class Dialogue:
         self.says(f"PASS {password}", 230)
         if binary:
             self.says("TYPE I", 200)
+
+    def guesses(self, user: str = "user", password: str = "wrong") -> tuple[int, str]:
+        """Try a password: what comes of it."""
+        self.says(f"USER {user}", 331)
+        self.send(f"PASS {password}")
+        return self.reply()
 
     def epsv(self) -> int:
         """The data port that EPSV names."""

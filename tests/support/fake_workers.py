@@ -153,8 +153,10 @@ class Supervised:
             await asyncio.shield(self.supervisor.serving)
         return workers
 
-    async def connect(self) -> Client:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+    async def connect(self, source: str = "127.0.0.1") -> Client:
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", self.port, local_addr=(source, 0)
+        )
         client = Client(reader, writer)
         self.clients.append(client)
         return client

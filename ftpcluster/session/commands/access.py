@@ -7,6 +7,7 @@ import re
 
 from ftpcluster.net.stream import pause
 from ftpcluster.passwords import TooManyLogins
+from ftpcluster.protocol import address
 from ftpcluster.protocol.errors import ArgumentProblem, NotLoggedIn, SessionEnded
 from ftpcluster.protocol.listing import printable
 from ftpcluster.protocol.reply import Code, Reply
@@ -71,14 +72,29 @@ async def password(session: Session, secret: str) -> Reply:
 
 async def _is_authentic(session: Session, claim: Claim, secret: str) -> bool:
     manager = session.services.users
+    if type(manager) is not MemoryUserManager:
+        return await _is_authentic_elsewhere(manager, claim, secret)
+    if claim.user is not None and not claim.needs_password:
+        return True
+    turns, site = session.services.turns, address.site(session.conversation.peer)
+    await turns.take(site)
+    try:
+        if claim.user is not None:
+            return await manager.authenticate(claim.user, secret)
+        await manager.refuse(secret)
+        return False
+    finally:
+        turns.give(site)
+
+
+async def _is_authentic_elsewhere(manager: AbstractUserManager, claim: Claim, secret: str) -> bool:
     if claim.user is None:
         if isinstance(manager, MemoryUserManager):
             await manager.refuse(secret)
         return False
     if not claim.needs_password:
         return True
-    checked = manager.authenticate(claim.user, secret)
-    return await (checked if manager.needs_no_task else in_task(checked))
+    return await in_task(manager.authenticate(claim.user, secret))
 
 
 async def _postpone(session: Session) -> Reply:

@@ -1,0 +1,103 @@
+"""Bans where they bite: whom they turn away, which sessions they end, what is logged."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from ftpcluster.protocol.address import Networks
+from ftpcluster.quota.bans import BanRules
+from ftpcluster.quota.guard import Guard
+from ftpcluster.quota.ledger import Ledger, Refusal
+
+RULES = BanRules(failures=3, window=60, duration=1800, allow=Networks(["10.0.0.0/8"]))
+MALLORY, ALICE = "192.0.2.7", "192.0.2.8"
+
+
+class Scene:
+    """A guard over a ledger; ``ended`` are the sessions that it told to end."""
+
+    def __init__(self) -> None:
+        self.ledger = Ledger()
+        self.ended: list[tuple[int, int]] = []
+        self.guard = Guard(self.ledger, RULES, lambda *ended: self.ended.append(ended))
+
+    def fail(self, session: int, times: int = 1) -> None:
+        for _ in range(times):
+            self.guard.login_failed(1, session, "bob", 0)
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene()
+
+
+def test_a_ban_ends_the_sessions_of_its_address_in_all_workers(scene: Scene) -> None:
+    for epoch, session, address in ((1, 1, MALLORY), (1, 2, ALICE), (2, 3, MALLORY), (2, 4, None)):
+        scene.ledger.admit(epoch, session, address)
+    scene.fail(1, 3)
+    assert sorted(scene.ended) == [(1, 1), (2, 3)]
+
+
+def test_a_ban_of_a_64_ends_the_sessions_in_it(scene: Scene) -> None:
+    for session, address in enumerate(("2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"), 1):
+        scene.ledger.admit(1, session, address)
+    scene.fail(1, 3)
+    assert scene.ended == [(1, 1), (1, 2)]
+
+
+def test_who_fails_although_banned_ends_too(scene: Scene) -> None:
+    scene.ledger.admit(1, 1, MALLORY)
+    scene.fail(1, 3)
+    scene.ledger.admit(1, 2, MALLORY)  # it was on its way
+    scene.fail(2)
+    assert scene.ended == [(1, 1), (1, 2)]
+
+
+def test_a_session_of_another_worker_or_of_an_unknown_address_is_no_one_s(scene: Scene) -> None:
+    scene.ledger.admit(2, 1, MALLORY)
+    scene.ledger.admit(1, 2, None)
+    for session in (1, 2, 3):
+        with pytest.raises(KeyError):
+            scene.fail(session)
+    assert scene.guard.refuse(MALLORY, 0) is None
+
+
+def test_a_ban_is_logged(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    scene.ledger.admit(1, 1, MALLORY)
+    scene.fail(1, 3)
+    scene.fail(1, 3)
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.getMessage() == "192.0.2.7 is banned for 1800 s: 3 failed logins"
+
+
+def test_refusals_are_logged_once_a_second_and_all_are_counted(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    scene.guard.ban(MALLORY, None, "spam", 0)
+    caplog.clear()
+    for tick in range(1000):
+        assert scene.guard.refuse(MALLORY, tick / 400) is Refusal.BANNED
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [
+        "refused 1 connection of banned addresses, the last one of 192.0.2.7",
+        "refused 400 connections of banned addresses, the last one of 192.0.2.7",
+        "refused 400 connections of banned addresses, the last one of 192.0.2.7",
+    ]
+
+
+def test_bans_by_hand_end_sessions_and_are_logged(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene.ledger.admit(1, 1, MALLORY)
+    scene.guard.ban("192.0.2.0/24", 60, "spam", 0)
+    assert scene.ended == [(1, 1)]
+    scene.guard.unban("192.0.2.0/24", 1)
+    assert scene.guard.refuse(MALLORY, 1) is None
+    assert caplog.messages == [
+        "192.0.2.0/24 is banned for 60 s by hand: spam",
+        "192.0.2.0/24 is no longer banned",
+    ]
