@@ -6,6 +6,7 @@ The sessions are the very ones that workers run; only the accounting is in this 
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import os
 import socket
@@ -282,9 +283,11 @@ class Server(BuiltinVerbs):
         )
 
     def _end_stranger(self, session: int) -> None:
-        if self._reception is not None:
+        """Soon: it may be the one whose command asks for it, which must not end in that."""
+        if self._services is not None and self._reception is not None:
             reason = Refusal.BANNED.explanation
-            self._reception.end(session, reason, only_strangers=True)
+            end = functools.partial(self._reception.end, session, reason, only_strangers=True)
+            self._services.loop.call_soon(end)
 
     def _on_empty(self) -> None:
         if self._last_ended is not None and not self._last_ended.done():

@@ -37,6 +37,7 @@ class Dialogue:
     ) -> None:
         """``source``: the address to come from, of those that loopback has."""
         self.host = host
+        self.source = source
         come_from = None if source is None else (source, 0)
         self.sock = socket.create_connection((host, port), DEADLINE, come_from)
         self._buffer = b""
@@ -126,6 +127,8 @@ class Dialogue:
         if window is not None:
             data.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
         try:
+            if self.source is not None:
+                data.bind((self.source, 0))
             data.connect((self.host, port))
         except BaseException:
             data.close()
