@@ -7,7 +7,7 @@ import re
 
 from ftpcluster.net.stream import pause
 from ftpcluster.passwords import TooManyLogins
-from ftpcluster.protocol import address
+from ftpcluster.protocol.address import site
 from ftpcluster.protocol.errors import ArgumentProblem, NotLoggedIn, SessionEnded
 from ftpcluster.protocol.listing import printable
 from ftpcluster.protocol.reply import Code, Reply
@@ -76,15 +76,15 @@ async def _is_authentic(session: Session, claim: Claim, secret: str) -> bool:
         return await _is_authentic_elsewhere(manager, claim, secret)
     if claim.user is not None and not claim.needs_password:
         return True
-    turns, site = session.services.turns, address.site(session.conversation.peer)
-    await turns.take(site)
+    turns = session.services.turns
+    turn = await turns.take(site(session.conversation.peer))
     try:
         if claim.user is not None:
             return await manager.authenticate(claim.user, secret)
         await manager.refuse(secret)
         return False
     finally:
-        turns.give(site)
+        turns.give(turn)
 
 
 async def _is_authentic_elsewhere(manager: AbstractUserManager, claim: Claim, secret: str) -> bool:
@@ -111,6 +111,7 @@ async def _fail(session: Session, login: str) -> Reply:
     peer = session.conversation.peer
     session.note(logging.WARNING, f"failed login of {name!r} from {peer}")
     settings, services = session.settings, session.services
+    services.turns.suspect(site(peer))
     # counted before the delay: who hangs up on it has used up a try all the same
     delay = await services.quotas.login_failed(session.conversation.session, login)
     delay = max(delay, settings.login_delay)
