@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import random
 import socket
 import ssl
 import threading
@@ -22,8 +21,8 @@ from ftpcluster.net import passive
 from tests.session.conftest import Maker
 from tests.support.cluster import Cluster
 from tests.support.dialogue import DEADLINE, Dialogue
+from tests.support.ports import HOST, bind_range, bound
 
-HOST = "127.0.0.1"
 CONTENT = os.urandom(200_000)
 AUTHORITY = trustme.CA()
 
@@ -32,10 +31,7 @@ Reserve = Callable[[int], list[int]]
 
 @pytest.fixture
 def reserve() -> Iterator[Reserve]:
-    """Ports that nobody else gets while the test runs: bound, but not listened on.
-
-    SO_REUSEADDR lets the server bind them beside us, and keeps the kernel from handing them out.
-    """
+    """Ports that nobody else gets while the test runs."""
     with contextlib.ExitStack() as stack:
 
         def reserve(count: int) -> list[int]:
@@ -50,29 +46,10 @@ def reserve_range() -> Iterator[Callable[[int], tuple[int, str]]]:
     with contextlib.ExitStack() as stack:
 
         def reserve(count: int) -> tuple[int, str]:
-            while True:
-                first = random.randrange(20_000, 30_000)
-                with contextlib.ExitStack() as attempt, contextlib.suppress(OSError):
-                    for port in range(first, first + count):
-                        # listened on for a moment: that fails where somebody else has it
-                        attempt.enter_context(bound(port)).listen()
-                    attempt.close()
-                    for port in range(first, first + count):
-                        stack.enter_context(bound(port))
-                    return first, f"{first}-{first + count - 1}"
+            first = bind_range(stack, count)
+            return first, f"{first}-{first + count - 1}"
 
         yield reserve
-
-
-def bound(port: int) -> socket.socket:
-    sock = socket.socket()
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((HOST, port))
-    except OSError:
-        sock.close()
-        raise
-    return sock
 
 
 def in_cluster(folder: Path, span: str) -> Cluster:

@@ -118,6 +118,33 @@ def test_a_rename_needs_both_sides(
             assert (snapshot(serve.folder) != before) == may
 
 
+@pytest.mark.parametrize("folder", FOLDERS)
+@pytest.mark.parametrize("right", RIGHTS)
+def test_a_link_is_a_path_of_its_own(serve: Maker, right: str, folder: str) -> None:
+    """faults.md: “a link to each”: permissions are about names, as clients see them. What a link
+    leads to is up to whoever made it, and clients cannot (SITE SYMLINK is off)."""
+    readable, writable = RIGHTS[right]
+    rules = [
+        Permission("/", writable=False),
+        Permission("/link", readable=readable, writable=writable),
+        *(Permission(each, readable=False, writable=False) for each in FOLDERS),
+    ]
+    users = [User("user", "12345", base_path=serve.folder, permissions=rules)]
+    with Dialogue(serve(users=users)) as client:
+        client.logs_in()
+        (serve.folder / "link").symlink_to(folder[1:])
+        for template in READING + LISTING + STORING + WRITING:
+            plant(serve.folder)
+            before = snapshot(serve.folder)
+            command = template.format("/link")
+            allowed = readable if template in READING + LISTING else writable
+            transfers = template in LISTING + STORING
+            assert verdict(client, command, transfers=transfers) == allowed, command
+            changed = snapshot(serve.folder) != before
+            assert changed == (allowed and template in STORING + WRITING), command
+        client.says(f"SITE SYMLINK {folder} /link/other", 502)
+
+
 def test_what_lies_beneath_follows_the_nearest(serve: Maker) -> None:
     """“the nearest parent decides”: at any depth, in any order of the permissions."""
     rules = [
