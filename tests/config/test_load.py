@@ -387,3 +387,19 @@ def test_the_example_has_every_key_and_no_other(there: Path) -> None:
     lines = refused(text, there)
     known = ("no such folder", "No such file", "there is no user ftp", "user_manager knows")
     assert not [line for line in lines if not any(words in line for words in known)], lines
+
+
+@pytest.mark.parametrize(
+    ("text", "allow"),
+    [
+        ("", ("127.0.0.0/8", "::1/128")),
+        ("allow = []", ()),
+        ("allow = ['192.0.2.7', '2001:db8::/32']", ("192.0.2.7/32", "2001:db8::/32")),
+    ],
+)
+def test_the_networks_that_are_never_banned_may_be_none(
+    tmp_path: Path, text: str, allow: tuple[str, ...]
+) -> None:
+    file = tmp_path / "f.toml"
+    file.write_text(f"[ban]\n{text}\n")
+    assert load(file, Flags()).ban.allow == allow

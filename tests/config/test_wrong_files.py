@@ -286,6 +286,22 @@ WRONG = [
             "f.toml:6: anonymous: has no effect, since user_manager knows the users",
         ],
     ),
+    (
+        "[ban]\nfailures = 0\nwindow = 0\nduration = 'never'\nallow = '10.0.0.0/8'\n",
+        [
+            "f.toml:2: ban.failures: expected a number from 1 to 1000, got 0",
+            'f.toml:3: ban.window: expected seconds, or a time such as "30s", "5m" or "2h", got 0',
+            'f.toml:4: ban.duration: expected seconds, or a time such as "30s", "5m" or "2h", '
+            'got "never"',
+            'f.toml:5: ban.allow: expected an array of networks such as ["10.0.0.0/8"], '
+            'got "10.0.0.0/8"',
+        ],
+    ),
+    (
+        "[ban]\nallow = ['10.0.0.1/8']\n",
+        ['f.toml:2: ban.allow: 10.0.0.1/8 has host bits set; the network is "10.0.0.0/8"'],
+    ),
+    ("[ban]\nallow = ['::1', 7]\n", ["f.toml:2: ban.allow: 7 is no network"]),
 ]
 
 

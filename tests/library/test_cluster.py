@@ -44,6 +44,10 @@ class Limited(ftpcluster.Server):
     def __init__(self, users):
         super().__init__(users, maximum_connections=3)
 
+class Banning(ftpcluster.Server):
+    def __init__(self, users):
+        super().__init__(users, ban_failures=3)
+
 class Slow(ftpcluster.Server):
     def __init__(self, users):
         super().__init__(users, write_speed_limit=1000)
@@ -193,6 +197,7 @@ def test_notify_logout_is_called_once_per_login_in_a_cluster(
         (("--server", "mine:number"), ("server mine:number",)),
         (("--server", "mine:kind"), ("server mine:kind", "ftpcluster.Server")),
         (("--server", "mine:Limited"), ("server mine:Limited", "--max-connections")),
+        (("--server", "mine:Banning"), ("server mine:Banning", "[ban]")),
         (("--server", "mine:Slow"), ("server mine:Slow", "--download-limit")),
         (("--server", "mine:Broken"), ("server mine:Broken", "it is broken")),
         (("--server", "faulty:Server"), ("server faulty:Server", "division")),

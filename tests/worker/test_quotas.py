@@ -12,6 +12,8 @@ from ftpcluster.ipc.messages import (
     GiveSlot,
     LoggedIn,
     Login,
+    LoginDelay,
+    LoginFailed,
     Released,
     SlotAnswer,
     TakeSlot,
@@ -38,7 +40,7 @@ class FarEnd:
         )
 
     def _on_message(self, message: ToWorker, _: int | None) -> None:
-        assert isinstance(message, SlotAnswer)
+        assert isinstance(message, SlotAnswer | LoginDelay)
         self.quotas.on_answer(message)
 
     async def hears(self) -> ToSupervisor:
@@ -178,3 +180,17 @@ async def test_any_number_of_logins_fits_into_messages(far_end: FarEnd) -> None:
         assert isinstance(message, LoggedIn)
         told.update(message.logins)
     assert told == names
+
+
+async def test_a_failed_login_waits_as_long_as_the_supervisor_says(far_end: FarEnd) -> None:
+    failed = asyncio.create_task(far_end.quotas.login_failed(1, "alice"))
+    assert await far_end.hears() == LoginFailed(1, "alice")
+    far_end.supervisor.send(LoginDelay(1, 4.5))
+    assert await asyncio.wait_for(failed, 20) == 4.5
+
+
+async def test_a_long_name_that_is_no_text_is_told_cut_and_readable(far_end: FarEnd) -> None:
+    failed = asyncio.create_task(far_end.quotas.login_failed(1, "\udcff" + "x" * 4000))
+    assert await far_end.hears() == LoginFailed(1, "\\udcff" + "x" * 254)
+    far_end.supervisor.send(LoginDelay(1, 0.0))
+    await asyncio.wait_for(failed, 20)
