@@ -22,8 +22,9 @@ _SCRYPT_MEMORY = 256 * 1024 * 1024
 _BCRYPT = ("$2a$", "$2b$", "$2y$")
 _BCRYPT_FORM = re.compile(r"\$2[aby]\$(0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{53}")
 _BCRYPT_BYTES = 72
-_NICENESS = 10
-"""Of the threads that hash: a loop that has something to do gets nine times as much of a core."""
+_NICENESS = 5
+"""Of the threads that hash: a loop that has something to do gets three times as much of a core,
+and logins still come to an end where transfers, or others, keep all cores busy."""
 _MOST_AT_ONCE = 64
 """Hashes of this process that are computed or wait: the last of them waits for seconds, which
 clients still do. Without a bound a storm would have everybody wait for minutes, until nobody wants
