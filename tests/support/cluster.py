@@ -34,12 +34,13 @@ class Cluster:
         program: Sequence[str] = ("ftpcluster", "run"),
         stdin: int = subprocess.DEVNULL,
         cwd: Path | None = None,
+        python: str = sys.executable,
     ) -> None:
         """``program``: the module that is run, and what stands before the flags.
 
         ``hosts`` None: where to listen is said in a file.
         """
-        command = [sys.executable, "-m", *program, *arguments]
+        command = [python, "-m", *program, *arguments]
         if hosts is not None:
             command += ["--port", "0"]
         if "--host" not in arguments:
