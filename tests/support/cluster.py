@@ -40,9 +40,8 @@ class Cluster:
 
         ``hosts`` None: where to listen is said in a file.
         """
-        command = [python, "-m", *program, *arguments]
-        if hosts is not None:
-            command += ["--port", "0"]
+        anywhere = () if hosts is None else ("--port", "0")
+        command = [python, "-m", *program, *anywhere, *arguments]
         if "--host" not in arguments:
             for host in hosts or ():
                 command += ["--host", host]
