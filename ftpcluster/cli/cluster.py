@@ -170,6 +170,8 @@ class Cluster:
         except BaseException:
             binder.close()
             raise
+        if config.run_as != self._config.run_as:
+            log.warning("run_as cannot change while the server runs: restart it for that")
         self._config, self._plan, self._binder = config, plan, binder
         logging.getLogger().setLevel(config.log.level.upper())
         self._described = self._describe()

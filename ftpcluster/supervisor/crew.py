@@ -25,7 +25,7 @@ from ftpcluster.ipc.messages import (
 )
 from ftpcluster.supervisor.handle import Generation, Phase, Place, WorkerHandle
 from ftpcluster.supervisor.process import ProcessLike
-from ftpcluster.supervisor.restart import Health, Pulse
+from ftpcluster.supervisor.restart import Health, Pulse, is_hopeless
 
 log = logging.getLogger(__name__)
 
@@ -75,11 +75,14 @@ class Crew:
         self._watch_timer: asyncio.TimerHandle | None = None
         self._watch_due = 0.0
         self.is_dismissed = False
+        self.failure: BootFailure | None = None
+        """Why the crew dismissed itself."""
 
     # ------------------------------------------------------------------ generations
 
     def begin(self, generation: Generation) -> None:
         """Start the workers of a generation. Its ``ready`` tells how it went."""
+        generation.is_first = not self._generations
         self._generations.append(generation)
         for place in generation.places:
             self._start(place)
@@ -236,6 +239,16 @@ class Crew:
             return  # it had been replaced
         if place.starting is None and place.timer is None and not place.generation.is_over:
             self._start_later(place)
+            self._look_whether_hopeless(place.generation)
+
+    def _look_whether_hopeless(self, generation: Generation) -> None:
+        """Something is wrong that no restart mends: whoever started the server has to know.
+
+        Only at the boot: what has served for a while goes on, with as many workers as live.
+        """
+        if generation.is_first and is_hopeless(place.restart for place in generation.places):
+            self.failure = BootFailure("the workers die soon after their start, again and again")
+            self.kill()
 
     # ------------------------------------------------------------------ watching
 

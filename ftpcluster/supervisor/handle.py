@@ -75,6 +75,7 @@ class Generation:
         self.plan = plan
         self.ready = ready
         self.places = [Place(self, index) for index in range(plan.workers)]
+        self.is_first = False
         self.is_over = False
 
 

@@ -76,7 +76,8 @@ class Supervisor:
         try:
             self._crew.begin(Generation(self._plan, self.serving))
             await self._ended
-            if self.serving.done() and (failure := self.serving.exception()):
+            failure = self.serving.exception() if self.serving.done() else None
+            if failure := failure or self._crew.failure:
                 raise failure
         finally:
             self._acceptor.close()

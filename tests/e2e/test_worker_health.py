@@ -129,3 +129,23 @@ def test_a_worker_that_dies_soon_after_its_start_again_and_again_leaves_the_serv
                 client.says("USER anonymous", 331)
         assert cluster.process.poll() is None
     assert len(re.findall(r"worker \d \(pid \d+\) died", cluster.log)) >= 3
+
+
+def test_workers_that_always_die_soon_after_their_start_end_the_server_that_was_just_started(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "mortal.py").write_text(
+        "import os, threading\nimport ftpcluster\n"
+        "class Mortal(ftpcluster.Server):\n"
+        "    def __init__(self, users):\n"
+        "        super().__init__(users)\n"
+        "        threading.Timer(0.5, os._exit, (1,)).start()\n"
+    )
+    file = written(tmp_path, 30, 'server = "mortal:Mortal"')
+    cluster = Cluster("-c", file, env={"PYTHONPATH": str(tmp_path)})
+    assert cluster.wait() == 1
+    assert cluster.log.splitlines()[-1] == (
+        "ftpcluster: error: the workers die soon after their start, again and again; "
+        "the reason stands above"
+    )
+    assert len(re.findall(r"worker \d \(pid \d+\) died", cluster.log)) >= 8
