@@ -3,8 +3,8 @@
     python -m tests.support.driver --workers 2 …
 
 is what ``run`` is, and takes orders as lines of JSON on stdin: ``["limit", login, read, write]``
-(login null: the server), ``["end", session, reason]``, ``["drain", worker]``, ``["count"]``, ``["ledger"]``. It answers
-each on stderr.
+(login null: the server), ``["end", session, reason]``, ``["drain", worker]``, ``["count"]``,
+``["ledger"]``. It answers each on stderr.
 """
 
 from __future__ import annotations
