@@ -187,6 +187,13 @@ class Recycle(Table, frozen=True, kw_only=True):
     age: Duration | None = None
 
 
+class Admin(Table, frozen=True, kw_only=True):
+    """The socket of ``who``, ``kick`` and so on. None: in the runtime folder."""
+
+    enabled: bool = True
+    socket: File | None = None
+
+
 class Config(Table, frozen=True, kw_only=True):
     """A whole server."""
 
@@ -204,6 +211,7 @@ class Config(Table, frozen=True, kw_only=True):
     timeouts: Timeouts = Timeouts()
     storage: StorageConfig = StorageConfig()
     recycle: Recycle = Recycle()
+    admin: Admin = Admin()
     log: Log = Log()
     users: tuple[UserConfig, ...] = msgspec.field(name="user", default=())
     anonymous: AnonymousConfig | None = None

@@ -65,6 +65,12 @@ class SetLimits(Message, frozen=True, tag=6):
     rates: Rates
 
 
+class Describe(Message, frozen=True, tag=8):
+    """Tell what your sessions do now, by Described, with the same number."""
+
+    number: int
+
+
 class EndSession(Message, frozen=True, tag=7):
     """End a session now; ``reason`` is the last that its client is told."""
 
@@ -143,9 +149,40 @@ class Reports(Message, frozen=True, tag=9):
 
 
 class Heartbeat(Message, frozen=True, tag=10):
-    """The worker's loop runs. ``memory``: its resident bytes."""
+    """The worker's loop runs. ``memory``: its resident bytes; ``lag``: seconds that this is late;
+    ``load``: the part of a core that it has used since the last one."""
 
     memory: int
+    lag: float = 0.0
+    load: float = 0.0
+
+
+class SessionReport(NamedTuple):
+    """What a session does. Times in seconds, sizes in bytes, speeds a second.
+
+    ``login`` is empty before one; ``direction`` ("download", "upload") where no data is moved.
+    ``held_by``: "client", "disk", "connection limit", "shared limit" or nothing.
+    """
+
+    session: int
+    login: str
+    is_protected: bool
+    age: float
+    idle: float
+    command: str
+    direction: str
+    size: int | None
+    moved: int
+    speed: float
+    held_by: str
+
+
+class Described(Message, frozen=True, tag=13):
+    """Some of the sessions, all with the last such message."""
+
+    number: int
+    sessions: tuple[SessionReport, ...]
+    is_last: bool
 
 
 class Declined(Message, frozen=True, tag=11):
@@ -159,7 +196,7 @@ def heartbeat_interval(timeout: float) -> float:
     return min(1.0, timeout / 10)
 
 
-ToWorker = Adopt | SlotAnswer | Drain | TellLogins | Grants | SetLimits | EndSession
+ToWorker = Adopt | SlotAnswer | Drain | TellLogins | Grants | SetLimits | EndSession | Describe
 ToSupervisor = (
     Ready
     | Failed
@@ -173,4 +210,5 @@ ToSupervisor = (
     | UserLimits
     | Reports
     | Heartbeat
+    | Described
 )

@@ -71,6 +71,11 @@ class Ledger:
         """The worker that holds a session."""
         return next((epoch for epoch, held in self._held.items() if session in held), None)
 
+    def address_of(self, epoch: int, session: int) -> str | None:
+        """The address that a session comes from; None where that is not known (yet)."""
+        held = self._held.get(epoch, {}).get(session)
+        return None if held is None else held.address
+
     def of_address(self, address: str) -> int:
         return self._addresses.get(address, 0)
 

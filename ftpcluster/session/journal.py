@@ -20,7 +20,7 @@ _LONGEST = 1024
 _OUR_FAULT = (Code.LOCAL_ERROR, Code.INSUFFICIENT_STORAGE, Code.EXCEEDED_ALLOCATION)
 _LINE_ENDS = str.maketrans("\u2028\u2029", "??")
 """What some take for an end of line, beside what is no character."""
-_SECRETS = ("PASS", "ACCT")
+SECRETS = ("PASS", "ACCT")
 _AS_GIVEN = ("MFMT", "SITE", "STOU")
 """Verbs that are told of whose argument is no path."""
 
@@ -60,13 +60,14 @@ def begin(session: Session, command: Command | None, verb: bytes, argument: str)
     level = logging.INFO if matters else logging.DEBUG
     if not is_told(level):
         return None
-    what = _what(session, command, _safe(verb.decode("ascii", "replace")), argument)
+    what = describe(session, command, _safe(verb.decode("ascii", "replace")), argument)
     return Entry(session, command, what, level)
 
 
-def _what(session: Session, command: Command | None, verb: str, argument: str) -> str:
+def describe(session: Session, command: Command | None, verb: str, argument: str) -> str:
+    """A command as a person reads it, without secrets."""
     argument = argument[:_LONGEST]
-    if verb in _SECRETS:
+    if verb in SECRETS:
         return f"{verb} ****"
     if command is None or not command.logged or verb in _AS_GIVEN:
         return f"{verb} {_safe(argument)}".rstrip()

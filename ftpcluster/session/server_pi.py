@@ -35,7 +35,7 @@ from ftpcluster.session.commands.table import (
 from ftpcluster.session.deadlines import Deadlines
 from ftpcluster.session.gates import pass_gates, refuse_unknown, reply_for
 from ftpcluster.session.run import Run, give_way, in_task
-from ftpcluster.session.state import Conversation, Services, Session
+from ftpcluster.session.state import Activity, Conversation, Services, Session
 
 _RECEIVE = 4096
 _LINES_PER_TURN = 16
@@ -50,6 +50,8 @@ class ServerPI:
     """One session, from its greeting to its end."""
 
     __slots__ = (
+        "_argument",
+        "_began",
         "_command",
         "_deadlines",
         "_draining",
@@ -85,6 +87,8 @@ class ServerPI:
         self._run: Run[Reply | None] | None = None
         self._command: Command | None = None
         self._reason: FTPError | None = None
+        self._argument = ""
+        self._began = services.loop.time()
         self._find_command = services.find_command or COMMANDS.get
         self._draining = False
         self._entry: journal.Entry | None = None
@@ -231,6 +235,7 @@ class ServerPI:
             self._entry = journal.begin(session, command, verb, argument)
             command = command or refuse_unknown(session, verb)
             pass_gates(session, command, argument)
+            self._argument = argument
             outcome = command.handler(session, argument)
         except Exception as error:
             self._finish(reply_for(self.session, error))
@@ -372,6 +377,33 @@ class ServerPI:
         if len(self._unsent) > _UNSENT:
             self._emptied = self.session.services.loop.create_future()
             await self._emptied
+
+    # ------------------------------------------------------------------ watching
+
+    def activity(self) -> Activity:
+        """What the session does now."""
+        session = self.session
+        command = ""
+        if self._command is not None:
+            command = journal.describe(session, self._command, self._command.verb, self._argument)
+        told = Activity(
+            session.user_name,
+            not session.stream.is_plain,
+            session.services.loop.time() - self._began,
+            self._deadlines.idle,
+            command,
+        )
+        transfer = session.transfer
+        if transfer is None:
+            return told
+        speed, cause = transfer.waits.look(session.progress)
+        return told._replace(
+            direction=transfer.direction,
+            size=transfer.total,
+            moved=session.progress,
+            speed=speed,
+            held_by=cause,
+        )
 
     # ------------------------------------------------------------------ ending
 

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -31,6 +31,7 @@ from ftpcluster.quota.bucket import Throttle
 from ftpcluster.quota.quotas import Quotas, Throttled
 from ftpcluster.session.arrival import Arrival
 from ftpcluster.session.lingering import Lingering
+from ftpcluster.session.waits import Cause
 from ftpcluster.session.wheel import Wheel
 from ftpcluster.storage.base import Storage
 from ftpcluster.storage.local import LocalFiles
@@ -178,6 +179,24 @@ class Conversation(msgspec.Struct, frozen=True):
     tls: Protection = Protection.EXPLICIT
 
 
+class Activity(NamedTuple):
+    """What a session does at this moment. Times in seconds, sizes in bytes, speeds a second.
+
+    ``direction`` is empty where no data is moved; then ``size`` and what follows say nothing.
+    """
+
+    user: str
+    is_protected: bool
+    age: float
+    idle: float
+    command: str
+    direction: str = ""
+    size: int | None = None
+    moved: int = 0
+    speed: float = 0.0
+    held_by: Cause | None = None
+
+
 class Session:
     """One control connection's life, as the commands see it."""
 
@@ -211,6 +230,7 @@ class Session:
         "tls",
         "transfer",
         "unknown_verbs",
+        "user_name",
         "wants_tls",
         "who",
     )
@@ -233,6 +253,7 @@ class Session:
         # for as long as the session
         self.tls = stream.context if isinstance(stream, TLSStream) else None  # for data, too
         self.login: Claim | Account | None = None
+        self.user_name = ""
         self.who = self._described("-")
         """Who it is, as logs have it: session, peer and user."""
         self.stranger_since = services.loop.time()
@@ -391,7 +412,8 @@ class Session:
         """
         self.login = Account(user, self.services.open_storage(self, user), self._throttles(user))
         self.current_folder = str(user.home_path)
-        self.who = self._described(printable(name)[:64])
+        self.user_name = printable(name)[:64]
+        self.who = self._described(self.user_name)
 
     def limits_changed(self, login: str | None) -> None:
         """Speed limits of a user, or of the server, are others from now on."""
@@ -423,6 +445,7 @@ class Session:
         self.current_folder = "/"
         self.rename_from = None
         if isinstance(login, Account):
+            self.user_name = ""
             self.who = self._described("-")
             self.stranger_since = self.services.loop.time()
             self.services.quotas.logout(self.conversation.session)

@@ -287,7 +287,7 @@ class Crew:
 
     def _on_heartbeat(self, worker: WorkerHandle, message: Heartbeat) -> None:
         worker.pulse.beat(self._loop.time())
-        worker.memory = message.memory
+        worker.memory, worker.lag, worker.load = message.memory, message.lag, message.load
         if worker.is_suspect:
             worker.is_suspect = False
             log.info("%s answers again", worker)

@@ -103,6 +103,8 @@ class WorkerHandle:
     phase: Phase = Phase.STARTING
     is_suspect: bool = False
     memory: int = 0  # bytes, as it told last
+    lag: float = 0.0  # seconds
+    load: float = 0.0  # of a core
     crowded_until: float = 0.0
     last_used: int = 0
     failure: str | None = None

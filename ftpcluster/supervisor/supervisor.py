@@ -17,6 +17,7 @@ from ftpcluster.ipc.messages import (
     Adopt,
     Adopted,
     Declined,
+    Described,
     EndSession,
     GiveSlot,
     Grants,
@@ -32,12 +33,13 @@ from ftpcluster.ipc.messages import (
     UserLimits,
 )
 from ftpcluster.net.acceptor import OVERLOADED, Acceptor, refuse
-from ftpcluster.protocol.address import plain
+from ftpcluster.protocol.address import display, plain
 from ftpcluster.quota.leases import Rates
 from ftpcluster.quota.ledger import Ledger, Refusal
 from ftpcluster.supervisor.crew import BootFailure, Crew
 from ftpcluster.supervisor.handle import Generation, HandOver, Plan, WorkerHandle
 from ftpcluster.supervisor.speed import SharedSpeed
+from ftpcluster.supervisor.survey import Survey
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +60,7 @@ class Supervisor:
         self.ledger = Ledger(plan.limits)
         self.speed = SharedSpeed(self._loop, plan.rates, self._grant)
         self._crew = Crew(self._loop, self)
+        self.survey = Survey(self._loop, self._crew.workers.values)
         self._homeless: list[HandOver] = []
         self._sessions = itertools.count(1)
         self._turns = itertools.count(1)
@@ -172,6 +175,11 @@ class Supervisor:
     # ------------------------------------------------------------------ workers
 
     @property
+    def listening(self) -> tuple[str, ...]:
+        """The addresses that it listens on."""
+        return tuple(display(*sock.getsockname()[:2]) for sock in self._listeners)
+
+    @property
     def workers(self) -> list[WorkerHandle]:
         """The workers that live now."""
         return list(self._crew.workers.values())
@@ -188,6 +196,7 @@ class Supervisor:
             self.ledger.move(worker.epoch, connection.session, _NOBODY)
         released = self.ledger.release_worker(worker.epoch)
         self.speed.release_worker(worker.epoch)
+        self.survey.on_gone(worker.epoch)
         if self._crew.is_dismissed:
             for connection in lost:
                 self._turn_away(connection)
@@ -273,6 +282,8 @@ class Supervisor:
         elif isinstance(message, LoggedIn):
             for session, login in message.logins:
                 self._log_in(worker, session, login)
+        elif isinstance(message, Described):
+            self.survey.on_described(worker.epoch, message)
         elif isinstance(message, Declined):
             self._on_declined(worker, message)
         else:

@@ -34,9 +34,9 @@ class SharedThrottle(NamedTuple):
     write: Pool
 
 
-def _text(login: str) -> str:
-    """A login that can be sent as a string: what is no text could not be."""
-    return login.encode("utf-8", "backslashreplace").decode()
+def sendable(name: str) -> str:
+    """A name that can be sent as a string: what is no text could not be."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 class RemoteQuotas:
@@ -69,7 +69,7 @@ class RemoteQuotas:
         if limit is None and not self._tells_logins:
             self._untold[session] = login
             return None
-        refused = await self._ask(session, TakeSlot(session, _text(login), limit))
+        refused = await self._ask(session, TakeSlot(session, sendable(login), limit))
         if refused is None:
             self._holding.add(session)
         return refused
@@ -95,7 +95,7 @@ class RemoteQuotas:
     def tell_logins(self) -> None:
         """Tell the supervisor who has logged in, and from now on who does."""
         self._tells_logins = True
-        told = [Login(session, _text(login)) for session, login in self._untold.items()]
+        told = [Login(session, sendable(login)) for session, login in self._untold.items()]
         for some in portions(told):
             self._send(LoggedIn(some))
         self._holding.update(self._untold)
@@ -120,7 +120,7 @@ class RemoteQuotas:
         if not (read or write or self.leases.limits_others):
             return ()
         rates = Rates(read, write)
-        pools = self.leases.pools(_text(user.login or ""), rates)
+        pools = self.leases.pools(sendable(user.login or ""), rates)
         return () if pools is None else (SharedThrottle(*pools),)
 
     def report(self) -> None:
