@@ -13,6 +13,7 @@ from ftpcluster.cli.hash import hash_
 from ftpcluster.cli.init import init
 from ftpcluster.cli.run import run
 from ftpcluster.cli.schema import schema
+from ftpcluster.cli.top import top
 from ftpcluster.config import ConfigError
 from ftpcluster.net.listeners import CannotListen
 from ftpcluster.privileges import CannotRunAs
@@ -29,7 +30,7 @@ def cli() -> None:
     """An FTP server cluster: many processes, exact limits."""
 
 
-for command in (run, check, init, schema, hash_, who, kick, limit, drain, reload, stop):
+for command in (run, check, init, schema, hash_, who, kick, limit, drain, reload, stop, top):
     cli.add_command(command)
 
 
