@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 import click
 
 from ftpcluster.admin import default_socket
+from ftpcluster.cli.metrics import Metrics
 from ftpcluster.config import Config, ConfigError, Listen, Loop, WorkerConfig
 from ftpcluster.net.certificates import BadCertificate, read_certificates
 from ftpcluster.net.listeners import BACKLOG, CannotListen, Listener, listen, listen_on_all
@@ -94,6 +95,8 @@ class Cluster:
         self._binder = Binder(inherited=inherited_sockets())
         self._plan = _plan(config, self._binder)
         self._admin = self._bind_admin()
+        listen = config.metrics.listen
+        self._metrics = None if listen is None else Metrics(*listen)
         self._described = self._describe()
         self._interrupted: bool | None = None
         self._reload: asyncio.Task[None] | None = None
@@ -138,9 +141,14 @@ class Cluster:
         if self._admin is not None:
             admin = AdminServer(self._admin, self._supervisor, self.reload_now)
             await admin.start()
+        if self._metrics is not None:
+            self._metrics.start(self._supervisor)
+            log.info("metrics on http://%s/metrics", self._metrics.where)
         try:
             await self._supervisor.run()
         finally:
+            if self._metrics is not None:
+                self._metrics.close()
             if admin is not None:
                 admin.close()
         return _INTERRUPTED if self._interrupted else 0
@@ -209,7 +217,7 @@ class Cluster:
         except BaseException:
             binder.close()
             raise
-        for name in ("run_as", "admin"):
+        for name in ("run_as", "admin", "metrics"):
             if getattr(config, name) != getattr(self._config, name):
                 log.warning("%s cannot change while the server runs: restart it for that", name)
         self._config, self._plan, self._binder = config, plan, binder

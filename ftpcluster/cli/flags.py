@@ -18,6 +18,7 @@ _KEYS = (
     ("workers", "--workers", ("workers",)),
     ("loop", "--loop", ("loop",)),
     ("run_as", "--run-as", ("run_as",)),
+    ("metrics", "--metrics", ("metrics", "listen")),
     ("server", "--server", ("server",)),
     ("user_manager", "--user-manager", ("user_manager",)),
     ("log_level", "--log-level", ("log", "level")),
@@ -82,6 +83,7 @@ class Flags:
     require_tls: bool = False
     loop: str | None = None
     run_as: str | None = None
+    metrics: str | None = None
     log_level: str | None = None
 
     def lay_over(self, tree: Tree) -> None:

@@ -9,6 +9,7 @@ import msgspec
 
 from ftpcluster.config.leaves import (
     Addresses,
+    AddressPort,
     Announced,
     Count,
     Duration,
@@ -194,6 +195,12 @@ class Admin(Table, frozen=True, kw_only=True):
     socket: File | None = None
 
 
+class MetricsConfig(Table, frozen=True, kw_only=True):
+    """Where metrics are told, and how it is; None is nowhere."""
+
+    listen: AddressPort | None = None
+
+
 class Config(Table, frozen=True, kw_only=True):
     """A whole server."""
 
@@ -212,6 +219,7 @@ class Config(Table, frozen=True, kw_only=True):
     storage: StorageConfig = StorageConfig()
     recycle: Recycle = Recycle()
     admin: Admin = Admin()
+    metrics: MetricsConfig = MetricsConfig()
     log: Log = Log()
     users: tuple[UserConfig, ...] = msgspec.field(name="user", default=())
     anonymous: AnonymousConfig | None = None

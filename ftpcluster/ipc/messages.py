@@ -157,10 +157,27 @@ class Heartbeat(Message, frozen=True, tag=10):
     load: float = 0.0
 
 
+class Counted(Message, frozen=True, tag=14):
+    """What the worker's sessions have done, all in all.
+
+    Replies by code; transfers by direction, result and TLS, bytes by direction and TLS; seconds
+    that grants were waited for, and how often.
+    """
+
+    logins: int
+    failed_logins: int
+    replies: dict[int, int]
+    transfers: tuple[tuple[str, str, bool, int], ...]
+    moved: tuple[tuple[str, bool, int], ...]
+    grants: int
+    waited: float
+
+
 class SessionReport(NamedTuple):
     """What a session does. Times in seconds, sizes in bytes, speeds a second.
 
-    ``login`` is empty before one; ``direction`` ("download", "upload") where no data is moved.
+    ``login`` is empty before one, ``direction`` ("download", "upload", "listing") where no data is
+    moved.
     ``held_by``: "client", "disk", "connection limit", "shared limit" or nothing.
     """
 
@@ -211,4 +228,5 @@ ToSupervisor = (
     | Reports
     | Heartbeat
     | Described
+    | Counted
 )

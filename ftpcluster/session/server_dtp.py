@@ -152,7 +152,7 @@ class DataTransfer:
     def _begin(self, stream: Stream) -> None:
         self.stream = stream
         self._session.progress = 0
-        self._session.transfer = self
+        self._session.transfer = self._session.last_transfer = self
         self._shares = True
         if self._pace is not None:
             self._pace.begin()
@@ -281,6 +281,13 @@ class Download(DataTransfer):
                 raise LocalProblem("The file became shorter while it was sent.")
             position += sent
             await self.moved(sent)
+
+
+class Listing(Download):
+    """What the server tells of files."""
+
+    __slots__ = ()
+    direction = "listing"
 
 
 class Upload(DataTransfer):

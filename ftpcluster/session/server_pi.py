@@ -25,7 +25,7 @@ from ftpcluster.protocol.errors import (
     SyntaxProblem,
     TransferAborted,
 )
-from ftpcluster.protocol.reply import Reply
+from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.session import journal
 from ftpcluster.session.commands.table import (
     COMMANDS,
@@ -268,6 +268,8 @@ class ServerPI:
         reason, self._reason = self._reason, None
         if self.ended:
             self._write_down(None)
+            if self.session.last_transfer is not None:
+                self._count_transfer(None)
             self._close()
             return
         if isinstance(error, asyncio.CancelledError):
@@ -316,6 +318,7 @@ class ServerPI:
 
     def reply(self, reply: Reply) -> None:
         """Send a reply, or gather it with others that are about to be sent."""
+        self.session.services.counts.replies[reply.code] += 1
         self._unsent += reply.encode(self.session.settings.encoding)
         if not self._gathering:
             self._send()
@@ -324,6 +327,8 @@ class ServerPI:
         """A command has ended; one that isn't ours has sent its replies itself."""
         if self._entry is not None:
             self._write_down(reply)
+        if self.session.last_transfer is not None:
+            self._count_transfer(reply)
         changes = self.session.wants_tls or self.session.leaves_tls
         if changes and self._has_more_input():
             self.end()  # somebody put commands behind AUTH, to have them obeyed as protected ones
@@ -337,6 +342,18 @@ class ServerPI:
             self._begin_tls()
         elif self.session.leaves_tls:
             self._leave_tls()
+
+    def _count_transfer(self, reply: Reply | None) -> None:
+        """A command that has moved data has ended."""
+        session = self.session
+        transfer, session.last_transfer = session.last_transfer, None
+        assert transfer is not None
+        session.services.counts.transfer(
+            transfer.direction,
+            session.progress,
+            whole=reply is not None and reply.code == Code.TRANSFER_COMPLETE,
+            protected=not transfer.stream.is_plain,
+        )
 
     def _write_down(self, reply: Reply | None) -> None:
         """What came of the command, in the log."""

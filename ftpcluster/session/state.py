@@ -30,6 +30,7 @@ from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.quota.bucket import Throttle
 from ftpcluster.quota.quotas import Quotas, Throttled
 from ftpcluster.session.arrival import Arrival
+from ftpcluster.session.counts import Counts
 from ftpcluster.session.lingering import Lingering
 from ftpcluster.session.waits import Cause
 from ftpcluster.session.wheel import Wheel
@@ -89,6 +90,7 @@ class Services:
     pool: Executor
     throttle_per_connection: Throttle = field(default_factory=Throttle)
     files: LocalFiles = field(default_factory=LocalFiles)
+    counts: Counts = field(default_factory=Counts)
     tls: Contexts | None = None
     find_command: Callable[[bytes], Command | None] | None = None
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
@@ -216,6 +218,7 @@ class Session:
         "failed_logins",
         "hash_algorithm",
         "hash_range",
+        "last_transfer",
         "leaves_tls",
         "login",
         "progress",
@@ -280,6 +283,7 @@ class Session:
         # bytes of the transfer that runs, which shows whether it stalls
         self.progress = 0
         self.transfer: DataTransfer | None = None
+        self.last_transfer: DataTransfer | None = None  # of the command that runs
 
     def _described(self, user: str) -> str:
         talk = self.conversation

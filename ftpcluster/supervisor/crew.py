@@ -11,6 +11,7 @@ import asyncio
 import itertools
 import logging
 import random
+from collections import Counter
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -74,6 +75,8 @@ class Crew:
         self._generations: list[Generation] = []  # the one that serves, and the next one, if any
         self._watch_timer: asyncio.TimerHandle | None = None
         self._watch_due = 0.0
+        self.ends: Counter[str] = Counter()
+        """How often workers were replaced, by the reason."""
         self.is_dismissed = False
         self.failure: BootFailure | None = None
         """Why the crew dismissed itself."""
@@ -107,6 +110,7 @@ class Crew:
                 place.worker.phase = Phase.SERVING
         for place in old.places:
             for worker in _fillers(place):
+                self.ends["reload"] += 1
                 self._retire(worker)
         self._owner.on_capacity()
 
@@ -138,6 +142,7 @@ class Crew:
         if self.is_dismissed or not place.is_settled:
             return False
         log.info("%s is replaced: %s", place.worker, why)
+        self.ends["replaced"] += 1
         self._start(place)
         return True
 
@@ -224,6 +229,7 @@ class Crew:
                 message = f"{worker} ended before it could serve"
                 generation.ready.set_exception(BootFailure(message, worker.failure))
         elif was is not Phase.DRAINING:
+            self.ends["bad message" if error else "hung" if was is Phase.ABORTED else "died"] += 1
             log.error("%s %s; %d sessions ended with it", worker, why, released)
         elif released:
             log.warning("%s ended before %d of its sessions", worker, released)

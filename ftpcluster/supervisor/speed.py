@@ -39,7 +39,7 @@ class SharedSpeed:
 
     def who_holds(self, login: str, direction: str) -> str:
         """Which limit a transfer waits for that waits for a shared one."""
-        which = WRITE if direction == "download" else READ
+        which = READ if direction == "upload" else WRITE
         return "user limit" if self._book.is_scarce(login, which) else "server limit"
 
     def set_limits(self, login: str | None, rates: Rates) -> SetLimits:

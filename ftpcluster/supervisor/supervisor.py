@@ -12,10 +12,12 @@ import itertools
 import logging
 import os
 import socket
+from collections.abc import Mapping
 
 from ftpcluster.ipc.messages import (
     Adopt,
     Adopted,
+    Counted,
     Declined,
     Described,
     EndSession,
@@ -40,6 +42,7 @@ from ftpcluster.supervisor.crew import BootFailure, Crew
 from ftpcluster.supervisor.handle import Generation, HandOver, Plan, WorkerHandle
 from ftpcluster.supervisor.speed import SharedSpeed
 from ftpcluster.supervisor.survey import Survey
+from ftpcluster.supervisor.totals import Totals
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +63,7 @@ class Supervisor:
         self.ledger = Ledger(plan.limits)
         self.speed = SharedSpeed(self._loop, plan.rates, self._grant)
         self._crew = Crew(self._loop, self)
+        self.totals = Totals()
         self.survey = Survey(self._loop, self._crew.workers.values)
         self._homeless: list[HandOver] = []
         self._sessions = itertools.count(1)
@@ -180,6 +184,20 @@ class Supervisor:
         return tuple(display(*sock.getsockname()[:2]) for sock in self._listeners)
 
     @property
+    def ends(self) -> Mapping[str, int]:
+        """How often workers were replaced, by the reason."""
+        return self._crew.ends
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all workers serve that should."""
+        generation = self._crew.current
+        return generation is not None and all(
+            place.worker is not None and place.worker.takes_connections
+            for place in generation.places
+        )
+
+    @property
     def workers(self) -> list[WorkerHandle]:
         """The workers that live now."""
         return list(self._crew.workers.values())
@@ -197,6 +215,7 @@ class Supervisor:
         released = self.ledger.release_worker(worker.epoch)
         self.speed.release_worker(worker.epoch)
         self.survey.on_gone(worker.epoch)
+        self.totals.on_gone(worker.epoch)
         if self._crew.is_dismissed:
             for connection in lost:
                 self._turn_away(connection)
@@ -284,6 +303,8 @@ class Supervisor:
                 self._log_in(worker, session, login)
         elif isinstance(message, Described):
             self.survey.on_described(worker.epoch, message)
+        elif isinstance(message, Counted):
+            self.totals.on_counted(worker.epoch, message)
         elif isinstance(message, Declined):
             self._on_declined(worker, message)
         else:

@@ -17,6 +17,7 @@ from ftpcluster.ipc.channel import worker_end
 from ftpcluster.ipc.messages import (
     Adopt,
     Adopted,
+    Counted,
     Declined,
     Describe,
     Described,
@@ -77,6 +78,7 @@ class Worker:
         self._deadlines: list[asyncio.TimerHandle] = []
         self._beaten = loop.time()
         self._spent = time.process_time()
+        self._counted: Counted | None = None
         self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
         self._heartbeat_interval = heartbeat_interval(config.timeouts.worker)
         self._drained: asyncio.Future[None] = loop.create_future()
@@ -94,6 +96,7 @@ class Worker:
             await asyncio.wait(self._services.tasks, timeout=_END_OF_TASKS)
         self._quotas.report()
         self._heartbeat.cancel()
+        self._count()
         os.close(self._statm)
         self._channel.close()
         await self._services.masquerade.close()
@@ -106,6 +109,22 @@ class Worker:
             some = tuple(reports[start : start + _REPORTED])
             self._channel.send(Described(number, some, start + _REPORTED >= len(reports)))
 
+    def _count(self) -> None:
+        """Tell what has been done, if there is anything new."""
+        counts, leases = self._services.counts, self._quotas.leases
+        told = Counted(
+            counts.logins,
+            counts.failed_logins,
+            dict(counts.replies),
+            tuple((*labels, count) for labels, count in counts.transfers.items()),
+            tuple((*labels, count) for labels, count in counts.moved.items()),
+            leases.grants,
+            leases.waited,
+        )
+        if told != self._counted:
+            self._counted = told
+            self._channel.send(told)
+
     def _beat(self) -> None:
         """Until the worker ends: the supervisor takes silence for death."""
         now, spent = self._loop.time(), time.process_time()
@@ -113,6 +132,7 @@ class Worker:
         since = now - self._beaten + self._heartbeat_interval
         lag = max(0.0, now - self._beaten)
         self._channel.send(Heartbeat(resident, lag, (spent - self._spent) / since))
+        self._count()
         self._spent = spent
         self._beaten = now + self._heartbeat_interval
         self._heartbeat = self._loop.call_at(self._beaten, self._beat)
