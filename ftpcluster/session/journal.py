@@ -48,7 +48,7 @@ class Entry:
                 came += f" {_safe(reply.text)}"
             if reply.code in _OUR_FAULT:
                 level = max(level, logging.WARNING)
-        if self.command is not None and self.command.transfers:
+        if self._session.last_transfer is not None:
             took = self._session.services.loop.time() - self._began
             came += f", {self._session.progress} bytes in {took:.2f} s"
         tell(level, f"{self._who}: {self._what}: {came}")
