@@ -29,12 +29,13 @@ LAYERS: dict[str, set[str]] = {
     "session": {
         *("logs", "net", "passwords", "protocol", "quota", "session", "storage", "users"),
     },
+    "admin": {"admin"},
     "ipc": {"ipc", "protocol", "quota"},
     "worker": {
         *("config", "ipc", "logs", "net", "passwords", "prctl", "protocol", "quota", "server"),
         *("session", "storage", "users", "worker"),
     },
-    "supervisor": {"ipc", "net", "protocol", "quota", "supervisor"},
+    "supervisor": {"admin", "ipc", "net", "protocol", "quota", "supervisor"},
     "verbs": {"session"},
     "server": {"net", "protocol", "quota", "session", "storage", "users", "verbs"},
     "__init__": {"common", "protocol", "quota", "server", "session", "storage", "users"},

@@ -6,15 +6,20 @@ import sys
 
 import click
 
+from ftpcluster.admin.client import NoServer, OrderRefused
+from ftpcluster.cli.admin import drain, kick, limit, reload, stop, who
 from ftpcluster.cli.check import check
 from ftpcluster.cli.hash import hash_
 from ftpcluster.cli.init import init
 from ftpcluster.cli.run import run
 from ftpcluster.cli.schema import schema
+from ftpcluster.cli.top import top
 from ftpcluster.config import ConfigError
 from ftpcluster.net.listeners import CannotListen
 from ftpcluster.privileges import CannotRunAs
+from ftpcluster.supervisor.admin import CannotBind
 
+NOT_DONE = 1
 WRONG_USAGE = 2
 INTERRUPTED = 130
 
@@ -25,7 +30,7 @@ def cli() -> None:
     """An FTP server cluster: many processes, exact limits."""
 
 
-for command in (run, check, init, schema, hash_):
+for command in (run, check, init, schema, hash_, who, kick, limit, drain, reload, stop, top):
     cli.add_command(command)
 
 
@@ -43,8 +48,11 @@ def main() -> None:
         status = _complain(error.format_message())
     except ConfigError as error:
         status = _complain(*error.lines)
-    except (CannotListen, CannotRunAs) as error:
+    except (CannotListen, CannotRunAs, CannotBind) as error:
         status = _complain(str(error))
+    except (NoServer, OrderRefused) as error:
+        _complain(str(error))
+        status = NOT_DONE
     except (click.Abort, KeyboardInterrupt):
         status = INTERRUPTED
     sys.exit(status)

@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 
 import click
 
+from ftpcluster.admin import default_socket
+from ftpcluster.cli.metrics import Metrics
 from ftpcluster.config import Config, ConfigError, Listen, Loop, WorkerConfig
 from ftpcluster.net.certificates import BadCertificate, read_certificates
 from ftpcluster.net.listeners import BACKLOG, CannotListen, Listener, listen, listen_on_all
@@ -23,6 +25,7 @@ from ftpcluster.protocol.protection import Protection
 from ftpcluster.quota.bans import BanRules
 from ftpcluster.quota.leases import Rates
 from ftpcluster.quota.ledger import ConnectionLimits
+from ftpcluster.supervisor.admin import AdminServer, CannotBind, ReloadRefused, bind
 from ftpcluster.supervisor.crew import BootFailure
 from ftpcluster.supervisor.handle import Plan
 from ftpcluster.supervisor.process import WorkerProcess
@@ -92,16 +95,36 @@ class Cluster:
         self._notifier = Notifier()
         self._binder = Binder(inherited=inherited_sockets())
         self._plan = _plan(config, self._binder)
+        self._admin = self._bind_admin()
+        listen = config.metrics.listen
+        self._metrics = None if listen is None else Metrics(*listen)
         self._described = self._describe()
         self._interrupted: bool | None = None
         self._reload: asyncio.Task[None] | None = None
         self._is_outdated = False
+        self._wrong: str | None = None
+
+    def _bind_admin(self) -> socket.socket | None:
+        """Raises CannotBind where a socket that was asked for cannot be had."""
+        admin = self._config.admin
+        path = admin.socket or default_socket()
+        if not admin.enabled or path is None:
+            return None
+        try:
+            return bind(path)
+        except CannotBind as error:
+            if admin.socket is not None:
+                raise
+            log.warning("`ftpcluster who` and its like cannot reach this server: %s", error)
+            return None
 
     def run(self) -> int:
         """Serve until told to stop; the exit code. Raises BootFailure, CannotRunAs."""
         _open_more_files()
         if self._config.run_as is not None:
             identity = parse_run_as(self._config.run_as)
+            if self._admin is not None:
+                os.chown(self._admin.getsockname(), identity.uid, identity.gid)
             drop(identity)
             no_new_privs()
             check_python(identity)
@@ -115,7 +138,20 @@ class Cluster:
             loop.add_signal_handler(number, self._on_stop, number)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         self._supervisor.serving.add_done_callback(self._on_serving)
-        await self._supervisor.run()
+        admin = None
+        if self._admin is not None:
+            admin = AdminServer(self._admin, self._supervisor, self.reload_now)
+            await admin.start()
+        if self._metrics is not None:
+            self._metrics.start(self._supervisor)
+            log.info("metrics on http://%s/metrics", self._metrics.where)
+        try:
+            await self._supervisor.run()
+        finally:
+            if self._metrics is not None:
+                self._metrics.close()
+            if admin is not None:
+                admin.close()
         return _INTERRUPTED if self._interrupted else 0
 
     def _on_serving(self, serving: asyncio.Future[None]) -> None:
@@ -157,6 +193,16 @@ class Cluster:
         self._reload = asyncio.get_running_loop().create_task(self._reload_all())
         self._reload.add_done_callback(self._on_reloaded)
 
+    async def reload_now(self) -> str:
+        """Reload; what is served then. Raises ReloadRefused."""
+        self.reload()
+        while self._reload is not None:
+            await asyncio.wait((self._reload,))
+            await asyncio.sleep(0)  # for its callback, which may begin another one
+        if self._wrong is not None:
+            raise ReloadRefused(self._wrong)
+        return self._described
+
     async def _reload_all(self) -> None:
         binder = Binder(self._binder)
         try:
@@ -165,15 +211,20 @@ class Cluster:
             await self._supervisor.reload(plan)
         except (ConfigError, CannotListen, BootFailure) as error:
             binder.close()
+            self._wrong = "; ".join(str(error).splitlines())
             if self._interrupted is None:
-                log.error("not reloaded: %s", "; ".join(str(error).splitlines()))
+                log.error("not reloaded: %s", self._wrong)
             return
         except BaseException:
             binder.close()
             raise
+        for name in ("run_as", "admin", "metrics"):
+            if getattr(config, name) != getattr(self._config, name):
+                log.warning("%s cannot change while the server runs: restart it for that", name)
         self._config, self._plan, self._binder = config, plan, binder
         logging.getLogger().setLevel(config.log.level.upper())
         self._described = self._describe()
+        self._wrong = None
         log.info("reloaded: %s", self._described)
 
     def _on_reloaded(self, task: asyncio.Task[None]) -> None:

@@ -17,6 +17,8 @@ _NAME = re.compile(r"[^:\s\x00-\x1f\x7f]+")
 _KEYS = (
     ("workers", "--workers", ("workers",)),
     ("loop", "--loop", ("loop",)),
+    ("run_as", "--run-as", ("run_as",)),
+    ("metrics", "--metrics", ("metrics", "listen")),
     ("server", "--server", ("server",)),
     ("user_manager", "--user-manager", ("user_manager",)),
     ("log_level", "--log-level", ("log", "level")),
@@ -80,6 +82,8 @@ class Flags:
     implicit_tls_port: int | None = None
     require_tls: bool = False
     loop: str | None = None
+    run_as: str | None = None
+    metrics: str | None = None
     log_level: str | None = None
 
     def lay_over(self, tree: Tree) -> None:

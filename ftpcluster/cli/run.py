@@ -93,6 +93,10 @@ _BOOT_FAILED = 1
 @click.option("--upload-limit", metavar="SPEED", help="What the server receives, a second")
 @click.option("--download-limit-per-user", metavar="SPEED", help="All sessions of a user together")
 @click.option("--upload-limit-per-user", metavar="SPEED", help="All sessions of a user together")
+@click.option("--run-as", metavar="USER[:GROUP]", help="Who serves, when it is started as root")
+@click.option(
+    "--metrics", metavar="ADDR:PORT", help="Tell Prometheus there, and /healthz and /readyz"
+)
 @click.option(
     "--loop",
     type=click.Choice(["uvloop", "asyncio"]),

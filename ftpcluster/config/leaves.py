@@ -16,6 +16,7 @@ from ftpcluster.protocol.address import is_ipv4, without_zone
 _LOGIN = re.compile(r"[^:\s\x00-\x1f\x7f]{1,255}")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _NUMBERS = re.compile(r"[0-9.]+")
+_ADDRESS_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)):(\d{1,5})")
 _RANGE = re.compile(r"(\d{1,5})-(\d{1,5})", re.ASCII)
 _OBJECT = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 _RUN_AS = re.compile(r"[^:\s\x00-\x1f\x7f]+(:[^:\s\x00-\x1f\x7f]+)?")
@@ -145,6 +146,18 @@ def _address(value: object) -> str:
     return text
 
 
+def _address_port(value: object) -> tuple[str, int]:
+    """``127.0.0.1:9121``, ``[::1]:9121``."""
+    match = _ADDRESS_PORT.fullmatch(_text(value))
+    if match is None or int(match[3]) > 65535:
+        raise ValueError(value)
+    host = match[1] or match[2]
+    try:
+        return str(ip_address(host)), int(match[3])
+    except ValueError:
+        raise ValueError(value) from None
+
+
 def _addresses(value: object) -> tuple[str, ...]:
     texts = value if isinstance(value, list) else [value]
     if not texts:
@@ -268,6 +281,14 @@ Addresses = Annotated[
         "an address of this machine to listen on, or an array of them",
         _addresses,
         {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1}]},
+    ),
+]
+AddressPort = Annotated[
+    tuple[str, int],
+    Leaf(
+        'an address and a port such as "127.0.0.1:9121"',
+        _address_port,
+        {**_TEXT, "pattern": r"^(\[[0-9A-Fa-f:.]+\]|[0-9.]+):\d{1,5}$"},
     ),
 ]
 Line = Annotated[str, Leaf("one line of text", _line, _TEXT)]

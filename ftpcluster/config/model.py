@@ -9,6 +9,7 @@ import msgspec
 
 from ftpcluster.config.leaves import (
     Addresses,
+    AddressPort,
     Announced,
     Count,
     Duration,
@@ -203,6 +204,19 @@ class Recycle(Table, frozen=True, kw_only=True):
     age: Duration | None = None
 
 
+class Admin(Table, frozen=True, kw_only=True):
+    """The socket of ``who``, ``kick`` and so on. None: in the runtime folder."""
+
+    enabled: bool = True
+    socket: File | None = None
+
+
+class MetricsConfig(Table, frozen=True, kw_only=True):
+    """Where metrics are told, and how it is; None is nowhere."""
+
+    listen: AddressPort | None = None
+
+
 class Config(Table, frozen=True, kw_only=True):
     """A whole server."""
 
@@ -221,6 +235,8 @@ class Config(Table, frozen=True, kw_only=True):
     storage: StorageConfig = StorageConfig()
     recycle: Recycle = Recycle()
     ban: Ban = Ban()
+    admin: Admin = Admin()
+    metrics: MetricsConfig = MetricsConfig()
     log: Log = Log()
     users: tuple[UserConfig, ...] = msgspec.field(name="user", default=())
     anonymous: AnonymousConfig | None = None

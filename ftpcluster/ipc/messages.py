@@ -65,6 +65,12 @@ class SetLimits(Message, frozen=True, tag=6):
     rates: Rates
 
 
+class Describe(Message, frozen=True, tag=8):
+    """Tell what your sessions do now, by Described, with the same number."""
+
+    number: int
+
+
 class EndSession(Message, frozen=True, tag=7):
     """End a session now; ``reason`` is the last that its client is told.
 
@@ -76,7 +82,7 @@ class EndSession(Message, frozen=True, tag=7):
     only_strangers: bool = False
 
 
-class LoginDelay(Message, frozen=True, tag=8):
+class LoginDelay(Message, frozen=True, tag=9):
     """Answer to LoginFailed: seconds that the client has to wait, if not longer, for its answer."""
 
     session: int
@@ -140,7 +146,7 @@ class Identified(Message, frozen=True, tag=7):
     address: str
 
 
-class LoginFailed(Message, frozen=True, tag=13):
+class LoginFailed(Message, frozen=True, tag=15):
     """Somebody gave a wrong password, or a name that nobody has. Answered by LoginDelay."""
 
     session: int
@@ -161,9 +167,57 @@ class Reports(Message, frozen=True, tag=9):
 
 
 class Heartbeat(Message, frozen=True, tag=10):
-    """The worker's loop runs. ``memory``: its resident bytes."""
+    """The worker's loop runs. ``memory``: its resident bytes; ``lag``: seconds that this is late;
+    ``load``: the part of a core that it has used since the last one."""
 
     memory: int
+    lag: float = 0.0
+    load: float = 0.0
+
+
+class Counted(Message, frozen=True, tag=14):
+    """What the worker's sessions have done, all in all.
+
+    Replies by code; transfers by direction, result and TLS, bytes by direction and TLS; seconds
+    that grants were waited for, and how often.
+    """
+
+    logins: int
+    failed_logins: int
+    replies: dict[int, int]
+    transfers: tuple[tuple[str, str, bool, int], ...]
+    moved: tuple[tuple[str, bool, int], ...]
+    grants: int
+    waited: float
+
+
+class SessionReport(NamedTuple):
+    """What a session does. Times in seconds, sizes in bytes, speeds a second.
+
+    ``login`` is empty before one, ``direction`` ("download", "upload", "listing") where no data is
+    moved.
+    ``held_by``: "client", "disk", "connection limit", "shared limit" or nothing.
+    """
+
+    session: int
+    login: str
+    is_protected: bool
+    age: float
+    idle: float
+    command: str
+    direction: str
+    size: int | None
+    moved: int
+    speed: float
+    held_by: str
+
+
+class Described(Message, frozen=True, tag=13):
+    """Some of the sessions, all with the last such message."""
+
+    number: int
+    sessions: tuple[SessionReport, ...]
+    is_last: bool
 
 
 class Declined(Message, frozen=True, tag=11):
@@ -177,7 +231,17 @@ def heartbeat_interval(timeout: float) -> float:
     return min(1.0, timeout / 10)
 
 
-ToWorker = Adopt | SlotAnswer | Drain | TellLogins | Grants | SetLimits | EndSession | LoginDelay
+ToWorker = (
+    Adopt
+    | SlotAnswer
+    | Drain
+    | TellLogins
+    | Grants
+    | SetLimits
+    | EndSession
+    | Describe
+    | LoginDelay
+)
 ToSupervisor = (
     Ready
     | Failed
@@ -192,4 +256,6 @@ ToSupervisor = (
     | UserLimits
     | Reports
     | Heartbeat
+    | Described
+    | Counted
 )

@@ -56,6 +56,8 @@ class Guard:
         Raises KeyError where nothing is known of the session, or of its address.
         """
         address = self._ledger.address_of(epoch, session)
+        if address is None:
+            raise KeyError(session)
         verdict = self._bans.failed(address, login, now)
         ban = verdict.ban
         if ban is not None and verdict.is_new:

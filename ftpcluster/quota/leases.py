@@ -163,11 +163,15 @@ class _OneWay:
         self._news: dict[int, dict[str, None]] = {}
         self._is_scarce = False  # as of the last tick: the server's bucket,
         self._scarce: set[str] = set()  # and these users'
+        self._held: set[str] = set()  # who got less for the server's sake
 
     @property
     def is_contended(self) -> bool:
         """Whether the last tick left somebody wanting."""
         return self._is_scarce or bool(self._scarce)
+
+    def is_scarce(self, login: str) -> bool:
+        return login in self._scarce and login not in self._held
 
     def set_server(self, rate: int | None, now: float) -> None:
         self.server.set_rate(rate or None, now)
@@ -219,6 +223,7 @@ class _OneWay:
             claims.append((login, most, wanted))
         cut = self._cut(now, [most for _, most, _ in claims])
         self._is_scarce, self._scarce = cut < math.inf, scarce
+        self._held = {login for login, most, _ in claims if most > cut}
         for login, most, wanted in claims:
             yield from self._grant(login, min(most, cut), wanted.demands)
 
@@ -302,6 +307,16 @@ class LeaseBook:
         """The server's limits, from now on."""
         for direction, rate in zip(self._directions, rates, strict=True):
             direction.set_server(rate, now)
+
+    @property
+    def server_rates(self) -> Rates:
+        """The server's limits."""
+        read, write = (direction.server.rate for direction in self._directions)
+        return Rates(None if read is None else int(read), None if write is None else int(write))
+
+    def is_scarce(self, login: str, direction: Direction) -> bool:
+        """Whether it was a user's own limit that left the user wanting at the last distribution."""
+        return self._directions[direction].is_scarce(login)
 
     def knows(self, login: str) -> bool:
         """Whether there are limits of a user."""

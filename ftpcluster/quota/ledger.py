@@ -74,12 +74,10 @@ class Ledger:
         """The worker that holds a session."""
         return next((epoch for epoch, held in self._held.items() if session in held), None)
 
-    def address_of(self, epoch: int, session: int) -> str:
-        """Where a session comes from. Raises KeyError where that, or the session, isn't known."""
-        address = self._held.get(epoch, {})[session].address
-        if address is None:
-            raise KeyError(session)
-        return address
+    def address_of(self, epoch: int, session: int) -> str | None:
+        """The address that a session comes from; None where that is not known (yet)."""
+        held = self._held.get(epoch, {}).get(session)
+        return None if held is None else held.address
 
     @property
     def addresses(self) -> Collection[str]:

@@ -50,6 +50,11 @@ class Deadlines:
         """The client said something, or a transfer has ended."""
         self._active = self._loop.time()
 
+    @property
+    def idle(self) -> float:
+        """Seconds since the client said something."""
+        return 0.0 if self._in_transfer else self._loop.time() - self._active
+
     def begin_transfer(self) -> None:
         """From now on progress counts, and the idle clock stands."""
         self._in_transfer = True

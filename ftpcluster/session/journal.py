@@ -20,7 +20,7 @@ _LONGEST = 1024
 _OUR_FAULT = (Code.LOCAL_ERROR, Code.INSUFFICIENT_STORAGE, Code.EXCEEDED_ALLOCATION)
 _LINE_ENDS = str.maketrans("\u2028\u2029", "??")
 """What some take for an end of line, beside what is no character."""
-_SECRETS = ("PASS", "ACCT")
+SECRETS = ("PASS", "ACCT")
 _AS_GIVEN = ("MFMT", "SITE", "STOU")
 """Verbs that are told of whose argument is no path."""
 
@@ -48,7 +48,7 @@ class Entry:
                 came += f" {_safe(reply.text)}"
             if reply.code in _OUR_FAULT:
                 level = max(level, logging.WARNING)
-        if self.command is not None and self.command.transfers:
+        if self._session.last_transfer is not None:
             took = self._session.services.loop.time() - self._began
             came += f", {self._session.progress} bytes in {took:.2f} s"
         tell(level, f"{self._who}: {self._what}: {came}")
@@ -60,13 +60,14 @@ def begin(session: Session, command: Command | None, verb: bytes, argument: str)
     level = logging.INFO if matters else logging.DEBUG
     if not is_told(level):
         return None
-    what = _what(session, command, _safe(verb.decode("ascii", "replace")), argument)
+    what = describe(session, command, _safe(verb.decode("ascii", "replace")), argument)
     return Entry(session, command, what, level)
 
 
-def _what(session: Session, command: Command | None, verb: str, argument: str) -> str:
+def describe(session: Session, command: Command | None, verb: str, argument: str) -> str:
+    """A command as a person reads it, without secrets."""
     argument = argument[:_LONGEST]
-    if verb in _SECRETS:
+    if verb in SECRETS:
         return f"{verb} ****"
     if command is None or not command.logged or verb in _AS_GIVEN:
         return f"{verb} {_safe(argument)}".rstrip()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -15,7 +15,7 @@ from ftpcluster.protocol.errors import SessionEnded
 from ftpcluster.protocol.protection import Protection
 from ftpcluster.protocol.proxy import BadProxyHeader
 from ftpcluster.session.server_pi import ServerPI
-from ftpcluster.session.state import Conversation, Services
+from ftpcluster.session.state import Activity, Conversation, Services
 
 log = logging.getLogger(__name__)
 
@@ -139,6 +139,11 @@ class Reception:
         session = self._sessions.get(number)
         if session is not None and not (only_strangers and session.session.is_logged_in):
             session.end(SessionEnded(reason))
+
+    def activities(self) -> Iterator[tuple[int, Activity]]:
+        """What each session does now, by its number."""
+        for number, session in self._sessions.items():
+            yield number, session.activity()
 
     def limits_changed(self, login: str | None) -> None:
         """Speed limits of a user, or of the server, are others from now on."""

@@ -31,6 +31,7 @@ from ftpcluster.session.lingering import Lingering
 from ftpcluster.session.run import give_way
 from ftpcluster.session.state import Session
 from ftpcluster.session.throttle import Pace
+from ftpcluster.session.waits import Cause, Waits
 from ftpcluster.storage.base import File
 from ftpcluster.storage.local import LocalFile
 
@@ -65,8 +66,19 @@ class DataTransfer:
     Leaving the block closes the connection. The peer's disappearance becomes TransferAborted.
     """
 
-    __slots__ = ("_pace", "_session", "_shares", "_text", "_turn", "most", "stream", "total")
+    __slots__ = (
+        "_pace",
+        "_session",
+        "_shares",
+        "_text",
+        "_turn",
+        "most",
+        "stream",
+        "total",
+        "waits",
+    )
     stream: Stream
+    direction: ClassVar[str]
 
     def __init__(self, session: Session, text: str, total: int | None = None) -> None:
         """``text`` is what 150 says, ``total`` the bytes that will be copied, where it is known."""
@@ -75,6 +87,7 @@ class DataTransfer:
         self._text = text
         self._turn = 0
         self._shares = False
+        self.waits = Waits(session.services.loop.time)
         self._pace: Pace | None = None
         self._set_pace()
 
@@ -82,7 +95,7 @@ class DataTransfer:
         session = self._session
         limits = [self._limit(throttle) for throttle in session.account.throttles]
         limits = [limit for limit in limits if limit.limit]
-        self._pace = Pace(session.services.loop.time, limits) if limits else None
+        self._pace = Pace(session.services.loop.time, limits, self.waits) if limits else None
         self.most = _SENDFILE if self._pace is None else self._pace.piece
 
     def limits_changed(self) -> None:
@@ -139,7 +152,7 @@ class DataTransfer:
     def _begin(self, stream: Stream) -> None:
         self.stream = stream
         self._session.progress = 0
-        self._session.transfer = self
+        self._session.transfer = self._session.last_transfer = self
         self._shares = True
         if self._pace is not None:
             self._pace.begin()
@@ -180,12 +193,16 @@ class DataTransfer:
 
     async def writable(self) -> None:
         self._turn = 0
+        self.waits.begin(Cause.CLIENT)
         await self.stream.writable()
+        self.waits.end()
         self._look_at_pace()
 
     async def readable(self) -> None:
         self._turn = 0
+        self.waits.begin(Cause.CLIENT)
         await self.stream.readable()
+        self.waits.end()
         self._look_at_pace()
 
     def _look_at_pace(self) -> None:
@@ -221,6 +238,7 @@ class Download(DataTransfer):
     """What the server sends: files and listings."""
 
     __slots__ = ()
+    direction = "download"
 
     @staticmethod
     def _limit(throttle: Throttled) -> Limit | SharedLimit:
@@ -251,7 +269,9 @@ class Download(DataTransfer):
         in_pool = self._session.services.in_pool
         while position < end:
             if not file.is_resident(position):
+                self.waits.begin(Cause.DISK)
                 await in_pool(file.read_ahead, position, _SENDFILE)
+                self.waits.end()
             try:
                 sent = os.sendfile(fd, source, position, min(end - position, self.most))
             except BlockingIOError:
@@ -263,10 +283,18 @@ class Download(DataTransfer):
             await self.moved(sent)
 
 
+class Listing(Download):
+    """What the server tells of files."""
+
+    __slots__ = ()
+    direction = "listing"
+
+
 class Upload(DataTransfer):
     """What the server receives."""
 
     __slots__ = ()
+    direction = "upload"
 
     @staticmethod
     def _limit(throttle: Throttled) -> Limit | SharedLimit:

@@ -25,7 +25,7 @@ from ftpcluster.protocol.errors import (
     SyntaxProblem,
     TransferAborted,
 )
-from ftpcluster.protocol.reply import Reply
+from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.session import journal
 from ftpcluster.session.commands.table import (
     COMMANDS,
@@ -35,7 +35,7 @@ from ftpcluster.session.commands.table import (
 from ftpcluster.session.deadlines import Deadlines
 from ftpcluster.session.gates import pass_gates, refuse_unknown, reply_for
 from ftpcluster.session.run import Run, give_way, in_task
-from ftpcluster.session.state import Conversation, Services, Session
+from ftpcluster.session.state import Activity, Conversation, Services, Session
 
 _RECEIVE = 4096
 _LINES_PER_TURN = 16
@@ -50,6 +50,8 @@ class ServerPI:
     """One session, from its greeting to its end."""
 
     __slots__ = (
+        "_argument",
+        "_began",
         "_command",
         "_deadlines",
         "_draining",
@@ -85,6 +87,8 @@ class ServerPI:
         self._run: Run[Reply | None] | None = None
         self._command: Command | None = None
         self._reason: FTPError | None = None
+        self._argument = ""
+        self._began = services.loop.time()
         self._find_command = services.find_command or COMMANDS.get
         self._draining = False
         self._entry: journal.Entry | None = None
@@ -231,6 +235,7 @@ class ServerPI:
             self._entry = journal.begin(session, command, verb, argument)
             command = command or refuse_unknown(session, verb)
             pass_gates(session, command, argument)
+            self._argument = argument
             outcome = command.handler(session, argument)
         except Exception as error:
             self._finish(reply_for(self.session, error))
@@ -263,6 +268,8 @@ class ServerPI:
         reason, self._reason = self._reason, None
         if self.ended:
             self._write_down(None)
+            if self.session.last_transfer is not None:
+                self._count_transfer(None)
             self._close()
             return
         if isinstance(error, asyncio.CancelledError):
@@ -311,6 +318,7 @@ class ServerPI:
 
     def reply(self, reply: Reply) -> None:
         """Send a reply, or gather it with others that are about to be sent."""
+        self.session.services.counts.replies[reply.code] += 1
         self._unsent += reply.encode(self.session.settings.encoding)
         if not self._gathering:
             self._send()
@@ -319,6 +327,8 @@ class ServerPI:
         """A command has ended; one that isn't ours has sent its replies itself."""
         if self._entry is not None:
             self._write_down(reply)
+        if self.session.last_transfer is not None:
+            self._count_transfer(reply)
         changes = self.session.wants_tls or self.session.leaves_tls
         if changes and self._has_more_input():
             self.end()  # somebody put commands behind AUTH, to have them obeyed as protected ones
@@ -332,6 +342,18 @@ class ServerPI:
             self._begin_tls()
         elif self.session.leaves_tls:
             self._leave_tls()
+
+    def _count_transfer(self, reply: Reply | None) -> None:
+        """A command that has moved data has ended."""
+        session = self.session
+        transfer, session.last_transfer = session.last_transfer, None
+        assert transfer is not None
+        session.services.counts.transfer(
+            transfer.direction,
+            session.progress,
+            whole=reply is not None and reply.code == Code.TRANSFER_COMPLETE,
+            protected=not transfer.stream.is_plain,
+        )
 
     def _write_down(self, reply: Reply | None) -> None:
         """What came of the command, in the log."""
@@ -372,6 +394,33 @@ class ServerPI:
         if len(self._unsent) > _UNSENT:
             self._emptied = self.session.services.loop.create_future()
             await self._emptied
+
+    # ------------------------------------------------------------------ watching
+
+    def activity(self) -> Activity:
+        """What the session does now."""
+        session = self.session
+        command = ""
+        if self._command is not None:
+            command = journal.describe(session, self._command, self._command.verb, self._argument)
+        told = Activity(
+            session.user_name,
+            not session.stream.is_plain,
+            session.services.loop.time() - self._began,
+            self._deadlines.idle,
+            command,
+        )
+        transfer = session.transfer
+        if transfer is None:
+            return told
+        speed, cause = transfer.waits.look(session.progress)
+        return told._replace(
+            direction=transfer.direction,
+            size=transfer.total,
+            moved=session.progress,
+            speed=speed,
+            held_by=cause,
+        )
 
     # ------------------------------------------------------------------ ending
 

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -30,8 +30,10 @@ from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.quota.bucket import Throttle
 from ftpcluster.quota.quotas import Quotas, Throttled
 from ftpcluster.session.arrival import Arrival
+from ftpcluster.session.counts import Counts
 from ftpcluster.session.lingering import Lingering
 from ftpcluster.session.turns import Turns
+from ftpcluster.session.waits import Cause
 from ftpcluster.session.wheel import Wheel
 from ftpcluster.storage.base import Storage
 from ftpcluster.storage.local import LocalFiles
@@ -89,6 +91,7 @@ class Services:
     pool: Executor
     throttle_per_connection: Throttle = field(default_factory=Throttle)
     files: LocalFiles = field(default_factory=LocalFiles)
+    counts: Counts = field(default_factory=Counts)
     tls: Contexts | None = None
     find_command: Callable[[bytes], Command | None] | None = None
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
@@ -180,6 +183,24 @@ class Conversation(msgspec.Struct, frozen=True):
     tls: Protection = Protection.EXPLICIT
 
 
+class Activity(NamedTuple):
+    """What a session does at this moment. Times in seconds, sizes in bytes, speeds a second.
+
+    ``direction`` is empty where no data is moved; then ``size`` and what follows say nothing.
+    """
+
+    user: str
+    is_protected: bool
+    age: float
+    idle: float
+    command: str
+    direction: str = ""
+    size: int | None = None
+    moved: int = 0
+    speed: float = 0.0
+    held_by: Cause | None = None
+
+
 class Session:
     """One control connection's life, as the commands see it."""
 
@@ -199,6 +220,7 @@ class Session:
         "failed_logins",
         "hash_algorithm",
         "hash_range",
+        "last_transfer",
         "leaves_tls",
         "login",
         "progress",
@@ -213,6 +235,7 @@ class Session:
         "tls",
         "transfer",
         "unknown_verbs",
+        "user_name",
         "wants_tls",
         "who",
     )
@@ -235,6 +258,7 @@ class Session:
         # for as long as the session
         self.tls = stream.context if isinstance(stream, TLSStream) else None  # for data, too
         self.login: Claim | Account | None = None
+        self.user_name = ""
         self.who = self._described("-")
         """Who it is, as logs have it: session, peer and user."""
         self.stranger_since = services.loop.time()
@@ -261,6 +285,7 @@ class Session:
         # bytes of the transfer that runs, which shows whether it stalls
         self.progress = 0
         self.transfer: DataTransfer | None = None
+        self.last_transfer: DataTransfer | None = None  # of the command that runs
 
     def _described(self, user: str) -> str:
         talk = self.conversation
@@ -397,7 +422,8 @@ class Session:
         """
         self.login = Account(user, self.services.open_storage(self, user), self._throttles(user))
         self.current_folder = str(user.home_path)
-        self.who = self._described(printable(name)[:64])
+        self.user_name = printable(name)[:64]
+        self.who = self._described(self.user_name)
 
     def limits_changed(self, login: str | None) -> None:
         """Speed limits of a user, or of the server, are others from now on."""
@@ -429,6 +455,7 @@ class Session:
         self.current_folder = "/"
         self.rename_from = None
         if isinstance(login, Account):
+            self.user_name = ""
             self.who = self._described("-")
             self.stranger_since = self.services.loop.time()
             self.services.quotas.logout(self.conversation.session)

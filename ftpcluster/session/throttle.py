@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 from ftpcluster.quota.bucket import Limit
-from ftpcluster.quota.quotas import Lease, SharedLimit
+from ftpcluster.quota.quotas import Lease, SharedLimit, Waiter
+from ftpcluster.session.waits import Cause, Waits
 
 _TICK = 0.05
 """Seconds' worth of bytes that are moved at once, which keeps a limited transfer smooth."""
@@ -20,11 +21,14 @@ class Pace:
     ``piece`` is how many bytes to move at once; ``spend`` waits as long as they cost.
     """
 
-    __slots__ = ("_clock", "_leases", "_limits", "_shared")
+    __slots__ = ("_clock", "_leases", "_limits", "_shared", "_waits")
 
-    def __init__(self, clock: Callable[[], float], limits: Iterable[Limit | SharedLimit]) -> None:
+    def __init__(
+        self, clock: Callable[[], float], limits: Iterable[Limit | SharedLimit], waits: Waits
+    ) -> None:
         limits = tuple(limits)
         self._clock = clock
+        self._waits = waits
         self._limits = tuple(limit for limit in limits if isinstance(limit, Limit))
         self._shared = tuple(limit for limit in limits if not isinstance(limit, Limit))
         self._leases: tuple[Lease, ...] = ()
@@ -58,15 +62,22 @@ class Pace:
         """Wait until something may be moved, where that is for others to say."""
         for lease in self._leases:
             if (waiter := lease.spend(0)) is not None:
-                await waiter
+                await self._shared_wait(waiter)
 
     async def spend(self, count: int) -> None:
         """``count`` bytes were moved; wait until the next may be."""
         for lease in self._leases:
             if (waiter := lease.spend(count)) is not None:
-                await waiter
+                await self._shared_wait(waiter)
         if self._limits:
             now = self._clock()
             due = max(limit.spend(count, now) for limit in self._limits)
             if due > now:
+                self._waits.begin(Cause.CONNECTION_LIMIT)
                 await asyncio.sleep(due - now)
+                self._waits.end()
+
+    async def _shared_wait(self, waiter: Waiter) -> None:
+        self._waits.begin(Cause.SHARED_LIMIT)
+        await waiter
+        self._waits.end()

@@ -11,6 +11,7 @@ import asyncio
 import itertools
 import logging
 import random
+from collections import Counter
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -25,7 +26,7 @@ from ftpcluster.ipc.messages import (
 )
 from ftpcluster.supervisor.handle import Generation, Phase, Place, WorkerHandle
 from ftpcluster.supervisor.process import ProcessLike
-from ftpcluster.supervisor.restart import Health, Pulse
+from ftpcluster.supervisor.restart import Health, Pulse, is_hopeless
 
 log = logging.getLogger(__name__)
 
@@ -74,12 +75,17 @@ class Crew:
         self._generations: list[Generation] = []  # the one that serves, and the next one, if any
         self._watch_timer: asyncio.TimerHandle | None = None
         self._watch_due = 0.0
+        self.ends: Counter[str] = Counter()
+        """How often workers were replaced, by the reason."""
         self.is_dismissed = False
+        self.failure: BootFailure | None = None
+        """Why the crew dismissed itself."""
 
     # ------------------------------------------------------------------ generations
 
     def begin(self, generation: Generation) -> None:
         """Start the workers of a generation. Its ``ready`` tells how it went."""
+        generation.is_first = not self._generations
         self._generations.append(generation)
         for place in generation.places:
             self._start(place)
@@ -104,6 +110,7 @@ class Crew:
                 place.worker.phase = Phase.SERVING
         for place in old.places:
             for worker in _fillers(place):
+                self.ends["reload"] += 1
                 self._retire(worker)
         self._owner.on_capacity()
 
@@ -135,6 +142,7 @@ class Crew:
         if self.is_dismissed or not place.is_settled:
             return False
         log.info("%s is replaced: %s", place.worker, why)
+        self.ends["replaced"] += 1
         self._start(place)
         return True
 
@@ -221,6 +229,7 @@ class Crew:
                 message = f"{worker} ended before it could serve"
                 generation.ready.set_exception(BootFailure(message, worker.failure))
         elif was is not Phase.DRAINING:
+            self.ends["bad message" if error else "hung" if was is Phase.ABORTED else "died"] += 1
             log.error("%s %s; %d sessions ended with it", worker, why, released)
         elif released:
             log.warning("%s ended before %d of its sessions", worker, released)
@@ -236,6 +245,16 @@ class Crew:
             return  # it had been replaced
         if place.starting is None and place.timer is None and not place.generation.is_over:
             self._start_later(place)
+            self._look_whether_hopeless(place.generation)
+
+    def _look_whether_hopeless(self, generation: Generation) -> None:
+        """Something is wrong that no restart mends: whoever started the server has to know.
+
+        Only at the boot: what has served for a while goes on, with as many workers as live.
+        """
+        if generation.is_first and is_hopeless(place.restart for place in generation.places):
+            self.failure = BootFailure("the workers die soon after their start, again and again")
+            self.kill()
 
     # ------------------------------------------------------------------ watching
 
@@ -274,7 +293,7 @@ class Crew:
 
     def _on_heartbeat(self, worker: WorkerHandle, message: Heartbeat) -> None:
         worker.pulse.beat(self._loop.time())
-        worker.memory = message.memory
+        worker.memory, worker.lag, worker.load = message.memory, message.lag, message.load
         if worker.is_suspect:
             worker.is_suspect = False
             log.info("%s answers again", worker)

@@ -77,6 +77,7 @@ class Generation:
         self.plan = plan
         self.ready = ready
         self.places = [Place(self, index) for index in range(plan.workers)]
+        self.is_first = False
         self.is_over = False
 
 
@@ -104,6 +105,8 @@ class WorkerHandle:
     phase: Phase = Phase.STARTING
     is_suspect: bool = False
     memory: int = 0  # bytes, as it told last
+    lag: float = 0.0  # seconds
+    load: float = 0.0  # of a core
     crowded_until: float = 0.0
     last_used: int = 0
     failure: str | None = None

@@ -5,6 +5,7 @@ Pure: time and chance are arguments.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -13,6 +14,8 @@ LONGEST_DELAY = 5.0
 JITTER = 0.25
 SETTLED = 10.0
 """Seconds of life after which a death no longer counts as one of a series."""
+HOPELESS = 4
+"""Early deaths in a row, in every place, after which a server that was just started gives up."""
 MISSED = 3
 """Heartbeats that a worker may miss before it gets no new connections."""
 
@@ -21,7 +24,8 @@ MISSED = 3
 class RestartPolicy:
     """Back-off for one worker's place: 0.1 s, doubled with each early death, up to 5 s."""
 
-    _deaths: int = 0
+    early_deaths: int = 0
+    has_settled: bool = False
     _started: float = 0.0
 
     def started(self, now: float) -> None:
@@ -33,9 +37,17 @@ class RestartPolicy:
         ``luck``, from 0 to 1, takes up to a quarter off, so that workers that died together do
         not all start together again.
         """
-        self._deaths = 1 if now - self._started >= SETTLED else self._deaths + 1
-        exponent = min(self._deaths - 1, 16)
+        if now - self._started >= SETTLED:
+            self.has_settled = True
+            self.early_deaths = 0
+        self.early_deaths += 1
+        exponent = min(self.early_deaths - 1, 16)
         return float(min(FIRST_DELAY * 2**exponent, LONGEST_DELAY)) * (1 - JITTER * luck)
+
+
+def is_hopeless(policies: Iterable[RestartPolicy]) -> bool:
+    """Whether the workers of a server die soon after their start, and always did, all of them."""
+    return all(policy.early_deaths >= HOPELESS and not policy.has_settled for policy in policies)
 
 
 class Health(Enum):

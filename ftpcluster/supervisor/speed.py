@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from ftpcluster.ipc.messages import Grants, Reports, SetLimits, UserLimits
-from ftpcluster.quota.leases import FORGET, STALE, TICK, LeaseBook, Rates, portions
+from ftpcluster.quota.leases import FORGET, READ, STALE, TICK, WRITE, LeaseBook, Rates, portions
 
 
 class SharedSpeed:
@@ -31,6 +31,16 @@ class SharedSpeed:
     def orders(self) -> tuple[SetLimits, ...]:
         """The limits that were changed while the server ran: what a new worker has to be told."""
         return tuple(self._orders.values())
+
+    @property
+    def server_rates(self) -> Rates:
+        """The whole server's limits."""
+        return self._book.server_rates
+
+    def who_holds(self, login: str, direction: str) -> str:
+        """Which limit a transfer waits for that waits for a shared one."""
+        which = READ if direction == "upload" else WRITE
+        return "user limit" if self._book.is_scarce(login, which) else "server limit"
 
     def set_limits(self, login: str | None, rates: Rates) -> SetLimits:
         """Limits from now on; what the workers have to be told."""

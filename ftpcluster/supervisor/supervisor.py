@@ -12,12 +12,15 @@ import itertools
 import logging
 import os
 import socket
+from collections.abc import Mapping
 
 from ftpcluster.ipc.channel import BadMessage
 from ftpcluster.ipc.messages import (
     Adopt,
     Adopted,
+    Counted,
     Declined,
+    Described,
     EndSession,
     GiveSlot,
     Grants,
@@ -35,7 +38,7 @@ from ftpcluster.ipc.messages import (
     UserLimits,
 )
 from ftpcluster.net.acceptor import OVERLOADED, Acceptor, refuse
-from ftpcluster.protocol.address import plain, without_zone
+from ftpcluster.protocol.address import display, plain, without_zone
 from ftpcluster.quota.bans import Ban
 from ftpcluster.quota.guard import Guard
 from ftpcluster.quota.leases import Rates
@@ -43,6 +46,8 @@ from ftpcluster.quota.ledger import Ledger, Refusal
 from ftpcluster.supervisor.crew import BootFailure, Crew
 from ftpcluster.supervisor.handle import Generation, HandOver, Plan, WorkerHandle
 from ftpcluster.supervisor.speed import SharedSpeed
+from ftpcluster.supervisor.survey import Survey
+from ftpcluster.supervisor.totals import Totals
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +69,8 @@ class Supervisor:
         self._guard = Guard(self.ledger, plan.bans, self._end_stranger)
         self.speed = SharedSpeed(self._loop, plan.rates, self._grant)
         self._crew = Crew(self._loop, self)
+        self.totals = Totals()
+        self.survey = Survey(self._loop, self._crew.workers.values)
         self._homeless: list[HandOver] = []
         self._sessions = itertools.count(1)
         self._turns = itertools.count(1)
@@ -82,7 +89,8 @@ class Supervisor:
         try:
             self._crew.begin(Generation(self._plan, self.serving))
             await self._ended
-            if self.serving.done() and (failure := self.serving.exception()):
+            failure = self.serving.exception() if self.serving.done() else None
+            if failure := failure or self._crew.failure:
                 raise failure
         finally:
             self._acceptor.close()
@@ -200,6 +208,25 @@ class Supervisor:
     # ------------------------------------------------------------------ workers
 
     @property
+    def listening(self) -> tuple[str, ...]:
+        """The addresses that it listens on."""
+        return tuple(display(*sock.getsockname()[:2]) for sock in self._listeners)
+
+    @property
+    def ends(self) -> Mapping[str, int]:
+        """How often workers were replaced, by the reason."""
+        return self._crew.ends
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all workers serve that should."""
+        generation = self._crew.current
+        return generation is not None and all(
+            place.worker is not None and place.worker.takes_connections
+            for place in generation.places
+        )
+
+    @property
     def workers(self) -> list[WorkerHandle]:
         """The workers that live now."""
         return list(self._crew.workers.values())
@@ -216,6 +243,8 @@ class Supervisor:
             self.ledger.move(worker.epoch, connection.session, _NOBODY)
         released = self.ledger.release_worker(worker.epoch)
         self.speed.release_worker(worker.epoch)
+        self.survey.on_gone(worker.epoch)
+        self.totals.on_gone(worker.epoch)
         if self._crew.is_dismissed:
             for connection in lost:
                 self._turn_away(connection)
@@ -305,6 +334,10 @@ class Supervisor:
         elif isinstance(message, LoggedIn):
             for session, login in message.logins:
                 self._log_in(worker, session, login)
+        elif isinstance(message, Described):
+            self.survey.on_described(worker.epoch, message)
+        elif isinstance(message, Counted):
+            self.totals.on_counted(worker.epoch, message)
         elif isinstance(message, Declined):
             self._on_declined(worker, message)
         else:

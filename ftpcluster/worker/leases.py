@@ -209,6 +209,10 @@ class Leases:
         self._tick: asyncio.TimerHandle | None = None
         self._soon: asyncio.Handle | None = None
         self._last_heard = 0.0
+        self._asked: float | None = None  # since when an answer is waited for
+        self.grants = 0
+        self.waited = 0.0
+        """How often an answer was waited for, and for how many seconds in all."""
         self.is_contended = (False, False)
 
     # ------------------------------------------------------------------ limits
@@ -274,6 +278,8 @@ class Leases:
             self._soon = self._loop.call_soon(self._report_now)
 
     def _report_now(self) -> None:
+        if self._asked is None:
+            self._asked = self._loop.time()
         self._say([pool.report_hunger() for pool in self._used if pool.wants_soon])
         self._soon = self._loop.call_later(_SOON, self._on_soon)
 
@@ -301,7 +307,11 @@ class Leases:
 
     def on_grants(self, message: Grants) -> None:
         """The supervisor has granted leases."""
-        self._last_heard = self._loop.time()
+        self._last_heard = now = self._loop.time()
+        if self._asked is not None:
+            self.grants += 1
+            self.waited += now - self._asked
+            self._asked = None
         self.is_contended = message.contended
         for grant in message.grants:
             pool = self._pools.get((grant.login, grant.direction))

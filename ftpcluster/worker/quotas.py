@@ -38,9 +38,9 @@ class SharedThrottle(NamedTuple):
     write: Pool
 
 
-def _text(login: str) -> str:
-    """A login that can be sent as a string: what is no text could not be."""
-    return login.encode("utf-8", "backslashreplace").decode()
+def sendable(name: str) -> str:
+    """A name that can be sent as a string: what is no text could not be."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 class RemoteQuotas:
@@ -73,7 +73,7 @@ class RemoteQuotas:
         if limit is None and not self._tells_logins:
             self._untold[session] = login
             return None
-        refused = await self._ask(session, TakeSlot(session, _text(login), limit))
+        refused = await self._ask(session, TakeSlot(session, sendable(login), limit))
         if refused is None:
             self._holding.add(session)
         return refused
@@ -82,7 +82,7 @@ class RemoteQuotas:
         return await self._ask(session, Identified(session, address))
 
     async def login_failed(self, session: int, login: str) -> float:
-        name = _text(login[:_LONGEST_NAME])
+        name = sendable(login[:_LONGEST_NAME])
         answer = await self._answered(session, LoginFailed(session, name))
         assert isinstance(answer, LoginDelay)
         return answer.seconds
@@ -112,7 +112,7 @@ class RemoteQuotas:
     def tell_logins(self) -> None:
         """Tell the supervisor who has logged in, and from now on who does."""
         self._tells_logins = True
-        told = [Login(session, _text(login)) for session, login in self._untold.items()]
+        told = [Login(session, sendable(login)) for session, login in self._untold.items()]
         for some in portions(told):
             self._send(LoggedIn(some))
         self._holding.update(self._untold)
@@ -137,7 +137,7 @@ class RemoteQuotas:
         if not (read or write or self.leases.limits_others):
             return ()
         rates = Rates(read, write)
-        pools = self.leases.pools(_text(user.login or ""), rates)
+        pools = self.leases.pools(sendable(user.login or ""), rates)
         return () if pools is None else (SharedThrottle(*pools),)
 
     def report(self) -> None:

@@ -10,18 +10,23 @@ import asyncio
 import logging
 import os
 import socket
+import time
 
 from ftpcluster.config import WorkerConfig
 from ftpcluster.ipc.channel import worker_end
 from ftpcluster.ipc.messages import (
     Adopt,
     Adopted,
+    Counted,
     Declined,
+    Describe,
+    Described,
     EndSession,
     Grants,
     Heartbeat,
     LoginDelay,
     Ready,
+    SessionReport,
     SetLimits,
     SlotAnswer,
     TellLogins,
@@ -30,13 +35,24 @@ from ftpcluster.ipc.messages import (
 )
 from ftpcluster.quota.leases import Rates
 from ftpcluster.session.reception import Arrived, Reception
+from ftpcluster.session.state import Activity
+from ftpcluster.session.waits import Cause
 from ftpcluster.worker.entry import ORPHAN_GRACE
-from ftpcluster.worker.quotas import RemoteQuotas
+from ftpcluster.worker.quotas import RemoteQuotas, sendable
 from ftpcluster.worker.services import make_services
 
 log = logging.getLogger(__name__)
 
 _END_OF_TASKS = 5.0
+_REPORTED = 20
+"""Sessions in one message: their commands may be long."""
+_LONGEST = 512
+_HELD_BY = {
+    Cause.CLIENT: "client",
+    Cause.DISK: "disk",
+    Cause.CONNECTION_LIMIT: "connection limit",
+    Cause.SHARED_LIMIT: "shared limit",
+}
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -61,6 +77,9 @@ class Worker:
         self._arrived: list[Arrived] = []
         self._draining = False
         self._deadlines: list[asyncio.TimerHandle] = []
+        self._beaten = loop.time()
+        self._spent = time.process_time()
+        self._counted: Counted | None = None
         self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
         self._heartbeat_interval = heartbeat_interval(config.timeouts.worker)
         self._drained: asyncio.Future[None] = loop.create_future()
@@ -78,16 +97,46 @@ class Worker:
             await asyncio.wait(self._services.tasks, timeout=_END_OF_TASKS)
         self._quotas.report()
         self._heartbeat.cancel()
+        self._count()
         os.close(self._statm)
         self._channel.close()
         await self._services.masquerade.close()
         self._services.close()
 
+    def _describe(self, number: int) -> None:
+        """Tell what the sessions do, in as many messages as that takes."""
+        reports = [_report(session, now) for session, now in self._reception.activities()]
+        for start in range(0, max(len(reports), 1), _REPORTED):
+            some = tuple(reports[start : start + _REPORTED])
+            self._channel.send(Described(number, some, start + _REPORTED >= len(reports)))
+
+    def _count(self) -> None:
+        """Tell what has been done, if there is anything new."""
+        counts, leases = self._services.counts, self._quotas.leases
+        told = Counted(
+            counts.logins,
+            counts.failed_logins,
+            dict(counts.replies),
+            tuple((*labels, count) for labels, count in counts.transfers.items()),
+            tuple((*labels, count) for labels, count in counts.moved.items()),
+            leases.grants,
+            leases.waited,
+        )
+        if told != self._counted:
+            self._counted = told
+            self._channel.send(told)
+
     def _beat(self) -> None:
         """Until the worker ends: the supervisor takes silence for death."""
+        now, spent = self._loop.time(), time.process_time()
         resident = int(os.pread(self._statm, 100, 0).split()[1]) * _PAGE
-        self._channel.send(Heartbeat(resident))
-        self._heartbeat = self._loop.call_later(self._heartbeat_interval, self._beat)
+        since = now - self._beaten + self._heartbeat_interval
+        lag = max(0.0, now - self._beaten)
+        self._channel.send(Heartbeat(resident, lag, (spent - self._spent) / since))
+        self._count()
+        self._spent = spent
+        self._beaten = now + self._heartbeat_interval
+        self._heartbeat = self._loop.call_at(self._beaten, self._beat)
 
     def drain(self, grace: float, patience: float = 0.0) -> None:
         """End idle sessions after ``patience`` seconds, and all sessions after ``grace`` seconds.
@@ -141,6 +190,8 @@ class Worker:
         elif isinstance(message, SetLimits):
             self._quotas.leases.order(message.login, message.rates)
             self._reception.limits_changed(message.login)
+        elif isinstance(message, Describe):
+            self._describe(message.number)
         elif isinstance(message, TellLogins):
             self._quotas.tell_logins()
         elif isinstance(message, EndSession):
@@ -167,3 +218,19 @@ class Worker:
         if not self._draining:
             log.error("the supervisor is gone%s; ending", f" ({error})" if error else "")
         self.drain(ORPHAN_GRACE)
+
+
+def _report(session: int, now: Activity) -> SessionReport:
+    return SessionReport(
+        session,
+        sendable(now.user),
+        now.is_protected,
+        now.age,
+        now.idle,
+        sendable(now.command)[:_LONGEST],
+        now.direction,
+        now.size,
+        now.moved,
+        now.speed,
+        "" if now.held_by is None else _HELD_BY[now.held_by],
+    )

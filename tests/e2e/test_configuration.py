@@ -103,7 +103,7 @@ def test_as_much_is_logged_as_the_file_says(folder: Path, level: str) -> None:
             client.says("USER nobody", 331)
             client.says("PASS wrong", 530)
         cluster.wait_for(re.compile("failed login of 'nobody'"))
-    assert ("user logged in" in cluster.log) == (level == "debug")
+    assert ("user: logged in" in cluster.log) == (level == "debug")
     assert ("INFO supervisor: stopping" in cluster.log) == (level == "debug")
 
 

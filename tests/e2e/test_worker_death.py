@@ -16,6 +16,7 @@ import pytest
 
 from tests.support.cluster import Cluster, begin_download, fill, until
 from tests.support.dialogue import Dialogue
+from tests.support.driver import Driven
 from tests.support.tree import digest, make_file
 
 SIZE = 16 << 20
@@ -176,3 +177,32 @@ def test_workers_that_cannot_start_end_the_server_with_the_reason(
     assert cluster.log.count("ended before it could serve; the reason stands above") == 1
     assert "Traceback" not in cluster.log
     until(lambda: not cluster.processes())
+
+
+def server_of_another(cluster: Cluster) -> int:
+    """The worker that gets the next connection."""
+    with Dialogue(cluster.port) as client:
+        return cluster.worker_of(client.sock)
+
+
+def test_one_worker_is_drained_and_replaced_alone(tmp_path: Path) -> None:
+    content = os.urandom(16 << 20)
+    (tmp_path / "file").write_bytes(content)
+    arguments = ["--workers", "2", "--root", str(tmp_path), "--user", "user:12345"]
+    with Driven(*arguments) as cluster:
+        with Dialogue(cluster.port) as one, Dialogue(cluster.port) as other:
+            for client in (one, other):
+                client.logs_in()
+            drained, steady = cluster.worker_of(one.sock), cluster.worker_of(other.sock)
+            with begin_download(one, "file") as data:
+                begin = data.recv(1000)
+                assert cluster.drain(1)
+                new = newcomer(cluster, {drained, steady})
+                cluster.wait_for(re.compile(rf"worker 1 \(pid {drained}\) is replaced: on order"))
+                until(lambda: new in {server_of_another(cluster) for _ in range(2)})
+                assert drained not in {server_of_another(cluster) for _ in range(4)}
+                assert begin + b"".join(iter(lambda: data.recv(1 << 16), b"")) == content
+            one.expects(226)
+            one.says("QUIT", 221)
+            until(lambda: sorted(cluster.workers()) == sorted([steady, new]))
+            other.says("NOOP", 200)

@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.support.cluster import Cluster, until
 from tests.support.dialogue import Dialogue
 
@@ -129,3 +131,54 @@ def test_a_worker_that_dies_soon_after_its_start_again_and_again_leaves_the_serv
                 client.says("USER anonymous", 331)
         assert cluster.process.poll() is None
     assert len(re.findall(r"worker \d \(pid \d+\) died", cluster.log)) >= 3
+
+
+def test_workers_that_always_die_soon_after_their_start_end_the_server_that_was_just_started(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "mortal.py").write_text(
+        "import os, threading\nimport ftpcluster\n"
+        "class Mortal(ftpcluster.Server):\n"
+        "    def __init__(self, users):\n"
+        "        super().__init__(users)\n"
+        "        threading.Timer(0.5, os._exit, (1,)).start()\n"
+    )
+    file = written(tmp_path, 30, 'server = "mortal:Mortal"')
+    cluster = Cluster("-c", file, env={"PYTHONPATH": str(tmp_path)})
+    assert cluster.wait() == 1
+    assert cluster.log.splitlines()[-1] == (
+        "ftpcluster: error: the workers die soon after their start, again and again; "
+        "the reason stands above"
+    )
+    assert len(re.findall(r"worker \d \(pid \d+\) died", cluster.log)) >= 8
+
+
+def recycling(folder: Path, key: str) -> str:
+    file = folder / "ftpcluster.toml"
+    file.write_text(f'workers = 2\n[recycle]\n{key}\n[anonymous]\nroot = "."\n')
+    return str(file)
+
+
+def test_workers_that_are_old_are_replaced_one_after_the_other(tmp_path: Path) -> None:
+    with Cluster("-c", recycling(tmp_path, "age = 2")) as cluster:
+        first = set(cluster.workers())
+        with Dialogue(cluster.port) as client:
+            client.says("USER anonymous", 331)
+            until(lambda: len(first - set(cluster.workers())) == 1)  # the one that has nobody
+            client.says("PASS x", 230)
+            for _ in range(2):
+                cluster.wait_for(
+                    re.compile(r"worker \d \(pid \d+\) is replaced: it is [2-9] s old")
+                )
+            client.says("QUIT", 221)
+        until(lambda: not first & set(cluster.workers()))
+        assert len(cluster.workers()) >= 2
+
+
+@pytest.mark.soak
+def test_workers_that_are_large_are_replaced_from_their_second_minute_on(tmp_path: Path) -> None:
+    with Cluster("-c", recycling(tmp_path, 'memory = "1MB"')) as cluster:
+        first, began = set(cluster.workers()), time.monotonic()
+        until(lambda: not first & set(cluster.workers()), 90.0)
+        assert time.monotonic() - began > 55
+        assert re.search(r"worker \d \(pid \d+\) is replaced: it has \d+ MB", cluster.log)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from dataclasses import dataclass
 
@@ -65,7 +66,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(epoch=EPOCHS, address=st.none() | ADDRESSES)
     def admit(self, epoch: int, address: str | None) -> None:
-        session = next(n for n in range(1, 9) if n not in self.held)
+        session = next(n for n in itertools.count(1) if n not in self.held)
         expected = None
         if is_full(len(self.held), self.limits.server):
             expected = Refusal.SERVER_FULL
@@ -137,6 +138,15 @@ class LedgerMachine(RuleBasedStateMachine):
         for session in gone:
             del self.held[session]
 
+    @rule(
+        server=st.sampled_from([7, 2, 0, None]),
+        address=st.sampled_from([1, 2, None]),
+        strangers=st.sampled_from([None, 3, 1]),
+    )
+    def reload(self, server: int | None, address: int | None, strangers: int | None) -> None:
+        """Limits change; who is there stays, also where they are more than may be."""
+        self.limits = self.ledger.limits = ConnectionLimits(server, address, strangers)
+
     @invariant()
     def all_counts_equal_the_model(self) -> None:
         ledger = self.ledger
@@ -152,7 +162,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def every_session_is_where_the_model_has_it(self) -> None:
-        for session in range(10):
+        for session in range(40):
             held = self.held.get(session)
             assert self.ledger.epoch_of(session) == (held.epoch if held else None)
 

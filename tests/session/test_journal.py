@@ -42,10 +42,12 @@ def test_logins_transfers_and_changes_are_told_at_info(
         client.says("RNTO newer", 250)
         client.says("DELE newer", 250)
         client.says("DELE newer", 550)
+        with client.passive():
+            client.says("RETR newer", 550)
         client.says("SITE CHMOD 700 /folder", 200)
         client.says("RMD /folder", 250)
         client.says("QUIT", 221)
-    until(lambda: len(lines(caplog)) >= 9)
+    until(lambda: len(lines(caplog)) >= 10)
     told = [(level, re.sub(r"\d+\.\d\d s$", "T s", text)) for level, text in lines(caplog)]
     assert told == [
         (logging.INFO, "user: logged in"),
@@ -55,6 +57,7 @@ def test_logins_transfers_and_changes_are_told_at_info(
         (logging.INFO, 'user: RNTO "/new" -> "/folder/newer": 250'),
         (logging.INFO, 'user: DELE "/folder/newer": 250'),
         (logging.INFO, 'user: DELE "/folder/newer": 550 No such file or directory.'),
+        (logging.INFO, 'user: RETR "/folder/newer": 550 No such file or directory.'),
         (logging.INFO, "user: SITE CHMOD 700 /folder: 200"),
         (logging.INFO, 'user: RMD "/folder": 250'),
     ]

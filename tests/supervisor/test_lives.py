@@ -34,6 +34,7 @@ from ftpcluster.net.listeners import Listener, listen
 from ftpcluster.quota.leases import Rates
 from ftpcluster.quota.ledger import ConnectionLimits, Refusal
 from ftpcluster.supervisor import crew as module
+from ftpcluster.supervisor import restart
 from ftpcluster.supervisor.crew import BootFailure
 from ftpcluster.supervisor.handle import Phase, Plan
 from ftpcluster.supervisor.restart import Recycling
@@ -127,6 +128,39 @@ async def test_a_supervisor_that_stood_still_takes_no_worker_for_lost() -> None:
             await asyncio.sleep(TIMEOUT / 4)
         assert not any(worker.aborted for worker in workers)
         heart.cancel()
+
+
+# ---------------------------------------------------------------------- no hope
+
+
+async def test_a_server_whose_workers_all_die_soon_after_their_start_gives_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(restart, "FIRST_DELAY", 0.001)
+    async with supervised(2) as scene:
+        for number in range(8):
+            worker = await scene.worker(number)
+            worker.say(Ready())
+            await until(lambda: Phase.SERVING in phases(scene))
+            worker.die()
+        with pytest.raises(BootFailure, match="again and again"):
+            await asyncio.wait_for(asyncio.shield(scene.run), 20)
+
+
+async def test_a_reloaded_server_does_not_give_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(restart, "FIRST_DELAY", 0.001)
+    async with supervised(1) as scene:
+        await scene.ready(1)
+        reload = asyncio.create_task(scene.supervisor.reload(next_plan(scene)))
+        (await scene.worker(1)).say(Ready())
+        await asyncio.wait_for(reload, 20)
+        for number in range(1, 7):
+            worker = await scene.worker(number)
+            if number > 1:
+                worker.say(Ready())
+            await until(lambda: Phase.SERVING in phases(scene))
+            worker.die()
+        assert not scene.run.done()
 
 
 # ---------------------------------------------------------------------- one for another

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from ftpcluster.supervisor.restart import Health, Pulse, Recycling, RestartPolicy
+from ftpcluster.supervisor.restart import (
+    Health,
+    Pulse,
+    Recycling,
+    RestartPolicy,
+    is_hopeless,
+)
 
 
 def delays_of_early_deaths(policy: RestartPolicy, count: int, now: float = 100.0) -> list[float]:
@@ -46,6 +52,24 @@ def test_chance_takes_up_to_a_quarter_off() -> None:
         delays_of_early_deaths(policy, 9)
         found.append(policy.delay(101.0, luck))
     assert found == [5.0, 4.375, 3.75]
+
+
+def test_workers_that_never_lived_long_are_given_up_after_four_deaths_each() -> None:
+    one, other = RestartPolicy(), RestartPolicy()
+    delays_of_early_deaths(one, 9)
+    delays_of_early_deaths(other, 3)
+    assert not is_hopeless([one, other])
+    delays_of_early_deaths(other, 1)
+    assert is_hopeless([one, other])
+
+
+def test_a_worker_that_has_lived_for_a_while_is_hope_for_all() -> None:
+    one, other = RestartPolicy(), RestartPolicy()
+    delays_of_early_deaths(one, 9)
+    other.started(100.0)
+    other.delay(110.0, 0.0)
+    delays_of_early_deaths(other, 9)
+    assert not is_hopeless([one, other])
 
 
 @pytest.mark.parametrize(

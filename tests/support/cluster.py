@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -34,24 +35,26 @@ class Cluster:
         program: Sequence[str] = ("ftpcluster", "run"),
         stdin: int = subprocess.DEVNULL,
         cwd: Path | None = None,
+        python: str = sys.executable,
     ) -> None:
         """``program``: the module that is run, and what stands before the flags.
 
         ``hosts`` None: where to listen is said in a file.
         """
-        command = [sys.executable, "-m", *program, *arguments]
-        if hosts is not None:
-            command += ["--port", "0"]
+        anywhere = () if hosts is None else ("--port", "0")
+        command = [python, "-m", *program, *anywhere, *arguments]
         if "--host" not in arguments:
             for host in hosts or ():
                 command += ["--host", host]
+        self._runtime = tempfile.TemporaryDirectory(prefix="ftpcluster-")
+        self.admin = f"{self._runtime.name}/admin.sock"
         self.process = subprocess.Popen(
             command,
             stdin=stdin,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             cwd=cwd,
-            env={**os.environ, **(env or {})},
+            env={**os.environ, "RUNTIME_DIRECTORY": self._runtime.name, **(env or {})},
             start_new_session=True,
         )
         self.log = ""
@@ -99,6 +102,7 @@ class Cluster:
                 pass
         self.process.wait(DEADLINE)
         self._reader.join(DEADLINE)
+        self._runtime.cleanup()
 
     @property
     def pid(self) -> int:
@@ -164,6 +168,7 @@ class Cluster:
         """Wait for its end, and for that of all who write to its log; the exit code."""
         self.process.wait(DEADLINE)
         self._reader.join(DEADLINE)
+        self._runtime.cleanup()
         return self.process.returncode
 
 

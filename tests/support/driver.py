@@ -3,8 +3,8 @@
     python -m tests.support.driver --workers 2 …
 
 is what ``run`` is, and takes orders as lines of JSON on stdin: ``["limit", login, read, write]``
-(login null: the server), ``["end", session, reason]``, ``["count"]``, ``["ledger"]``. It answers
-each on stderr.
+(login null: the server), ``["end", session, reason]``, ``["drain", worker]``, ``["count"]``,
+``["ledger"]``. It answers each on stderr.
 """
 
 from __future__ import annotations
@@ -50,6 +50,10 @@ class Driven(Cluster):
     def end_session(self, session: int, reason: str) -> bool:
         """Sessions are numbered from 1 on, as their connections come."""
         return bool(self._order("end", session, reason))
+
+    def drain(self, number: int) -> bool:
+        """Have a worker replaced; they are counted from 1 on, as the log does."""
+        return bool(self._order("drain", number))
 
     def count_messages(self) -> dict[str, int]:
         """The messages between supervisor and workers, since the last time, by their names."""
@@ -109,6 +113,8 @@ def main() -> None:
                 return None
             if order == "end":
                 return self.end_session(*arguments)
+            if order == "drain":
+                return self.drain(arguments[0] - 1, "on order")
             if order == "ledger":
                 ledger = self.ledger
                 return {

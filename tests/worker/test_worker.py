@@ -19,6 +19,7 @@ from ftpcluster.ipc.channel import Channel, pair, supervisor_end
 from ftpcluster.ipc.messages import (
     Adopt,
     Adopted,
+    Counted,
     Declined,
     Drain,
     Heartbeat,
@@ -98,6 +99,8 @@ class Scene:
         if isinstance(message, Heartbeat):
             assert message.memory > 1_000_000
             self.heartbeats += 1
+        elif isinstance(message, Counted):
+            self.counted = message
         else:
             self._inbox.put_nowait(message)
 

@@ -66,6 +66,7 @@ async def password(session: Session, secret: str) -> Reply:
         name = printable(claim.login)[:64]
         session.note(logging.ERROR, f"the folder of user {name} cannot be opened: {why}")
         raise NotLoggedIn("Your folder is not available; please tell the administrator.") from None
+    session.services.counts.logins += 1
     session.note(logging.INFO, "logged in" if session.stream.is_plain else "logged in with TLS")
     return _LOGGED_IN
 
@@ -107,6 +108,7 @@ async def _postpone(session: Session) -> Reply:
 async def _fail(session: Session, login: str) -> Reply:
     """530 after a delay, which slows guessing down; the last attempt ends the session."""
     session.failed_logins += 1
+    session.services.counts.failed_logins += 1
     name = printable(login)[:64]
     peer = session.conversation.peer
     session.note(logging.WARNING, f"failed login of {name!r} from {peer}")

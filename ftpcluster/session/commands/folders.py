@@ -16,7 +16,7 @@ from ftpcluster.protocol.listing import FACTS, fact_line, list_line, permission_
 from ftpcluster.protocol.pattern import Pattern, is_pattern
 from ftpcluster.protocol.reply import Code, Opening, Reply, ReplyLines, quoted
 from ftpcluster.session.run import give_way
-from ftpcluster.session.server_dtp import Download
+from ftpcluster.session.server_dtp import Listing
 from ftpcluster.session.state import Session
 from ftpcluster.storage.base import Entry
 from ftpcluster.users import Permission
@@ -99,7 +99,7 @@ async def _send(session: Session, batches: Batches) -> Reply:
     encoding = session.settings.encoding
     try:
         lines = await anext(batches, "")  # a folder that cannot be read is refused before 150
-        async with Download(session, _OPENING) as data:
+        async with Listing(session, _OPENING) as data:
             while lines:
                 await data.send(lines.encode(encoding, "surrogateescape"))
                 lines = await anext(batches, "")

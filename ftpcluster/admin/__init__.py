@@ -1,0 +1,18 @@
+"""Speaking to a running server: what is said (``messages``), and by whom (``client``)."""
+
+from __future__ import annotations
+
+import os
+
+_NAME = "admin.sock"
+
+
+def default_socket() -> str | None:
+    """Where a server that is not told otherwise has its admin socket; None for nowhere."""
+    folder = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]  # of a systemd service
+    if folder:
+        return os.path.join(folder, _NAME)
+    if os.geteuid() == 0:
+        return f"/run/ftpcluster/{_NAME}"
+    folder = os.environ.get("XDG_RUNTIME_DIR", "")
+    return os.path.join(folder, "ftpcluster", _NAME) if folder else None

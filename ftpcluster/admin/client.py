@@ -1,0 +1,62 @@
+"""Speaking to a running server, from another process."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import msgspec
+
+from ftpcluster.admin.messages import AnyReply, Refused, Request
+
+_PATIENCE = 120.0
+"""Seconds: a reload starts workers first."""
+_decode = msgspec.json.Decoder(AnyReply).decode
+
+
+class NoServer(Exception):
+    """There is nobody to speak to, or no permission; the message says what to do."""
+
+
+class OrderRefused(Exception):
+    """The server says why it does not do that."""
+
+
+class Connection:
+    """A connection to a server's admin socket. Raises NoServer."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._sock.settimeout(_PATIENCE)
+        try:
+            self._sock.connect(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            self._sock.close()
+            raise NoServer(
+                f"no server answers at {path}; give the one that is meant: -c FILE or --socket PATH"
+            ) from None
+        except OSError as error:
+            self._sock.close()
+            raise NoServer(
+                f"{path}: {os.strerror(error.errno or 0)}; only root and the server's user may"
+            ) from None
+        self._answers = self._sock.makefile("rb")
+
+    def ask(self, request: Request) -> AnyReply:
+        """The server's answer. Raises OrderRefused, NoServer where the server ends meanwhile."""
+        try:
+            self._sock.sendall(msgspec.json.encode(request) + b"\n")
+            line = self._answers.readline()
+        except OSError:
+            line = b""
+        if not line:
+            raise NoServer(f"the server at {self._path} has ended, or does not answer")
+        reply: AnyReply = _decode(line)
+        if isinstance(reply, Refused):
+            raise OrderRefused(reply.text)
+        return reply
+
+    def close(self) -> None:
+        self._answers.close()
+        self._sock.close()

@@ -1,0 +1,120 @@
+"""What an administrator may ask of a running server, and what it answers: JSON, one a line."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of all requests."""
+
+
+class Who(Request, frozen=True, tag="who"):
+    """Answered by Overview."""
+
+
+class Kick(Request, frozen=True, tag="kick"):
+    """End sessions: that of a number, or those of a user, or of an address. Answered by Done."""
+
+    session: int | None = None
+    login: str | None = None
+    address: str | None = None
+
+
+class Limit(Request, frozen=True, tag="limit"):
+    """Speeds of a user's sessions together, or of the server (``login`` None); None is no limit.
+
+    Bytes per second, until the next reload. Answered by Done.
+    """
+
+    login: str | None
+    download: int | None
+    upload: int | None
+
+
+class DrainWorker(Request, frozen=True, tag="drain"):
+    """Replace a worker, counted from 1. Answered by Done, or Refused."""
+
+    worker: int
+
+
+class Reload(Request, frozen=True, tag="reload"):
+    """As SIGHUP. Answered when it is done, by Done, or Refused with what is wrong."""
+
+
+class Stop(Request, frozen=True, tag="stop"):
+    """As SIGTERM, or, ``now``, as two of them. Answered by Done at once."""
+
+    now: bool = False
+
+
+AnyRequest = Who | Kick | Limit | DrainWorker | Reload | Stop
+
+
+class WorkerView(msgspec.Struct, frozen=True):
+    """A worker: ``load`` is a part of a core, ``lag`` and ``age`` are seconds, memory bytes."""
+
+    worker: int
+    pid: int | None
+    state: str
+    sessions: int
+    load: float
+    lag: float
+    memory: int
+    age: float
+
+
+class SessionView(msgspec.Struct, frozen=True):
+    """A session. Times in seconds, sizes in bytes, speeds a second.
+
+    ``held_by``: what holds its transfer back, "client", "disk", "connection limit", "user limit",
+    "server limit", or nothing but itself.
+    """
+
+    session: int
+    worker: int
+    user: str
+    address: str
+    tls: bool
+    age: float
+    idle: float
+    command: str
+    direction: str
+    size: int | None
+    moved: int
+    speed: float
+    held_by: str
+
+
+class Overview(msgspec.Struct, frozen=True, tag="overview"):
+    """The server at one moment. Speeds in bytes per second; None is no limit.
+
+    ``connections`` counts all, ``sessions`` has those of the workers that answered in time.
+    """
+
+    version: str
+    age: float
+    listening: tuple[str, ...]
+    connections: int
+    most_connections: int | None
+    download: float
+    upload: float
+    download_limit: int | None
+    upload_limit: int | None
+    workers: tuple[WorkerView, ...]
+    sessions: tuple[SessionView, ...]
+
+
+class Done(msgspec.Struct, frozen=True, tag="done"):
+    """It is done; ``text`` says what."""
+
+    text: str
+
+
+class Refused(msgspec.Struct, frozen=True, tag="refused"):
+    """It cannot be done; ``text`` says why."""
+
+    text: str
+
+
+AnyReply = Overview | Done | Refused

@@ -1,0 +1,159 @@
+"""Steering a running server: ``who``, ``kick``, ``limit``, ``drain``, ``reload``, ``stop``."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import msgspec
+
+from ftpcluster.admin import default_socket
+from ftpcluster.admin.client import Connection, NoServer
+from ftpcluster.admin.messages import (
+    Done,
+    DrainWorker,
+    Kick,
+    Limit,
+    Overview,
+    Reload,
+    Request,
+    Stop,
+    Who,
+)
+from ftpcluster.cli.flags import Flags
+from ftpcluster.cli.views import headline, sessions_table, workers_table
+from ftpcluster.config import ConfigError
+from ftpcluster.config.load import load
+from ftpcluster.config.units import parse_size
+
+F = TypeVar("F", bound=Callable[..., Any])
+_WIDE = 10_000
+
+
+def of_server(command: F) -> F:
+    """The options that say which server is meant."""
+    command = click.option(
+        "--socket",
+        "path",
+        metavar="PATH",
+        help="The server's admin socket [default: the usual one]",
+    )(command)
+    return click.option(
+        "-c",
+        "--config",
+        "file",
+        type=Path,
+        metavar="FILE",
+        help="The server that runs by this file",
+    )(command)
+
+
+@contextlib.contextmanager
+def connected(file: Path | None, path: str | None) -> Iterator[Connection]:
+    """A connection to the server that is meant. Raises NoServer, ConfigError."""
+    if path is None and file is not None:
+        path = load(file, Flags()).admin.socket
+    path = path or default_socket()
+    if path is None:
+        raise NoServer("there is no usual place for a socket; say which one with --socket PATH")
+    connection = Connection(path)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def _order(file: Path | None, path: str | None, request: Request) -> None:
+    with connected(file, path) as connection:
+        reply = connection.ask(request)
+    assert isinstance(reply, Done)
+    click.echo(reply.text)
+
+
+@click.command()
+@of_server
+@click.option("--json", "as_json", is_flag=True, help="For programs")
+def who(file: Path | None, path: str | None, *, as_json: bool) -> None:
+    """Show the workers and sessions of a running server."""
+    with connected(file, path) as connection:
+        overview = connection.ask(Who())
+    assert isinstance(overview, Overview)
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(overview)).decode())
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    width: int | None = console.width
+    if not console.is_terminal:  # whatever reads it finds all there
+        console, width = Console(highlight=False, width=_WIDE), None
+    console.print(headline(overview), markup=False, soft_wrap=True)
+    console.print(workers_table(overview.workers))
+    console.print(sessions_table(overview.sessions, width))
+
+
+@click.command()
+@click.argument("whom", metavar="SESSION|USER|ADDRESS")
+@of_server
+def kick(file: Path | None, path: str | None, whom: str) -> None:
+    """End sessions: one by its number, or those of a user or of an address."""
+    _order(file, path, kick_request(whom))
+
+
+def kick_request(whom: str) -> Kick:
+    """What is meant: a number is a session, an address an address, all else a user."""
+    if whom.isascii() and whom.isdecimal():
+        return Kick(session=int(whom))
+    try:
+        return Kick(address=str(ipaddress.ip_address(whom)))
+    except ValueError:
+        return Kick(login=whom)
+
+
+@click.command()
+@click.argument("whom", metavar="USER|server")
+@click.option("--download", metavar="SPEED", required=True, help='"5MB" a second, or "none"')
+@click.option("--upload", metavar="SPEED", required=True, help='"5MB" a second, or "none"')
+@of_server
+def limit(file: Path | None, path: str | None, whom: str, download: str, upload: str) -> None:
+    """Set speed limits of the server, or of a user's sessions together, until the next reload."""
+    login = None if whom == "server" else whom
+    _order(file, path, Limit(login, _speed("--download", download), _speed("--upload", upload)))
+
+
+def _speed(flag: str, text: str) -> int | None:
+    if text == "none":
+        return None
+    try:
+        return parse_size(text)
+    except ValueError:
+        raise ConfigError(
+            f'{flag} {text}: expected bytes per second such as "10MB" or "10MiB", or "none"'
+        ) from None
+
+
+@click.command()
+@click.argument("worker", type=int)
+@of_server
+def drain(file: Path | None, path: str | None, worker: int) -> None:
+    """Replace a worker: another one starts, this one ends as its sessions do."""
+    _order(file, path, DrainWorker(worker))
+
+
+@click.command()
+@of_server
+def reload(file: Path | None, path: str | None) -> None:
+    """Have a server read everything again, and serve by it."""
+    _order(file, path, Reload())
+
+
+@click.command()
+@of_server
+@click.option("--now", is_flag=True, help="Do not wait for transfers")
+def stop(file: Path | None, path: str | None, *, now: bool) -> None:
+    """Stop a server, when its transfers are done or their grace is over."""
+    _order(file, path, Stop(now))

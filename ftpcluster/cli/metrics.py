@@ -1,0 +1,264 @@
+"""``[metrics]``: what the server has done, in Prometheus' format, and whether it is well.
+
+Answered by threads, so that a scrape never holds a connection up; what they tell is one snapshot,
+which the loop takes. ``/healthz`` is the loop's answer alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import socketserver
+import threading
+import wsgiref.simple_server
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError
+from dataclasses import dataclass
+from http import HTTPStatus
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from ftpcluster.config import ConfigError
+from ftpcluster.net.listeners import CannotListen
+from ftpcluster.protocol.address import display, is_ipv6
+from ftpcluster.supervisor.supervisor import Supervisor
+from ftpcluster.supervisor.totals import Sums
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
+
+_PATIENCE = 2.0
+"""Seconds for the loop to answer; else the server is not well."""
+
+StartResponse = Callable[[str, list[tuple[str, str]]], object]
+
+
+@dataclass(frozen=True, slots=True)
+class _Worker:
+    number: str
+    state: str
+    sessions: int
+    memory: int
+    lag: float
+    load: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Snapshot:
+    """The server at one moment."""
+
+    is_complete: bool
+    connections: int
+    strangers: int
+    most_connections: int | None
+    limits: dict[str, int | None]
+    ends: dict[str, int]
+    workers: tuple[_Worker, ...]
+    sums: Sums
+
+
+class Metrics:
+    """A HTTP server of its own, in threads, for as long as the supervisor runs."""
+
+    def __init__(self, host: str, port: int) -> None:
+        """Binds. Raises CannotListen, and ConfigError where prometheus-client is not installed."""
+        try:
+            import prometheus_client.core
+        except ImportError:
+            raise ConfigError(
+                "metrics need prometheus-client: pip install 'ftpcluster[metrics]'"
+            ) from None
+        self._prometheus = prometheus_client
+        kind = _ServerIPv6 if is_ipv6(host) else _Server
+        try:
+            self._http = kind((host, port), _Handler)
+        except OSError as error:
+            where = display(host, port)
+            raise CannotListen(f"cannot listen on {where} for metrics: {error.strerror}") from error
+        self._thread: threading.Thread | None = None
+
+    @property
+    def where(self) -> str:
+        """The address that it listens on."""
+        host, port = self._http.server_address[:2]
+        return display(str(host), port)
+
+    def start(self, supervisor: Supervisor) -> None:
+        """Answer from now on, for a supervisor that runs in this loop."""
+        self._supervisor = supervisor
+        self._loop = asyncio.get_running_loop()
+        registry = self._prometheus.CollectorRegistry()
+        registry.register(self)
+        self._app = self._prometheus.make_wsgi_app(registry)
+        self._http.set_app(self._answer)
+        self._thread = threading.Thread(target=self._http.serve_forever, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Answer no more."""
+        if self._thread is not None:
+            self._http.shutdown()
+        self._http.server_close()
+
+    # ------------------------------------------------------------------ HTTP, in threads
+
+    def _answer(self, environ: dict[str, Any], start: StartResponse) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO")
+        try:
+            if path == "/metrics":
+                answer: Iterable[bytes] = self._app(environ, start)
+                return answer
+            if path == "/healthz":
+                self._snapshot()
+                return _say(start, HTTPStatus.OK, "alive")
+            if path == "/readyz":
+                if self._snapshot().is_complete:
+                    return _say(start, HTTPStatus.OK, "all workers serve")
+                return _say(start, HTTPStatus.SERVICE_UNAVAILABLE, "not all workers serve")
+        except (TimeoutError, CancelledError):
+            return _say(start, HTTPStatus.SERVICE_UNAVAILABLE, "the supervisor does not answer")
+        return _say(start, HTTPStatus.NOT_FOUND, "there are /metrics, /healthz and /readyz")
+
+    def _snapshot(self) -> _Snapshot:
+        """Taken by the loop, for a thread. Raises TimeoutError, CancelledError."""
+
+        async def take() -> _Snapshot:
+            return self._take()
+
+        try:
+            future = asyncio.run_coroutine_threadsafe(take(), self._loop)
+        except RuntimeError:  # the loop has ended
+            raise TimeoutError from None
+        return future.result(_PATIENCE)
+
+    def _take(self) -> _Snapshot:
+        supervisor = self._supervisor
+        rates, limits = supervisor.speed.server_rates, supervisor.ledger.limits
+        return _Snapshot(
+            is_complete=supervisor.is_complete,
+            connections=supervisor.ledger.connections,
+            strangers=supervisor.ledger.strangers,
+            most_connections=limits.server,
+            limits={"download": rates.write, "upload": rates.read},
+            ends=dict(supervisor.ends),
+            workers=tuple(
+                _Worker(
+                    str(worker.place.index + 1),
+                    worker.phase.value,
+                    supervisor.ledger.held_by(worker.epoch),
+                    worker.memory,
+                    worker.lag,
+                    worker.load,
+                )
+                for worker in supervisor.workers
+            ),
+            sums=supervisor.totals.sums(),
+        )
+
+    # ------------------------------------------------------------------ Prometheus
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics of one snapshot."""
+        snapshot = self._snapshot()
+        yield from self._of_server(snapshot)
+        yield from self._of_workers(snapshot)
+        yield from self._of_sessions(snapshot.sums)
+
+    def _of_server(self, now: _Snapshot) -> Iterator[Metric]:
+        core = self._prometheus.core
+        info = core.InfoMetricFamily("ftpcluster_build", "This version")
+        info.add_metric([], {"version": version("ftpcluster")})
+        yield info
+        yield core.GaugeMetricFamily(
+            "ftpcluster_connections", "Control connections", value=now.connections
+        )
+        yield core.GaugeMetricFamily(
+            "ftpcluster_connections_not_logged_in", "Who has not logged in", value=now.strangers
+        )
+        if now.most_connections is not None:
+            yield core.GaugeMetricFamily(
+                "ftpcluster_connections_limit", "Connections at most", value=now.most_connections
+            )
+        limits = core.GaugeMetricFamily(
+            "ftpcluster_speed_limit_bytes_per_second", "Of the server", labels=["direction"]
+        )
+        for direction, limit in now.limits.items():
+            if limit is not None:
+                limits.add_metric([direction], limit)
+        yield limits
+        ends = core.CounterMetricFamily(
+            "ftpcluster_workers_replaced", "Workers that were replaced", labels=["cause"]
+        )
+        for cause in ("died", "hung", "bad message", "replaced", "reload"):
+            ends.add_metric([cause], now.ends.get(cause, 0))
+        yield ends
+
+    def _of_workers(self, now: _Snapshot) -> Iterator[Metric]:
+        core = self._prometheus.core
+        labels = ["worker", "state"]
+        for name, text, attribute in (
+            ("sessions", "Sessions that a worker holds", "sessions"),
+            ("memory_bytes", "Resident memory", "memory"),
+            ("loop_lag_seconds", "How late the loop's last heartbeat was", "lag"),
+            ("load_ratio", "The part of a core that was used last", "load"),
+        ):
+            family = core.GaugeMetricFamily(f"ftpcluster_worker_{name}", text, labels=labels)
+            for worker in now.workers:
+                family.add_metric([worker.number, worker.state], getattr(worker, attribute))
+            yield family
+
+    def _of_sessions(self, sums: Sums) -> Iterator[Metric]:
+        core = self._prometheus.core
+        logins = core.CounterMetricFamily("ftpcluster_logins", "Logins", labels=["result"])
+        for result in ("ok", "failed"):
+            logins.add_metric([result], sums.logins[result])
+        yield logins
+        replies = core.CounterMetricFamily("ftpcluster_replies", "Replies", labels=["code"])
+        for code, count in sorted(sums.replies.items()):
+            if code:
+                replies.add_metric([str(int(code))], count)
+        yield replies
+        transfers = core.CounterMetricFamily(
+            "ftpcluster_transfers", "Transfers", labels=["direction", "result", "tls"]
+        )
+        for (direction, result, protected), count in sorted(sums.transfers.items()):
+            transfers.add_metric([direction, result, _yes(protected)], count)
+        yield transfers
+        moved = core.CounterMetricFamily(
+            "ftpcluster_transferred_bytes",
+            "Bytes over data connections",
+            labels=["direction", "tls"],
+        )
+        for (direction, protected), count in sorted(sums.moved.items()):
+            moved.add_metric([direction, _yes(protected)], count)
+        yield moved
+        yield core.SummaryMetricFamily(
+            "ftpcluster_lease_wait_seconds",
+            "Waits of workers for the supervisor's answer, where speeds are limited",
+            count_value=sums.grants,
+            sum_value=sums.waited,
+        )
+
+
+def _yes(value: object) -> str:
+    return "yes" if value else "no"
+
+
+def _say(start: StartResponse, status: HTTPStatus, text: str) -> Iterable[bytes]:
+    start(f"{status.value} {status.phrase}", [("Content-Type", "text/plain; charset=utf-8")])
+    return [f"{text}\n".encode()]
+
+
+class _Server(socketserver.ThreadingMixIn, wsgiref.simple_server.WSGIServer):
+    daemon_threads = True
+
+
+class _ServerIPv6(_Server):
+    address_family = socket.AF_INET6
+
+
+class _Handler(wsgiref.simple_server.WSGIRequestHandler):
+    timeout = 10.0  # a client that says nothing does not keep a thread
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Scrapes are no events."""

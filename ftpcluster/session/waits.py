@@ -1,0 +1,62 @@
+"""What holds a transfer back: for how long it waited, and for whom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import IntEnum
+
+_SHORTEST = 0.2
+"""Seconds that a look back has to reach; a shorter one would show chance."""
+_LONGEST = 5.0
+_NEGLIGIBLE = 0.1
+"""The part of the time that must have been spent waiting for a cause to be named."""
+
+
+class Cause(IntEnum):
+    CLIENT = 0
+    SHARED_LIMIT = 1  # the server's or the user's: who spreads them knows which
+    CONNECTION_LIMIT = 2
+    DISK = 3
+
+
+class Waits:
+    """The waits of one transfer. Times are the loop's."""
+
+    __slots__ = ("_at_look", "_cause", "_clock", "_looked", "_moved", "_since", "_totals", "began")
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._totals = [0.0] * len(Cause)
+        self._cause: Cause | None = None
+        self._since = 0.0
+        self.began = self._looked = clock()
+        self._at_look = self._totals.copy()
+        self._moved = 0
+
+    def begin(self, cause: Cause) -> None:
+        self._cause = cause
+        self._since = self._clock()
+
+    def end(self) -> None:
+        if self._cause is not None:
+            self._totals[self._cause] += self._clock() - self._since
+            self._cause = None
+
+    def look(self, moved: int) -> tuple[float, Cause | None]:
+        """The speed in bytes per second, and what held it back, since the last look.
+
+        ``moved``: bytes until now. A look that follows another one too soon, or too late, counts
+        from the begin on.
+        """
+        now = self._clock()
+        totals = self._totals.copy()
+        if self._cause is not None:
+            totals[self._cause] += now - self._since
+        span, before, first = now - self._looked, self._at_look, self._moved
+        if not _SHORTEST <= span <= _LONGEST:
+            span, before, first = now - self.began, [0.0] * len(Cause), 0
+        self._looked, self._at_look, self._moved = now, totals, moved
+        waited = [total - then for total, then in zip(totals, before, strict=True)]
+        longest = max(Cause, key=lambda cause: waited[cause])
+        is_held = waited[longest] > _NEGLIGIBLE * span
+        return (moved - first) / span if span > 0 else 0.0, longest if is_held else None

@@ -1,0 +1,263 @@
+"""The admin socket: what an administrator asks of the server while it runs.
+
+Only root and the user who runs the server may: the socket is theirs, and the kernel says who calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import stat
+import struct
+from collections.abc import Awaitable, Callable
+from importlib.metadata import version
+
+import msgspec
+
+from ftpcluster.admin.messages import (
+    AnyReply,
+    AnyRequest,
+    Done,
+    DrainWorker,
+    Kick,
+    Limit,
+    Overview,
+    Refused,
+    Reload,
+    SessionView,
+    Stop,
+    Who,
+    WorkerView,
+)
+from ftpcluster.ipc.messages import SessionReport
+from ftpcluster.quota.leases import Rates
+from ftpcluster.supervisor.handle import WorkerHandle
+from ftpcluster.supervisor.supervisor import Supervisor
+
+log = logging.getLogger(__name__)
+
+_LONGEST = 64 * 1024
+_KICKED = "Closed by the administrator."
+_decode = msgspec.json.Decoder(AnyRequest).decode
+
+
+class ReloadRefused(Exception):
+    """What is wrong, so that nothing has changed."""
+
+
+class CannotBind(Exception):
+    """The admin socket cannot be had; the message says why."""
+
+
+def bind(path: str) -> socket.socket:
+    """A listening socket that its owner and root may connect to. Raises CannotBind.
+
+    What a server that was killed has left there is replaced, a socket that somebody listens on is
+    not, and nothing else ever.
+    """
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            _remove_stale(path)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        before = os.umask(0o177)
+        try:
+            sock.bind(path)
+        finally:
+            os.umask(before)
+        sock.listen()
+        sock.settimeout(0)
+    except OSError as error:
+        raise CannotBind(f"{path}: {error.strerror or error}") from error
+    return sock
+
+
+def _remove_stale(path: str) -> None:
+    if not stat.S_ISSOCK(os.lstat(path).st_mode):
+        raise CannotBind(f"{path}: there is something else; remove it, or name another path")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+            return
+    raise CannotBind(f"{path}: another server has it; give this one its own: [admin] socket")
+
+
+class AdminServer:
+    """Answers administrators for as long as the server runs."""
+
+    def __init__(
+        self, sock: socket.socket, supervisor: Supervisor, reload: Callable[[], Awaitable[str]]
+    ) -> None:
+        """``reload`` tells what is served then, and raises ReloadRefused with what is wrong."""
+        self._sock = sock
+        self._path = sock.getsockname()
+        self._supervisor = supervisor
+        self._reload = reload
+        self._began = asyncio.get_running_loop().time()
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Take connections."""
+        self._server = await asyncio.start_unix_server(
+            self._converse, sock=self._sock, limit=_LONGEST
+        )
+
+    def close(self) -> None:
+        """Take no more connections, and leave nothing behind."""
+        if self._server is not None:
+            self._server.close()
+        self._sock.close()
+        with contextlib.suppress(OSError):
+            os.unlink(self._path)
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            if not _may_order(writer.get_extra_info("socket")):
+                writer.write(_line(Refused("only root and the server's user may")))
+                return
+            while line := await reader.readline():
+                writer.write(_line(await self._answer(line)))
+                await writer.drain()
+        except (ConnectionError, ValueError):
+            pass  # it left, or sent a line without end
+        finally:
+            writer.close()
+
+    async def _answer(self, line: bytes) -> AnyReply:
+        try:
+            request = _decode(line)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            return Refused(f"not understood: {error}")
+        if isinstance(request, Who):
+            return await self._overview()
+        if isinstance(request, Kick):
+            return await self._kick(request)
+        if isinstance(request, Limit):
+            return self._limit(request)
+        if isinstance(request, DrainWorker):
+            return self._drain(request.worker)
+        if isinstance(request, Reload):
+            try:
+                return Done(f"reloaded: {await self._reload()}")
+            except ReloadRefused as error:
+                return Refused(f"not reloaded: {error}")
+        return self._stop(request)
+
+    # ------------------------------------------------------------------ orders
+
+    async def _kick(self, request: Kick) -> AnyReply:
+        if request.session is not None:
+            numbers = [request.session]
+        else:
+            numbers = [
+                each.session
+                for each in await self._sessions()
+                if (request.login is not None and each.user == request.login)
+                or (request.address is not None and each.address == request.address)
+            ]
+        count = sum(self._supervisor.end_session(number, _KICKED) for number in numbers)
+        if not count:
+            return Refused("there is no such session")
+        log.info("an administrator ended %d sessions", count)
+        return Done("1 session ended" if count == 1 else f"{count} sessions ended")
+
+    def _limit(self, request: Limit) -> AnyReply:
+        for speed in (request.download, request.upload):
+            if speed is not None and speed < 1:
+                return Refused("a speed has to be at least 1 byte per second")
+        self._supervisor.set_limits(request.login, Rates(request.upload, request.download))
+        whose = "the server" if request.login is None else f"user {request.login}"
+        log.info(
+            "an administrator set the speed limits of %s: download %s, upload %s",
+            whose, request.download, request.upload,
+        )  # fmt: skip
+        return Done(f"the limits of {whose} hold from now on, until the next reload")
+
+    def _drain(self, worker: int) -> AnyReply:
+        if self._supervisor.drain(worker - 1, "an administrator wants it"):
+            return Done(f"another worker {worker} starts; this one ends as its sessions do")
+        return Refused(f"there is no worker {worker}, or it is being replaced already")
+
+    def _stop(self, request: Stop) -> AnyReply:
+        log.info("an administrator stops the server")
+        loop = asyncio.get_running_loop()
+        # behind the answer
+        loop.call_soon(self._supervisor.kill if request.now else self._supervisor.stop)
+        return Done("the server ends now" if request.now else "the server ends")
+
+    # ------------------------------------------------------------------ views
+
+    async def _overview(self) -> Overview:
+        supervisor = self._supervisor
+        now = asyncio.get_running_loop().time()
+        sessions = await self._sessions()
+        rates = supervisor.speed.server_rates
+        return Overview(
+            version=version("ftpcluster"),
+            age=now - self._began,
+            listening=supervisor.listening,
+            connections=supervisor.ledger.connections,
+            most_connections=supervisor.ledger.limits.server,
+            download=sum(each.speed for each in sessions if each.direction == "download"),
+            upload=sum(each.speed for each in sessions if each.direction == "upload"),
+            download_limit=rates.write,
+            upload_limit=rates.read,
+            workers=tuple(self._worker(worker, now) for worker in supervisor.workers),
+            sessions=tuple(sessions),
+        )
+
+    async def _sessions(self) -> list[SessionView]:
+        return [
+            self._session(worker, report)
+            for worker, reports in await self._supervisor.survey.take()
+            for report in reports
+        ]
+
+    def _worker(self, worker: WorkerHandle, now: float) -> WorkerView:
+        return WorkerView(
+            worker=worker.place.index + 1,
+            pid=worker.process.pid,
+            state="suspect" if worker.is_suspect else worker.phase.value,
+            sessions=self._supervisor.ledger.held_by(worker.epoch),
+            load=worker.load,
+            lag=worker.lag,
+            memory=worker.memory,
+            age=now - worker.started,
+        )
+
+    def _session(self, worker: WorkerHandle, report: SessionReport) -> SessionView:
+        supervisor = self._supervisor
+        held_by = report.held_by
+        if held_by == "shared limit":
+            held_by = supervisor.speed.who_holds(report.login, report.direction)
+        return SessionView(
+            session=report.session,
+            worker=worker.place.index + 1,
+            user=report.login,
+            address=supervisor.ledger.address_of(worker.epoch, report.session) or "",
+            tls=report.is_protected,
+            age=report.age,
+            idle=report.idle,
+            command=report.command,
+            direction=report.direction,
+            size=report.size,
+            moved=report.moved,
+            speed=report.speed,
+            held_by=held_by,
+        )
+
+
+def _may_order(sock: socket.socket) -> bool:
+    """Whether who calls is root or the server's own user."""
+    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _, uid, _ = struct.unpack("3i", credentials)
+    return uid in (0, os.geteuid())
+
+
+def _line(reply: AnyReply) -> bytes:
+    return msgspec.json.encode(reply) + b"\n"

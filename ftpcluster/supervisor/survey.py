@@ -1,0 +1,60 @@
+"""Asking all workers what their sessions do, at one moment."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Iterable
+
+from ftpcluster.ipc.messages import Describe, Described, SessionReport
+from ftpcluster.supervisor.handle import WorkerHandle
+
+_PATIENCE = 0.25
+"""Seconds for which a worker is waited for: one that hangs must not hide the others."""
+
+
+class Survey:
+    """Answers to questions are told apart by their numbers; late ones are nobody's any more."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, workers: Callable[[], Iterable[WorkerHandle]]
+    ) -> None:
+        self._loop = loop
+        self._workers = workers
+        self._numbers = itertools.count(1)
+        self._asked: dict[tuple[int, int], asyncio.Future[None]] = {}
+        self._found: dict[tuple[int, int], list[SessionReport]] = {}
+
+    async def take(self) -> list[tuple[WorkerHandle, list[SessionReport]]]:
+        """What the sessions of each worker that answers in time do now."""
+        number = next(self._numbers)
+        workers = list(self._workers())
+        for worker in workers:
+            key = worker.epoch, number
+            self._asked[key] = self._loop.create_future()
+            self._found[key] = []
+            worker.channel.send(Describe(number))
+        waited_for = [self._asked[worker.epoch, number] for worker in workers]
+        if waited_for:
+            await asyncio.wait(waited_for, timeout=_PATIENCE)
+        answers = []
+        for worker in workers:
+            key = worker.epoch, number
+            has_answered = self._asked.pop(key).done()
+            found = self._found.pop(key)
+            answers.append((worker, found if has_answered else []))
+        return answers
+
+    def on_described(self, epoch: int, message: Described) -> None:
+        """A worker answers."""
+        key = epoch, message.number
+        if key in self._found:
+            self._found[key] += message.sessions
+            if message.is_last and not self._asked[key].done():
+                self._asked[key].set_result(None)
+
+    def on_gone(self, epoch: int) -> None:
+        """A worker will not answer any more."""
+        for key, answered in self._asked.items():
+            if key[0] == epoch and not answered.done():
+                answered.set_result(None)

@@ -1,0 +1,364 @@
+"""Steering a running server with the commands, as an administrator does."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.cluster import Cluster, begin_download, until
+from tests.support.dialogue import Dialogue
+from tests.support.programs import need
+
+CONTENT = os.urandom(16 << 20)
+CONFIGURATION = """
+workers = 2
+[[user]]
+login = "alice"
+password = "plain:secret"
+root = "files"
+download = "{download}"
+[[user]]
+login = "bob"
+password = "plain:secret"
+root = "files"
+download_per_connection = "300kB"
+[[user]]
+login = "carol"
+password = "plain:secret"
+root = "files"
+"""
+
+
+def order(
+    cluster: Cluster, *arguments: str, status: int = 0, env: dict[str, str] | None = None
+) -> str:
+    """Run a command against a server; the only line that it prints, wherever."""
+    environment = {**os.environ, "RUNTIME_DIRECTORY": str(Path(cluster.admin).parent)}
+    done = subprocess.run(
+        [sys.executable, "-m", "ftpcluster", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**environment, **(env or {})},
+        check=False,
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    return (done.stdout + done.stderr).removesuffix("\n")
+
+
+def overview(cluster: Cluster) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(order(cluster, "who", "--json"))
+    return found
+
+
+def sessions_of(cluster: Cluster, user: str) -> list[dict[str, Any]]:
+    return [each for each in overview(cluster)["sessions"] if each["user"] == user]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "file").write_bytes(CONTENT)
+    file = tmp_path / "ftpcluster.toml"
+    file.touch(mode=0o600)
+    file.write_text(CONFIGURATION.format(download="1MB"))
+    return file
+
+
+@pytest.fixture
+def cluster(file: Path) -> Iterator[Cluster]:
+    with Cluster("-c", str(file)) as cluster:
+        yield cluster
+    assert "Traceback" not in cluster.log, cluster.log
+
+
+def joins(cluster: Cluster, login: str) -> Dialogue:
+    client = Dialogue(cluster.port)
+    client.logs_in(login, "secret")
+    return client
+
+
+# ---------------------------------------------------------------------- who
+
+
+def test_who_shows_workers_and_sessions(cluster: Cluster) -> None:
+    with joins(cluster, "carol"), Dialogue(cluster.port):
+        until(lambda: len(overview(cluster)["sessions"]) == 2)
+        seen = overview(cluster)
+        assert seen["listening"][0] == f"127.0.0.1:{cluster.port}"
+        assert seen["connections"] == 2
+        assert {each["pid"] for each in seen["workers"]} == set(cluster.workers())
+        assert [(each["worker"], each["state"]) for each in seen["workers"]] == [
+            (1, "serving"),
+            (2, "serving"),
+        ]
+        assert sorted(
+            (each["user"], each["address"], each["tls"], each["command"])
+            for each in seen["sessions"]
+        ) == [("", "127.0.0.1", False, ""), ("carol", "127.0.0.1", False, "")]
+        text = order(cluster, "who")
+        assert re.search(r"^ftpcluster \S+ on 127\.0\.0\.1:\d+, .*: 2 connections, ", text)
+        assert re.search(r"^\d +\d +carol +127\.0\.0\.1 +no ", text, re.MULTILINE)
+        assert re.search(rf"^1 +{cluster.workers()[0]} +serving +1 ", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("login", "reads", "held_by"),
+    [("alice", True, "user limit"), ("bob", True, "connection limit"), ("carol", False, "client")],
+)
+def test_who_says_what_holds_a_transfer_back(
+    cluster: Cluster, login: str, reads: bool, held_by: str
+) -> None:
+    with joins(cluster, login) as client, begin_download(client, "file") as data:
+
+        def look() -> dict[str, Any] | None:
+            if reads:
+                data.recv(1 << 20)
+            (seen,) = sessions_of(cluster, login)
+            return seen if seen["held_by"] == held_by else None
+
+        seen = until(look)
+        assert (seen["command"], seen["direction"]) == ('RETR "/file"', "download")
+        assert seen["size"] == len(CONTENT)
+        assert 0 < seen["moved"] < len(CONTENT)
+
+
+def test_the_server_s_limit_is_told_from_a_user_s(cluster: Cluster) -> None:
+    order(cluster, "limit", "server", "--download", "300kB", "--upload", "none")
+    with joins(cluster, "alice") as client, begin_download(client, "file") as data:
+        until(
+            lambda: (
+                data.recv(1 << 20) and sessions_of(cluster, "alice")[0]["held_by"] == "server limit"
+            )
+        )
+
+
+def test_a_worker_that_hangs_hides_nobody_else(cluster: Cluster) -> None:
+    with joins(cluster, "alice") as one, joins(cluster, "carol") as other:
+        stopped = cluster.worker_of(one.sock)
+        assert cluster.worker_of(other.sock) != stopped
+        os.kill(stopped, 19)
+        try:
+            assert [each["user"] for each in overview(cluster)["sessions"]] == ["carol"]
+        finally:
+            os.kill(stopped, 18)
+        until(lambda: len(overview(cluster)["sessions"]) == 2)
+
+
+# ---------------------------------------------------------------------- orders
+
+
+def test_a_session_is_ended_by_its_number(cluster: Cluster) -> None:
+    with joins(cluster, "alice") as one, joins(cluster, "alice") as other:
+        number = sorted(each["session"] for each in sessions_of(cluster, "alice"))[0]
+        assert order(cluster, "kick", str(number)) == "1 session ended"
+        assert one.expects(421) == "421 Closed by the administrator."
+        assert one.is_closed()
+        other.says("NOOP", 200)
+        assert order(cluster, "kick", "9999", status=1).endswith("there is no such session")
+
+
+@pytest.mark.parametrize("whom", ["alice", "127.0.0.1"])
+def test_the_sessions_of_a_user_or_an_address_are_ended_wherever_they_run(
+    cluster: Cluster, whom: str
+) -> None:
+    with joins(cluster, "alice") as one, joins(cluster, "alice") as two:
+        with begin_download(one, "file") as data, joins(cluster, "carol") as other:
+            count = 2 if whom == "alice" else 3
+            assert order(cluster, "kick", whom) == f"{count} sessions ended"
+            for client in (one, two):
+                client.expects(421)
+            while data.recv(1 << 20):
+                pass
+            if whom == "alice":
+                other.says("NOOP", 200)
+            else:
+                other.expects(421)
+
+
+def test_limits_change_transfers_that_run(cluster: Cluster) -> None:
+    with joins(cluster, "alice") as client, begin_download(client, "file") as data:
+        order(cluster, "limit", "alice", "--download", "none", "--upload", "none")
+        began, rest = time.monotonic(), 0
+        while block := data.recv(1 << 20):
+            rest += len(block)
+        # with her 1 MB/s it would have taken 16 s
+        assert time.monotonic() - began < 8
+        client.expects(226)
+    assert "an administrator set the speed limits of user alice" in cluster.log
+
+
+@pytest.mark.parametrize("speed", ["fast", "0", "-1"])
+def test_a_speed_that_is_none_is_refused(cluster: Cluster, speed: str) -> None:
+    said = order(cluster, "limit", "server", f"--download={speed}", "--upload=none", status=2)
+    assert said.startswith(f"ftpcluster: error: --download {speed}: expected bytes per second")
+
+
+def test_a_worker_is_drained(cluster: Cluster) -> None:
+    (first, second) = (each["pid"] for each in overview(cluster)["workers"])
+    assert order(cluster, "drain", "2").startswith("another worker 2 starts")
+    until(lambda: second not in cluster.workers() and len(cluster.workers()) == 2)
+    assert first in cluster.workers()
+    assert "there is no worker 3" in order(cluster, "drain", "3", status=1)
+
+
+def test_a_reload_is_waited_for_and_tells_what_is_wrong(cluster: Cluster, file: Path) -> None:
+    before = cluster.workers()
+    assert order(cluster, "reload").startswith(f"reloaded: 127.0.0.1:{cluster.port}, ")
+    assert not set(before) & {
+        each["pid"] for each in overview(cluster)["workers"] if each["state"] == "serving"
+    }
+    file.write_text("wokers = 2")
+    said = order(cluster, "reload", status=1)
+    assert said.startswith("ftpcluster: error: not reloaded: ")
+    assert "ftpcluster.toml:1: wokers: unknown key" in said
+
+
+@pytest.mark.parametrize("now", [False, True])
+def test_a_server_is_stopped_with_or_without_its_transfers(cluster: Cluster, now: bool) -> None:
+    with joins(cluster, "carol") as client, begin_download(client, "file") as data:
+        assert order(cluster, "stop", *["--now"] * now).startswith("the server ends")
+        received = 0
+        try:
+            while block := data.recv(1 << 20):
+                received += len(block)
+        except ConnectionResetError:
+            pass
+        assert (received == len(CONTENT)) is not now
+        assert cluster.wait() == 0
+    assert not os.path.exists(cluster.admin)
+
+
+# ---------------------------------------------------------------------- the socket
+
+
+def test_where_no_server_runs_the_error_says_so(tmp_path: Path) -> None:
+    cluster = Cluster.__new__(Cluster)
+    cluster.admin = str(tmp_path / "admin.sock")
+    said = order(cluster, "who", status=1)
+    assert said == (
+        f"ftpcluster: error: no server answers at {tmp_path}/admin.sock; "
+        "give the one that is meant: -c FILE or --socket PATH"
+    )
+
+
+def test_only_root_and_the_server_s_user_may(cluster: Cluster) -> None:
+    mode = os.stat(cluster.admin).st_mode
+    assert stat.S_ISSOCK(mode)
+    assert stat.S_IMODE(mode) == 0o600
+    if os.geteuid() != 0:
+        pytest.skip("only root can be somebody else")
+    # even where the file would let them in
+    os.chmod(cluster.admin, 0o666)
+    os.chmod(os.path.dirname(cluster.admin), 0o755)
+    ask = (
+        "import socket; s = socket.socket(socket.AF_UNIX); "
+        f"s.connect({cluster.admin!r}); print(s.recv(999).decode())"
+    )
+    python = shutil.which("python3", path="/usr/bin") or sys.executable
+    done = subprocess.run(
+        [
+            need("setpriv"),
+            *["--reuid=nobody", "--regid=nogroup", "--clear-groups"],
+            python,
+            "-c",
+            ask,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        cwd="/",
+        check=False,
+    )
+    assert done.stdout == '{"type":"refused","text":"only root and the server\'s user may"}\n\n'
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        b"\n",
+        b"{}\n",
+        b"who\n",
+        b'{"type":"who","x":1}\n',
+        b"\xff\n",
+        b'{"type":"kick","session":"1"}\n',
+    ],
+)
+def test_what_is_no_request_is_refused(cluster: Cluster, junk: bytes) -> None:
+    with socket.socket(socket.AF_UNIX) as sock, sock.makefile("rb") as answers:
+        sock.settimeout(20)
+        sock.connect(cluster.admin)
+        for _ in range(2):
+            sock.sendall(junk)
+            assert json.loads(answers.readline())["type"] == "refused"
+        sock.sendall(b'{"type":"who"}\n')
+        assert json.loads(answers.readline())["type"] == "overview"
+
+
+def test_a_line_without_end_ends_that_connection_alone(cluster: Cluster) -> None:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(20)
+        sock.connect(cluster.admin)
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            sock.sendall(b"x" * 10_000_000)
+    assert overview(cluster)["workers"]
+
+
+def test_the_file_says_where_the_socket_is_and_whether_there_is_one(tmp_path: Path) -> None:
+    file = tmp_path / "ftpcluster.toml"
+    file.write_text('workers = 1\n[admin]\nsocket = "own/here.sock"\n[anonymous]\nroot = "."\n')
+    with Cluster("-c", str(file)) as cluster:
+        for arguments in (("-c", str(file)), ("--socket", f"{tmp_path}/own/here.sock")):
+            assert "ftpcluster" in order(cluster, "who", *arguments)
+        order(cluster, "who", status=1)  # nothing at the usual place
+    file.write_text('workers = 1\n[admin]\nenabled = false\n[anonymous]\nroot = "."\n')
+    with Cluster("-c", str(file)) as cluster:
+        assert not os.path.exists(cluster.admin)
+
+
+def test_the_socket_of_a_killed_server_is_replaced_that_of_a_living_one_is_not(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "ftpcluster.toml"
+    file.write_text('workers = 1\n[admin]\nsocket = "sock"\n[anonymous]\nroot = "."\n')
+    killed = Cluster("-c", str(file))
+    with killed:
+        killed.process.kill()
+        killed.wait()
+    assert (tmp_path / "sock").exists()
+    with Cluster("-c", str(file)) as cluster:
+        order(cluster, "who", "-c", str(file))
+        second = Cluster("-c", str(file))
+        assert second.wait() == 2
+        assert second.log == (
+            f"ftpcluster: error: {tmp_path}/sock: another server has it; "
+            "give this one its own: [admin] socket\n"
+        )
+        order(cluster, "who", "-c", str(file))
+    (tmp_path / "sock").write_text("precious")
+    third = Cluster("-c", str(file))
+    assert third.wait() == 2
+    assert "there is something else; remove it, or name another path" in third.log
+    assert (tmp_path / "sock").read_text() == "precious"
+
+
+def test_a_second_server_at_the_usual_place_goes_on_without(tmp_path: Path) -> None:
+    with Cluster("--root", str(tmp_path)) as first:
+        runtime = {"RUNTIME_DIRECTORY": os.path.dirname(first.admin)}
+        with Cluster("--root", str(tmp_path), env=runtime) as second:
+            assert "cannot reach this server" in second.log
+            with Dialogue(second.port):
+                pass
+        assert overview(first)["listening"][0] == f"127.0.0.1:{first.port}"
