@@ -168,6 +168,8 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
         return st.tuples(*map(values, arguments))
     if typing.get_origin(kind) is typing.Literal:
         return st.sampled_from(arguments)
+    if typing.get_origin(kind) is dict:
+        return st.dictionaries(*map(values, arguments), max_size=20)
     if arguments:
         return st.one_of(*map(values, arguments))
     if isinstance(kind, type) and issubclass(kind, tuple):
