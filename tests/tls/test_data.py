@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.cluster import until
+from tests.support.dialogue import reset
 from tests.tls.conftest import Files, Shared
 from tests.tls.support import (
     V12,
@@ -253,6 +255,15 @@ def test_an_upload_that_ends_without_close_notify_is_226(client: Client, shared:
             beneath.recv(100)
     client.expects(226)
     assert (shared.root / "file").read_bytes() == b"content"
+
+
+def test_an_upload_that_is_reset_is_426(client: Client, shared: Shared) -> None:
+    """Which ``ssl`` tells as an end, before Python 3.11.9."""
+    data = client.wraps(client.begins("STOR cut"))
+    data.sendall(b"x" * 50_000)
+    until(lambda: (shared.root / "cut").stat().st_size == 50_000)
+    reset(data)
+    client.expects(426)
 
 
 def test_under_strict_tls_eof_an_upload_that_ends_without_close_notify_is_426(
