@@ -20,9 +20,11 @@ from ftpcluster.protocol.errors import (
 )
 from ftpcluster.protocol.listing import printable
 from ftpcluster.protocol.reply import Code, Reply
+from ftpcluster.session.run import wait_out
 from ftpcluster.session.server_dtp import Download, Upload
 from ftpcluster.session.state import Session
-from ftpcluster.storage.base import WriteMode
+from ftpcluster.storage.base import File, WriteMode
+from ftpcluster.storage.local import LocalFile
 
 _COMPLETE = Reply(Code.TRANSFER_COMPLETE, "Transfer complete.")
 _ALLOCATED = Reply(Code.OK, "There is room.")
@@ -66,7 +68,7 @@ async def appe(session: Session, argument: str) -> Reply:
 
 async def _store(session: Session, path: str, mode: WriteMode, offset: int) -> Reply:
     _check_data(session)
-    file = await session.storage.open_writer(path, mode)
+    file = await _open(session, path, mode)
     try:
         if offset > file.size:
             raise InvalidRest
@@ -76,7 +78,7 @@ async def _store(session: Session, path: str, mode: WriteMode, offset: int) -> R
             if mode is WriteMode.TRUNCATE:
                 await file.truncate()  # not before: where no data comes, nothing is lost
             await upload.receive_file(file)
-        await file.finish()  # what cannot be stored may be said only here: no 226 before it
+        await _finish(session, file)  # what cannot be stored may be said only here: 226 after it
     finally:
         await file.close()
     return _COMPLETE
@@ -91,7 +93,7 @@ async def stou(session: Session, argument: str) -> Reply:
         name = f"{argument or 'file'}.{secrets.token_hex(4)}"
         path = session.writable(name)
         try:
-            file = await session.storage.open_writer(path, WriteMode.CREATE)
+            file = await _open(session, path, WriteMode.CREATE)
             break
         except FileExistsError:
             continue
@@ -102,12 +104,31 @@ async def stou(session: Session, argument: str) -> Reply:
         async with Upload(session, f"FILE: {name}") as upload:
             came = True
             await upload.receive_file(file)
-        await file.finish()
+        await _finish(session, file)
     finally:
         await file.close()
-        if not came:  # whether it took too long, or the client did not wait
+        # whether it took too long, or the client did not wait
+        if not came and not session.settings.atomic_uploads:
             await session.storage.unlink(path)
     return Reply(Code.TRANSFER_COMPLETE, f"Transfer complete; unique file name: {name}")
+
+
+async def _open(session: Session, path: str, mode: WriteMode) -> File:
+    settings = session.settings
+    return await session.storage.open_writer(
+        path, mode, atomic=settings.atomic_uploads, durable=settings.durable_uploads
+    )
+
+
+async def _finish(session: Session, file: File) -> None:
+    """All was received. The disk is waited for in a thread; for ABOR it is too late then."""
+    if not session.settings.durable_uploads or not isinstance(file, LocalFile):
+        await file.finish()
+        return
+    services = session.services
+    work = services.loop.run_in_executor(services.pool, file.finish_now)
+    await wait_out(work)
+    work.result()
 
 
 async def allo(session: Session, argument: str) -> Reply:
