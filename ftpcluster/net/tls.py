@@ -191,9 +191,23 @@ class TLSStream(Stream):
         except ssl.SSLEOFError as error:
             if self.strict_eof:
                 raise ConnectionAbortedError(errno.ECONNABORTED, "no close_notify") from error
+            if self._is_reset():
+                raise ConnectionResetError(errno.ECONNRESET, "reset by the peer") from error
             return 0
         except ssl.SSLError as error:
             raise ConnectionAbortedError(errno.ECONNABORTED, "TLS failed") from error
+
+    def _is_reset(self) -> bool:
+        """Whether a connection that has no more to read was reset, and not ended.
+
+        Python before 3.11.9 and 3.12.3 takes the one for the other (gh-115627), and what was on
+        its way would be missing from an upload that is 226.
+        """
+        try:
+            self._ssl.getpeername()
+        except OSError:
+            return True
+        return False
 
     def has_input(self) -> bool:
         return self._ssl.pending() > 0 or super().has_input()

@@ -49,27 +49,35 @@ class Running:
 
 @contextlib.contextmanager
 def running(
-    kind: str, folder: Path, *, server: str = "", text: str = "", loop: str = "", **options: Any
+    kind: str,
+    folder: Path,
+    *,
+    connections: int = 1000,
+    server: str = "",
+    text: str = "",
+    loop: str = "uvloop",
+    **options: Any,
 ) -> Iterator[Running]:
-    """``options`` are keywords of ``Server``, and keys of ``[storage]``.
+    """``options`` are keywords of ``Server``, or keys of ``[storage]``.
 
-    Of a cluster: ``server`` is the class that its workers run, of a module in ``folder`` or of the
-    tests, ``text`` more of its file, ``loop`` other than uvloop.
+    ``connections`` are those of the user. Of a cluster: ``server`` is the class that its workers
+    run, of a module in ``folder`` or of the tests, ``text`` more of its file.
     """
     root = folder / "root"
     root.mkdir(exist_ok=True)
     if kind == "cluster":
         keys = [f"{name} = {json.dumps(value)}" for name, value in options.items()]
-        top = [f"server = {json.dumps(server)}"] if server else []
-        top += [f"loop = {json.dumps(loop)}"] if loop else []
+        top = [f"loop = {json.dumps(loop)}"]
+        top += [f"server = {json.dumps(server)}"] if server else []
         user = "[[user]]\nlogin = 'user'\npassword = 'plain:12345'\nroot = 'root'\n"
+        user += f"connections = {connections}\n"
         lines = [*top, text, "[storage]", *keys, user]
         path = os.pathsep.join((str(folder), CHECKOUT))
         env = {"PYTHONPATH": path}
         with configured(folder, "\n".join(lines), env=env) as cluster:
             yield Running(cluster.port, root, cluster=cluster)
         return
-    users = [User("user", "12345", base_path=root)]
+    users = [User("user", "12345", base_path=root, maximum_connections=connections)]
     made = InProcess(kind, lambda: Server(users, login_delay=0.05, **options))
     try:
         yield Running(made.port, root, server=made)
