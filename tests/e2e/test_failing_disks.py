@@ -88,6 +88,7 @@ FAULTS = [
     ("write-ENOSPC", LARGE, 452),
     ("write-EIO", SMALL, 451),
     ("write-EDQUOT", LARGE, 552),
+    ("write-EFBIG", SMALL, 552),
     ("close-EIO", SMALL, 451),
     ("close-EIO", LARGE, 451),
     ("close-EDQUOT", SMALL, 552),
@@ -109,11 +110,9 @@ def test_what_the_disk_refuses_is_told_and_never_226(
 @pytest.mark.parametrize(("code", "reply"), [("ENOSPC", 452), ("EIO", 451), ("EDQUOT", 552)])
 @pytest.mark.parametrize("verb", ["STOR", "STOU"])
 def test_what_the_disk_refuses_in_the_middle_is_told(
-    shared: Running, kind: str, client: Dialogue, verb: str, code: str, reply: int
+    shared: Running, client: Dialogue, verb: str, code: str, reply: int
 ) -> None:
     """Where the kernel copies, after 128 KiB that went well."""
-    if "layer" in kind:
-        pytest.skip("there everything goes through write")
     uploads(client, f"{verb} splice-{code}", CONTENT, reply)
     assert is_served(client, shared.root)
 
@@ -162,14 +161,14 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("options", [{}, {"atomic_uploads": True, "durable_uploads": True}])
-@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
-def test_a_disk_that_is_full_is_452_in_workers(
-    small_disk: Path, tmp_path: Path, loop: str, options: dict[str, bool]
+def test_a_disk_that_is_full_is_452(
+    small_disk: Path, tmp_path: Path, kind: str, options: dict[str, bool]
 ) -> None:
     """“disk full … 452”: with the disk's own word."""
     old = CONTENT[:300_000]
-    with running("cluster", tmp_path, loop=loop, **options) as server:
+    with running(folder=tmp_path, **KINDS[kind], **options) as server:
         with Dialogue(server.port) as client:
             client.logs_in()
             client.uploads("STOR file", old)
@@ -178,6 +177,8 @@ def test_a_disk_that_is_full_is_452_in_workers(
             if options:
                 assert (small_disk / "file").read_bytes() == old
             assert os.listdir(small_disk) == ["file"]
+            client.uploads("STOR file", old)
+            uploads(client, "APPE file", CONTENT * 5, 452)
             client.says("DELE file", 250)
-            client.uploads("STOR file", CONTENT[:700_000])
+            client.uploads("APPE file", CONTENT[:700_000])
             assert (small_disk / "file").read_bytes() == CONTENT[:700_000]

@@ -8,6 +8,7 @@ import contextlib
 import os
 import select
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,7 @@ class Crowd:
     talkers: int
     others: int = 4
     rounds: int = 100
+    patience: float = 60.0  # seconds until all that was said has been obeyed, as far as may be
 
 
 @pytest.fixture(params=["uvloop", "asyncio"])
@@ -51,6 +53,15 @@ def resident(server: Running) -> int:
         int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in server.cluster.workers()
     )
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def is_quiet(server: Running) -> bool:
+    """Whether the workers have nothing to do, for a while."""
+    assert server.cluster is not None
+    before = [processor_time(pid) for pid in server.cluster.workers()]
+    time.sleep(0.3)
+    after = [processor_time(pid) for pid in server.cluster.workers()]
+    return sum(after) - sum(before) < 0.03
 
 
 def logged_in(port: int, stack: contextlib.ExitStack) -> Dialogue:
@@ -114,6 +125,7 @@ def endure(server: Running, crowd: Crowd) -> list[float]:
         talkers = [logged_in(server.port, stack) for _ in range(crowd.talkers)]
         said = talk(talkers, NOOPS)
         taken = round_trips(server, others, crowd.rounds)
+        until(lambda: is_quiet(server), crowd.patience)
         grown = resident(server) - before
         print(f"{grown / sessions / 1024:.0f} KiB a session; said {min(said)} to {max(said)}")
         assert grown <= sessions * MEMORY
@@ -133,13 +145,13 @@ def held(server: Running) -> list[str]:
 
 def test_who_never_reads_costs_little_and_harms_nobody(server: Running) -> None:
     """As many as fit in here; nobody waits for ever, and no more memory is used than may be."""
-    endure(server, Crowd(readers=40, talkers=20))
+    endure(server, Crowd(readers=40, talkers=8))
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(900)
 def test_500_who_never_read_and_200_who_only_talk(server: Running) -> None:
-    taken = endure(server, Crowd(readers=500, talkers=200, rounds=500))
+    taken = endure(server, Crowd(readers=500, talkers=200, rounds=500, patience=500))
     p99 = taken[len(taken) * 99 // 100]
     print(f"p50 {taken[len(taken) // 2] * 1000:.1f} ms, p99 {p99 * 1000:.1f} ms")
     assert p99 < PATIENCE

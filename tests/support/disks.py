@@ -24,6 +24,7 @@ import ftpcluster
 CHECKOUT = str(Path(__file__).parents[2])
 """Where workers find this module."""
 _FAULT = re.compile(r"(write|splice|close|fsync|slow)-([A-Z]+|\d+)")
+_UNSPLICED = 128 * 1024
 _CALLS = ("write", "splice", "close", "fsync")
 
 Patch = Callable[[Any, str, Any], None]
@@ -73,6 +74,8 @@ class BadPathIO(ftpcluster.PathIO):
     @ftpcluster.universal_exception
     async def write(self, file: Any, data: bytes) -> int:
         fault("write", file.name)
+        if file.tell() >= _UNSPLICED:
+            fault("splice", file.name)
         return await super().write(file, data)
 
     @ftpcluster.universal_exception

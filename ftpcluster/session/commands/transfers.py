@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Coroutine
+from typing import Any
 
 from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.command import integer
@@ -113,18 +115,22 @@ async def stou(session: Session, argument: str) -> Reply:
     return Reply(Code.TRANSFER_COMPLETE, f"Transfer complete; unique file name: {name}")
 
 
-async def _open(session: Session, path: str, mode: WriteMode) -> File:
+def _open(session: Session, path: str, mode: WriteMode) -> Coroutine[Any, Any, File]:
     settings = session.settings
-    return await session.storage.open_writer(
+    return session.storage.open_writer(
         path, mode, atomic=settings.atomic_uploads, durable=settings.durable_uploads
     )
 
 
-async def _finish(session: Session, file: File) -> None:
-    """All was received. The disk is waited for in a thread; for ABOR it is too late then."""
-    if not session.settings.durable_uploads or not isinstance(file, LocalFile):
-        await file.finish()
-        return
+def _finish(session: Session, file: File) -> Coroutine[Any, Any, None]:
+    """All was received: what has to succeed before 226."""
+    if session.settings.durable_uploads and isinstance(file, LocalFile):
+        return _finish_in_pool(session, file)
+    return file.finish()
+
+
+async def _finish_in_pool(session: Session, file: LocalFile) -> None:
+    """Nobody else waits for the disk. For ABOR it is too late: the file is stored, or it is not."""
     services = session.services
     work = services.loop.run_in_executor(services.pool, file.finish_now)
     await wait_out(work)
