@@ -19,6 +19,7 @@ from ftpcluster.config.leaves import (
     Grace,
     Line,
     Login,
+    NamePattern,
     Network,
     NetworkList,
     ObjectName,
@@ -173,8 +174,12 @@ class Timeouts(Table, frozen=True, kw_only=True):
 
 
 class StorageConfig(Table, frozen=True, kw_only=True):
-    """Files. ``rename_replaces`` None: as the ``server`` class has it, else yes."""
+    """Files. None: as the ``server`` class has it, else the sessions' default."""
 
+    durable_uploads: bool | None = None
+    atomic_uploads: bool | None = None
+    hide: tuple[NamePattern, ...] | None = None
+    forbid: tuple[NamePattern, ...] | None = None
     rename_replaces: bool | None = None
     threads: Threads = 16
 

@@ -23,8 +23,14 @@ from ftpcluster.net.stream import Stream
 from ftpcluster.net.tls import CONTROL_TICKETS, TLSStream
 from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.address import display, plain
-from ftpcluster.protocol.errors import FileUnavailable, NotLoggedIn, ProtectionRequired
+from ftpcluster.protocol.errors import (
+    FileNameNotAllowed,
+    FileUnavailable,
+    NotLoggedIn,
+    ProtectionRequired,
+)
 from ftpcluster.protocol.listing import FACTS, printable
+from ftpcluster.protocol.pattern import Names
 from ftpcluster.protocol.protection import Protection
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.quota.bucket import Throttle
@@ -37,6 +43,7 @@ from ftpcluster.session.waits import Cause
 from ftpcluster.session.wheel import Wheel
 from ftpcluster.storage.base import Storage
 from ftpcluster.storage.local import LocalFiles
+from ftpcluster.storage.uploads import TEMPORARY
 from ftpcluster.users import AbstractUserManager, User
 
 if TYPE_CHECKING:
@@ -66,6 +73,10 @@ class Settings:
     masquerade_for: Mapping[str, str] = field(default_factory=dict)
     active: bool = True
     rename_replaces: bool = True
+    durable_uploads: bool = False
+    atomic_uploads: bool = False
+    hide: tuple[str, ...] = ()
+    forbid: tuple[str, ...] = ()
     require_tls: bool = False
     require_tls_data: bool = False
     require_session_reuse: bool = False
@@ -100,7 +111,12 @@ class Services:
     def __post_init__(self) -> None:
         self.wheel = Wheel(self.loop)
         self.turns = Turns(self.loop)
-        self.masquerade = Masquerade(self.settings.masquerade, self.settings.masquerade_for)
+        settings = self.settings
+        self.masquerade = Masquerade(settings.masquerade, settings.masquerade_for)
+        self.forbidden = Names(settings.forbid)
+        unfinished = (TEMPORARY,) if settings.atomic_uploads else ()
+        self.unlisted = Names((*settings.hide, *settings.forbid, *unfinished))
+        """Names that no listing shows."""
 
     @functools.cached_property
     def greeting(self) -> Reply:
@@ -354,13 +370,20 @@ class Session:
         path = virtual.resolve(self.current_folder, argument)
         if not self.account.user.permission(path).readable:
             raise FileUnavailable("Permission denied.")
+        if self.services.forbidden and self.services.forbidden.are_in(path):
+            raise FileUnavailable("No such file or directory.")
         return path
 
     def writable(self, argument: str) -> str:
-        """The virtual path an argument names, where the user may write it, else FileUnavailable."""
+        """The virtual path an argument names, where the user may write it.
+
+        Raises FileUnavailable, FileNameNotAllowed.
+        """
         path = virtual.resolve(self.current_folder, argument)
         if not self.account.user.permission(path).writable:
             raise FileUnavailable("Permission denied.")
+        if self.services.forbidden and self.services.forbidden.are_in(path):
+            raise FileNameNotAllowed
         return path
 
     def take_restart(self) -> int:

@@ -73,6 +73,10 @@ def _settings(config: Config) -> dict[str, Any]:
         "idle_timeout": config.timeouts.idle,
         "data_timeout": config.timeouts.data,
         "stalled_timeout": config.timeouts.stalled,
+        "durable_uploads": config.storage.durable_uploads,
+        "atomic_uploads": config.storage.atomic_uploads,
+        "hide": config.storage.hide,
+        "forbid": config.storage.forbid,
         "rename_replaces": config.storage.rename_replaces,
         "masquerade": config.data.masquerade,
         "masquerade_for": config.data.masquerade_for,
@@ -93,6 +97,7 @@ def _with_their_settings(given: dict[str, Any], theirs: Settings) -> Settings:
         if getattr(theirs, field.name) is not None and field.name not in _OURS
     }
     stricter = {name: given[name] or getattr(theirs, name) for name in _STRICTER_WINS}
+    stricter["forbid"] = (*given.get("forbid", ()), *theirs.forbid)
     return Settings(**{**settings, **given, **stricter})
 
 

@@ -110,6 +110,21 @@ WRONG = [
         ],
     ),
     (
+        "[storage]\nhide = '*.tmp'\nforbid = ['', 'a/b', 5, '*.php', '..']\natomic_uploads = 1\n",
+        [
+            "f.toml:2: storage.hide: expected an array: […], got text",
+            'f.toml:3: storage.forbid[0]: expected a pattern of names, without "/", such as '
+            '"*.tmp", got ""',
+            'f.toml:3: storage.forbid[1]: expected a pattern of names, without "/", such as '
+            '"*.tmp", got "a/b"',
+            'f.toml:3: storage.forbid[2]: expected a pattern of names, without "/", such as '
+            '"*.tmp", got 5',
+            'f.toml:3: storage.forbid[4]: expected a pattern of names, without "/", such as '
+            '"*.tmp", got ".."',
+            "f.toml:4: storage.atomic_uploads: expected true or false, got 1",
+        ],
+    ),
+    (
         "[storage]\nthreads = [\n  1,\n]\n[log]\nlevel = { a = 1 }\n",
         [
             "f.toml:2: storage.threads: expected a number from 1 to 1024, got an array",
