@@ -9,12 +9,14 @@ import os
 import resource
 import signal
 import socket
+import sys
 from collections.abc import Callable, Sequence
 
 import click
 
 from ftpcluster.admin import default_socket
 from ftpcluster.config import Config, ConfigError, Listen, Loop, WorkerConfig
+from ftpcluster.logs import log_to
 from ftpcluster.net.certificates import BadCertificate, read_certificates
 from ftpcluster.net.listeners import BACKLOG, CannotListen, Listener, listen, listen_on_all
 from ftpcluster.prctl import no_new_privs
@@ -213,7 +215,7 @@ class Cluster:
             if getattr(config, name) != getattr(self._config, name):
                 log.warning("%s cannot change while the server runs: restart it for that", name)
         self._config, self._plan, self._binder = config, plan, binder
-        logging.getLogger().setLevel(config.log.level.upper())
+        log_to(sys.stderr.fileno(), "supervisor", config.log.level, config.log.format)
         self._described = self._describe()
         self._wrong = None
         log.info("reloaded: %s", self._described)
@@ -319,7 +321,7 @@ def _start_process(
         name=f"ftpcluster-worker-{index + 1}-{epoch}",
         loop_initializer=loop_factory(config.loop),
         initializer=initialize,
-        initargs=(f"worker {index + 1}", config.log.level),
+        initargs=(f"worker {index + 1}", config.log.level, config.log.format),
     )
     process.start()
     return process

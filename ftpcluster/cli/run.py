@@ -15,7 +15,7 @@ from ftpcluster.cli.flags import Flags, take_passwords
 from ftpcluster.config import ConfigError
 from ftpcluster.config.checks import warnings
 from ftpcluster.config.load import load
-from ftpcluster.logs import log_to_stderr
+from ftpcluster.logs import log_to
 from ftpcluster.supervisor.crew import BootFailure
 
 _BOOT_FAILED = 1
@@ -102,7 +102,12 @@ _BOOT_FAILED = 1
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
-    help="What is logged on stderr [default: info]",
+    help="What is logged [default: info]",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    help="Lines of text, or JSON objects, one a line [default: text]",
 )
 def run(*, file: Path | None, users: tuple[str, ...], **given: Any) -> int:
     """Serve folders over FTP.
@@ -116,7 +121,7 @@ def run(*, file: Path | None, users: tuple[str, ...], **given: Any) -> int:
         click.echo(f"ftpcluster: warning: {line}", err=True)
     if config.server or config.user_manager:
         sys.path.insert(0, os.getcwd())  # as python itself has it; workers inherit it
-    log_to_stderr("supervisor", config.log.level)
+    log_to(sys.stderr.fileno(), "supervisor", config.log.level, config.log.format)
     cluster = Cluster(config, functools.partial(load, file, flags))
     try:
         return cluster.run()

@@ -33,6 +33,7 @@ from ftpcluster.protocol.protection import Protection
 
 Loop = Literal["uvloop", "asyncio"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["text", "json"]
 
 
 ANONYMOUS = "anonymous"
@@ -175,9 +176,10 @@ class StorageConfig(Table, frozen=True, kw_only=True):
 
 
 class Log(Table, frozen=True, kw_only=True):
-    """What is logged."""
+    """What is logged, and how."""
 
     level: LogLevel = "info"
+    format: LogFormat = "text"
 
 
 class Recycle(Table, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 
-from ftpcluster.logs import is_told, tell
+from ftpcluster.logs import has_fields, is_told, tell
 from ftpcluster.protocol.listing import printable
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.session.commands.table import Command
@@ -28,7 +28,7 @@ _AS_GIVEN = ("MFMT", "SITE", "STOU")
 class Entry:
     """A command that runs, and is told of when it has ended."""
 
-    __slots__ = ("_began", "_level", "_session", "_what", "_who", "command")
+    __slots__ = ("_began", "_level", "_session", "_what", "_who", "command", "fields")
 
     def __init__(self, session: Session, command: Command | None, what: str, level: int) -> None:
         self.command = command
@@ -36,22 +36,27 @@ class Entry:
         self._level = level
         self._who = session.who  # who it is may change with the command
         self._what = what
+        self.fields: dict[str, object] | None = None  # for a log that programs read
         self._began = session.services.loop.time()
         session.progress = 0
 
     def end(self, reply: Reply | None) -> None:
         """``reply``: its last one; None where the session ended before, or nobody knows it."""
-        level, came = self._level, "no reply"
+        level, came, fields = self._level, "no reply", self.fields
         if reply is not None:
             came = str(int(reply.code))
             if reply.code >= Code.SERVICE_NOT_AVAILABLE or self._what.startswith("STOU"):
                 came += f" {_safe(reply.text)}"
             if reply.code in _OUR_FAULT:
                 level = max(level, logging.WARNING)
+            if fields is not None:
+                fields["code"] = int(reply.code)
         if self.command is not None and self.command.transfers:
             took = self._session.services.loop.time() - self._began
             came += f", {self._session.progress} bytes in {took:.2f} s"
-        tell(level, f"{self._who}: {self._what}: {came}")
+            if fields is not None:
+                fields |= {"bytes": self._session.progress, "seconds": round(took, 3)}
+        tell(level, self._who, f"{self._what}: {came}", fields)
 
 
 def begin(session: Session, command: Command | None, verb: bytes, argument: str) -> Entry | None:
@@ -60,8 +65,11 @@ def begin(session: Session, command: Command | None, verb: bytes, argument: str)
     level = logging.INFO if matters else logging.DEBUG
     if not is_told(level):
         return None
-    what = describe(session, command, _safe(verb.decode("ascii", "replace")), argument)
-    return Entry(session, command, what, level)
+    name = _safe(verb.decode("ascii", "replace"))
+    entry = Entry(session, command, describe(session, command, name, argument), level)
+    if has_fields():
+        entry.fields = _fields(session, command, name, argument[:_LONGEST])
+    return entry
 
 
 def describe(session: Session, command: Command | None, verb: str, argument: str) -> str:
@@ -75,6 +83,20 @@ def describe(session: Session, command: Command | None, verb: str, argument: str
     if session.rename_from is not None:
         return f'{verb} "{_safe(session.rename_from)}" -> {path}'
     return f"{verb} {path}"
+
+
+def _fields(
+    session: Session, command: Command | None, verb: str, argument: str
+) -> dict[str, object]:
+    """A command as programs read it, without secrets."""
+    if verb in SECRETS:
+        return {"verb": verb}
+    if command is None or not command.logged or verb in _AS_GIVEN:
+        return {"verb": verb, "argument": argument} if argument else {"verb": verb}
+    path = session.path(argument)
+    if session.rename_from is not None:
+        return {"verb": verb, "path": session.rename_from, "to": path}
+    return {"verb": verb, "path": path}
 
 
 def _safe(text: str) -> str:

@@ -15,12 +15,13 @@ import os
 import select
 import signal
 import socket
+import sys
 import threading
 import time
 
 from ftpcluster.config import Config, ConfigError, WorkerConfig
 from ftpcluster.ipc.channel import report_failure
-from ftpcluster.logs import log_to_stderr
+from ftpcluster.logs import LogFormat, log_to
 
 log = logging.getLogger(__name__)
 
@@ -56,14 +57,14 @@ async def run_worker(sock: socket.socket, settings: WorkerConfig, supervisor: in
     await worker.serve()
 
 
-def initialize(name: str, log_level: str) -> None:
+def initialize(name: str, log_level: str, log_format: LogFormat) -> None:
     """What a worker process does first: Ctrl-C is the supervisor's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     faulthandler.enable()  # SIGABRT from the supervisor: where does every thread stand?
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
-    log_to_stderr(name, log_level)
+    log_to(sys.stderr.fileno(), name, log_level, log_format)
     # a stopped process would not notice that its supervisor is gone
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGCONT)
 

@@ -55,7 +55,8 @@ def accepts(schema: dict[str, Any], value: object) -> bool:
 VALUES: list[object] = [
     0, 1, 16, 65535, 70000, 10**18, -1, True, "10MB", "1.5 GiB", "10", "fast", "30s", "5 m", "1d",
     "50000-50999", "10.0.0.0/8", "203.0.113.7", "ftp.example.com", "plain:x", "x", "/", "uvloop",
-    "$2b$04$" + "a" * 53, "explicit", "1.2", "info", "a:b", "a.b:c.d", ["127.0.0.1", "::1"], [],
+    "$2b$04$" + "a" * 53, "explicit", "1.2", "info", "json", "a:b", "a.b:c.d",
+    ["127.0.0.1", "::1"], [],
 ]  # fmt: skip
 LEAVES = [
     (table, key, leaf)
