@@ -113,15 +113,18 @@ def _sendable(value: object) -> object:
     return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 
 
-def write_whole(fd: int, data: bytes) -> None:
-    """Write all of it, with one call if the kernel takes it."""
+def write_whole(fd: int, data: bytes) -> bool:
+    """Write all of it, with one call if the kernel takes it; False where that cannot be done."""
     while data:
         try:
             data = data[os.write(fd, data) :]
         except BlockingIOError:  # somebody who shares it made it so
             select.select((), (fd,), ())
         except OSError:
-            return  # whoever read the log is gone, or its disk is full: nobody can be told
+            return (
+                False  # whoever read it is gone, or the disk is full; of a log nobody can be told
+            )
+    return True
 
 
 _lines: _Lines | None = None

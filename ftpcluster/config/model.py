@@ -176,10 +176,12 @@ class StorageConfig(Table, frozen=True, kw_only=True):
 
 
 class Log(Table, frozen=True, kw_only=True):
-    """What is logged, and how."""
+    """What is logged, how and where. ``file`` None: stderr; ``transfers`` None: nowhere."""
 
     level: LogLevel = "info"
     format: LogFormat = "text"
+    file: File | None = None
+    transfers: File | None = None
 
 
 class Recycle(Table, frozen=True, kw_only=True):

@@ -71,6 +71,12 @@ class Describe(Message, frozen=True, tag=8):
     number: int
 
 
+class WriteLog(Message, frozen=True, tag=9):
+    """Write the log, or that of transfers, to the file that comes with this message."""
+
+    is_transfers: bool
+
+
 class EndSession(Message, frozen=True, tag=7):
     """End a session now; ``reason`` is the last that its client is told."""
 
@@ -196,7 +202,9 @@ def heartbeat_interval(timeout: float) -> float:
     return min(1.0, timeout / 10)
 
 
-ToWorker = Adopt | SlotAnswer | Drain | TellLogins | Grants | SetLimits | EndSession | Describe
+ToWorker = (
+    Adopt | SlotAnswer | Drain | TellLogins | Grants | SetLimits | EndSession | Describe | WriteLog
+)
 ToSupervisor = (
     Ready
     | Failed

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import logging
 
-from ftpcluster.logs import has_fields, is_told, tell
+from ftpcluster.logs import has_fields, is_told, tell, write_whole
 from ftpcluster.protocol.listing import printable
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.session.commands.table import Command
 from ftpcluster.session.state import Account, Session
+from ftpcluster.session.xferlog import transfer_line
 
 _LONGEST = 1024
 """Characters of an argument that are told."""
 _OUR_FAULT = (Code.LOCAL_ERROR, Code.INSUFFICIENT_STORAGE, Code.EXCEEDED_ALLOCATION)
 _LINE_ENDS = str.maketrans("\u2028\u2029", "??")
 """What some take for an end of line, beside what is no character."""
+_FILES = (b"RETR", b"STOR", b"STOU", b"APPE")
+_ANONYMOUS = (None, "anonymous")
 SECRETS = ("PASS", "ACCT")
 _AS_GIVEN = ("MFMT", "SITE", "STOU")
 """Verbs that are told of whose argument is no path."""
@@ -59,14 +62,50 @@ class Entry:
         tell(level, self._who, f"{self._what}: {came}", fields)
 
 
+class FileTransfer(Entry):
+    """A command that is written down in the log of transfers, too, once data was moved."""
+
+    __slots__ = ()
+
+    def end(self, reply: Reply | None) -> None:
+        session = self._session
+        if is_told(self._level):
+            super().end(reply)
+        if session.moved is None:
+            return
+        if reply is None:  # a command of somebody else's has replied for itself, and is done
+            is_complete = not session.stream.closed
+        else:
+            is_complete = reply.code < Code.SERVICE_NOT_AVAILABLE
+        login, file = session.login, session.services.transfers
+        assert file is not None
+        line = transfer_line(
+            seconds=session.services.loop.time() - self._began,
+            host=session.conversation.peer,
+            size=session.progress,
+            path=session.moved,
+            user=self._who.user,
+            is_binary=session.binary,
+            is_upload=self.command is not None and self.command.verb != "RETR",
+            is_anonymous=type(login) is Account and login.user.login in _ANONYMOUS,
+            is_complete=is_complete,
+        )
+        if not write_whole(file.fd, line):
+            session.note(logging.ERROR, "the log of transfers cannot be written; is its disk full?")
+
+
 def begin(session: Session, command: Command | None, verb: bytes, argument: str) -> Entry | None:
     """A command begins: what is to be told of it, if anything is."""
     matters = command is not None and command.logged and type(session.login) is Account
     level = logging.INFO if matters else logging.DEBUG
-    if not is_told(level):
+    kind = Entry
+    if session.services.transfers is not None and verb in _FILES and matters:
+        kind = FileTransfer
+        session.moved = None
+    elif not is_told(level):
         return None
     name = _safe(verb.decode("ascii", "replace"))
-    entry = Entry(session, command, describe(session, command, name, argument), level)
+    entry = kind(session, command, describe(session, command, name, argument), level)
     if has_fields():
         entry.fields = _fields(session, command, name, argument[:_LONGEST])
     return entry

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 
+from ftpcluster.logfile import LogFile
 from ftpcluster.logs import Who, is_told, tell
 from ftpcluster.net.active import ActiveTarget
 from ftpcluster.net.certificates import Contexts
@@ -90,6 +91,7 @@ class Services:
     throttle_per_connection: Throttle = field(default_factory=Throttle)
     files: LocalFiles = field(default_factory=LocalFiles)
     tls: Contexts | None = None
+    transfers: LogFile | None = None
     find_command: Callable[[bytes], Command | None] | None = None
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     lingering: set[Lingering] = field(default_factory=set)
@@ -218,6 +220,7 @@ class Session:
         "hash_range",
         "leaves_tls",
         "login",
+        "moved",
         "progress",
         "protected",
         "rename_from",
@@ -280,6 +283,8 @@ class Session:
         # bytes of the transfer that runs, which shows whether it stalls
         self.progress = 0
         self.transfer: DataTransfer | None = None
+        self.moved: str | None = None
+        """The file that the last transfer was about, once its data connection was there."""
 
     def _described(self) -> Who:
         talk = self.conversation

@@ -21,6 +21,7 @@ import time
 
 from ftpcluster.config import Config, ConfigError, WorkerConfig
 from ftpcluster.ipc.channel import report_failure
+from ftpcluster.logfile import LogFile
 from ftpcluster.logs import LogFormat, log_to
 
 log = logging.getLogger(__name__)
@@ -32,8 +33,13 @@ _COLLECTOR = (10_000, 20, 20)
 """Thresholds of the garbage collector: sessions leave few cycles behind."""
 
 
-async def run_worker(sock: socket.socket, settings: WorkerConfig, supervisor: int) -> None:
-    """The coroutine that a worker process runs; it ends with its supervisor, whose pid that is."""
+async def run_worker(
+    sock: socket.socket, settings: WorkerConfig, supervisor: int, transfers: LogFile | None
+) -> None:
+    """The coroutine that a worker process runs; it ends with its supervisor, whose pid that is.
+
+    ``transfers``: where they are logged.
+    """
     from ftpcluster.worker.worker import Worker
 
     loop = asyncio.get_running_loop()
@@ -42,7 +48,7 @@ async def run_worker(sock: socket.socket, settings: WorkerConfig, supervisor: in
     if not is_ours:
         _end_with(supervisor)
     try:
-        worker = Worker(loop, sock, settings)
+        worker = Worker(loop, sock, settings, transfers)
     except ConfigError as error:
         report_failure(sock, str(error))
         return
@@ -57,13 +63,16 @@ async def run_worker(sock: socket.socket, settings: WorkerConfig, supervisor: in
     await worker.serve()
 
 
-def initialize(name: str, log_level: str, log_format: LogFormat) -> None:
+def initialize(name: str, log_level: str, log_format: LogFormat, log_file: LogFile | None) -> None:
     """What a worker process does first: Ctrl-C is the supervisor's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    if log_file is not None:
+        log_file.become_stderr()
     faulthandler.enable()  # SIGABRT from the supervisor: where does every thread stand?
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1))
     log_to(sys.stderr.fileno(), name, log_level, log_format)
     # a stopped process would not notice that its supervisor is gone
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGCONT)

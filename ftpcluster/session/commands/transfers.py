@@ -44,6 +44,7 @@ async def retr(session: Session, argument: str) -> Reply:
             await file.seek(offset)
         opening = _opening(session, path, file.size)
         async with Download(session, opening, file.size - offset) as download:
+            session.moved = path
             await download.send_file(file)
     finally:
         await file.close()
@@ -73,6 +74,7 @@ async def _store(session: Session, path: str, mode: WriteMode, offset: int) -> R
         if offset:
             await file.seek(offset)
         async with Upload(session, _opening(session, path)) as upload:
+            session.moved = path
             if mode is WriteMode.TRUNCATE:
                 await file.truncate()  # not before: where no data comes, nothing is lost
             await upload.receive_file(file)
@@ -101,6 +103,7 @@ async def stou(session: Session, argument: str) -> Reply:
     try:
         async with Upload(session, f"FILE: {name}") as upload:
             came = True
+            session.moved = path
             await upload.receive_file(file)
         await file.finish()
     finally:
