@@ -45,9 +45,10 @@ class LogFile:
 
     def become_stderr(self) -> None:
         """Let all that this process writes on stderr go here."""
-        os.dup2(self.fd, _STDERR)
-        os.close(self.fd)
-        self.fd = _STDERR
+        if self.fd != _STDERR:  # it is where the supervisor was started without one
+            os.dup2(self.fd, _STDERR)
+            os.close(self.fd)
+            self.fd = _STDERR
 
     def give_to(self, uid: int, gid: int) -> None:
         """Let somebody else reopen it, if it was made by ``open``. Raises OSError."""

@@ -63,6 +63,7 @@ class _Lines(logging.Handler):
         milliseconds = int((now - second) * 1000)
         name = logging.getLevelName(level)
         line = f"{self._time},{milliseconds:03d} {name} {self._process}: {text}\n"
+        # where that fails nobody can be told
         write_whole(self._fd, line.encode("utf-8", "backslashreplace"))
 
 
@@ -121,9 +122,7 @@ def write_whole(fd: int, data: bytes) -> bool:
         except BlockingIOError:  # somebody who shares it made it so
             select.select((), (fd,), ())
         except OSError:
-            return (
-                False  # whoever read it is gone, or the disk is full; of a log nobody can be told
-            )
+            return False  # whoever read it is gone, or its disk is full
     return True
 
 

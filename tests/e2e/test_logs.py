@@ -366,7 +366,20 @@ def test_a_transfer_that_was_cut_is_incomplete(tmp_path: Path, how: str) -> None
             until(lambda: log.read_bytes())
     (found,) = parse_all(log.read_bytes())
     assert (found.name, found.direction, found.completion) == ("/large", "o", "i")
+    assert (found.user, found.access) == ("alice", "r")
     assert 0 <= found.size < size
+
+
+def test_a_log_of_transfers_that_cannot_be_written_is_told_and_nothing_else_suffers(
+    tmp_path: Path,
+) -> None:
+    with Cluster("-c", written(tmp_path, 'transfers = "/dev/full"')) as cluster:
+        with Dialogue(cluster.port) as client:
+            logs_in(client)
+            client.uploads("STOR f", b"content")
+        cluster.wait_for(
+            re.compile(r"ERROR worker \d: \[1\] \S+ alice: the log of transfers cannot be written")
+        )
 
 
 def test_webalizer_reads_the_log_of_transfers(tmp_path: Path) -> None:
