@@ -37,6 +37,7 @@ from ftpcluster.protocol.protection import Protection
 
 Loop = Literal["uvloop", "asyncio"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["text", "json"]
 
 
 LOOPBACK = ("127.0.0.0/8", "::1/128")
@@ -197,9 +198,12 @@ class Ban(Table, frozen=True, kw_only=True):
 
 
 class Log(Table, frozen=True, kw_only=True):
-    """What is logged."""
+    """What is logged, how and where. ``file`` None: stderr; ``transfers`` None: nowhere."""
 
     level: LogLevel = "info"
+    format: LogFormat = "text"
+    file: File | None = None
+    transfers: File | None = None
 
 
 class Recycle(Table, frozen=True, kw_only=True):

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 
-from ftpcluster.logs import is_told, tell
+from ftpcluster.logfile import LogFile
+from ftpcluster.logs import Who, is_told, tell
 from ftpcluster.net.active import ActiveTarget
 from ftpcluster.net.certificates import Contexts
 from ftpcluster.net.masquerade import Masquerade
@@ -104,6 +105,7 @@ class Services:
     files: LocalFiles = field(default_factory=LocalFiles)
     counts: Counts = field(default_factory=Counts)
     tls: Contexts | None = None
+    transfers: LogFile | None = None
     find_command: Callable[[bytes], Command | None] | None = None
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     lingering: set[Lingering] = field(default_factory=set)
@@ -275,8 +277,8 @@ class Session:
         self.tls = stream.context if isinstance(stream, TLSStream) else None  # for data, too
         self.login: Claim | Account | None = None
         self.user_name = ""
-        self.who = self._described("-")
-        """Who it is, as logs have it: session, peer and user."""
+        self.who = self._described()
+        """Who it is, as logs have it."""
         self.stranger_since = services.loop.time()
         self.failed_logins = 0
         self.unknown_verbs = 0
@@ -303,14 +305,14 @@ class Session:
         self.transfer: DataTransfer | None = None
         self.last_transfer: DataTransfer | None = None  # of the command that runs
 
-    def _described(self, user: str) -> str:
+    def _described(self) -> Who:
         talk = self.conversation
-        return f"[{talk.session}] {display(talk.peer, talk.peer_port)} {user}"
+        return Who.of(talk.session, display(talk.peer, talk.peer_port), self.user_name)
 
     def note(self, level: int, text: str) -> None:
         """Log an event of this session."""
         if is_told(level):
-            tell(level, f"{self.who}: {text}")
+            tell(level, self.who, text)
 
     def note_bug(self, error: BaseException) -> None:
         """Log an error that nobody foresaw, with its traceback."""
@@ -446,7 +448,7 @@ class Session:
         self.login = Account(user, self.services.open_storage(self, user), self._throttles(user))
         self.current_folder = str(user.home_path)
         self.user_name = printable(name)[:64]
-        self.who = self._described(self.user_name)
+        self.who = self._described()
 
     def limits_changed(self, login: str | None) -> None:
         """Speed limits of a user, or of the server, are others from now on."""
@@ -479,7 +481,7 @@ class Session:
         self.rename_from = None
         if isinstance(login, Account):
             self.user_name = ""
-            self.who = self._described("-")
+            self.who = self._described()
             self.stranger_since = self.services.loop.time()
             self.services.quotas.logout(self.conversation.session)
             self.services.notify_logout(login.user)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ftpcluster.config import Account, Config, ConfigError, WorkerConfig
 from ftpcluster.config.leaves import PLAIN
 from ftpcluster.config.model import ANONYMOUS
+from ftpcluster.logfile import LogFile
 from ftpcluster.net.certificates import ContextMaker, Contexts
 from ftpcluster.net.passive import PassivePorts
 from ftpcluster.net.poller import Poller
@@ -31,9 +32,15 @@ _OURS = ("masquerade", "masquerade_for", "require_tls", "active")
 
 
 def make_services(
-    loop: asyncio.AbstractEventLoop, worker: WorkerConfig, quotas: Quotas
+    loop: asyncio.AbstractEventLoop,
+    worker: WorkerConfig,
+    quotas: Quotas,
+    transfers: LogFile | None = None,
 ) -> Services:
-    """Raises ConfigError where a class or factory of the user's cannot be used."""
+    """``transfers``: where they are logged.
+
+    Raises ConfigError where a class or factory of the user's cannot be used.
+    """
     config = worker.config
     users = _user_manager(config)
     given = _settings(config)
@@ -54,6 +61,7 @@ def make_services(
         "ports": PassivePorts(loop, worker.data_ports),
         "pool": ThreadPoolExecutor(config.storage.threads, "ftpcluster-files"),
         "throttle_per_connection": Throttle(*each),
+        "transfers": transfers,
     }
     if config.tls is not None and worker.certificates is not None:
         common["tls"] = Contexts(

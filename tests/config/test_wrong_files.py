@@ -27,7 +27,7 @@ WRONG = [
     ("wrokers = 4\n", ['f.toml:1: wrokers: unknown key; did you mean "workers"?']),
     (
         "[log]\nzzz = 1\n",
-        ["f.toml:2: log.zzz: unknown key; there are level"],
+        ["f.toml:2: log.zzz: unknown key; there are file, format, level, transfers"],
     ),
     (
         '\n[[listen]]\n\n"tls mode" = 1\n',

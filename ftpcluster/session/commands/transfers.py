@@ -48,6 +48,7 @@ async def retr(session: Session, argument: str) -> Reply:
             await file.seek(offset)
         opening = _opening(session, path, file.size)
         async with Download(session, opening, file.size - offset) as download:
+            download.path = path
             await download.send_file(file)
     finally:
         await file.close()
@@ -77,6 +78,7 @@ async def _store(session: Session, path: str, mode: WriteMode, offset: int) -> R
         if offset:
             await file.seek(offset)
         async with Upload(session, _opening(session, path)) as upload:
+            upload.path = path
             if mode is WriteMode.TRUNCATE:
                 await file.truncate()  # not before: where no data comes, nothing is lost
             await upload.receive_file(file)
@@ -105,6 +107,7 @@ async def stou(session: Session, argument: str) -> Reply:
     try:
         async with Upload(session, f"FILE: {name}") as upload:
             came = True
+            upload.path = path
             await upload.receive_file(file)
         await _finish(session, file)
     finally:
