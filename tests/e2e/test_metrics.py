@@ -23,6 +23,7 @@ from ftpcluster.admin.client import Connection
 from ftpcluster.admin.messages import BanNetwork, Unban
 from ftpcluster.cli.metrics import Metrics
 from tests.support.cluster import Cluster, until
+from tests.support.configured import configured
 from tests.support.dialogue import Dialogue
 from tests.support.fake_workers import supervised
 from tests.tls.support import Client
@@ -117,6 +118,11 @@ def test_what_sessions_did_is_counted_over_all_workers_and_stays_when_they_are_g
             ("connections",): 0,
         }
         until(lambda: not {k: v for k, v in expected.items() if told.samples().get(k) != v})
+
+
+def test_the_file_says_where_metrics_are_told(tmp_path: Path) -> None:
+    with configured(tmp_path, "[anonymous]\nroot = '.'\n[metrics]\nlisten = '127.0.0.1:0'\n") as it:
+        assert Told(it).get("/readyz") == (200, "all workers serve\n")
 
 
 def test_who_is_turned_away_and_who_is_banned_is_counted(told: Told, tmp_path: Path) -> None:
