@@ -34,8 +34,8 @@ LAYERS: dict[str, set[str]] = {
     "admin": {"admin"},
     "ipc": {"ipc", "protocol", "quota"},
     "worker": {
-        *("config", "ipc", "logfile", "logs", "net", "passwords", "prctl", "protocol", "quota"),
-        *("server", "session", "storage", "users", "worker"),
+        *("common", "config", "ipc", "logfile", "logs", "net", "passwords", "prctl", "protocol"),
+        *("quota", "server", "session", "storage", "users", "worker"),
     },
     "supervisor": {"admin", "ipc", "net", "protocol", "quota", "supervisor"},
     "verbs": {"session"},

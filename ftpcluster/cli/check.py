@@ -7,14 +7,15 @@ from pathlib import Path
 
 import click
 
+from ftpcluster.cli.configured import configured
 from ftpcluster.cli.flags import Flags
-from ftpcluster.config.checks import accounts, warnings
-from ftpcluster.config.load import load
+from ftpcluster.config.checks import accounts
 from ftpcluster.config.model import Account, Config, Limits, Listen, StorageConfig
 from ftpcluster.config.tree import quoted
 from ftpcluster.config.units import show_size
 from ftpcluster.protocol.address import display
 from ftpcluster.protocol.protection import Protection
+from ftpcluster.worker import own
 
 
 @click.command()
@@ -29,9 +30,8 @@ from ftpcluster.protocol.protection import Protection
 )
 def check(file: Path) -> None:
     """Say what is wrong in a configuration file, or what it would serve."""
-    config = load(file, Flags())
-    for line in warnings(file, config):
-        click.echo(f"ftpcluster: warning: {line}", err=True)
+    config = configured(file, Flags())
+    own.look(config)
     for line in describe(config):
         click.echo(line)
 
@@ -46,8 +46,7 @@ def describe(config: Config) -> Iterator[str]:
     for name in ("run_as", "server", "user_manager"):
         value = getattr(config, name)
         if value is not None:
-            note = "" if name == "run_as" else ", which was not looked at"
-            yield f"{name} {value}{note}"
+            yield f"{name} {value}"
     if config.data.ports is not None:
         yield "data ports {}-{}".format(*config.data.ports)
     yield from _storage(config.storage)

@@ -17,6 +17,7 @@ import click
 from ftpcluster.admin import default_socket
 from ftpcluster.cli.logfiles import LogFiles
 from ftpcluster.cli.metrics import Metrics
+from ftpcluster.common import settle_collector
 from ftpcluster.config import Config, ConfigError, Listen, Loop, WorkerConfig
 from ftpcluster.net.certificates import BadCertificate, read_certificates
 from ftpcluster.net.listeners import BACKLOG, CannotListen, Listener, listen, listen_on_all
@@ -161,6 +162,7 @@ class Cluster:
 
     def _on_serving(self, serving: asyncio.Future[None]) -> None:
         if not serving.cancelled() and serving.exception() is None:
+            settle_collector()
             click.echo(f"ready on {self._described}", err=True)
             self._notifier.ready(f"ready on {self._described}")
             if self._notifier.is_heard:

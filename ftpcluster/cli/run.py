@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import functools
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ftpcluster.cli.cluster import Cluster
+from ftpcluster.cli.configured import configured
 from ftpcluster.cli.flags import Flags, take_passwords
 from ftpcluster.cli.logfiles import LogFiles
 from ftpcluster.config import ConfigError
-from ftpcluster.config.checks import warnings
 from ftpcluster.config.load import load
 from ftpcluster.supervisor.crew import BootFailure
 
@@ -124,11 +123,7 @@ def run(*, file: Path | None, users: tuple[str, ...], **given: Any) -> int:
     once.
     """
     flags = Flags(users=users, passwords=take_passwords(users, os.environ), **given)
-    config = load(file, flags)
-    for line in warnings(file, config) if file is not None else ():
-        click.echo(f"ftpcluster: warning: {line}", err=True)
-    if config.server or config.user_manager:
-        sys.path.insert(0, os.getcwd())  # as python itself has it; workers inherit it
+    config = configured(file, flags)  # workers inherit sys.path
     logs = LogFiles(config.log)
     logs.log_as(config.log)
     cluster = Cluster(config, functools.partial(load, file, flags), logs)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import faulthandler
-import gc
 import logging
 import os
 import select
@@ -19,6 +18,7 @@ import sys
 import threading
 import time
 
+from ftpcluster.common import settle_collector
 from ftpcluster.config import Config, ConfigError, WorkerConfig
 from ftpcluster.ipc.channel import report_failure
 from ftpcluster.logfile import LogFile
@@ -30,8 +30,6 @@ log = logging.getLogger(__name__)
 ORPHAN_GRACE = 8.0
 """Seconds for running transfers after the supervisor's death."""
 _PR_SET_PDEATHSIG = 1
-_COLLECTOR = (10_000, 20, 20)
-"""Thresholds of the garbage collector: sessions leave few cycles behind."""
 
 
 async def run_worker(
@@ -58,10 +56,7 @@ async def run_worker(
         if settings.config.confine:
             _confine(settings.config)
         _end_with(supervisor)  # a thread: from here on it would be too late to be confined
-    # what was imported stays: the collector need not look at it for every new session
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_COLLECTOR)
+    settle_collector()
     await worker.serve()
 
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import importlib
-import inspect
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from ftpcluster.config import Account, Config, ConfigError, WorkerConfig
+from ftpcluster.config import Account, Config, WorkerConfig
 from ftpcluster.config.leaves import PLAIN
 from ftpcluster.config.model import ANONYMOUS
 from ftpcluster.logfile import LogFile
@@ -18,13 +15,13 @@ from ftpcluster.net.certificates import ContextMaker, Contexts
 from ftpcluster.net.passive import PassivePorts
 from ftpcluster.net.poller import Poller
 from ftpcluster.quota.bucket import Throttle
-from ftpcluster.quota.ledger import ConnectionLimits
 from ftpcluster.quota.quotas import Quotas
 from ftpcluster.session.state import Services, Settings
-from ftpcluster.users import AbstractUserManager, MemoryUserManager, Permission, User
+from ftpcluster.users import MemoryUserManager, Permission, User
+from ftpcluster.worker import own
 
 if TYPE_CHECKING:
-    from ftpcluster.server import Server
+    pass
 
 _STRICTER_WINS = ("require_tls_data", "require_session_reuse", "strict_tls_eof")
 _OURS = ("masquerade", "masquerade_for", "require_tls", "active")
@@ -42,13 +39,15 @@ def make_services(
     Raises ConfigError where a class or factory of the user's cannot be used.
     """
     config = worker.config
-    users = _user_manager(config)
+    users = (
+        _accounts(config) if config.user_manager is None else own.user_manager(config.user_manager)
+    )
     given = _settings(config)
     settings = Settings(**given)
     each = config.limits.upload_per_connection, config.limits.download_per_connection
     server = None
     if config.server is not None:
-        server = _server(config, config.server, users)
+        server = own.server(config, config.server, users)
         users, settings = server.user_manager, _with_their_settings(given, server.settings)
         theirs = server.throttle_per_connection
         each = each[0] or theirs.read.limit, each[1] or theirs.write.limit
@@ -107,77 +106,6 @@ def _with_their_settings(given: dict[str, Any], theirs: Settings) -> Settings:
     stricter = {name: given[name] or getattr(theirs, name) for name in _STRICTER_WINS}
     stricter["forbid"] = (*given.get("forbid", ()), *theirs.forbid)
     return Settings(**{**settings, **given, **stricter})
-
-
-def _user_manager(config: Config) -> AbstractUserManager:
-    if config.user_manager is None:
-        return _accounts(config)
-    factory = _load("user_manager", config.user_manager)
-    manager = _call("user_manager", config.user_manager, factory)
-    if not isinstance(manager, AbstractUserManager):
-        raise ConfigError(
-            f"user_manager {config.user_manager}: expected a factory of an "
-            f"AbstractUserManager, got {type(manager).__name__}"
-        )
-    return manager
-
-
-def _server(config: Config, name: str, users: AbstractUserManager) -> Server:
-    """The user's ``Server``, who gets the configured users if it takes any."""
-    from ftpcluster.server import Server
-
-    factory = _load("server", name)
-    try:
-        inspect.signature(factory).bind(users)
-    except (TypeError, ValueError):
-        server = _call("server", name, factory)
-    else:
-        server = _call("server", name, factory, users)
-    if not isinstance(server, Server):
-        raise ConfigError(
-            f"server {name}: expected a subclass of ftpcluster.Server, got {type(server).__name__}"
-        )
-    if server.throttle.is_limited or server.ledger.limits != ConnectionLimits():
-        raise ConfigError(
-            f"server {name}: each worker would have limits of its own; what holds for the whole "
-            "server belongs into [limits], or --max-connections, --download-limit, --upload-limit"
-        )
-    if server.bans is not None:
-        raise ConfigError(
-            f"server {name}: the supervisor bans, for all workers: ban_failures belongs into [ban]"
-        )
-    layer = server.path_io_factory(timeout=None, connection=None, state=None)
-    if layer.state is not None and config.workers > 1:
-        raise ConfigError(
-            f"server {name}: the files of {type(layer).__name__} live in one process, and "
-            f"{config.workers} workers would each have their own; use one (--workers 1)"
-        )
-    return server
-
-
-def _load(key: str, name: str) -> Callable[..., Any]:
-    module, colon, attribute = name.partition(":")
-    if not colon:
-        raise ConfigError(f"{key} {name}: expected package.module:name")
-    try:
-        found: Any = importlib.import_module(module)
-        for part in attribute.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"{key} {name}: cannot be imported: {error}") from error
-    except Exception as error:
-        raise ConfigError(f"{key} {name}: its import failed: {error!r}") from error
-    if not callable(found):
-        raise ConfigError(f"{key} {name}: expected a class or a function")
-    result: Callable[..., Any] = found
-    return result
-
-
-def _call(key: str, name: str, factory: Callable[..., Any], *arguments: Any) -> Any:
-    try:
-        return factory(*arguments)
-    except Exception as error:
-        raise ConfigError(f"{key} {name}: calling it failed: {error!r}") from error
 
 
 def _accounts(config: Config) -> MemoryUserManager:

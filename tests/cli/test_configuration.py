@@ -137,13 +137,14 @@ def test_check_says_what_will_be_served_and_no_password(tmp_path: Path) -> None:
     file = tmp_path / "ftpcluster.toml"
     file.write_text(GOOD)
     file.chmod(0o600)
+    (tmp_path / "mine.py").write_text("class Server: pass")
     done = command("check", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
         "listen on 127.0.0.1:2100, [::1]:2100: no TLS",
         "listen on 0.0.0.0:2990, [::]:2990: no TLS; PROXY protocol from 10.0.0.0/8",
         "workers: 3 (uvloop)",
-        "server mine:Server, which was not looked at",
+        "server mine:Server",
         "data ports 50000-50999",
         "uploads: durable and atomic",
         'hidden names: "*.tmp", ".*"',
@@ -171,6 +172,22 @@ def test_check_says_where_there_is_tls(tmp_path: Path) -> None:
         "listen on 0.0.0.0:2, [::]:2: implicit TLS, required, required for data",
         f"certificate {tmp_path}/server.pem, TLS 1.2 or later",
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("no.such:Server", "server no.such:Server: cannot be imported: No module named 'no'"),
+        ("mine:Ours", "server mine:Ours: cannot be imported: module 'mine' has no attribute"),
+        ("mine:Mine", ""),
+    ],
+)
+def test_check_looks_for_what_is_not_ours(name: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("import ftpcluster\nclass Mine(ftpcluster.Server): pass\n")
+    (tmp_path / "f.toml").write_text(f"server = '{name}'\n[anonymous]\nroot = '.'\n")
+    done = command("check", "-c", "f.toml", cwd=tmp_path)
+    assert done.returncode == (2 if said else 0)
+    assert done.stderr.startswith(f"ftpcluster: error: {said}" if said else "")
 
 
 def test_check_warns_of_passwords_that_others_may_read(tmp_path: Path) -> None:

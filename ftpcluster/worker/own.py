@@ -1,0 +1,96 @@
+"""What is not ours: ``server`` and ``user_manager``, named in the configuration.
+
+All raise ConfigError where it cannot be used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ftpcluster.config import Config, ConfigError
+from ftpcluster.quota.ledger import ConnectionLimits
+from ftpcluster.users import AbstractUserManager
+
+if TYPE_CHECKING:
+    from ftpcluster.server import Server
+
+
+def look(config: Config) -> None:
+    """Whether all that is named can be imported. Nothing is called."""
+    for key in ("server", "user_manager"):
+        name = getattr(config, key)
+        if name is not None:
+            _load(key, name)
+
+
+def user_manager(name: str) -> AbstractUserManager:
+    """What the factory makes."""
+    factory = _load("user_manager", name)
+    manager = _call("user_manager", name, factory)
+    if not isinstance(manager, AbstractUserManager):
+        raise ConfigError(
+            f"user_manager {name}: expected a factory of an AbstractUserManager, "
+            f"got {type(manager).__name__}"
+        )
+    return manager
+
+
+def server(config: Config, name: str, users: AbstractUserManager) -> Server:
+    """The user's ``Server``, who gets the configured users if it takes any."""
+    from ftpcluster.server import Server
+
+    factory = _load("server", name)
+    try:
+        inspect.signature(factory).bind(users)
+    except (TypeError, ValueError):
+        made = _call("server", name, factory)
+    else:
+        made = _call("server", name, factory, users)
+    if not isinstance(made, Server):
+        raise ConfigError(
+            f"server {name}: expected a subclass of ftpcluster.Server, got {type(made).__name__}"
+        )
+    if made.throttle.is_limited or made.ledger.limits != ConnectionLimits():
+        raise ConfigError(
+            f"server {name}: each worker would have limits of its own; what holds for the whole "
+            "server belongs into [limits], or --max-connections, --download-limit, --upload-limit"
+        )
+    if made.bans is not None:
+        raise ConfigError(
+            f"server {name}: the supervisor bans, for all workers: ban_failures belongs into [ban]"
+        )
+    layer = made.path_io_factory(timeout=None, connection=None, state=None)
+    if layer.state is not None and config.workers > 1:
+        raise ConfigError(
+            f"server {name}: the files of {type(layer).__name__} live in one process, and "
+            f"{config.workers} workers would each have their own; use one (--workers 1)"
+        )
+    return made
+
+
+def _load(key: str, name: str) -> Callable[..., Any]:
+    module, colon, attribute = name.partition(":")
+    if not colon:
+        raise ConfigError(f"{key} {name}: expected package.module:name")
+    try:
+        found: Any = importlib.import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"{key} {name}: cannot be imported: {error}") from error
+    except Exception as error:
+        raise ConfigError(f"{key} {name}: its import failed: {error!r}") from error
+    if not callable(found):
+        raise ConfigError(f"{key} {name}: expected a class or a function")
+    result: Callable[..., Any] = found
+    return result
+
+
+def _call(key: str, name: str, factory: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return factory(*arguments)
+    except Exception as error:
+        raise ConfigError(f"{key} {name}: calling it failed: {error!r}") from error
