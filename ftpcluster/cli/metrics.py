@@ -170,6 +170,9 @@ class Metrics:
         info.add_metric([], {"version": version("ftpcluster")})
         yield info
         yield core.GaugeMetricFamily(
+            "ftpcluster_ready", "1 where all workers serve, else 0, as /readyz", now.is_complete
+        )
+        yield core.GaugeMetricFamily(
             "ftpcluster_connections", "Control connections", value=now.connections
         )
         yield core.GaugeMetricFamily(
