@@ -1,4 +1,4 @@
-"""The log of a process: lines on stderr, which name it.
+"""The log of a process: lines, or JSON objects, that name it, each written with one call.
 
 What sessions do is told often, so ``tell`` leaves out all of ``logging`` that nobody sees: a line
 costs 1 µs instead of 8. It cannot be gathered for later either: planning that costs the loop more.
@@ -9,10 +9,31 @@ from __future__ import annotations
 import logging
 import os
 import select
-import sys
 import time
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+LogFormat = Literal["text", "json"]
 
 _sessions = logging.getLogger("ftpcluster.session")
+
+
+class Who(msgspec.Struct, frozen=True):
+    """Whom an event is about: a session, and its user, where somebody has logged in."""
+
+    session: int
+    peer: str
+    user: str = ""
+    text: str = ""
+
+    @classmethod
+    def of(cls, session: int, peer: str, user: str = "") -> Who:
+        return cls(session, peer, user, f"[{session}] {peer} {user or '-'}")
+
+    def __str__(self) -> str:
+        return self.text
 
 
 class _Lines(logging.Handler):
@@ -42,26 +63,82 @@ class _Lines(logging.Handler):
         milliseconds = int((now - second) * 1000)
         name = logging.getLevelName(level)
         line = f"{self._time},{milliseconds:03d} {name} {self._process}: {text}\n"
-        self._write(line.encode("utf-8", "backslashreplace"))
+        # where that fails nobody can be told
+        write_whole(self._fd, line.encode("utf-8", "backslashreplace"))
 
-    def _write(self, data: bytes) -> None:
-        while data:
-            try:
-                data = data[os.write(self._fd, data) :]
-            except BlockingIOError:  # somebody who shares it made it so
-                select.select((), (self._fd,), ())
-            except OSError:
-                return  # whoever read the log is gone, or its disk is full: nobody can be told
+
+class _Objects(_Lines):
+    """Writes JSON objects instead, one a line."""
+
+    _zone = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            fields: dict[str, object] = {}
+            if record.exc_info:
+                fields["traceback"] = logging.Formatter().formatException(record.exc_info)
+            self.write_fields(record.levelno, record.getMessage(), fields)
+        except Exception:
+            self.handleError(record)
+
+    def write_fields(self, level: int, message: str, more: Mapping[str, object]) -> None:
+        now = time.time()
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            local = time.localtime(second)
+            self._time = time.strftime("%Y-%m-%dT%H:%M:%S", local)
+            zone = time.strftime("%z", local)
+            self._zone = f"{zone[:3]}:{zone[3:]}"
+        fields = {
+            "time": f"{self._time}.{int((now - second) * 1000):03d}{self._zone}",
+            "level": logging.getLevelName(level).lower(),
+            "process": self._process,
+            "message": message,
+            **more,
+        }
+        try:
+            line = msgspec.json.encode(fields)
+        except UnicodeEncodeError:  # a name that is not UTF-8
+            line = msgspec.json.encode({key: _sendable(value) for key, value in fields.items()})
+        write_whole(self._fd, line + b"\n")
+
+    def tell(self, level: int, who: Who, text: str, fields: Mapping[str, object]) -> None:
+        about: dict[str, object] = {"session": who.session, "peer": who.peer}
+        if who.user:
+            about["user"] = who.user
+        self.write_fields(level, text, {**about, **fields})
+
+
+def _sendable(value: object) -> object:
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
+
+
+def write_whole(fd: int, data: bytes) -> bool:
+    """Write all of it, with one call if the kernel takes it; False where that cannot be done."""
+    while data:
+        try:
+            data = data[os.write(fd, data) :]
+        except BlockingIOError:  # somebody who shares it made it so
+            select.select((), (fd,), ())
+        except OSError:
+            return False  # whoever read it is gone, or its disk is full
+    return True
 
 
 _lines: _Lines | None = None
+_objects: _Objects | None = None
 
 
-def log_to_stderr(process: str, level: str) -> None:
-    """Log what is at least of ``level``, as lines that say which ``process`` they are of."""
-    global _lines
-    _lines = _Lines(process, sys.stderr.fileno())
-    logging.basicConfig(level=level.upper(), handlers=[_lines])
+def log_to(fd: int, process: str, level: str, form: LogFormat = "text") -> None:
+    """Log what is at least of ``level`` to a descriptor, and which ``process`` it is of.
+
+    Called again, it replaces what was before.
+    """
+    global _lines, _objects
+    _objects = _Objects(process, fd) if form == "json" else None
+    _lines = _objects or _Lines(process, fd)
+    logging.basicConfig(level=level.upper(), handlers=[_lines], force=True)
 
 
 def is_told(level: int) -> bool:
@@ -69,9 +146,19 @@ def is_told(level: int) -> bool:
     return _sessions.isEnabledFor(level)
 
 
-def tell(level: int, text: str) -> None:
-    """An event of a session; to ``logging`` where the process's log is somebody else's."""
+def has_fields() -> bool:
+    """Whether anybody reads the fields of events."""
+    return _objects is not None
+
+
+def tell(level: int, who: Who, text: str, fields: Mapping[str, object] | None = None) -> None:
+    """An event of a session; to ``logging`` where the process's log is somebody else's.
+
+    ``fields``: what is in ``text``, for programs.
+    """
     if _lines is None:
-        _sessions.log(level, "%s", text)
+        _sessions.log(level, "%s: %s", who.text, text)
+    elif _objects is None:
+        _lines.write(level, f"{who.text}: {text}")
     else:
-        _lines.write(level, text)
+        _objects.tell(level, who, text, fields or {})

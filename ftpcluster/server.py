@@ -26,6 +26,7 @@ from ftpcluster.net.poller import Poller
 from ftpcluster.protocol import path as virtual_path
 from ftpcluster.protocol.address import Networks, plain
 from ftpcluster.protocol.listing import list_time, mode_string, printable
+from ftpcluster.protocol.pattern import is_name_pattern
 from ftpcluster.protocol.protection import Protection
 from ftpcluster.quota.bans import LOOPBACK, BanRules
 from ftpcluster.quota.bucket import Throttle
@@ -91,6 +92,12 @@ class Server(BuiltinVerbs):
     logins fail within ``ban_window`` is banned for ``ban_duration``, unless it is in a network of
     ``ban_allow``; without ``ban_failures`` nobody is.
 
+    ``durable_uploads``: 226 says that the disk has the file and its name (fsync), so that a crash
+    of the machine leaves it. ``atomic_uploads``: a file that is stored has its name, and replaces
+    another of that name, when it is whole; REST and APPE go on with a file where it is.
+    ``hide`` are patterns (``*``, ``?``, ``[…]``) of names that listings do not show, ``forbid`` of
+    names that no command may use, in any place of a path; neither knows capitals.
+
     A method ``async def verb(self, connection, rest) -> bool`` of a subclass is a command, and
     overrides a built-in one of that name; so does what is put into ``commands_mapping``.
     """
@@ -131,6 +138,10 @@ class Server(BuiltinVerbs):
         ban_window: float = 600.0,
         ban_duration: float = 1800.0,
         ban_allow: Iterable[str] = LOOPBACK,
+        durable_uploads: bool = False,
+        atomic_uploads: bool = False,
+        hide: Iterable[str] = (),
+        forbid: Iterable[str] = (),
     ) -> None:
         self.user_manager = (
             users if isinstance(users, AbstractUserManager) else MemoryUserManager(users)
@@ -146,6 +157,10 @@ class Server(BuiltinVerbs):
             login_delay=login_delay,
             masquerade=ipv4_pasv_forced_response_address,
             rename_replaces=rename_replaces,
+            durable_uploads=durable_uploads,
+            atomic_uploads=atomic_uploads,
+            hide=_patterns("hide", hide),
+            forbid=_patterns("forbid", forbid),
             masquerade_for=dict(masquerade_for or {}),
             require_tls=require_tls,
             require_tls_data=require_tls_data,
@@ -406,6 +421,13 @@ class Server(BuiltinVerbs):
         when = self.build_list_mtime(status.st_mtime)
         size = status.st_size
         return f"{mode_string(mode)} {links} none none {size} {when} {printable(path.name)}"
+
+
+def _patterns(keyword: str, given: Iterable[str]) -> tuple[str, ...]:
+    patterns = (given,) if isinstance(given, str) else tuple(given)
+    if isinstance(given, str) or not all(map(is_name_pattern, patterns)):
+        raise ValueError(f'{keyword}: expected patterns of names, such as ["*.tmp"], got {given!r}')
+    return patterns
 
 
 @dataclass(kw_only=True)

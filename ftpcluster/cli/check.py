@@ -10,7 +10,8 @@ import click
 from ftpcluster.cli.flags import Flags
 from ftpcluster.config.checks import accounts, warnings
 from ftpcluster.config.load import load
-from ftpcluster.config.model import Account, Config, Limits, Listen
+from ftpcluster.config.model import Account, Config, Limits, Listen, StorageConfig
+from ftpcluster.config.tree import quoted
 from ftpcluster.config.units import show_size
 from ftpcluster.protocol.address import display
 from ftpcluster.protocol.protection import Protection
@@ -49,6 +50,7 @@ def describe(config: Config) -> Iterator[str]:
             yield f"{name} {value}{note}"
     if config.data.ports is not None:
         yield "data ports {}-{}".format(*config.data.ports)
+    yield from _storage(config.storage)
     yield f"limits of the server: {_limits(config.limits)}"
     ban = config.ban
     yield (
@@ -76,6 +78,15 @@ def _protection(listen: Listen, config: Config) -> str:
     if listen.proxy_protocol is not None:
         text += f"; PROXY protocol from {', '.join(listen.proxy_protocol)}"
     return text
+
+
+def _storage(storage: StorageConfig) -> Iterator[str]:
+    """What is not as ever."""
+    if kinds := [kind for kind in ("durable", "atomic") if getattr(storage, f"{kind}_uploads")]:
+        yield f"uploads: {' and '.join(kinds)}"
+    for key, said in (("hide", "hidden"), ("forbid", "forbidden")):
+        if patterns := getattr(storage, key):
+            yield f"{said} names: {', '.join(map(quoted, patterns))}"
 
 
 def _account(account: Account) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import operator
 import os
 import resource
 import signal
@@ -14,6 +15,7 @@ from collections.abc import Callable, Sequence
 import click
 
 from ftpcluster.admin import default_socket
+from ftpcluster.cli.logfiles import LogFiles
 from ftpcluster.cli.metrics import Metrics
 from ftpcluster.config import Config, ConfigError, Listen, Loop, WorkerConfig
 from ftpcluster.net.certificates import BadCertificate, read_certificates
@@ -88,13 +90,14 @@ class Binder:
 class Cluster:
     """One ``ftpcluster run``, from bound sockets to its exit code."""
 
-    def __init__(self, config: Config, load: Callable[[], Config]) -> None:
+    def __init__(self, config: Config, load: Callable[[], Config], logs: LogFiles) -> None:
         """Binds. ``load`` reads the configuration again. Raises CannotListen, ConfigError."""
         self._config = config
         self._load = load
+        self._logs = logs
         self._notifier = Notifier()
         self._binder = Binder(inherited=inherited_sockets())
-        self._plan = _plan(config, self._binder)
+        self._plan = _plan(config, self._binder, logs)
         self._admin = self._bind_admin()
         listen = config.metrics.listen
         self._metrics = None if listen is None else Metrics(*listen)
@@ -125,6 +128,7 @@ class Cluster:
             identity = parse_run_as(self._config.run_as)
             if self._admin is not None:
                 os.chown(self._admin.getsockname(), identity.uid, identity.gid)
+            self._logs.give_to(identity)
             drop(identity)
             no_new_privs()
             check_python(identity)
@@ -137,6 +141,7 @@ class Cluster:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._on_stop, number)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
+        loop.add_signal_handler(signal.SIGUSR1, self._logs.reopen, self._supervisor)
         self._supervisor.serving.add_done_callback(self._on_serving)
         admin = None
         if self._admin is not None:
@@ -207,7 +212,7 @@ class Cluster:
         binder = Binder(self._binder)
         try:
             config = await asyncio.to_thread(self._load)
-            plan = _plan(config, binder)
+            plan = _plan(config, binder, self._logs)
             await self._supervisor.reload(plan)
         except (ConfigError, CannotListen, BootFailure) as error:
             binder.close()
@@ -218,11 +223,12 @@ class Cluster:
         except BaseException:
             binder.close()
             raise
-        for name in ("run_as", "admin", "metrics"):
-            if getattr(config, name) != getattr(self._config, name):
+        for name in ("run_as", "admin", "metrics", "log.file", "log.transfers"):
+            value = operator.attrgetter(name)
+            if value(config) != value(self._config):
                 log.warning("%s cannot change while the server runs: restart it for that", name)
         self._config, self._plan, self._binder = config, plan, binder
-        logging.getLogger().setLevel(config.log.level.upper())
+        self._logs.log_as(config.log)
         self._described = self._describe()
         self._wrong = None
         log.info("reloaded: %s", self._described)
@@ -239,7 +245,7 @@ class Cluster:
             self.reload()
 
 
-def _plan(config: Config, binder: Binder) -> Plan:
+def _plan(config: Config, binder: Binder, logs: LogFiles) -> Plan:
     """What the supervisor is to do. Raises ConfigError, CannotListen; then nothing is left open."""
     certificates = None
     if (tls := config.tls) is not None:
@@ -261,7 +267,7 @@ def _plan(config: Config, binder: Binder) -> Plan:
     return Plan(
         listeners=listeners,
         workers=config.workers,
-        start_process=functools.partial(_start_process, config, certificates),
+        start_process=functools.partial(_start_process, config, certificates, logs),
         limits=ConnectionLimits(
             server=config.limits.connections,
             per_address=config.limits.connections_per_address,
@@ -320,6 +326,7 @@ def _where(listener: Listener) -> str:
 def _start_process(
     config: Config,
     certificates: tuple[bytes, ...] | None,
+    logs: LogFiles,
     index: int,
     epoch: int,
     sock: socket.socket,
@@ -330,11 +337,12 @@ def _start_process(
             sock,
             WorkerConfig(index=index, config=config, certificates=certificates),
             os.getpid(),
+            logs.transfers,
         ),
         name=f"ftpcluster-worker-{index + 1}-{epoch}",
         loop_initializer=loop_factory(config.loop),
         initializer=initialize,
-        initargs=(f"worker {index + 1}", config.log.level),
+        initargs=(f"worker {index + 1}", config.log.level, config.log.format, logs.log),
     )
     process.start()
     return process

@@ -22,6 +22,8 @@ _KEYS = (
     ("server", "--server", ("server",)),
     ("user_manager", "--user-manager", ("user_manager",)),
     ("log_level", "--log-level", ("log", "level")),
+    ("log_file", "--log-file", ("log", "file")),
+    ("log_format", "--log-format", ("log", "format")),
     ("data_ports", "--data-ports", ("data", "ports")),
     ("max_connections", "--max-connections", ("limits", "connections")),
     (
@@ -85,6 +87,8 @@ class Flags:
     run_as: str | None = None
     metrics: str | None = None
     log_level: str | None = None
+    log_format: str | None = None
+    log_file: str | None = None
 
     def lay_over(self, tree: Tree) -> None:
         """Put what was given into the tree; what cannot be is refused there."""

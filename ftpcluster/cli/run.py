@@ -12,10 +12,10 @@ import click
 
 from ftpcluster.cli.cluster import Cluster
 from ftpcluster.cli.flags import Flags, take_passwords
+from ftpcluster.cli.logfiles import LogFiles
 from ftpcluster.config import ConfigError
 from ftpcluster.config.checks import warnings
 from ftpcluster.config.load import load
-from ftpcluster.logs import log_to_stderr
 from ftpcluster.supervisor.crew import BootFailure
 
 _BOOT_FAILED = 1
@@ -105,7 +105,17 @@ _BOOT_FAILED = 1
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
-    help="What is logged on stderr [default: info]",
+    help="What is logged [default: info]",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    help="Lines of text, or JSON objects, one a line [default: text]",
+)
+@click.option(
+    "--log-file",
+    metavar="FILE",
+    help="Where it is logged; SIGUSR1 opens it again [default: stderr]",
 )
 def run(*, file: Path | None, users: tuple[str, ...], **given: Any) -> int:
     """Serve folders over FTP.
@@ -119,12 +129,16 @@ def run(*, file: Path | None, users: tuple[str, ...], **given: Any) -> int:
         click.echo(f"ftpcluster: warning: {line}", err=True)
     if config.server or config.user_manager:
         sys.path.insert(0, os.getcwd())  # as python itself has it; workers inherit it
-    log_to_stderr("supervisor", config.log.level)
-    cluster = Cluster(config, functools.partial(load, file, flags))
+    logs = LogFiles(config.log)
+    logs.log_as(config.log)
+    cluster = Cluster(config, functools.partial(load, file, flags), logs)
     try:
         return cluster.run()
     except BootFailure as failure:
         if failure.reason is not None:
             raise ConfigError(failure.reason) from failure
-        click.echo(f"ftpcluster: error: {failure}", err=True)
+        text = str(failure)
+        if logs.log is not None:
+            text = f"{failure.args[0]}; the reason is in {logs.log.path}"
+        click.echo(f"ftpcluster: error: {text}", err=True)
         return _BOOT_FAILED

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from ftpcluster.config.units import parse_duration, parse_size
 from ftpcluster.passwords import BadHash, check_hash, is_hash
 from ftpcluster.protocol.address import is_ipv4, without_zone
+from ftpcluster.protocol.pattern import is_name_pattern
 
 _LOGIN = re.compile(r"[^:\s\x00-\x1f\x7f]{1,255}")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
@@ -200,6 +201,13 @@ def _virtual_path(value: object) -> str:
     return "/" + "/".join(parts)
 
 
+def _name_pattern(value: object) -> str:
+    text = _text(value)
+    if not is_name_pattern(text):
+        raise ValueError(text)
+    return text
+
+
 def _file(value: object) -> str:
     text = _text(value)
     if not text or "\0" in text:
@@ -298,6 +306,9 @@ ObjectName = Annotated[
 RunAs = Annotated[str, Leaf('a user, or "user:group"', partial(_matching, _RUN_AS), _TEXT)]
 VirtualPath = Annotated[
     str, Leaf('an absolute path as clients see it, such as "/incoming"', _virtual_path, _TEXT)
+]
+NamePattern = Annotated[
+    str, Leaf('a pattern of names, without "/", such as "*.tmp"', _name_pattern, _TEXT)
 ]
 File = Annotated[str, Leaf("the path of a file", _file, _TEXT, is_file=True)]
 Folder = Annotated[str, Leaf("the path of a folder", _file, _TEXT, is_file=True)]

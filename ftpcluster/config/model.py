@@ -19,6 +19,7 @@ from ftpcluster.config.leaves import (
     Grace,
     Line,
     Login,
+    NamePattern,
     Network,
     NetworkList,
     ObjectName,
@@ -36,6 +37,7 @@ from ftpcluster.protocol.protection import Protection
 
 Loop = Literal["uvloop", "asyncio"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["text", "json"]
 
 
 LOOPBACK = ("127.0.0.0/8", "::1/128")
@@ -173,8 +175,12 @@ class Timeouts(Table, frozen=True, kw_only=True):
 
 
 class StorageConfig(Table, frozen=True, kw_only=True):
-    """Files. ``rename_replaces`` None: as the ``server`` class has it, else yes."""
+    """Files. None: as the ``server`` class has it, else the sessions' default."""
 
+    durable_uploads: bool | None = None
+    atomic_uploads: bool | None = None
+    hide: tuple[NamePattern, ...] | None = None
+    forbid: tuple[NamePattern, ...] | None = None
     rename_replaces: bool | None = None
     threads: Threads = 16
 
@@ -192,9 +198,12 @@ class Ban(Table, frozen=True, kw_only=True):
 
 
 class Log(Table, frozen=True, kw_only=True):
-    """What is logged."""
+    """What is logged, how and where. ``file`` None: stderr; ``transfers`` None: nowhere."""
 
     level: LogLevel = "info"
+    format: LogFormat = "text"
+    file: File | None = None
+    transfers: File | None = None
 
 
 class Recycle(Table, frozen=True, kw_only=True):

@@ -71,6 +71,12 @@ class Describe(Message, frozen=True, tag=8):
     number: int
 
 
+class WriteLog(Message, frozen=True, tag=10):
+    """Write the log, or that of transfers, to the file that comes with this message."""
+
+    is_transfers: bool
+
+
 class EndSession(Message, frozen=True, tag=7):
     """End a session now; ``reason`` is the last that its client is told.
 
@@ -241,6 +247,7 @@ ToWorker = (
     | EndSession
     | Describe
     | LoginDelay
+    | WriteLog
 )
 ToSupervisor = (
     Ready

@@ -71,6 +71,11 @@ class FileUnavailable(FTPError):
     text = "File unavailable."
 
 
+class FileNameNotAllowed(FTPError):
+    code = Code.FILE_NAME_NOT_ALLOWED
+    text = "File name not allowed."
+
+
 class InsufficientStorage(FTPError):
     code = Code.INSUFFICIENT_STORAGE
     text = "No space left on device."

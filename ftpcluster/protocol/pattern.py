@@ -7,7 +7,9 @@ right of the one before: the time grows with name times pattern, whatever the pa
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
+_NOT_IN_NAMES = frozenset("/\0")
 _MAGIC = re.compile(r"[*?]|\[[^\]]+\]")
 _TOKEN = re.compile(r"\[([!^]?+)(\][^\]]*|[^\]]+)\]|.", re.DOTALL)
 _MEMBER = re.compile(r"(.)-(.)|.", re.DOTALL)
@@ -18,17 +20,23 @@ def is_pattern(name: str) -> bool:
     return _MAGIC.search(name) is not None
 
 
+def is_name_pattern(text: object) -> bool:
+    """Whether it can be a pattern of names: those of single components of a path."""
+    return isinstance(text, str) and text not in ("", ".", "..") and _NOT_IN_NAMES.isdisjoint(text)
+
+
 class Pattern:
     """A pattern for one component of a path."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, any_case: bool = False) -> None:
         pieces: list[list[str]] = [[]]
         for token in _TOKEN.finditer(text):
             if token[0] == "*":
                 pieces.append([])
             else:
                 pieces[-1].append(_one_character(token))
-        first, *others = [re.compile("".join(piece), re.DOTALL) for piece in pieces]
+        flags = re.DOTALL | (re.IGNORECASE if any_case else 0)
+        first, *others = [re.compile("".join(piece), flags) for piece in pieces]
         self._first = first
         self._middle = others[:-1]
         self._last = others[-1] if others else None
@@ -48,6 +56,26 @@ class Pattern:
         return (
             found is not None and start >= found.end() and bool(self._last.fullmatch(name, start))
         )
+
+
+class Names:
+    """Names that fit one of several patterns, whatever their case.
+
+    Some file systems know no case, and web servers none in the endings of names.
+    """
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        self._patterns = tuple(Pattern(text, any_case=True) for text in patterns)
+
+    def __bool__(self) -> bool:
+        return bool(self._patterns)
+
+    def __contains__(self, name: str) -> bool:
+        return any(pattern.matches(name) for pattern in self._patterns)
+
+    def are_in(self, path: str) -> bool:
+        """Whether a component of a path is one of them."""
+        return any(name in self for name in path.split("/") if name)
 
 
 def _one_character(token: re.Match[str]) -> str:

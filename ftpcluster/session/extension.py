@@ -128,7 +128,8 @@ class PathPermissions:
         async def checked(server: Any, connection: Any, rest: Any, *args: Any) -> Any:
             _, virtual = server.get_paths(connection, rest)
             granted = await connection.user.get_permissions(virtual)
-            if not all(getattr(granted, permission) for permission in self.permissions):
+            may = all(getattr(granted, permission) for permission in self.permissions)
+            if not may or connection.session.services.forbidden.are_in(str(virtual)):
                 connection.response(_FILE_UNAVAILABLE, "permission denied")
                 return True
             return await command(server, connection, rest, *args)

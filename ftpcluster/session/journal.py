@@ -3,23 +3,27 @@
 ``[17] 192.0.2.7:50123 alice: RETR "/pub/a.iso": 226, 1048576 bytes in 0.52 s``. Logins, transfers
 and changes are told at INFO, what a person should look at (failed logins, a disk that fails) at
 WARNING, every command at DEBUG. What clients sent is printable here, and secrets are not in it.
+Transfers of files are written down in the log of transfers, too, where there is one.
 """
 
 from __future__ import annotations
 
 import logging
 
-from ftpcluster.logs import is_told, tell
+from ftpcluster.logs import has_fields, is_told, tell, write_whole
 from ftpcluster.protocol.listing import printable
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.session.commands.table import Command
+from ftpcluster.session.server_dtp import DataTransfer
 from ftpcluster.session.state import Account, Session
+from ftpcluster.session.xferlog import transfer_line
 
 _LONGEST = 1024
 """Characters of an argument that are told."""
 _OUR_FAULT = (Code.LOCAL_ERROR, Code.INSUFFICIENT_STORAGE, Code.EXCEEDED_ALLOCATION)
 _LINE_ENDS = str.maketrans("\u2028\u2029", "??")
 """What some take for an end of line, beside what is no character."""
+_ANONYMOUS = (None, "anonymous")
 SECRETS = ("PASS", "ACCT")
 _AS_GIVEN = ("MFMT", "SITE", "STOU")
 """Verbs that are told of whose argument is no path."""
@@ -28,53 +32,110 @@ _AS_GIVEN = ("MFMT", "SITE", "STOU")
 class Entry:
     """A command that runs, and is told of when it has ended."""
 
-    __slots__ = ("_began", "_level", "_session", "_what", "_who", "command")
+    __slots__ = ("_argument", "_began", "_command", "_level", "_rename_from", "_verb", "_who")
 
-    def __init__(self, session: Session, command: Command | None, what: str, level: int) -> None:
-        self.command = command
-        self._session = session
+    def __init__(
+        self, session: Session, command: Command | None, verb: bytes, argument: str, level: int
+    ) -> None:
+        self._command = command
+        self._verb = verb
+        self._argument = argument[:_LONGEST]
         self._level = level
-        self._who = session.who  # who it is may change with the command
-        self._what = what
         self._began = session.services.loop.time()
-        session.progress = 0
+        # the command may change these
+        self._who = session.who
+        self._rename_from = session.rename_from
 
-    def end(self, reply: Reply | None) -> None:
+    def end(self, session: Session, reply: Reply | None) -> None:
         """``reply``: its last one; None where the session ended before, or nobody knows it."""
-        level, came = self._level, "no reply"
+        level = self._level
+        if reply is not None and reply.code in _OUR_FAULT:
+            level = max(level, logging.WARNING)
+        if is_told(level):
+            self._tell(session, reply, level)
+        transfer = session.last_transfer
+        if transfer is not None and transfer.path and session.services.transfers is not None:
+            self._write_transfer(session, transfer, reply)
+
+    def _tell(self, session: Session, reply: Reply | None, level: int) -> None:
+        verb = _safe(self._verb.decode("ascii", "replace"))
+        about = session, self._command, verb, self._argument, self._rename_from
+        what, came = _text(*about), "no reply"
+        fields = _fields(*about) if has_fields() else {}
         if reply is not None:
             came = str(int(reply.code))
-            if reply.code >= Code.SERVICE_NOT_AVAILABLE or self._what.startswith("STOU"):
+            if reply.code >= Code.SERVICE_NOT_AVAILABLE or verb == "STOU":
                 came += f" {_safe(reply.text)}"
-            if reply.code in _OUR_FAULT:
-                level = max(level, logging.WARNING)
-        if self._session.last_transfer is not None:
-            took = self._session.services.loop.time() - self._began
-            came += f", {self._session.progress} bytes in {took:.2f} s"
-        tell(level, f"{self._who}: {self._what}: {came}")
+            fields["code"] = int(reply.code)
+        if session.last_transfer is not None:
+            took = session.services.loop.time() - self._began
+            came += f", {session.progress} bytes in {took:.2f} s"
+            fields |= {"bytes": session.progress, "seconds": round(took, 3)}
+        tell(level, self._who, f"{what}: {came}", fields)
+
+    def _write_transfer(
+        self, session: Session, transfer: DataTransfer, reply: Reply | None
+    ) -> None:
+        if reply is None:  # a command of somebody else's has replied for itself, and is done
+            is_complete = not session.stream.closed
+        else:
+            is_complete = reply.code < Code.SERVICE_NOT_AVAILABLE
+        login, file = session.login, session.services.transfers
+        assert file is not None
+        line = transfer_line(
+            seconds=session.services.loop.time() - self._began,
+            host=session.conversation.peer,
+            size=session.progress,
+            path=transfer.path,
+            user=self._who.user,
+            is_binary=session.binary,
+            is_upload=transfer.direction == "upload",
+            is_anonymous=type(login) is Account and login.user.login in _ANONYMOUS,
+            is_complete=is_complete,
+        )
+        if not write_whole(file.fd, line):
+            session.note(logging.ERROR, "the log of transfers cannot be written; is its disk full?")
 
 
 def begin(session: Session, command: Command | None, verb: bytes, argument: str) -> Entry | None:
-    """A command begins: what is to be told of it, if anything is."""
-    matters = command is not None and command.logged and type(session.login) is Account
-    level = logging.INFO if matters else logging.DEBUG
-    if not is_told(level):
-        return None
-    what = describe(session, command, _safe(verb.decode("ascii", "replace")), argument)
-    return Entry(session, command, what, level)
+    """A command begins: what may have to be told of it, if anything."""
+    if command is not None and command.logged and type(session.login) is Account:
+        return Entry(session, command, verb, argument, logging.INFO)
+    if is_told(logging.DEBUG):
+        return Entry(session, command, verb, argument, logging.DEBUG)
+    return None
 
 
-def describe(session: Session, command: Command | None, verb: str, argument: str) -> str:
-    """A command as a person reads it, without secrets."""
-    argument = argument[:_LONGEST]
+def describe(session: Session, command: Command, argument: str) -> str:
+    """A command that runs, as a person reads it, without secrets."""
+    return _text(session, command, command.verb, argument[:_LONGEST], session.rename_from)
+
+
+def _text(
+    session: Session, command: Command | None, verb: str, argument: str, rename_from: str | None
+) -> str:
     if verb in SECRETS:
         return f"{verb} ****"
     if command is None or not command.logged or verb in _AS_GIVEN:
         return f"{verb} {_safe(argument)}".rstrip()
     path = f'"{_safe(session.path(argument))}"'
-    if session.rename_from is not None:
-        return f'{verb} "{_safe(session.rename_from)}" -> {path}'
+    if rename_from is not None:
+        return f'{verb} "{_safe(rename_from)}" -> {path}'
     return f"{verb} {path}"
+
+
+def _fields(
+    session: Session, command: Command | None, verb: str, argument: str, rename_from: str | None
+) -> dict[str, object]:
+    """The same as programs read it."""
+    if verb in SECRETS:
+        return {"verb": verb}
+    if command is None or not command.logged or verb in _AS_GIVEN:
+        return {"verb": verb, "argument": argument} if argument else {"verb": verb}
+    path = session.path(argument)
+    if rename_from is not None:
+        return {"verb": verb, "path": rename_from, "to": path}
+    return {"verb": verb, "path": path}
 
 
 def _safe(text: str) -> str:

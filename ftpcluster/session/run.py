@@ -76,6 +76,22 @@ def give_way() -> Generator[None, None, None]:
     yield
 
 
+async def wait_out(work: asyncio.Future[Any]) -> asyncio.CancelledError | None:
+    """Wait until a thread is done, however often that is cancelled; the last cancellation.
+
+    A file that the thread uses is still open then: its descriptor could be another file's.
+    """
+    cancelled: asyncio.CancelledError | None = None
+    while not work.done():
+        try:
+            await asyncio.shield(work)
+        except asyncio.CancelledError as error:
+            cancelled = error  # ABOR, and the client's end may follow it
+        except Exception:
+            break  # its own, which is in its result
+    return cancelled
+
+
 async def in_task(coroutine: Coroutine[Any, Any, T]) -> T:
     """The result of a coroutine that is not ours, run in a task of its own."""
     return await asyncio.get_running_loop().create_task(coroutine)

@@ -73,6 +73,7 @@ class DataTransfer:
         "_text",
         "_turn",
         "most",
+        "path",
         "stream",
         "total",
         "waits",
@@ -84,6 +85,7 @@ class DataTransfer:
         """``text`` is what 150 says, ``total`` the bytes that will be copied, where it is known."""
         self._session = session
         self.total = total
+        self.path = ""  # of the file that is moved, if it is one
         self._text = text
         self._turn = 0
         self._shares = False

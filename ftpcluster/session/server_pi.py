@@ -359,7 +359,7 @@ class ServerPI:
         """What came of the command, in the log."""
         entry, self._entry = self._entry, None
         if entry is not None:
-            entry.end(reply)
+            entry.end(self.session, reply)
 
     def _send(self) -> None:
         if not self._unsent or self.ended:
@@ -402,7 +402,7 @@ class ServerPI:
         session = self.session
         command = ""
         if self._command is not None:
-            command = journal.describe(session, self._command, self._command.verb, self._argument)
+            command = journal.describe(session, self._command, self._argument)
         told = Activity(
             session.user_name,
             not session.stream.is_plain,

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 
-from ftpcluster.logs import is_told, tell
+from ftpcluster.logfile import LogFile
+from ftpcluster.logs import Who, is_told, tell
 from ftpcluster.net.active import ActiveTarget
 from ftpcluster.net.certificates import Contexts
 from ftpcluster.net.masquerade import Masquerade
@@ -23,8 +24,14 @@ from ftpcluster.net.stream import Stream
 from ftpcluster.net.tls import CONTROL_TICKETS, TLSStream
 from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.address import display, plain
-from ftpcluster.protocol.errors import FileUnavailable, NotLoggedIn, ProtectionRequired
+from ftpcluster.protocol.errors import (
+    FileNameNotAllowed,
+    FileUnavailable,
+    NotLoggedIn,
+    ProtectionRequired,
+)
 from ftpcluster.protocol.listing import FACTS, printable
+from ftpcluster.protocol.pattern import Names
 from ftpcluster.protocol.protection import Protection
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.quota.bucket import Throttle
@@ -37,6 +44,7 @@ from ftpcluster.session.waits import Cause
 from ftpcluster.session.wheel import Wheel
 from ftpcluster.storage.base import Storage
 from ftpcluster.storage.local import LocalFiles
+from ftpcluster.storage.uploads import TEMPORARY
 from ftpcluster.users import AbstractUserManager, User
 
 if TYPE_CHECKING:
@@ -66,6 +74,10 @@ class Settings:
     masquerade_for: Mapping[str, str] = field(default_factory=dict)
     active: bool = True
     rename_replaces: bool = True
+    durable_uploads: bool = False
+    atomic_uploads: bool = False
+    hide: tuple[str, ...] = ()
+    forbid: tuple[str, ...] = ()
     require_tls: bool = False
     require_tls_data: bool = False
     require_session_reuse: bool = False
@@ -93,6 +105,7 @@ class Services:
     files: LocalFiles = field(default_factory=LocalFiles)
     counts: Counts = field(default_factory=Counts)
     tls: Contexts | None = None
+    transfers: LogFile | None = None
     find_command: Callable[[bytes], Command | None] | None = None
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     lingering: set[Lingering] = field(default_factory=set)
@@ -100,7 +113,12 @@ class Services:
     def __post_init__(self) -> None:
         self.wheel = Wheel(self.loop)
         self.turns = Turns(self.loop)
-        self.masquerade = Masquerade(self.settings.masquerade, self.settings.masquerade_for)
+        settings = self.settings
+        self.masquerade = Masquerade(settings.masquerade, settings.masquerade_for)
+        self.forbidden = Names(settings.forbid)
+        unfinished = (TEMPORARY,) if settings.atomic_uploads else ()
+        self.unlisted = Names((*settings.hide, *settings.forbid, *unfinished))
+        """Names that no listing shows."""
 
     @functools.cached_property
     def greeting(self) -> Reply:
@@ -259,8 +277,8 @@ class Session:
         self.tls = stream.context if isinstance(stream, TLSStream) else None  # for data, too
         self.login: Claim | Account | None = None
         self.user_name = ""
-        self.who = self._described("-")
-        """Who it is, as logs have it: session, peer and user."""
+        self.who = self._described()
+        """Who it is, as logs have it."""
         self.stranger_since = services.loop.time()
         self.failed_logins = 0
         self.unknown_verbs = 0
@@ -287,14 +305,14 @@ class Session:
         self.transfer: DataTransfer | None = None
         self.last_transfer: DataTransfer | None = None  # of the command that runs
 
-    def _described(self, user: str) -> str:
+    def _described(self) -> Who:
         talk = self.conversation
-        return f"[{talk.session}] {display(talk.peer, talk.peer_port)} {user}"
+        return Who.of(talk.session, display(talk.peer, talk.peer_port), self.user_name)
 
     def note(self, level: int, text: str) -> None:
         """Log an event of this session."""
         if is_told(level):
-            tell(level, f"{self.who}: {text}")
+            tell(level, self.who, text)
 
     def note_bug(self, error: BaseException) -> None:
         """Log an error that nobody foresaw, with its traceback."""
@@ -354,13 +372,20 @@ class Session:
         path = virtual.resolve(self.current_folder, argument)
         if not self.account.user.permission(path).readable:
             raise FileUnavailable("Permission denied.")
+        if self.services.forbidden and self.services.forbidden.are_in(path):
+            raise FileUnavailable("No such file or directory.")
         return path
 
     def writable(self, argument: str) -> str:
-        """The virtual path an argument names, where the user may write it, else FileUnavailable."""
+        """The virtual path an argument names, where the user may write it.
+
+        Raises FileUnavailable, FileNameNotAllowed.
+        """
         path = virtual.resolve(self.current_folder, argument)
         if not self.account.user.permission(path).writable:
             raise FileUnavailable("Permission denied.")
+        if self.services.forbidden and self.services.forbidden.are_in(path):
+            raise FileNameNotAllowed
         return path
 
     def take_restart(self) -> int:
@@ -423,7 +448,7 @@ class Session:
         self.login = Account(user, self.services.open_storage(self, user), self._throttles(user))
         self.current_folder = str(user.home_path)
         self.user_name = printable(name)[:64]
-        self.who = self._described(self.user_name)
+        self.who = self._described()
 
     def limits_changed(self, login: str | None) -> None:
         """Speed limits of a user, or of the server, are others from now on."""
@@ -456,7 +481,7 @@ class Session:
         self.rename_from = None
         if isinstance(login, Account):
             self.user_name = ""
-            self.who = self._described("-")
+            self.who = self._described()
             self.stranger_since = self.services.loop.time()
             self.services.quotas.logout(self.conversation.session)
             self.services.notify_logout(login.user)

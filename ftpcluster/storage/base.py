@@ -27,6 +27,11 @@ class WriteMode(Enum):
     def creates(self) -> bool:
         return self is not WriteMode.RESUME
 
+    @property
+    def can_be_atomic(self) -> bool:
+        """Whether it begins a file; the others go on with one, where it is."""
+        return self in (WriteMode.CREATE, WriteMode.TRUNCATE)
+
 
 Entry = tuple[str, os.stat_result, str | None]
 """One entry of a folder: its name, its status, and what a symbolic link says (else None)."""
@@ -52,10 +57,16 @@ class File(Protocol):
         """All of ``data``."""
 
     async def finish(self) -> None:
-        """All has been written: raises OSError or LocalProblem where it is not in the file."""
+        """All has been written: have the storage keep what it promised, and close the file.
+
+        Raises OSError or LocalProblem where that fails, or where it is not in the file.
+        """
 
     async def close(self) -> None:
-        """Close it; what could not be stored is an OSError here. Harmless when repeated."""
+        """Close it; what could not be stored is an OSError here. Harmless when repeated.
+
+        Of an atomic upload that did not finish nothing is left.
+        """
 
 
 class Storage(ABC):
@@ -81,8 +92,14 @@ class Storage(ABC):
         """Open a regular file for reading; anything else is an OSError."""
 
     @abstractmethod
-    async def open_writer(self, path: str, mode: WriteMode) -> File:
-        """Open or create a regular file for writing."""
+    async def open_writer(
+        self, path: str, mode: WriteMode, *, atomic: bool = False, durable: bool = False
+    ) -> File:
+        """Open or create a regular file for writing.
+
+        ``atomic``: a file that begins with this has its name, and replaces another one of that
+        name, when it is finished. ``durable``: finished is what a crash of the machine leaves.
+        """
 
     @abstractmethod
     async def mkdir(self, path: str) -> None:

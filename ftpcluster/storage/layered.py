@@ -18,6 +18,7 @@ from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.errors import LocalProblem
 from ftpcluster.storage.base import Entry, Storage, WriteMode
 from ftpcluster.storage.pathio import AbstractPathIO, AsyncPathIO, OpenFile, PathIO, PathIOError
+from ftpcluster.storage.uploads import temporary_name
 
 T = TypeVar("T")
 
@@ -74,6 +75,70 @@ class LayeredFile:
         if not self._closed:
             self._closed = True
             await _asked(self._file.close())
+
+
+class LayeredUpload(LayeredFile):
+    """One that is written."""
+
+    def __init__(self, file: OpenFile, size: int, block_size: int, place: _Place) -> None:
+        super().__init__(file, size, block_size)
+        self._place = place
+        self._had_name = _has_name(file.file)
+
+    async def finish(self) -> None:
+        place = self._place
+        if place.is_durable:
+            await _asked(self._file.sync())
+        if self._had_name and not _has_name(self._file.file):
+            raise LocalProblem("The file was removed while it was stored.")
+        await super().close()
+        await place.settle()
+
+    async def close(self) -> None:
+        try:
+            await super().close()
+        finally:
+            await self._place.close()
+
+
+def _has_name(file: Any) -> bool:
+    """Whether an open file is one of this machine's, in a folder."""
+    try:
+        return os.fstat(file.fileno()).st_nlink > 0
+    except (AttributeError, OSError, ValueError):
+        return False  # whatever else a layer has opened
+
+
+class _Place:
+    """Where an upload goes, and the path that it has until it is whole."""
+
+    def __init__(self, layer: AbstractPathIO, real: Path, *, durable: bool) -> None:
+        self.is_durable = durable
+        self._layer = layer
+        self._real = real
+        self._temporary: Path | None = None
+
+    def take_temporary(self) -> Path:
+        self._temporary = self._real.with_name(temporary_name(self._real.name))
+        return self._temporary
+
+    async def settle(self) -> None:
+        if self._temporary is not None:
+            try:
+                await _asked(self._layer.rename(self._temporary, self._real))
+            except FileNotFoundError:
+                raise LocalProblem("The file was removed while it was stored.") from None
+            self._temporary = None
+        if self.is_durable:
+            await _asked(self._layer.sync_folder(self._real.parent))
+
+    async def close(self) -> None:
+        temporary, self._temporary = self._temporary, None
+        if temporary is not None:
+            try:
+                await _asked(self._layer.unlink(temporary))
+            except FileNotFoundError:
+                pass  # somebody was faster, with the whole folder for instance
 
 
 class LayeredStorage(Storage):
@@ -148,25 +213,35 @@ class LayeredStorage(Storage):
             yield batch
 
     async def open_reader(self, path: str) -> LayeredFile:
-        return await self._open(path, "rb")
-
-    async def open_writer(self, path: str, mode: WriteMode) -> LayeredFile:
-        if mode is WriteMode.CREATE and await _asked(self._layer.exists(self.real(path))):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))  # no layer has "xb"
-        return await self._open(path, _MODES[mode])
-
-    async def _open(self, path: str, mode: str) -> LayeredFile:
         real = self.real(path)
-        size = 0
+        size = await self._size(real, "rb")
+        file = await _asked(_awaited(self._layer.open(real, mode="rb")))
+        return LayeredFile(file, size, self._block_size)
+
+    async def open_writer(
+        self, path: str, mode: WriteMode, *, atomic: bool = False, durable: bool = False
+    ) -> LayeredFile:
+        real = self.real(path)
+        if mode is WriteMode.CREATE and await _asked(self._layer.exists(real)):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))  # no layer has "xb"
+        size = await self._size(real, _MODES[mode])
+        place = _Place(self._layer, real, durable=durable)
+        if atomic and mode.can_be_atomic:
+            real, size = place.take_temporary(), 0
+        file = await _asked(_awaited(self._layer.open(real, mode=_MODES[mode])))
+        return LayeredUpload(file, size, self._block_size, place)
+
+    async def _size(self, real: Path, mode: str) -> int:
+        """Bytes of the file that is to be opened. Raises OSError where it cannot be."""
         if await _asked(self._layer.exists(real)):
             if not await _asked(self._layer.is_file(real)):
                 code = errno.EISDIR if await _asked(self._layer.is_dir(real)) else errno.ENXIO
                 raise OSError(code, os.strerror(code))
-            size = (await _asked(self._layer.stat(real))).st_size
-        elif mode in ("rb", "r+b"):
+            size: int = (await _asked(self._layer.stat(real))).st_size
+            return size
+        if mode in ("rb", "r+b"):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-        file = await _asked(_awaited(self._layer.open(real, mode=mode)))
-        return LayeredFile(file, size, self._block_size)
+        return 0
 
     async def mkdir(self, path: str) -> None:
         await _asked(self._layer.mkdir(self.real(path), parents=True))

@@ -13,6 +13,7 @@ from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.errors import LocalProblem
 from ftpcluster.storage.base import Entry, Storage, WriteMode
 from ftpcluster.storage.beneath import Parent, Root, rename_noreplace
+from ftpcluster.storage.uploads import Place, remove_leftovers
 
 _BATCH = 512
 """Entries of a folder that are read before the loop gets its turn again: about a millisecond."""
@@ -34,11 +35,15 @@ _cannot_tell: set[int] = set()
 class LocalFile:
     """An open regular file. ``fd`` and ``position`` let the data connection copy in the kernel."""
 
-    __slots__ = ("can_splice", "fd", "position", "status")
+    __slots__ = ("_place", "can_splice", "fd", "position", "status")
 
-    def __init__(self, fd: int, *, appends: bool = False) -> None:
-        """Takes over ``fd``; anything but a regular file is closed again and refused (ENXIO)."""
+    def __init__(self, fd: int, *, appends: bool = False, place: Place | None = None) -> None:
+        """Takes over ``fd``; anything but a regular file is closed again and refused (ENXIO).
+
+        ``place``: of an upload that is durable or atomic.
+        """
         self.fd = fd
+        self._place = place
         self.can_splice = not appends  # splice(2) refuses files opened with O_APPEND
         try:
             self.status = os.fstat(fd)
@@ -99,11 +104,28 @@ class LocalFile:
         os.pread(self.fd, count, offset)
 
     async def finish(self) -> None:
+        self.finish_now()
+
+    def finish_now(self) -> None:
+        """``finish`` for a thread: a durable upload waits for the disk."""
+        place = self._place
+        if place is not None:
+            place.sync_file(self.fd)
         if not os.fstat(self.fd).st_nlink:
             raise LocalProblem("The file was removed while it was stored.")
-        await self.close()
+        self._close_descriptor()  # before the name appears: NFS says only here what it has refused
+        if place is not None:
+            place.settle()
 
     async def close(self) -> None:
+        place, self._place = self._place, None
+        try:
+            self._close_descriptor()
+        finally:
+            if place is not None:
+                place.close()
+
+    def _close_descriptor(self) -> None:
         fd, self.fd = self.fd, -1
         if fd >= 0:
             os.close(fd)
@@ -168,9 +190,29 @@ class LocalStorage(Storage):
     async def open_reader(self, path: str) -> LocalFile:
         return LocalFile(self.root.open(path, _READ))
 
-    async def open_writer(self, path: str, mode: WriteMode) -> LocalFile:
+    async def open_writer(
+        self, path: str, mode: WriteMode, *, atomic: bool = False, durable: bool = False
+    ) -> LocalFile:
+        if atomic and mode.can_be_atomic:
+            return await self._open_atomic(path, mode, durable=durable)
+        place = Place(self.root, path, durable=True) if durable else None
         fd = self.root.open(path, _WRITE[mode], 0o666 if mode.creates else 0)
-        return LocalFile(fd, appends=mode is WriteMode.APPEND)
+        return LocalFile(fd, appends=mode is WriteMode.APPEND, place=place)
+
+    async def _open_atomic(self, path: str, mode: WriteMode, *, durable: bool) -> LocalFile:
+        """A new file, for ``path``. What could not be written there is not replaced either."""
+        replaced = None
+        try:
+            if mode is WriteMode.CREATE:
+                await self.lstat(path)
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+            there = LocalFile(self.root.open(path, _WRITE[WriteMode.RESUME]))
+            replaced = there.status
+            await there.close()
+        except FileNotFoundError:
+            pass  # or the folder is missing, which is the next to be opened
+        place = Place(self.root, path, durable=durable)
+        return LocalFile(place.create(replaced, mode), place=place)
 
     async def mkdir(self, path: str) -> None:
         try:
@@ -191,7 +233,13 @@ class LocalStorage(Storage):
 
     async def rmdir(self, path: str) -> None:
         with self.root.parent(path) as parent:
-            os.rmdir(parent.name, dir_fd=parent.fd)
+            try:
+                os.rmdir(parent.name, dir_fd=parent.fd)
+            except OSError as error:
+                # listings do not show what a killed worker left: for the client it is empty
+                if error.errno != errno.ENOTEMPTY or not remove_leftovers(self.root, path):
+                    raise
+                os.rmdir(parent.name, dir_fd=parent.fd)
 
     async def unlink(self, path: str) -> None:
         with self.root.parent(path) as parent:

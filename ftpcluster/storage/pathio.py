@@ -92,6 +92,7 @@ class OpenFile:
         self.write = functools.partial(self._layer.write, self.file)
         self.read = functools.partial(self._layer.read, self.file)
         self.close = functools.partial(self._layer.close, self.file)
+        self.sync = functools.partial(self._layer.sync, self.file)
         return self
 
     def __await__(self) -> Generator[Any, None, OpenFile]:
@@ -192,6 +193,30 @@ class AbstractPathIO(ABC):
     async def rename(self, source: Any, destination: Any) -> Any:
         """Move a file or folder."""
 
+    async def sync(self, file: Any) -> None:  # noqa: B027
+        """Wait until what was written survives a crash; called before ``close`` by durable uploads.
+
+        Override it where that takes more than ``close`` does.
+        """
+
+    async def sync_folder(self, path: Any) -> None:  # noqa: B027
+        """The same for the names in a folder, when a file of it has been closed."""
+
+
+def _sync_file(file: Any) -> None:
+    """Have the disk store an open file; blocks."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _sync_folder(path: Any) -> None:
+    """Have the disk store the names in a folder; blocks."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
 
 def check_mode(mode: str) -> str:
     """Raises ValueError for a mode that no layer has."""
@@ -281,6 +306,14 @@ class PathIO(AbstractPathIO):
     @universal_exception
     async def rename(self, source: Path, destination: Path) -> Path:
         return source.rename(destination)
+
+    @universal_exception
+    async def sync(self, file: BinaryIO) -> None:
+        await asyncio.to_thread(_sync_file, file)  # this is not short
+
+    @universal_exception
+    async def sync_folder(self, path: Path) -> None:
+        await asyncio.to_thread(_sync_folder, path)
 
 
 def _in_executor(method: Callable[..., T]) -> Callable[..., Coroutine[Any, Any, T]]:
@@ -375,3 +408,11 @@ class AsyncPathIO(AbstractPathIO):
     @_in_executor
     def rename(self, source: Path, destination: Path) -> Path:
         return source.rename(destination)
+
+    @_in_executor
+    def sync(self, file: BinaryIO) -> None:
+        _sync_file(file)
+
+    @_in_executor
+    def sync_folder(self, path: Path) -> None:
+        _sync_folder(path)

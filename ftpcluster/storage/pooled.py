@@ -104,8 +104,11 @@ class PooledStorage(Storage):
     async def open_reader(self, path: str) -> PooledFile:
         return PooledFile(self._pool, await self._pool.finish(self._local.open_reader, path))
 
-    async def open_writer(self, path: str, mode: WriteMode) -> PooledFile:
-        file = await self._pool.finish(self._local.open_writer, path, mode)
+    async def open_writer(
+        self, path: str, mode: WriteMode, *, atomic: bool = False, durable: bool = False
+    ) -> PooledFile:
+        opening = self._local.open_writer
+        file = await self._pool.finish(opening, path, mode, atomic=atomic, durable=durable)
         return PooledFile(self._pool, file)
 
     async def mkdir(self, path: str) -> None:

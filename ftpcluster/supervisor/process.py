@@ -68,11 +68,13 @@ class WorkerProcess(Process):
         """Start the process, with Ctrl-C blocked from its birth until it says what to do then.
 
         The signal goes to the whole process group, and a Python that is just starting would
-        answer it with a traceback.
+        answer it with a traceback. SIGUSR1, which an administrator may send to all processes,
+        would end it.
         """
-        resource_tracker.ensure_running()  # when it has to start one it unblocks both signals
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGUSR1,))
         try:
+            resource_tracker.ensure_running()  # where it starts one it unblocks the other two
+            signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
             super().start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -36,6 +36,7 @@ from ftpcluster.ipc.messages import (
     TellLogins,
     ToSupervisor,
     UserLimits,
+    WriteLog,
 )
 from ftpcluster.net.acceptor import OVERLOADED, Acceptor, refuse
 from ftpcluster.protocol.address import display, plain, without_zone
@@ -173,6 +174,14 @@ class Supervisor:
         for worker in self.workers:
             if not self._crew.is_coming(worker):
                 worker.channel.send(message)
+
+    def hand_out_log(self, fd: int, *, is_transfers: bool) -> None:
+        """All workers write the log, or that of transfers, to ``fd``, which has to stay open.
+
+        Those of the next generation, too: they may have inherited the file before.
+        """
+        for worker in self.workers:
+            worker.channel.send(WriteLog(is_transfers), fd)
 
     def end_session(self, session: int, reason: str) -> bool:
         """End a session wherever it runs; False where there is none of that number."""

@@ -15,12 +15,14 @@ import os
 import select
 import signal
 import socket
+import sys
 import threading
 import time
 
 from ftpcluster.config import Config, ConfigError, WorkerConfig
 from ftpcluster.ipc.channel import report_failure
-from ftpcluster.logs import log_to_stderr
+from ftpcluster.logfile import LogFile
+from ftpcluster.logs import LogFormat, log_to
 from ftpcluster.passwords import share_cores
 
 log = logging.getLogger(__name__)
@@ -32,8 +34,13 @@ _COLLECTOR = (10_000, 20, 20)
 """Thresholds of the garbage collector: sessions leave few cycles behind."""
 
 
-async def run_worker(sock: socket.socket, settings: WorkerConfig, supervisor: int) -> None:
-    """The coroutine that a worker process runs; it ends with its supervisor, whose pid that is."""
+async def run_worker(
+    sock: socket.socket, settings: WorkerConfig, supervisor: int, transfers: LogFile | None
+) -> None:
+    """The coroutine that a worker process runs; it ends with its supervisor, whose pid that is.
+
+    ``transfers``: where they are logged.
+    """
     from ftpcluster.worker.worker import Worker
 
     loop = asyncio.get_running_loop()
@@ -43,7 +50,7 @@ async def run_worker(sock: socket.socket, settings: WorkerConfig, supervisor: in
     if not is_ours:
         _end_with(supervisor)
     try:
-        worker = Worker(loop, sock, settings)
+        worker = Worker(loop, sock, settings, transfers)
     except ConfigError as error:
         report_failure(sock, str(error))
         return
@@ -58,14 +65,17 @@ async def run_worker(sock: socket.socket, settings: WorkerConfig, supervisor: in
     await worker.serve()
 
 
-def initialize(name: str, log_level: str) -> None:
+def initialize(name: str, log_level: str, log_format: LogFormat, log_file: LogFile | None) -> None:
     """What a worker process does first: Ctrl-C is the supervisor's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    if log_file is not None:
+        log_file.become_stderr()
     faulthandler.enable()  # SIGABRT from the supervisor: where does every thread stand?
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
-    log_to_stderr(name, log_level)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1))
+    log_to(sys.stderr.fileno(), name, log_level, log_format)
     # a stopped process would not notice that its supervisor is gone
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGCONT)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ftpcluster.config import Account, Config, ConfigError, WorkerConfig
 from ftpcluster.config.leaves import PLAIN
 from ftpcluster.config.model import ANONYMOUS
+from ftpcluster.logfile import LogFile
 from ftpcluster.net.certificates import ContextMaker, Contexts
 from ftpcluster.net.passive import PassivePorts
 from ftpcluster.net.poller import Poller
@@ -31,9 +32,15 @@ _OURS = ("masquerade", "masquerade_for", "require_tls", "active")
 
 
 def make_services(
-    loop: asyncio.AbstractEventLoop, worker: WorkerConfig, quotas: Quotas
+    loop: asyncio.AbstractEventLoop,
+    worker: WorkerConfig,
+    quotas: Quotas,
+    transfers: LogFile | None = None,
 ) -> Services:
-    """Raises ConfigError where a class or factory of the user's cannot be used."""
+    """``transfers``: where they are logged.
+
+    Raises ConfigError where a class or factory of the user's cannot be used.
+    """
     config = worker.config
     users = _user_manager(config)
     given = _settings(config)
@@ -54,6 +61,7 @@ def make_services(
         "ports": PassivePorts(loop, worker.data_ports),
         "pool": ThreadPoolExecutor(config.storage.threads, "ftpcluster-files"),
         "throttle_per_connection": Throttle(*each),
+        "transfers": transfers,
     }
     if config.tls is not None and worker.certificates is not None:
         common["tls"] = Contexts(
@@ -73,6 +81,10 @@ def _settings(config: Config) -> dict[str, Any]:
         "idle_timeout": config.timeouts.idle,
         "data_timeout": config.timeouts.data,
         "stalled_timeout": config.timeouts.stalled,
+        "durable_uploads": config.storage.durable_uploads,
+        "atomic_uploads": config.storage.atomic_uploads,
+        "hide": config.storage.hide,
+        "forbid": config.storage.forbid,
         "rename_replaces": config.storage.rename_replaces,
         "masquerade": config.data.masquerade,
         "masquerade_for": config.data.masquerade_for,
@@ -93,6 +105,7 @@ def _with_their_settings(given: dict[str, Any], theirs: Settings) -> Settings:
         if getattr(theirs, field.name) is not None and field.name not in _OURS
     }
     stricter = {name: given[name] or getattr(theirs, name) for name in _STRICTER_WINS}
+    stricter["forbid"] = (*given.get("forbid", ()), *theirs.forbid)
     return Settings(**{**settings, **given, **stricter})
 
 

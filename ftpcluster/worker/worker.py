@@ -31,8 +31,10 @@ from ftpcluster.ipc.messages import (
     SlotAnswer,
     TellLogins,
     ToWorker,
+    WriteLog,
     heartbeat_interval,
 )
+from ftpcluster.logfile import LogFile
 from ftpcluster.quota.leases import Rates
 from ftpcluster.session.reception import Arrived, Reception
 from ftpcluster.session.state import Activity
@@ -53,6 +55,8 @@ _HELD_BY = {
     Cause.CONNECTION_LIMIT: "connection limit",
     Cause.SHARED_LIMIT: "shared limit",
 }
+_LOG = LogFile("stderr", 2)
+"""Where this process logs, be it a file or not."""
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -60,7 +64,11 @@ class Worker:
     """The sessions of one process."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, settings: WorkerConfig
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket.socket,
+        settings: WorkerConfig,
+        transfers: LogFile | None = None,
     ) -> None:
         """Takes over ``sock``. Raises ConfigError where a class of the user's cannot be used."""
         self._loop = loop
@@ -72,7 +80,7 @@ class Worker:
             rates,
             tells_logins=config.limits.connections_not_logged_in is not None,
         )
-        self._services = make_services(loop, settings, self._quotas)
+        self._services = make_services(loop, settings, self._quotas, transfers)
         self._reception = Reception(self._services, self._look_whether_drained)
         self._arrived: list[Arrived] = []
         self._draining = False
@@ -194,12 +202,24 @@ class Worker:
             self._describe(message.number)
         elif isinstance(message, TellLogins):
             self._quotas.tell_logins()
+        elif isinstance(message, WriteLog):
+            self._write_log(message, fd)
         elif isinstance(message, EndSession):
             self._reception.end(
                 message.session, message.reason, only_strangers=message.only_strangers
             )
         else:
             self.drain(message.grace, message.patience)
+
+    def _write_log(self, message: WriteLog, fd: int | None) -> None:
+        """A log was rotated; where no descriptor was left for the new file the old one goes on."""
+        file = self._services.transfers if message.is_transfers else _LOG
+        if fd is None:
+            log.error("no file descriptor is left: a log goes on in its old file")
+        elif file is None:
+            os.close(fd)
+        else:
+            file.replace(fd)
 
     def _adopt(self) -> None:
         """Confirm what has arrived, all at once, and only then talk to the clients.

@@ -107,6 +107,12 @@ connections = 100
 connections_per_address = 10
 download = 20_000_000
 
+[storage]
+durable_uploads = true
+atomic_uploads = true
+hide = ["*.tmp", ".*"]
+forbid = ["*.php"]
+
 [[user]]
 login = "alice"
 password = "{HASH}"
@@ -140,6 +146,9 @@ def test_check_says_what_will_be_served_and_no_password(tmp_path: Path) -> None:
         "workers: 3 (uvloop)",
         "server mine:Server, which was not looked at",
         "data ports 50000-50999",
+        "uploads: durable and atomic",
+        'hidden names: "*.tmp", ".*"',
+        'forbidden names: "*.php"',
         "limits of the server: connections 100, connections per address 10, download 20MB/s",
         "bans: an address with 10 failed logins in 600 s, for 1800 s; never 127.0.0.0/8, ::1/128",
         f"user alice: {tmp_path}/home of alice from /in on; / read, /in read and write, "

@@ -25,6 +25,10 @@ OF_SESSIONS = {
     "timeouts.idle": "idle_timeout",
     "timeouts.data": "data_timeout",
     "timeouts.stalled": "stalled_timeout",
+    "storage.durable_uploads": "durable_uploads",
+    "storage.atomic_uploads": "atomic_uploads",
+    "storage.hide": "hide",
+    "storage.forbid": "forbid",
     "storage.rename_replaces": "rename_replaces",
 }
 """Keys whose defaults are the sessions' own."""

@@ -27,7 +27,7 @@ WRONG = [
     ("wrokers = 4\n", ['f.toml:1: wrokers: unknown key; did you mean "workers"?']),
     (
         "[log]\nzzz = 1\n",
-        ["f.toml:2: log.zzz: unknown key; there are level"],
+        ["f.toml:2: log.zzz: unknown key; there are file, format, level, transfers"],
     ),
     (
         '\n[[listen]]\n\n"tls mode" = 1\n',
@@ -107,6 +107,21 @@ WRONG = [
         [
             'f.toml:2: storage.rename_replaces: expected true or false, got "no"',
             "f.toml:3: storage.threads: expected a number from 1 to 1024, got 5000",
+        ],
+    ),
+    (
+        "[storage]\nhide = '*.tmp'\nforbid = ['', 'a/b', 5, '*.php', '..']\natomic_uploads = 1\n",
+        [
+            "f.toml:2: storage.hide: expected an array: […], got text",
+            'f.toml:3: storage.forbid[0]: expected a pattern of names, without "/", such as '
+            '"*.tmp", got ""',
+            'f.toml:3: storage.forbid[1]: expected a pattern of names, without "/", such as '
+            '"*.tmp", got "a/b"',
+            'f.toml:3: storage.forbid[2]: expected a pattern of names, without "/", such as '
+            '"*.tmp", got 5',
+            'f.toml:3: storage.forbid[4]: expected a pattern of names, without "/", such as '
+            '"*.tmp", got ".."',
+            "f.toml:4: storage.atomic_uploads: expected true or false, got 1",
         ],
     ),
     (

@@ -230,6 +230,29 @@ def test_a_key_that_only_root_reads_serves_until_a_reload_needs_it(
         assert " reloaded: " in hang_up(cluster)
 
 
+def test_logs_that_root_opened_can_be_opened_again_by_who_serves(
+    place: Path, as_root: dict[str, Any]
+) -> None:
+    """Where the folder is root's the new file has to be made by logrotate."""
+    log, old = place / "log", place / "log.1"
+    arguments = ["--workers", "1", "--root", str(place / "files"), "--log-file", str(log)]
+    with Cluster(*arguments, "--run-as", "nobody", **as_root) as cluster:
+        assert log.stat().st_uid == pwd.getpwnam("nobody").pw_uid
+        cluster.process.send_signal(signal.SIGUSR1)
+        until(lambda: "was opened again" in log.read_text())
+        log.rename(old)
+        cluster.process.send_signal(signal.SIGUSR1)
+        until(lambda: "the old file goes on: Permission denied" in old.read_text())
+        log.touch()
+        shutil.chown(log, "nobody")
+        cluster.process.send_signal(signal.SIGUSR1)
+        until(lambda: "was opened again" in log.read_text())
+        with Dialogue(cluster.port) as client:
+            client.says("USER ftp", 331)
+            client.says("PASS x", 230)
+        until(lambda: "worker 1: [1] " in log.read_text())
+
+
 @pytest.mark.parametrize(
     ("who", "says"),
     [

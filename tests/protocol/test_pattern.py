@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from ftpcluster.protocol.pattern import Pattern, is_pattern
+from ftpcluster.protocol.pattern import Names, Pattern, is_name_pattern, is_pattern
 
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=1000)
 # no "^": for fnmatch it is a letter, for shells what "!" is
@@ -132,3 +132,36 @@ def test_no_pattern_takes_long(text: str, name: str) -> None:
     begin = time.process_time()
     assert not Pattern(text).matches(name)
     assert time.process_time() - begin < 2
+
+
+def test_names_fit_one_of_several_patterns_whatever_their_case() -> None:
+    names = Names(["*.PHP", ".ftpaccess", "[a-c]x"])
+    for name in ("x.php", "X.pHp", ".FTPaccess", "BX", ".php"):
+        assert name in names
+    for name in ("x.php5", "ftpaccess", "dx", "", "."):
+        assert name not in names
+
+
+def test_a_path_is_looked_at_name_by_name() -> None:
+    names = Names(["closed", "*.php"])
+    for path in ("/closed", "/a/closed/b", "/x.php/y", "/a/x.PHP"):
+        assert names.are_in(path)
+    for path in ("/", "/a", "/enclosed/b", "/a/x.php5"):
+        assert not names.are_in(path)
+
+
+def test_no_patterns_fit_nothing() -> None:
+    nothing = Names(())
+    assert not nothing
+    assert "name" not in nothing
+    assert not nothing.are_in("/a/b")
+
+
+@pytest.mark.parametrize("text", ["*", "a", "...", "[a]", "\udce9"])
+def test_what_can_be_a_pattern_of_names(text: str) -> None:
+    assert is_name_pattern(text)
+
+
+@pytest.mark.parametrize("text", ["", ".", "..", "a/b", "/", "a\0", None, 5, b"a"])
+def test_what_cannot_be_a_pattern_of_names(text: object) -> None:
+    assert not is_name_pattern(text)

@@ -7,14 +7,13 @@ import contextlib
 import os
 import shutil
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.session.conftest import Serving
-from tests.support.cluster import open_files, until
+from tests.support.cluster import open_files, processor_time, until
 from tests.support.dialogue import Dialogue
 
 ENTRIES = 100_000
@@ -60,11 +59,6 @@ def receive(client: Dialogue, command: str) -> int:
             lines += buffer.count(b"\n", 0, count)
     client.expects(226)
     return lines
-
-
-def processor_time(server: int) -> float:
-    """Seconds that the threads of a process have run: clock_getcpuclockid(3) of it."""
-    return time.clock_gettime((~server << 3) | 2)
 
 
 class RoundTrips:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +15,7 @@ from ftpcluster import Permission, User
 from tests.session.conftest import Maker
 from tests.support.cluster import until
 from tests.support.dialogue import Dialogue
+from tests.support.kinds import KINDS, running
 
 NEW_YEAR = 1577836800  # 2020-01-01 00:00:00 UTC
 
@@ -49,6 +52,34 @@ def test_stou_never_takes_a_name_twice(client: Dialogue, root: Path) -> None:
     assert set(os.listdir(root)) == names | {"prefix"}
     assert (root / "prefix").read_bytes() == b"before"
     assert {(root / name).read_bytes() for name in names} == {b"%d" % i for i in range(50)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("options", [{}, {"atomic_uploads": True}], ids=["in place", "atomic"])
+def test_200_at_once_get_200_names_and_no_byte_is_mixed(
+    kind: str, options: dict[str, bool], tmp_path: Path
+) -> None:
+    """faults.md: “200 STOU at once: 200 names, no byte mixed”."""
+    contents = [random.Random(number).randbytes(50_000 + number) for number in range(200)]
+    with running(kind, tmp_path, **options) as server, contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(Dialogue(server.port)) for _ in contents]
+        for client in clients:
+            client.logs_in()
+        uploads = [stack.enter_context(client.passive()) for client in clients]
+        for client in clients:
+            client.send("STOU prefix")
+        names = [client.expects(150).removeprefix("150 FILE: ") for client in clients]
+        assert len(set(names)) == len(contents)
+        for start in range(0, 60_000, 10_000):  # a piece of each, then the next of each
+            for upload, content in zip(uploads, contents, strict=True):
+                upload.sendall(content[start : start + 10_000])
+        for upload in uploads:
+            upload.close()
+        for client in clients:
+            client.expects(226)
+        assert server.left() == sorted(names)
+        for name, content in zip(names, contents, strict=True):
+            assert (server.root / name).read_bytes() == content
 
 
 def test_stou_tells_a_name_that_finds_the_file_again(client: Dialogue, root: Path) -> None:

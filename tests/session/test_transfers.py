@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import re
 import select
-import shutil
 import socket
-import subprocess
 import threading
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ftpcluster import User
-from ftpcluster.storage.local import LocalFile
 from tests.session.conftest import Maker
 from tests.support.cluster import until
 from tests.support.dialogue import Dialogue, reset
@@ -196,97 +190,6 @@ def test_a_file_that_shrinks_while_it_is_sent_is_451(
         os.truncate(big, 1000)
         while data.recv(1 << 16):
             pass
-    client.expects(451)
-    assert is_served(client, root)
-
-
-# ---------------------------------------------------------------------- what cannot be stored
-
-
-def failing(code: int) -> Any:
-    """A method that fails so."""
-
-    def fail(*_: object) -> None:
-        raise OSError(code, os.strerror(code))
-
-    return fail
-
-
-@pytest.mark.parametrize(
-    ("code", "reply"),
-    [(errno.ENOSPC, 452), (errno.EIO, 451), (errno.EDQUOT, 552), (errno.EFBIG, 552)],
-)
-@pytest.mark.parametrize("kind", ["I", "A"])
-def test_what_cannot_be_written_is_told(
-    serve: Maker, monkeypatch: pytest.MonkeyPatch, code: int, reply: int, kind: str
-) -> None:
-    """“local read or write failed 451; disk full 452; quota 552”"""
-    with Dialogue(serve()) as client:
-        client.logs_in()
-        client.says(f"TYPE {kind}", 200)
-        with monkeypatch.context() as patch:
-            patch.setattr(LocalFile, "write_now", failing(code))
-            client.uploads("STOR file", b"content", reply)
-        assert is_served(client, serve.folder)
-
-
-def test_what_cannot_be_closed_was_not_stored(
-    serve: Maker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """“226 only after every byte was written *and* close succeeded … write failed 451”"""
-    close = LocalFile.close
-
-    async def fail(self: LocalFile) -> None:
-        await close(self)
-        raise OSError(errno.EIO, "as NFS says it")
-
-    with Dialogue(serve()) as client:
-        client.logs_in()
-        with monkeypatch.context() as patch:
-            patch.setattr(LocalFile, "close", fail)
-            client.uploads("STOR file", b"content", 451)
-        assert is_served(client, serve.folder)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of one megabyte."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
-    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("only root may mount")
-    try:
-        yield disk
-    finally:
-        # lazily: a server may hold the folder open
-        subprocess.run(["umount", "--lazy", str(disk)], check=True)
-
-
-@pytest.mark.parametrize("command", ["STOR file", "APPE file"])
-def test_a_full_disk_is_told(small_disk: Path, serve: Maker, command: str) -> None:
-    """“disk full 452”: with the disk's own word."""
-    users = [User("user", "12345", base_path=small_disk)]
-    with Dialogue(serve(users=users)) as client:
-        client.logs_in()
-        with client.begins(command) as data, contextlib.suppress(ConnectionError):
-            data.sendall(CONTENT)
-        client.expects(452)
-        client.says("DELE file", 250)
-        client.uploads(command, CONTENT[:300_000])
-        assert (small_disk / "file").read_bytes() == CONTENT[:300_000]
-
-
-@pytest.mark.parametrize("size", [1000, 1_000_000])
-def test_a_folder_removed_during_an_upload_is_no_success(
-    client: Dialogue, root: Path, size: int
-) -> None:
-    """faults.md: “folder removed during an upload”: 451, “never 226”."""
-    (root / "folder").mkdir()
-    with client.begins("STOR folder/file") as data:
-        data.sendall(CONTENT[:size])
-        until(lambda: (root / "folder/file").stat().st_size == size)
-        shutil.rmtree(root / "folder")
     client.expects(451)
     assert is_served(client, root)
 

@@ -29,6 +29,7 @@ from ftpcluster.ipc.messages import (
     SlotAnswer,
     TakeSlot,
     ToSupervisor,
+    WriteLog,
 )
 from ftpcluster.net.stream import Stream
 from ftpcluster.quota.ledger import Refusal
@@ -200,6 +201,16 @@ async def test_a_hand_over_that_lost_its_socket_is_given_back(scene: Scene) -> N
     assert await scene.hears(Declined) == Declined((1,))
     client = await scene.hand_over(2)
     await client.hears(220)
+
+
+async def test_a_log_that_came_without_its_descriptor_goes_on_in_the_old_file(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The kernel leaves it out where the worker has none left."""
+    scene.channel.send(WriteLog(is_transfers=False))
+    client = await scene.hand_over(1)
+    await client.hears(220)
+    assert "a log goes on in its old file" in caplog.text
 
 
 async def test_a_client_that_left_before_it_was_adopted_ends_its_session(scene: Scene) -> None:

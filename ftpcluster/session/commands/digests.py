@@ -6,7 +6,6 @@ no file is closed while a thread still reads it.
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import hashlib
 import re
@@ -18,6 +17,7 @@ from ftpcluster.protocol.command import integer
 from ftpcluster.protocol.errors import ArgumentProblem, FileUnavailable
 from ftpcluster.protocol.listing import printable
 from ftpcluster.protocol.reply import Code, Reply
+from ftpcluster.session.run import wait_out
 from ftpcluster.session.state import Session
 from ftpcluster.storage.base import File
 from ftpcluster.storage.local import LocalFile
@@ -172,17 +172,7 @@ async def _digest_piece(session: Session, file: File, digest: Digest, count: int
         await services.in_pool(digest.update, data)
         return len(data)
     work = services.loop.run_in_executor(services.pool, _read_and_digest, file, digest, count)
-    cancelled: asyncio.CancelledError | None = None
-    while not work.done():
-        try:
-            await asyncio.shield(work)
-        except asyncio.CancelledError as error:
-            # its descriptor must not be closed, and be somebody else's, meanwhile; and ABOR may
-            # be followed by the client's end
-            cancelled = error
-        except Exception:
-            break
-    if cancelled is not None:
+    if (cancelled := await wait_out(work)) is not None:
         raise cancelled
     return work.result()
 

@@ -131,7 +131,7 @@ async def _entries(session: Session, path: str, form: Formatter, *, hidden: bool
     """The lines of a folder's entries."""
     async with contextlib.aclosing(session.storage.scan(path, follow=form is _facts)) as batches:
         async for batch in batches:
-            if lines := await form(session, path, _shown(batch, hidden=hidden)):
+            if lines := await form(session, path, _shown(session, batch, hidden=hidden)):
                 yield lines
             await _between_batches(batch)
 
@@ -146,7 +146,7 @@ async def _matching(session: Session, argument: str, form: Formatter, *, hidden:
         async for batch in batches:
             found = [
                 (f"{written}{slash}{name}", status, target)
-                for name, status, target in _shown(batch, hidden=hidden)
+                for name, status, target in _shown(session, batch, hidden=hidden)
                 if pattern.matches(name)
             ]
             if found:
@@ -193,8 +193,13 @@ async def mlst(session: Session, argument: str) -> Reply:
     return Reply(Code.FILE_ACTION_COMPLETED, f"Listing {printable(path)}", (line,))
 
 
-def _shown(batch: list[Entry], *, hidden: bool) -> Iterable[Entry]:
-    return batch if hidden else [entry for entry in batch if not entry[0].startswith(".")]
+def _shown(session: Session, batch: list[Entry], *, hidden: bool) -> list[Entry]:
+    """What a client sees of a folder. ``hidden``: it asked for names that begin with a dot, too."""
+    if not hidden:
+        batch = [entry for entry in batch if not entry[0].startswith(".")]
+    if unlisted := session.services.unlisted:
+        batch = [entry for entry in batch if entry[0] not in unlisted]
+    return batch
 
 
 async def _long_lines(session: Session, folder: str, entries: Iterable[Entry]) -> str:

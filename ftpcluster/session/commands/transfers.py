@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Coroutine
+from typing import Any
 
 from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.command import integer
@@ -20,9 +22,11 @@ from ftpcluster.protocol.errors import (
 )
 from ftpcluster.protocol.listing import printable
 from ftpcluster.protocol.reply import Code, Reply
+from ftpcluster.session.run import wait_out
 from ftpcluster.session.server_dtp import Download, Upload
 from ftpcluster.session.state import Session
-from ftpcluster.storage.base import WriteMode
+from ftpcluster.storage.base import File, WriteMode
+from ftpcluster.storage.local import LocalFile
 
 _COMPLETE = Reply(Code.TRANSFER_COMPLETE, "Transfer complete.")
 _ALLOCATED = Reply(Code.OK, "There is room.")
@@ -44,6 +48,7 @@ async def retr(session: Session, argument: str) -> Reply:
             await file.seek(offset)
         opening = _opening(session, path, file.size)
         async with Download(session, opening, file.size - offset) as download:
+            download.path = path
             await download.send_file(file)
     finally:
         await file.close()
@@ -66,17 +71,18 @@ async def appe(session: Session, argument: str) -> Reply:
 
 async def _store(session: Session, path: str, mode: WriteMode, offset: int) -> Reply:
     _check_data(session)
-    file = await session.storage.open_writer(path, mode)
+    file = await _open(session, path, mode)
     try:
         if offset > file.size:
             raise InvalidRest
         if offset:
             await file.seek(offset)
         async with Upload(session, _opening(session, path)) as upload:
+            upload.path = path
             if mode is WriteMode.TRUNCATE:
                 await file.truncate()  # not before: where no data comes, nothing is lost
             await upload.receive_file(file)
-        await file.finish()  # what cannot be stored may be said only here: no 226 before it
+        await _finish(session, file)  # what cannot be stored may be said only here: 226 after it
     finally:
         await file.close()
     return _COMPLETE
@@ -91,7 +97,7 @@ async def stou(session: Session, argument: str) -> Reply:
         name = f"{argument or 'file'}.{secrets.token_hex(4)}"
         path = session.writable(name)
         try:
-            file = await session.storage.open_writer(path, WriteMode.CREATE)
+            file = await _open(session, path, WriteMode.CREATE)
             break
         except FileExistsError:
             continue
@@ -101,13 +107,37 @@ async def stou(session: Session, argument: str) -> Reply:
     try:
         async with Upload(session, f"FILE: {name}") as upload:
             came = True
+            upload.path = path
             await upload.receive_file(file)
-        await file.finish()
+        await _finish(session, file)
     finally:
         await file.close()
-        if not came:  # whether it took too long, or the client did not wait
+        # whether it took too long, or the client did not wait
+        if not came and not session.settings.atomic_uploads:
             await session.storage.unlink(path)
     return Reply(Code.TRANSFER_COMPLETE, f"Transfer complete; unique file name: {name}")
+
+
+def _open(session: Session, path: str, mode: WriteMode) -> Coroutine[Any, Any, File]:
+    settings = session.settings
+    return session.storage.open_writer(
+        path, mode, atomic=settings.atomic_uploads, durable=settings.durable_uploads
+    )
+
+
+def _finish(session: Session, file: File) -> Coroutine[Any, Any, None]:
+    """All was received: what has to succeed before 226."""
+    if session.settings.durable_uploads and isinstance(file, LocalFile):
+        return _finish_in_pool(session, file)
+    return file.finish()
+
+
+async def _finish_in_pool(session: Session, file: LocalFile) -> None:
+    """Nobody else waits for the disk. For ABOR it is too late: the file is stored, or it is not."""
+    services = session.services
+    work = services.loop.run_in_executor(services.pool, file.finish_now)
+    await wait_out(work)
+    work.result()
 
 
 async def allo(session: Session, argument: str) -> Reply:

@@ -1,0 +1,71 @@
+"""The files that ``[log]`` names: opened while we may, and again when they were rotated."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+
+from ftpcluster.config import ConfigError
+from ftpcluster.config.model import Log
+from ftpcluster.logfile import LogFile
+from ftpcluster.logs import log_to
+from ftpcluster.privileges import Identity
+from ftpcluster.supervisor.supervisor import Supervisor
+
+log = logging.getLogger(__name__)
+
+
+class LogFiles:
+    """The log and the transfer log; None where there is none, or it is stderr."""
+
+    def __init__(self, config: Log) -> None:
+        """Raises ConfigError where one cannot be opened."""
+        self.log = _open("log.file", config.file)
+        self.transfers = _open("log.transfers", config.transfers)
+
+    def log_as(self, config: Log) -> None:
+        """Log what the supervisor has to say."""
+        fd = sys.stderr.fileno() if self.log is None else self.log.fd
+        log_to(fd, "supervisor", config.level, config.format)
+
+    def give_to(self, identity: Identity) -> None:
+        """Let who is going to run the server open again what was made here."""
+        for _, file in self._all():
+            try:
+                file.give_to(identity.uid, identity.gid)
+            except OSError as error:
+                log.warning("%s cannot be given to %s: %s", file.path, identity.name, error)
+
+    def reopen(self, supervisor: Supervisor) -> None:
+        """They were renamed: go on with new ones, in all processes."""
+        for is_transfers, file in self._all():
+            try:
+                file.reopen()
+            except OSError as error:
+                log.error(
+                    "%s cannot be opened again, the old file goes on: %s; see to it that the "
+                    "server's user may write there, and send SIGUSR1 again",
+                    *(file.path, error.strerror),
+                )
+            else:
+                supervisor.hand_out_log(file.fd, is_transfers=is_transfers)
+                log.info("%s was opened again", file.path)
+
+    def _all(self) -> Iterator[tuple[bool, LogFile]]:
+        if self.log is not None:
+            yield False, self.log
+        if self.transfers is not None:
+            yield True, self.transfers
+
+
+def _open(key: str, path: str | None) -> LogFile | None:
+    if path is None:
+        return None
+    try:
+        return LogFile.open(path)
+    except OSError as error:
+        raise ConfigError(
+            f"{key}: {path} cannot be opened: {error.strerror}; make its folder, and let who "
+            "starts the server write there"
+        ) from error

@@ -1,0 +1,63 @@
+"""Files that all processes append to: opened by the supervisor, handed to the workers.
+
+A worker could not open them itself: by then root has been given up, and Landlock allows it no more
+than what it serves. A reopened file takes the old one's number in every process, so that whoever
+writes there, be it C code that writes down stacks, need not know.
+"""
+
+from __future__ import annotations
+
+import os
+from multiprocessing.reduction import DupFd
+from typing import Any
+
+# O_NONBLOCK, since opening a fifo that nobody reads would stop the whole server
+_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_MODE = 0o640
+_STDERR = 2
+
+
+class LogFile:
+    """A file that lines are appended to. Pickled for a process that is spawned it goes along."""
+
+    def __init__(self, path: str, fd: int, *, is_new: bool = False) -> None:
+        """Takes over ``fd``, which stays its number."""
+        self.path = path
+        self.fd = fd
+        self._is_new = is_new
+
+    @classmethod
+    def open(cls, path: str) -> LogFile:
+        """Raises OSError."""
+        try:
+            return cls(path, os.open(path, _FLAGS | os.O_EXCL, _MODE), is_new=True)
+        except FileExistsError:
+            return cls(path, os.open(path, _FLAGS, _MODE))
+
+    def reopen(self) -> None:
+        """Go on with what has the name now. Raises OSError; then nothing has changed."""
+        self.replace(os.open(self.path, _FLAGS, _MODE))
+
+    def replace(self, fd: int) -> None:
+        """Go on with ``fd``, which is taken over."""
+        os.dup2(fd, self.fd, inheritable=self.fd <= _STDERR)
+        os.close(fd)
+
+    def become_stderr(self) -> None:
+        """Let all that this process writes on stderr go here."""
+        if self.fd != _STDERR:  # it is where the supervisor was started without one
+            os.dup2(self.fd, _STDERR)
+            os.close(self.fd)
+            self.fd = _STDERR
+
+    def give_to(self, uid: int, gid: int) -> None:
+        """Let somebody else reopen it, if it was made by ``open``. Raises OSError."""
+        if self._is_new:
+            os.fchown(self.fd, uid, gid)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _inherited, (self.path, DupFd(self.fd))
+
+
+def _inherited(path: str, fd: Any) -> LogFile:
+    return LogFile(path, fd.detach())

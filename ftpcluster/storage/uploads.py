@@ -1,0 +1,163 @@
+"""Where an upload goes that is more than written: one that is durable, or atomic, or both.
+
+An atomic upload is a new file beside the one that it is going to be, with a name of its own, until
+it is whole and takes the other's. For as long as somebody writes it, it is locked (flock): so what
+a killed worker has left is known by its name and by its lock, which the kernel took back.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import stat
+
+from ftpcluster.protocol import path as virtual
+from ftpcluster.protocol.errors import LocalProblem
+from ftpcluster.protocol.pattern import Pattern
+from ftpcluster.storage.base import WriteMode
+from ftpcluster.storage.beneath import Parent, Root, encode, rename_noreplace
+
+TEMPORARY = ".*.~ftpcluster-????????~"
+"""What the names of unfinished uploads look like, as a pattern."""
+_LONGEST = 255 - len(TEMPORARY.replace("*", ""))
+"""Bytes of the final name that fit into the temporary one, which has a random part anyway."""
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOCTTY | os.O_CLOEXEC
+_OLD = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_PERMISSION_BITS = 0o777
+
+_temporary = Pattern(TEMPORARY)
+
+
+def temporary_name(name: str) -> str:
+    """A name for what is going to be ``name``."""
+    begin = name.encode("utf-8", "surrogateescape")[:_LONGEST].decode("utf-8", "surrogateescape")
+    return f".{begin}.~ftpcluster-{secrets.token_hex(4)}~"
+
+
+class Place:
+    """The folder of an upload, opened, its name there, and the one that it has meanwhile."""
+
+    __slots__ = ("_folder", "_is_durable", "_mode", "_name", "_temporary")
+
+    def __init__(self, root: Root, path: str, *, durable: bool) -> None:
+        """Raises OSError where there is no such folder, or a durable one's may not be read."""
+        self._folder = -1
+        self._is_durable = durable
+        self._mode = WriteMode.TRUNCATE
+        self._name = virtual.name(path)
+        self._temporary: str | None = None
+        access = os.O_RDONLY if durable else os.O_PATH  # fsync refuses the latter
+        self._folder = root.open(virtual.parent(path), access | os.O_DIRECTORY)
+
+    def create(self, replaced: os.stat_result | None, mode: WriteMode) -> int:
+        """Create the file under its temporary name: its descriptor.
+
+        ``replaced``: the file whose owner, group and permission bits it takes, as far as it may.
+        """
+        self._mode = mode
+        name = temporary_name(self._name)
+        bits = 0o666 if replaced is None else 0o600
+        fd = os.open(encode(name), _NEW, bits, dir_fd=self._folder)
+        try:
+            self._temporary = name
+            _lock(fd)
+            if replaced is not None:
+                _take_over(fd, replaced)
+        except OSError:
+            os.close(fd)
+            raise
+        return fd
+
+    def sync_file(self, fd: int) -> None:
+        """Wait until the disk has all that was written, if that was promised."""
+        if self._is_durable:
+            os.fsync(fd)
+
+    def settle(self) -> None:
+        """The upload is whole: it takes its name, and where it is durable the disk has that, too.
+
+        Raises OSError, or LocalProblem where somebody has removed it.
+        """
+        if self._temporary is not None:
+            try:
+                self._take_name(self._temporary)
+            except FileNotFoundError:
+                raise LocalProblem("The file was removed while it was stored.") from None
+            self._temporary = None
+        if self._is_durable:
+            os.fsync(self._folder)
+
+    def _take_name(self, temporary: str) -> None:
+        old = Parent(self._folder, encode(temporary), owned=False)
+        new = Parent(self._folder, encode(self._name), owned=False)
+        if self._mode is WriteMode.CREATE:
+            rename_noreplace(old, new)
+        else:
+            os.rename(old.name, new.name, src_dir_fd=old.fd, dst_dir_fd=new.fd)
+
+    def close(self) -> None:
+        """Remove what has not become a file; harmless when repeated."""
+        folder, self._folder = self._folder, -1
+        if folder < 0:
+            return
+        try:
+            if self._temporary is not None:
+                os.unlink(encode(self._temporary), dir_fd=folder)
+        except FileNotFoundError:
+            pass  # somebody was faster, with the whole folder for instance
+        finally:
+            os.close(folder)
+
+    def __del__(self) -> None:
+        # of an upload that could not be opened, or that a thread opened for one that was aborted
+        self.close()
+
+
+def _lock(fd: int) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        pass  # a file system without locks: there nobody can take it for a leftover, either
+
+
+def _take_over(fd: int, replaced: os.stat_result) -> None:
+    made = os.fstat(fd)
+    if (made.st_uid, made.st_gid) != (replaced.st_uid, replaced.st_gid):
+        for owner in (replaced.st_uid, -1):
+            try:
+                os.fchown(fd, owner, replaced.st_gid)
+                break
+            except PermissionError:
+                pass  # only root gives files away; a group of one's own may be set
+    os.fchmod(fd, stat.S_IMODE(replaced.st_mode) & _PERMISSION_BITS)
+
+
+# ---------------------------------------------------------------------- what killed workers left
+
+
+def remove_leftovers(root: Root, path: str) -> bool:
+    """Remove unfinished uploads that nobody writes any more; whether a folder had nothing else."""
+    folder = root.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        found = []
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if not _temporary.matches(entry.name):
+                    return False
+                found.append(entry.name)
+        return all(_remove_leftover(folder, name) for name in found)
+    finally:
+        os.close(folder)
+
+
+def _remove_leftover(folder: int, name: str) -> bool:
+    fd = os.open(name, _OLD, dir_fd=folder)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.unlink(name, dir_fd=folder)
+    except BlockingIOError:
+        return False  # it is being written
+    finally:
+        os.close(fd)
+    return True
