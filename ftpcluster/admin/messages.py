@@ -32,6 +32,27 @@ class Limit(Request, frozen=True, tag="limit"):
     upload: int | None
 
 
+class BanNetwork(Request, frozen=True, tag="ban"):
+    """Turn a network or an address away, and end its sessions. Answered by Done, or Refused.
+
+    For so many seconds, or until that is lifted, or the server ends; a reload changes nothing.
+    """
+
+    network: str
+    seconds: int | None
+    reason: str
+
+
+class Unban(Request, frozen=True, tag="unban"):
+    """Lift the bans of a network or an address. Answered by Done, or Refused if there is none."""
+
+    network: str
+
+
+class ListBans(Request, frozen=True, tag="bans"):
+    """Answered by BanList."""
+
+
 class DrainWorker(Request, frozen=True, tag="drain"):
     """Replace a worker, counted from 1. Answered by Done, or Refused."""
 
@@ -48,7 +69,7 @@ class Stop(Request, frozen=True, tag="stop"):
     now: bool = False
 
 
-AnyRequest = Who | Kick | Limit | DrainWorker | Reload | Stop
+AnyRequest = Who | Kick | Limit | BanNetwork | Unban | ListBans | DrainWorker | Reload | Stop
 
 
 class WorkerView(msgspec.Struct, frozen=True):
@@ -105,6 +126,21 @@ class Overview(msgspec.Struct, frozen=True, tag="overview"):
     sessions: tuple[SessionView, ...]
 
 
+class BanView(msgspec.Struct, frozen=True):
+    """A network, or address, that is turned away; ``left`` in seconds, None for no end."""
+
+    network: str
+    left: float | None
+    by_hand: bool
+    reason: str
+
+
+class BanList(msgspec.Struct, frozen=True, tag="banned"):
+    """All bans that hold."""
+
+    bans: tuple[BanView, ...]
+
+
 class Done(msgspec.Struct, frozen=True, tag="done"):
     """It is done; ``text`` says what."""
 
@@ -117,4 +153,4 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
     text: str
 
 
-AnyReply = Overview | Done | Refused
+AnyReply = Overview | BanList | Done | Refused

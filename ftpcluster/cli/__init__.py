@@ -7,7 +7,7 @@ import sys
 import click
 
 from ftpcluster.admin.client import NoServer, OrderRefused
-from ftpcluster.cli.admin import drain, kick, limit, reload, stop, who
+from ftpcluster.cli.admin import ban, bans, drain, kick, limit, reload, stop, unban, who
 from ftpcluster.cli.check import check
 from ftpcluster.cli.hash import hash_
 from ftpcluster.cli.init import init
@@ -30,7 +30,9 @@ def cli() -> None:
     """An FTP server cluster: many processes, exact limits."""
 
 
-for command in (run, check, init, schema, hash_, who, kick, limit, drain, reload, stop, top):
+SERVING = (run, check, init, schema, hash_)
+STEERING = (who, top, kick, limit, ban, unban, bans, drain, reload, stop)
+for command in (*SERVING, *STEERING):
     cli.add_command(command)
 
 

@@ -1,4 +1,4 @@
-"""Steering a running server: ``who``, ``kick``, ``limit``, ``drain``, ``reload``, ``stop``."""
+"""Steering a running server: ``who``, ``kick``, ``limit``, ``ban``, ``drain``, ``reload``…"""
 
 from __future__ import annotations
 
@@ -14,21 +14,26 @@ import msgspec
 from ftpcluster.admin import default_socket
 from ftpcluster.admin.client import Connection, NoServer
 from ftpcluster.admin.messages import (
+    AnyReply,
+    BanList,
+    BanNetwork,
     Done,
     DrainWorker,
     Kick,
     Limit,
+    ListBans,
     Overview,
     Reload,
     Request,
     Stop,
+    Unban,
     Who,
 )
 from ftpcluster.cli.flags import Flags
-from ftpcluster.cli.views import headline, sessions_table, workers_table
+from ftpcluster.cli.views import bans_table, headline, sessions_table, workers_table
 from ftpcluster.config import ConfigError
 from ftpcluster.config.load import load
-from ftpcluster.config.units import parse_size
+from ftpcluster.config.units import parse_duration, parse_size
 
 F = TypeVar("F", bound=Callable[..., Any])
 _WIDE = 10_000
@@ -74,23 +79,34 @@ def _order(file: Path | None, path: str | None, request: Request) -> None:
     click.echo(reply.text)
 
 
+def _print_json(reply: AnyReply) -> None:
+    click.echo(msgspec.json.format(msgspec.json.encode(reply)).decode())
+
+
+def _console() -> Any:
+    """Where tables are printed: whatever reads them, if no person does, finds all there."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_WIDE)
+
+
+as_json_option = click.option("--json", "as_json", is_flag=True, help="For programs")
+
+
 @click.command()
 @of_server
-@click.option("--json", "as_json", is_flag=True, help="For programs")
+@as_json_option
 def who(file: Path | None, path: str | None, *, as_json: bool) -> None:
     """Show the workers and sessions of a running server."""
     with connected(file, path) as connection:
         overview = connection.ask(Who())
     assert isinstance(overview, Overview)
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(overview)).decode())
+        _print_json(overview)
         return
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    width: int | None = console.width
-    if not console.is_terminal:  # whatever reads it finds all there
-        console, width = Console(highlight=False, width=_WIDE), None
+    console = _console()
+    width = console.width if console.is_terminal else None
     console.print(headline(overview), markup=False, soft_wrap=True)
     console.print(workers_table(overview.workers))
     console.print(sessions_table(overview.sessions, width))
@@ -134,6 +150,45 @@ def _speed(flag: str, text: str) -> int | None:
         raise ConfigError(
             f'{flag} {text}: expected bytes per second such as "10MB" or "10MiB", or "none"'
         ) from None
+
+
+@click.command()
+@click.argument("network", metavar="ADDRESS|NETWORK")
+@click.option("--for", "time", metavar="TIME", help='"30m", "2h" [default: until it is lifted]')
+@click.option("--reason", default="no reason given", help="What `bans` and the log say")
+@of_server
+def ban(file: Path | None, path: str | None, network: str, time: str | None, reason: str) -> None:
+    """Turn an address or a network away, and end its sessions.
+
+    A ban outlives reloads, but not the server.
+    """
+    try:
+        seconds = None if time is None else int(time) if time.isdecimal() else parse_duration(time)
+    except ValueError:
+        raise ConfigError(f'--for {time}: expected a time such as "30m" or "2h"') from None
+    _order(file, path, BanNetwork(network, seconds, reason))
+
+
+@click.command()
+@click.argument("network", metavar="ADDRESS|NETWORK")
+@of_server
+def unban(file: Path | None, path: str | None, network: str) -> None:
+    """Lift the ban of an address or a network."""
+    _order(file, path, Unban(network))
+
+
+@click.command()
+@of_server
+@as_json_option
+def bans(file: Path | None, path: str | None, *, as_json: bool) -> None:
+    """Show who is banned, why, and for how long still."""
+    with connected(file, path) as connection:
+        banned = connection.ask(ListBans())
+    assert isinstance(banned, BanList)
+    if as_json:
+        _print_json(banned)
+    else:
+        _console().print(bans_table(banned.bans))
 
 
 @click.command()

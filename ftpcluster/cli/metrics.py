@@ -11,6 +11,7 @@ import socket
 import socketserver
 import threading
 import wsgiref.simple_server
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
@@ -21,12 +22,15 @@ from typing import TYPE_CHECKING, Any
 from ftpcluster.config import ConfigError
 from ftpcluster.net.listeners import CannotListen
 from ftpcluster.protocol.address import display, is_ipv6
+from ftpcluster.quota.ledger import Refusal
 from ftpcluster.supervisor.supervisor import Supervisor
 from ftpcluster.supervisor.totals import Sums
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
+_REFUSALS = [each for each in Refusal if each is not Refusal.USER_FULL]
+"""Those of connections; users are refused with a reply to PASS."""
 _PATIENCE = 2.0
 """Seconds for the loop to answer; else the server is not well."""
 
@@ -52,6 +56,9 @@ class _Snapshot:
     strangers: int
     most_connections: int | None
     limits: dict[str, int | None]
+    refused: dict[str, int]
+    bans: Counter[bool]
+    bans_made: Counter[bool]
     ends: dict[str, int]
     workers: tuple[_Worker, ...]
     sums: Sums
@@ -140,6 +147,9 @@ class Metrics:
             strangers=supervisor.ledger.strangers,
             most_connections=limits.server,
             limits={"download": rates.write, "upload": rates.read},
+            refused={each.value: supervisor.guard.refused[each] for each in _REFUSALS},
+            bans=Counter(ban.is_manual for ban in supervisor.bans()),
+            bans_made=supervisor.guard.banned.copy(),
             ends=dict(supervisor.ends),
             workers=tuple(
                 _Worker(
@@ -161,6 +171,7 @@ class Metrics:
         """All metrics of one snapshot."""
         snapshot = self._snapshot()
         yield from self._of_server(snapshot)
+        yield from self._of_strangers(snapshot)
         yield from self._of_workers(snapshot)
         yield from self._of_sessions(snapshot.sums)
 
@@ -195,6 +206,24 @@ class Metrics:
         for cause in ("died", "hung", "bad message", "replaced", "reload"):
             ends.add_metric([cause], now.ends.get(cause, 0))
         yield ends
+
+    def _of_strangers(self, now: _Snapshot) -> Iterator[Metric]:
+        core = self._prometheus.core
+        refused = core.CounterMetricFamily(
+            "ftpcluster_refused_connections", "Connections turned away", labels=["reason"]
+        )
+        for reason, count in now.refused.items():
+            refused.add_metric([reason], count)
+        yield refused
+        bans = core.GaugeMetricFamily("ftpcluster_bans", "Bans that hold", labels=["by"])
+        made = core.CounterMetricFamily(
+            "ftpcluster_bans_made", "Bans since the server's start", labels=["by"]
+        )
+        for is_manual, by in ((False, "server"), (True, "hand")):
+            bans.add_metric([by], now.bans[is_manual])
+            made.add_metric([by], now.bans_made[is_manual])
+        yield bans
+        yield made
 
     def _of_workers(self, now: _Snapshot) -> Iterator[Metric]:
         core = self._prometheus.core

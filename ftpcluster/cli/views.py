@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ftpcluster.admin.messages import Overview, SessionView, WorkerView
+from ftpcluster.admin.messages import BanView, Overview, SessionView, WorkerView
 from ftpcluster.config.units import show_size
 
 _SESSION = (
@@ -63,6 +63,18 @@ def sessions_table(sessions: Sequence[SessionView], width: int | None) -> Any:
     for each in sessions:
         cells = dict(zip(_SESSION, _session_row(each), strict=True))
         table.add_row(*(cells[name] for name in names))
+    return table
+
+
+def bans_table(bans: Iterable[BanView]) -> Any:
+    """Who is banned, a row each."""
+    from rich.markup import escape
+
+    table = _table("ADDRESS", "FOR", "BY", "REASON")
+    for each in bans:
+        left = "ever" if each.left is None else duration(each.left)
+        by = "hand" if each.by_hand else "server"
+        table.add_row(each.network, left, by, escape(each.reason))
     return table
 
 

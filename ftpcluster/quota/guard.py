@@ -1,8 +1,9 @@
-"""Who keeps guessers out, in a supervisor and in a ``Server`` alike: bans, where they bite."""
+"""Who keeps the door, of a supervisor and of a ``Server`` alike: slots, and bans of guessers."""
 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from ipaddress import ip_network
 
@@ -13,11 +14,11 @@ from ftpcluster.quota.ledger import Ledger, Refusal
 log = logging.getLogger(__name__)
 
 _COMPLAINT_INTERVAL = 1.0
-"""Seconds between two lines about banned addresses that were turned away."""
+"""Seconds between two lines about connections that were refused for one reason."""
 
 
 class Guard:
-    """Turns banned addresses away, and counts the logins that failed.
+    """Gives connections their slots, or turns them away, and counts the logins that failed.
 
     ``end(epoch, session)`` is told to end a session, unless that has logged in. Times are seconds
     of a monotonic clock.
@@ -29,26 +30,49 @@ class Guard:
         self._ledger = ledger
         self._end = end
         self._bans = Bans(rules)
-        self._turned_away = 0
-        self._next_complaint: float | None = None
+        self.refused: Counter[Refusal] = Counter()
+        """Connections that were turned away."""
+        self.banned: Counter[bool] = Counter()
+        """Bans that were made, for failed logins and (True) by hand."""
+        self._told: dict[Refusal, tuple[float, int]] = {}
 
     def set_rules(self, rules: BanRules | None) -> None:
         """Other rules from now on; what was counted, and the bans, stay."""
         self._bans.rules = rules
 
-    def refuse(self, address: str, now: float) -> Refusal | None:
-        """Whether a connection of this address is refused. Raises ValueError where it is none."""
-        if self._bans.find(address, now) is None:
+    def admit(self, epoch: int, session: int, address: str | None, now: float) -> Refusal | None:
+        """Take the slots of a new connection, without an address of one behind a proxy.
+
+        Raises ValueError where ``address`` is none.
+        """
+        refusal = None if address is None else self._find_ban(address, now)
+        refusal = refusal or self._ledger.admit(epoch, session, address)
+        return self._tell(refusal, address, now)
+
+    def identify(self, epoch: int, session: int, address: str, now: float) -> Refusal | None:
+        """Take the slot of the address that a session behind a proxy comes from.
+
+        Raises ValueError where that is none, KeyError where there is no such session.
+        """
+        refusal = self._find_ban(address, now) or self._ledger.identify(epoch, session, address)
+        return self._tell(refusal, address, now)
+
+    def _find_ban(self, address: str, now: float) -> Refusal | None:
+        return None if self._bans.find(address, now) is None else Refusal.BANNED
+
+    def _tell(self, refusal: Refusal | None, address: str | None, now: float) -> Refusal | None:
+        if refusal is None:
             return None
-        self._turned_away += 1
-        if self._next_complaint is None or now >= self._next_complaint:
-            count, self._turned_away = self._turned_away, 0
-            self._next_complaint = now + _COMPLAINT_INTERVAL
+        self.refused[refusal] += 1
+        next_time, before = self._told.get(refusal, (now, 0))
+        if now >= next_time:
+            count = self.refused[refusal] - before
+            self._told[refusal] = now + _COMPLAINT_INTERVAL, self.refused[refusal]
             log.info(
-                "refused %d connection%s of banned addresses, the last one of %s",
-                count, "s" * (count > 1), address,
+                "refused %d connection%s (%s), the last one of %s",
+                count, "s" * (count > 1), refusal.value, address or "a proxy",
             )  # fmt: skip
-        return Refusal.BANNED
+        return refusal
 
     def login_failed(self, epoch: int, session: int, login: str, now: float) -> float:
         """Count a failed login: the seconds before it is answered.
@@ -63,7 +87,9 @@ class Guard:
         if ban is not None and verdict.is_new:
             duration = 0 if ban.until is None else ban.until - now
             log.warning("%s is banned for %.0f s: %s", ban.network, duration, ban.reason)
-            self._end_all(ban)
+            self.banned[False] += 1
+            for each in self.sessions_of(ban):
+                self._end(*each)
         elif ban is not None:
             self._end(epoch, session)
         return verdict.delay
@@ -71,12 +97,12 @@ class Guard:
     def ban(self, network: str, seconds: float | None, reason: str, now: float) -> Ban:
         """Ban a network or an address by hand, for ever where ``seconds`` is None.
 
-        Its sessions that have not logged in end. Raises ValueError, see ``Bans.ban``.
+        Raises ValueError, see ``Bans.ban``.
         """
         ban = self._bans.ban(network, seconds, reason, now)
         how_long = "" if seconds is None else f" for {seconds:.0f} s"
         log.warning("%s is banned%s by hand: %s", ban.network, how_long, reason)
-        self._end_all(ban)
+        self.banned[True] += 1
         return ban
 
     def unban(self, network: str, now: float) -> list[Ban]:
@@ -90,12 +116,16 @@ class Guard:
         """All that hold."""
         return self._bans.list(now)
 
-    def _end_all(self, ban: Ban) -> None:
+    def covering(self, address: str, now: float) -> Ban | None:
+        """The ban that holds for an address. Raises ValueError where it is none."""
+        return self._bans.find(address, now)
+
+    def sessions_of(self, ban: Ban) -> list[tuple[int, int]]:
+        """The sessions of addresses that are banned, each with the epoch that holds it."""
         network = ip_network(ban.network)
         if network.version == 4 and network.num_addresses == 1:
             banned = {ban.network}
         else:
             addresses = self._ledger.addresses
             banned = {each for each in addresses if without_zone(each) in network}
-        for epoch, session in self._ledger.sessions_of(banned):
-            self._end(epoch, session)
+        return self._ledger.sessions_of(banned)

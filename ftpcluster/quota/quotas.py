@@ -104,12 +104,10 @@ class LocalQuotas:
 
     def admit(self, session: int, address: str | None) -> Refusal | None:
         """Take the slots of a new connection, as the supervisor does in a cluster."""
-        refused = None if address is None else self.guard.refuse(address, self._clock())
-        return refused or self.ledger.admit(self.EPOCH, session, address)
+        return self.guard.admit(self.EPOCH, session, address, self._clock())
 
     async def identify(self, session: int, address: str) -> Refusal | None:
-        refused = self.guard.refuse(address, self._clock())
-        return refused or self.ledger.identify(self.EPOCH, session, address)
+        return self.guard.identify(self.EPOCH, session, address, self._clock())
 
     async def login_failed(self, session: int, login: str) -> float:
         return self.guard.login_failed(self.EPOCH, session, login, self._clock())

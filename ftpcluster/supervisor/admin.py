@@ -20,15 +20,20 @@ import msgspec
 from ftpcluster.admin.messages import (
     AnyReply,
     AnyRequest,
+    BanList,
+    BanNetwork,
+    BanView,
     Done,
     DrainWorker,
     Kick,
     Limit,
+    ListBans,
     Overview,
     Refused,
     Reload,
     SessionView,
     Stop,
+    Unban,
     Who,
     WorkerView,
 )
@@ -40,6 +45,7 @@ from ftpcluster.supervisor.supervisor import Supervisor
 log = logging.getLogger(__name__)
 
 _LONGEST = 64 * 1024
+_LONGEST_REASON = 200
 _KICKED = "Closed by the administrator."
 _decode = msgspec.json.Decoder(AnyRequest).decode
 
@@ -139,6 +145,12 @@ class AdminServer:
             return await self._kick(request)
         if isinstance(request, Limit):
             return self._limit(request)
+        if isinstance(request, BanNetwork):
+            return self._ban(request)
+        if isinstance(request, Unban):
+            return self._unban(request.network)
+        if isinstance(request, ListBans):
+            return self._bans()
         if isinstance(request, DrainWorker):
             return self._drain(request.worker)
         if isinstance(request, Reload):
@@ -177,6 +189,45 @@ class AdminServer:
             whose, request.download, request.upload,
         )  # fmt: skip
         return Done(f"the limits of {whose} hold from now on, until the next reload")
+
+    def _ban(self, request: BanNetwork) -> AnyReply:
+        seconds, reason = request.seconds, request.reason
+        if seconds is not None and seconds < 1:
+            return Refused("a ban has to last 1 second at least")
+        if not reason.isprintable() or len(reason) > _LONGEST_REASON:
+            return Refused(f"a reason is one line of at most {_LONGEST_REASON} characters")
+        try:
+            ban = self._supervisor.ban(request.network, seconds, reason)
+        except ValueError as error:
+            return Refused(str(error))
+        how_long = "until that is lifted" if seconds is None else f"for {seconds} s"
+        return Done(f"{ban.network} is banned {how_long}")
+
+    def _unban(self, network: str) -> AnyReply:
+        try:
+            lifted = self._supervisor.unban(network)
+            rest = None if "/" in network else self._supervisor.find_ban(network)
+        except ValueError as error:
+            return Refused(str(error))
+        if rest is not None:
+            return Refused(f"{network} is still banned, with {rest.network}")
+        if not lifted:
+            return Refused(f"{network} is not banned")
+        return Done(f"{' and '.join({ban.network for ban in lifted})} is no longer banned")
+
+    def _bans(self) -> BanList:
+        now = asyncio.get_running_loop().time()
+        return BanList(
+            tuple(
+                BanView(
+                    ban.network,
+                    None if ban.until is None else max(0.0, ban.until - now),
+                    ban.is_manual,
+                    ban.reason,
+                )
+                for ban in self._supervisor.bans()
+            )
+        )
 
     def _drain(self, worker: int) -> AnyReply:
         if self._supervisor.drain(worker - 1, "an administrator wants it"):

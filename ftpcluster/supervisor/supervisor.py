@@ -67,7 +67,7 @@ class Supervisor:
         self._plan = plan
         self._listeners = {listener.sock: listener for listener in plan.listeners}
         self.ledger = Ledger(plan.limits)
-        self._guard = Guard(self.ledger, plan.bans, self._end_stranger)
+        self.guard = Guard(self.ledger, plan.bans, self._end_stranger)
         self.speed = SharedSpeed(self._loop, plan.rates, self._grant)
         self._crew = Crew(self._loop, self)
         self.totals = Totals()
@@ -123,7 +123,7 @@ class Supervisor:
         self._listeners = {listener.sock: listener for listener in plan.listeners}
         self._acceptor.listen_on(tuple(self._listeners))
         self.ledger.limits = plan.limits
-        self._guard.set_rules(plan.bans)
+        self.guard.set_rules(plan.bans)
         self._tell(self.speed.reset(plan.rates))
         self._crew.switch(generation)
 
@@ -193,20 +193,27 @@ class Supervisor:
         return True
 
     def ban(self, network: str, seconds: float | None, reason: str) -> Ban:
-        """Ban a network or an address, for ever where ``seconds`` is None.
+        """Ban a network or an address, for ever where ``seconds`` is None, and end its sessions.
 
-        Its sessions that have not logged in end. A ban lasts over reloads, but not over a new
-        start. Raises ValueError where it is no network, or too many are banned.
+        A ban lasts over reloads, but not over a new start. Raises ValueError where it is no
+        network, or too many are banned.
         """
-        return self._guard.ban(network, seconds, reason, self._loop.time())
+        ban = self.guard.ban(network, seconds, reason, self._loop.time())
+        for _, session in self.guard.sessions_of(ban):
+            self.end_session(session, Refusal.BANNED.explanation)
+        return ban
 
     def unban(self, network: str) -> list[Ban]:
         """Lift the bans of a network or an address; those that held. Raises ValueError."""
-        return self._guard.unban(network, self._loop.time())
+        return self.guard.unban(network, self._loop.time())
+
+    def find_ban(self, address: str) -> Ban | None:
+        """The one that holds for an address. Raises ValueError where it is none."""
+        return self.guard.covering(address, self._loop.time())
 
     def bans(self) -> list[Ban]:
         """All that hold; their ends are times of the loop's clock."""
-        return self._guard.bans(self._loop.time())
+        return self.guard.bans(self._loop.time())
 
     def _end_stranger(self, epoch: int, session: int) -> None:
         worker = self._crew.workers.get(epoch)
@@ -289,8 +296,7 @@ class Supervisor:
         # a proxy's own address has no slot, and no ban: the worker reads whom the proxy speaks for
         client = None if is_proxied else peer
         session = next(self._sessions)
-        refused = None if client is None else self._guard.refuse(client, self._loop.time())
-        refused = refused or self.ledger.admit(worker.epoch, session, client)
+        refused = self.guard.admit(worker.epoch, session, client, self._loop.time())
         if refused is not None:
             refuse(fd, refused.explanation)
             return
@@ -397,15 +403,14 @@ class Supervisor:
         except ValueError as error:
             raise BadMessage(str(error)) from error
         try:
-            refused = self._guard.refuse(address, self._loop.time())
-            refused = refused or self.ledger.identify(worker.epoch, message.session, address)
+            refused = self.guard.identify(worker.epoch, message.session, address, self._loop.time())
         except KeyError:
             return
         self._answer(worker, message.session, refused)
 
     def _on_login_failed(self, worker: WorkerHandle, message: LoginFailed) -> None:
         try:
-            seconds = self._guard.login_failed(
+            seconds = self.guard.login_failed(
                 worker.epoch, message.session, message.login, self._loop.time()
             )
         except KeyError:

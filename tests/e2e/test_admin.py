@@ -188,6 +188,61 @@ def test_the_sessions_of_a_user_or_an_address_are_ended_wherever_they_run(
                 other.expects(421)
 
 
+def test_who_is_banned_is_thrown_out_and_turned_away_until_that_is_lifted(
+    cluster: Cluster,
+) -> None:
+    with joins(cluster, "alice") as client, begin_download(client, "file") as data:
+        with Dialogue(cluster.port, source="127.0.0.9") as other:
+            other.logs_in("carol", "secret")
+            said = order(cluster, "ban", "127.0.0.1", "--for", "2h", "--reason", "spam [1]")
+            assert said == "127.0.0.1 is banned for 7200 s"
+            client.expects(421)
+            while data.recv(1 << 20):
+                pass
+            other.says("NOOP", 200)
+    with Dialogue(cluster.port, greeting=421) as refused:
+        assert refused.is_closed()
+    heading, row = order(cluster, "bans").splitlines()
+    assert heading.split() == ["ADDRESS", "FOR", "BY", "REASON"]
+    assert re.fullmatch(r"127\.0\.0\.1 +1h 59m +hand +spam \[1\] *", row)
+    (ban,) = json.loads(order(cluster, "bans", "--json"))["bans"]
+    assert 7000 < ban.pop("left") < 7200
+    assert ban == {"network": "127.0.0.1", "by_hand": True, "reason": "spam [1]"}
+    assert order(cluster, "unban", "127.0.0.1") == "127.0.0.1 is no longer banned"
+    with joins(cluster, "alice"):
+        pass
+
+
+def test_bans_outlive_a_reload(cluster: Cluster) -> None:
+    order(cluster, "ban", "127.0.0.0/30")
+    order(cluster, "reload")
+    with Dialogue(cluster.port, greeting=421) as refused:
+        assert refused.is_closed()
+    with Dialogue(cluster.port, source="127.0.0.4") as other:
+        other.says("NOOP", 200)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (("ban", "bob"), 1, "'bob' does not appear to be an IPv4 or IPv6 address"),
+        (("ban", "10.0.0.1/8"), 1, "10.0.0.1/8 has host bits set"),
+        (("ban", "10.0.0.1", "--for", "long"), 2, '--for long: expected a time such as "30m"'),
+        (("ban", "10.0.0.1", "--for", "0"), 1, "a ban has to last 1 second at least"),
+        (("ban", "10.0.0.1", "--reason", "a\nb"), 1, "a reason is one line of at most 200 "),
+        (("unban", "10.0.0.1"), 1, "10.0.0.1 is not banned"),
+        (("unban", "10.0.0.0/8"), 1, "10.0.0.0/8 is not banned"),
+        (("unban", "192.0.2.7"), 1, "192.0.2.7 is still banned, with 192.0.2.0/24"),
+    ],
+)
+def test_a_ban_that_cannot_be_is_refused(
+    cluster: Cluster, arguments: tuple[str, ...], status: int, said: str
+) -> None:
+    order(cluster, "ban", "192.0.2.0/24")
+    assert said in order(cluster, *arguments, status=status)
+    assert len(json.loads(order(cluster, "bans", "--json"))["bans"]) == 1
+
+
 def test_limits_change_transfers_that_run(cluster: Cluster) -> None:
     with joins(cluster, "alice") as client, begin_download(client, "file") as data:
         order(cluster, "limit", "alice", "--download", "none", "--upload", "none")

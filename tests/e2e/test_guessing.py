@@ -72,7 +72,7 @@ def test_guesses_over_both_workers_ban_an_address_and_no_other(folder: Path) -> 
             assert greeting(cluster.port, "127.0.0.8") == 220
             inside.says("NOOP", 200)
         cluster.wait_for(re.compile(r"WARNING .*127\.0\.0\.7 is banned for 3600 s: 4 failed"))
-        cluster.wait_for(re.compile(r"refused 1 connection of banned addresses, .*127\.0\.0\.7"))
+        cluster.wait_for(re.compile(r"refused 1 connection \(banned\), .*127\.0\.0\.7"))
 
 
 def test_a_ban_ends_with_its_time(folder: Path) -> None:

@@ -19,8 +19,11 @@ import pytest
 import trustme
 from prometheus_client.parser import text_string_to_metric_families
 
+from ftpcluster.admin.client import Connection
+from ftpcluster.admin.messages import BanNetwork, Unban
 from ftpcluster.cli.metrics import Metrics
 from tests.support.cluster import Cluster, until
+from tests.support.configured import configured
 from tests.support.dialogue import Dialogue
 from tests.support.fake_workers import supervised
 from tests.tls.support import Client
@@ -115,6 +118,36 @@ def test_what_sessions_did_is_counted_over_all_workers_and_stays_when_they_are_g
             ("connections",): 0,
         }
         until(lambda: not {k: v for k, v in expected.items() if told.samples().get(k) != v})
+
+
+def test_the_file_says_where_metrics_are_told(tmp_path: Path) -> None:
+    with configured(tmp_path, "[anonymous]\nroot = '.'\n[metrics]\nlisten = '127.0.0.1:0'\n") as it:
+        assert Told(it).get("/readyz") == (200, "all workers serve\n")
+
+
+def test_who_is_turned_away_and_who_is_banned_is_counted(told: Told, tmp_path: Path) -> None:
+    expected = {("bans", "hand"): 0, ("bans_made_total", "hand"): 0}
+    assert expected.items() <= told.samples().items()
+    with contextlib.closing(Connection(told.cluster.admin)) as admin:
+        admin.ask(BanNetwork("127.0.0.9", None, "spam"))
+        for _ in range(3):
+            Dialogue(told.cluster.port, greeting=421, source="127.0.0.9").sock.close()
+        with contextlib.ExitStack() as stack:
+            for _ in range(50):
+                stack.enter_context(Dialogue(told.cluster.port))
+            Dialogue(told.cluster.port, greeting=421).sock.close()
+        expected = {
+            ("bans", "hand"): 1,
+            ("bans", "server"): 0,
+            ("bans_made_total", "hand"): 1,
+            ("refused_connections_total", "banned"): 3,
+            ("refused_connections_total", "server full"): 1,
+            ("refused_connections_total", "address full"): 0,
+        }
+        assert expected.items() <= told.samples().items()
+        admin.ask(Unban("127.0.0.9"))
+    expected = {("bans", "hand"): 0, ("bans_made_total", "hand"): 1}
+    assert expected.items() <= told.samples().items()
 
 
 def test_workers_and_the_version_are_told(told: Told) -> None:

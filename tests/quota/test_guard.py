@@ -9,7 +9,7 @@ import pytest
 from ftpcluster.protocol.address import Networks
 from ftpcluster.quota.bans import BanRules
 from ftpcluster.quota.guard import Guard
-from ftpcluster.quota.ledger import Ledger, Refusal
+from ftpcluster.quota.ledger import ConnectionLimits, Ledger, Refusal
 
 RULES = BanRules(failures=3, window=60, duration=1800, allow=Networks(["10.0.0.0/8"]))
 MALLORY, ALICE = "192.0.2.7", "192.0.2.8"
@@ -61,7 +61,7 @@ def test_a_session_of_another_worker_or_of_an_unknown_address_is_no_one_s(scene:
     for session in (1, 2, 3):
         with pytest.raises(KeyError):
             scene.fail(session)
-    assert scene.guard.refuse(MALLORY, 0) is None
+    assert scene.guard.covering(MALLORY, 0) is None
 
 
 def test_a_ban_is_logged(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
@@ -73,30 +73,36 @@ def test_a_ban_is_logged(scene: Scene, caplog: pytest.LogCaptureFixture) -> None
     assert record.getMessage() == "192.0.2.7 is banned for 1800 s: 3 failed logins"
 
 
-def test_refusals_are_logged_once_a_second_and_all_are_counted(
+def test_refusals_are_logged_once_a_second_for_each_reason_and_all_are_counted(
     scene: Scene, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     scene.guard.ban(MALLORY, None, "spam", 0)
+    scene.ledger.limits = ConnectionLimits(server=1)
+    assert scene.guard.admit(1, 1, ALICE, 0) is None
     caplog.clear()
     for tick in range(1000):
-        assert scene.guard.refuse(MALLORY, tick / 400) is Refusal.BANNED
-    told = [record.getMessage() for record in caplog.records]
-    assert told == [
-        "refused 1 connection of banned addresses, the last one of 192.0.2.7",
-        "refused 400 connections of banned addresses, the last one of 192.0.2.7",
-        "refused 400 connections of banned addresses, the last one of 192.0.2.7",
+        assert scene.guard.admit(1, 2, MALLORY, tick / 400) is Refusal.BANNED
+    assert scene.guard.admit(1, 2, None, 9) is Refusal.SERVER_FULL
+    assert scene.guard.refused == {Refusal.BANNED: 1000, Refusal.SERVER_FULL: 1}
+    assert caplog.messages == [
+        "refused 1 connection (banned), the last one of 192.0.2.7",
+        "refused 400 connections (banned), the last one of 192.0.2.7",
+        "refused 400 connections (banned), the last one of 192.0.2.7",
+        "refused 1 connection (server full), the last one of a proxy",
     ]
 
 
-def test_bans_by_hand_end_sessions_and_are_logged(
+def test_bans_by_hand_name_the_sessions_and_are_logged(
     scene: Scene, caplog: pytest.LogCaptureFixture
 ) -> None:
     scene.ledger.admit(1, 1, MALLORY)
-    scene.guard.ban("192.0.2.0/24", 60, "spam", 0)
-    assert scene.ended == [(1, 1)]
+    scene.ledger.admit(1, 2, "198.51.100.1")
+    ban = scene.guard.ban("192.0.2.0/24", 60, "spam", 0)
+    assert scene.guard.sessions_of(ban) == [(1, 1)]
+    assert scene.guard.admit(1, 3, MALLORY, 0) is Refusal.BANNED
     scene.guard.unban("192.0.2.0/24", 1)
-    assert scene.guard.refuse(MALLORY, 1) is None
+    assert scene.guard.admit(1, 3, MALLORY, 1) is None
     assert caplog.messages == [
         "192.0.2.0/24 is banned for 60 s by hand: spam",
         "192.0.2.0/24 is no longer banned",

@@ -11,6 +11,7 @@ import pytest
 from ftpcluster.ipc.messages import (
     EndSession,
     Identified,
+    LoggedIn,
     LoginDelay,
     LoginFailed,
     Ready,
@@ -71,6 +72,15 @@ async def test_a_banned_address_is_refused_before_any_worker_is_bothered() -> No
         assert scene.supervisor.ledger.connections == 0
         await sessions_of(scene, "127.0.0.8", worker)
         assert worker.unheard == 0
+
+
+async def test_a_ban_by_hand_ends_sessions_that_have_logged_in_too() -> None:
+    async with supervised(1, bans=RULES) as scene:
+        (worker,) = await scene.ready(1)
+        (session,) = await sessions_of(scene, MALLORY, worker)
+        worker.say(LoggedIn(((session, "bob"),)))
+        scene.supervisor.ban("127.0.0.0/29", None, "spam")
+        assert await worker.hear(EndSession) == EndSession(session, REASON)
 
 
 async def test_a_ban_that_is_lifted_lets_the_address_in() -> None:
