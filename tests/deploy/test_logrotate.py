@@ -5,7 +5,6 @@ from __future__ import annotations
 import grp
 import os
 import pwd
-import re
 from pathlib import Path
 
 import pytest
@@ -53,13 +52,11 @@ def rotation(folder: Path, signal: str) -> Path:
     return file
 
 
-def rotate(folder: Path, file: Path, *options: str) -> str:
-    """Have logrotate do it; what it said."""
-    command = (need("logrotate"), "--state", str(folder / "state"), "--verbose", *options)
-    done = attempt((*command, str(file)), home=folder)
-    assert done.returncode == 0, done.stderr
-    assert "error:" not in done.stderr
-    return done.stderr
+def rotate(folder: Path, file: Path) -> None:
+    """Have logrotate do it now; it says nothing where it finds nothing wrong."""
+    command = (need("logrotate"), "--state", str(folder / "state"), "--force", str(file))
+    done = attempt(command, home=folder)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.fixture
@@ -83,28 +80,29 @@ def test_both_logs_are_rotated_and_the_server_goes_on_in_new_ones(folder: Path) 
         file = rotation(folder, f"kill -USR1 {cluster.pid}")
         downloads(cluster, "before")
         until(lambda: (logs / "xferlog").stat().st_size)
-        rotate(folder, file, "--force")
+        until(lambda: 'RETR "/before": 226' in (logs / "ftpcluster.log").read_text())
+        rotate(folder, file)
         for name in LOGS:
-            until(lambda name=name: f"{name} was opened again" in read(logs / "ftpcluster.log"))
+            until(
+                lambda name=name: (
+                    f"{name} was opened again" in (logs / "ftpcluster.log").read_text()
+                )
+            )
         downloads(cluster, "after")
         until(lambda: (logs / "xferlog").stat().st_size)
-        until(lambda: 'RETR "/after": 226' in read(logs / "ftpcluster.log"))
+        until(lambda: 'RETR "/after": 226' in (logs / "ftpcluster.log").read_text())
     assert [each.name for each in parse_all((logs / "xferlog.1").read_bytes())] == ["/before"]
     assert [each.name for each in parse_all((logs / "xferlog").read_bytes())] == ["/after"]
-    assert 'RETR "/before": 226' in read(logs / "ftpcluster.log.1")
-    assert "before" not in read(logs / "ftpcluster.log")
+    assert 'RETR "/before": 226' in (logs / "ftpcluster.log.1").read_text()
+    assert "before" not in (logs / "ftpcluster.log").read_text()
     assert {(logs / name).stat().st_mode & 0o777 for name in LOGS} == {0o640}
-
-
-def read(path: Path) -> str:
-    return path.read_text()
 
 
 def test_both_logs_are_rotated_before_the_server_is_told_and_it_is_told_once(folder: Path) -> None:
     file = rotation(folder, f"echo told >> {folder}/told; ls {folder}/logs >> {folder}/told")
     for name in LOGS:
         (folder / "logs" / name).write_text("line\n")
-    rotate(folder, file, "--force")
+    rotate(folder, file)
     found = (folder / "told").read_text().split()
     assert found == ["told", *sorted((*LOGS, *(f"{name}.1" for name in LOGS)))]
 
@@ -113,7 +111,7 @@ def test_eight_old_logs_are_kept_all_but_the_last_one_compressed(folder: Path) -
     file = rotation(folder, "true")
     for turn in range(10):
         (folder / "logs" / "xferlog").write_text(f"{turn}\n")
-        rotate(folder, file, "--force")
+        rotate(folder, file)
     (folder / "logs" / "xferlog").unlink()
     found = sorted(path.name for path in (folder / "logs").iterdir())
     assert found == ["xferlog.1", *(f"xferlog.{number}.gz" for number in range(2, 9))]
@@ -122,8 +120,8 @@ def test_eight_old_logs_are_kept_all_but_the_last_one_compressed(folder: Path) -
 def test_nothing_is_done_where_nothing_was_logged(folder: Path) -> None:
     """Neither without the files nor with empty ones; and the server is not told."""
     file = rotation(folder, f"touch {folder}/told")
-    rotate(folder, file, "--force")
+    rotate(folder, file)
     (folder / "logs" / "xferlog").touch()
-    said = rotate(folder, file, "--force")
-    assert re.search(r"xferlog.*log is empty", said, re.DOTALL) or "empty" in said
-    assert sorted(path.name for path in folder.iterdir() if path.name == "told") == []
+    rotate(folder, file)
+    assert [path.name for path in (folder / "logs").iterdir()] == ["xferlog"]
+    assert not (folder / "told").exists()
