@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import grp
-import json
 import multiprocessing.spawn
 import os
 import pwd
 import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,7 @@ from typing import Any
 import pytest
 
 from ftpcluster.privileges import CannotRunAs, Identity, check_python, parse_run_as
+from tests.support.said import said_by
 
 DEADLINE = 30.0
 
@@ -24,34 +22,15 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become 
 
 # Modules first: the user may be unable to read this Python's folder.
 BEGIN = """
-import ctypes, encodings.idna, json, os, signal, subprocess, threading
+import ctypes, encodings.idna, os, signal, subprocess, threading
 from ftpcluster.prctl import no_new_privs
 from ftpcluster.privileges import *
-
-def refused(call, *arguments):
-    try:
-        call(*arguments)
-    except OSError as error:
-        return type(error).__name__
-
-def say(**what):
-    print(json.dumps(what))
 """
 
 
 def run(code: str, *, cwd: Path | None = None) -> dict[str, Any]:
     """What a process says that runs ``code``."""
-    done = subprocess.run(
-        [sys.executable, "-c", BEGIN + code],
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
-    )
-    assert done.returncode == 0, done.stderr
-    said: dict[str, Any] = json.loads(done.stdout)
-    return said
+    return said_by(BEGIN + code, cwd=cwd)
 
 
 # ---------------------------------------------------------------------- USER[:GROUP]

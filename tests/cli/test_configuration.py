@@ -16,12 +16,11 @@ import pytest
 import trustme
 
 from ftpcluster.passwords import verify
-from tests.support.cluster import Cluster
+from tests.support.cluster import Cluster, environment
 from tests.support.dialogue import DEADLINE, Dialogue
 
 SECRET = "s3cr3t"
 HASH = "$2b$04$" + "a" * 53
-HERE = {"PYTHONPATH": str(Path(__file__).parents[2])}
 
 WRONG = f"""\
 wrokers = 2
@@ -44,7 +43,7 @@ def command(
     return subprocess.run(
         [sys.executable, "-m", "ftpcluster", *arguments],
         cwd=cwd,
-        env={**os.environ, **HERE},
+        env=environment({}),
         input=stdin or "",
         capture_output=True,
         text=True,
@@ -80,7 +79,7 @@ def test_errors_of_file_and_flags_are_said_together(tmp_path: Path) -> None:
 
 def test_run_reads_no_file_that_it_was_not_told_of(tmp_path: Path) -> None:
     (tmp_path / "ftpcluster.toml").write_text(WRONG)
-    with Cluster("--workers", "2", cwd=tmp_path, env=HERE) as cluster:
+    with Cluster("--workers", "2", cwd=tmp_path) as cluster:
         with Dialogue(cluster.port) as client:
             client.logs_in("anonymous", "")
 
@@ -207,7 +206,7 @@ def test_what_init_writes_is_right_and_runs(tmp_path: Path) -> None:
     assert (checked.returncode, checked.stderr) == (0, "")
     (tmp_path / "file").write_bytes(b"content")
     arguments = ("-c", "ftpcluster.toml", "--workers", "2")
-    with Cluster(*arguments, cwd=tmp_path, env=HERE) as cluster:
+    with Cluster(*arguments, cwd=tmp_path) as cluster:
         with Dialogue(cluster.port) as client:
             client.logs_in("anonymous", "")
             assert client.downloads("RETR file") == b"content"
@@ -264,7 +263,7 @@ class Terminal:
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
-            env={**os.environ, **HERE},
+            env=environment({}),
             start_new_session=True,
         )
         os.close(theirs)

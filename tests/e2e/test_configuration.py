@@ -17,7 +17,6 @@ from tests.support.tree import make_file
 
 SECRET = "s3cr3t"
 USER = "[[user]]\nlogin = 'user'\npassword = 'plain:12345'\nroot = 'root'\n"
-HERE = {"PYTHONPATH": str(Path(__file__).parents[2])}
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ import pytest
 
 from tests.support.cluster import Cluster, begin_download, until
 from tests.support.dialogue import Dialogue
-from tests.support.disks import CHECKOUT
 from tests.support.programs import attempt, need
 from tests.support.xferlog import parse_all
 
@@ -111,7 +110,7 @@ def test_the_format_changes_with_a_reload(tmp_path: Path) -> None:
 
 def test_who_wants_warnings_only_is_told_of_a_disk_that_fails(tmp_path: Path) -> None:
     flags = arguments(tmp_path, "--log-level", "warning", "--server", "tests.support.disks:Local")
-    with Cluster(*flags, env={"PYTHONPATH": CHECKOUT}) as cluster, Dialogue(cluster.port) as client:
+    with Cluster(*flags) as cluster, Dialogue(cluster.port) as client:
         logs_in(client)
         client.uploads("STOR good", b"12345")
         client.uploads("STOR write-ENOSPC", b"12345", 452)

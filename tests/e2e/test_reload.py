@@ -20,7 +20,6 @@ import pytest
 from tests.support.cluster import Cluster, begin_download, until
 from tests.support.dialogue import Dialogue
 
-OUTCOME = re.compile(r"^.* (?:not )?reloaded: .*$", re.MULTILINE)
 CONTENT = os.urandom(16 << 20)
 
 
@@ -43,14 +42,8 @@ class Site:
         )
         self.file.chmod(0o600)
 
-    def hang_up(self) -> str:
-        """SIGHUP; the line that says how it went."""
-        start = len(self.cluster.log)
-        self.cluster.process.send_signal(signal.SIGHUP)
-        return self.cluster.wait_for(OUTCOME, start)[0]
-
     def reload(self) -> None:
-        line = self.hang_up()
+        line = self.cluster.hang_up()
         assert "not reloaded" not in line, line
 
     def joins(self, port: int | None = None) -> Dialogue:
@@ -176,7 +169,7 @@ def test_what_is_wrong_changes_nothing_and_is_told_in_one_line(
     with site.joins() as client:
         site.write(head, tail=tail)
         start = len(site.cluster.log)
-        line = site.hang_up()
+        line = site.cluster.hang_up()
         assert " ERROR supervisor: not reloaded: " in line
         assert re.search(says, line), line
         told = [each for each in site.cluster.log[start:].splitlines() if "supervisor:" in each]
@@ -203,9 +196,7 @@ class Listeners:
 
     def reload(self, *ports: int) -> str:
         self.write(*ports)
-        start = len(self.cluster.log)
-        self.cluster.process.send_signal(signal.SIGHUP)
-        return self.cluster.wait_for(OUTCOME, start)[0]
+        return self.cluster.hang_up()
 
 
 @pytest.fixture

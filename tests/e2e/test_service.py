@@ -20,12 +20,9 @@ from typing import Any
 import pytest
 import trustme
 
-from tests.support.cluster import Cluster, until
+from tests.support.cluster import CHECKOUT, Cluster, until
 from tests.support.dialogue import Dialogue
 from tests.support.unprivileged import PACKAGES, python_for_nobody
-
-CHECKOUT = Path(__file__).parents[2]
-OUTCOME = re.compile(r"^.* (?:not )?reloaded: .*$", re.MULTILINE)
 
 
 class Manager:
@@ -51,12 +48,6 @@ def manager(tmp_path: Path) -> Iterator[Manager]:
         yield manager
 
 
-def hang_up(cluster: Cluster) -> str:
-    start = len(cluster.log)
-    cluster.process.send_signal(signal.SIGHUP)
-    return cluster.wait_for(OUTCOME, start)[0]
-
-
 def test_the_service_manager_is_told_how_it_is(tmp_path: Path, manager: Manager) -> None:
     environment = {"NOTIFY_SOCKET": manager.path, "WATCHDOG_USEC": "200000"}
     arguments = ["--workers", "2", "--root", str(tmp_path)]
@@ -65,7 +56,7 @@ def test_the_service_manager_is_told_how_it_is(tmp_path: Path, manager: Manager)
         assert f"STATUS=ready on 127.0.0.1:{cluster.port}" in ready
         for _ in range(3):
             manager.hears("WATCHDOG=1")
-        assert " reloaded: " in hang_up(cluster)
+        assert " reloaded: " in cluster.hang_up()
         assert re.search(r"^MONOTONIC_USEC=\d+$", manager.hears("RELOADING=1\n"), re.MULTILINE)
         manager.hears("READY=1\n")
         with Dialogue(cluster.port):
@@ -82,7 +73,7 @@ def test_a_reload_that_fails_is_ready_again(tmp_path: Path, manager: Manager) ->
     with Cluster("-c", str(file), env={"NOTIFY_SOCKET": manager.path}, cwd=tmp_path) as cluster:
         manager.hears("READY=1\n")
         file.write_text("workers = 0")
-        assert "not reloaded" in hang_up(cluster)
+        assert "not reloaded" in cluster.hang_up()
         manager.hears("RELOADING=1\n")
         manager.hears("READY=1\n")
 
@@ -113,7 +104,7 @@ def test_sockets_of_the_service_manager_are_served(tmp_path: Path) -> None:
             with socket.create_connection(("127.0.0.1", int(match[1])), 20) as raw:
                 with trusting.wrap_socket(raw, server_hostname="localhost") as protected:
                     assert protected.recv(100).startswith(b"220 ")
-            assert " reloaded: " in hang_up(cluster)  # they go on
+            assert " reloaded: " in cluster.hang_up()  # they go on
         fds = [os.readlink(f"/proc/{pid}/fd/3") for pid in cluster.workers()]
         assert not any(
             fd == os.readlink(f"/proc/{cluster.pid}/fd/3") for fd in fds
@@ -172,7 +163,7 @@ def test_root_is_given_up_by_supervisor_and_workers_once_ports_are_bound(
         with Dialogue(low) as client:
             client.logs_in()
             client.uploads("STOR new", b"content")
-            assert " reloaded: " in hang_up(cluster)
+            assert " reloaded: " in cluster.hang_up()
         assert (place / "files" / "new").stat().st_uid == uid
         with Dialogue(low) as client:
             client.logs_in()
@@ -192,13 +183,13 @@ def test_a_key_that_only_root_reads_serves_until_a_reload_needs_it(
         until(lambda: cluster.workers() not in ([], [worker]))
         with Dialogue(cluster.port) as client:
             client.says("AUTH TLS", 234)
-        line = hang_up(cluster)
+        line = cluster.hang_up()
         assert "not reloaded" in line
         assert f"{pem}: Permission denied" in line
         with Dialogue(cluster.port) as client:
             client.says("AUTH TLS", 234)
         shutil.chown(pem, "nobody")
-        assert " reloaded: " in hang_up(cluster)
+        assert " reloaded: " in cluster.hang_up()
 
 
 def test_logs_that_root_opened_can_be_opened_again_by_who_serves(

@@ -18,12 +18,11 @@ from pathlib import Path
 import pyte
 import pytest
 
-from tests.support.cluster import Cluster, begin_download
+from tests.support.cluster import CHECKOUT, Cluster, begin_download
 from tests.support.dialogue import Dialogue
 
 LINES, COLUMNS = 24, 120
 DEADLINE = 30.0
-CHECKOUT = Path(__file__).parents[2]
 SIZES = ("COLUMNS", "LINES")
 
 

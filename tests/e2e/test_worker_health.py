@@ -107,23 +107,34 @@ def test_workers_that_have_hardly_any_time_are_not_taken_for_lost(tmp_path: Path
         assert "aborted" not in cluster.log
 
 
+MORTAL = """
+import os, threading
+import ftpcluster
+
+class Mortal(ftpcluster.Server):
+    def __init__(self, users):
+        super().__init__(users)
+        if {if_named}:
+            if not os.path.exists('mortal'):
+                return
+            os.rename('mortal', f'dead.{{os.getpid()}}')
+        threading.Timer(0.5, os._exit, (1,)).start()
+"""
+
+
+def mortal(folder: Path, *, if_named: bool) -> str:
+    """The configuration of workers that die soon: all, or whoever finds a file ``mortal``."""
+    (folder / "mortal.py").write_text(MORTAL.format(if_named=if_named))
+    return written(folder, 30, 'server = "mortal:Mortal"')
+
+
 def test_a_worker_that_dies_soon_after_its_start_again_and_again_leaves_the_server_alive(
     tmp_path: Path,
 ) -> None:
     """The other one serves; the one that dies comes back later each time."""
-    (tmp_path / "mortal.py").write_text(
-        "import os, threading\nimport ftpcluster\n"
-        "class Mortal(ftpcluster.Server):\n"
-        "    def __init__(self, users):\n"
-        "        super().__init__(users)\n"
-        "        if os.path.exists('mortal'):\n"
-        "            os.rename('mortal', f'dead.{os.getpid()}')\n"
-        "            threading.Timer(0.5, os._exit, (1,)).start()\n"
-    )
     (tmp_path / "mortal").touch()
-    file = written(tmp_path, 30, 'server = "mortal:Mortal"')
-    environment = {"PYTHONPATH": str(tmp_path)}
-    with Cluster("-c", file, env=environment, cwd=tmp_path) as cluster:
+    file = mortal(tmp_path, if_named=True)
+    with Cluster("-c", file, env={"PYTHONPATH": str(tmp_path)}, cwd=tmp_path) as cluster:
         for number in range(1, 5):
             until(lambda number=number: len(list(tmp_path.glob("dead.*"))) >= number)  # type: ignore[misc]
             (tmp_path / "mortal").touch()
@@ -136,14 +147,7 @@ def test_a_worker_that_dies_soon_after_its_start_again_and_again_leaves_the_serv
 def test_workers_that_always_die_soon_after_their_start_end_the_server_that_was_just_started(
     tmp_path: Path,
 ) -> None:
-    (tmp_path / "mortal.py").write_text(
-        "import os, threading\nimport ftpcluster\n"
-        "class Mortal(ftpcluster.Server):\n"
-        "    def __init__(self, users):\n"
-        "        super().__init__(users)\n"
-        "        threading.Timer(0.5, os._exit, (1,)).start()\n"
-    )
-    file = written(tmp_path, 30, 'server = "mortal:Mortal"')
+    file = mortal(tmp_path, if_named=False)
     cluster = Cluster("-c", file, env={"PYTHONPATH": str(tmp_path)})
     assert cluster.wait() == 1
     assert cluster.log.splitlines()[-1] == (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 from hypothesis import strategies as st
 
 from ftpcluster.session.commands.table import COMMANDS, NOT_IMPLEMENTED
@@ -109,3 +111,28 @@ lines = st.lists(_pieces, min_size=8, max_size=30).map(
     lambda pieces: [each for piece in pieces for each in piece]
 )
 """What one session says: lines by themselves, and some that only make sense together."""
+
+
+_VERBS = sorted({*COMMANDS, *NOT_IMPLEMENTED} - {b"USER", b"REIN", b"PROT"})
+"""Without those after which little else would be allowed, or that would need TLS."""
+_ALL = tuple(each for each in (*PATHS, *WORDS, *NUMBERS, *ADDRESSES) if each.count(b"/") < 100)
+"""MKD with a thousand of them makes a folder too deep for Python 3.11 to remove."""
+
+
+def random_line(chance: random.Random) -> Line:
+    """One that is made fast, for volume. Of guesses, which are answered late, there is none."""
+    verb = b"EPSV" if chance.random() < 0.1 else chance.choice(_VERBS)
+    if verb == b"QUIT" and chance.random() < 0.9:
+        verb = b"NOOP"
+    if chance.random() < 0.05:
+        verb = chance.randbytes(chance.randrange(1, 9)).replace(b"\n", b"")
+    if chance.random() < 0.2:
+        verb = verb.lower()
+    kind = chance.random()
+    if kind < 0.25:
+        return verb
+    if kind < 0.4:
+        return verb + b" " + chance.randbytes(chance.randrange(60)).replace(b"\n", b"")
+    if kind < 0.42:
+        return verb + b" " + b"y" * chance.randrange(3000, 9000)
+    return verb + b" " + chance.choice(_ALL)

@@ -14,9 +14,7 @@ from tests.library.examples.sqlite_users import SQLiteUsers
 from tests.support.cluster import Cluster, until
 from tests.support.dialogue import Dialogue
 
-CHECKOUT = Path(__file__).parents[2]
 SHOP = "tests.library.examples.shop"
-HERE = {"PYTHONPATH": str(CHECKOUT)}
 MODULE = """
 import ftpcluster
 
@@ -97,7 +95,7 @@ def folder(tmp_path: Path) -> Path:
 def test_a_server_of_ones_own_runs_in_every_worker(loop: str, root: Path) -> None:
     (root / "file").write_bytes(b"content")
     arguments = ("--workers", "2", "--root", str(root), "--server", f"{SHOP}:Shop", "--loop", loop)
-    with Cluster(*arguments, env=HERE) as cluster:
+    with Cluster(*arguments) as cluster:
         clients = [Dialogue(cluster.port) for _ in range(4)]
         workers = set()
         for client in clients:
@@ -129,7 +127,7 @@ def test_a_module_of_the_current_folder_is_found(
 def test_a_path_layer_of_ones_own_serves_in_a_cluster(root: Path) -> None:
     (root / "file").write_bytes(b"content")
     arguments = ("--workers", "2", "--root", str(root), "--server", f"{SHOP}:InCapitals")
-    with Cluster(*arguments, env=HERE) as cluster, Dialogue(cluster.port) as client:
+    with Cluster(*arguments) as cluster, Dialogue(cluster.port) as client:
         client.logs_in("anonymous", "")
         assert client.downloads("RETR file") == b"CONTENT"
 
@@ -139,7 +137,7 @@ def test_a_user_manager_of_ones_own_decides_in_every_worker(
 ) -> None:
     monkeypatch.chdir(root)
     arguments = ("--workers", "2", "--user-manager", f"{SHOP}:customers")
-    with Cluster(*arguments, env=HERE) as cluster:
+    with Cluster(*arguments) as cluster:
         clients = [Dialogue(cluster.port) for _ in range(4)]
         for number, client in enumerate(clients):
             client.logs_in("alice", "sesame")
@@ -155,7 +153,7 @@ def test_a_server_and_a_user_manager_go_together(
 ) -> None:
     monkeypatch.chdir(root)
     arguments = ("--server", f"{SHOP}:Shop", "--user-manager", f"{SHOP}:customers")
-    with Cluster("--workers", "2", *arguments, env=HERE) as cluster:
+    with Cluster("--workers", "2", *arguments) as cluster:
         with Dialogue(cluster.port) as client:
             client.logs_in("alice", "sesame")
             client.says("XCOUNT", 200)
@@ -174,7 +172,7 @@ def test_notify_logout_is_called_once_per_login_in_a_cluster(
         return manager.execute("SELECT logouts FROM users WHERE logouts > 0")
 
     module = "tests.library.examples.sqlite_users:factory"
-    with Cluster("--workers", "2", "--user-manager", module, env=HERE) as cluster:
+    with Cluster("--workers", "2", "--user-manager", module) as cluster:
         with Dialogue(cluster.port) as client:
             client.logs_in("alice", "12345")
             if how == "QUIT":

@@ -15,15 +15,13 @@ from ftpcluster.net import passive
 from ftpcluster.net.passive import PassiveListener, PassivePorts, await_data_connection
 from ftpcluster.net.poller import Poller
 from ftpcluster.protocol.errors import NoDataConnection, SessionEnded
-from tests.conftest import LOOPS
 from tests.support.dialogue import reset
 
 DEADLINE = 20.0
 HOST = "127.0.0.1"
 INTRUDER = "127.0.0.2"
 
-Scenario = Callable[["Bench"], Coroutine[Any, Any, None]]
-Run = Callable[[Scenario], None]
+Run = Callable[[Callable[["Bench"], Coroutine[Any, Any, None]]], None]
 
 
 class Bench:
@@ -64,25 +62,6 @@ class Bench:
                 listener.abandon()
             pool.close()
         self.poller.close()
-
-
-@pytest.fixture(params=sorted(LOOPS))
-def run(request: pytest.FixtureRequest) -> Iterator[Run]:
-    """Runs a scenario on a loop of each kind; nothing may be left open after it."""
-    with asyncio.Runner(loop_factory=LOOPS[request.param], debug=False) as runner:
-
-        async def bounded(scenario: Scenario) -> None:
-            bench = Bench(asyncio.get_running_loop())
-            try:
-                async with asyncio.timeout(DEADLINE):
-                    await scenario(bench)
-            finally:
-                bench.close()
-
-        runner.get_loop()
-        before = set(os.listdir("/proc/self/fd"))
-        yield lambda scenario: runner.run(bounded(scenario))
-        assert set(os.listdir("/proc/self/fd")) <= before
 
 
 @pytest.fixture

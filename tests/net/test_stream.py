@@ -6,20 +6,18 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 
 from ftpcluster.net.poller import READ, Poller
 from ftpcluster.net.stream import Stream, expire, pause
-from tests.conftest import LOOPS
 from tests.support.dialogue import reset
 
 DEADLINE = 20.0
 
-Scenario = Callable[["Bench"], Coroutine[Any, Any, None]]
-Run = Callable[[Scenario], None]
+Run = Callable[[Callable[["Bench"], Coroutine[Any, Any, None]]], None]
 
 
 class Bench:
@@ -51,25 +49,6 @@ class Bench:
         for thing in self._open:
             thing.close()
         self.poller.close()
-
-
-@pytest.fixture(params=sorted(LOOPS))
-def run(request: pytest.FixtureRequest) -> Iterator[Run]:
-    """Runs a scenario on a loop of each kind; nothing may be left open after it."""
-    with asyncio.Runner(loop_factory=LOOPS[request.param], debug=False) as runner:
-
-        async def bounded(scenario: Scenario) -> None:
-            bench = Bench(asyncio.get_running_loop())
-            try:
-                async with asyncio.timeout(DEADLINE):
-                    await scenario(bench)
-            finally:
-                bench.close()
-
-        runner.get_loop()
-        before = set(os.listdir("/proc/self/fd"))
-        yield lambda scenario: runner.run(bounded(scenario))
-        assert set(os.listdir("/proc/self/fd")) <= before
 
 
 def fill(stream: Stream) -> int:

@@ -18,7 +18,9 @@ from typing import IO, TypeVar
 
 from tests.support.dialogue import Dialogue
 
+CHECKOUT = Path(__file__).parents[2]
 READY = re.compile(r"^ready on (.+) \((\d+) workers?\)$", re.MULTILINE)
+_RELOADED = re.compile(r"^.* (?:not )?reloaded: .*$", re.MULTILINE)
 DEADLINE = 30.0  # seconds; generous, for machines under load
 
 T = TypeVar("T")
@@ -54,7 +56,7 @@ class Cluster:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             cwd=cwd,
-            env={**os.environ, "RUNTIME_DIRECTORY": self._runtime.name, **(env or {})},
+            env=environment({"RUNTIME_DIRECTORY": self._runtime.name, **(env or {})}),
             start_new_session=True,
         )
         self.log = ""
@@ -158,6 +160,12 @@ class Cluster:
         assert match is not None, f"no {pattern.pattern!r} on stderr:\n{self.log}"
         return match
 
+    def hang_up(self) -> str:
+        """Have it reload (SIGHUP); the line that says how that went."""
+        start = len(self.log)
+        self.process.send_signal(signal.SIGHUP)
+        return self.wait_for(_RELOADED, start)[0]
+
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """End it; the exit code. Second calls only tell the code."""
         if self.process.poll() is None:
@@ -182,6 +190,12 @@ def until(look: Callable[[], T | None], deadline: float = DEADLINE) -> T:
         assert time.monotonic() < end, f"still {seen!r} after {deadline} s"
         time.sleep(0.01)
     return seen
+
+
+def environment(more: dict[str, str]) -> dict[str, str]:
+    """Processes run what is tested, wherever they start and whatever else they are to find."""
+    path = os.pathsep.join(filter(None, (str(CHECKOUT), more.get("PYTHONPATH"))))
+    return {**os.environ, **more, "PYTHONPATH": path}
 
 
 def children(pid: int) -> list[int]:

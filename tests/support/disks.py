@@ -16,13 +16,10 @@ import os
 import re
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import ftpcluster
 
-CHECKOUT = str(Path(__file__).parents[2])
-"""Where workers find this module."""
 _FAULT = re.compile(r"(write|splice|close|fsync|slow)-([A-Z]+|\d+)")
 _UNSPLICED = 128 * 1024
 _CALLS = ("write", "splice", "close", "fsync")

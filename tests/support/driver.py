@@ -17,13 +17,10 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any, Self
 
 from ftpcluster.quota.leases import Rates
-from tests.support.cluster import Cluster
-
-CHECKOUT = Path(__file__).parents[2]
+from tests.support.cluster import CHECKOUT, Cluster
 
 
 class Driven(Cluster):

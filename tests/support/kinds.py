@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ from ftpcluster import Server, User
 from tests.conftest import InProcess
 from tests.support.cluster import Cluster
 from tests.support.configured import configured
-from tests.support.disks import CHECKOUT
 
 KINDS = ("asyncio", "uvloop", "cluster")
 IN_PROCESS = KINDS[:2]
@@ -72,8 +70,7 @@ def running(
         user = "[[user]]\nlogin = 'user'\npassword = 'plain:12345'\nroot = 'root'\n"
         user += f"connections = {connections}\n"
         lines = [*top, text, "[storage]", *keys, user]
-        path = os.pathsep.join((str(folder), CHECKOUT))
-        env = {"PYTHONPATH": path}
+        env = {"PYTHONPATH": str(folder)}
         with configured(folder, "\n".join(lines), env=env) as cluster:
             yield Running(cluster.port, root, cluster=cluster)
         return

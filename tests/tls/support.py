@@ -50,9 +50,7 @@ class Running:
     def hang_up(self) -> str:
         """Send SIGHUP to a cluster; the line that says how that went."""
         assert self.cluster is not None
-        start = len(self.cluster.log)
-        self.cluster.process.send_signal(1)
-        return self.cluster.wait_for(re.compile(r"^.* (?:not )?reloaded: .*$", re.M), start)[0]
+        return self.cluster.hang_up()
 
     def cpu(self) -> float:
         """Seconds of CPU that were spent by whoever serves clients."""

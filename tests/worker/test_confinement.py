@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +12,12 @@ import trustme
 
 from ftpcluster.worker import confinement
 from ftpcluster.worker.confinement import Right, folders_of, needed_by_python
+from tests.support.said import said_by
 
 DEADLINE = 30.0
 
 BEGIN = '''
-import asyncio, ctypes, json, os, signal, socket, stat, sys, threading
+import asyncio, ctypes, os, signal, socket, stat, sys, threading
 from ftpcluster.storage.base import WriteMode
 from ftpcluster.storage.beneath import Root
 from ftpcluster.storage.local import LocalStorage
@@ -27,15 +25,6 @@ from ftpcluster.worker import confinement
 from ftpcluster.worker.confinement import confine, needed_by_python
 
 root, outside = sys.argv[1:]
-
-def refused(call, *arguments):
-    try:
-        call(*arguments)
-    except OSError as error:
-        return type(error).__name__
-
-def say(**what):
-    print(json.dumps(what))
 
 def another_process(function):
     """Calls a function when told to: one that is not confined later."""
@@ -61,17 +50,7 @@ def run(code: str, folder: Path, *, cwd: Path | None = None) -> dict[str, Any]:
     """What a process says that runs ``code``, with two folders: ``root`` and ``outside``."""
     for name in ("root", "outside"):
         (folder / name).mkdir(exist_ok=True)
-    done = subprocess.run(
-        [sys.executable, "-c", BEGIN + code, str(folder / "root"), str(folder / "outside")],
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-    )
-    assert done.returncode == 0, done.stderr
-    said: dict[str, Any] = json.loads(done.stdout)
-    return said
+    return said_by(BEGIN + code, str(folder / "root"), str(folder / "outside"), cwd=cwd)
 
 
 @pytest.fixture(scope="module")
