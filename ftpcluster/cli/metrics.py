@@ -228,15 +228,21 @@ class Metrics:
     def _of_workers(self, now: _Snapshot) -> Iterator[Metric]:
         core = self._prometheus.core
         labels = ["worker", "state"]
-        for name, text, attribute in (
-            ("sessions", "Sessions that a worker holds", "sessions"),
-            ("memory_bytes", "Resident memory", "memory"),
-            ("loop_lag_seconds", "How late the loop's last heartbeat was", "lag"),
-            ("load_ratio", "The part of a core that was used last", "load"),
+        # after two reloads two that drain have one number: Prometheus takes no series twice
+        alike: dict[tuple[str, str], list[_Worker]] = {}
+        for worker in now.workers:
+            alike.setdefault((worker.number, worker.state), []).append(worker)
+        combine: Callable[[Iterable[float]], float]
+        for name, text, attribute, combine in (
+            ("sessions", "Sessions that a worker holds", "sessions", sum),
+            ("memory_bytes", "Resident memory", "memory", sum),
+            ("loop_lag_seconds", "How late the loop's last heartbeat was", "lag", max),
+            ("load_ratio", "The part of a core that was used last", "load", max),
         ):
             family = core.GaugeMetricFamily(f"ftpcluster_worker_{name}", text, labels=labels)
-            for worker in now.workers:
-                family.add_metric([worker.number, worker.state], getattr(worker, attribute))
+            for told, workers in alike.items():
+                value = combine(getattr(worker, attribute) for worker in workers)
+                family.add_metric(told, value)
             yield family
 
     def _of_sessions(self, sums: Sums) -> Iterator[Metric]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ftpcluster.config.model import Timeouts
 from tests.support.cluster import Cluster
 from tests.support.dialogue import Dialogue
 from tests.support.programs import need
@@ -38,6 +39,13 @@ def test_the_service_is_hardened_by_systemd_s_own_measure() -> None:
     exposure = re.search(r"exposure level for \S+: (\d+\.\d+)", said)
     assert exposure is not None
     assert float(exposure[1]) < 3, said
+
+
+def test_systemd_waits_longer_than_transfers_may_take_at_the_end() -> None:
+    unit = (DEPLOY / "systemd" / "ftpcluster.service").read_text()
+    seconds = re.search(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)
+    assert seconds is not None
+    assert int(seconds[1]) > Timeouts().shutdown
 
 
 def test_haproxy_takes_its_configuration() -> None:

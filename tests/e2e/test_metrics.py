@@ -158,6 +158,20 @@ def test_workers_and_the_version_are_told(told: Told) -> None:
         assert 0 <= samples[f"worker_{name}", "serving", "1"] < 100
 
 
+def test_workers_of_two_generations_that_drain_are_told_as_one_series(told: Told) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(2):
+            for _ in told.cluster.workers():
+                stack.enter_context(Dialogue(told.cluster.port)).logs_in()
+            start = len(told.cluster.log)
+            told.cluster.process.send_signal(signal.SIGHUP)
+            told.cluster.wait_for(re.compile(" reloaded: "), start)
+        until(lambda: told.samples().get(("worker_sessions", "draining", "1")) == 3)
+        _, text = told.get("/metrics")
+    series = [line.rpartition(" ")[0] for line in text.splitlines() if not line.startswith("#")]
+    assert sorted(set(series)) == sorted(series)
+
+
 def test_it_says_whether_it_is_alive_and_ready(told: Told) -> None:
     assert told.get("/healthz") == (200, "alive\n")
     assert told.get("/readyz") == (200, "all workers serve\n")
