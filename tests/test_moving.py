@@ -27,6 +27,7 @@ from ftpcluster.config.decode import leaf_of
 from ftpcluster.config.load import load
 from ftpcluster.passwords import hash_password, verify
 from tests.config.keys import TABLES
+from tests.support.cluster import Cluster
 from tests.support.configured import configured
 from tests.support.dialogue import Dialogue
 from tests.support.programs import need
@@ -34,6 +35,7 @@ from tests.support.programs import need
 DOCS = Path(__file__).parent.parent / "docs"
 SERVERS = (DOCS / "moving.md").read_text()
 PROGRAMS = (DOCS / "moving-library.md").read_text()
+PATH = {"PYTHONPATH": str(DOCS.parent)}
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -229,7 +231,7 @@ def lets_in(folder: Path, *names: str) -> None:
     """The manager lets each of them in with "secret", and nobody with something else."""
     text = 'user_manager = "crypted:Users"\n'
     with (
-        configured(folder, text, env={"PYTHONPATH": f"{folder}:{DOCS.parent}"}) as cluster,
+        configured(folder, text, env={"PYTHONPATH": f"{folder}:{PATH['PYTHONPATH']}"}) as cluster,
         Dialogue(cluster.port) as client,
     ):
         for name in names:
@@ -363,6 +365,24 @@ def test_the_program_for_pyftpdlib_s_users_tells_of_whole_uploads_and_has_no_del
         client.uploads("STOR last", b"")
         assert process.stdout.readline() == "received last\n"  # and of no other since
     assert (tmp_path / "file").read_bytes() == b"new"
+
+
+def test_the_class_for_pyftpdlib_s_users_runs_in_workers_without_the_server_s_limits(
+    tmp_path: Path,
+) -> None:
+    text = program("^import ftpcluster$")
+    limit = "            maximum_connections=512,\n"
+    assert limit in text
+    (tmp_path / "shop.py").write_text(text.replace(limit, ""))
+    arguments = ("--server", "shop:Server", "--user", "alice:secret", "--writable")
+    with (
+        Cluster("--workers", "2", "--root", ".", *arguments, cwd=tmp_path, env=PATH) as cluster,
+        Dialogue(cluster.port) as client,
+    ):
+        client.logs_in("alice", "secret")
+        client.uploads("STOR file", b"content")
+        client.says("DELE file", 500, 502)
+    assert (tmp_path / "file").read_bytes() == b"content"
 
 
 def test_a_program_of_aioftp_serves_with_the_import_replaced(
