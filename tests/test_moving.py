@@ -70,7 +70,7 @@ def test_the_tables_name_keys_that_there_are_with_values_that_fit(heading: str) 
             leaf.read(tomllib.loads(f"x = {value}")["x"])
 
 
-def test_the_same_server_is_shown_once_for_us_and_once_for_each_of_the_others() -> None:
+def test_each_of_the_three_old_configurations_is_of_the_same_server() -> None:
     assert len(blocks(SERVERS, "toml")) == 1
     assert len(blocks(SERVERS, "")) == 3
     for old in blocks(SERVERS, ""):
