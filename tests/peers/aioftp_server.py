@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import threading
+from typing import Any
 
 import aioftp
 
@@ -17,7 +18,7 @@ def end_with_stdin() -> None:
     os._exit(0)
 
 
-async def serve(told: dict) -> None:
+async def serve(told: dict[str, Any]) -> None:
     root = told["root"]
     limited = (
         aioftp.Permission("/", writable=False),

@@ -63,7 +63,9 @@ CHECKS = {
     ),
     "lorises": Check("a byte now and then, and no command", on_logins.lorises, strict=True),
     "chatterers": Check("a command now and then, and no login", on_logins.chatterers, strict=True),
-    "ports": Check("few data ports, and PASV never used", on_logins.ports_that_nobody_uses, True),
+    "ports": Check(
+        "few data ports, and PASV never used", on_logins.ports_that_nobody_uses, strict=True
+    ),
     "known": Check("which names are known", on_logins.names_that_are_tried),
 }
 

@@ -10,7 +10,7 @@ import ssl
 import time
 from collections.abc import Callable
 
-from tests.peers.target import STRANGER, TAKEN, USER, Broken, Client, Target
+from tests.peers.target import STRANGER, TAKEN, UNKNOWN, USER, Broken, Client, Lacking, Target
 from tests.support.dialogue import DEADLINE, rest_of
 
 INJECTED = f"USER {USER[0]}\r\nPASS {USER[1]}\r\nMKD injected\r\n".encode()
@@ -18,7 +18,9 @@ INJECTED = f"USER {USER[0]}\r\nPASS {USER[1]}\r\nMKD injected\r\n".encode()
 
 def bytes_behind_auth(target: Target) -> None:
     """“bytes behind AUTH TLS in one segment, or 1 ms later: never executed”"""
-    target.needs("AUTH TLS")
+    with Client(target.port) as client:
+        if client.asks("AUTH TLS")[0] in UNKNOWN:
+            raise Lacking("has no AUTH TLS")
     for apart, when in ((0.0, "in the same segment"), (0.001, "1 ms later")):
         with Client(target.port) as client:
             if apart:
@@ -99,7 +101,9 @@ LOW = ("PORT 127,0,0,1,0,80", "PORT 127,0,0,1,3,255", "EPRT |1|127.0.0.1|80|")
 
 def connections_to_others(target: Target) -> None:
     """“PORT/EPRT to others, to low ports, malformed: 501, no SYN leaves”"""
-    target.needs("active mode")
+    with target.session() as client:
+        if {client.asks(verb)[0] for verb in ("PORT", "EPRT")} <= set(UNKNOWN):
+            raise Lacking("has no PORT or EPRT")
     with socket.create_server((STRANGER, 0)) as victim:
         number = victim.getsockname()[1]
         others = (

@@ -50,7 +50,7 @@ def explanations(text: str) -> dict[tuple[str, str], str]:
 def write(outcomes: Outcomes, explained: dict[tuple[str, str], str]) -> str:
     """The table and the notes below it."""
     rows = [["attempt", *map(heading, MAKES.values())], ["---"] * (len(MAKES) + 1)]
-    notes = []
+    notes: list[str] = []
     for name, check in CHECKS.items():
         row = [check.title]
         for make in MAKES:

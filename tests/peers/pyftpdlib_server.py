@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import threading
+from typing import Any
 
 from pyftpdlib.authorizers import DummyAuthorizer
 from pyftpdlib.filesystems import UnixFilesystem
@@ -22,7 +23,7 @@ def end_with_stdin() -> None:
     os._exit(0)
 
 
-def serve(told: dict) -> None:
+def serve(told: dict[str, Any]) -> None:
     root = told["root"]
     authorizer = DummyAuthorizer()
     authorizer.add_user(*told["user"], root, perm=ALL)

@@ -7,14 +7,13 @@ with short deadlines, few data ports, delayed failures and bans, as far as it ha
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import json
 import os
 import shutil
 import ssl
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -146,9 +145,18 @@ def peer(script: str, *weak: str) -> Callable[[Place], int]:
     """Starts a server of another make. ``weak``: what it must do without, see its script."""
 
     def start(place: Place) -> int:
-        told = dict(user=USER, bob=BOB, limited=LIMITED, root=str(place.root))  # noqa: C408
-        told |= dict(certificate=str(place.certificate), strict=place.strict)  # noqa: C408
-        told |= dict(idle=IDLE, delay=DELAY, ports=list(place.ports), weak=weak)  # noqa: C408
+        told = {
+            "root": str(place.root),
+            "user": USER,
+            "bob": BOB,
+            "limited": LIMITED,
+            "certificate": str(place.certificate),
+            "strict": place.strict,
+            "idle": IDLE,
+            "delay": DELAY,
+            "ports": list(place.ports),
+            "weak": weak,
+        }
         program = str(Path(__file__).with_name(script))
         log = place.stack.enter_context((place.folder / "log").open("wb"))
         process = subprocess.Popen(
@@ -176,16 +184,11 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 @dataclass(frozen=True)
 class Make:
-    """A make of server: what the page calls it, how it starts, what it does not have."""
+    """A make of server: what the page calls it, how it starts, the package that it comes in."""
 
     title: str
     start: Callable[[Place], int]
-    lacks: Mapping[str, str] = field(default_factory=dict)
     distribution: str | None = None
-
-    @property
-    def installed(self) -> bool:
-        return self.distribution is None or importlib.util.find_spec(self.distribution) is not None
 
     @property
     def version(self) -> str | None:
@@ -195,18 +198,8 @@ class Make:
 MAKES = {
     "library": Make("ftpcluster, library", library),
     "cluster": Make("ftpcluster, 2 workers", cluster),
-    "aioftp": Make(
-        "aioftp",
-        peer("aioftp_server.py"),
-        {"AUTH TLS": "has no AUTH TLS", "active mode": "has no PORT or EPRT"},
-        "aioftp",
-    ),
-    "pyftpdlib": Make(
-        "pyftpdlib",
-        peer("pyftpdlib_server.py"),
-        {"limit per user": "has no limit per user"},
-        "pyftpdlib",
-    ),
+    "aioftp": Make("aioftp", peer("aioftp_server.py"), "aioftp"),
+    "pyftpdlib": Make("pyftpdlib", peer("pyftpdlib_server.py"), "pyftpdlib"),
 }
 OURS = ("library", "cluster")
 
@@ -215,7 +208,6 @@ class Running:
     """A server of one make and kind, and the place that it serves, as long as the block lasts."""
 
     def __init__(self, make: Make, folder: Path, *, strict: bool) -> None:
-        self._make = make
         self._stack = ExitStack()
         try:
             self.place = Place(folder, strict, self._stack)
@@ -228,9 +220,7 @@ class Running:
         """What the next attempt is tried on."""
         self.place.prepare()
         place = self.place
-        return Target(
-            self._port, place.root, place.outside, place.ports, self._make.lacks, patience
-        )
+        return Target(self._port, place.root, place.outside, patience)
 
     def close(self) -> None:
         self._stack.close()

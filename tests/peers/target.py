@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.dialogue import DEADLINE, Dialogue, rest_of
@@ -30,7 +30,7 @@ DELAY = 0.3
 FAILURES = 5
 """Failed logins that ban an address, where a server bans; strict servers only."""
 PORTS = 5
-"""How many data ports a strict server has."""
+"""How many data ports a strict server is told to use."""
 
 TAKEN = (125, 150)
 UNKNOWN = (500, 502)
@@ -41,28 +41,21 @@ class Broken(Exception):
 
 
 class Lacking(Exception):
-    """The server does not have what this attempt is about."""
+    """The server does not have what this attempt is about: it says so itself."""
 
 
 @dataclass(frozen=True)
 class Target:
     """A running server, as an attempt sees it.
 
-    ``root`` is the folder that all its accounts share, ``outside`` lies beside it. ``lacks`` says
-    what the server does not have at all. ``patience``: seconds beyond a deadline, or for an
-    answer, after which none is to be expected.
+    ``root`` is the folder that all its accounts share, ``outside`` lies beside it. ``patience``:
+    seconds beyond a deadline, or for an answer, after which none is to be expected.
     """
 
     port: int
     root: Path
     outside: Path
-    ports: range
-    lacks: Mapping[str, str] = field(default_factory=dict)
     patience: float = DEADLINE
-
-    def needs(self, what: str) -> None:
-        if what in self.lacks:
-            raise Lacking(self.lacks[what])
 
     @contextlib.contextmanager
     def session(self, account: tuple[str, str] = USER) -> Iterator[Client]:

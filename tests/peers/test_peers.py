@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.peers import page
-from tests.peers.checks import CHECKS, HOLDS, outcome
+from tests.peers.checks import CHECKS, HOLDS, Check, outcome
 from tests.peers.servers import MAKES, OURS, Make, Running, peer
 from tests.support.dialogue import DEADLINE
 from tests.support.programs import need_distribution
@@ -19,34 +19,34 @@ TEXT = page.PAGE.read_text()
 SAID = page.read(TEXT)
 SHORT = 3.0
 """Seconds for an answer, or an end, that is known not to come: docs/abuse.md says why."""
+Start = Callable[[str, Check], Running]
 CASES = [(make, name) for make in MAKES for name in CHECKS]
 
 
 @pytest.fixture(scope="session")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, bool], Running]]:
+def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
     """The server of a make, strict or not: one for all attempts, from the first that wants it."""
     with ExitStack() as stack:
         running: dict[tuple[str, bool], Running] = {}
 
-        def get(make: str, strict: bool) -> Running:
-            if (make, strict) not in running:
-                server = Running(MAKES[make], tmp_path_factory.mktemp("peer"), strict=strict)
-                running[make, strict] = server
-                stack.callback(server.close)
-            return running[make, strict]
+        def get(make: str, check: Check) -> Running:
+            key = make, check.strict
+            if key not in running:
+                folder = tmp_path_factory.mktemp("peer")
+                running[key] = Running(MAKES[make], folder, strict=check.strict)
+                stack.callback(running[key].close)
+            return running[key]
 
         yield get
 
 
 @pytest.mark.parametrize(("make", "name"), CASES, ids=[f"{make}-{name}" for make, name in CASES])
-def test_an_attempt_ends_as_the_page_says(
-    start: Callable[[str, bool], Running], make: str, name: str
-) -> None:
+def test_an_attempt_ends_as_the_page_says(start: Start, make: str, name: str) -> None:
     if (distribution := MAKES[make].distribution) is not None:
         need_distribution(distribution)
     said = SAID[make, name]
     patience = DEADLINE if said.cell == HOLDS else SHORT
-    found = outcome(CHECKS[name], start(make, CHECKS[name].strict).target(patience))
+    found = outcome(CHECKS[name], start(make, CHECKS[name]).target(patience))
     assert found == said
 
 
@@ -56,6 +56,9 @@ def test_ours_holds_in_every_row() -> None:
 
 def test_every_attempt_has_its_row_and_every_failure_its_note() -> None:
     assert set(SAID) == set(CASES)
+    for make in MAKES.values():
+        if make.distribution is not None:
+            need_distribution(make.distribution)
     printed = page.write(SAID, page.explanations(TEXT))
     assert printed in TEXT
 

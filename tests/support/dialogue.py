@@ -16,6 +16,7 @@ import socket
 import ssl
 import struct
 from types import TracebackType
+from typing import Self
 
 DEADLINE = 20.0
 
@@ -59,7 +60,7 @@ class Dialogue:
                 self.sock.close()
                 raise
 
-    def __enter__(self) -> Dialogue:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
