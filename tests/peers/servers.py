@@ -216,11 +216,11 @@ class Running:
             self._stack.close()
             raise
 
-    def target(self, patience: float) -> Target:
+    def target(self, patience: float, race: float) -> Target:
         """What the next attempt is tried on."""
         self.place.prepare()
         place = self.place
-        return Target(self._port, place.root, place.outside, patience)
+        return Target(self._port, place.root, place.outside, patience, race)
 
     def close(self) -> None:
         self._stack.close()

@@ -49,13 +49,15 @@ class Target:
     """A running server, as an attempt sees it.
 
     ``root`` is the folder that all its accounts share, ``outside`` lies beside it. ``patience``:
-    seconds beyond a deadline, or for an answer, after which none is to be expected.
+    seconds beyond a deadline, or for an answer, after which none is to be expected. ``race``:
+    seconds that something may take that needs a lucky moment.
     """
 
     port: int
     root: Path
     outside: Path
-    patience: float = DEADLINE
+    patience: float
+    race: float
 
     @contextlib.contextmanager
     def session(self, account: tuple[str, str] = USER) -> Iterator[Client]:
