@@ -18,12 +18,11 @@ import pytest
 
 from ftpcluster import Server, User
 from tests.conftest import InProcess
-from tests.storage.test_containment import SECRET, Swapping, picture
 from tests.support.cluster import Cluster, open_files, until
 from tests.support.configured import configured
-from tests.support.dialogue import Dialogue
+from tests.support.dialogue import Dialogue, rest_of
+from tests.support.outside import SECRET, Swapping, picture
 from tests.support.ports import bind_range
-from tests.tls.support import rest_of
 
 _LISTEN = "0A"
 KINDS = ("library", "cluster")

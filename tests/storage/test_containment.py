@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import threading
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from time import monotonic
@@ -16,8 +14,7 @@ from ftpcluster.storage import beneath
 from ftpcluster.storage.base import WriteMode
 from ftpcluster.storage.beneath import Root
 from ftpcluster.storage.local import LocalStorage
-
-SECRET = b"what nobody may see"
+from tests.support.outside import SECRET, Swapping, picture
 
 
 @pytest.fixture
@@ -30,16 +27,6 @@ def outside(root: Path) -> Iterator[Path]:
     before = picture(folder)
     yield folder
     assert picture(folder) == before
-
-
-def picture(folder: Path) -> dict[str, object]:
-    """All that can be seen of a tree, but for access times."""
-    found: dict[str, object] = {}
-    for path in (folder, *sorted(folder.rglob("*"))):
-        status = path.lstat()
-        content = path.read_bytes() if path.is_file() else None
-        found[str(path)] = (status.st_ino, status.st_mode, status.st_mtime_ns, content)
-    return found
 
 
 async def entries(storage: LocalStorage, path: str) -> list[str]:
@@ -225,34 +212,6 @@ async def test_links_are_followed_while_folders_elsewhere_are_renamed(linked: Pa
 
 
 # ---------------------------------------------------------------------- races
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_AT_FDCWD = -100
-_RENAME_EXCHANGE = 2
-
-
-class Swapping:
-    """Two names change places, over and over, as long as the block lasts."""
-
-    def __init__(self, one: Path, other: Path) -> None:
-        number = beneath._SYS_RENAMEAT2.get(os.uname().machine)
-        if number is None:
-            pytest.skip("renameat2 has no number here that is known")
-        names = (_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other))
-        self._call = (number, *names, _RENAME_EXCHANGE)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._swap)
-
-    def _swap(self) -> None:
-        while not self._stop.is_set():
-            _libc.syscall(*self._call)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
 
 
 class Outcomes:

@@ -9,11 +9,14 @@ from a thread.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import select
 import socket
+import ssl
 import struct
 from types import TracebackType
+from typing import Self
 
 DEADLINE = 20.0
 
@@ -22,6 +25,15 @@ def reset(sock: socket.socket) -> None:
     """Close a connection as a client does that has crashed: by RST."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     sock.close()
+
+
+def rest_of(sock: socket.socket) -> bytes:
+    """All that still comes, until the connection ends in any way."""
+    received = b""
+    with contextlib.suppress(ConnectionError, ssl.SSLError):
+        while block := sock.recv(1 << 16):
+            received += block
+    return received
 
 
 class Dialogue:
@@ -48,7 +60,7 @@ class Dialogue:
                 self.sock.close()
                 raise
 
-    def __enter__(self) -> Dialogue:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

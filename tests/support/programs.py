@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -49,3 +50,12 @@ def attempt(
         env={**kept, "HOME": str(home), "LC_ALL": "C.UTF-8", "TERM": "dumb"},
         check=False,
     )
+
+
+def need_distribution(name: str) -> None:
+    """Without a package the test is skipped, or, where CI=true, fails."""
+    if importlib.util.find_spec(name) is None:
+        reason = f"{name} is not installed"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)

@@ -230,15 +230,6 @@ def plain(sock: ssl.SSLSocket) -> socket.socket:
     return found
 
 
-def rest_of(sock: socket.socket) -> bytes:
-    """All that still comes, until the connection ends in any way."""
-    received = b""
-    with contextlib.suppress(ConnectionError, ssl.SSLError):
-        while block := sock.recv(1 << 16):
-            received += block
-    return received
-
-
 def hello(trusting: ssl.SSLContext) -> bytes:
     """The ClientHello that a client with this context sends."""
     outgoing = ssl.MemoryBIO()

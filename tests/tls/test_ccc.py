@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.dialogue import Dialogue
+from tests.support.dialogue import Dialogue, rest_of
 from tests.tls.conftest import Shared
-from tests.tls.support import V12, V13, Client, Running, plain, rest_of, says_close_notify
+from tests.tls.support import V12, V13, Client, Running, plain, says_close_notify
 
 Serve = Callable[..., Running]
 VERSIONS = pytest.mark.parametrize("version", [V12, V13], ids=["1.2", "1.3"])

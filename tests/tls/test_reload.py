@@ -14,9 +14,9 @@ import pytest
 
 from ftpcluster.net.certificates import BadCertificate, make_context
 from tests.support.cluster import until
-from tests.support.dialogue import Dialogue
+from tests.support.dialogue import Dialogue, rest_of
 from tests.tls.conftest import AUTHORITY
-from tests.tls.support import V12, V13, Client, Running, reads, rest_of
+from tests.tls.support import V12, V13, Client, Running, reads
 
 Serve = Callable[..., Running]
 HOW = pytest.mark.parametrize("implicit", [False, True], ids=["explicit", "implicit"])

@@ -12,9 +12,9 @@ import pytest
 from ftpcluster import Connection, ConnectionConditions, Server, User
 from ftpcluster.net.certificates import make_context
 from tests.conftest import InProcess
-from tests.support.dialogue import Dialogue
+from tests.support.dialogue import Dialogue, rest_of
 from tests.tls.conftest import Files, Shared
-from tests.tls.support import V12, V13, Client, Running, plain, reads, rest_of, says_close_notify
+from tests.tls.support import V12, V13, Client, Running, plain, reads, says_close_notify
 
 Serve = Callable[..., Running]
 

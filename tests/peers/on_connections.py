@@ -1,0 +1,171 @@
+"""Attempts on connections: TLS, data connections, lines."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import select
+import socket
+import ssl
+import time
+from collections.abc import Callable
+
+from tests.peers.target import STRANGER, TAKEN, UNKNOWN, USER, Broken, Client, Lacking, Target
+from tests.support.dialogue import DEADLINE, rest_of
+
+INJECTED = f"USER {USER[0]}\r\nPASS {USER[1]}\r\nMKD injected\r\n".encode()
+
+
+def bytes_behind_auth(target: Target) -> None:
+    """“bytes behind AUTH TLS in one segment, or 1 ms later: never executed”"""
+    with Client(target.port) as client:
+        if client.asks("AUTH TLS")[0] in UNKNOWN:
+            raise Lacking("has no AUTH TLS")
+    for apart, when in ((0.0, "in the same segment"), (0.001, "1 ms later")):
+        with Client(target.port) as client:
+            if apart:
+                client.send("AUTH TLS")
+                time.sleep(apart)  # what is tried, not a wait for something
+                client.sock.sendall(INJECTED)
+            else:
+                client.sock.sendall(b"AUTH TLS\r\n" + INJECTED)
+            if converses(client):
+                raise Broken(f"a login behind AUTH TLS, {when}, was executed")
+        if (target.root / "injected").exists():
+            raise Broken(f"MKD behind AUTH TLS, {when}, was executed")
+
+
+def converses(client: Client) -> bool:
+    """Begin TLS after all, and see whether somebody is logged in then."""
+    with contextlib.suppress(EOFError, ConnectionError, ssl.SSLError):
+        if client.reply()[0] != 234:
+            return False
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        # no SSLSocket: making one leaks its descriptor where the connection is reset just then
+        tls = context.wrap_bio(incoming, outgoing)
+
+        def through(step: Callable[[], bytes | None]) -> bytes | None:
+            while True:
+                try:
+                    return step()
+                except ssl.SSLWantReadError:
+                    client.sock.sendall(outgoing.read())
+                    if not (data := client.sock.recv(1 << 16)):
+                        raise EOFError from None
+                    incoming.write(data)
+
+        through(tls.do_handshake)
+        tls.write(b"PWD\r\n")
+        received = b""
+        while not (answer := re.search(rb"^(257|530|503) ", received, re.MULTILINE)):
+            received += through(lambda: tls.read(1 << 16)) or b""
+        return answer[1] == b"257"
+    return False
+
+
+def strangers_at_the_data_port(target: Target) -> None:
+    """“someone else connects to the passive port first: gets no byte; the right client then
+    gets all”"""
+    content = b"content" * 1000
+    (target.root / "file").write_bytes(content)
+    with target.session() as client:
+        port = client.epsv()
+        with connected(port, STRANGER) as stranger:
+            # who throws strangers out at once has done it then; who asks later has them in line
+            select.select([stranger], [], [], 0.5)
+            with connected(port) as data:
+                code, _ = client.asks("RETR file")
+                if code not in TAKEN:
+                    raise Broken(f"RETR is answered with {code}, which was about the stranger")
+                if rest_of(stranger):
+                    raise Broken("the stranger gets the file")
+                if rest_of(data) != content or client.final() != 226:
+                    raise Broken("the client does not get the file")
+
+
+def connected(port: int, source: str = "127.0.0.1") -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), DEADLINE, (source, 0))
+
+
+MALFORMED = (
+    *("PORT", "PORT 127,0,0,1,1", "PORT 127,0,0,1,1,1,1", "PORT 127.0.0.1,200,200"),
+    *("PORT 127,0,0,1,256,1", "PORT a,b,c,d,e,f", "PORT -1,0,0,1,200,200"),
+    *("EPRT", "EPRT |", "EPRT |1||50000|", "EPRT |1|127.0.0.1|65536|", "EPRT |1|127.0.0.1|5x|"),
+    *("EPRT |1|::1|50000|", "EPRT |9|127.0.0.1|50000|"),
+)
+LOW = ("PORT 127,0,0,1,0,80", "PORT 127,0,0,1,3,255", "EPRT |1|127.0.0.1|80|")
+
+
+def connections_to_others(target: Target) -> None:
+    """“PORT/EPRT to others, to low ports, malformed: 501, no SYN leaves”"""
+    with target.session() as client:
+        if {client.asks(verb)[0] for verb in ("PORT", "EPRT")} <= set(UNKNOWN):
+            raise Lacking("has no PORT or EPRT")
+    with socket.create_server((STRANGER, 0)) as victim:
+        number = victim.getsockname()[1]
+        others = (
+            f"PORT {STRANGER.replace('.', ',')},{number >> 8},{number & 255}",
+            f"EPRT |1|{STRANGER}|{number}|",
+        )
+        for command in (*others, *LOW, *MALFORMED):
+            with target.session() as client:
+                code, text = client.asks(command)
+                if not 500 <= code < 600:
+                    raise Broken(f"{command} is answered with {text!r}")
+                client.asks("NLST")  # whoever took it connects now at the latest
+                client.asks("SYST")
+        victim.settimeout(0)
+        with contextlib.suppress(BlockingIOError):
+            victim.accept()[0].close()
+            raise Broken("somebody else was called")
+
+
+LINES = {
+    "512 bytes": b"x" * 512,
+    "4 KiB": b"RETR " + b"x" * 4000,
+    "60 KB": b"x" * 60_000,
+    "1 MB": b"x" * 1_000_000,
+    "not UTF-8": b"CWD \xff\xfe\xfd",
+    "REST ²": "REST ²".encode(),
+    "REST 10³⁰": b"REST 1" + b"0" * 30,
+    "TYPE ²": "TYPE ²".encode(),
+    "an empty line": b"",
+    "spaces": b"   ",
+    "no verb": b"%s%n\x1b\x01 ;",
+}
+MAY_END = ("1 MB",)
+"""Lines that may end their session."""
+
+
+def lines_of_all_kinds(target: Target) -> None:
+    """“lines of 512 B to 10 MB, not UTF-8, `REST ²`, 10³⁰ …: one final reply each”"""
+    wrong: dict[str, str] = {}
+    for login in (False, True):
+        for what, line in LINES.items():
+            with Client(target.port) as client:
+                if login:
+                    client.logs_in(*USER)
+                found = misbehaves(client, line, may_end=what in MAY_END)
+                if found:
+                    wrong[what] = found
+    if wrong:
+        raise Broken("; ".join(f"{what}: {found}" for what, found in wrong.items()))
+
+
+def misbehaves(client: Client, line: bytes, *, may_end: bool) -> str | None:
+    """What is wrong with the answers to a line and to SYST after it; None where nothing is."""
+    codes = []
+    try:
+        client.send(line)
+        codes.append(client.reply()[0])
+        client.send("SYST")
+        while codes[-1] != 215:
+            codes.append(client.reply()[0])
+    except (EOFError, ConnectionError):
+        if len(codes) > 1:
+            return "more than one reply"
+        return None if may_end else "ends the session"
+    return None if len(codes) == 2 else "more than one reply"
