@@ -38,7 +38,8 @@ from ftpcluster.session.extension import foreign_command, is_command, worker  # 
 from ftpcluster.session.reception import Arrived, Reception
 from ftpcluster.session.run import in_task
 from ftpcluster.session.server_dtp import close_idle_pipes
-from ftpcluster.session.state import Services, Session, Settings
+from ftpcluster.session.services import Services, Settings
+from ftpcluster.session.state import Session
 from ftpcluster.storage.base import Storage
 from ftpcluster.storage.layered import LayeredStorage
 from ftpcluster.storage.memory import MemoryPathIO

@@ -13,7 +13,8 @@ from ftpcluster.protocol.errors import NoDataConnection, ProtectionRequired
 from ftpcluster.session.run import give_way
 
 if TYPE_CHECKING:
-    from ftpcluster.session.state import Services, Session
+    from ftpcluster.session.services import Services
+    from ftpcluster.session.state import Session
 
 
 _FAILED = "TLS handshake failed on the data connection."

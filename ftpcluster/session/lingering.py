@@ -13,7 +13,7 @@ from ftpcluster.net.poller import READ
 from ftpcluster.net.tls import TLSStream
 
 if TYPE_CHECKING:
-    from ftpcluster.session.state import Services
+    from ftpcluster.session.services import Services
 
 _PATIENCE = 2.0
 """Seconds after which a client that does not close is closed."""

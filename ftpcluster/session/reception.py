@@ -15,7 +15,8 @@ from ftpcluster.protocol.errors import SessionEnded
 from ftpcluster.protocol.protection import Protection
 from ftpcluster.protocol.proxy import BadProxyHeader
 from ftpcluster.session.server_pi import ServerPI
-from ftpcluster.session.state import Activity, Conversation, Services
+from ftpcluster.session.services import Services
+from ftpcluster.session.state import Activity, Conversation
 
 log = logging.getLogger(__name__)
 

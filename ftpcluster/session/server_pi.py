@@ -35,7 +35,8 @@ from ftpcluster.session.commands.table import (
 from ftpcluster.session.deadlines import Deadlines
 from ftpcluster.session.gates import pass_gates, refuse_unknown, reply_for
 from ftpcluster.session.run import Run, give_way, in_task
-from ftpcluster.session.state import Activity, Conversation, Services, Session
+from ftpcluster.session.services import Services
+from ftpcluster.session.state import Activity, Conversation, Session
 
 _RECEIVE = 4096
 _LINES_PER_TURN = 16

@@ -16,7 +16,7 @@ from ftpcluster.net.passive import PassivePorts
 from ftpcluster.net.poller import Poller
 from ftpcluster.quota.bucket import Throttle
 from ftpcluster.quota.quotas import Quotas
-from ftpcluster.session.state import Services, Settings
+from ftpcluster.session.services import Services, Settings
 from ftpcluster.users import MemoryUserManager, Permission, User
 from ftpcluster.worker import own
 

@@ -14,7 +14,7 @@ import pytest
 from ftpcluster.cli.flags import Flags
 from ftpcluster.config.decode import leaf_of
 from ftpcluster.config.load import load
-from ftpcluster.session.state import Settings
+from ftpcluster.session.services import Settings
 from tests.config.keys import ARRAYS, TABLES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()

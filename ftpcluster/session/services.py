@@ -1,0 +1,158 @@
+"""What the sessions of one process share: settings, users, quotas, ports, files, threads."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ftpcluster.logfile import LogFile
+from ftpcluster.net.certificates import Contexts
+from ftpcluster.net.masquerade import Masquerade
+from ftpcluster.net.passive import PassivePorts
+from ftpcluster.net.poller import Poller
+from ftpcluster.net.stream import Stream
+from ftpcluster.net.tls import CONTROL_TICKETS, TLSStream
+from ftpcluster.protocol.pattern import Names
+from ftpcluster.protocol.protection import Protection
+from ftpcluster.protocol.reply import Code, Reply
+from ftpcluster.quota.bucket import Throttle
+from ftpcluster.quota.quotas import Quotas
+from ftpcluster.session.counts import Counts
+from ftpcluster.session.turns import Turns
+from ftpcluster.session.wheel import Wheel
+from ftpcluster.storage.base import Storage
+from ftpcluster.storage.local import LocalFiles
+from ftpcluster.storage.uploads import TEMPORARY
+from ftpcluster.users import AbstractUserManager, User
+
+if TYPE_CHECKING:
+    from ftpcluster.session.commands.table import Command
+    from ftpcluster.session.connection import SessionConnection
+    from ftpcluster.session.lingering import Lingering
+    from ftpcluster.session.state import Session
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What is the same for all sessions of a server. Times in seconds; None is no deadline."""
+
+    welcome_message: str = "ftpcluster ready."
+    system_type: str = "UNIX Type: L8"
+    encoding: str = "utf-8"
+    login_timeout: float | None = 30.0
+    idle_timeout: float | None = 300.0
+    data_timeout: float = 30.0
+    stalled_timeout: float | None = 120.0
+    login_delay: float = 3.0
+    login_attempts: int = 3
+    masquerade: str | None = None
+    masquerade_for: Mapping[str, str] = field(default_factory=dict)
+    active: bool = True
+    rename_replaces: bool = True
+    durable_uploads: bool = False
+    atomic_uploads: bool = False
+    hide: tuple[str, ...] = ()
+    forbid: tuple[str, ...] = ()
+    require_tls: bool = False
+    require_tls_data: bool = False
+    require_session_reuse: bool = False
+    strict_tls_eof: bool = False
+    max_digest: int | None = 4 << 30
+    allow_symlinks: bool = False
+    # for commands, user managers and path layers of somebody else's
+    wait_future_timeout: float | None = 1.0
+    path_timeout: float | None = None
+    block_size: int = 8192
+
+
+@dataclass(kw_only=True)
+class Services:
+    """What the sessions of one process share."""
+
+    loop: asyncio.AbstractEventLoop
+    poller: Poller
+    settings: Settings
+    users: AbstractUserManager
+    quotas: Quotas
+    ports: PassivePorts
+    pool: Executor
+    throttle_per_connection: Throttle = field(default_factory=Throttle)
+    files: LocalFiles = field(default_factory=LocalFiles)
+    counts: Counts = field(default_factory=Counts)
+    tls: Contexts | None = None
+    transfers: LogFile | None = None
+    find_command: Callable[[bytes], Command | None] | None = None
+    tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+    lingering: set[Lingering] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.wheel = Wheel(self.loop)
+        self.turns = Turns(self.loop)
+        settings = self.settings
+        self.masquerade = Masquerade(settings.masquerade, settings.masquerade_for)
+        self.forbidden = Names(settings.forbid)
+        unfinished = (TEMPORARY,) if settings.atomic_uploads else ()
+        self.unlisted = Names((*settings.hide, *settings.forbid, *unfinished))
+        """Names that no listing shows."""
+
+    @functools.cached_property
+    def greeting(self) -> Reply:
+        return Reply(Code.SERVICE_READY, self.settings.welcome_message)
+
+    def control_stream(self, fd: int, tls: Protection) -> Stream:
+        """A new control connection's stream; takes over ``fd``.
+
+        Raises ConnectionError where the client of a TLS connection is gone already.
+        """
+        if tls is Protection.IMPLICIT and self.tls is not None:
+            try:
+                context = self.tls.take()
+            except ConnectionError:
+                os.close(fd)
+                raise
+            return TLSStream(self.loop, self.poller, fd, context, CONTROL_TICKETS)
+        return Stream(self.loop, self.poller, fd)
+
+    def open_storage(self, session: Session, user: User) -> Storage:
+        """A user's files. Raises OSError where there is no such folder."""
+        return self.files.open(user.base_path)
+
+    def make_view(self, session: Session) -> SessionConnection:
+        """Only a ``Server`` has commands and path layers of somebody else's."""
+        raise NotImplementedError
+
+    async def long_line(self, _: Session, __: str) -> str | None:
+        """LIST's line of a path where somebody has one of their own."""
+        return None
+
+    def notify_logout(self, user: User) -> None:
+        """Tell the user manager; nobody waits for that."""
+        if not self.users.needs_no_task:
+            self.background(self.users.notify_logout(user))
+
+    def close(self) -> None:
+        """Give back what no session holds, when no session is left."""
+        for connection in tuple(self.lingering):
+            connection.close()
+        self.wheel.close()
+        self.ports.close()
+        self.poller.close()
+        self.pool.shutdown(wait=False, cancel_futures=True)
+
+    def background(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run what the server's end has to wait for; ``tasks`` holds it until it has ended."""
+        task = self.loop.create_task(coroutine)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return task
+
+    async def in_pool(self, function: Callable[..., T], *arguments: object) -> T:
+        """Run what may block in the pool of threads."""
+        return await self.loop.run_in_executor(self.pool, functools.partial(function, *arguments))
