@@ -170,7 +170,8 @@ class Crew:
             lambda message, fd: self._owner.on_message(worker, message, fd),
             lambda error: self._on_closed(worker, error),
         )
-        pulse = Pulse(heartbeat_interval(plan.worker_timeout), plan.worker_timeout, now)
+        late = max(0.0, plan.start_timeout - plan.worker_timeout)
+        pulse = Pulse(heartbeat_interval(plan.worker_timeout), plan.worker_timeout, now + late)
         worker = place.starting = WorkerHandle(place, epoch, process, channel, pulse, now)
         self.workers[epoch] = worker
         self._processes.add(process)
@@ -278,8 +279,10 @@ class Crew:
     def _examine(self, worker: WorkerHandle, now: float) -> None:
         health = worker.pulse.health(now)
         if health is Health.LOST and worker.phase is not Phase.ABORTED:
+            what = "start" if worker.phase is Phase.STARTING else "answer"
+            silence = worker.pulse.timeout if what == "answer" else now - worker.started
+            worker.failure = f"did not {what} for {silence:.3g} s"
             worker.phase = Phase.ABORTED
-            worker.failure = f"did not answer for {worker.pulse.timeout:g} s"
             log.error("%s %s: it is aborted, and says where it stood", worker, worker.failure)
             worker.process.abort()
             self._loop.call_later(_KILL_AFTER, worker.process.kill)

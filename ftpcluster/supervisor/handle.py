@@ -49,6 +49,8 @@ class Plan:
     shutdown_grace: float = 30.0
     drain_grace: float = 30.0
     worker_timeout: float = 30.0
+    start_timeout: float = 15.0
+    """What a worker has at least, until it has imported what it needs and its heart beats."""
     recycling: Recycling = field(default_factory=Recycling)
 
 
