@@ -20,6 +20,7 @@ _NUMBERS = re.compile(r"[0-9.]+")
 _ADDRESS_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)):(\d{1,5})")
 _RANGE = re.compile(r"(\d{1,5})-(\d{1,5})", re.ASCII)
 _OBJECT = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+_OCTAL = re.compile("0?[0-7]{3}")
 _RUN_AS = re.compile(r"[^:\s\x00-\x1f\x7f]+(:[^:\s\x00-\x1f\x7f]+)?")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _LONGEST = 366 * 24 * 3600
@@ -54,6 +55,12 @@ def _text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError(value)
     return value
+
+
+def _umask(value: object) -> int:
+    if not _OCTAL.fullmatch(_text(value)):
+        raise ValueError(value)
+    return int(_text(value), 8)
 
 
 def _whole(value: object) -> int:
@@ -255,6 +262,14 @@ def _counting(expected: str, most: int) -> Leaf:
     return Leaf(expected, partial(_number, 1, most), _whole_schema(1, most))
 
 
+Umask = Annotated[
+    int,
+    Leaf(
+        'three octal digits in quotation marks, such as "022"',
+        _umask,
+        {**_TEXT, "pattern": "^0?[0-7]{3}$"},
+    ),
+]
 Workers = Annotated[int, _counting("at least one worker", 1024)]
 Count = Annotated[int, _counting("at least 1", _MOST_CONNECTIONS)]
 Threads = Annotated[int, _counting(f"a number from 1 to {_MOST_THREADS}", _MOST_THREADS)]

@@ -30,6 +30,7 @@ from ftpcluster.config.leaves import (
     Size,
     Speed,
     Threads,
+    Umask,
     VirtualPath,
     Workers,
 )
@@ -182,6 +183,7 @@ class StorageConfig(Table, frozen=True, kw_only=True):
     hide: tuple[NamePattern, ...] | None = None
     forbid: tuple[NamePattern, ...] | None = None
     rename_replaces: bool | None = None
+    umask: Umask | None = None
     threads: Threads = 16
 
 

@@ -103,10 +103,12 @@ WRONG = [
         ],
     ),
     (
-        "[storage]\nrename_replaces = 'no'\nthreads = 5000\n",
+        "[storage]\nrename_replaces = 'no'\nthreads = 5000\numask = 18\n",
         [
             'f.toml:2: storage.rename_replaces: expected true or false, got "no"',
             "f.toml:3: storage.threads: expected a number from 1 to 1024, got 5000",
+            "f.toml:4: storage.umask: expected three octal digits in quotation marks, such as "
+            '"022", got 18',
         ],
     ),
     (

@@ -203,6 +203,19 @@ def test_rename_replaces_no_file_where_the_file_says_so(folder: Path) -> None:
     assert (folder / "root" / "new").read_text() == "new"
 
 
+@pytest.mark.parametrize(("umask", "modes"), [("027", (0o640, 0o750)), ("0002", (0o664, 0o775))])
+def test_new_files_and_folders_have_the_modes_that_the_umask_leaves(
+    folder: Path, umask: str, modes: tuple[int, int]
+) -> None:
+    text = f"{USER}[storage]\numask = '{umask}'\n"
+    with configured(folder, text) as cluster, Dialogue(cluster.port) as client:
+        client.logs_in()
+        client.uploads("STOR file", b"content")
+        client.says("MKD inner", 257)
+        made = [(folder / "root" / name).stat().st_mode & 0o7777 for name in ("file", "inner")]
+    assert tuple(made) == modes
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 def test_a_worker_has_as_many_threads_as_the_file_says(folder: Path, threads: int) -> None:
     make_file(folder / "root" / "file", 32 << 20)
