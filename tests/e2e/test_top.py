@@ -77,8 +77,10 @@ class Terminal:
                 try:
                     self._stream.feed(os.read(self._ours, 65536))
                 except OSError:
-                    break
-        return self.process.wait(DEADLINE)
+                    self.process.wait(DEADLINE)
+        code = self.process.poll()
+        assert code is not None, "\n".join(self._screen.display)
+        return code
 
     def close(self) -> None:
         self.process.kill()

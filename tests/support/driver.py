@@ -101,7 +101,8 @@ def main() -> None:
             for line in lines:
                 self._orders += 1
                 answer = json.dumps(self._follow(*json.loads(line)))
-                print(f"order {self._orders}: {answer}", file=sys.stderr, flush=True)
+                # with one call, since the workers write there, too
+                os.write(sys.stderr.fileno(), f"order {self._orders}: {answer}\n".encode())
 
         def _follow(self, order: str, *arguments: Any) -> object:
             if order == "limit":

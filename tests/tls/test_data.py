@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.cluster import until
-from tests.support.dialogue import reset
+from tests.support.dialogue import reset, rest_of
 from tests.tls.conftest import Files, Shared
 from tests.tls.support import (
     V12,
@@ -22,7 +22,6 @@ from tests.tls.support import (
     Running,
     plain,
     reads,
-    rest_of,
     says_close_notify,
     serving,
 )

@@ -16,7 +16,7 @@ import pytest
 import trustme
 
 from ftpcluster.net.certificates import make_context
-from tests.support.dialogue import Dialogue, reset
+from tests.support.dialogue import Dialogue, reset, rest_of
 from tests.tls.conftest import AUTHORITY, Files, Shared
 from tests.tls.support import (
     V12,
@@ -24,7 +24,6 @@ from tests.tls.support import (
     Client,
     Running,
     hello,
-    rest_of,
     says_close_notify,
     stays_silent,
 )
