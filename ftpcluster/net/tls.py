@@ -213,6 +213,8 @@ class TLSStream(Stream):
         return self._ssl.pending() > 0 or super().has_input()
 
     def send(self, data: bytes | memoryview) -> int:
+        """As in the clear; but what was offered when it blocked has to be offered again, and may
+        not be shorter: OpenSSL has encrypted of it what it could."""
         try:
             return self._ssl.send(data)
         except (ssl.SSLWantWriteError, ssl.SSLWantReadError):

@@ -216,11 +216,13 @@ class DataTransfer:
         """Send all of ``data``, in pieces that the limits allow."""
         rest = memoryview(data)
         while rest:
-            try:
-                sent = self.stream.send(rest[: self.most])
-            except BlockingIOError:
-                await self.writable()
-                continue
+            piece = rest[: self.most]
+            while True:
+                try:
+                    sent = self.stream.send(piece)
+                    break
+                except BlockingIOError:
+                    await self.writable()  # TLS wants the same again, if the limits allow it or not
             rest = rest[sent:]
             await self.moved(sent)
 
