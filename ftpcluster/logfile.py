@@ -55,6 +55,11 @@ class LogFile:
         if self._is_new:
             os.fchown(self.fd, uid, gid)
 
+    def undo(self) -> None:
+        """Nobody is going to write here: what ``open`` made is removed again."""
+        if self._is_new and not os.fstat(self.fd).st_size:
+            os.unlink(self.path)
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _inherited, (self.path, DupFd(self.fd))
 

@@ -19,6 +19,7 @@ from ftpcluster.cli.logfiles import LogFiles
 from ftpcluster.cli.metrics import Metrics
 from ftpcluster.common import settle_collector
 from ftpcluster.config import Config, ConfigError, Listen, Loop, WorkerConfig
+from ftpcluster.config.checks import accounts
 from ftpcluster.net.certificates import BadCertificate, read_certificates
 from ftpcluster.net.listeners import BACKLOG, CannotListen, Listener, listen, listen_on_all
 from ftpcluster.prctl import no_new_privs
@@ -39,6 +40,8 @@ from ftpcluster.worker.entry import initialize, run_worker
 
 log = logging.getLogger(__name__)
 
+_FIXED = ("run_as", "admin", "metrics", "log.file", "log.transfers")
+"""Keys that a reload cannot obey."""
 _INTERRUPTED = 130
 _REPORT = 5.0
 """Seconds between two reports to the service manager, at the most."""
@@ -93,7 +96,8 @@ class Cluster:
 
     def __init__(self, config: Config, load: Callable[[], Config], logs: LogFiles) -> None:
         """Binds. ``load`` reads the configuration again. Raises CannotListen, ConfigError."""
-        self._config = config
+        self._config = self._begun_with = config
+        self._unchanged: list[str] = []
         self._load = load
         self._logs = logs
         self._notifier = Notifier()
@@ -208,7 +212,7 @@ class Cluster:
             await asyncio.sleep(0)  # for its callback, which may begin another one
         if self._wrong is not None:
             raise ReloadRefused(self._wrong)
-        return self._described
+        return "; ".join((self._described, *self._unchanged))
 
     async def _reload_all(self) -> None:
         binder = Binder(self._binder)
@@ -225,10 +229,13 @@ class Cluster:
         except BaseException:
             binder.close()
             raise
-        for name in ("run_as", "admin", "metrics", "log.file", "log.transfers"):
-            value = operator.attrgetter(name)
-            if value(config) != value(self._config):
-                log.warning("%s cannot change while the server runs: restart it for that", name)
+        self._unchanged = [
+            f"{name} cannot change while the server runs: restart it for that"
+            for name, value in ((name, operator.attrgetter(name)) for name in _FIXED)
+            if value(config) != value(self._begun_with)
+        ]
+        for line in self._unchanged:
+            log.warning("%s", line)
         self._config, self._plan, self._binder = config, plan, binder
         self._logs.log_as(config.log)
         self._described = self._describe()
@@ -276,6 +283,9 @@ def _plan(config: Config, binder: Binder, logs: LogFiles) -> Plan:
             strangers=config.limits.connections_not_logged_in,
         ),
         rates=Rates(config.limits.upload, config.limits.download),
+        accounts={
+            login: Rates(account.upload, account.download) for _, login, account in accounts(config)
+        },
         bans=BanRules(
             failures=config.ban.failures,
             window=config.ban.window,

@@ -37,6 +37,11 @@ class LogFiles:
             except OSError as error:
                 log.warning("%s cannot be given to %s: %s", file.path, identity.name, error)
 
+    def undo(self) -> None:
+        """The server does not start: leave no files behind that another user could not write."""
+        for _, file in self._all():
+            file.undo()
+
     def reopen(self, supervisor: Supervisor) -> None:
         """They were renamed: go on with new ones, in all processes."""
         for is_transfers, file in self._all():

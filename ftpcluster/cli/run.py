@@ -126,7 +126,11 @@ def run(*, file: Path | None, users: tuple[str, ...], **given: Any) -> int:
     config = configured(file, flags)  # workers inherit sys.path
     logs = LogFiles(config.log)
     logs.log_as(config.log)
-    cluster = Cluster(config, functools.partial(load, file, flags), logs)
+    try:
+        cluster = Cluster(config, functools.partial(load, file, flags), logs)
+    except BaseException:
+        logs.undo()
+        raise
     try:
         return cluster.run()
     except BootFailure as failure:

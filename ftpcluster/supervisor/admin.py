@@ -106,20 +106,29 @@ class AdminServer:
         self._reload = reload
         self._began = asyncio.get_running_loop().time()
         self._server: asyncio.Server | None = None
+        self._conversations: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Take connections."""
         self._server = await asyncio.start_unix_server(
-            self._converse, sock=self._sock, limit=_LONGEST
+            self._on_client, sock=self._sock, limit=_LONGEST
         )
 
     def close(self) -> None:
         """Take no more connections, and leave nothing behind."""
         if self._server is not None:
             self._server.close()
+        for conversation in self._conversations:
+            conversation.cancel()
         self._sock.close()
         with contextlib.suppress(OSError):
             os.unlink(self._path)
+
+    def _on_client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # a task of our own: Python 3.11 takes the end of one that it made for an error
+        conversation = asyncio.ensure_future(self._converse(reader, writer))
+        self._conversations.add(conversation)
+        conversation.add_done_callback(self._conversations.discard)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -175,7 +184,8 @@ class AdminServer:
         count = sum(self._supervisor.end_session(number, _KICKED) for number in numbers)
         if not count:
             return Refused("there is no such session")
-        log.info("an administrator ended %d sessions", count)
+        whom = next(filter(None, (request.session, request.login, request.address)), "")
+        log.info("an administrator ended %d session%s (%s)", count, "s" * (count > 1), whom)
         return Done("1 session ended" if count == 1 else f"{count} sessions ended")
 
     def _limit(self, request: Limit) -> AnyReply:
@@ -186,9 +196,11 @@ class AdminServer:
         whose = "the server" if request.login is None else f"user {request.login}"
         log.info(
             "an administrator set the speed limits of %s: download %s, upload %s",
-            whose, request.download, request.upload,
+            whose, request.download or "none", request.upload or "none",
         )  # fmt: skip
-        return Done(f"the limits of {whose} hold from now on, until the next reload")
+        absent = request.login is not None and not self._supervisor.ledger.of_user(request.login)
+        note = "; nobody of that name is logged in" if absent else ""
+        return Done(f"the limits of {whose} hold from now on, until the next reload{note}")
 
     def _ban(self, request: BanNetwork) -> AnyReply:
         seconds, reason = request.seconds, request.reason

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -45,6 +45,8 @@ class Plan:
     start_process: StartProcess
     limits: ConnectionLimits = field(default_factory=ConnectionLimits)
     rates: Rates = field(default_factory=Rates)
+    accounts: Mapping[str, Rates] = field(default_factory=dict)
+    """Speeds of the users that the configuration knows."""
     bans: BanRules | None = field(default_factory=BanRules)
     shutdown_grace: float = 30.0
     drain_grace: float = 30.0

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from ftpcluster.ipc.messages import Grants, Reports, SetLimits, UserLimits
 from ftpcluster.quota.leases import FORGET, READ, STALE, TICK, WRITE, LeaseBook, Rates, portions
+from ftpcluster.supervisor.handle import Plan
 
 
 class SharedSpeed:
@@ -22,6 +23,7 @@ class SharedSpeed:
         self._loop = loop
         self._book = LeaseBook(rates, loop.time())
         self._grant = grant
+        self._accounts: Mapping[str, Rates] = {}
         self._orders: dict[str | None, SetLimits] = {}
         self._tick: asyncio.TimerHandle | None = None
         self._next = 0.0
@@ -40,7 +42,8 @@ class SharedSpeed:
     def who_holds(self, login: str, direction: str) -> str:
         """Which limit a transfer waits for that waits for a shared one."""
         which = READ if direction == "upload" else WRITE
-        return "user limit" if self._book.is_scarce(login, which) else "server limit"
+        is_users = self._book.is_scarce(login, which) or self.server_rates[which] is None
+        return "user limit" if is_users else "server limit"
 
     def set_limits(self, login: str | None, rates: Rates) -> SetLimits:
         """Limits from now on; what the workers have to be told."""
@@ -51,19 +54,33 @@ class SharedSpeed:
         self._orders[login] = order = SetLimits(login, rates)
         return order
 
-    def reset(self, rates: Rates) -> SetLimits:
-        """The server's limits by a new plan, which undoes what was ordered meanwhile."""
+    def reset(self, before: Plan, plan: Plan) -> list[SetLimits]:
+        """The limits of a new plan, which undoes what was ordered meanwhile.
+
+        Returns what the old workers have to be told.
+        """
+        now = self._loop.time()
+        self._accounts = plan.accounts
+        self._book.set_server(plan.rates, now)
+        messages = [SetLimits(None, plan.rates)]
+        for login, rates in plan.accounts.items():
+            if login in self._orders or before.accounts.get(login) != rates:
+                messages.append(SetLimits(login, rates))
+                if self._book.knows(login):
+                    self._book.set_user(login, rates, now)
         self._orders.clear()
-        self._book.set_server(rates, self._loop.time())
-        return SetLimits(None, rates)
+        return messages
 
     def on_user_limits(self, message: UserLimits, *, is_old: bool = False) -> None:
         """``is_old``: by a plan that no longer holds; what a new one says counts more."""
-        if is_old and self._book.knows(message.login):
+        login, rates = message.login, message.rates
+        if login in self._orders:
+            rates = self._orders[login].rates
+        elif is_old and login in self._accounts:
+            rates = self._accounts[login]
+        elif is_old and self._book.knows(login):
             return
-        order = self._orders.get(message.login)
-        rates = message.rates if order is None else order.rates
-        self._book.set_user(message.login, rates, self._loop.time())
+        self._book.set_user(login, rates, self._loop.time())
 
     def on_reports(self, epoch: int, message: Reports) -> None:
         now = self._loop.time()

@@ -65,7 +65,7 @@ class Supervisor:
         """Takes over the sockets of the plan's listeners. To be made where the loop runs."""
         self._loop = asyncio.get_running_loop()
         self._plan = plan
-        self._listeners = {listener.sock: listener for listener in plan.listeners}
+        self._listen_on(plan)
         self.ledger = Ledger(plan.limits)
         self.guard = Guard(self.ledger, plan.bans, self._end_stranger)
         self.speed = SharedSpeed(self._loop, plan.rates, self._grant)
@@ -119,13 +119,19 @@ class Supervisor:
         except (BootFailure, asyncio.CancelledError):
             self._crew.abandon(generation)
             raise
-        self._plan = plan
-        self._listeners = {listener.sock: listener for listener in plan.listeners}
+        before, self._plan = self._plan, plan
+        self._listen_on(plan)
         self._acceptor.listen_on(tuple(self._listeners))
         self.ledger.limits = plan.limits
         self.guard.set_rules(plan.bans)
-        self._tell(self.speed.reset(plan.rates))
+        for message in self.speed.reset(before, plan):
+            self._tell(message)
         self._crew.switch(generation)
+
+    def _listen_on(self, plan: Plan) -> None:
+        self._listeners = {listener.sock: listener for listener in plan.listeners}
+        # for whoever asks when they are closed already
+        self._where = tuple(display(*sock.getsockname()[:2]) for sock in self._listeners)
 
     def drain(self, index: int, why: str) -> bool:
         """Replace one worker: another one starts, then this one ends as its sessions do.
@@ -226,7 +232,7 @@ class Supervisor:
     @property
     def listening(self) -> tuple[str, ...]:
         """The addresses that it listens on."""
-        return tuple(display(*sock.getsockname()[:2]) for sock in self._listeners)
+        return self._where
 
     @property
     def ends(self) -> Mapping[str, int]:

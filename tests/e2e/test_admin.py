@@ -255,6 +255,22 @@ def test_limits_change_transfers_that_run(cluster: Cluster) -> None:
     assert "an administrator set the speed limits of user alice" in cluster.log
 
 
+def test_limits_of_a_user_who_is_not_there_are_said_to_be_so(cluster: Cluster) -> None:
+    said = order(cluster, "limit", "nobody", "--download", "1MB", "--upload", "none")
+    assert said.endswith("; nobody of that name is logged in")
+
+
+def test_who_shows_who_holds_up_a_stop(cluster: Cluster) -> None:
+    with joins(cluster, "alice") as client, begin_download(client, "file") as data:
+        order(cluster, "stop")
+        with pytest.raises(ConnectionRefusedError):
+            until(lambda: socket.create_connection(("127.0.0.1", cluster.port)).close())
+        seen = overview(cluster)
+        assert seen["listening"][0] == f"127.0.0.1:{cluster.port}"
+        assert [each["user"] for each in seen["sessions"]] == ["alice"]
+        data.close()
+
+
 @pytest.mark.parametrize("speed", ["fast", "0", "-1"])
 def test_a_speed_that_is_none_is_refused(cluster: Cluster, speed: str) -> None:
     said = order(cluster, "limit", "server", f"--download={speed}", "--upload=none", status=2)
@@ -360,6 +376,16 @@ def test_what_is_no_request_is_refused(cluster: Cluster, junk: bytes) -> None:
             assert json.loads(answers.readline())["type"] == "refused"
         sock.sendall(b'{"type":"who"}\n')
         assert json.loads(answers.readline())["type"] == "overview"
+
+
+def test_who_is_connected_does_not_hold_up_a_stop_nor_is_that_an_error(cluster: Cluster) -> None:
+    with socket.socket(socket.AF_UNIX) as sock, sock.makefile("rb") as answers:
+        sock.settimeout(20)
+        sock.connect(cluster.admin)
+        sock.sendall(b'{"type":"stop"}\n')
+        assert json.loads(answers.readline())["type"] == "done"
+        assert answers.readline() == b""
+        assert cluster.wait() == 0
 
 
 def test_a_line_without_end_ends_that_connection_alone(cluster: Cluster) -> None:

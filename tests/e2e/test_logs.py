@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -119,6 +120,17 @@ def test_who_wants_warnings_only_is_told_of_a_disk_that_fails(tmp_path: Path) ->
 
 
 # ---------------------------------------------------------------------- files
+
+
+def test_a_start_that_fails_leaves_no_files(tmp_path: Path) -> None:
+    """Made by root, they could be nobody else's."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        flags = ["--port", str(port), "--root", str(tmp_path)]
+        cluster = Cluster(*flags, "--log-file", str(tmp_path / "log"), hosts=("127.0.0.1",))
+        assert cluster.wait() == 2
+    assert "cannot listen" in cluster.log
+    assert not (tmp_path / "log").exists()
 
 
 def seen(file: Path, pattern: str) -> re.Match[str]:

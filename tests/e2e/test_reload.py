@@ -6,17 +6,21 @@ old sessions still count against the limits, no connection refused, no transfer 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from ftpcluster.admin.client import Connection
+from ftpcluster.admin.messages import Done, Reload
 from tests.support.cluster import Cluster, begin_download, until
 from tests.support.dialogue import Dialogue
 
@@ -105,6 +109,37 @@ def test_a_limit_that_is_lowered_counts_who_is_there(site: Site) -> None:
         with Dialogue(site.cluster.port) as third:
             third.says("USER alice", 331)
             third.says("PASS secret", 530)
+
+
+@pytest.mark.parametrize("before", ["", "download = '64MB'"], ids=["no limit", "another limit"])
+def test_a_speed_limit_holds_for_old_transfers_too(site: Site, before: str) -> None:
+    """Also where nobody has come anew."""
+    site.write(users=before)
+    site.reload()
+    with site.joins() as client, begin_download(client, "file") as data:
+        data.recv(1000)
+        site.write(users="download = '2MB'")
+        site.reload()
+        client.sock.settimeout(20)
+        began, got = time.monotonic(), 0
+        while time.monotonic() - began < 3:
+            got += len(data.recv(1 << 20))
+    # beside it there is what was on its way
+    assert got < 2_000_000 * 3 + 7_000_000
+
+
+def test_keys_that_cannot_change_are_told_until_they_are_as_they_were(site: Site) -> None:
+    site.write(tail="[metrics]\nlisten = '127.0.0.1:0'")
+    with contextlib.closing(Connection(site.cluster.admin)) as admin:
+        reply = admin.ask(Reload())
+        assert isinstance(reply, Done)
+        assert reply.text.endswith(
+            "; metrics cannot change while the server runs: restart it for that"
+        )
+        site.write()
+        reply = admin.ask(Reload())
+        assert isinstance(reply, Done)
+        assert "cannot change" not in reply.text
 
 
 def test_no_connection_is_refused_meanwhile(site: Site) -> None:
