@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import select
+import signal
 import sys
 import termios
 import tty
@@ -35,6 +36,12 @@ def top(file: Path | None, path: str | None, interval: float) -> None:
     from rich.console import Console
     from rich.live import Live
 
+    interrupts: list[int] = []
+
+    def on_interrupt(number: int, _: object) -> None:
+        interrupts.append(number)  # raised in a finalizer, say, an exception would get lost
+        raise KeyboardInterrupt
+
     console = Console(highlight=False)
     if not (console.is_terminal and sys.stdin.isatty()):
         raise click.ClickException("top needs a terminal; `ftpcluster who` prints once")
@@ -43,12 +50,14 @@ def top(file: Path | None, path: str | None, interval: float) -> None:
         _keys_at_once(),
         Live(console=console, screen=True, auto_refresh=False) as live,
     ):
-        while True:
+        signal.signal(signal.SIGINT, on_interrupt)
+        while not interrupts:
             overview = connection.ask(Who())
             assert isinstance(overview, Overview)
             live.update(picture(overview, *console.size), refresh=True)
             if _key(interval) in _QUIT:
                 return
+    raise KeyboardInterrupt
 
 
 def picture(overview: Overview, width: int, height: int) -> Group:
