@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -76,3 +77,8 @@ def root(tmp_path: Path) -> Path:
     folder = tmp_path / "root"
     folder.mkdir()
     return folder
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Tests of servers mostly wait: one process more than there are cores."""
+    return len(os.sched_getaffinity(0)) + 1
