@@ -79,6 +79,12 @@ def root(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _runtime_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Where servers have their admin sockets that are not told otherwise: not at the machine's."""
+    os.environ["RUNTIME_DIRECTORY"] = str(tmp_path_factory.mktemp("runtime"))
+
+
 def pytest_xdist_auto_num_workers() -> int:
     """Tests of servers mostly wait: one process more than there are cores."""
     return len(os.sched_getaffinity(0)) + 1

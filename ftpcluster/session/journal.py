@@ -32,7 +32,16 @@ _AS_GIVEN = ("MFMT", "SITE", "STOU")
 class Entry:
     """A command that runs, and is told of when it has ended."""
 
-    __slots__ = ("_argument", "_began", "_command", "_level", "_rename_from", "_verb", "_who")
+    __slots__ = (
+        "_argument",
+        "_began",
+        "_command",
+        "_level",
+        "_rename_from",
+        "_verb",
+        "_who",
+        "cut_for",
+    )
 
     def __init__(
         self, session: Session, command: Command | None, verb: bytes, argument: str, level: int
@@ -42,6 +51,7 @@ class Entry:
         self._argument = argument[:_LONGEST]
         self._level = level
         self._began = session.services.loop.time()
+        self.cut_for = ""  # why the server ended the session before it was done, if it did
         # the command may change these
         self._who = session.who
         self._rename_from = session.rename_from
@@ -50,6 +60,8 @@ class Entry:
         """``reply``: its last one; None where the session ended before, or nobody knows it."""
         level = self._level
         if reply is not None and reply.code in _OUR_FAULT:
+            level = max(level, logging.WARNING)
+        if self.cut_for and session.last_transfer is not None:
             level = max(level, logging.WARNING)
         if is_told(level):
             self._tell(session, reply, level)
@@ -60,7 +72,8 @@ class Entry:
     def _tell(self, session: Session, reply: Reply | None, level: int) -> None:
         verb = _safe(self._verb.decode("ascii", "replace"))
         about = session, self._command, verb, self._argument, self._rename_from
-        what, came = _text(*about), "no reply"
+        what = _text(*about)
+        came = f"cut: {self.cut_for}" if self.cut_for else "no reply"
         fields = _fields(*about) if has_fields() else {}
         if reply is not None:
             came = str(int(reply.code))

@@ -11,7 +11,7 @@ import msgspec
 
 from ftpcluster.net.acceptor import refuse
 from ftpcluster.net.proxy import read_origin
-from ftpcluster.protocol.errors import SessionEnded
+from ftpcluster.protocol.errors import FTPError, SessionEnded
 from ftpcluster.protocol.protection import Protection
 from ftpcluster.protocol.proxy import BadProxyHeader
 from ftpcluster.session.server_pi import ServerPI
@@ -125,12 +125,12 @@ class Reception:
         for session in tuple(self._sessions.values()):
             session.drain()
 
-    def end_all(self) -> None:
-        """End every session now."""
+    def end_all(self, reason: FTPError | None = None) -> None:
+        """End every session now; ``reason``, if any, is the last that its client is told."""
         self._is_ended = True
         self._stop_waiting()
         for session in tuple(self._sessions.values()):
-            session.end()
+            session.end(reason)
 
     def end(self, number: int, reason: str, *, only_strangers: bool = False) -> None:
         """End one session, if it still runs; ``reason`` is the last that its client is told.

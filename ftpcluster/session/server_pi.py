@@ -280,7 +280,7 @@ class ServerPI:
         self._gathering = True
         self._finish(reply)
         if self._draining:
-            self.end(_shutting_down())
+            self.end(shutting_down())
         if not self.ended:
             self._obey_lines()
 
@@ -429,7 +429,7 @@ class ServerPI:
         """The server stops: end the session now, or after the transfer that runs."""
         self._draining = True
         if self._command is None or not self._command.transfers:
-            self.end(_shutting_down())
+            self.end(shutting_down())
 
     def _on_idle(self) -> None:
         self.end(SessionEnded("Timeout; closing control connection."))
@@ -447,6 +447,8 @@ class ServerPI:
         if self.ended:
             return
         self.ended = True
+        if self._entry is not None and reason is not None:
+            self._entry.cut_for = reason.reply.text
         if reason is None:
             self.session.note(logging.DEBUG, "the session ends")
         else:
@@ -473,5 +475,5 @@ def _is_abort(line: bytes | None) -> bool:
     return row is not None and row.during is During.ABORTS
 
 
-def _shutting_down() -> SessionEnded:
+def shutting_down() -> SessionEnded:
     return SessionEnded("The server is shutting down.")

@@ -37,6 +37,7 @@ from ftpcluster.ipc.messages import (
 from ftpcluster.logfile import LogFile
 from ftpcluster.quota.leases import Rates
 from ftpcluster.session.reception import Arrived, Reception
+from ftpcluster.session.server_pi import shutting_down
 from ftpcluster.session.state import Activity
 from ftpcluster.session.waits import Cause
 from ftpcluster.worker.entry import ORPHAN_GRACE
@@ -168,7 +169,7 @@ class Worker:
 
     def _end_all(self) -> None:
         self._end_idle()
-        self._reception.end_all()
+        self._reception.end_all(shutting_down())
         self._look_whether_drained()
 
     def _look_whether_drained(self) -> None:

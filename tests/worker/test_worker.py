@@ -274,6 +274,7 @@ async def test_draining_ends_a_transfer_that_overruns_the_grace(scene: Scene) ->
     writer.transport.pause_reading()  # type: ignore[attr-defined]
     scene.channel.send(Drain(0.01))
     await asyncio.wait_for(scene.serving, DEADLINE)
+    await client.hears(421)
     assert await client.is_closed()
     writer.transport.abort()
 
