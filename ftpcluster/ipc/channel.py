@@ -127,6 +127,10 @@ class Channel(Generic[Incoming]):
             data, ancillary, flags, _ = self._sock.recvmsg(MAX_MESSAGE, _ANCILLARY, _CLOSE_ON_EXEC)
         except BlockingIOError:
             return False
+        except ConnectionResetError:
+            return (
+                True  # it ended with messages unread, which is said once; its own come after that
+            )
         except OSError:
             self._fail(None)
             return False

@@ -105,6 +105,7 @@ def test_where_no_worker_has_descriptors_clients_are_told_421(cluster: Cluster) 
         finally:
             for pid in workers:
                 restore(pid)
+        cluster.wait_for(re.compile("has no file descriptors left"))
         lines = cluster.log.count("has no file descriptors left")
         assert 1 <= lines <= 2 * (time.monotonic() - began + 1)
         until(lambda: greeted(cluster.port))

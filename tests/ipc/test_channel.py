@@ -309,6 +309,24 @@ def test_what_was_said_before_the_end_is_heard(run: Run) -> None:
     run(scenario)
 
 
+def test_what_was_said_before_the_end_is_heard_also_of_a_peer_that_has_not_listened(
+    run: Run,
+) -> None:
+    """Else a connection that a worker has confirmed, and greeted, would be given to another one."""
+
+    async def scenario(bench: Bench) -> None:
+        supervisor, worker = bench.both()
+        said = [GiveSlot(number) for number in range(100)]
+        for message in said:
+            worker.channel.send(message)
+        supervisor.channel.send(Drain(1.0))  # nobody reads it
+        worker.channel.close()
+        assert await supervisor.ends() is None
+        assert supervisor.messages == said
+
+    run(scenario)
+
+
 def test_a_peer_that_ends_with_messages_unread_is_gone_all_the_same(run: Run) -> None:
     async def scenario(bench: Bench) -> None:
         end, peer = bench.end("supervisor")
