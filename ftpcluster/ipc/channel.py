@@ -128,9 +128,11 @@ class Channel(Generic[Incoming]):
         except BlockingIOError:
             return False
         except ConnectionResetError:
-            return (
-                True  # it ended with messages unread, which is said once; its own come after that
-            )
+            # It ended with messages unread, which is said once, before its own. These are read at
+            # once: after an error libuv watches a socket no more.
+            while not self.closed and self._receive():
+                pass
+            return False
         except OSError:
             self._fail(None)
             return False
