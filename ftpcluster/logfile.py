@@ -7,6 +7,7 @@ writes there, be it C code that writes down stacks, need not know.
 
 from __future__ import annotations
 
+import errno
 import os
 from multiprocessing.reduction import DupFd
 from typing import Any
@@ -57,6 +58,17 @@ class LogFile:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _inherited, (self.path, DupFd(self.fd))
+
+
+def try_to_open(path: str) -> None:
+    """Raises OSError where ``LogFile.open`` would; makes no file."""
+    try:
+        os.close(os.open(path, _FLAGS & ~os.O_CREAT))
+    except FileNotFoundError:
+        folder = os.path.dirname(os.path.realpath(path))
+        os.close(os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path) from None
 
 
 def _inherited(path: str, fd: Any) -> LogFile:

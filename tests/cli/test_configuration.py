@@ -20,7 +20,7 @@ from tests.support.cluster import Cluster, environment
 from tests.support.dialogue import DEADLINE, Dialogue
 
 SECRET = "s3cr3t"
-HASH = "$2b$04$" + "a" * 53
+HASH = "$2b$04$" + "a" * 21 + "u" + "a" * 31
 
 WRONG = f"""\
 wrokers = 2
@@ -72,7 +72,7 @@ def test_errors_of_file_and_flags_are_said_together(tmp_path: Path) -> None:
         for line in (
             *ERRORS,
             "--user bob: no password; give bob:PASSWORD or set FTPCLUSTER_USER_BOB",
-            "--port -1: expected a number from 0 to 65535",
+            "--port -1: expected a whole number from 0 to 65535",
         )
     ]
 
@@ -106,6 +106,22 @@ connections = 100
 connections_per_address = 10
 download = 20_000_000
 
+[timeouts]
+idle = "1h"
+drain = "12h"
+shutdown = 30
+
+[log]
+format = "json"
+file = "log"
+transfers = "xferlog"
+
+[metrics]
+listen = "[::1]:9121"
+
+[admin]
+socket = "admin.sock"
+
 [storage]
 durable_uploads = true
 atomic_uploads = true
@@ -133,7 +149,7 @@ root = "."
 
 
 def test_check_says_what_will_be_served_and_no_password(tmp_path: Path) -> None:
-    (tmp_path / "home of alice").mkdir()
+    (tmp_path / "home of alice" / "in").mkdir(parents=True)
     file = tmp_path / "ftpcluster.toml"
     file.write_text(GOOD)
     file.chmod(0o600)
@@ -146,6 +162,7 @@ def test_check_says_what_will_be_served_and_no_password(tmp_path: Path) -> None:
         "workers: 3 (uvloop)",
         "server mine:Server",
         "data ports 50000-50999",
+        "timeouts: idle 3600 s, drain 43200 s",
         "uploads: durable and atomic",
         'hidden names: "*.tmp", ".*"',
         'forbidden names: "*.php"',
@@ -155,6 +172,82 @@ def test_check_says_what_will_be_served_and_no_password(tmp_path: Path) -> None:
         "/drop write, /no nothing; connections 8, upload 10MiB/s, "
         "download per connection 1500B/s",
         f"anonymous: {tmp_path}; / read; no limits",
+        f"log: info, json, on {tmp_path}/log",
+        f"log of transfers: {tmp_path}/xferlog",
+        "metrics on [::1]:9121",
+        f"admin socket {tmp_path}/admin.sock",
+    ]
+    assert not (tmp_path / "log").exists()
+
+
+def wrong_file(folder: Path, text: str) -> list[str]:
+    """What ``check`` and ``run`` say of a file alike: lines of an error that ends them."""
+    (folder / "f.toml").write_text(text)
+    said = []
+    for name in ("check", "run"):
+        done = command(name, "-c", "f.toml", cwd=folder)
+        assert (done.returncode, done.stdout) == (2, ""), done.stderr
+        said.append([line.removeprefix("ftpcluster: error: ") for line in done.stderr.splitlines()])
+    assert said[0] == said[1]
+    return said[0]
+
+
+@pytest.mark.parametrize("key", ["file", "transfers"])
+@pytest.mark.parametrize(
+    ("path", "why"), [("no/log", "No such file or directory"), ("f.toml/log", "Not a directory")]
+)
+def test_check_and_run_refuse_a_log_in_no_folder_with_its_line(
+    key: str, path: str, why: str, tmp_path: Path
+) -> None:
+    assert wrong_file(tmp_path, f"\n[log]\n{key} = '{path}'\n") == [
+        f"f.toml:3: log.{key}: {tmp_path}/{path}: cannot be opened: {why}; "
+        "make its folder, and let who starts the server write there"
+    ]
+
+
+def test_check_and_run_say_what_metrics_need_with_the_line(tmp_path: Path) -> None:
+    (tmp_path / "prometheus_client.py").write_text("raise ImportError")
+    assert wrong_file(tmp_path, "[metrics]\nlisten = '127.0.0.1:0'\n") == [
+        "f.toml:2: metrics.listen: needs prometheus-client: pip install 'ftpcluster[metrics]'"
+    ]
+
+
+@pytest.mark.parametrize("arguments", [("check",), ("run", "--port", "0")])
+def test_what_nobody_named_is_not_served_where_that_is_the_whole_machine(
+    arguments: tuple[str, ...], tmp_path: Path
+) -> None:
+    """A service is started in “/”, and the file that ``init`` writes names no folder."""
+    file = tmp_path / "f.toml"
+    assert command("init", str(file), cwd=tmp_path).returncode == 0
+    done = command(arguments[0], "-c", str(file), *arguments[1:], cwd=Path("/"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"ftpcluster: error: {file}: anonymous users would read all of /, where it was started: "
+        'say what is served: root = "/srv/ftp" in [anonymous], a [[user]], or --root DIR\n'
+    )
+
+
+def test_a_home_that_is_not_there_is_warned_of(tmp_path: Path) -> None:
+    """Its user may have removed it, which must not keep a server from starting."""
+    (tmp_path / "outside").mkdir()
+    root = tmp_path / "root"
+    (root / "there").mkdir(parents=True)
+    (root / "away").symlink_to("../outside")
+    file = tmp_path / "f.toml"
+    homes = ("/there", "/nope", "/away")
+    file.write_text(
+        "".join(
+            f"[[user]]\nlogin = 'user{n}'\npassword = '{HASH}'\nroot = 'root'\nhome = '{home}'\n"
+            for n, home in enumerate(homes)
+        )
+    )
+    file.chmod(0o600)
+    done = command("check", "-c", "f.toml", cwd=tmp_path)
+    assert done.returncode == 0
+    assert done.stderr.splitlines() == [
+        f"ftpcluster: warning: user[{n}].home: {homes[n]} is no folder in {root}: make it, or "
+        f"sessions of user{n} begin where nothing is"
+        for n in (1, 2)
     ]
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import shutil
+import tempfile
 import tomllib
 from collections.abc import Iterator
 from importlib import resources
@@ -24,6 +26,7 @@ from tests.config.keys import TABLES, table_text
 
 SECRET = "s3cr3t"
 ALICE = f"[[user]]\nlogin = 'alice'\npassword = 'plain:{SECRET}'\nroot = '.'\n"
+BCRYPT = "$2b$04$" + "a" * 21 + "u" + "a" * 31
 KEY_OR_TABLE = re.compile(r"# (\w+ = |\[|  \{|\])")
 EXAMPLE = resources.files("ftpcluster.config").joinpath("example.toml").read_text()
 
@@ -276,7 +279,7 @@ def test_what_is_wrong_in_the_file_and_in_flags_is_said_at_once(there: Path) -> 
     )
     assert lines == [
         "f.toml:1: limits: expected [limits], got 5",
-        'f.toml:2: workers: expected at least one worker, got "x"',
+        'f.toml:2: workers: expected a whole number of workers, at least one, got "x"',
         "--user bob: no password; give bob:PASSWORD or set FTPCLUSTER_USER_BOB",
         '--proxy-protocol a: expected a network such as "10.0.0.0/8"',
         '--proxy-protocol b: expected a network such as "10.0.0.0/8"',
@@ -298,8 +301,8 @@ def test_a_flag_mends_what_is_wrong_in_the_file(there: Path) -> None:
         (0o600, f"plain:{SECRET}", None),
         (0o640, f"plain:{SECRET}", "its group may read the passwords"),
         (0o644, f"plain:{SECRET}", "others may read the passwords"),
-        (0o640, "$2b$04$" + "a" * 53, None),
-        (0o644, "$2b$04$" + "a" * 53, "others may read the password hashes"),
+        (0o640, BCRYPT, None),
+        (0o644, BCRYPT, "others may read the password hashes"),
         (0o644, None, None),
     ],
 )
@@ -316,6 +319,51 @@ def test_a_file_whose_passwords_others_may_read_is_warned_of(
         assert f"{file}: {says}" in line
         assert "chmod" in line
         assert SECRET not in line
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.parametrize(
+    ("mode", "group", "stored", "said"),
+    [
+        (0o640, "daemon", f"plain:{SECRET}", []),
+        (0o640, "daemon", BCRYPT, []),
+        (0o644, "daemon", f"plain:{SECRET}", ["others may read the passwords in it; `{mend}`"]),
+        (0o644, "root", BCRYPT, ["others may read the password hashes in it; `{mend}`"]),
+        (
+            0o600,
+            "daemon",
+            BCRYPT,
+            [
+                "nobody (run_as) may not read it, so every reload would fail; `{mend}`, in a "
+                "folder that nobody may enter"
+            ],
+        ),
+    ],
+)
+def test_who_serves_has_to_be_able_to_read_the_file_and_others_not(
+    mode: int, group: str, stored: str, said: list[str]
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o711)
+        text = f"run_as = 'nobody:daemon'\n{ALICE.replace(f'plain:{SECRET}', stored)}"
+        config = loaded(text, folder)
+        file = folder / "f.toml"
+        shutil.chown(file, "root", group)
+        file.chmod(mode)
+        mend = f"chgrp daemon {file} && chmod 640 {file}"
+        expected = [f"{file}: {line.format(mend=mend)}" for line in said]
+        assert warnings(file, config) == expected
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_file_in_a_folder_that_its_server_may_not_enter_is_warned_of() -> None:
+    with tempfile.TemporaryDirectory() as name:  # mode 700
+        config = loaded("run_as = 'nobody:daemon'\n[anonymous]\nroot = '.'\n", Path(name))
+        file = Path(name, "f.toml")
+        file.chmod(0o644)
+        (line,) = warnings(file, config)
+    assert line.endswith("in a folder that nobody may enter")
 
 
 # ---------------------------------------------------------------------- anything at all
