@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from multiprocessing.reduction import DupFd
 from typing import Any
 
@@ -61,9 +62,13 @@ class LogFile:
 
 
 def try_to_open(path: str) -> None:
-    """Raises OSError where ``LogFile.open`` would; makes no file."""
+    """Raises OSError where ``LogFile.open`` would; makes no file.
+
+    Fifos are left alone: whoever reads one would take the end of this for the log's.
+    """
     try:
-        os.close(os.open(path, _FLAGS & ~os.O_CREAT))
+        if not stat.S_ISFIFO(os.stat(path).st_mode):
+            os.close(os.open(path, _FLAGS & ~os.O_CREAT))
     except FileNotFoundError:
         folder = os.path.dirname(os.path.realpath(path))
         os.close(os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))

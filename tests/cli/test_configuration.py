@@ -205,6 +205,26 @@ def test_check_and_run_refuse_a_log_in_no_folder_with_its_line(
     ]
 
 
+def test_a_log_that_is_a_fifo_is_not_opened_by_check(tmp_path: Path) -> None:
+    """Whoever reads it would see its end, and end."""
+    os.mkfifo(tmp_path / "log")
+    reader = os.open(tmp_path / "log", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        (tmp_path / "f.toml").write_text("[log]\nfile = 'log'\n")
+        assert command("check", "-c", "f.toml", cwd=tmp_path).returncode == 0
+        poll = select.poll()
+        poll.register(reader, select.POLLIN)
+        assert poll.poll(0) == []  # POLLHUP, once somebody who wrote is gone
+    finally:
+        os.close(reader)
+
+
+def test_check_and_run_name_the_line_of_a_certificate(tmp_path: Path) -> None:
+    assert wrong_file(tmp_path, "[tls]\n\ncertificate = 'no.pem'\n") == [
+        f"f.toml:3: tls.certificate: {tmp_path}/no.pem: No such file or directory"
+    ]
+
+
 def test_check_and_run_say_what_metrics_need_with_the_line(tmp_path: Path) -> None:
     (tmp_path / "prometheus_client.py").write_text("raise ImportError")
     assert wrong_file(tmp_path, "[metrics]\nlisten = '127.0.0.1:0'\n") == [
