@@ -85,8 +85,8 @@ def _check_argon2(stored: str) -> None:
     match = _ARGON2.fullmatch(stored)
     if match is None:
         raise _not_whole("argon2")
-    memory, lanes = int(match[1]), int(match[3])
-    if memory < 8 * lanes:  # RFC 9106 section 3.1
+    memory, passes, lanes = (int(match[number]) for number in (1, 2, 3))
+    if not 8 * lanes <= memory < 2**32 or passes >= 2**32:  # RFC 9106 section 3.1
         raise _not_whole("argon2")
     try:
         salt, key = _unpadded(match[4]), _unpadded(match[5])
