@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 import re
-import shutil
-import tempfile
 import tomllib
 from collections.abc import Iterator
 from importlib import resources
@@ -319,51 +317,6 @@ def test_a_file_whose_passwords_others_may_read_is_warned_of(
         assert f"{file}: {says}" in line
         assert "chmod" in line
         assert SECRET not in line
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-@pytest.mark.parametrize(
-    ("mode", "group", "stored", "said"),
-    [
-        (0o640, "daemon", f"plain:{SECRET}", []),
-        (0o640, "daemon", BCRYPT, []),
-        (0o644, "daemon", f"plain:{SECRET}", ["others may read the passwords in it; `{mend}`"]),
-        (0o644, "root", BCRYPT, ["others may read the password hashes in it; `{mend}`"]),
-        (
-            0o600,
-            "daemon",
-            BCRYPT,
-            [
-                "nobody (run_as) may not read it, so every reload would fail; `{mend}`, in a "
-                "folder that nobody may enter"
-            ],
-        ),
-    ],
-)
-def test_who_serves_has_to_be_able_to_read_the_file_and_others_not(
-    mode: int, group: str, stored: str, said: list[str]
-) -> None:
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        folder.chmod(0o711)
-        text = f"run_as = 'nobody:daemon'\n{ALICE.replace(f'plain:{SECRET}', stored)}"
-        config = loaded(text, folder)
-        file = folder / "f.toml"
-        shutil.chown(file, "root", group)
-        file.chmod(mode)
-        mend = f"chgrp daemon {file} && chmod 640 {file}"
-        expected = [f"{file}: {line.format(mend=mend)}" for line in said]
-        assert warnings(file, config) == expected
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-def test_a_file_in_a_folder_that_its_server_may_not_enter_is_warned_of() -> None:
-    with tempfile.TemporaryDirectory() as name:  # mode 700
-        config = loaded("run_as = 'nobody:daemon'\n[anonymous]\nroot = '.'\n", Path(name))
-        file = Path(name, "f.toml")
-        file.chmod(0o644)
-        (line,) = warnings(file, config)
-    assert line.endswith("in a folder that nobody may enter")
 
 
 # ---------------------------------------------------------------------- anything at all
