@@ -7,7 +7,9 @@ writes there, be it C code that writes down stacks, need not know.
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from multiprocessing.reduction import DupFd
 from typing import Any
 
@@ -62,6 +64,21 @@ class LogFile:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _inherited, (self.path, DupFd(self.fd))
+
+
+def try_to_open(path: str) -> None:
+    """Raises OSError where ``LogFile.open`` would; makes no file.
+
+    Fifos are left alone: whoever reads one would take the end of this for the log's.
+    """
+    try:
+        if not stat.S_ISFIFO(os.stat(path).st_mode):
+            os.close(os.open(path, _FLAGS & ~os.O_CREAT))
+    except FileNotFoundError:
+        folder = os.path.dirname(os.path.realpath(path))
+        os.close(os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path) from None
 
 
 def _inherited(path: str, fd: Any) -> LogFile:

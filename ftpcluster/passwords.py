@@ -20,7 +20,20 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 _SCRYPT = re.compile(r"\$scrypt\$ln=(\d{1,2}),r=(\d{1,3}),p=(\d{1,3})\$([^$]+)\$([^$]+)")
 _SCRYPT_MEMORY = 256 * 1024 * 1024
 _BCRYPT = ("$2a$", "$2b$", "$2y$")
-_BCRYPT_FORM = re.compile(r"\$2[aby]\$(0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{53}")
+_BCRYPT_FORM = re.compile(
+    # 16 bytes of salt leave two bits of its last character over, which have to be 0
+    r"\$2[aby]\$(0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}"
+)
+_ARGON2 = re.compile(
+    r"\$argon2(?:id|i|d)(?:\$v=(?:16|19))?"
+    r"\$m=([1-9]\d{0,9}),t=([1-9]\d{0,9}),p=([1-9]\d{0,7})\$([^$]+)\$([^$]+)",
+    re.ASCII,
+)
+_ARGON2_SALT = 8
+_LEAST_KEY = 16
+"""Bytes. Fewer, or no multiple of 4, are what is left of a key that was cut off: with argon2 nobody
+could log in any more, with scrypt anybody in the end, since it compares what is there."""
+_FOREIGN = ("$1$", "$5$", "$6$", "$7$", "$y$", "$apr1$")
 _BCRYPT_BYTES = 72
 _NICENESS = 5
 """Of the threads that hash: a loop that has something to do gets three times as much of a core,
@@ -48,20 +61,39 @@ def is_hash(password: str) -> bool:
     return password.startswith(("$argon2", "$scrypt$", *_BCRYPT))
 
 
+def foreign_kind(password: str) -> str | None:
+    """How a hash begins, ``$6$`` for instance, that is of a known kind and cannot be checked."""
+    return next((kind for kind in _FOREIGN if password.startswith(kind)), None)
+
+
 def check_hash(stored: str) -> None:
     """Whether a hash can be used, by its form alone. Raises BadHash."""
     if stored.startswith("$argon2"):
-        import argon2
-
-        try:
-            argon2.extract_parameters(stored)
-        except argon2.exceptions.InvalidHashError as error:
-            raise BadHash("not a valid argon2 hash") from error
+        _check_argon2(stored)
     elif stored.startswith(_BCRYPT):
         if not _BCRYPT_FORM.fullmatch(stored):
-            raise BadHash("not a valid bcrypt hash")
+            raise _not_whole("bcrypt")
     else:
         _parse_scrypt(stored)
+
+
+def _not_whole(kind: str) -> BadHash:
+    return BadHash(f"not a whole {kind} hash (cut off?)")
+
+
+def _check_argon2(stored: str) -> None:
+    match = _ARGON2.fullmatch(stored)
+    if match is None:
+        raise _not_whole("argon2")
+    memory, passes, lanes = (int(match[number]) for number in (1, 2, 3))
+    if not 8 * lanes <= memory < 2**32 or passes >= 2**32:  # RFC 9106 section 3.1
+        raise _not_whole("argon2")
+    try:
+        salt, key = _unpadded(match[4]), _unpadded(match[5])
+    except ValueError as error:
+        raise _not_whole("argon2") from error
+    if len(salt) < _ARGON2_SALT or not _is_whole_key(key):
+        raise _not_whole("argon2")
 
 
 def hash_password(password: str) -> str:
@@ -127,7 +159,8 @@ def _verify_argon2(stored: str, given: bytes) -> bool:
     except argon2.exceptions.VerifyMismatchError:
         return False
     except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError) as error:
-        raise BadHash("not a valid argon2 hash") from error
+        # also where it wants more memory than there is, which its form does not tell
+        raise BadHash(f"an argon2 hash that cannot be checked ({error})") from error
 
 
 def _verify_bcrypt(stored: str, given: bytes) -> bool:
@@ -136,7 +169,7 @@ def _verify_bcrypt(stored: str, given: bytes) -> bool:
     try:
         return bcrypt.checkpw(given[:_BCRYPT_BYTES], stored.encode())
     except ValueError as error:
-        raise BadHash("not a valid bcrypt hash") from error
+        raise _not_whole("bcrypt") from error
 
 
 def _verify_scrypt(stored: str, given: bytes) -> bool:
@@ -146,7 +179,7 @@ def _verify_scrypt(stored: str, given: bytes) -> bool:
             given, salt=salt, maxmem=_SCRYPT_MEMORY, dklen=len(expected), **cost
         )
     except (ValueError, TypeError, OverflowError) as error:
-        raise BadHash("not a valid scrypt hash") from error
+        raise BadHash("a scrypt hash that cannot be checked") from error
     return hmac.compare_digest(computed, expected)
 
 
@@ -154,16 +187,26 @@ def _parse_scrypt(stored: str) -> tuple[dict[str, int], bytes, bytes]:
     """``$scrypt$ln=16,r=8,p=1$salt$hash``, salt and hash in base64 without padding (PHC)."""
     match = _SCRYPT.fullmatch(stored)
     if match is None:
-        raise BadHash("not a valid scrypt hash")
+        raise _not_whole("scrypt")
     n, r, p = 1 << int(match[1]), int(match[2]), int(match[3])
     if n < 2 or not r or not p or 128 * r * (n + 2 + p) > _SCRYPT_MEMORY:
-        raise BadHash("not a valid scrypt hash")
-    cost = {"n": n, "r": r, "p": p}
+        raise BadHash("a scrypt hash that takes more memory than there is for it")
     try:
-        return cost, _unpadded(match[4]), _unpadded(match[5])
+        salt, key = _unpadded(match[4]), _unpadded(match[5])
     except ValueError as error:
-        raise BadHash("not a valid scrypt hash") from error
+        raise _not_whole("scrypt") from error
+    if not _is_whole_key(key):
+        raise _not_whole("scrypt")
+    return {"n": n, "r": r, "p": p}, salt, key
+
+
+def _is_whole_key(key: bytes) -> bool:
+    return len(key) >= _LEAST_KEY and len(key) % 4 == 0
 
 
 def _unpadded(text: str) -> bytes:
-    return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    """Raises ValueError, also where bits are left over that are not 0."""
+    data = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    if base64.b64encode(data).rstrip(b"=") != text.encode():
+        raise ValueError("bits are left over")
+    return data

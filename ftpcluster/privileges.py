@@ -117,6 +117,24 @@ def drop(identity: Identity) -> None:
         os.chdir("/")  # workers begin where the supervisor is
 
 
+def may_read(identity: Identity, path: str) -> bool:
+    """Whether ``identity`` could read a file, whatever gives or takes that right.
+
+    Asked as root, and before any thread was started: a child process becomes that user.
+    """
+    child = os.fork()
+    if not child:
+        can = False
+        try:
+            os.setgroups([])
+            os.setresgid(*(identity.gid,) * 3)
+            os.setresuid(*(identity.uid,) * 3)
+            can = os.access(path, os.R_OK)
+        finally:
+            os._exit(not can)  # nothing of the parent's is to be run or flushed here
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
 def _can_be_root() -> bool:
     try:
         os.setresuid(-1, 0, -1)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from enum import Enum
 from pathlib import Path, PurePosixPath
 
-from ftpcluster.passwords import BadHash, is_hash, verify_off_loop
+from ftpcluster.passwords import BadHash, check_hash, is_hash, verify_off_loop
 from ftpcluster.protocol.path import is_beneath
 
 
@@ -136,7 +136,8 @@ class AbstractUserManager(ABC):
         """Whether ``password`` is the user's.
 
         TooManyLogins says that this could not be found out in time: the client is told to come
-        back later.
+        back later. BadHash says that the stored hash is damaged: that is a failed login, and an
+        error in the log.
         """
 
     async def notify_logout(self, user: User) -> None:  # noqa: B027
@@ -164,7 +165,7 @@ class MemoryUserManager(AbstractUserManager):
         for alias, login in (aliases or {}).items():
             self._by_login.setdefault(alias, self._by_login[login])
         passwords = [user.password for user in self.users if user.password is not None]
-        self._decoy = next(filter(is_hash, passwords), "nobody's password")
+        self._decoy = next(filter(_is_whole_hash, passwords), "nobody's password")
 
     async def get_user(
         self, login: str
@@ -179,8 +180,12 @@ class MemoryUserManager(AbstractUserManager):
     async def authenticate(self, user: User, password: str) -> bool:
         if user.password is None:
             return True
-        if await verify_off_loop(user.password, password):
-            return True
+        try:
+            if await verify_off_loop(user.password, password):
+                return True
+        except BadHash:
+            await self.refuse(password)
+            raise
         if not is_hash(user.password) and is_hash(self._decoy):
             await self.refuse(password)  # else its speed would tell that there is such a user
         return False
@@ -189,3 +194,13 @@ class MemoryUserManager(AbstractUserManager):
         """Take as long for somebody whom nobody knows as ``authenticate`` takes for a user."""
         with contextlib.suppress(BadHash):
             await verify_off_loop(self._decoy, password)
+
+
+def _is_whole_hash(password: str) -> bool:
+    if not is_hash(password):
+        return False
+    try:
+        check_hash(password)
+    except BadHash:
+        return False
+    return True

@@ -29,10 +29,9 @@ from ftpcluster.admin.messages import (
     Unban,
     Who,
 )
-from ftpcluster.cli.flags import Flags
 from ftpcluster.cli.views import bans_table, headline, sessions_table, workers_table
 from ftpcluster.config import ConfigError
-from ftpcluster.config.load import load
+from ftpcluster.config.load import admin_socket
 from ftpcluster.config.units import parse_duration, parse_size
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -61,7 +60,7 @@ def of_server(command: F) -> F:
 def connected(file: Path | None, path: str | None) -> Iterator[Connection]:
     """A connection to the server that is meant. Raises NoServer, ConfigError."""
     if path is None and file is not None:
-        path = load(file, Flags()).admin.socket
+        path = admin_socket(file)
     path = path or default_socket()
     if path is None:
         raise NoServer("there is no usual place for a socket; say which one with --socket PATH")
@@ -195,7 +194,10 @@ def bans(file: Path | None, path: str | None, *, as_json: bool) -> None:
 @click.argument("worker", type=int)
 @of_server
 def drain(file: Path | None, path: str | None, worker: int) -> None:
-    """Replace a worker: another one starts, this one ends as its sessions do."""
+    """Replace a worker: another one starts, and this one gets no new sessions.
+
+    Those that it has go on for `timeouts.drain` (30 s); then transfers are cut.
+    """
     _order(file, path, DrainWorker(worker))
 
 
@@ -210,5 +212,8 @@ def reload(file: Path | None, path: str | None) -> None:
 @of_server
 @click.option("--now", is_flag=True, help="Do not wait for transfers")
 def stop(file: Path | None, path: str | None, *, now: bool) -> None:
-    """Stop a server, when its transfers are done or their grace is over."""
+    """Have a server stop, when its transfers are done or their grace is over.
+
+    The answer comes at once; it does not wait for the end.
+    """
     _order(file, path, Stop(now))

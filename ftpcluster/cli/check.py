@@ -10,7 +10,7 @@ import click
 from ftpcluster.cli.configured import configured
 from ftpcluster.cli.flags import Flags
 from ftpcluster.config.checks import accounts
-from ftpcluster.config.model import Account, Config, Limits, Listen, StorageConfig
+from ftpcluster.config.model import Account, Config, Limits, Listen, StorageConfig, Timeouts
 from ftpcluster.config.tree import quoted
 from ftpcluster.config.units import show_size
 from ftpcluster.protocol.address import display
@@ -49,6 +49,7 @@ def describe(config: Config) -> Iterator[str]:
             yield f"{name} {value}"
     if config.data.ports is not None:
         yield "data ports {}-{}".format(*config.data.ports)
+    yield from _timeouts(config.timeouts)
     yield from _storage(config.storage)
     yield f"limits of the server: {_limits(config.limits)}"
     ban = config.ban
@@ -59,6 +60,7 @@ def describe(config: Config) -> Iterator[str]:
     for path, login, account in accounts(config):
         name = login if len(path) == 1 else f"user {login}"
         yield f"{name}: {_account(account)}"
+    yield from _told(config)
 
 
 def _where(listen: Listen) -> str:
@@ -77,6 +79,31 @@ def _protection(listen: Listen, config: Config) -> str:
     if listen.proxy_protocol is not None:
         text += f"; PROXY protocol from {', '.join(listen.proxy_protocol)}"
     return text
+
+
+def _timeouts(timeouts: Timeouts) -> Iterator[str]:
+    """What is not as ever."""
+    usual = Timeouts()
+    if changed := [
+        f"{name} {getattr(timeouts, name)} s"
+        for name in timeouts.__struct_fields__
+        if getattr(timeouts, name) != getattr(usual, name)
+    ]:
+        yield f"timeouts: {', '.join(changed)}"
+
+
+def _told(config: Config) -> Iterator[str]:
+    """What it tells of itself, and where."""
+    log, admin = config.log, config.admin
+    yield f"log: {log.level}, {log.format}, on {'stderr' if log.file is None else log.file}"
+    if log.transfers is not None:
+        yield f"log of transfers: {log.transfers}"
+    if config.metrics.listen is not None:
+        yield f"metrics on {display(*config.metrics.listen)}"
+    if not admin.enabled:
+        yield "no admin socket"
+    elif admin.socket is not None:
+        yield f"admin socket {admin.socket}"
 
 
 def _storage(storage: StorageConfig) -> Iterator[str]:

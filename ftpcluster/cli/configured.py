@@ -9,19 +9,45 @@ from pathlib import Path
 import click
 
 from ftpcluster.cli.flags import Flags
+from ftpcluster.cli.logfiles import CANNOT_OPEN
 from ftpcluster.config import Config
 from ftpcluster.config.checks import warnings
 from ftpcluster.config.load import load
+from ftpcluster.config.tree import Tree
+from ftpcluster.logfile import try_to_open
 
 
 def configured(file: Path | None, flags: Flags) -> Config:
     """The configuration; what is doubtful about it stands on stderr. Raises ConfigError.
 
+    What a start needs beside it is there: a reload, by then no longer root, uses what is open.
+
     Modules that it names are looked for where we were started, as Python itself does.
     """
-    config = load(file, flags)
+    config = load(file, flags, _check_log_files, _check_metrics)
     for line in warnings(file, config) if file is not None else ():
         click.echo(f"ftpcluster: warning: {line}", err=True)
     if config.server or config.user_manager:
         sys.path.insert(0, os.getcwd())
     return config
+
+
+def _check_log_files(config: Config, tree: Tree) -> None:
+    for name in ("file", "transfers"):
+        path = ("log", name)
+        file = getattr(config.log, name) if tree.is_sound(path) else None
+        if file is not None:
+            try:
+                try_to_open(file)
+            except OSError as error:
+                text = f"cannot be opened: {error.strerror}; {CANNOT_OPEN}"
+                tree.refuse(path, text, about=file)
+
+
+def _check_metrics(config: Config, tree: Tree) -> None:
+    path = ("metrics", "listen")
+    if tree.is_sound(path) and config.metrics.listen is not None:
+        try:
+            import prometheus_client.core  # noqa: F401
+        except ImportError:
+            tree.refuse(path, "needs prometheus-client: pip install 'ftpcluster[metrics]'")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
@@ -185,6 +186,7 @@ class Flags:
         if self.anonymous or is_alone:
             if self.root is not None or tree.get((ANONYMOUS, "root")) is None:
                 self._put_root(tree, (ANONYMOUS,))
+                self._refuse_all_of_the_machine(tree)
         elif self.root is not None and had_accounts and not self.users:
             tree.refuse_flag(
                 f"--root {self.root}: the accounts of {tree.file} have folders of their own; "
@@ -228,6 +230,15 @@ class Flags:
         tree.put((*path, "password"), stored, label)
         tree.put((*path, "permissions"), [permission], label)
         self._put_root(tree, path)
+
+    def _refuse_all_of_the_machine(self, tree: Tree) -> None:
+        """Services are started in "/": whoever forgot to name a folder did not mean all of them."""
+        if self.root is None and os.getcwd() == "/":
+            where = "" if tree.file is None else f"{tree.file}: "
+            tree.refuse_flag(
+                f"{where}anonymous users would read all of /, where it was started: say what is "
+                'served: root = "/srv/ftp" in [anonymous], a [[user]], or --root DIR'
+            )
 
     def _put_root(self, tree: Tree, path: Path) -> None:
         root = "." if self.root is None else str(self.root)

@@ -15,6 +15,8 @@ from ftpcluster.supervisor.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 
+CANNOT_OPEN = "make its folder, and let who starts the server write there"
+
 
 class LogFiles:
     """The log and the transfer log; None where there is none, or it is stderr."""
@@ -71,6 +73,5 @@ def _open(key: str, path: str | None) -> LogFile | None:
         return LogFile.open(path)
     except OSError as error:
         raise ConfigError(
-            f"{key}: {path} cannot be opened: {error.strerror}; make its folder, and let who "
-            "starts the server write there"
+            f"{key}: {path}: cannot be opened: {error.strerror}; {CANNOT_OPEN}"
         ) from error

@@ -19,7 +19,6 @@ from http import HTTPStatus
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from ftpcluster.config import ConfigError
 from ftpcluster.net.listeners import CannotListen
 from ftpcluster.protocol.address import display, is_ipv6
 from ftpcluster.quota.ledger import Refusal
@@ -68,13 +67,9 @@ class Metrics:
     """A HTTP server of its own, in threads, for as long as the supervisor runs."""
 
     def __init__(self, host: str, port: int) -> None:
-        """Binds. Raises CannotListen, and ConfigError where prometheus-client is not installed."""
-        try:
-            import prometheus_client.core
-        except ImportError:
-            raise ConfigError(
-                "metrics need prometheus-client: pip install 'ftpcluster[metrics]'"
-            ) from None
+        """Binds. Raises CannotListen. It takes prometheus-client, which the caller looked for."""
+        import prometheus_client.core
+
         self._prometheus = prometheus_client
         kind = _ServerIPv6 if is_ipv6(host) else _Server
         try:
@@ -177,31 +172,39 @@ class Metrics:
 
     def _of_server(self, now: _Snapshot) -> Iterator[Metric]:
         core = self._prometheus.core
-        info = core.InfoMetricFamily("ftpcluster_build", "This version")
+        info = core.InfoMetricFamily("ftpcluster_build", "The version that runs")
         info.add_metric([], {"version": version("ftpcluster")})
         yield info
         yield core.GaugeMetricFamily(
-            "ftpcluster_ready", "1 where all workers serve, else 0, as /readyz", now.is_complete
+            "ftpcluster_ready", "1 where all workers serve, else 0", now.is_complete
         )
         yield core.GaugeMetricFamily(
-            "ftpcluster_connections", "Control connections", value=now.connections
+            "ftpcluster_connections", "Control connections now", value=now.connections
         )
         yield core.GaugeMetricFamily(
-            "ftpcluster_connections_not_logged_in", "Who has not logged in", value=now.strangers
+            "ftpcluster_connections_not_logged_in",
+            "Control connections that have not logged in",
+            value=now.strangers,
         )
         if now.most_connections is not None:
             yield core.GaugeMetricFamily(
-                "ftpcluster_connections_limit", "Connections at most", value=now.most_connections
+                "ftpcluster_connections_limit",
+                "Control connections at most (limits.connections)",
+                value=now.most_connections,
             )
         limits = core.GaugeMetricFamily(
-            "ftpcluster_speed_limit_bytes_per_second", "Of the server", labels=["direction"]
+            "ftpcluster_speed_limit_bytes_per_second",
+            "Speed limits of the server, bytes per second",
+            labels=["direction"],
         )
         for direction, limit in now.limits.items():
             if limit is not None:
                 limits.add_metric([direction], limit)
         yield limits
         ends = core.CounterMetricFamily(
-            "ftpcluster_workers_replaced", "Workers that were replaced", labels=["cause"]
+            "ftpcluster_workers_replaced",
+            "Workers that ended while the server went on",
+            labels=["cause"],
         )
         for cause in ("died", "hung", "bad message", "replaced", "reload"):
             ends.add_metric([cause], now.ends.get(cause, 0))
@@ -210,14 +213,16 @@ class Metrics:
     def _of_strangers(self, now: _Snapshot) -> Iterator[Metric]:
         core = self._prometheus.core
         refused = core.CounterMetricFamily(
-            "ftpcluster_refused_connections", "Connections turned away", labels=["reason"]
+            "ftpcluster_refused_connections",
+            "Connections that were told 421 at the door",
+            labels=["reason"],
         )
         for reason, count in now.refused.items():
             refused.add_metric([reason], count)
         yield refused
         bans = core.GaugeMetricFamily("ftpcluster_bans", "Bans that hold", labels=["by"])
         made = core.CounterMetricFamily(
-            "ftpcluster_bans_made", "Bans since the server's start", labels=["by"]
+            "ftpcluster_bans_made", "Bans since the start", labels=["by"]
         )
         for is_manual, by in ((False, "server"), (True, "hand")):
             bans.add_metric([by], now.bans[is_manual])
@@ -234,10 +239,10 @@ class Metrics:
             alike.setdefault((worker.number, worker.state), []).append(worker)
         combine: Callable[[Iterable[float]], float]
         for name, text, attribute, combine in (
-            ("sessions", "Sessions that a worker holds", "sessions", sum),
+            ("sessions", "Sessions of a worker", "sessions", sum),
             ("memory_bytes", "Resident memory", "memory", sum),
-            ("loop_lag_seconds", "How late the loop's last heartbeat was", "lag", max),
-            ("load_ratio", "The part of a core that was used last", "load", max),
+            ("loop_lag_seconds", "How late the event loop was (LAG)", "lag", max),
+            ("load_ratio", "The part of a core that was used last (LOAD)", "load", max),
         ):
             family = core.GaugeMetricFamily(f"ftpcluster_worker_{name}", text, labels=labels)
             for told, workers in alike.items():
@@ -251,20 +256,24 @@ class Metrics:
         for result in ("ok", "failed"):
             logins.add_metric([result], sums.logins[result])
         yield logins
-        replies = core.CounterMetricFamily("ftpcluster_replies", "Replies", labels=["code"])
+        replies = core.CounterMetricFamily(
+            "ftpcluster_replies", "Replies, by their code", labels=["code"]
+        )
         for code, count in sorted(sums.replies.items()):
             if code:
                 replies.add_metric([str(int(code))], count)
         yield replies
         transfers = core.CounterMetricFamily(
-            "ftpcluster_transfers", "Transfers", labels=["direction", "result", "tls"]
+            "ftpcluster_transfers",
+            "Data connections that ended",
+            labels=["direction", "result", "tls"],
         )
         for (direction, result, protected), count in sorted(sums.transfers.items()):
             transfers.add_metric([direction, result, _yes(protected)], count)
         yield transfers
         moved = core.CounterMetricFamily(
             "ftpcluster_transferred_bytes",
-            "Bytes over data connections",
+            "Bytes that data connections carried",
             labels=["direction", "tls"],
         )
         for (direction, protected), count in sorted(sums.moved.items()):
@@ -272,7 +281,7 @@ class Metrics:
         yield moved
         yield core.SummaryMetricFamily(
             "ftpcluster_lease_wait_seconds",
-            "Waits of workers for the supervisor's answer, where speeds are limited",
+            "Waits of workers for the supervisor, where speeds are limited",
             count_value=sums.grants,
             sum_value=sums.waited,
         )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import grp
 import os
+from collections.abc import Iterator
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -11,9 +13,9 @@ import msgspec
 from ftpcluster.config.leaves import PLAIN
 from ftpcluster.config.lines import Path
 from ftpcluster.config.model import ANONYMOUS, Account, Config, TLSConfig
-from ftpcluster.config.tree import Tree, quoted
-from ftpcluster.net.certificates import BadCertificate, make_context
-from ftpcluster.privileges import CannotRunAs, parse_run_as
+from ftpcluster.config.tree import Tree, dotted, quoted
+from ftpcluster.net.certificates import BadCertificate, NoKey, make_context
+from ftpcluster.privileges import CannotRunAs, Identity, may_read, parse_run_as
 from ftpcluster.protocol.protection import Protection
 
 _LOGIN = "{login}"
@@ -119,6 +121,8 @@ def _check_certificates(config: Config, tree: Tree) -> None:
         try_certificates(config.tls)
     except BadCertificate as error:
         text = str(error)
+        if isinstance(error, NoKey):
+            text += "; name its file with tls.key, or --tls-key"
         # what is wrong with the pair of them is said of the certificate
         at_fault = [n for n in names if text.startswith(f"{getattr(config.tls, n)}: ")]
         tree.refuse(("tls", (at_fault or names)[0]), text)
@@ -204,13 +208,57 @@ def _look_at(root: str) -> tuple[str, str]:
 
 
 def warnings(file: FilePath, config: Config) -> list[str]:
-    """What is no error, and may still harm: passwords that others of this machine may read."""
-    mode = file.stat().st_mode
+    """What is no error, and may still harm or surprise."""
+    identity = None if config.run_as is None else parse_run_as(config.run_as)
+    return [*_exposed(file, config, identity), *_unreadable(file, identity), *_no_home(config)]
+
+
+def _exposed(file: FilePath, config: Config, identity: Identity | None) -> Iterator[str]:
+    """Passwords that others of this machine may read.
+
+    The server's own group has to, where the file is not the server's.
+    """
+    status = file.stat()
+    uid, gid = (os.geteuid(), os.getegid()) if identity is None else (identity.uid, identity.gid)
+    is_others = status.st_uid != uid
+    mode = status.st_mode & (_OTHERS if is_others and status.st_gid == gid else _GROUP_OR_OTHERS)
     given = [user.password for user in config.users]
     secrets = [each for each in given if each.startswith(PLAIN)]
-    if secrets and mode & _GROUP_OR_OTHERS:
+    if secrets and mode:
         who = "others" if mode & _OTHERS else "its group"
-        return [f"{file}: {who} may read the passwords in it; `chmod 600 {file}`"]
-    if given and mode & _OTHERS:
-        return [f"{file}: others may read the password hashes in it; `chmod 640 {file}`"]
-    return []
+        how = f"chmod 600 {file}"
+        text = f"{file}: {who} may read the passwords in it"
+    elif given and mode & _OTHERS:
+        how = f"chmod 640 {file}"
+        text = f"{file}: others may read the password hashes in it"
+    else:
+        return
+    yield f"{text}; `{_for_group(file, gid) if identity is not None and is_others else how}`"
+
+
+def _unreadable(file: FilePath, identity: Identity | None) -> Iterator[str]:
+    """Only root can find out; and only it starts a server that becomes somebody else."""
+    if identity is not None and os.geteuid() == 0 and not may_read(identity, os.path.abspath(file)):
+        yield (
+            f"{file}: {identity.name} (run_as) may not read it, so every reload would fail; "
+            f"`{_for_group(file, identity.gid)}`, in a folder that {identity.name} may enter"
+        )
+
+
+def _for_group(file: FilePath, gid: int) -> str:
+    try:
+        group = grp.getgrgid(gid).gr_name
+    except KeyError:
+        group = str(gid)
+    return f"chgrp {group} {file} && chmod 640 {file}"
+
+
+def _no_home(config: Config) -> Iterator[str]:
+    """No error: users may remove the folder, and must not keep a server from its next start."""
+    for path, login, account in accounts(config):
+        folder = os.path.realpath(account.root + account.home)
+        if not (os.path.isdir(folder) and FilePath(folder).is_relative_to(account.root)):
+            yield (
+                f"{dotted(path)}.home: {account.home} is no folder in {account.root}: make it, or "
+                f"sessions of {login} begin where nothing is"
+            )

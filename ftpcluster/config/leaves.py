@@ -10,7 +10,7 @@ from ipaddress import ip_address, ip_network
 from typing import Annotated, Any
 
 from ftpcluster.config.units import parse_duration, parse_size
-from ftpcluster.passwords import BadHash, check_hash, is_hash
+from ftpcluster.passwords import BadHash, check_hash, foreign_kind, is_hash
 from ftpcluster.protocol.address import is_ipv4, without_zone
 from ftpcluster.protocol.pattern import is_name_pattern
 
@@ -18,6 +18,7 @@ _LOGIN = re.compile(r"[^:\s\x00-\x1f\x7f]{1,255}")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _NUMBERS = re.compile(r"[0-9.]+")
 _ADDRESS_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)):(\d{1,5})")
+_BRACKETED = re.compile(r"\[([0-9A-Fa-f:.]+)\]")
 _RANGE = re.compile(r"(\d{1,5})-(\d{1,5})", re.ASCII)
 _OBJECT = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 _OCTAL = re.compile("0?[0-7]{3}")
@@ -26,6 +27,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _LONGEST = 366 * 24 * 3600
 _MOST_BYTES = 10**15
 _MOST_CONNECTIONS = 10**9
+_MOST_WORKERS = 1024
 _MOST_THREADS = 1024
 _MOST_FAILURES = 1000
 PLAIN = "plain:"
@@ -171,6 +173,8 @@ def _addresses(value: object) -> tuple[str, ...]:
     if not texts:
         raise ValueError(value)
     for each in texts:
+        if isinstance(each, str) and (match := _BRACKETED.fullmatch(each)):
+            raise Unfit(f'"{each}": without brackets, "{match[1]}"')
         try:
             _address(each)
         except ValueError:
@@ -231,6 +235,8 @@ def _password(value: object) -> str:
         if is_hash(secret):
             raise Unfit(f'a hash stands without "{PLAIN}" before it')
         return text
+    if kind := foreign_kind(text):
+        raise Unfit(f"a {kind} hash cannot be checked here: a new password, see docs/moving.md")
     if not is_hash(text):
         raise ValueError
     try:
@@ -270,12 +276,12 @@ Umask = Annotated[
         {**_TEXT, "pattern": "^0?[0-7]{3}$"},
     ),
 ]
-Workers = Annotated[int, _counting("at least one worker", 1024)]
-Count = Annotated[int, _counting("at least 1", _MOST_CONNECTIONS)]
-Threads = Annotated[int, _counting(f"a number from 1 to {_MOST_THREADS}", _MOST_THREADS)]
-Failures = Annotated[int, _counting(f"a number from 1 to {_MOST_FAILURES}", _MOST_FAILURES)]
+Workers = Annotated[int, _counting("a whole number of workers, at least one", _MOST_WORKERS)]
+Count = Annotated[int, _counting("a whole number, at least 1", _MOST_CONNECTIONS)]
+Threads = Annotated[int, _counting(f"a whole number from 1 to {_MOST_THREADS}", _MOST_THREADS)]
+Failures = Annotated[int, _counting(f"a whole number from 1 to {_MOST_FAILURES}", _MOST_FAILURES)]
 Port = Annotated[
-    int, Leaf("a number from 0 to 65535", partial(_number, 0, 65535), _whole_schema(0, 65535))
+    int, Leaf("a whole number from 0 to 65535", partial(_number, 0, 65535), _whole_schema(0, 65535))
 ]
 Size = Annotated[int, Leaf('bytes such as "500MB" or "500MiB"', _speed, _SPEED)]
 Speed = Annotated[int, Leaf('bytes per second such as "10MB" or "10MiB"', _speed, _SPEED)]
@@ -309,7 +315,7 @@ Addresses = Annotated[
 AddressPort = Annotated[
     tuple[str, int],
     Leaf(
-        'an address and a port such as "127.0.0.1:9121"',
+        'an address and a port such as "127.0.0.1:9121" or "[::1]:9121"',
         _address_port,
         {**_TEXT, "pattern": r"^(\[[0-9A-Fa-f:.]+\]|[0-9.]+):\d{1,5}$"},
     ),

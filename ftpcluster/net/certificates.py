@@ -22,6 +22,10 @@ class BadCertificate(Exception):
     """Certificate or key cannot be used; the message says which and why."""
 
 
+class NoKey(BadCertificate):
+    """A file that should hold a certificate and its key has the first alone."""
+
+
 class Contexts:
     """The contexts of a server: one for all connections, or one for each control connection.
 
@@ -91,11 +95,18 @@ def make_context(
     try:
         context.load_cert_chain(certificate, key, password=_no_password)
     except ssl.SSLError as error:
+        if certificate == key and _has_no_key(certificate):
+            raise NoKey(f"{certificate}: no key in it") from error
         files = certificate if certificate == key else f"{certificate}, {key}"
         if error.reason == "KEY_VALUES_MISMATCH":
             raise BadCertificate(f"{files}: the key is not that of the certificate") from error
         raise BadCertificate(f"{files}: expected a certificate and its key in PEM form") from error
     return context
+
+
+def _has_no_key(path: str) -> bool:
+    content = _read(path)
+    return b"-----BEGIN CERTIFICATE-----" in content and b"PRIVATE KEY-----" not in content
 
 
 def _trust(context: ssl.SSLContext, client_ca: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import Generic, NamedTuple, TypeVar
 
 from ftpcluster.protocol.address import Networks, plain, without_zone
@@ -251,9 +251,18 @@ def _bits_of(address: Address) -> _Bits:
 
 
 def _bits_of_network(text: str) -> _Bits:
-    network = ip_network(text if "/" in text else str(_parse(text)))
+    network = _network(text if "/" in text else str(_parse(text)))
     number = int(network.network_address)
     return network.version, network.prefixlen, number >> network.max_prefixlen - network.prefixlen
+
+
+def _network(text: str) -> IPv4Network | IPv6Network:
+    """Raises ValueError; where host bits are set it names the network that was meant."""
+    meant = ip_network(text, strict=False)
+    try:
+        return ip_network(text)
+    except ValueError:
+        raise ValueError(f"{text} has host bits set; the network is {meant}") from None
 
 
 def _text(bits: _Bits) -> str:

@@ -1,4 +1,4 @@
-"""``check``, ``init``, ``schema`` and ``hash``; and what ``run`` says of a wrong file."""
+"""``init``, ``schema`` and ``hash``; and what ``run`` says of a wrong file."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ import sys
 from pathlib import Path
 
 import pytest
-import trustme
 
 from ftpcluster.passwords import verify
+from tests.cli.command import command
 from tests.support.cluster import Cluster, environment
 from tests.support.dialogue import DEADLINE, Dialogue
 
 SECRET = "s3cr3t"
-HASH = "$2b$04$" + "a" * 53
 
 WRONG = f"""\
 wrokers = 2
@@ -34,22 +33,6 @@ ERRORS = [
     "f.toml:4: user[0].password: expected a hash (`ftpcluster hash` makes one), or "
     '"plain:" with the password behind it',
 ]
-
-
-def command(
-    *arguments: str, cwd: Path, stdin: str | None = None
-) -> subprocess.CompletedProcess[str]:
-    """``python -m ftpcluster …`` to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "ftpcluster", *arguments],
-        cwd=cwd,
-        env=environment({}),
-        input=stdin or "",
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 # ---------------------------------------------------------------------- wrong files
@@ -72,7 +55,7 @@ def test_errors_of_file_and_flags_are_said_together(tmp_path: Path) -> None:
         for line in (
             *ERRORS,
             "--user bob: no password; give bob:PASSWORD or set FTPCLUSTER_USER_BOB",
-            "--port -1: expected a number from 0 to 65535",
+            "--port -1: expected a whole number from 0 to 65535",
         )
     ]
 
@@ -82,133 +65,6 @@ def test_run_reads_no_file_that_it_was_not_told_of(tmp_path: Path) -> None:
     with Cluster("--workers", "2", cwd=tmp_path) as cluster:
         with Dialogue(cluster.port) as client:
             client.logs_in("anonymous", "")
-
-
-# ---------------------------------------------------------------------- check
-
-GOOD = f"""\
-workers = 3
-server = "mine:Server"
-
-[[listen]]
-address = ["127.0.0.1", "::1"]
-port = 2100
-
-[[listen]]
-port = 2990
-proxy_protocol = ["10.0.0.0/8"]
-
-[data]
-ports = "50000-50999"
-
-[limits]
-connections = 100
-connections_per_address = 10
-download = 20_000_000
-
-[storage]
-durable_uploads = true
-atomic_uploads = true
-hide = ["*.tmp", ".*"]
-forbid = ["*.php"]
-
-[[user]]
-login = "alice"
-password = "{HASH}"
-root = "home of {{login}}"
-home = "/in"
-connections = 8
-upload = "10MiB"
-download_per_connection = 1500
-permissions = [
-  {{ path = "/" }},
-  {{ path = "/in", write = true }},
-  {{ path = "/drop", read = false, write = true }},
-  {{ path = "/no", read = false }},
-]
-
-[anonymous]
-root = "."
-"""
-
-
-def test_check_says_what_will_be_served_and_no_password(tmp_path: Path) -> None:
-    (tmp_path / "home of alice").mkdir()
-    file = tmp_path / "ftpcluster.toml"
-    file.write_text(GOOD)
-    file.chmod(0o600)
-    (tmp_path / "mine.py").write_text("class Server: pass")
-    done = command("check", cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines() == [
-        "listen on 127.0.0.1:2100, [::1]:2100: no TLS",
-        "listen on 0.0.0.0:2990, [::]:2990: no TLS; PROXY protocol from 10.0.0.0/8",
-        "workers: 3 (uvloop)",
-        "server mine:Server",
-        "data ports 50000-50999",
-        "uploads: durable and atomic",
-        'hidden names: "*.tmp", ".*"',
-        'forbidden names: "*.php"',
-        "limits of the server: connections 100, connections per address 10, download 20MB/s",
-        "bans: an address with 10 failed logins in 600 s, for 1800 s; never 127.0.0.0/8, ::1/128",
-        f"user alice: {tmp_path}/home of alice from /in on; / read, /in read and write, "
-        "/drop write, /no nothing; connections 8, upload 10MiB/s, "
-        "download per connection 1500B/s",
-        f"anonymous: {tmp_path}; / read; no limits",
-    ]
-
-
-def test_check_says_where_there_is_tls(tmp_path: Path) -> None:
-    issued = trustme.CA().issue_cert("localhost")
-    issued.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "server.pem"))
-    (tmp_path / "f.toml").write_text(
-        "[[listen]]\nport = 1\n[[listen]]\nport = 2\ntls = 'implicit'\n"
-        "[tls]\ncertificate = 'server.pem'\nrequired = true\nrequired_data = true\n"
-    )
-    done = command("check", "-c", "f.toml", cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[:3] == [
-        "listen on 0.0.0.0:1, [::]:1: explicit TLS, required, required for data",
-        "listen on 0.0.0.0:2, [::]:2: implicit TLS, required, required for data",
-        f"certificate {tmp_path}/server.pem, TLS 1.2 or later",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("no.such:Server", "server no.such:Server: cannot be imported: No module named 'no'"),
-        ("mine:Ours", "server mine:Ours: cannot be imported: module 'mine' has no attribute"),
-        ("mine:Mine", ""),
-    ],
-)
-def test_check_looks_for_what_is_not_ours(name: str, said: str, tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text("import ftpcluster\nclass Mine(ftpcluster.Server): pass\n")
-    (tmp_path / "f.toml").write_text(f"server = '{name}'\n[anonymous]\nroot = '.'\n")
-    done = command("check", "-c", "f.toml", cwd=tmp_path)
-    assert done.returncode == (2 if said else 0)
-    assert done.stderr.startswith(f"ftpcluster: error: {said}" if said else "")
-
-
-def test_check_warns_of_passwords_that_others_may_read(tmp_path: Path) -> None:
-    file = tmp_path / "f.toml"
-    file.write_text(f"[[user]]\nlogin = 'a'\npassword = 'plain:{SECRET}'\nroot = '.'\n")
-    file.chmod(0o644)
-    done = command("check", "-c", "f.toml", cwd=tmp_path)
-    assert done.returncode == 0
-    assert done.stderr.splitlines() == [
-        "ftpcluster: warning: f.toml: others may read the passwords in it; `chmod 600 f.toml`"
-    ]
-    assert SECRET not in done.stdout
-
-
-def test_check_says_how_to_begin_where_there_is_no_file(tmp_path: Path) -> None:
-    done = command("check", cwd=tmp_path)
-    assert done.returncode == 2
-    assert done.stderr == (
-        "ftpcluster: error: ftpcluster.toml: there is no such file; "
-        "`ftpcluster init ftpcluster.toml` writes one\n"
-    )
 
 
 # ---------------------------------------------------------------------- init, schema

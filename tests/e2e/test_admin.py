@@ -226,7 +226,7 @@ def test_bans_outlive_a_reload(cluster: Cluster) -> None:
     ("arguments", "status", "said"),
     [
         (("ban", "bob"), 1, "'bob' does not appear to be an IPv4 or IPv6 address"),
-        (("ban", "10.0.0.1/8"), 1, "10.0.0.1/8 has host bits set"),
+        (("ban", "10.0.0.1/8"), 1, "10.0.0.1/8 has host bits set; the network is 10.0.0.0/8"),
         (("ban", "10.0.0.1", "--for", "long"), 2, '--for long: expected a time such as "30m"'),
         (("ban", "10.0.0.1", "--for", "0"), 1, "a ban has to last 1 second at least"),
         (("ban", "10.0.0.1", "--reason", "a\nb"), 1, "a reason is one line of at most 200 "),
@@ -241,6 +241,24 @@ def test_a_ban_that_cannot_be_is_refused(
     order(cluster, "ban", "192.0.2.0/24")
     assert said in order(cluster, *arguments, status=status)
     assert len(json.loads(order(cluster, "bans", "--json"))["bans"]) == 1
+
+
+def test_a_file_that_has_become_wrong_still_says_where_its_server_is_steered(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "files").mkdir()
+    file = tmp_path / "ftpcluster.toml"
+    good = "[admin]\nsocket = 'here.sock'\n[anonymous]\nroot = 'files'\n"
+    file.write_text(good)
+    with Cluster("-c", str(file), "--workers", "1") as cluster:
+        file.write_text(f"wrokers = 0\n{good}[tls]\ncertificate = 'no.pem'\n")
+        assert ": 0 connections" in order(cluster, "who", "-c", str(file))
+        refused = order(cluster, "reload", "-c", str(file), status=1)
+        assert "not reloaded: " in refused
+        assert 'did you mean "workers"?' in refused
+        file.write_text("[admin]\nsocket = 5\n")
+        refused = order(cluster, "who", "-c", str(file), status=2)
+        assert f"{file}:2: admin.socket: expected the path of a file, got 5" in refused
 
 
 def test_limits_change_transfers_that_run(cluster: Cluster) -> None:

@@ -234,4 +234,6 @@ def test_without_the_library_it_says_what_to_install(tmp_path: Path) -> None:
     environment = {"PYTHONPATH": str(tmp_path)}
     arguments = ("--root", str(tmp_path), "--metrics", "127.0.0.1:0")
     line = wrong(Cluster(*arguments, env=environment))
-    assert line.endswith("metrics need prometheus-client: pip install 'ftpcluster[metrics]'")
+    assert line.endswith(
+        "--metrics 127.0.0.1:0: needs prometheus-client: pip install 'ftpcluster[metrics]'"
+    )

@@ -224,7 +224,31 @@ async def test_a_hash_is_no_password_itself(kind: str, root: Path) -> None:
             await client.says(f"PASS {stored}", 530)
 
 
-BAD = ["$argon2id$nonsense", "$scrypt$ln=4,r=8", "$scrypt$ln=99,r=8,p=1$AAAA$AAAA", "$2b$nonsense"]
+BAD = [
+    "$argon2id$nonsense",
+    "$argon2id$v=19$m=65536,t=3,p=4$abc$xyz",
+    "$argon2id$v=19$m=4294967295,t=1,p=1$c2FsdHNhbHRzYWx0$" + "A" * 43,  # 4 TiB of memory
+    "$scrypt$ln=4,r=8",
+    "$scrypt$ln=99,r=8,p=1$AAAA$AAAA",
+    "$2b$nonsense",
+    "$2b$04$" + "a" * 53,
+]
+
+
+@pytest.mark.parametrize("stored", [each for each in BAD if "=4294967295" not in each])
+def test_what_is_no_whole_hash_is_known_by_its_form(stored: str) -> None:
+    with pytest.raises(passwords.BadHash) as caught:
+        passwords.check_hash(stored)
+    assert stored not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["argon2id", "scrypt", "bcrypt"])
+@pytest.mark.parametrize("lost", [1, 2, 3, 7, 30, 50])
+def test_a_hash_whose_end_is_lost_is_known_to_be_cut_off(kind: str, lost: int) -> None:
+    stored = HASHES[kind]()
+    passwords.check_hash(stored)
+    with pytest.raises(passwords.BadHash, match=r"not a whole \w+ hash \(cut off\?\)"):
+        passwords.check_hash(stored[:-lost])
 
 
 @pytest.mark.parametrize("stored", BAD)
@@ -240,11 +264,52 @@ async def test_a_bad_hash_lets_nobody_in_and_is_not_told(
         async with ftpcluster.Server(users, login_delay=0) as server:
             async with Client(server.server_port) as client:
                 await client.says("USER a", 331)
-                text = await client.says(f"PASS {stored}", 530, 451)
-                assert stored not in text
+                assert await client.says(f"PASS {stored}", 530) == "530 Login incorrect."
                 await client.logs_in("b", "1")
-    assert caplog.text
+    (error,) = [each for each in caplog.records if each.levelno == logging.ERROR]
+    assert error.exc_info is None
+    assert "nobody can log in as 'a': the stored password is " in error.getMessage()
     assert stored not in caplog.text
+
+
+@on_both_loops
+async def test_a_bad_hash_of_a_user_manager_is_a_failed_login(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Manager(ftpcluster.AbstractUserManager):
+        async def get_user(self, login: str) -> Any:
+            user = ftpcluster.User(login, BAD[0], base_path=root)
+            return self.GetUserResponse.PASSWORD_REQUIRED, user, ""
+
+        async def authenticate(self, user: ftpcluster.User, password: str) -> bool:
+            return await passwords.verify_off_loop(user.password or "", password)
+
+    async with ftpcluster.Server(Manager(), login_delay=0) as server:
+        async with Client(server.server_port) as client:
+            await client.says("USER a", 331)
+            assert await client.says("PASS secret", 530) == "530 Login incorrect."
+    assert [each.levelname for each in caplog.records].count("ERROR") == 1
+
+
+@on_both_loops
+async def test_a_bad_hash_costs_what_others_do(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else its speed would tell which name has one; nor is it what unknown names are checked by."""
+    checked: list[str] = []
+    verify = passwords.verify
+
+    def counting(stored: str, given: str) -> bool:
+        checked.append(stored)
+        return verify(stored, given)
+
+    monkeypatch.setattr(passwords, "verify", counting)
+    good = argon2id()
+    users = [ftpcluster.User("a", BAD[1]), ftpcluster.User("b", good)]
+    async with ftpcluster.Server(users, login_delay=0) as server:
+        async with Client(server.server_port) as client:
+            for login in ("a", "nobody"):
+                await client.says(f"USER {login}", 331)
+                await client.says("PASS wrong", 530)
+    assert checked == [BAD[1], good, good]
 
 
 @pytest.mark.parametrize("stored", BAD)

@@ -6,7 +6,7 @@ import logging
 import re
 
 from ftpcluster.net.stream import pause
-from ftpcluster.passwords import TooManyLogins
+from ftpcluster.passwords import BadHash, TooManyLogins
 from ftpcluster.protocol.address import site
 from ftpcluster.protocol.errors import ArgumentProblem, NotLoggedIn, SessionEnded
 from ftpcluster.protocol.listing import printable
@@ -52,6 +52,15 @@ async def password(session: Session, secret: str) -> Reply:
         is_authentic = await _is_authentic(session, claim, secret)
     except TooManyLogins:
         return await _postpone(session)
+    except BadHash as error:
+        # the client is told nothing of it: who may log in is nobody's business
+        name = printable(claim.login)[:64]
+        session.note(
+            logging.ERROR,
+            f"nobody can log in as {name!r}: the stored password is {error}; "
+            "`ftpcluster hash` makes one",
+        )
+        return await _fail(session, claim.login)
     if not is_authentic or account is None:
         return await _fail(session, claim.login)
     quotas, number = session.services.quotas, session.conversation.session
