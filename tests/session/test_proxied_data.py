@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from ftpcluster.net import proxy
+from ftpcluster.session import arrival
 from tests.session.conftest import Maker
 from tests.session.proxied import (
     CLIENT,
@@ -273,6 +277,58 @@ def is_served_protected(client: Dialogue, data: ProtectedSocket) -> None:
     assert received == CONTENT
     data.close()
     client.expects(226)
+
+
+class Patient:
+    """A socket from which nothing is read before it may be."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self.has_sent, self.may_read = threading.Event(), threading.Event()
+
+    def sendall(self, data: bytes) -> None:
+        self._sock.sendall(data)
+        self.has_sent.set()
+
+    def recv(self, count: int) -> bytes:
+        assert self.may_read.wait(DEADLINE)
+        return self._sock.recv(count)
+
+
+@pytest.mark.parametrize("header", [b"", v1(CLIENT), v2(CLIENT)], ids=["straight", "v1", "v2"])
+def test_a_handshake_that_came_with_the_command_ends_before_150(
+    serve: Maker, server_context: Any, monkeypatch: pytest.MonkeyPatch, header: bytes
+) -> None:
+    """Both wait for the server when it looks: basic-ftp would take 150 for the handshake's end."""
+    monkeypatch.setattr(arrival, "_SETTLE", DEADLINE)
+    port = serve(proxy_protocol=[PROXY], ssl=server_context)
+    with contextlib.ExitStack() as stack:
+        client = stack.enter_context(through(port, v1(CLIENT), greeting=None))
+        raw = client.sock
+        client.sock = ProtectedSocket(raw, b"")  # type: ignore[assignment]
+        client.expects(220)
+        client.logs_in()
+        protects(client)
+        data_port, go_on = client.epsv(), threading.Event()
+        serve.made[-1].loop.call_soon_threadsafe(go_on.wait, DEADLINE)
+        stack.callback(go_on.set)
+        client.send("STOR new")
+        sock = stack.enter_context(comes_from(PROXY if header else CLIENT, data_port))
+        data = Patient(sock)
+        with ThreadPoolExecutor(1) as pool:
+            stack.callback(data.may_read.set)
+            shaken = pool.submit(ProtectedSocket, data, header)  # type: ignore[arg-type]
+            assert data.has_sent.wait(DEADLINE)
+            go_on.set()
+            assert select.select([sock], [], [], DEADLINE)[0]  # the server's hello
+            assert not select.select([raw], [], [], 0.2)[0], client.line()
+            data.may_read.set()
+            protected = shaken.result(DEADLINE)
+        client.expects(150)
+        protected.sendall(CONTENT)
+        sock.close()
+        client.expects(226)
+    assert (serve.folder / "new").read_bytes() == CONTENT
 
 
 @versions
