@@ -86,7 +86,8 @@ class Server(BuiltinVerbs):
     connection (it takes a function that makes contexts, one each), ``strict_tls_eof`` uploads that
     end without close_notify. ``masquerade_for`` are other addresses for PASV to name, by the
     client's network; both may be host names. ``proxy_protocol`` are the networks of proxies: who
-    comes from there has to send the PROXY protocol's header, all others are turned away.
+    comes from there has to send the PROXY protocol's header, all others are turned away; the
+    same proxy may bring data connections, with a header each.
     ``welcome_message`` and ``system_type`` (SYST), ``data_timeout`` (the wait
     for a data connection), ``login_timeout``, ``login_delay`` (before a failed login is answered),
     ``rename_replaces`` (whether RNTO may replace a file). An address from which ``ban_failures``

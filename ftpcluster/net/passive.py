@@ -10,16 +10,21 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import random
 import socket
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from ftpcluster.net.poller import READ, Poller
+from ftpcluster.net.proxy import Introduction
 from ftpcluster.net.stream import accept, expire
 from ftpcluster.protocol.address import is_ipv6, plain
 from ftpcluster.protocol.errors import NoAvailablePort, NoDataConnection
+from ftpcluster.protocol.proxy import BadProxyHeader, Origin
+
+log = logging.getLogger(__name__)
 
 _BACKLOG = 64
 _POOLED = 32
@@ -27,6 +32,10 @@ _POOLED = 32
 that ports stay hard to guess."""
 _WAIT_FOR_PORT = 2.0
 """Seconds that PASV waits for a port of the range when other sessions hold all of them."""
+
+
+def _drop(fd: int, _: str) -> None:
+    os.close(fd)
 
 
 class PassiveListener:
@@ -50,10 +59,11 @@ class PassiveListener:
             except ConnectionError:
                 continue
 
-    def accept(self, peer: str) -> int | None:
+    def accept(self, peer: str | None, on_other: Callable[[int, str], None] = _drop) -> int | None:
         """The descriptor of the connection that came from ``peer``, if it is there.
 
-        Who came from another address is dropped.
+        ``on_other(fd, address)`` takes over who came from another address: as a rule such
+        connections are closed.
         """
         while True:
             try:
@@ -64,7 +74,7 @@ class PassiveListener:
                 continue  # it was reset while it queued
             if address == peer or plain(address) == peer:
                 return fd
-            os.close(fd)
+            on_other(fd, address)
 
     def give_back(self) -> None:
         """After the accept: the next session may have it."""
@@ -224,12 +234,74 @@ class _Arrival:
         if self.fd is not None or self.waiter.done():
             return
         try:
-            self.fd = self._listener.accept(self._peer)
+            self.fd = self._accept()
         except OSError as error:  # no descriptor is left
             self.waiter.set_exception(error)
             return
         if self.fd is not None:
             self.waiter.set_result(None)
+
+    def _accept(self) -> int | None:
+        return self._listener.accept(self._peer)
+
+    def end(self) -> None:
+        """Nobody else is wanted."""
+
+
+class _ProxiedArrival(_Arrival):
+    """Waits for the right peer itself, and for the proxy that brings it.
+
+    Who knows the port may connect through the proxy, too: each header is read by itself, so that
+    none keeps the right one waiting, and the first that names the peer ends the wait.
+    """
+
+    __slots__ = ("_introductions", "_loop", "_poller", "_proxy")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        poller: Poller,
+        listener: PassiveListener,
+        peer: str,
+        proxy: str,
+    ) -> None:
+        super().__init__(listener, peer, loop.create_future())
+        self._loop = loop
+        self._poller = poller
+        self._proxy = proxy
+        self._introductions: set[Introduction] = set()
+
+    def _accept(self) -> int | None:
+        # a client on the proxy's machine may come through it, and then a header is in front
+        directly = None if self._peer == self._proxy else self._peer
+        return self._listener.accept(directly, self._on_other)
+
+    def _on_other(self, fd: int, address: str) -> None:
+        if plain(address) == self._proxy:
+            introduction = Introduction(self._loop, self._poller, fd, self._on_origin)
+            self._introductions.add(introduction)
+        else:
+            os.close(fd)
+
+    def _on_origin(
+        self, introduction: Introduction, origin: Origin | BadProxyHeader | None
+    ) -> None:
+        self._introductions.discard(introduction)
+        if isinstance(origin, BadProxyHeader):
+            log.warning("a data connection from the proxy %s was closed: %s", self._proxy, origin)
+        else:
+            source = self._proxy if origin is None else origin.address
+            if source == self._peer and not self.waiter.done():
+                self.fd = introduction.fd
+                self.waiter.set_result(None)
+                return
+        os.close(introduction.fd)
+
+    def end(self) -> None:
+        for introduction in self._introductions:
+            introduction.end()
+            os.close(introduction.fd)
+        self._introductions.clear()
 
 
 async def await_data_connection(
@@ -238,12 +310,18 @@ async def await_data_connection(
     listener: PassiveListener,
     peer: str,
     timeout: float | None,
+    proxy: str | None = None,
 ) -> int:
     """Wait for the connection from ``peer``: its descriptor. An intruder does not end the wait.
 
-    Raises NoDataConnection after ``timeout`` seconds; with None the caller bounds the wait.
+    ``proxy`` may bring it: a connection from that address begins with a PROXY header, which is
+    read off it. Raises NoDataConnection after ``timeout`` seconds; with None the caller bounds
+    the wait.
     """
-    arrival = _Arrival(listener, peer, loop.create_future())
+    if proxy is None:
+        arrival = _Arrival(listener, peer, loop.create_future())
+    else:
+        arrival = _ProxiedArrival(loop, poller, listener, peer, proxy)
     timer = None
     if timeout is not None:
         error = NoDataConnection("No data connection was made.")
@@ -259,6 +337,7 @@ async def await_data_connection(
         if timer is not None:
             timer.cancel()
         poller.remove(listener.sock.fileno())
+        arrival.end()
     assert arrival.fd is not None
     return arrival.fd
 

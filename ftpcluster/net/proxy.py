@@ -4,13 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 
-from ftpcluster.net.poller import Poller
+from ftpcluster.net.poller import READ, Poller
 from ftpcluster.net.stream import Stream
 from ftpcluster.protocol.proxy import BadProxyHeader, Origin, missing, parse
 
 _TIMEOUT = 5.0
 """Seconds: a proxy sends the header together with the connection."""
+_NOTHING_CAME = "no header came"
+
+
+class _Header:
+    """A header, as much of it as has come."""
+
+    __slots__ = ("_data", "_fd")
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._data = b""
+
+    def read(self) -> Origin | None:
+        """Who the client is, None where the proxy itself is.
+
+        Raises BlockingIOError where more has to come, BadProxyHeader.
+        """
+        try:
+            while count := missing(self._data):
+                piece = os.read(self._fd, count)
+                if not piece:
+                    raise BadProxyHeader("the connection ended before its header")
+                self._data += piece
+        except ConnectionError as error:
+            raise BadProxyHeader("the connection was reset") from error
+        return parse(self._data)
 
 
 async def read_origin(loop: asyncio.AbstractEventLoop, poller: Poller, fd: int) -> Origin | None:
@@ -18,23 +45,61 @@ async def read_origin(loop: asyncio.AbstractEventLoop, poller: Poller, fd: int) 
 
     Raises BadProxyHeader, also where none comes in time.
     """
-    stream = Stream(loop, poller, fd)
-    data = b""
+    stream, header = Stream(loop, poller, fd), _Header(fd)
     try:
         async with asyncio.timeout(_TIMEOUT):
-            while count := missing(data):
+            while True:
                 try:
-                    piece = os.read(fd, count)
+                    return header.read()
                 except BlockingIOError:
                     await stream.readable()
-                    continue
-                if not piece:
-                    raise BadProxyHeader("the connection ended before its header")
-                data += piece
     except TimeoutError:
-        raise BadProxyHeader("no header came") from None
-    except ConnectionError as error:
-        raise BadProxyHeader("the connection was reset") from error
+        raise BadProxyHeader(_NOTHING_CAME) from None
     finally:
         stream.release()
-    return parse(data)
+
+
+class Introduction:
+    """The same for one of many connections, of which the first that fits is wanted: no task.
+
+    ``on_origin(introduction, origin)`` is called once, unless ``end`` came before; ``origin`` is
+    the BadProxyHeader where there is no header to be had.
+    """
+
+    __slots__ = ("_header", "_on_origin", "_poller", "_timer", "fd")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        poller: Poller,
+        fd: int,
+        on_origin: Callable[[Introduction, Origin | BadProxyHeader | None], None],
+    ) -> None:
+        """``fd`` stays the caller's."""
+        os.set_blocking(fd, False)
+        self.fd = fd
+        self._poller = poller
+        self._header = _Header(fd)
+        self._on_origin = on_origin
+        poller.add(fd, READ, self)
+        self._timer = loop.call_later(_TIMEOUT, self._tell, BadProxyHeader(_NOTHING_CAME))
+
+    def on_ready(self, _: int) -> None:
+        """Called by the poller."""
+        try:
+            origin = self._header.read()
+        except BlockingIOError:
+            return
+        except BadProxyHeader as error:
+            self._tell(error)
+        else:
+            self._tell(origin)
+
+    def _tell(self, origin: Origin | BadProxyHeader | None) -> None:
+        self.end()
+        self._on_origin(self, origin)
+
+    def end(self) -> None:
+        """Stop watching; to be called before ``fd`` is closed."""
+        self._timer.cancel()
+        self._poller.remove(self.fd)

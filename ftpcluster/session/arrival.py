@@ -14,7 +14,7 @@ from ftpcluster.session.run import give_way
 
 if TYPE_CHECKING:
     from ftpcluster.session.services import Services
-    from ftpcluster.session.state import Session
+    from ftpcluster.session.state import Conversation, Session
 
 
 _FAILED = "TLS handshake failed on the data connection."
@@ -37,12 +37,16 @@ class Arrival:
         self._has_come = False
         self._stream: TLSStream | None = None
         services = session.services
-        self.task = services.background(self._arrive(services, session.conversation.peer, context))
+        self.task = services.background(self._arrive(services, session.conversation, context))
         self.task.add_done_callback(self._on_done)
 
-    async def _arrive(self, services: Services, peer: str, context: ssl.SSLContext) -> Stream:
+    async def _arrive(
+        self, services: Services, talk: Conversation, context: ssl.SSLContext
+    ) -> Stream:
         # no deadline here: it begins with the command that uses the connection (``wait``)
-        fd = await await_data_connection(services.loop, services.poller, self._listener, peer, None)
+        fd = await await_data_connection(
+            services.loop, services.poller, self._listener, talk.peer, None, talk.proxy
+        )
         self._has_come = True
         self._listener.give_back()
         self._stream = wrap(services, fd, context)

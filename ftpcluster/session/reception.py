@@ -24,7 +24,8 @@ log = logging.getLogger(__name__)
 class Arrived(msgspec.Struct, frozen=True):
     """A connection that was accepted and admitted. ``fd`` is the session's from now on.
 
-    ``is_proxied``: a PROXY header stands before everything else, and says who the peer is.
+    ``is_proxied``: a PROXY header stands before everything else, and says who the peer is;
+    ``proxy`` is the address of whoever said it.
     """
 
     session: int
@@ -33,6 +34,7 @@ class Arrived(msgspec.Struct, frozen=True):
     peer_port: int
     tls: Protection = Protection.EXPLICIT
     is_proxied: bool = False
+    proxy: str | None = None
 
 
 class Reception:
@@ -66,6 +68,7 @@ class Reception:
         """Who comes, with the address's slot taken; None where it was refused."""
         services = self._services
         origin = await read_origin(services.loop, services.poller, arrived.fd)
+        arrived = msgspec.structs.replace(arrived, proxy=arrived.peer)
         if origin is not None:
             arrived = msgspec.structs.replace(arrived, peer=origin.address, peer_port=origin.port)
         refused = await services.quotas.identify(arrived.session, arrived.peer)
@@ -103,7 +106,9 @@ class Reception:
         except ConnectionError:
             services.quotas.end(arrived.session)
             return
-        conversation = Conversation(arrived.session, arrived.peer, arrived.peer_port, arrived.tls)
+        conversation = Conversation(
+            arrived.session, arrived.peer, arrived.peer_port, arrived.tls, arrived.proxy
+        )
         session = ServerPI(services, stream, conversation, self._on_session_end)
         self._sessions[arrived.session] = session
         session.start()

@@ -357,16 +357,16 @@ async def accept(session: Session, timeout: float, opening: Reply | None = None)
 
     Raises NoDataConnection after ``timeout`` seconds.
     """
-    services, peer, listener = session.services, session.conversation.peer, session.data
+    services, talk, listener = session.services, session.conversation, session.data
     assert isinstance(listener, PassiveListener)
-    fd = listener.accept(peer)
+    fd = listener.accept(talk.peer) if talk.proxy is None else None
     if opening is not None:
         session.announce(opening)
     if fd is None:
         # ``session.data`` stays what it is meanwhile: whatever ends this also abandons it
         try:
             fd = await await_data_connection(
-                services.loop, services.poller, listener, peer, timeout
+                services.loop, services.poller, listener, talk.peer, timeout, talk.proxy
             )
         except BaseException:
             if session.data is listener:

@@ -10,8 +10,10 @@ import contextlib
 import dataclasses
 import logging
 import os
+import re
 import shutil
-from collections.abc import Iterable, Iterator
+import ssl
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,8 @@ import pytest
 
 from ftpcluster import Permission, Server, User
 from tests.conftest import InProcess
-from tests.support.cluster import Cluster
+from tests.session.proxied import AUTHORITY, CONTENT, KINDS, Front, make_front
+from tests.support.cluster import Cluster, until
 from tests.support.dialogue import Dialogue
 
 
@@ -175,3 +178,58 @@ def serve(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Maker]:
     folder.mkdir()
     with making(request.param, folder) as maker:
         yield maker
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def front(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Front]:
+    folder = tmp_path_factory.mktemp("served")
+    (folder / "file").write_bytes(CONTENT)
+    yield from make_front(request.param, folder)
+
+
+@pytest.fixture
+def logs(front: Front, caplog: pytest.LogCaptureFixture) -> Callable[[str], None]:
+    """Waits until the server has logged a line during this test."""
+    cluster = front.cluster
+    if cluster is None:
+        return lambda pattern: until(lambda: re.search(pattern, caplog.text)) and None
+    start = len(cluster.log)
+    return lambda pattern: cluster.wait_for(re.compile(pattern), start) and None
+
+
+@pytest.fixture(scope="session")
+def server_certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The server's certificate with its key."""
+    path = tmp_path_factory.mktemp("certificates") / "server.pem"
+    AUTHORITY.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(path))
+    return path
+
+
+@pytest.fixture(scope="session")
+def server_context(server_certificate: Path) -> ssl.SSLContext:
+    """TLS with that certificate."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(server_certificate)
+    return context
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def proxied_tls_port(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    server_certificate: Path,
+    server_context: ssl.SSLContext,
+) -> Iterator[int]:
+    """A port that begins with TLS, behind the header."""
+    arguments = ("--tls-cert", str(server_certificate), "--implicit-tls-port", "0")
+    folder = tmp_path_factory.mktemp("served")
+    (folder / "file").write_bytes(CONTENT)
+    for front in make_front(request.param, folder, *arguments, ssl=server_context):
+        port = front.port
+        if front.cluster is not None:
+            match = re.search(r"127\.0\.0\.1:(\d+) implicit TLS", front.cluster.log)
+            assert match is not None
+            port = int(match[1])
+        yield port

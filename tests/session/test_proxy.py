@@ -6,122 +6,36 @@ import contextlib
 import re
 import select
 import socket
-import ssl
-import struct
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import trustme
 
-from ftpcluster import Server, User
 from ftpcluster.net import proxy
 from ftpcluster.quota.ledger import ConnectionLimits
 from ftpcluster.session.reception import Arrived
 from tests.conftest import InProcess
 from tests.session.conftest import Maker
+from tests.session.proxied import (
+    CLIENT,
+    CONTENT,
+    LOCAL,
+    PROXY,
+    STRANGER,
+    UNKNOWN,
+    Front,
+    ProtectedSocket,
+    binary,
+    comes_from,
+    receives,
+    through,
+    v1,
+    v2,
+    versions,
+)
 from tests.support.cluster import Cluster, until
 from tests.support.dialogue import DEADLINE, Dialogue, reset
-
-PROXY = "127.0.0.1"  # as which these tests connect
-CLIENT = "127.0.0.2"  # whom the proxy speaks for
-STRANGER = "127.0.0.9"
-CONTENT = b"content" * 10_000
-AUTHORITY = trustme.CA()
-
-
-@dataclass
-class Front:
-    """A server behind a proxy: only 127.0.0.1 and ::1 may connect, and say for whom."""
-
-    port: int
-    root: Path
-    cluster: Cluster | None = None
-    server: InProcess | None = None
-
-    def is_free_of_connections(self) -> bool:
-        """Whether nothing is counted any more; only in this process that can be seen."""
-        assert self.server is not None
-        return bool(self.server.call(lambda: self.server.server.ledger.connections == 0))  # type: ignore[union-attr]
-
-
-def make_front(kind: str, root: Path, *arguments: str, **options: Any) -> Iterator[Front]:
-    if kind == "cluster":
-        command = ("--workers", "2", "--root", str(root), "--user", "user:12345", "--writable")
-        proxies = ("--proxy-protocol", "127.0.0.1", "--proxy-protocol", "::1")
-        with Cluster(*command, *proxies, *arguments) as cluster:
-            yield Front(cluster.port, root, cluster=cluster)
-        assert "Traceback" not in cluster.log, cluster.log
-        return
-    users = [User("user", "12345", base_path=root)]
-    proxied = {"proxy_protocol": ["127.0.0.1", "::1"], "login_delay": 0.05}
-    server = InProcess(kind, lambda: Server(users, **proxied, **options))  # type: ignore[arg-type]
-    try:
-        yield Front(server.port, root, server=server)
-    finally:
-        server.stop()
-
-
-KINDS = ["asyncio", "uvloop", "cluster"]
-
-
-@pytest.fixture(scope="module", params=KINDS)
-def front(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Front]:
-    folder = tmp_path_factory.mktemp("served")
-    (folder / "file").write_bytes(CONTENT)
-    yield from make_front(request.param, folder)
-
-
-@pytest.fixture
-def logs(front: Front, caplog: pytest.LogCaptureFixture) -> Callable[[str], None]:
-    """Waits until the server has logged a line during this test."""
-    cluster = front.cluster
-    if cluster is None:
-        return lambda pattern: until(lambda: re.search(pattern, caplog.text)) and None
-    start = len(cluster.log)
-    return lambda pattern: cluster.wait_for(re.compile(pattern), start) and None
-
-
-def v1(client: str, port: int = 40000) -> bytes:
-    family = "TCP6" if ":" in client else "TCP4"
-    return f"PROXY {family} {client} {client} {port} 21\r\n".encode()
-
-
-def v2(client: str, port: int = 40000, tlvs: bytes = b"") -> bytes:
-    is_ipv6 = ":" in client
-    packed = socket.inet_pton(socket.AF_INET6 if is_ipv6 else socket.AF_INET, client)
-    payload = packed * 2 + struct.pack("!HH", port, 21) + tlvs
-    return binary(0x21, 0x21 if is_ipv6 else 0x11, payload)
-
-
-def binary(command: int, family: int, payload: bytes = b"") -> bytes:
-    head = struct.pack("!BBH", command, family, len(payload))
-    return b"\r\n\r\n\0\r\nQUIT\n" + head + payload
-
-
-LOCAL = binary(0x20, 0)
-UNKNOWN = b"PROXY UNKNOWN\r\n"
-versions = pytest.mark.parametrize("version", [v1, v2])
-
-
-def through(
-    port: int, header: bytes = b"", greeting: int | None = 220, *, host: str = PROXY
-) -> Dialogue:
-    """A dialogue that a proxy has opened with this header."""
-    client = Dialogue(port, host, greeting=None)
-    try:
-        client.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        client.sock.sendall(header)
-        if greeting is not None:
-            client.expects(greeting)
-    except BaseException:
-        client.sock.close()
-        raise
-    return client
 
 
 def connected_from(client: Dialogue) -> str:
@@ -129,18 +43,6 @@ def connected_from(client: Dialogue) -> str:
     match = re.search(r"Connected from (\S+)", client.says("STAT", 211))
     assert match is not None
     return match[1]
-
-
-def comes_from(source: str, port: int) -> socket.socket:
-    return socket.create_connection((PROXY, port), DEADLINE, source_address=(source, 0))
-
-
-def receives(sock: socket.socket) -> bytes:
-    received = b""
-    with contextlib.suppress(ConnectionResetError):
-        while block := sock.recv(1 << 16):
-            received += block
-    return received
 
 
 # ---------------------------------------------------------------------- the header
@@ -228,25 +130,6 @@ def test_a_failed_login_is_logged_with_the_client_s_address(
         client.says("USER user", 331)
         client.send("PASS wrong")
         logs(rf"failed login of 'user' from 192\.0\.2\.{number}\b")
-
-
-@pytest.mark.parametrize("when", ["before the command", "after the command"])
-def test_the_data_connection_has_to_come_from_the_client(front: Front, when: str) -> None:
-    """“the peer's address must be the control connection's: an intruder is dropped and listening
-    goes on”: the proxy itself is one."""
-    with through(front.port, v1(CLIENT)) as client:
-        client.logs_in()
-        host, port = client.pasv()
-        assert host == PROXY  # the server's own address happens to be the same
-        if when == "after the command":
-            client.says("RETR file", 150)
-        with comes_from(PROXY, port) as first, comes_from(STRANGER, port) as second:
-            if when == "before the command":
-                client.says("RETR file", 150)
-            assert receives(first) == receives(second) == b""
-            with comes_from(CLIENT, port) as data:
-                assert receives(data) == CONTENT
-        client.expects(226)
 
 
 def test_the_client_uploads(front: Front) -> None:
@@ -539,76 +422,11 @@ def test_a_connection_that_arrives_just_before_the_end_is_closed_and_counts_no_m
 # ---------------------------------------------------------------------- TLS
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The server's certificate with its key."""
-    path = tmp_path_factory.mktemp("certificates") / "server.pem"
-    AUTHORITY.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(path))
-    return path
-
-
-@pytest.fixture(scope="module", params=KINDS)
-def tls_port(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, certificate: Path
-) -> Iterator[int]:
-    """A port that begins with TLS, behind the header."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate)
-    arguments = ("--tls-cert", str(certificate), "--implicit-tls-port", "0")
-    folder = tmp_path_factory.mktemp("served")
-    for front in make_front(request.param, folder, *arguments, ssl=context):
-        port = front.port
-        if front.cluster is not None:
-            match = re.search(r"127\.0\.0\.1:(\d+) implicit TLS", front.cluster.log)
-            assert match is not None
-            port = int(match[1])
-        yield port
-
-
-class ProtectedSocket:
-    """TLS whose first bytes leave together with the header, as proxies send them."""
-
-    def __init__(self, sock: socket.socket, header: bytes) -> None:
-        context = ssl.create_default_context()
-        AUTHORITY.configure_trust(context)
-        self._sock = sock
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname="localhost")
-        self._unsent = header
-        self._until_done(self._tls.do_handshake)
-
-    def _until_done(self, operation: Any, *arguments: Any) -> Any:
-        while True:
-            try:
-                result = operation(*arguments)
-            except ssl.SSLWantReadError:
-                self._flush()
-                data = self._sock.recv(1 << 16)
-                assert data, "the server has closed within TLS"
-                self._incoming.write(data)
-            else:
-                self._flush()
-                return result
-
-    def _flush(self) -> None:
-        data, self._unsent = self._unsent + self._outgoing.read(), b""
-        if data:
-            self._sock.sendall(data)
-
-    def sendall(self, data: bytes) -> None:
-        self._until_done(self._tls.write, data)
-
-    def recv(self, count: int) -> bytes:
-        received: bytes = self._until_done(self._tls.read, count)
-        return received
-
-    def close(self) -> None:
-        self._sock.close()
-
-
 @versions
-def test_no_byte_of_a_client_hello_behind_the_header_is_lost(tls_port: int, version: Any) -> None:
-    with through(tls_port, greeting=None) as client:
+def test_no_byte_of_a_client_hello_behind_the_header_is_lost(
+    proxied_tls_port: int, version: Any
+) -> None:
+    with through(proxied_tls_port, greeting=None) as client:
         client.sock = ProtectedSocket(client.sock, version(CLIENT))  # type: ignore[assignment]
         client.expects(220)
         assert connected_from(client) == CLIENT
@@ -616,13 +434,16 @@ def test_no_byte_of_a_client_hello_behind_the_header_is_lost(tls_port: int, vers
         client.says("QUIT", 221)
 
 
-def test_a_client_hello_without_a_header_is_not_answered(tls_port: int) -> None:
-    with through(tls_port, greeting=None) as client, pytest.raises((AssertionError, OSError)):
+def test_a_client_hello_without_a_header_is_not_answered(proxied_tls_port: int) -> None:
+    with (
+        through(proxied_tls_port, greeting=None) as client,
+        pytest.raises((AssertionError, OSError)),
+    ):
         ProtectedSocket(client.sock, b"")
 
 
-def test_a_handshake_may_begin_long_after_the_header(tls_port: int) -> None:
-    with through(tls_port, v2(CLIENT), greeting=None) as client:
+def test_a_handshake_may_begin_long_after_the_header(proxied_tls_port: int) -> None:
+    with through(proxied_tls_port, v2(CLIENT), greeting=None) as client:
         client.finds_silence(0.1)
         client.sock = ProtectedSocket(client.sock, b"")  # type: ignore[assignment]
         client.expects(220)
