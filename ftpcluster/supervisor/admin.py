@@ -243,7 +243,10 @@ class AdminServer:
 
     def _drain(self, worker: int) -> AnyReply:
         if self._supervisor.drain(worker - 1, "an administrator wants it"):
-            return Done(f"another worker {worker} starts; this one ends as its sessions do")
+            return Done(
+                f"another worker {worker} starts; the sessions of this one have timeouts.drain, and "
+                "are ended then"
+            )
         return Refused(f"there is no worker {worker}, or it is being replaced already")
 
     def _stop(self, request: Stop) -> AnyReply:
@@ -251,7 +254,9 @@ class AdminServer:
         loop = asyncio.get_running_loop()
         # behind the answer
         loop.call_soon(self._supervisor.kill if request.now else self._supervisor.stop)
-        return Done("the server ends now" if request.now else "the server ends")
+        grace = "when its transfers have, or timeouts.shutdown is over"
+        how = "now" if request.now else grace
+        return Done(f"the server ends {how}")
 
     # ------------------------------------------------------------------ views
 

@@ -134,7 +134,8 @@ class Supervisor:
         self._where = tuple(display(*sock.getsockname()[:2]) for sock in self._listeners)
 
     def drain(self, index: int, why: str) -> bool:
-        """Replace one worker: another one starts, then this one ends as its sessions do.
+        """Replace one worker: another one starts, then this one ends with its sessions, which have
+        the grace of a drain.
 
         ``index`` counts from 0. False where there is none, or it is being replaced already.
         """
