@@ -244,8 +244,8 @@ class AdminServer:
     def _drain(self, worker: int) -> AnyReply:
         if self._supervisor.drain(worker - 1, "an administrator wants it"):
             return Done(
-                f"another worker {worker} starts; the sessions of this one have timeouts.drain, and "
-                "are ended then"
+                f"another worker {worker} starts; the sessions of this one have timeouts.drain, "
+                "and are ended then"
             )
         return Refused(f"there is no worker {worker}, or it is being replaced already")
 
