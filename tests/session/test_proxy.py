@@ -75,6 +75,27 @@ def test_the_proxy_may_come_over_ipv6(front: Front, serve: Maker) -> None:
         assert connected_from(client) == "2001:db8::1"
 
 
+def test_passive_mode_is_of_the_family_over_which_the_client_came_to_the_proxy(
+    front: Front, serve: Maker
+) -> None:
+    with through(front.port, v1("2001:db8::1")) as client:
+        client.logs_in()
+        client.says("EPSV 1", 522)
+        client.says("EPSV 2", 229)
+        client.says("PASV", 503)
+    port = front.port
+    if front.cluster is None:
+        port = serve(host="::1", proxy_protocol=["::1"], ipv4_pasv_forced_response_address=CLIENT)
+    with through(port, v1(CLIENT), host="::1") as client:
+        client.logs_in()
+        client.says("EPSV 2", 522)
+        client.says("EPSV 1", 229)
+        if front.cluster is None:
+            assert client.pasv()[0] == CLIENT
+        else:
+            client.says("PASV", 503)  # there is no masquerade
+
+
 @pytest.mark.parametrize("header", [LOCAL, UNKNOWN], ids=["LOCAL", "UNKNOWN"])
 def test_a_proxy_that_speaks_for_itself_is_served(front: Front, header: bytes) -> None:
     """As it does to see whether the server is well."""

@@ -53,24 +53,32 @@ async def pasv(session: Session, _: str) -> Reply:
     _refuse_after_epsv_all(session)
     session.drop_data()
     host = session.server_address
-    if is_ipv6(host):
+    if is_ipv6(_reached(session)):
         raise BadSequence("PASV is for IPv4; use EPSV.")
     announced = await session.services.masquerade.address_for(session.conversation.peer)
+    if announced is None and is_ipv6(host):
+        raise BadSequence("There is no IPv4 address here; use EPSV.")
     listener = await _listen(session, host)
     return passive_mode(announced or host, listener.port)
 
 
 async def epsv(session: Session, argument: str) -> Reply:
-    host = session.server_address
     if argument.upper() == "ALL":
         session.epsv_only = True
         return _EPSV_ALL
-    family = "2" if is_ipv6(host) else "1"
+    family = "2" if is_ipv6(_reached(session)) else "1"
     if argument and argument != family:
         raise NetworkProtocolNotSupported(f"Network protocol not supported, use ({family}).")
     session.drop_data()
-    listener = await _listen(session, host)
+    listener = await _listen(session, session.server_address)
     return extended_passive_mode(listener.port)
+
+
+def _reached(session: Session) -> str:
+    """An address of the family over which the client has come: through a proxy its own, for what
+    lies between the proxy and us may be another one."""
+    talk = session.conversation
+    return session.server_address if talk.proxy is None else talk.peer
 
 
 def port(session: Session, argument: str) -> Reply:
