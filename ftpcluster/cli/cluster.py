@@ -229,13 +229,13 @@ class Cluster:
         except BaseException:
             binder.close()
             raise
-        self._unchanged = [
-            f"{name} cannot change while the server runs: restart it for that"
-            for name, value in ((name, operator.attrgetter(name)) for name in _FIXED)
-            if value(config) != value(self._begun_with)
-        ]
-        for line in self._unchanged:
-            log.warning("%s", line)
+        self._unchanged = []
+        for name in _FIXED:
+            value = operator.attrgetter(name)
+            if value(config) != value(self._begun_with):
+                line = f"{name} cannot change while the server runs: restart it for that"
+                self._unchanged.append(line)
+                log.warning("%s", line)
         self._config, self._plan, self._binder = config, plan, binder
         self._logs.log_as(config.log)
         self._described = self._describe()

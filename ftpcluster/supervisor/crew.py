@@ -279,9 +279,10 @@ class Crew:
     def _examine(self, worker: WorkerHandle, now: float) -> None:
         health = worker.pulse.health(now)
         if health is Health.LOST and worker.phase is not Phase.ABORTED:
-            what = "start" if worker.phase is Phase.STARTING else "answer"
-            silence = worker.pulse.timeout if what == "answer" else now - worker.started
-            worker.failure = f"did not {what} for {silence:.3g} s"
+            if worker.phase is Phase.STARTING:
+                worker.failure = f"did not start for {now - worker.started:.3g} s"
+            else:
+                worker.failure = f"did not answer for {worker.pulse.timeout:g} s"
             worker.phase = Phase.ABORTED
             log.error("%s %s: it is aborted, and says where it stood", worker, worker.failure)
             worker.process.abort()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import ssl
 import struct
@@ -101,14 +100,6 @@ def through(
 
 def comes_from(source: str, port: int) -> socket.socket:
     return socket.create_connection((PROXY, port), DEADLINE, source_address=(source, 0))
-
-
-def receives(sock: socket.socket) -> bytes:
-    received = b""
-    with contextlib.suppress(ConnectionResetError):
-        while block := sock.recv(1 << 16):
-            received += block
-    return received
 
 
 class ProtectedSocket:

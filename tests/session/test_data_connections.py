@@ -11,22 +11,13 @@ from pathlib import Path
 import pytest
 
 from tests.session.conftest import Maker, Serving, making
-from tests.support.dialogue import DEADLINE, Dialogue, reset
+from tests.support.dialogue import DEADLINE, Dialogue, reset, rest_of
 
 CONTENT = os.urandom(500_000)
 
 
 def connect(port: int, source: str = "127.0.0.1") -> socket.socket:
     return socket.create_connection(("127.0.0.1", port), DEADLINE, source_address=(source, 0))
-
-
-def receives(sock: socket.socket) -> bytes:
-    """All that comes until the other end closes; a reset is an end, too."""
-    received = b""
-    with contextlib.suppress(ConnectionError):
-        while block := sock.recv(1 << 16):
-            received += block
-    return received
 
 
 def free_port() -> int:
@@ -49,7 +40,7 @@ def test_pasv_names_the_address_that_the_client_reached(client: Dialogue, conten
     assert host == "127.0.0.1"
     with connect(port) as data:
         client.says("RETR file", 150)
-        assert receives(data) == content
+        assert rest_of(data) == content
     client.expects(226)
 
 
@@ -116,7 +107,7 @@ def test_a_new_port_drops_the_old(client: Dialogue, content: bytes, again: str) 
         connect(old)
     with connect(new) as data:
         client.says("RETR file", 150)
-        assert receives(data) == content
+        assert rest_of(data) == content
     client.expects(226)
 
 
@@ -124,8 +115,8 @@ def test_a_new_port_drops_the_connection_to_the_old(client: Dialogue, content: b
     """“A new PASV/EPSV/PORT drops the old.”: also where somebody had come already."""
     with client.passive() as old, client.passive() as new:
         client.says("RETR file", 150)
-        assert receives(old) == b""
-        assert receives(new) == content
+        assert rest_of(old) == b""
+        assert rest_of(new) == content
     client.expects(226)
 
 
@@ -144,12 +135,12 @@ def test_an_intruder_gets_nothing_and_the_client_all(
             client.says("RETR file", 150)
             intruders = [stack.enter_context(connect(port, f"127.0.0.{i}")) for i in (2, 3)]
             for intruder in intruders:
-                assert receives(intruder) == b""
+                assert rest_of(intruder) == b""
         with connect(port) as data:
-            assert receives(data) == content
+            assert rest_of(data) == content
         client.expects(226)
         for intruder in intruders:
-            assert receives(intruder) == b""
+            assert rest_of(intruder) == b""
 
 
 def test_an_intruder_stores_nothing(client: Dialogue, root: Path) -> None:
@@ -158,7 +149,7 @@ def test_an_intruder_stores_nothing(client: Dialogue, root: Path) -> None:
     with connect(port, "127.0.0.2") as intruder:
         intruder.sendall(b"forged")
         client.says("STOR file", 150)
-        assert receives(intruder) == b""
+        assert rest_of(intruder) == b""
     with connect(port) as data:
         data.sendall(b"content")
     client.expects(226)
@@ -174,15 +165,15 @@ def test_nobody_can_have_connected_in_advance(serve: Maker) -> None:
         with connect(port) as data:
             client.says("RETR file", 150)
             early = connect(port)
-            receives(data)
+            rest_of(data)
         client.expects(226)
         with early:
             assert client.epsv() == port
             with connect(port) as data:
                 client.says("RETR file", 150)
-                assert receives(data) == CONTENT
+                assert rest_of(data) == CONTENT
             client.expects(226)
-            assert receives(early) == b""
+            assert rest_of(early) == b""
 
 
 def test_one_transfer_takes_one_connection(client: Dialogue, content: bytes) -> None:
@@ -190,12 +181,12 @@ def test_one_transfer_takes_one_connection(client: Dialogue, content: bytes) -> 
     port = client.epsv()
     with connect(port) as first, connect(port) as second:
         client.says("RETR file", 150)
-        assert receives(first) == content
+        assert rest_of(first) == content
         client.expects(226)
         client.says("RETR file", 425)
         second.settimeout(0.1)
         with contextlib.suppress(TimeoutError):
-            assert receives(second) == b""
+            assert rest_of(second) == b""
 
 
 def test_resets_harm_nobody(client: Dialogue, port: int, content: bytes) -> None:
@@ -212,7 +203,7 @@ def test_resets_harm_nobody(client: Dialogue, port: int, content: bytes) -> None
         reset(connect(data_port, "127.0.0.2"))
     client.says("RETR file", 150)
     with connect(data_port) as data:
-        assert receives(data) == content
+        assert rest_of(data) == content
     client.expects(226)
 
 
@@ -255,7 +246,7 @@ def test_when_other_sessions_hold_every_port_the_session_lives(serve: Maker) -> 
             other.says("EPSV", 425)
             other.says("NOOP", 200)
             holder.says("RETR file", 150)
-            assert receives(data) == CONTENT
+            assert rest_of(data) == CONTENT
         holder.expects(226)
         assert other.downloads("RETR file") == CONTENT
 

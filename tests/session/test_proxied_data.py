@@ -25,14 +25,13 @@ from tests.session.proxied import (
     Front,
     ProtectedSocket,
     comes_from,
-    receives,
     through,
     v1,
     v2,
     versions,
 )
 from tests.support.cluster import until
-from tests.support.dialogue import DEADLINE, Dialogue, reset
+from tests.support.dialogue import DEADLINE, Dialogue, reset, rest_of
 
 whens = pytest.mark.parametrize("when", ["before the command", "after the command"])
 REFUSED = [
@@ -65,7 +64,7 @@ def brought(port: int, header: bytes, *, host: str = PROXY) -> socket.socket:
 def is_served(client: Dialogue, data: socket.socket) -> None:
     """The transfer that has begun is this connection's."""
     with data:
-        assert receives(data) == CONTENT
+        assert rest_of(data) == CONTENT
     client.expects(226)
 
 
@@ -144,7 +143,7 @@ def test_a_client_on_the_proxy_s_machine_comes_through_it(front: Front) -> None:
         port = client.epsv()
         with brought(port, b"that is no header") as first:
             client.says("RETR file", 150)
-            assert receives(first) == b""
+            assert rest_of(first) == b""
         is_served(client, brought(port, v1(PROXY)))
 
 
@@ -171,7 +170,7 @@ def test_who_is_not_the_client_is_dropped_and_listening_goes_on(
             other.sendall(header)
         if when == "before the command":
             client.says("RETR file", 150)
-        assert receives(other) == b""
+        assert rest_of(other) == b""
     is_served(client, brought(port, v1(CLIENT)))
 
 
@@ -183,7 +182,7 @@ def test_a_proxy_that_sends_no_header_is_told_of_in_the_log(
     client.says("STOR new", 150)
     with brought(port, CONTENT) as data:
         logs(r"a data connection from the proxy 127\.0\.0\.1 was closed: that is no PROXY header")
-        assert receives(data) == b""
+        assert rest_of(data) == b""
     client.says("ABOR", 426)
     client.expects(226)
 
@@ -202,7 +201,7 @@ def test_a_header_that_does_not_come_keeps_the_client_not_waiting(
             client.says("RETR file", 150)
             is_served(client, comes_from(CLIENT, port) if straight else brought(port, v1(CLIENT)))
             # nobody waits for them any more
-            assert receives(first) == receives(second) == b""
+            assert rest_of(first) == rest_of(second) == b""
 
 
 @pytest.mark.parametrize("part", [b"", b"PROXY TCP4 ", v2(CLIENT)[:-1]], ids=repr)
@@ -216,7 +215,7 @@ def test_a_header_that_never_comes_is_not_waited_for(
         port = client.epsv()
         client.says("RETR file", 150)
         with brought(port, part) as data:
-            assert receives(data) == b""
+            assert rest_of(data) == b""
         is_served(client, brought(port, v1(CLIENT)))
 
 
@@ -246,7 +245,7 @@ def test_what_ends_the_wait_ends_that_for_headers(
                 reset(raw)
             else:
                 client.expects(425)
-            assert receives(data) == b""
+            assert rest_of(data) == b""
     server = serve.made[-1]
     until(lambda: server.call(lambda: server.server.ledger.connections == 0))
 
@@ -365,7 +364,7 @@ def test_who_is_not_the_client_gets_no_handshake(
     with comes_from(source, port) as other:
         with contextlib.suppress(ConnectionError):
             other.sendall(header)
-        assert receives(other) == b""
+        assert rest_of(other) == b""
     data = ProtectedSocket(brought(port, b""), v1(CLIENT))
     if when == "before the command":
         protected.says("RETR file", 150)

@@ -28,14 +28,13 @@ from tests.session.proxied import (
     ProtectedSocket,
     binary,
     comes_from,
-    receives,
     through,
     v1,
     v2,
     versions,
 )
 from tests.support.cluster import Cluster, until
-from tests.support.dialogue import DEADLINE, Dialogue, reset
+from tests.support.dialogue import DEADLINE, Dialogue, reset, rest_of
 
 
 def connected_from(client: Dialogue) -> str:
@@ -63,7 +62,7 @@ def test_an_ipv4_client_in_ipv6_s_clothes_is_an_ipv4_client(front: Front) -> Non
         client.logs_in()
         with comes_from(CLIENT, client.epsv()) as data:
             client.says("RETR file", 150)
-            assert receives(data) == CONTENT
+            assert rest_of(data) == CONTENT
         client.expects(226)
 
 
@@ -180,7 +179,7 @@ def test_active_data_connections_go_to_the_client_and_nobody_else(
         it.says(f"PORT {CLIENT.replace('.', ',')},{port >> 8},{port & 255}", 200)
         it.says("RETR file", 150)
         with listener.accept()[0] as data:
-            assert receives(data) == CONTENT
+            assert rest_of(data) == CONTENT
         it.expects(226)
 
 
@@ -203,7 +202,7 @@ def test_whoever_is_no_proxy_is_hung_up_on_without_a_byte(front: Front, header: 
     with comes_from(STRANGER, front.port) as sock:
         with contextlib.suppress(ConnectionError):  # it may have hung up already
             sock.sendall(header)
-        assert receives(sock) == b""
+        assert rest_of(sock) == b""
     with through(front.port, v1(CLIENT)) as client:
         client.says("NOOP", 530, 200)
 
@@ -231,7 +230,7 @@ def test_what_is_no_header_ends_the_connection_without_a_byte(
     with through(front.port, greeting=None) as client:
         with contextlib.suppress(ConnectionError):
             client.sock.sendall(rubbish)
-        assert receives(client.sock) == b""
+        assert rest_of(client.sock) == b""
     logs(r"a connection from the proxy 127\.0\.0\.1 was closed: ")
     if front.cluster is None:
         until(front.is_free_of_connections)
@@ -245,7 +244,7 @@ def test_a_connection_that_ends_within_its_header_is_forgotten(
     client = through(front.port, part, greeting=None)
     if end == "half-closes":
         client.sock.shutdown(socket.SHUT_WR)
-        assert receives(client.sock) == b""
+        assert rest_of(client.sock) == b""
     elif end == "resets":
         reset(client.sock)
     client.sock.close()
@@ -264,7 +263,7 @@ def test_a_header_that_never_comes_is_not_waited_for(
     port = serve(proxy_protocol=[PROXY])
     server = serve.made[-1]
     with through(port, part, greeting=None) as client:
-        assert receives(client.sock) == b""
+        assert rest_of(client.sock) == b""
         until(lambda: server.call(lambda: server.server.ledger.connections == 0))
 
 
@@ -281,7 +280,7 @@ def test_a_header_that_dribbles_in_is_not_waited_for(
                 client.sock.sendall(b"x")
         else:
             pytest.fail("it was waited for")
-        assert receives(client.sock) == b""
+        assert rest_of(client.sock) == b""
 
 
 def test_a_header_that_does_not_come_keeps_nobody_else_waiting(front: Front) -> None:
@@ -392,7 +391,7 @@ def test_a_server_that_closes_waits_for_no_header(
         until(lambda: serve.made[-1].call(lambda: serve.made[-1].server.ledger.connections))
         server = serve.made.pop()
         server.stop()
-        assert receives(client.sock) == b""
+        assert rest_of(client.sock) == b""
         assert server.server.ledger.connections == 0
 
 
@@ -406,7 +405,7 @@ def test_a_server_that_drains_waits_for_no_header(
     with through(port, b"PROXY ", greeting=None) as client:
         until(lambda: server.call(lambda: server.server.ledger.connections))
         server.call(lambda: server.server._reception.drain())  # type: ignore[union-attr]
-        assert receives(client.sock) == b""
+        assert rest_of(client.sock) == b""
         until(lambda: server.call(lambda: server.server.ledger.connections == 0))
 
 
@@ -436,7 +435,7 @@ def test_a_connection_that_arrives_just_before_the_end_is_closed_and_counts_no_m
             end(turns)
 
         server.call(receive)
-        assert receives(ours) in ((b"", b"220 welcome\r\n") if header else (b"",))
+        assert rest_of(ours) in ((b"", b"220 welcome\r\n") if header else (b"",))
         until(lambda: server.call(lambda: server.server.ledger.connections == 0))
 
 
