@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 _FAILED = "TLS handshake failed on the data connection."
 _NOBODY = "No data connection was made."
-_TURNS = 4
-"""Turns of the loop in which a connection that is there is accepted and looked at."""
+_TURNS = 8
+"""Turns of the loop in which a connection that is there is accepted and looked at. One that comes
+through a proxy takes four, or more where the loop has much else to do."""
 _SETTLE = 1.0
 """Seconds that a handshake which has begun may take before 150 goes out all the same."""
 
