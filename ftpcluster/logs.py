@@ -18,6 +18,8 @@ import msgspec
 LogFormat = Literal["text", "json"]
 
 _sessions = logging.getLogger("ftpcluster.session")
+is_told = _sessions.isEnabledFor
+"""Whether anybody wants to know what sessions do, at that level."""
 
 
 class Who(msgspec.Struct, frozen=True):
@@ -139,11 +141,6 @@ def log_to(fd: int, process: str, level: str, form: LogFormat = "text") -> None:
     _objects = _Objects(process, fd) if form == "json" else None
     _lines = _objects or _Lines(process, fd)
     logging.basicConfig(level=level.upper(), handlers=[_lines], force=True)
-
-
-def is_told(level: int) -> bool:
-    """Whether anybody wants to know what sessions do, at that level."""
-    return _sessions.isEnabledFor(level)
 
 
 def has_fields() -> bool:

@@ -20,6 +20,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 _SCRYPT = re.compile(r"\$scrypt\$ln=(\d{1,2}),r=(\d{1,3}),p=(\d{1,3})\$([^$]+)\$([^$]+)")
 _SCRYPT_MEMORY = 256 * 1024 * 1024
 _BCRYPT = ("$2a$", "$2b$", "$2y$")
+_HASHES = ("$argon2", "$scrypt$", *_BCRYPT)
 _BCRYPT_FORM = re.compile(
     # 16 bytes of salt leave two bits of its last character over, which have to be 0
     r"\$2[aby]\$(0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}"
@@ -58,7 +59,7 @@ _processes = 1
 
 def is_hash(password: str) -> bool:
     """Whether a stored password is a hash, by its form, not plain text."""
-    return password.startswith(("$argon2", "$scrypt$", *_BCRYPT))
+    return password.startswith(_HASHES)
 
 
 def foreign_kind(password: str) -> str | None:

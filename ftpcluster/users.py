@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from enum import Enum
 from pathlib import Path, PurePosixPath
 
-from ftpcluster.passwords import BadHash, check_hash, is_hash, verify_off_loop
+from ftpcluster.passwords import BadHash, check_hash, is_hash, verify, verify_off_loop
 from ftpcluster.protocol.path import is_beneath
 
 
@@ -177,16 +177,22 @@ class MemoryUserManager(AbstractUserManager):
             return self.GetUserResponse.OK, user, "any password"
         return self.GetUserResponse.PASSWORD_REQUIRED, user, "password required"
 
+    def recognizes(self, user: User, password: str) -> bool:
+        """Whether ``password`` is the user's, where no hash has to be computed to know it."""
+        stored = user.password
+        return stored is None or (not is_hash(stored) and verify(stored, password))
+
     async def authenticate(self, user: User, password: str) -> bool:
-        if user.password is None:
+        if self.recognizes(user, password):
             return True
-        try:
-            if await verify_off_loop(user.password, password):
-                return True
-        except BadHash:
-            await self.refuse(password)
-            raise
-        if not is_hash(user.password) and is_hash(self._decoy):
+        assert user.password is not None
+        if is_hash(user.password):
+            try:
+                return await verify_off_loop(user.password, password)
+            except BadHash:
+                await self.refuse(password)
+                raise
+        if is_hash(self._decoy):
             await self.refuse(password)  # else its speed would tell that there is such a user
         return False
 

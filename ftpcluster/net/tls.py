@@ -222,6 +222,9 @@ class TLSStream(Stream):
         except ssl.SSLError as error:
             raise ConnectionAbortedError(errno.ECONNABORTED, "TLS failed") from error
 
+    def send_last(self, data: bytes) -> int:
+        return self.send(data)
+
     def readable(self) -> asyncio.Future[None]:
         if self._wants_write:
             return self.writable()

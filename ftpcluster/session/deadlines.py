@@ -71,8 +71,12 @@ class Deadlines:
         self.touch()
 
     def stop(self) -> None:
-        self._wheel.discard(self._slot, self._on_time)
-        self._wheel.discard(self._transfer_slot, self._look_at_progress)
+        if self._slot:
+            self._wheel.discard(self._slot, self._on_time)
+            self._slot = 0
+        if self._transfer_slot:
+            self._wheel.discard(self._transfer_slot, self._look_at_progress)
+            self._transfer_slot = 0
 
     def forget(self) -> None:
         """The session is over: let go of it."""
@@ -94,11 +98,9 @@ class Deadlines:
 
     def _look_again(self) -> None:
         """Look again when the session is due, or could be after it has logged in or out."""
-        settings = self._session.settings
-        timeouts = (settings.login_timeout, settings.idle_timeout)
-        waits = [timeout for timeout in timeouts if timeout is not None]
-        if waits:
-            when = self._loop.time() + min(waits)
+        patience = self._session.services.shortest_timeout
+        if patience is not None:
+            when = self._loop.time() + patience
             due = self._due()
             self._slot = self._wheel.add(when if due is None else min(due, when), self._on_time)
 

@@ -337,7 +337,7 @@ class ServerPI:
         if reply is not None:
             self.reply(reply)
         if self.session.ending:
-            self._send()
+            self._send(is_last=not self._lines)
             self.end()
         elif self.session.wants_tls:
             self._begin_tls()
@@ -362,12 +362,12 @@ class ServerPI:
         if entry is not None:
             entry.end(self.session, reply)
 
-    def _send(self) -> None:
+    def _send(self, *, is_last: bool = False) -> None:
         if not self._unsent or self.ended:
             return
         stream = self.session.stream
         try:
-            sent = stream.send(self._unsent)
+            sent = (stream.send_last if is_last else stream.send)(self._unsent)
         except BlockingIOError:
             sent = 0
         except OSError:
@@ -463,9 +463,11 @@ class ServerPI:
     def _close(self) -> None:
         """Give back all that the session holds, once nothing of it runs any more."""
         session = self.session
-        self._deadlines.forget()  # else only the garbage collector could free the session
         session.drop_data()
         session.log_out()
+        # else only the garbage collector could free the session
+        self._deadlines.forget()
+        session.forget_client()
         session.services.quotas.end(session.conversation.session)
         self._on_end(self)
 

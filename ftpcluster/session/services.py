@@ -96,6 +96,8 @@ class Services:
         self.wheel = Wheel(self.loop)
         self.turns = Turns(self.loop)
         settings = self.settings
+        timeouts = (settings.login_timeout, settings.idle_timeout)
+        self.shortest_timeout = min((each for each in timeouts if each is not None), default=None)
         self.masquerade = Masquerade(settings.masquerade, settings.masquerade_for)
         self.forbidden = Names(settings.forbid)
         unfinished = (TEMPORARY,) if settings.atomic_uploads else ()

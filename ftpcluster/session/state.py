@@ -96,6 +96,7 @@ class Session:
         "__weakref__",
         "_server_address",
         "_view",
+        "_who",
         "announce",
         "binary",
         "conversation",
@@ -125,7 +126,6 @@ class Session:
         "unknown_verbs",
         "user_name",
         "wants_tls",
-        "who",
     )
 
     def __init__(
@@ -147,8 +147,7 @@ class Session:
         self.tls = stream.context if isinstance(stream, TLSStream) else None  # for data, too
         self.login: Claim | Account | None = None
         self.user_name = ""
-        self.who = self._described()
-        """Who it is, as logs have it."""
+        self._who: Who | None = None
         self.stranger_since = services.loop.time()
         self.failed_logins = 0
         self.unknown_verbs = 0
@@ -175,9 +174,14 @@ class Session:
         self.transfer: DataTransfer | None = None
         self.last_transfer: DataTransfer | None = None  # of the command that runs
 
-    def _described(self) -> Who:
-        talk = self.conversation
-        return Who.of(talk.session, display(talk.peer, talk.peer_port), self.user_name)
+    @property
+    def who(self) -> Who:
+        """Who it is, as logs have it."""
+        if self._who is None:
+            talk = self.conversation
+            peer = display(talk.peer, talk.peer_port)
+            self._who = Who.of(talk.session, peer, self.user_name)
+        return self._who
 
     def note(self, level: int, text: str) -> None:
         """Log an event of this session."""
@@ -318,7 +322,7 @@ class Session:
         self.login = Account(user, self.services.open_storage(self, user), self._throttles(user))
         self.current_folder = str(user.home_path)
         self.user_name = printable(name)[:64]
-        self.who = self._described()
+        self._who = None
 
     def limits_changed(self, login: str | None) -> None:
         """Speed limits of a user, or of the server, are others from now on."""
@@ -351,10 +355,14 @@ class Session:
         self.rename_from = None
         if isinstance(login, Account):
             self.user_name = ""
-            self.who = self._described()
+            self._who = None
             self.stranger_since = self.services.loop.time()
             self.services.quotas.logout(self.conversation.session)
             self.services.notify_logout(login.user)
+
+    def forget_client(self) -> None:
+        """Nobody is there any more who could be told anything."""
+        self.announce, self.room = _unheard, _no_wait
 
     def drop_data(self) -> None:
         """Close the data connection, whether it was made or is awaited."""
@@ -366,3 +374,11 @@ class Session:
             data.abandon()
         elif isinstance(data, Stream):
             data.close()
+
+
+def _unheard(_: Reply) -> None:
+    """A reply that comes after the session's end."""
+
+
+async def _no_wait() -> None:
+    """Nobody has to read what nobody was sent."""

@@ -14,6 +14,9 @@ from typing import Any
 import pytest
 
 import ftpcluster
+from ftpcluster.net.stream import Stream
+from ftpcluster.session.server_pi import ServerPI
+from ftpcluster.session.state import Session
 from tests.library.client import Client, Data
 from tests.library.loops import on_both_loops, tasks
 
@@ -343,6 +346,40 @@ async def test_a_thousand_sessions_leave_no_task_and_no_descriptor(make: Make, r
     assert not complaints
     assert descriptors() == before
     assert not tasks()
+
+
+@on_both_loops
+async def test_what_a_session_leaves_needs_no_garbage_collector(make: Make, root: Path) -> None:
+    (root / "file").write_bytes(b"content")
+
+    async def visit() -> None:
+        async with Client(port) as client:
+            await client.logs_in()
+            assert await client.downloads("RETR file") == b"content"
+            assert b"file" in await client.downloads("LIST")
+            await client.epsv()
+            await client.says("QUIT", 221)
+        async with Client(port) as client:
+            await client.logs_in()
+            client.send("RETR file")
+            assert await client.reply() == (425, "425 Use PASV, EPSV, PORT or EPRT first.")
+        async with Client(port):
+            pass
+
+    def count() -> int:
+        return sum(isinstance(each, Session | ServerPI | Stream) for each in gc.get_objects())
+
+    async with make() as server:
+        port = server.server_port
+        gc.collect()
+        before = count()
+        gc.disable()
+        try:
+            await visit()
+            while count() > before:
+                await asyncio.sleep(0.01)
+        finally:
+            gc.enable()
 
 
 @on_both_loops

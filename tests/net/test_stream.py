@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import socket
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -74,6 +75,33 @@ async def turns(count: int = 5) -> None:
     """Let the loop look at its descriptors some times."""
     for _ in range(count):
         await asyncio.sleep(0)
+
+
+def test_what_is_sent_last_leaves_with_the_end_in_one_segment(run: Run) -> None:
+    async def scenario(bench: Bench) -> None:
+        segments = []
+        for method in (Stream.send, Stream.send_last):
+            stream, theirs = bench.connection()
+            assert method(stream, b"221 Goodbye.\r\n") == 14
+            stream.close()
+            theirs.setblocking(True)
+            assert theirs.recv(100) == b"221 Goodbye.\r\n"
+            assert theirs.recv(100) == b""
+            info = theirs.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 144)
+            segments.append(int.from_bytes(info[140:], sys.byteorder))  # tcpi_segs_in
+        assert segments[1] == segments[0] - 1
+
+    run(scenario)
+
+
+def test_sending_the_last_to_a_full_socket_blocks(run: Run) -> None:
+    async def scenario(bench: Bench) -> None:
+        stream, _ = bench.connection()
+        fill(stream)
+        with pytest.raises(BlockingIOError):
+            stream.send_last(b"221 Goodbye.\r\n")
+
+    run(scenario)
 
 
 # ---------------------------------------------------------------------- waiting

@@ -84,7 +84,9 @@ async def _is_authentic(session: Session, claim: Claim, secret: str) -> bool:
     manager = session.services.users
     if type(manager) is not MemoryUserManager:
         return await _is_authentic_elsewhere(manager, claim, secret)
-    if claim.user is not None and not claim.needs_password:
+    if claim.user is not None and (
+        not claim.needs_password or manager.recognizes(claim.user, secret)
+    ):
         return True
     turns = session.services.turns
     turn = await turns.take(site(session.conversation.peer))
