@@ -18,7 +18,7 @@ class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
 
 
 class Adopt(Message, frozen=True, tag=1):
-    """Take over the accepted socket that comes with this message. Answered by Adopted.
+    """Take over the accepted socket that comes with this message. Answered by Adopted or Declined.
 
     The peer's address is the one that accept() gave: after a reset nobody could ask for it. Where
     the connection is proxied it is the proxy's, and the worker reads who the client is.

@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import logging
 import os
 import socket
+import struct
+import sys
+import termios
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
@@ -26,6 +30,8 @@ _PAUSE = 0.2
 _COMPLAINT_INTERVAL = 1.0
 _OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 OVERLOADED = "The server is overloaded; try again later."
+_TCP_INFO = struct.Struct("=128xQ8xI8xI")
+"""Of the kernel's tcp_info: bytes received, bytes not sent yet, segments with data sent."""
 
 
 Target = TypeVar("Target")
@@ -144,3 +150,21 @@ def refuse(fd: int, why: str) -> None:
             sock.send(reply.encode(), socket.MSG_DONTWAIT)
         except OSError:
             pass  # the client is gone already
+
+
+def is_untouched(fd: int) -> bool:
+    """Whether nobody has read from an accepted connection, or sent on it, in whatever process.
+
+    It can be served from its beginning then, and its client will not know that it had to wait.
+    """
+    sock = socket.socket(fileno=fd)
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+        received, unsent, segments = _TCP_INFO.unpack(info)
+        count = fcntl.ioctl(fd, termios.FIONREAD, bytes(4))
+    except (OSError, struct.error):
+        return False
+    finally:
+        sock.detach()
+    read = received - int.from_bytes(count, sys.byteorder)
+    return not (segments or unsent) and read <= 1  # the end of a stream counts as a byte

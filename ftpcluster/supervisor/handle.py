@@ -13,6 +13,7 @@ import msgspec
 
 from ftpcluster.ipc.channel import Channel
 from ftpcluster.ipc.messages import Adopt, Drain, ToSupervisor
+from ftpcluster.net.acceptor import is_untouched
 from ftpcluster.net.listeners import Listener
 from ftpcluster.quota.bans import BanRules
 from ftpcluster.quota.leases import Rates
@@ -132,10 +133,24 @@ class WorkerHandle:
         self.channel.send(connection.adopt, connection.fd)
 
     def confirm(self, session: int) -> None:
-        """The socket has arrived there: close ours, else the client would never see an end."""
+        """It has the socket: close ours, else the client would never see an end."""
         connection = self.unconfirmed.pop(session, None)
         if connection is not None:
             os.close(connection.fd)
+
+    def lose(self) -> list[HandOver]:
+        """It is gone. The connections that it had not begun to serve, which another one may.
+
+        The kernel knows which: what the worker still could tell may be less than what it did.
+        """
+        lost = []
+        for connection in self.unconfirmed.values():
+            if is_untouched(connection.fd):
+                lost.append(connection)
+            else:
+                os.close(connection.fd)
+        self.unconfirmed.clear()
+        return lost
 
     def drain(self, grace: float, patience: float) -> None:
         """Order it to end: idle sessions after ``patience`` seconds, all after ``grace`` s."""

@@ -260,8 +260,7 @@ class Supervisor:
                 worker.channel.send(order)
 
     def on_gone(self, worker: WorkerHandle) -> int:
-        lost = list(worker.unconfirmed.values())
-        worker.unconfirmed.clear()
+        lost = worker.lose()
         for connection in lost:
             self.ledger.move(worker.epoch, connection.session, _NOBODY)
         released = self.ledger.release_worker(worker.epoch)
@@ -315,7 +314,7 @@ class Supervisor:
         worker.hand_over(connection)
 
     def _place_homeless(self) -> None:
-        """Give connections whose worker died before it confirmed them to other workers."""
+        """Give connections that a worker had not begun to serve when it died to other workers."""
         while self._homeless:
             worker = self._choose()
             if worker is None:
@@ -397,9 +396,7 @@ class Supervisor:
 
     def _on_released(self, worker: WorkerHandle, message: Released) -> None:
         for session in message.sessions:
-            unconfirmed = worker.unconfirmed.pop(session, None)
-            if unconfirmed is not None:
-                refuse(unconfirmed.fd, OVERLOADED)
+            worker.confirm(session)
             self.ledger.release(worker.epoch, session)
         self.on_capacity()
 

@@ -223,17 +223,17 @@ class Worker:
             file.replace(fd)
 
     def _adopt(self) -> None:
-        """Confirm what has arrived, all at once, and only then talk to the clients.
+        """Begin the sessions of what has arrived, and confirm all at once.
 
-        A client that was greeted by a worker that dies before it confirmed would be handed to
-        another one, and greeted twice.
+        Where a worker dies in between the supervisor sees by the connections themselves which of
+        the clients were greeted, so that nobody is greeted twice, and nobody not at all.
         """
         if not self._arrived:
             return
         arrived, self._arrived = self._arrived, []
-        self._channel.send(Adopted(tuple(each.session for each in arrived)))
         for each in arrived:
             self._reception.receive(each)
+        self._channel.send(Adopted(tuple(each.session for each in arrived)))
 
     def _on_supervisor_gone(self, error: Exception | None) -> None:
         if not self._draining:

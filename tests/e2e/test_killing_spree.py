@@ -93,9 +93,7 @@ def test_nothing_is_left_over_after_a_killing_spree(root: Path, kills: int, paus
                 threading.Event().wait(pause)
         finally:
             crowd.disperse()
-        # lost may be whom a worker had just confirmed and not greeted yet: confirmed the other way
-        # round they could be greeted twice. Who was not confirmed is served by another worker.
-        assert len(crowd.lost) <= 2 * kills, crowd.lost
+        assert not crowd.lost  # whom a worker had not greeted yet another one has served
         assert set(crowd.greetings) <= {220, 421}
         assert crowd.greetings.count(220) > 10 * kills
         assert crowd.whole > kills

@@ -191,6 +191,5 @@ def test_trouble_leaves_nothing_behind(tmp_path: Path, seconds: float) -> None:
         assert not traffic.wrong
         assert traffic.seen["downloads"] > seconds
         assert traffic.seen["uploads"] > seconds
-        told = set(traffic.seen) & {"greeted 220", "greeted 421", "not greeted"}
-        assert traffic.seen["not greeted"] <= trouble.done["kill"] + trouble.done["hang"], told
+        assert not traffic.seen["not greeted"]
         assert not [each for each in cluster.log.splitlines() if each.startswith("Traceback")]

@@ -184,7 +184,6 @@ async def test_a_connection_waits_for_a_worker_that_has_to_confirm_first() -> No
 
 
 async def test_a_worker_that_lost_all_its_hand_overs_gets_connections_again() -> None:
-    """At its descriptor limit a worker gets messages without sockets, and releases them."""
     async with supervised(1) as scene:
         (worker,) = await scene.ready(1)
         clients = [await scene.connect() for _ in range(UNCONFIRMED)]
@@ -193,7 +192,7 @@ async def test_a_worker_that_lost_all_its_hand_overs_gets_connections_again() ->
             os.close(worker.held.popitem()[1])
         worker.say(Released(tuple(sessions)))
         for client in clients:
-            assert await client.is_turned_away()
+            assert await client.hears() == b""
         await scene.connect()
         await worker.adopt()
 
@@ -212,6 +211,25 @@ async def test_an_unconfirmed_connection_goes_to_another_worker_when_its_own_die
         assert await client.hears() == b"220 hello\r\n"
         assert scene.supervisor.ledger.connections == 1
         assert scene.supervisor.ledger.held_by(second.epoch) == 1
+
+
+async def test_a_client_that_was_greeted_ends_with_its_worker_confirmed_or_not() -> None:
+    """Another worker would greet it again."""
+    async with supervised(2) as scene:
+        first, second = await scene.ready(2)
+        greeted = await scene.connect()
+        os.write(first.held[await first.adopt(confirm=False)], b"220 hello\r\n")
+        assert await greeted.hears() == b"220 hello\r\n"
+        await scene.connect()
+        await second.adopt()
+        waiting = await scene.connect()
+        session = await first.adopt(confirm=False)
+        first.die()
+        assert await second.adopt() == session
+        assert await greeted.hears() == b""
+        os.write(second.held[session], b"220 hi\r\n")
+        assert await waiting.hears() == b"220 hi\r\n"
+        assert scene.supervisor.ledger.connections == 2
 
 
 async def test_a_connection_waits_for_the_next_worker_when_none_is_left() -> None:
@@ -284,17 +302,6 @@ async def test_a_released_session_s_slot_is_free_once() -> None:
         await scene.connect()
         await worker.adopt()
         assert await (await scene.connect()).is_turned_away()
-
-
-async def test_a_session_released_before_it_was_confirmed_is_told_421() -> None:
-    async with supervised(1, server=1) as scene:
-        (worker,) = await scene.ready(1)
-        client = await scene.connect()
-        session = await worker.adopt(confirm=False)
-        os.close(worker.held.pop(session))  # as if it had come without
-        worker.say(Released((session,)))
-        assert await client.is_turned_away()
-        assert scene.supervisor.ledger.connections == 0
 
 
 async def test_a_user_s_slots_are_exact_over_two_workers() -> None:

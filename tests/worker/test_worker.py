@@ -152,20 +152,20 @@ async def test_an_adopted_connection_is_greeted_and_served(scene: Scene) -> None
     assert await scene.hears(Released) == Released((1,))
 
 
-async def test_connections_are_confirmed_before_their_clients_are_greeted(
+async def test_connections_are_confirmed_when_their_clients_have_been_greeted(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A client that was greeted by a worker that dies unconfirmed would be greeted twice."""
-    balance: list[int] = [0]  # confirmed and not greeted yet, after each step
+    """Where a worker dies in between another one would not know that it has to greet a client."""
+    balance: list[int] = [0]  # greeted and not confirmed yet, after each step
     send_message, send_reply = Channel.send, Stream.send
 
     def message(self: Channel[Any], message: Message, fd: int | None = None) -> None:
         if isinstance(message, Adopted):
-            balance.append(balance[-1] + len(message.sessions))
+            balance.append(balance[-1] - len(message.sessions))
         send_message(self, message, fd)
 
     def reply(self: Stream, data: bytes | memoryview) -> int:
-        balance.append(balance[-1] - bytes(data).count(b"220 "))
+        balance.append(balance[-1] + bytes(data).count(b"220 "))
         return send_reply(self, data)
 
     monkeypatch.setattr(Channel, "send", message)

@@ -1,0 +1,66 @@
+"""What the kernel tells of an accepted connection."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from ftpcluster.net.acceptor import is_untouched
+from tests.support.dialogue import reset
+
+Pair = tuple[socket.socket, socket.socket]
+
+
+@pytest.fixture(params=["127.0.0.1", "::1"])
+def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
+    """An accepted connection, and its client's end."""
+    family = socket.AF_INET6 if ":" in request.param else socket.AF_INET
+    with socket.create_server((request.param, 0), family=family) as listener:
+        client = socket.create_connection(listener.getsockname()[:2])
+        accepted, _ = listener.accept()
+    with accepted, client:
+        yield accepted, client
+
+
+def test_a_new_connection_is_untouched(pair: Pair) -> None:
+    assert is_untouched(pair[0].fileno())
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_it_is_whatever_its_client_does(pair: Pair, ends: bool) -> None:
+    accepted, client = pair
+    client.sendall(b"USER somebody\r\n")
+    if ends:
+        client.shutdown(socket.SHUT_WR)
+    accepted.recv(1, socket.MSG_PEEK)
+    assert is_untouched(accepted.fileno())
+
+
+def test_one_that_was_sent_something_is_not(pair: Pair) -> None:
+    accepted, client = pair
+    with accepted.dup() as elsewhere:
+        elsewhere.sendall(b"220 hello\r\n")
+    client.recv(100)
+    assert not is_untouched(accepted.fileno())
+
+
+def test_one_that_something_was_read_from_is_not(pair: Pair) -> None:
+    accepted, client = pair
+    client.sendall(b"PROXY TCP4 192.0.2.1")
+    with accepted.dup() as elsewhere:
+        elsewhere.recv(10)
+    assert not is_untouched(accepted.fileno())
+
+
+def test_one_whose_client_has_hung_up_harms_nobody(pair: Pair) -> None:
+    accepted, client = pair
+    reset(client)
+    is_untouched(accepted.fileno())
+
+
+def test_what_is_no_tcp_connection_is_not() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        assert not is_untouched(ours.fileno())
