@@ -59,7 +59,9 @@ class Binder:
         inherited: Sequence[tuple[socket.socket, str]] = (),
     ) -> None:
         """``inherited``: the service manager's sockets, instead of whatever is configured."""
-        self._there = [] if before is None else list(before.made)
+        made = [] if before is None else before.made
+        # with port 0 a port may be free on one host and not on another: that socket was closed
+        self._there = [each for each in made if each[1].fileno() >= 0]
         self.inherited: Sequence[tuple[socket.socket, str]]
         self.inherited = inherited if before is None else before.inherited
         self.made: list[tuple[tuple[str, int, bool], socket.socket]] = []
