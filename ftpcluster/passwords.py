@@ -116,6 +116,11 @@ def verify(stored: str, password: str) -> bool:
     return hmac.compare_digest(stored.encode("utf-8", "surrogateescape"), given)
 
 
+def is_plain(stored: str, password: str) -> bool:
+    """Whether ``password`` is the stored one, which is no hash, so that this is known at once."""
+    return not is_hash(stored) and verify(stored, password)
+
+
 def share_cores(processes: int) -> None:
     """There are so many processes like this one: their pools together have a thread for each core.
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from enum import Enum
 from pathlib import Path, PurePosixPath
 
-from ftpcluster.passwords import BadHash, check_hash, is_hash, verify, verify_off_loop
+from ftpcluster.passwords import BadHash, check_hash, is_hash, is_plain, verify_off_loop
 from ftpcluster.protocol.path import is_beneath
 
 
@@ -177,27 +177,31 @@ class MemoryUserManager(AbstractUserManager):
             return self.GetUserResponse.OK, user, "any password"
         return self.GetUserResponse.PASSWORD_REQUIRED, user, "password required"
 
+    async def authenticate(self, user: User, password: str) -> bool:
+        return self.recognizes(user, password) or await self.compare_hash(user, password)
+
     def recognizes(self, user: User, password: str) -> bool:
         """Whether ``password`` is the user's, where no hash has to be computed to know it."""
-        stored = user.password
-        return stored is None or (not is_hash(stored) and verify(stored, password))
+        return user.password is None or is_plain(user.password, password)
 
-    async def authenticate(self, user: User, password: str) -> bool:
-        if self.recognizes(user, password):
-            return True
-        assert user.password is not None
-        if is_hash(user.password):
+    async def compare_hash(self, user: User | None, password: str) -> bool:
+        """Whether a user whose password is a hash has this one; nobody else has it.
+
+        It takes as long for others, and for nobody (None): else its time would tell who exists.
+        """
+        stored = None if user is None else user.password
+        if stored is not None and is_hash(stored):
             try:
-                return await verify_off_loop(user.password, password)
+                return await verify_off_loop(stored, password)
             except BadHash:
-                await self.refuse(password)
+                await self._check_decoy(password)
                 raise
-        if is_hash(self._decoy):
-            await self.refuse(password)  # else its speed would tell that there is such a user
+        # a plain one was compared already, which takes as long as comparing a plain decoy
+        if stored is None or is_hash(self._decoy):
+            await self._check_decoy(password)
         return False
 
-    async def refuse(self, password: str) -> None:
-        """Take as long for somebody whom nobody knows as ``authenticate`` takes for a user."""
+    async def _check_decoy(self, password: str) -> None:
         with contextlib.suppress(BadHash):
             await verify_off_loop(self._decoy, password)
 

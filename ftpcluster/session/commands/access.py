@@ -91,19 +91,14 @@ async def _is_authentic(session: Session, claim: Claim, secret: str) -> bool:
     turns = session.services.turns
     turn = await turns.take(site(session.conversation.peer))
     try:
-        if claim.user is not None:
-            return await manager.authenticate(claim.user, secret)
-        await manager.refuse(secret)
-        return False
+        return await manager.compare_hash(claim.user, secret)
     finally:
         turns.give(turn)
 
 
 async def _is_authentic_elsewhere(manager: AbstractUserManager, claim: Claim, secret: str) -> bool:
     if claim.user is None:
-        if isinstance(manager, MemoryUserManager):
-            await manager.refuse(secret)
-        return False
+        return isinstance(manager, MemoryUserManager) and await manager.compare_hash(None, secret)
     if not claim.needs_password:
         return True
     return await in_task(manager.authenticate(claim.user, secret))
