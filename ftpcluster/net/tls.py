@@ -11,11 +11,15 @@ import errno
 import socket
 import ssl
 from collections.abc import Callable
+from typing import TypeVar
 
 from ftpcluster.net.certificates import PROTOCOLS
 from ftpcluster.net.poller import READ, Poller
 from ftpcluster.net.stream import Stream
 from ftpcluster.protocol.client_hello import TooManyRecords, offered_protocols, record_size
+
+A = TypeVar("A")
+T = TypeVar("T")
 
 CONTROL_TICKETS = 2
 """Session tickets on a control connection, which data connections resume."""
@@ -174,26 +178,29 @@ class TLSStream(Stream):
                 return self._ssl.detach()
 
     def recv(self, count: int) -> bytes:
-        buffer = bytearray(count)
-        return bytes(buffer[: self.recv_into(memoryview(buffer))])
+        return self._received(self._ssl.recv, count, b"")
 
     def recv_into(self, buffer: memoryview) -> int:
+        return self._received(self._ssl.recv_into, buffer, 0)
+
+    def _received(self, receive: Callable[[A], T], argument: A, nothing: T) -> T:
+        """``nothing``: what is received at the end."""
         self._wants_write = False
         try:
-            return self._ssl.recv_into(buffer)
+            return receive(argument)
         except ssl.SSLWantReadError:
             raise BlockingIOError from None
         except ssl.SSLWantWriteError:
             self._wants_write = True
             raise BlockingIOError from None
         except ssl.SSLZeroReturnError:
-            return 0
+            return nothing
         except ssl.SSLEOFError as error:
             if self.strict_eof:
                 raise ConnectionAbortedError(errno.ECONNABORTED, "no close_notify") from error
             if self._is_reset():
                 raise ConnectionResetError(errno.ECONNRESET, "reset by the peer") from error
-            return 0
+            return nothing
         except ssl.SSLError as error:
             raise ConnectionAbortedError(errno.ECONNABORTED, "TLS failed") from error
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 _HANDSHAKE_RECORD = 0x16
 _CLIENT_HELLO = 1
-_ALPN = 16
+_ALPN = b"\0\x10"
 _RECORD_HEADER = 5
 _MOST = (1 << 14) + 256
 _MOST_RECORDS = 16
@@ -57,7 +57,10 @@ def _message(records: bytes) -> bytes:
 def offered_protocols(records: bytes) -> tuple[bytes, ...]:
     """The names that a ClientHello offers by ALPN; none where it offers none, or cannot be read."""
     try:
-        hello = _Reader(_message(records))
+        message = _message(records)
+        if _ALPN not in message:
+            return ()  # as of nearly all clients, which need not be taken apart
+        hello = _Reader(message)
         if hello.number(1) != _CLIENT_HELLO:
             return ()
         hello.number(3)
@@ -66,7 +69,7 @@ def offered_protocols(records: bytes) -> tuple[bytes, ...]:
             hello.take(hello.number(size))
         extensions = _Reader(hello.take(hello.number(2)))
         while extensions.rest:
-            kind = extensions.number(2)
+            kind = extensions.take(2)
             body = extensions.take(extensions.number(2))
             if kind == _ALPN:
                 return _names(body)
