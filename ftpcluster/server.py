@@ -84,7 +84,8 @@ class Server(BuiltinVerbs):
     ``require_tls`` refuses logins without TLS, ``require_tls_data`` transfers without PROT P,
     ``require_session_reuse`` data connections that don't resume the TLS session of their control
     connection (it takes a function that makes contexts, one each), ``strict_tls_eof`` uploads that
-    end without close_notify. ``masquerade_for`` are other addresses for PASV to name, by the
+    end without close_notify. ``maximum_connections_per_address`` are those of a client's address.
+    ``masquerade_for`` are other addresses for PASV to name, by the
     client's network; both may be host names. ``proxy_protocol`` are the networks of proxies: who
     comes from there has to send the PROXY protocol's header, all others are turned away; the
     same proxy may bring data connections, with a header each.
@@ -128,6 +129,7 @@ class Server(BuiltinVerbs):
         require_tls_data: bool = False,
         require_session_reuse: bool = False,
         strict_tls_eof: bool = False,
+        maximum_connections_per_address: int | None = None,
         masquerade_for: Mapping[str, str] | None = None,
         proxy_protocol: Iterable[str] | None = None,
         welcome_message: str = "welcome",
@@ -195,7 +197,7 @@ class Server(BuiltinVerbs):
         self.throttle_per_connection = Throttle(
             read_speed_limit_per_connection, write_speed_limit_per_connection
         )
-        self.ledger = Ledger(ConnectionLimits(server=maximum_connections))
+        self.ledger = Ledger(ConnectionLimits(maximum_connections, maximum_connections_per_address))
         self.commands_mapping: dict[str, Verb] = {}
         self._ours: dict[str, Verb] = {}
         self._theirs: dict[Verb, Command] = {}

@@ -44,15 +44,26 @@ class Data:
 class Client:
     """A control connection: ``async with Client(port) as client``."""
 
-    def __init__(self, port: int, host: str = "127.0.0.1", *, greeting: int | None = 220) -> None:
+    def __init__(
+        self,
+        port: int,
+        host: str = "127.0.0.1",
+        *,
+        greeting: int | None = 220,
+        source: str | None = None,
+    ) -> None:
+        """``source``: the address to come from."""
         self.port = port
         self.host = host
         self.encoding = "utf-8"
         self._greeting = greeting
+        self._source = None if source is None else (source, 0)
 
     async def __aenter__(self) -> Self:
         async with asyncio.timeout(DEADLINE):
-            self._reader, self._writer = await asyncio.open_connection(self.host, self.port)
+            self._reader, self._writer = await asyncio.open_connection(
+                self.host, self.port, local_addr=self._source
+            )
         if self._greeting is not None:
             try:
                 await self.expects(self._greeting)

@@ -395,6 +395,21 @@ async def test_one_more_than_maximum_connections_is_told_421(make: Make) -> None
                 pass
 
 
+@on_both_loops
+async def test_an_address_may_have_so_many_connections_and_others_theirs(make: Make) -> None:
+    async with make(maximum_connections_per_address=1) as server:
+        port = server.server_port
+        async with Client(port) as first:
+            async with Client(port, greeting=421) as second:
+                assert await second.is_ended()
+            async with Client(port, source="127.0.0.2"):
+                pass
+            await first.says("QUIT", 221)
+            assert await first.is_ended()
+            async with Client(port):
+                pass
+
+
 @pytest.mark.parametrize("logged_in", [False, True])
 @on_both_loops
 async def test_who_says_nothing_for_idle_timeout_is_told_421(make: Make, logged_in: bool) -> None:
