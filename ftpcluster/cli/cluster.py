@@ -80,7 +80,7 @@ class Binder:
         for there in self._there:
             if there[0] == wanted:
                 self._there.remove(there)
-                sock = there[1].dup()
+                sock = _duplicate(there[1])
                 break
         else:
             sock = listen(host, port, backlog, dual_stack=dual_stack, reuse_port=reuse_port)
@@ -91,6 +91,15 @@ class Binder:
         """Give the sockets up."""
         for _, sock in self.made:
             sock.close()
+
+
+def _duplicate(sock: socket.socket) -> socket.socket:
+    """Raises CannotListen."""
+    try:
+        return sock.dup()
+    except OSError as error:
+        where = display(*sock.getsockname()[:2])
+        raise CannotListen(f"cannot listen on {where}: {error.strerror}") from error
 
 
 class Cluster:
@@ -319,7 +328,7 @@ def _inherited(config: Config, sock: socket.socket, name: str) -> Listener:
         config.listen[0],
     )
     protection = Protection.IMPLICIT if is_implicit else like.tls
-    return Listener(sock.dup(), protection, _networks(like))
+    return Listener(_duplicate(sock), protection, _networks(like))
 
 
 def _networks(listen: Listen) -> Networks | None:

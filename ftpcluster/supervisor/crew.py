@@ -11,6 +11,7 @@ import asyncio
 import itertools
 import logging
 import random
+import socket
 from collections import Counter
 from collections.abc import Iterator
 from typing import Protocol
@@ -153,17 +154,12 @@ class Crew:
         now = self._loop.time()
         place.restart.started(now)
         plan = place.generation.plan
-        ours, theirs = pair()
         epoch = next(self._epochs)
         try:
-            process = plan.start_process(place.index, epoch, theirs)
+            process, ours = _spawn(place, epoch)
         except OSError as error:
-            log.error("worker %d cannot be started: %s", place.index + 1, error)
-            ours.close()
-            self._start_later(place)
+            self._on_not_started(place, error)
             return
-        finally:
-            theirs.close()
         channel = supervisor_end(
             self._loop,
             ours,
@@ -177,6 +173,16 @@ class Crew:
         self._processes.add(process)
         process.on_exit(lambda: self._on_exit(process))
         self._owner.on_start(worker)
+
+    def _on_not_started(self, place: Place, error: OSError) -> None:
+        """Try again, but for a generation that nobody has to wait for: another one serves."""
+        generation = place.generation
+        why = f"worker {place.index + 1} cannot be started: {error.strerror or error}"
+        if generation.is_first or place.has_served:
+            log.error("%s", why)
+            self._start_later(place)
+        elif not generation.ready.done():
+            generation.ready.set_exception(BootFailure("", why))
 
     def _start_later(self, place: Place) -> None:
         delay = place.restart.delay(self._loop.time(), random.random())
@@ -345,6 +351,18 @@ class Crew:
     def _look_whether_ended(self) -> None:
         if self.is_dismissed and not self._processes:
             self._owner.on_all_ended()
+
+
+def _spawn(place: Place, epoch: int) -> tuple[ProcessLike, socket.socket]:
+    """A new process, and our end of its channel. Raises OSError."""
+    ours, theirs = pair()
+    try:
+        return place.generation.plan.start_process(place.index, epoch, theirs), ours
+    except OSError:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
 
 
 def _fillers(place: Place) -> Iterator[WorkerHandle]:

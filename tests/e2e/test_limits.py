@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import resource
 import select
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cluster import Cluster, begin_download, children, fill, open_files, until
+from tests.support.cluster import Cluster, begin_download, children, fill, open_files, starve, until
 from tests.support.dialogue import Dialogue, reset
 from tests.support.tree import make_file
 
@@ -122,15 +121,6 @@ def established(port: int) -> list[str]:
             if int(fields[1].rpartition(":")[2], 16) == port and fields[9] != "0" and not listens:
                 lines.append(line)
     return lines
-
-
-def starve(pid: int) -> tuple[int, int]:
-    """Leave a process no descriptor more than it has; its limits before."""
-    used = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
-    lowest_free = next(number for number in range(1 << 20) if number not in used)
-    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (lowest_free, before[1]))
-    return before
 
 
 def test_a_supervisor_without_descriptors_says_421_and_recovers(cluster: Cluster) -> None:

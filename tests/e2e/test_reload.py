@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import os
 import re
+import resource
 import signal
 import socket
 import threading
@@ -21,7 +22,7 @@ import pytest
 
 from ftpcluster.admin.client import Connection
 from ftpcluster.admin.messages import Done, Reload
-from tests.support.cluster import Cluster, begin_download, until
+from tests.support.cluster import Cluster, begin_download, open_files, starve, until
 from tests.support.dialogue import Dialogue
 
 CONTENT = os.urandom(16 << 20)
@@ -185,6 +186,23 @@ def test_a_session_that_outlives_the_grace_is_told_421(site: Site) -> None:
         client.says("NOOP", 200)
         assert client.reply()[0] == 421
         assert client.is_closed()
+
+
+def test_a_supervisor_without_descriptors_serves_as_before(site: Site) -> None:
+    reloaded = []
+    idle = len(open_files(site.cluster.pid))
+    for spare in range(24):
+        before = starve(site.cluster.pid, spare)
+        line = site.cluster.hang_up()
+        resource.prlimit(site.cluster.pid, resource.RLIMIT_NOFILE, before)
+        reloaded.append("not reloaded" not in line)
+        assert reloaded[-1] or "Too many open files" in line, line
+        with site.joins() as client:
+            client.says("NOOP", 200)
+    assert not reloaded[0]
+    assert reloaded[-1]
+    until(lambda: len(site.cluster.workers()) == 2)
+    until(lambda: len(open_files(site.cluster.pid)) == idle)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import errno
 import logging
 import os
 import random
@@ -11,6 +13,7 @@ import socket
 import msgspec
 import pytest
 
+from ftpcluster.ipc import channel
 from ftpcluster.ipc.channel import MAX_MESSAGE
 from ftpcluster.ipc.messages import (
     Adopt,
@@ -100,6 +103,40 @@ async def test_a_worker_that_cannot_be_started_is_tried_again(
         supervisor.kill()
         await run
         workers[0].die()
+
+
+async def test_a_worker_for_whose_channel_no_descriptor_is_left_is_started_later(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with supervised(1) as scene:
+        (worker,) = await scene.ready(1)
+        failures = [OSError(errno.EMFILE, "Too many open files")]
+
+        def pair() -> tuple[socket.socket, socket.socket]:
+            if failures:
+                raise failures.pop()
+            return channel.pair()
+
+        monkeypatch.setattr(module, "pair", pair)
+        worker.die()
+        second = await scene.worker(1)
+        second.say(Ready())
+        await scene.connect()
+        await second.adopt()
+        assert "worker 1 cannot be started: Too many open files" in caplog.text
+
+
+async def test_a_worker_that_cannot_be_started_ends_a_reload_at_once() -> None:
+    async with supervised(1) as scene:
+        await scene.ready(1)
+
+        def start(index: int, epoch: int, sock: socket.socket) -> FakeWorker:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        with pytest.raises(BootFailure, match="worker 1 cannot be started: Too many open files"):
+            await scene.supervisor.reload(dataclasses.replace(scene.plan, start_process=start))
+        await scene.connect()
+        await scene.workers[0].adopt()
 
 
 # ---------------------------------------------------------------------- connections

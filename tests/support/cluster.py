@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -210,6 +212,16 @@ def children(pid: int) -> list[int]:
 def processor_time(pid: int) -> float:
     """Seconds that the threads of a process have run: clock_getcpuclockid(3) of it."""
     return time.clock_gettime((~pid << 3) | 2)
+
+
+def starve(pid: int, spare: int = 0) -> tuple[int, int]:
+    """Leave a process so many descriptors more than it has; its limits before."""
+    used = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+    free = (number for number in range(1 << 20) if number not in used)
+    limit = next(itertools.islice(free, spare, None))
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, before[1]))
+    return before
 
 
 def open_files(pid: int) -> list[str]:
