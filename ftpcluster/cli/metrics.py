@@ -10,6 +10,7 @@ import asyncio
 import socket
 import socketserver
 import threading
+import time
 import wsgiref.simple_server
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -32,6 +33,8 @@ _REFUSALS = [each for each in Refusal if each is not Refusal.USER_FULL]
 """Those of connections; users are refused with a reply to PASS."""
 _PATIENCE = 2.0
 """Seconds for the loop to answer; else the server is not well."""
+_PAUSE = 0.2
+"""Seconds between two tries to accept a connection for which there is no descriptor."""
 
 StartResponse = Callable[[str, list[tuple[str, str]]], object]
 
@@ -298,6 +301,14 @@ def _say(start: StartResponse, status: HTTPStatus, text: str) -> Iterable[bytes]
 
 class _Server(socketserver.ThreadingMixIn, wsgiref.simple_server.WSGIServer):
     daemon_threads = True
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        try:
+            return super().get_request()
+        except OSError:
+            # where no descriptor is left it would be tried again at once, for ever
+            time.sleep(_PAUSE)
+            raise
 
 
 class _ServerIPv6(_Server):
