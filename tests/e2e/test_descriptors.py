@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-import os
+import contextlib
 import re
 import resource
 import time
@@ -11,26 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cluster import Cluster, open_files, until
+from tests.support.cluster import Cluster, open_files, processor_time, starve, until
 from tests.support.dialogue import Dialogue
-
-
-def exhaust(pid: int) -> None:
-    """Let a process open no file more: its limit is the lowest number that it does not use."""
-    used = {int(each.name) for each in Path(f"/proc/{pid}/fd").iterdir()}
-    limit = next(number for number in itertools.count() if number not in used)
-    _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, hard))
 
 
 def restore(pid: int) -> None:
     _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def processor_time(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def greeted(port: int) -> bool:
@@ -44,13 +30,16 @@ def cluster(tmp_path: Path) -> Cluster:
 
 
 def test_a_supervisor_without_descriptors_says_421_and_recovers(cluster: Cluster) -> None:
-    with cluster:
-        before = until(lambda: len(open_files(cluster.pid)))
-        exhaust(cluster.pid)
+    with cluster, contextlib.ExitStack() as stack:
+        before = len(open_files(cluster.pid))
+        early = stack.enter_context(Dialogue(cluster.port))
+        until(lambda: len(open_files(cluster.pid)) == before)  # the worker alone has it
+        starve(cluster.pid)
         spent, began = processor_time(cluster.pid), time.monotonic()
         waiting = [Dialogue(cluster.port, greeting=None) for _ in range(20)]
         try:
             assert waiting[0].reply()[0] == 421
+            early.logs_in("anonymous")  # who was let in before is served as ever
             time.sleep(3)  # what the supervisor does meanwhile is what is measured
             took = time.monotonic() - began
             share = (processor_time(cluster.pid) - spent) / took
@@ -73,7 +62,7 @@ def test_connections_of_a_worker_without_descriptors_go_to_another(cluster: Clus
             full = cluster.worker_of(one.sock)
             one.says("QUIT", 221)
             assert one.is_closed()
-            exhaust(full)
+            starve(full)
             try:
                 for _ in range(8):  # the first is offered to it, since it has nobody
                     with Dialogue(cluster.port) as client:
@@ -96,7 +85,7 @@ def test_where_no_worker_has_descriptors_clients_are_told_421(cluster: Cluster) 
         workers = cluster.workers()
         held = {pid: len(open_files(pid)) for pid in workers}
         for pid in workers:
-            exhaust(pid)
+            starve(pid)
         began = time.monotonic()
         try:
             for _ in range(20):

@@ -123,23 +123,6 @@ def established(port: int) -> list[str]:
     return lines
 
 
-def test_a_supervisor_without_descriptors_says_421_and_recovers(cluster: Cluster) -> None:
-    idle = len(open_files(cluster.pid))
-    with Dialogue(cluster.port) as early:
-        # its duplicate goes when the worker's confirmation has come
-        until(lambda: len(open_files(cluster.pid)) == idle)
-        before = starve(cluster.pid)
-        for _ in range(8):
-            with Dialogue(cluster.port, greeting=421) as client:
-                assert client.is_closed()
-        early.logs_in()  # who was let in before is served as ever
-        resource.prlimit(cluster.pid, resource.RLIMIT_NOFILE, before)
-        with Dialogue(cluster.port) as client:
-            client.logs_in()
-    complaints = cluster.log.count("cannot accept connections: Too many open files")
-    assert 1 <= complaints <= 4  # one a second; eight refusals take 1.6
-
-
 def test_workers_without_descriptors_cost_a_421_and_no_slot(
     arguments: tuple[str, ...],
 ) -> None:

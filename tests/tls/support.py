@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import select
 import socket
@@ -17,7 +16,7 @@ from typing import Any
 from ftpcluster import Server, User
 from ftpcluster.net.certificates import make_context
 from tests.conftest import InProcess
-from tests.support.cluster import Cluster
+from tests.support.cluster import Cluster, processor_time
 from tests.support.dialogue import DEADLINE, Dialogue
 
 KINDS = ("asyncio", "uvloop", "cluster")
@@ -58,11 +57,7 @@ class Running:
             spent: float = self.server.call(time.thread_time)
             return spent
         assert self.cluster is not None
-        ticks = 0
-        for pid in self.cluster.workers():
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            ticks += int(fields[11]) + int(fields[12])
-        return ticks / os.sysconf("SC_CLK_TCK")
+        return sum(map(processor_time, self.cluster.workers()))
 
     @property
     def log(self) -> str:
