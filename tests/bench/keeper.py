@@ -36,16 +36,18 @@ def keep(
     except OSError as error:
         bench.send(f"{command[0]}: {error.strerror}")
         return
-    bench.send(begin)
     has_ended = False
-    while signal.sigwaitinfo(_HEARD).si_signo != signal.SIGTERM:
-        code = _reap().get(server)
-        if code is not None:
-            has_ended = True
-            bench.send(code)
-    if not has_ended:
-        _end(server)
-    _clear()
+    try:
+        bench.send(begin)
+        while signal.sigwaitinfo(_HEARD).si_signo != signal.SIGTERM:
+            code = _reap().get(server)
+            if code is not None:
+                has_ended = True
+                bench.send(code)
+    finally:  # also where the bench is gone and hears nothing
+        if not has_ended:
+            _end(server)
+        _clear()
 
 
 def _spawn(command: Sequence[str], environment: Mapping[str, str], log: Path) -> int:

@@ -27,6 +27,7 @@ from tests.bench.workloads import Operation, Site, Workload
 _PATIENCE = 60.0
 """Seconds for what takes a moment."""
 _GREETING = 20.0
+_ENDING = 2.0
 _SETTLED = 0.05
 _SAMPLE = 0.5
 """Seconds between looks at the memory."""
@@ -97,9 +98,9 @@ class Server:
                 raise Failed(f"does not greet within {_GREETING:.0f} s{self._last_words()}")
             time.sleep(0.002)
 
-    def death(self) -> str | None:
-        """Whether it has ended by itself: how, and what it said last."""
-        if not self._keeper.connection.poll():
+    def death(self, patience: float = 0) -> str | None:
+        """Whether it ends by itself within so many seconds: how, and what it said last."""
+        if not self._keeper.connection.poll(patience):
             return None
         code = self._keeper.hears(_PATIENCE)
         how = f"exit code {code}" if code >= 0 else f"signal {-code}"
@@ -154,7 +155,8 @@ def measure(make: Make, workload: Workload, conditions: Conditions) -> Round:
                 _note_memory(found, server.memory)
             else:
                 found = _load(server, workload, workload.operation, conditions)
-            if (death := server.death()) is not None:
+            # who served a client that was cut off may be about to end
+            if (death := server.death(_ENDING if found.errors else 0)) is not None:
                 found.errors.insert(0, death)
     except (Failed, Lost) as error:
         found = Round(errors=[str(error)])
@@ -176,31 +178,51 @@ def _load(
     server: Server, workload: Workload, operation: Operation, conditions: Conditions
 ) -> Round:
     with contextlib.ExitStack() as stack:
-        empty = server.memory
-        try:
-            _hold(stack, server.target, workload.held)
-        except Failed as error:
-            return Round(errors=[str(error)])
-        clients = [Client(server.target, number) for number in range(workload.clients)]
+        holders = _holders(stack, server.target, workload.held)
         crew = [
-            stack.enter_context(start(_repeat, client, operation, conditions.seconds))
-            for client in clients
+            stack.enter_context(
+                start(_repeat, Client(server.target, number), operation, conditions.seconds)
+            )
+            for number in range(workload.clients)
         ]
         early = [child.hears(_PATIENCE) for child in crew]
         busy = [child for child, said in zip(crew, early, strict=True) if said is None]
-        before, peak = server.cpu, server.memory
+        server.settled_cpu()
+        empty = server.memory
+        outcomes = [said for said in early if said is not None]
+        outcomes += _log_in(holders, workload.held)
+        before, peak = server.settled_cpu(), server.memory
         begin = time.monotonic() + 0.02
         for child in busy:
             child.connection.send(begin)
         for memory in _while_busy(server, busy, conditions.seconds):
             peak = max(peak or 0.0, memory or 0.0) or None
-        outcomes = [said for said in early if said is not None]
         outcomes += [child.hears(_PATIENCE) for child in busy]
         found = of_clients(outcomes, server.settled_cpu() - before)
         _note_memory(found, peak)
         if workload.held and peak is not None and empty is not None:
             found.values["pss_kb_per_session"] = (peak - empty) * 1e3 / workload.held
         return found
+
+
+def _holders(stack: contextlib.ExitStack, target: Target, sessions: int) -> list[Child]:
+    """Processes that will hold so many sessions.
+
+    They are there before memory is looked at: what they share with a server in Python counts less.
+    """
+    count = min(len(os.sched_getaffinity(0)), sessions)
+    return [
+        stack.enter_context(start(_be_idle, target, range(number, sessions, count)))
+        for number in range(count)
+    ]
+
+
+def _log_in(holders: Sequence[Child], sessions: int) -> list[Outcome]:
+    """Have them begin their sessions; of those that could not, what came instead."""
+    for holder in holders:
+        holder.connection.send(None)
+    said = [holder.hears(_PATIENCE + sessions / 20) for holder in holders]
+    return [Outcome(error=error) for error in said if error is not None]
 
 
 def _while_busy(server: Server, busy: Sequence[Child], seconds: float) -> Iterator[float | None]:
@@ -241,21 +263,9 @@ def _repeat(bench: Connection, client: Client, operation: Operation, seconds: fl
     bench.send(outcome)
 
 
-def _hold(stack: contextlib.ExitStack, target: Target, sessions: int) -> None:
-    """Have so many sessions beside the load. Raises Failed."""
-    processes = min(len(os.sched_getaffinity(0)), sessions)
-    holders = [
-        stack.enter_context(start(_be_idle, target, range(number, sessions, processes)))
-        for number in range(processes)
-    ]
-    for holder in holders:
-        error = holder.hears(_PATIENCE + sessions / 20)
-        if error is not None:
-            raise Failed(error)
-
-
 def _be_idle(bench: Connection, target: Target, numbers: range) -> None:
-    """Clients that log in and then say nothing; says None, or what went wrong."""
+    """Clients that log in when they are told to; says None then, or what went wrong."""
+    bench.recv()
     clients = []
     for number in numbers:
         client = Client(target, number)

@@ -95,7 +95,10 @@ def _begin(
     if os.getppid() != parent.pid:
         return  # it ended before it could be asked to tell
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    target(connection, *arguments)
+    try:
+        target(connection, *arguments)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        pass  # nobody is left to hear it
 
 
 def adopt_orphans() -> None:

@@ -80,7 +80,7 @@ def _cell(results: Results, name: str, make: Make, notes: dict[tuple[str, str], 
     ]
     if not results.rounds.get((name, make.name)):
         lines = ["", "", ""]
-    elif not values:
+    elif not any(figure in values for figure in results.workloads[name].shows):
         lines = ["fails", "", ""]
     if marks:
         lines[0] += f" ({','.join(marks)})"
@@ -113,7 +113,7 @@ def _numbers(results: Results) -> dict[tuple[str, str], int]:
 def notes(results: Results) -> list[str]:
     """What stands below the table."""
     lines = [f"({number}) {name}: {error}" for (name, error), number in _numbers(results).items()]
-    lines += [f"not measured: {name} {reason}" for name, reason in results.missing.items()]
+    lines += [f"not measured: {name}: {reason}" for name, reason in results.missing.items()]
     return lines
 
 
