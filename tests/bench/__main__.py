@@ -23,7 +23,7 @@ from tests.bench.ftp import FAILURES, Client
 from tests.bench.makes import PEERS, Make, Unusable, given, ours, peer
 from tests.bench.measure import Conditions, Failed, Server, measure
 from tests.bench.processes import Lost
-from tests.bench.show import Results, as_json, notes, table
+from tests.bench.show import Results, as_json, heading, notes, table
 from tests.bench.workloads import Site, Workload, workloads
 
 _WRONG_USAGE = 2
@@ -99,15 +99,14 @@ def bench(**options: Any) -> int:
         chosen = _chosen(workloads(site, options["hold"]), options["only"])
         makes = _named(options)
         _raise_limit(chosen)
+        if (reason := site.lacks_room()) is not None:
+            raise click.UsageError(f"{reason}; --folder names another one")
         site.make()
-        if not site.has_room():
-            raise click.UsageError(f"{folder} has too little room; --folder names another one")
-        tls = any(workload.tls for workload in chosen.values())
-        authority, certificate = _certificates(folder) if tls else (None, None)
+        authority, certificate = _certificates(folder)
         conditions = Conditions(site, folder, authority, certificate, options["seconds"])
         results = _usable(makes, chosen, conditions)
         status = _run(results, conditions, options["rounds"])
-    _print(results)
+    _print(results, options["rounds"], options["seconds"])
     if file is not None:
         said = as_json(results, sys.argv, {**options, "file": str(file)})
         file.write_text(json.dumps(said, indent=1, default=str) + "\n")
@@ -200,8 +199,7 @@ def _certificates(folder: Path) -> tuple[Path, Path]:
     try:
         import trustme
     except ModuleNotFoundError:
-        message = "tls_ workloads need trustme: pip install '.[test]', or --only without them"
-        raise click.UsageError(message) from None
+        raise click.UsageError("trustme is not installed: pip install '.[test]'") from None
     authority = trustme.CA()
     issued = authority.issue_cert("localhost", "127.0.0.1")
     authority.cert_pem.write_to_path(str(folder / "authority.pem"))
@@ -235,11 +233,12 @@ def _tell(what: str) -> None:
         click.echo(f"\r\x1b[K{what}", err=True, nl=False)
 
 
-def _print(results: Results) -> None:
+def _print(results: Results, rounds: int, seconds: float) -> None:
     console = Console(highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = _WIDE
     if any(results.rounds.values()):
+        console.print(heading(rounds, seconds), soft_wrap=True)
         console.print(table(results))
         console.print()
     for note in notes(results):

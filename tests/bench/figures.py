@@ -15,20 +15,25 @@ class Figure(NamedTuple):
     text: str
     more_is_better: bool = False
 
+    def write(self, value: float) -> str:
+        """In three digits, or as many as there are before the point."""
+        decimals = 0 if abs(value) >= 99.95 else 1 if abs(value) >= 9.995 else 2
+        return self.text.format(f"{value:,.{decimals}f}")
+
 
 FIGURES = {
-    "operations_per_second": Figure("{:,.0f}/s", more_is_better=True),
-    "megabytes_per_second": Figure("{:,.0f} MB/s", more_is_better=True),
-    "cpu_us_per_operation": Figure("{:,.0f} µs"),
-    "cpu_ms_per_gb": Figure("{:,.0f} ms/GB"),
-    "cpu_ms": Figure("{:,.0f} ms"),
-    "p50_ms": Figure("p50 {:.1f} ms"),
-    "p99_ms": Figure("p99 {:.1f} ms"),
-    "pss_mb": Figure("{:,.1f} MB"),
-    "pss_kb_per_session": Figure("{:,.1f} kB each"),
-    "start_s": Figure("{:.2f} s"),
-    "operations": Figure("{:,.0f}"),
-    "bytes": Figure("{:,.0f}"),
+    "operations_per_second": Figure("{}/s", more_is_better=True),
+    "megabytes_per_second": Figure("{} MB/s", more_is_better=True),
+    "cpu_us_per_operation": Figure("{} µs"),
+    "cpu_ms_per_gb": Figure("{} ms/GB"),
+    "cpu_ms": Figure("{} ms"),
+    "p50_ms": Figure("p50 {} ms"),
+    "p99_ms": Figure("p99 {} ms"),
+    "pss_mb": Figure("{} MB"),
+    "pss_kb_per_session": Figure("{} kB each"),
+    "start_s": Figure("{} s"),
+    "operations": Figure("{}", more_is_better=True),
+    "bytes": Figure("{}", more_is_better=True),
 }
 """All that is measured: the table shows some for each workload, JSON has them all.
 
@@ -98,9 +103,10 @@ def medians(rounds: Sequence[Round]) -> Values:
 
 
 def ratio(name: str, first: Values, others: Iterable[Values]) -> float | None:
-    """A figure of the first server over that of the best of the others; None without one."""
+    """A figure of the first server over that of the best of the others; None without both."""
     found = [each[name] for each in others if name in each]
     if name not in first or not found:
         return None
     best = max(found) if FIGURES[name].more_is_better else min(found)
-    return first[name] / best if best else None
+    # too little to be measured, such as the memory of a few sessions, is no ground for a ratio
+    return first[name] / best if min(best, first[name]) > 0 else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -20,9 +20,7 @@ _GRACE = 10.0
 """Seconds that a server has to end after SIGTERM."""
 
 
-def keep(
-    bench: Connection, command: Sequence[str], environment: Mapping[str, str], log: Path
-) -> None:
+def keep(bench: Connection, command: list[str], environment: Mapping[str, str], log: Path) -> None:
     """Run a server until SIGTERM comes, then end all that is left of it.
 
     Says when it was started (by the monotonic clock), or why it could not be, and its exit code
@@ -50,7 +48,7 @@ def keep(
         _clear()
 
 
-def _spawn(command: Sequence[str], environment: Mapping[str, str], log: Path) -> int:
+def _spawn(command: list[str], environment: Mapping[str, str], log: Path) -> int:
     return os.posix_spawnp(
         command[0],
         command,
@@ -68,7 +66,7 @@ def _spawn(command: Sequence[str], environment: Mapping[str, str], log: Path) ->
 
 def _reap() -> dict[int, int]:
     """Exit codes of the children that have ended."""
-    codes = {}
+    codes: dict[int, int] = {}
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)

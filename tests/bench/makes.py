@@ -34,12 +34,16 @@ class Unusable(Exception):
 
 @dataclass(frozen=True)
 class Place:
-    """What one start of a server is told. ``folder`` is its own, ``certificate`` has its key."""
+    """What one start of a server is told. ``folder`` is its own, ``certificate`` has its key.
+
+    ``tls``: whether clients are going to ask for AUTH TLS.
+    """
 
     folder: Path
     root: Path
     port: int
-    certificate: Path | None
+    certificate: Path
+    tls: bool
 
 
 @dataclass(frozen=True)
@@ -75,14 +79,13 @@ def ours(name: str, workers: int | None, flags: Sequence[str]) -> Make:
         command += ["--user", LOGIN, "--writable"]
         if workers is not None:
             command += ["--workers", str(workers)]
-        if place.certificate is not None:
+        if place.tls:
             command += ["--tls-cert", str(place.certificate)]
         environment = {
             f"FTPCLUSTER_USER_{LOGIN.upper()}": PASSWORD,
             "PYTHONPATH": os.pathsep.join(
                 filter(None, (str(CHECKOUT), os.environ.get("PYTHONPATH")))
             ),
-            "RUNTIME_DIRECTORY": str(place.folder),
         }
         return Launch([*command, *flags], environment)
 
@@ -105,7 +108,7 @@ def given(text: str) -> Make:
             "root": place.root,
             "user": LOGIN,
             "password": PASSWORD,
-            "certificate": place.certificate or "",
+            "certificate": place.certificate,
         }
         try:
             return Launch([part.format(**values) for part in parts])
@@ -210,7 +213,7 @@ _NOBODY = 65534
 
 def _vsftpd(place: Place) -> Launch:
     """With anonymous logins: others go through PAM, whose services are the machine's to set up."""
-    text = _VSFTPD + (_VSFTPD_TLS if place.certificate else "")
+    text = _VSFTPD + (_VSFTPD_TLS if place.tls else "")
     servant = _servant().pw_name
     launching = "NO" if os.geteuid() == 0 else "YES"
     file = _write(place, "vsftpd.conf", text, user=servant, launching=launching)
@@ -227,7 +230,7 @@ def _proftpd(place: Place) -> Launch:
     file = _write(
         place,
         "proftpd.conf",
-        _PROFTPD + (_PROFTPD_TLS if place.certificate else ""),
+        _PROFTPD + (_PROFTPD_TLS if place.tls else ""),
         modules=f"ModulePath {modules}" if modules.is_dir() else "",
         user=user.pw_name,
         group=grp.getgrgid(user.pw_gid).gr_name,
@@ -246,7 +249,7 @@ def _pure_ftpd(place: Place) -> Launch:
         [makes_users, "mkdb", str(place.folder / "users.pdb"), "-f", str(file)], check=True
     )
     command = [part.format(folder=place.folder, port=place.port) for part in _PURE_FTPD]
-    tls = ["-Y", "1", "-2", str(place.certificate)] if place.certificate else ["-Y", "0"]
+    tls = ["-Y", "1", "-2", str(place.certificate)] if place.tls else ["-Y", "0"]
     return Launch([program, *command, *tls])
 
 
@@ -257,7 +260,8 @@ def _script(name: str) -> Callable[[Place], Launch]:
         if importlib.util.find_spec(name) is None:
             raise Unusable("is not installed")
         script = str(Path(__file__).with_name(f"{name}_server.py"))
-        told = [str(place.port), str(place.root), LOGIN, PASSWORD, str(place.certificate or "")]
+        certificate = str(place.certificate) if place.tls else ""
+        told = [str(place.port), str(place.root), LOGIN, PASSWORD, certificate]
         return Launch([sys.executable, script, *told])
 
     return prepare

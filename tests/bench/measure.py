@@ -20,7 +20,7 @@ from typing import Self
 from tests.bench.figures import Outcome, Round, of_clients
 from tests.bench.ftp import FAILURES, Client, Target
 from tests.bench.keeper import keep
-from tests.bench.makes import Launch, Make, Place
+from tests.bench.makes import Make, Place
 from tests.bench.processes import Child, Lost, cpu_below, memory_below, start
 from tests.bench.workloads import Operation, Site, Workload
 
@@ -43,8 +43,8 @@ class Conditions:
 
     site: Site
     folder: Path
-    authority: Path | None
-    certificate: Path | None
+    authority: Path
+    certificate: Path
     seconds: float
 
 
@@ -54,8 +54,7 @@ class Server:
     def __init__(self, make: Make, conditions: Conditions, *, tls: bool) -> None:
         self.name = make.name
         self._folder = Path(tempfile.mkdtemp(dir=conditions.folder))
-        certificate = conditions.certificate if tls else None
-        place = Place(self._folder, conditions.site.root, _free_port(), certificate)
+        place = Place(self._folder, conditions.site.root, _free_port(), conditions.certificate, tls)
         self._launch = make.prepare(place)
         authority = conditions.authority if tls else None
         login, password = self._launch.login, self._launch.password
@@ -63,9 +62,9 @@ class Server:
         self._log = conditions.folder / f"{self._folder.name}.log"
 
     def __enter__(self) -> Self:
-        launch: Launch = self._launch
-        environment = {**os.environ, **launch.environment}
-        self._keeper: Child = start(keep, launch.command, environment, self._log)
+        environment = {**os.environ, **self._launch.environment}
+        environment["RUNTIME_DIRECTORY"] = str(self._folder)  # where ours has its admin socket
+        self._keeper = start(keep, self._launch.command, environment, self._log)
         try:
             began = self._keeper.hears(_PATIENCE)
             if isinstance(began, str):
@@ -266,7 +265,7 @@ def _repeat(bench: Connection, client: Client, operation: Operation, seconds: fl
 def _be_idle(bench: Connection, target: Target, numbers: range) -> None:
     """Clients that log in when they are told to; says None then, or what went wrong."""
     bench.recv()
-    clients = []
+    clients: list[Client] = []
     for number in numbers:
         client = Client(target, number)
         try:

@@ -54,7 +54,7 @@ class Results:
 
 def table(results: Results) -> Table:
     """A row for each workload, in which each line is a figure, and a column for each server."""
-    shown = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    shown = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
     shown.add_column("WORKLOAD", no_wrap=True)
     for make in results.makes:
         title = Text(f"{make.name}\n{make.version or ''}")
@@ -75,7 +75,7 @@ def _cell(results: Results, name: str, make: Make, notes: dict[tuple[str, str], 
     values = results.values(name, make)
     marks = [str(notes[make.name, error]) for error in results.errors(name, make)]
     lines = [
-        FIGURES[figure].text.format(values[figure]) if figure in values else "-"
+        FIGURES[figure].write(values[figure]) if figure in values else "-"
         for figure in results.workloads[name].shows
     ]
     if not results.rounds.get((name, make.name)):
@@ -108,6 +108,16 @@ def _numbers(results: Results) -> dict[tuple[str, str], int]:
             for error in results.errors(name, make):
                 found.setdefault((make.name, error), len(found) + 1)
     return found
+
+
+def heading(rounds: int, seconds: float) -> str:
+    """What stands above the table."""
+    where = machine()
+    return (
+        f"{where['cores']} cores, Linux {where['kernel']}, Python {where['python']}; medians of "
+        f"{rounds} x {seconds:g} s\n"
+        "rate; CPU of the server for each operation or GB; 99 % of operations took at most\n"
+    )
 
 
 def notes(results: Results) -> list[str]:

@@ -24,7 +24,7 @@ TINY = ("--rounds", "1", "--seconds", "0.3", "--scale", "0.002", "--hold", "20")
 PYTHON = shlex.quote(sys.executable)
 OURS_AGAIN = (
     f"again={PYTHON} -m ftpcluster run --host 127.0.0.1 --port {{port}} --root {{root}} "
-    "--user {user}:{password} --writable --workers 1"
+    "--user {user}:{password} --writable --workers 1 --tls-cert {certificate}"
 )
 MORTAL = (
     f"mortal={PYTHON} {shlex.quote(str(Path(__file__).with_name('mortal_server.py')))} {{port}}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.bench.figures import Outcome, Round, medians, of_clients, percentile, ratio
+from tests.bench.figures import FIGURES, Outcome, Round, medians, of_clients, percentile, ratio
 
 
 def test_a_percentile_is_the_smallest_value_that_so_many_do_not_exceed() -> None:
@@ -52,3 +52,12 @@ def test_a_ratio_is_to_the_best_of_the_others() -> None:
     assert ratio("operations_per_second", {"operations_per_second": 100.0}, others) == 2.0
     assert ratio("p99_ms", {"p99_ms": 1.0}, others) is None
     assert ratio("cpu_ms", {}, others) is None
+    assert ratio("cpu_ms", {"cpu_ms": 3.0}, [{"cpu_ms": 0.0}]) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [(0.042, "0.04 µs"), (9.996, "10.0 µs"), (99.96, "100 µs"), (21569.4, "21,569 µs")],
+)
+def test_a_figure_is_written_in_three_digits_or_more(value: float, written: str) -> None:
+    assert FIGURES["cpu_us_per_operation"].write(value) == written

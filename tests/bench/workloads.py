@@ -57,9 +57,12 @@ class Site:
             os.unlink(entry.path)
         return sizes
 
-    def has_room(self) -> bool:
-        """Whether 8 clients can upload a large file each, beside what is there."""
-        return shutil.disk_usage(self.root).free > 10 * self.big
+    def lacks_room(self) -> str | None:
+        """Where 8 clients could not upload a large file each, beside the one that is there."""
+        needed = 10 * self.big
+        if shutil.disk_usage(self.root.parent).free >= needed:
+            return None
+        return f"{self.root.parent} has no room for {needed / 1e6:,.0f} MB"
 
 
 class Operation:
