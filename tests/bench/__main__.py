@@ -9,7 +9,6 @@ import os
 import resource
 import shlex
 import shutil
-import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -22,7 +21,7 @@ from rich.console import Console
 from tests.bench.ftp import FAILURES, Client
 from tests.bench.makes import PEERS, Make, Unusable, given, ours, peer
 from tests.bench.measure import Conditions, Failed, Server, measure
-from tests.bench.processes import Lost
+from tests.bench.processes import Lost, end_when_asked
 from tests.bench.show import Results, as_json, heading, notes, table
 from tests.bench.workloads import Site, Workload, workloads
 
@@ -256,11 +255,7 @@ def _print_lists(held: int) -> None:
 
 def main() -> None:
     """Run it; wrong input ends in one line on stderr and exit code 2, never a traceback."""
-
-    def on_termination(_: int, __: object) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, on_termination)
+    end_when_asked()
     try:
         status = bench.main(prog_name="python -m tests.bench", standalone_mode=False)
     except click.ClickException as error:

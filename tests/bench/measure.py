@@ -21,7 +21,14 @@ from tests.bench.figures import Outcome, Round, of_clients
 from tests.bench.ftp import FAILURES, Client, Target
 from tests.bench.keeper import keep
 from tests.bench.makes import Make, Place
-from tests.bench.processes import Child, Lost, cpu_below, memory_below, start
+from tests.bench.processes import (
+    Child,
+    Lost,
+    cpu_below,
+    look_for_interrupts,
+    memory_below,
+    start,
+)
 from tests.bench.workloads import Operation, Site, Workload
 
 _PATIENCE = 60.0
@@ -231,6 +238,7 @@ def _while_busy(server: Server, busy: Sequence[Child], seconds: float) -> Iterat
         for connection in wait(left, min(_SAMPLE, seconds / 2)):
             assert isinstance(connection, Connection)
             left.remove(connection)
+        look_for_interrupts()
         if left:
             yield server.memory
 

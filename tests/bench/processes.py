@@ -24,6 +24,9 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _context = multiprocessing.get_context("fork")
 
 
+_interrupts: list[int] = []
+
+
 class Lost(Exception):
     """A child has ended, or said nothing for too long."""
 
@@ -61,11 +64,29 @@ class Child:
         raise Lost(f"process {self.pid} of the bench says nothing for {patience:.0f} s")
 
 
+def end_when_asked() -> None:
+    """SIGTERM is what Ctrl-C is: KeyboardInterrupt."""
+    for number in _ENDINGS:
+        signal.signal(number, _on_interrupt)
+
+
+def _on_interrupt(number: int, _: object) -> None:
+    _interrupts.append(number)
+    raise KeyboardInterrupt
+
+
+def look_for_interrupts() -> None:
+    """Raise KeyboardInterrupt again: in a finalizer, say, the first one would get lost."""
+    if _interrupts:
+        raise KeyboardInterrupt
+
+
 def start(target: Callable[..., None], *arguments: object) -> Child:
     """Run ``target(connection, *arguments)`` in a child.
 
     Ctrl-C is not for it: it ends by SIGTERM, which also comes when this process is gone.
     """
+    look_for_interrupts()
     ours, theirs = _context.Pipe()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDINGS)
     try:

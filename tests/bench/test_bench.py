@@ -225,9 +225,9 @@ def test_its_end_leaves_no_process(tmp_path: Path, number: signal.Signals, code:
         # the clients, and as many more as bench, keeper, supervisor and workers are
         until(lambda: len(marked(mark)) >= 16 + 5)
         (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+        until(lambda: not marked(mark))
         _, said = process.communicate(timeout=DEADLINE)
         assert (process.returncode, said) == (code, "")
-        until(lambda: not marked(mark))
     finally:
         for pid in marked(mark):
             os.kill(pid, signal.SIGKILL)
