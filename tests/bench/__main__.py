@@ -57,7 +57,7 @@ def _numbers(_: click.Context, __: click.Parameter, text: str | None) -> list[in
     "--server",
     "servers",
     multiple=True,
-    metavar="NAME=COMMAND",
+    metavar="NAME='COMMAND'",
     help="One more server; its command may say {port} {root} {user} {password} {certificate}",
 )
 @click.option(
@@ -66,13 +66,35 @@ def _numbers(_: click.Context, __: click.Parameter, text: str | None) -> list[in
     help=f"Which others, of {', '.join(PEERS)}, or none [default: all that are installed]",
 )
 @click.option("--only", metavar="NAME,…", help="Which workloads; patterns as tls_* [default: all]")
-@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
-@click.option("--seconds", type=click.FloatRange(0.05), default=3.0, show_default=True)
-@click.option("--hold", type=click.IntRange(1), default=1000, show_default=True, metavar="N")
+@click.option(
+    "--rounds",
+    type=click.IntRange(1),
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="How often each server gets each workload",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0.05),
+    default=3.0,
+    show_default=True,
+    metavar="S",
+    help="For how long",
+)
+@click.option(
+    "--hold",
+    type=click.IntRange(1),
+    default=1000,
+    show_default=True,
+    metavar="N",
+    help="Idle sessions of the workload of that name",
+)
 @click.option(
     "--scale",
     type=click.FloatRange(0, 1, min_open=True),
     default=1.0,
+    metavar="PART",
     help="What part of their size large files and folders have, to try something out",
 )
 @click.option(
@@ -80,7 +102,13 @@ def _numbers(_: click.Context, __: click.Parameter, text: str | None) -> list[in
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Where files are served from, to measure a disk [default: memory]",
 )
-@click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE")
+@click.option(
+    "--json",
+    "file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write all figures there, also those of each round",
+)
 @click.option("--list", "lists", is_flag=True, help="Print the workloads and servers, and end")
 def bench(**options: Any) -> int:
     """Measure FTP servers beside each other on this machine, and print a table.
