@@ -17,11 +17,11 @@ log = logging.getLogger(__name__)
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
 
-_ROUNDS = 4
+_ROUNDS = 8
 """Looks at what is ready in one turn of the loop. What happened meanwhile is found for a tenth of
 what another turn costs, and the loop's other callbacks wait no longer than they would behind one
 look at so many."""
-_EVENTS_PER_ROUND = 32
+_EVENTS_PER_ROUND = 16
 
 
 class Watcher(Protocol):

@@ -340,12 +340,11 @@ class Session:
             if throttle.read.limit or throttle.write.limit
         ]
         each = self.services.throttle_per_connection
-        for read, write in (
-            (each.read.limit, each.write.limit),
-            (user.read_speed_limit_per_connection, user.write_speed_limit_per_connection),
-        ):
-            if read or write:
-                throttles.append(Throttle(read, write))
+        if each.read.limit or each.write.limit:
+            throttles.append(Throttle(each.read.limit, each.write.limit))
+        read, write = user.read_speed_limit_per_connection, user.write_speed_limit_per_connection
+        if read or write:
+            throttles.append(Throttle(read, write))
         return tuple(throttles)
 
     def log_out(self) -> None:
