@@ -116,7 +116,7 @@ def verify(stored: str, password: str) -> bool:
     return hmac.compare_digest(stored.encode("utf-8", "surrogateescape"), given)
 
 
-def is_plain(stored: str, password: str) -> bool:
+def matches_plain(stored: str, password: str) -> bool:
     """Whether ``password`` is the stored one, which is no hash, so that this is known at once."""
     return not is_hash(stored) and verify(stored, password)
 

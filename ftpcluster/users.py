@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from enum import Enum
 from pathlib import Path, PurePosixPath
 
-from ftpcluster.passwords import BadHash, check_hash, is_hash, is_plain, verify_off_loop
+from ftpcluster.passwords import BadHash, check_hash, is_hash, matches_plain, verify_off_loop
 from ftpcluster.protocol.path import is_beneath
 
 
@@ -182,7 +182,7 @@ class MemoryUserManager(AbstractUserManager):
 
     def recognizes(self, user: User, password: str) -> bool:
         """Whether ``password`` is the user's, where no hash has to be computed to know it."""
-        return user.password is None or is_plain(user.password, password)
+        return user.password is None or matches_plain(user.password, password)
 
     async def compare_hash(self, user: User | None, password: str) -> bool:
         """Whether a user whose password is a hash has this one; nobody else has it.

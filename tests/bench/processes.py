@@ -191,13 +191,17 @@ def memory_below(pid: int) -> float:
 
     Raises PermissionError where a process has become another user that may not be looked at.
     """
-    kilobytes = 0
+    found = 0
     for entry in descendants(pid, list(entries())):
         try:
-            rollup = Path(f"/proc/{entry.pid}/smaps_rollup").read_text()
+            found += memory_of(entry.pid)
         except (FileNotFoundError, ProcessLookupError):
             continue  # it has ended meanwhile
-        kilobytes += sum(
-            int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")
-        )
-    return kilobytes * 1024 / 1e6
+    return found / 1e6
+
+
+def memory_of(pid: int) -> int:
+    """Bytes of one process: PSS. Raises OSError where it has ended, or may not be looked at."""
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    sizes = (line.split()[1] for line in rollup.splitlines() if line.startswith("Pss:"))
+    return sum(map(int, sizes)) * 1024

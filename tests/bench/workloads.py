@@ -108,9 +108,7 @@ class Retrieve(Operation):
     size: int
 
     def perform(self, client: Client) -> int:
-        data = client.begins(f"RETR {self.name}")
-        count = client.discards(data)
-        client.ends(data)
+        count = client.fetches(f"RETR {self.name}")
         if count != self.size:
             raise Refused(f"{count} bytes came of {self.size}")
         return count
@@ -159,9 +157,7 @@ class Listing(Operation):
         self._size = len(listing)
 
     def perform(self, client: Client) -> int:
-        data = client.begins(self.command)
-        count = client.discards(data)
-        client.ends(data)
+        count = client.fetches(self.command)
         if count != self._size:
             raise Refused(f"{count} bytes came, and {self._size} before")
         return count

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import re
-import resource
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.support.cluster import Cluster, open_files, processor_time, starve, until
+from tests.support.cluster import Cluster, open_files, processor_time, restore, starve, until
 from tests.support.dialogue import Dialogue
-
-
-def restore(pid: int) -> None:
-    _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def greeted(port: int) -> bool:

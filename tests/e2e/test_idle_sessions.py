@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench.processes import memory_of
 from tests.support.cluster import Cluster
 from tests.support.dialogue import Dialogue
 
@@ -34,13 +35,7 @@ def descriptors(count: int) -> Iterator[None]:
 
 def memory(cluster: Cluster) -> int:
     """Bytes of all its processes: PSS, which shares out what they share."""
-    found = 0
-    for pid in cluster.processes():
-        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-        found += next(
-            int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")
-        )
-    return found * 1024
+    return sum(map(memory_of, cluster.processes()))
 
 
 def noop_times(client: Dialogue, count: int) -> list[float]:

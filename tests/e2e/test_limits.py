@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import resource
 import select
 import socket
 from collections.abc import Iterator
@@ -11,7 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cluster import Cluster, begin_download, children, fill, open_files, starve, until
+from tests.support.cluster import (
+    Cluster,
+    begin_download,
+    children,
+    fill,
+    open_files,
+    restore,
+    starve,
+    until,
+)
 from tests.support.dialogue import Dialogue, reset
 from tests.support.tree import make_file
 
@@ -127,15 +135,17 @@ def test_workers_without_descriptors_cost_a_421_and_no_slot(
     arguments: tuple[str, ...],
 ) -> None:
     with Cluster(*arguments, "--max-connections", "10") as cluster:
-        before = {worker: starve(worker) for worker in cluster.workers()}
+        workers = cluster.workers()
+        for worker in workers:
+            starve(worker)
         for _ in range(30):
             with Dialogue(cluster.port, greeting=421) as client:
                 assert client.is_closed()
-        for worker, limits in before.items():
-            resource.prlimit(worker, resource.RLIMIT_NOFILE, limits)
+        for worker in workers:
+            restore(worker)
         for client in fill(cluster.port, 10):
             client.sock.close()
-        assert set(cluster.workers()) == set(before)
+        assert set(cluster.workers()) == set(workers)
 
 
 def test_no_process_but_supervisor_workers_and_the_tracker_is_started(cluster: Cluster) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import re
-import resource
 import select
 import signal
 import socket
@@ -24,7 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from ftpcluster.admin.client import Connection
 from ftpcluster.admin.messages import BanNetwork, Unban
 from ftpcluster.cli.metrics import Metrics
-from tests.support.cluster import Cluster, processor_time, starve, until
+from tests.support.cluster import Cluster, processor_time, restore, starve, until
 from tests.support.configured import configured
 from tests.support.dialogue import Dialogue
 from tests.support.fake_workers import supervised
@@ -190,13 +189,13 @@ def test_it_says_whether_it_is_alive_and_ready(told: Told) -> None:
 
 def test_a_supervisor_without_descriptors_does_not_spin_for_a_scrape(told: Told) -> None:
     host, _, port = told.base.removeprefix("http://").partition(":")
-    before = starve(told.cluster.pid)
+    starve(told.cluster.pid)
     with socket.create_connection((host, int(port)), 20) as scrape:
         scrape.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
         spent = processor_time(told.cluster.pid)
         select.select([scrape], [], [], 2.0)  # it cannot be answered
         spent = processor_time(told.cluster.pid) - spent
-        resource.prlimit(told.cluster.pid, resource.RLIMIT_NOFILE, before)
+        restore(told.cluster.pid)
         assert scrape.recv(100).startswith(b"HTTP/1.0 200 ")
     assert spent < 0.5
 

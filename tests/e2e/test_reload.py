@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import os
 import re
-import resource
 import signal
 import socket
 import threading
@@ -22,7 +21,7 @@ import pytest
 
 from ftpcluster.admin.client import Connection
 from ftpcluster.admin.messages import Done, Reload
-from tests.support.cluster import Cluster, begin_download, open_files, starve, until
+from tests.support.cluster import Cluster, begin_download, open_files, restore, starve, until
 from tests.support.dialogue import Dialogue
 
 CONTENT = os.urandom(16 << 20)
@@ -192,9 +191,9 @@ def test_a_supervisor_without_descriptors_serves_as_before(site: Site) -> None:
     reloaded = []
     idle = len(open_files(site.cluster.pid))
     for spare in range(24):
-        before = starve(site.cluster.pid, spare)
+        starve(site.cluster.pid, spare)
         line = site.cluster.hang_up()
-        resource.prlimit(site.cluster.pid, resource.RLIMIT_NOFILE, before)
+        restore(site.cluster.pid)
         reloaded.append("not reloaded" not in line)
         assert reloaded[-1] or "Too many open files" in line, line
         with site.joins() as client:

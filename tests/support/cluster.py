@@ -214,14 +214,19 @@ def processor_time(pid: int) -> float:
     return time.clock_gettime((~pid << 3) | 2)
 
 
-def starve(pid: int, spare: int = 0) -> tuple[int, int]:
-    """Leave a process so many descriptors more than it has; its limits before."""
+def starve(pid: int, spare: int = 0) -> None:
+    """Leave a process so many descriptors more than it has, until ``restore``."""
     used = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
     free = (number for number in range(1 << 20) if number not in used)
     limit = next(itertools.islice(free, spare, None))
-    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, before[1]))
-    return before
+    _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, hard))
+
+
+def restore(pid: int) -> None:
+    """Let it have as many as it may have, which is what servers take."""
+    _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def open_files(pid: int) -> list[str]:
