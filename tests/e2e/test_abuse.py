@@ -21,6 +21,7 @@ from tests.conftest import InProcess
 from tests.support.cluster import Cluster, open_files, until
 from tests.support.configured import configured
 from tests.support.dialogue import Dialogue, rest_of
+from tests.support.memory import resident
 from tests.support.outside import SECRET, Swapping, picture
 from tests.support.ports import bind_range
 
@@ -46,8 +47,7 @@ class Running:
 
     def memory(self) -> int:
         """Their resident bytes."""
-        pages = (int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in self.processes())
-        return sum(pages) * os.sysconf("SC_PAGE_SIZE")
+        return sum(map(resident, self.processes()))
 
     def listening(self, ports: set[int]) -> set[int]:
         """Those of the ports on which the server listens."""

@@ -13,6 +13,7 @@ import pytest
 from tests.bench.processes import memory_of
 from tests.support.cluster import Cluster
 from tests.support.dialogue import Dialogue
+from tests.support.memory import anonymous
 
 MB = 1_000_000
 WHOLE = 10_000
@@ -31,11 +32,6 @@ def descriptors(count: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
-
-
-def memory(cluster: Cluster) -> int:
-    """Bytes of all its processes: PSS, which shares out what they share."""
-    return sum(map(memory_of, cluster.processes()))
 
 
 def noop_times(client: Dialogue, count: int) -> list[float]:
@@ -59,10 +55,11 @@ def test_ten_thousand_idle_sessions_fit_into_200_mb(root: Path, sessions: int) -
     ):
         for _ in range(20):  # what is imported and made once
             stack.enter_context(Dialogue(cluster.port)).logs_in()
-        empty = memory(cluster)
+        empty = sum(map(memory_of, cluster.processes()))
+        before = sum(map(anonymous, cluster.processes()))
         for _ in range(sessions):
             stack.enter_context(Dialogue(cluster.port)).logs_in()
-        each = (memory(cluster) - empty) / sessions
+        each = (sum(map(anonymous, cluster.processes())) - before) / sessions
         print(f"{empty / MB:.0f} MB, {each / 1000:.1f} kB for each session")
         assert each > 0
         assert empty + each * WHOLE <= MEMORY

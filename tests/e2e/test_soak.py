@@ -18,6 +18,7 @@ import pytest
 from tests.support.cluster import open_files, until
 from tests.support.dialogue import Dialogue
 from tests.support.driver import Driven
+from tests.support.memory import resident
 
 NOTHING = {"connections": 0, "strangers": 0, "addresses": 0, "users": 0, "held": 0}
 CONTENT = os.urandom(300_000)
@@ -155,12 +156,6 @@ def configuration(workers: int, upload: str) -> str:
     return CONFIGURATION.format(workers=workers, upload=upload, timeout=TIMEOUT)
 
 
-def resident(pid: int) -> int:
-    """Megabytes."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") // 1_000_000
-
-
 @pytest.mark.parametrize("seconds", [12, pytest.param(600, marks=pytest.mark.soak)])
 @pytest.mark.timeout(780)
 def test_trouble_leaves_nothing_behind(tmp_path: Path, seconds: float) -> None:
@@ -169,9 +164,13 @@ def test_trouble_leaves_nothing_behind(tmp_path: Path, seconds: float) -> None:
     file = tmp_path / "ftpcluster.toml"
     file.write_text(configuration(3, "50MB"))
     file.chmod(0o600)
+
+    def megabytes() -> int:
+        return resident(cluster.pid) // 1_000_000
+
     with Driven("-c", str(file)) as cluster:
         quiet = len(open_files(cluster.pid)) - len(cluster.workers())
-        memory = resident(cluster.pid)
+        memory = megabytes()
         traffic, trouble = Traffic(cluster.port, 12), Trouble(cluster, file)
         try:
             end = time.monotonic() + seconds
@@ -187,7 +186,7 @@ def test_trouble_leaves_nothing_behind(tmp_path: Path, seconds: float) -> None:
         # beside the workers there are the supervisor and multiprocessing's resource tracker
         until(lambda: len(cluster.processes()) == 3 + 2)
         until(lambda: len(open_files(cluster.pid)) - len(cluster.workers()) == quiet)
-        print(dict(trouble.done), dict(traffic.seen), "MB:", memory, resident(cluster.pid))
+        print(dict(trouble.done), dict(traffic.seen), "MB:", memory, megabytes())
         assert not traffic.wrong
         assert traffic.seen["downloads"] > seconds
         assert traffic.seen["uploads"] > seconds

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import select
 import socket
 import time
@@ -18,6 +17,7 @@ import pytest
 from tests.support.cluster import open_files, processor_time, until
 from tests.support.dialogue import Dialogue
 from tests.support.kinds import Running, running
+from tests.support.memory import resident
 
 LINES = (b"NOOP\r\n" * 1000, b"FEAT\r\n" * 1000)
 """What is said: all replies to the one fit into the kernel, those to the other do not."""
@@ -46,13 +46,10 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Running]:
         yield server
 
 
-def resident(server: Running) -> int:
-    """Bytes of memory that all workers have."""
+def memory(server: Running) -> int:
+    """Bytes that all workers have."""
     assert server.cluster is not None
-    pages = sum(
-        int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in server.cluster.workers()
-    )
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    return sum(map(resident, server.cluster.workers()))
 
 
 def is_quiet(server: Running) -> bool:
@@ -118,7 +115,7 @@ def endure(server: Running, crowd: Crowd) -> list[float]:
         others = [logged_in(server.port, stack) for _ in range(crowd.others)]
         for other in others:  # what is made once, is made
             other.downloads("RETR big")
-        before = resident(server)
+        before = memory(server)
         readers = [logged_in(server.port, stack) for _ in range(crowd.readers)]
         for reader in readers:
             stack.enter_context(reader.begins("RETR big", window=4096))
@@ -126,7 +123,7 @@ def endure(server: Running, crowd: Crowd) -> list[float]:
         said = talk(talkers, NOOPS)
         taken = round_trips(server, others, crowd.rounds)
         until(lambda: is_quiet(server), crowd.patience)
-        grown = resident(server) - before
+        grown = memory(server) - before
         print(f"{grown / sessions / 1024:.0f} KiB a session; said {min(said)} to {max(said)}")
         assert grown <= sessions * MEMORY
         assert min(said) > 100

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.cluster import open_files
+from tests.support.memory import resident
 from tests.tls.conftest import AUTHORITY
 from tests.tls.support import KINDS, Running, serving
 
@@ -58,8 +59,7 @@ class Target:
 
     def memory(self) -> int:
         """Resident bytes of those that run sessions."""
-        pages = (int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in self.processes())
-        return sum(pages) * os.sysconf("SC_PAGE_SIZE")
+        return sum(map(resident, self.processes()))
 
 
 @pytest.fixture(scope="module", params=KINDS)

@@ -15,6 +15,7 @@ import pytest
 from tests.session.conftest import Serving
 from tests.support.cluster import open_files, processor_time, until
 from tests.support.dialogue import Dialogue
+from tests.support.memory import resident
 
 ENTRIES = 100_000
 COMMANDS = ("MLSD folder", "LIST folder", "NLST folder", "NLST folder/*7", "LIST folder/*[05]?")
@@ -164,12 +165,6 @@ def test_a_large_folder_is_read_as_fast_as_the_client_reads_its_status(
     assert receive_status(client) == ENTRIES + 2
     assert str(folder) not in open_files(server)
     client.says("NOOP", 200)
-
-
-def resident(server: int) -> int:
-    """Bytes of memory that a process has."""
-    pages = int(Path(f"/proc/{server}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.mark.parametrize("command", ["MLSD folder", "LIST folder", "STAT folder"])
