@@ -9,22 +9,35 @@ from enum import Enum
 from pathlib import Path, PurePosixPath
 
 from ftpcluster.passwords import BadHash, check_hash, is_hash, matches_plain, verify_off_loop
-from ftpcluster.protocol.path import is_beneath
+from ftpcluster.protocol.path import is_beneath, resolve
 
 
 class PathIsNotAbsolute(Exception):
     """Raised where a virtual path must be absolute and is not."""
 
 
+def _virtual(path: str | PurePosixPath) -> PurePosixPath:
+    """In normal form, as paths of clients are looked up. Raises PathIsNotAbsolute."""
+    if not PurePosixPath(path).is_absolute():
+        raise PathIsNotAbsolute(
+            f"expected a path from the user's root on, such as /pub, got {path}"
+        )
+    return PurePosixPath(resolve("/", str(path)))
+
+
 class Permission:
-    """What may be done at ``path`` and beneath it, unless a nearer permission says otherwise."""
+    """What may be done at ``path`` and beneath it, unless a nearer permission says otherwise.
+
+    The path is a virtual one, and must be absolute (else PathIsNotAbsolute): one that no client's
+    path could match would leave open what it is to close.
+    """
 
     __slots__ = ("_text", "path", "readable", "writable")
 
     def __init__(
         self, path: str | PurePosixPath = "/", *, readable: bool = True, writable: bool = True
     ) -> None:
-        self.path = PurePosixPath(path)
+        self.path = _virtual(path)
         self.readable = readable
         self.writable = writable
         self._text = str(self.path)
@@ -63,9 +76,7 @@ class User:
         self.login = login
         self.password = password
         self.base_path = Path(base_path)
-        self.home_path = PurePosixPath(home_path)
-        if not self.home_path.is_absolute():
-            raise PathIsNotAbsolute(str(home_path))
+        self.home_path = _virtual(home_path)
         self.permissions = tuple(permissions or (Permission(),))
         self.maximum_connections = maximum_connections
         self.read_speed_limit = read_speed_limit

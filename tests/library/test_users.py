@@ -55,6 +55,22 @@ def test_a_home_path_must_be_absolute(home: Any) -> None:
         ftpcluster.User(home_path=home)
 
 
+@pytest.mark.parametrize("path", ["foo", ".", "", PurePosixPath("a/b")])
+def test_a_permission_that_would_never_match_is_refused(path: Any) -> None:
+    with pytest.raises(ftpcluster.PathIsNotAbsolute, match="expected a path"):
+        ftpcluster.Permission(path, readable=False)
+
+
+@pytest.mark.parametrize("path", ["/a/b", "//a/b", "/a//b/", "/a/./b", "/a/c/../b", "/../a/b"])
+def test_paths_are_looked_up_in_normal_form(path: str) -> None:
+    closed = ftpcluster.Permission(path, readable=False)
+    user = ftpcluster.User(home_path=path, permissions=[ftpcluster.Permission(), closed])
+    assert closed.path == user.home_path == PurePosixPath("/a/b")
+    assert closed.is_parent("/a/b/c")
+    assert not user.permission("/a/b").readable
+    assert user.permission("/a").readable
+
+
 def test_a_users_paths_are_paths_whatever_they_were_given_as() -> None:
     user = ftpcluster.User("a", "b", base_path="/srv", home_path="/home")
     assert (user.base_path, user.home_path) == (Path("/srv"), PurePosixPath("/home"))
