@@ -70,8 +70,9 @@ class Entry:
             self._write_transfer(session, transfer, reply)
 
     def _tell(self, session: Session, reply: Reply | None, level: int) -> None:
-        verb = _safe(self._verb.decode("ascii", "replace"))
-        about = session, self._command, verb, self._argument, self._rename_from
+        command = self._command
+        verb = _safe(self._verb.decode("ascii", "replace")) if command is None else command.verb
+        about = session, command, verb, self._argument, self._rename_from
         what = _text(*about)
         came = f"cut: {self.cut_for}" if self.cut_for else "no reply"
         fields = _fields(*about) if has_fields() else {}
@@ -153,4 +154,4 @@ def _fields(
 
 def _safe(text: str) -> str:
     """What a client sent, as a part of a line that it cannot end."""
-    return printable(text).translate(_LINE_ENDS)
+    return text if text.isprintable() else printable(text).translate(_LINE_ENDS)

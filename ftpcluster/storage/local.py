@@ -172,7 +172,7 @@ class LocalStorage(Storage):
                     try:
                         status = entry.stat(follow_symlinks=False)
                         target = None
-                        if stat.S_ISLNK(status[0]):
+                        if stat.S_ISLNK(status.st_mode):
                             target = os.readlink(entry.name, dir_fd=fd)
                             if follow:
                                 status = self._followed(virtual.join(path, entry.name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 from datetime import UTC, datetime, timedelta
@@ -34,7 +35,7 @@ def seconds(*date: int) -> float:
 
 
 def status(mode: int = stat.S_IFREG | 0o644, size: int = 5, mtime: float = NOW) -> Status:
-    return (mode, 0xABC, 0x1F, 1, 1000, 100, size, mtime, mtime, mtime)
+    return os.stat_result((mode, 0xABC, 0x1F, 1, 1000, 100, size, mtime, mtime, mtime))
 
 
 # ---------------------------------------------------------------------- times

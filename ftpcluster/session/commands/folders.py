@@ -229,10 +229,16 @@ async def _names(_: Session, __: str, entries: Iterable[Entry]) -> str:
 async def _facts(session: Session, path: str, entries: Iterable[Entry]) -> str:
     user, facts = session.account.user, session.facts
     everywhere = user.permission_everywhere
+    perms: dict[int, str] = {}  # by mode, where one permission decides for all
     lines = []
     for name, status, _ in entries:
-        permission = everywhere or user.permission(virtual.join(path, name))
-        perm = _perm(status[0], permission)
+        mode = status.st_mode
+        if everywhere is None:
+            perm = _perm(mode, user.permission(virtual.join(path, name)))
+        elif (found := perms.get(mode)) is not None:
+            perm = found
+        else:
+            perm = perms[mode] = _perm(mode, everywhere)
         lines.append(fact_line(name, status, perm, facts) + "\r\n")
     return "".join(lines)
 
