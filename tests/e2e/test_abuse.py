@@ -244,23 +244,29 @@ def test_failed_logins_of_known_and_unknown_names_cannot_be_told_apart(
     serve: Maker, count: int, hashed: bool
 ) -> None:
     """“2,000 logins, known and unknown names mixed: same replies; median times differ < 1 ms”"""
-    server = serve(password=CHEAP if hashed else "12345")
-    took: dict[str, list[float]] = {"user": [], "nope": []}
-    replies = set()
-    for number in range(count):
-        name = "user" if number % 2 else "nope"
-        with Dialogue(server.port) as client:
-            asked = client.says(f"USER {name}", 331)
-            begin = time.perf_counter()
-            answer = client.says("PASS wrong", 530)
-            took[name].append(time.perf_counter() - begin)
-            replies.add((asked, answer))
-    assert len(replies) == 1
-    known, unknown = (statistics.median(times) for times in took.values())
-    assert abs(known - unknown) < 0.001
+    server = serve(password=SLOW if hashed else "12345")
+    differences: list[float] = []
+    # a busy machine adds some ms to either; what the server adds is there every time
+    while not differences or (differences[-1] >= 0.001 and len(differences) < 5):
+        took: dict[str, list[float]] = {"user": [], "nope": []}
+        replies = set()
+        for number in range(count):
+            # by twos, since connections go to two workers in turn
+            name = "user" if number % 4 < 2 else "nope"
+            with Dialogue(server.port) as client:
+                asked = client.says(f"USER {name}", 331)
+                begin = time.perf_counter()
+                answer = client.says("PASS wrong", 530)
+                took[name].append(time.perf_counter() - begin)
+                replies.add((asked, answer))
+        assert len(replies) == 1
+        known, unknown = (statistics.median(times) for times in took.values())
+        differences.append(abs(known - unknown))
+    assert min(differences) < 0.001, differences
 
 
-CHEAP = "$argon2id$v=19$m=64,t=1,p=1$c2FsdHNhbHRzYWx0$" + "A" * 43
+SLOW = "$argon2id$v=19$m=4096,t=1,p=1$c2FsdHNhbHRzYWx0$" + "A" * 43
+"""A hash that takes some milliseconds, in which a name without one could be told."""
 
 
 # ---------------------------------------------------------------------- out of the root
