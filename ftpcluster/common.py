@@ -7,6 +7,7 @@ import contextlib
 import functools
 import gc
 import locale
+import signal
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any, ParamSpec, TypeVar, overload
@@ -24,6 +25,14 @@ def settle_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_COLLECTOR)
+
+
+def leave_aborts_to_the_main_thread() -> None:
+    """For the calling thread, and those that it starts: SIGABRT asks the main one where it stands.
+
+    A thread that was answering for it would look at its frames while it runs, and crash.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGABRT,))
 
 
 @overload

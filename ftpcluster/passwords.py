@@ -14,6 +14,7 @@ import hashlib
 import hmac
 import os
 import re
+import signal
 import threading
 from concurrent.futures import Executor, ThreadPoolExecutor
 
@@ -151,6 +152,7 @@ def _pool() -> Executor:
 
 def _give_way() -> None:
     """For the calling thread alone, and what it starts: Linux keeps niceness by thread."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGABRT,))  # the main thread answers to it
     try:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
     except OSError:

@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 
-from ftpcluster.common import settle_collector
+from ftpcluster.common import leave_aborts_to_the_main_thread, settle_collector
 from ftpcluster.config import Config, ConfigError, WorkerConfig
 from ftpcluster.ipc.channel import report_failure
 from ftpcluster.logfile import LogFile
@@ -100,6 +100,7 @@ def _end_with(supervisor: int) -> None:
 
 
 def _outlive(supervisor: int) -> None:
+    leave_aborts_to_the_main_thread()
     poll = select.poll()
     poll.register(supervisor, select.POLLIN)
     poll.poll()

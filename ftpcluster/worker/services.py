@@ -7,6 +7,7 @@ import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from ftpcluster.common import leave_aborts_to_the_main_thread
 from ftpcluster.config import Account, Config, WorkerConfig
 from ftpcluster.config.leaves import PLAIN
 from ftpcluster.config.model import ANONYMOUS
@@ -58,7 +59,9 @@ def make_services(
         "users": users,
         "quotas": quotas,
         "ports": PassivePorts(loop, worker.data_ports),
-        "pool": ThreadPoolExecutor(config.storage.threads, "ftpcluster-files"),
+        "pool": ThreadPoolExecutor(
+            config.storage.threads, "ftpcluster-files", leave_aborts_to_the_main_thread
+        ),
         "throttle_per_connection": Throttle(*each),
         "transfers": transfers,
     }

@@ -46,7 +46,9 @@ def test_a_stopped_worker_gets_no_connections_and_is_ended_with_its_stacks(tmp_p
                 re.compile(rf"\(pid {stopped}\) did not answer for 3 s: it is aborted")
             )
             cluster.wait_for(re.compile(r"^Fatal Python error: Aborted$", re.MULTILINE))
-            cluster.wait_for(re.compile(r'File ".*asyncio/runners\.py"|File ".*/core\.py"'))
+            # of the thread that was asked first, which is the main one
+            stack = r"^Current thread .*\n(  File .*\n)*  File .*/(asyncio/runners|core)\.py"
+            cluster.wait_for(re.compile(stack, re.MULTILINE))
             until(lambda: stopped not in cluster.processes())
             until(lambda: len(cluster.workers()) == 2)
             other.says("NOOP", 200)
