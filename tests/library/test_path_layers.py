@@ -391,6 +391,11 @@ async def test_names_are_changed_and_removed_on_each_layer(served: ftpcluster.Se
         await client.says("RMD b/c", 250)
         await client.says("RMD b", 250)
         await client.says("DELE b", 550)
+        await client.says("DELE there", 250)
+        await client.says("RMD a", 250)
+        await client.says("RMD /", 550)  # nor when nothing is in it
+        await client.uploads("STOR there", b"again")
+        await client.says("MKD a", 257)
         await client.says("CWD there", 550)
         await client.says("CWD a", 250)
         await client.says("CWD /missing", 550)
