@@ -100,6 +100,12 @@ class User:
                 return permission
         return _NOTHING
 
+    def is_divided(self, path: str) -> bool:
+        """Whether something beneath a virtual path has a permission of its own."""
+        return any(
+            each._text != path and is_beneath(each._text, path) for each in self._nearest_first
+        )
+
     async def get_permissions(self, path: str | PurePosixPath) -> Permission:
         """Return nearest parent permission for path."""
         return self.permission(str(path))

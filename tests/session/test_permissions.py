@@ -101,8 +101,9 @@ def test_each_verb_obeys_the_nearest_permission(
 def test_a_rename_needs_both_sides(
     serve: Maker, clients: dict[tuple[str, str], str], pair: tuple[str, str]
 ) -> None:
-    """faults.md: “both sides of RNFR/RNTO”: “no wrong verdict”."""
-    may_write = [RIGHTS[right][1] for right in pair]
+    """faults.md: “both sides of RNFR/RNTO”: “no wrong verdict”. Nor may a file be read by moving it
+    to where that is allowed."""
+    may_read, may_write = zip(*(RIGHTS[right] for right in pair), strict=True)
     with Dialogue(serve.made[-1].port) as client:
         client.logs_in(clients[pair])
         for source, target in itertools.product((0, 1), (0, 1)):
@@ -112,7 +113,8 @@ def test_a_rename_needs_both_sides(
             assert may == may_write[source]
             if may:
                 may = verdict(client, f"RNTO {FOLDERS[target]}/new", transfers=False)
-                assert may == may_write[target]
+                shows = may_read[target] and not may_read[source]
+                assert may == (may_write[target] and not shows)
             else:
                 client.says(f"RNTO {FOLDERS[target]}/new", 503)
             assert (snapshot(serve.folder) != before) == may
@@ -178,6 +180,28 @@ def test_no_detour_leads_around_a_permission(serve: Maker, path: str) -> None:
         client.says("CWD bar", 250)
         client.says(f"SIZE {path}", 550)
         client.says(f"DELE {path}", 550)
+
+
+@pytest.mark.parametrize("path", ["/a", "/a/b", "/a/../a"])
+def test_a_folder_with_permissions_beneath_it_keeps_its_name(serve: Maker, path: str) -> None:
+    """“no wrong verdict”: with its parent renamed, a secret would be one no more."""
+    secret = Permission("/a/b/secret", readable=False, writable=False)
+    users = [User("user", "12345", base_path=serve.folder, permissions=[Permission(), secret])]
+    (serve.folder / "a/b/secret").mkdir(parents=True)
+    (serve.folder / "a/b/secret/file").write_bytes(b"secret")
+    (serve.folder / "other").mkdir()
+    with Dialogue(serve(users=users)) as client:
+        client.logs_in()
+        client.says(f"RNFR {path}", 550)
+        client.says("RNTO /c", 503)
+        client.says("RNFR /other", 350)
+        client.says("RNTO /a/b/other", 250)
+        client.says("SIZE /a/b/secret/file", 550)
+        shutil.rmtree(serve.folder / "a")
+        (serve.folder / "mine/b/secret").mkdir(parents=True)
+        client.says("RNFR /mine", 350)
+        client.says("RNTO /a", 550)  # its files would be where none may be put
+        assert (serve.folder / "mine").exists()
 
 
 def test_without_a_permission_nothing_is_allowed(serve: Maker) -> None:

@@ -25,9 +25,16 @@ async def rnfr(session: Session, argument: str) -> Reply:
     path = session.writable(argument)
     if path == "/":
         raise FileUnavailable('"/" cannot be renamed.')
+    _check_undivided(session, path)
     await session.storage.lstat(path)
     session.rename_from = path
     return _READY_FOR_RNTO
+
+
+def _check_undivided(session: Session, path: str) -> None:
+    """Permissions go by names: with its folder's name, what lies beneath would get others."""
+    if session.account.user.is_divided(path):
+        raise FileUnavailable("Permission denied: something in it has permissions of its own.")
 
 
 def after_rnfr(session: Session) -> str | None:
@@ -39,6 +46,10 @@ async def rnto(session: Session, argument: str) -> Reply:
     target = session.writable(argument)
     if target == "/":
         raise FileUnavailable('"/" cannot be replaced.')
+    _check_undivided(session, target)
+    user = session.account.user
+    if user.permission(target).readable and not user.permission(source).readable:
+        raise FileUnavailable("Permission denied: there it could be read.")
     await session.storage.rename(source, target, replace=session.settings.rename_replaces)
     return _RENAMED
 
