@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+from collections.abc import Callable
 from types import TracebackType
 from typing import ClassVar, Self
 
@@ -258,14 +259,24 @@ class Download(DataTransfer):
     async def send_file(self, file: File) -> None:
         """Send ``file`` from its position to the end that it had when it was opened."""
         if not self._session.binary:
-            convert = ToNetwork().convert
-            while block := await file.read(_BLOCK):
-                await self.send(convert(block))
+            await self._send_blocks(file, ToNetwork().convert)
         elif isinstance(file, LocalFile) and self.stream.is_plain:
             await self._sendfile(file)
         else:
-            while block := await file.read(_BLOCK):
-                await self.send(block)
+            await self._send_blocks(file, bytes)
+
+    async def _send_blocks(self, file: File, convert: Callable[[bytes], bytes]) -> None:
+        """Copy through memory. What somebody's own layer says of sizes need not be so."""
+        rest = self.total if file.has_size else None
+        while rest is None or rest:
+            block = await file.read(_BLOCK if rest is None else min(_BLOCK, rest))
+            if not block and rest is None:
+                return
+            if not block:
+                raise _became_shorter()
+            if rest is not None:
+                rest -= len(block)
+            await self.send(convert(block))
 
     async def _sendfile(self, file: LocalFile) -> None:
         position, end = file.position, file.size
@@ -282,9 +293,13 @@ class Download(DataTransfer):
                 await self.writable()
                 continue
             if not sent:
-                raise LocalProblem("The file became shorter while it was sent.")
+                raise _became_shorter()
             position += sent
             await self.moved(sent)
+
+
+def _became_shorter() -> LocalProblem:
+    return LocalProblem("The file became shorter while it was sent.")
 
 
 class Listing(Download):

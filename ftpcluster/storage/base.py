@@ -40,6 +40,9 @@ Entry = tuple[str, os.stat_result, str | None]
 class File(Protocol):
     """An open regular file, at a position."""
 
+    has_size: bool
+    """Whether reading gives as many bytes as ``size`` says, unless somebody changes the file."""
+
     @property
     def size(self) -> int:
         """Bytes that it had when it was opened."""

@@ -45,6 +45,8 @@ async def _asked(call: Coroutine[Any, Any, T]) -> T:
 class LayeredFile:
     """An open file of a layer."""
 
+    has_size = False
+
     def __init__(self, file: OpenFile, size: int, block_size: int) -> None:
         self._block_size = block_size
         self._file = file

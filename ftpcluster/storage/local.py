@@ -36,6 +36,7 @@ class LocalFile:
     """An open regular file. ``fd`` and ``position`` let the data connection copy in the kernel."""
 
     __slots__ = ("_place", "can_splice", "fd", "position", "status")
+    has_size = True
 
     def __init__(self, fd: int, *, appends: bool = False, place: Place | None = None) -> None:
         """Takes over ``fd``; anything but a regular file is closed again and refused (ENXIO).

@@ -53,6 +53,8 @@ def _finish(method: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs:
 class PooledFile:
     """An open local file that is read and written in threads."""
 
+    has_size = True
+
     def __init__(self, pool: _Pool, file: LocalFile) -> None:
         self._pool = pool
         self._file = file

@@ -181,10 +181,12 @@ def test_a_partial_upload_stays_to_be_resumed(client: Dialogue, root: Path) -> N
     assert file.read_bytes() == content
 
 
+@pytest.mark.parametrize("kind", ["I", "A"])
 def test_a_file_that_shrinks_while_it_is_sent_is_451(
-    client: Dialogue, root: Path, big: Path
+    client: Dialogue, root: Path, big: Path, kind: str
 ) -> None:
     """“local read or write failed 451”: never 226 for less than was announced."""
+    client.says(f"TYPE {kind}", 200)
     with client.begins("RETR big", window=4096) as data:
         assert data.recv(1)
         os.truncate(big, 1000)
@@ -192,6 +194,24 @@ def test_a_file_that_shrinks_while_it_is_sent_is_451(
             pass
     client.expects(451)
     assert is_served(client, root)
+
+
+@pytest.mark.parametrize("kind", ["I", "A"])
+def test_of_a_file_that_grows_while_it_is_sent_what_was_announced_comes(
+    client: Dialogue, root: Path, kind: str
+) -> None:
+    """Else a log that grows as fast as it is sent would never end."""
+    client.says(f"TYPE {kind}", 200)
+    (root / "log").write_bytes(b"x" * (8 << 20))
+    with client.begins("RETR log", window=4096) as data:
+        received = len(data.recv(1))
+        with (root / "log").open("ab") as file:
+            file.write(b"y" * 1000)
+        while block := data.recv(1 << 16):
+            received += len(block)
+            assert b"y" not in block
+    client.expects(226)
+    assert received == 8 << 20
 
 
 # ---------------------------------------------------------------------- commands meanwhile

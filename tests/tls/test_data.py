@@ -300,3 +300,30 @@ def test_bytes_that_are_no_tls_end_an_upload_with_426(client: Client, shared: Sh
             beneath.sendall(b"this is no record of TLS, whatever it is")
             client.expects(426)
     client.says("NOOP", 200)
+
+
+# ---------------------------------------------------------------------- files that change
+
+
+def test_a_file_that_shrinks_while_it_is_sent_is_451(client: Client, shared: Shared) -> None:
+    """Never 226 for less than was announced."""
+    with (shared.root / "big").open("wb") as file:
+        file.truncate(1 << 30)
+    with client.protected("RETR big") as data:
+        assert data.recv(1)
+        os.truncate(shared.root / "big", 1000)
+        reads(data)
+    client.expects(451)
+
+
+def test_of_a_file_that_grows_while_it_is_sent_what_was_announced_comes(
+    client: Client, shared: Shared
+) -> None:
+    (shared.root / "log").write_bytes(CONTENT * 4)
+    with client.protected("RETR log") as data:
+        received = data.recv(1)
+        with (shared.root / "log").open("ab") as file:
+            file.write(b"more")
+        received += reads(data)
+    client.expects(226)
+    assert received == CONTENT * 4
