@@ -274,8 +274,6 @@ class Session:
         self.binary = self.epsv_only = False
         self.facts = FACTS
         self.hash_algorithm = "SHA-256"
-        self.hash_range = None
-        self.restart = 0
 
     def take_rename_from(self) -> str:
         """The path that RNFR named; the table has checked that there is one."""
@@ -351,7 +349,8 @@ class Session:
         """End the login, if there is one, and forget what belonged to it."""
         login, self.login = self.login, None
         self.current_folder = "/"
-        self.rename_from = None
+        self.rename_from = self.hash_range = None
+        self.restart = 0
         if isinstance(login, Account):
             self.user_name = ""
             self._who = None

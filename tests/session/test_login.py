@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from pathlib import Path
 
 import pytest
 
@@ -180,6 +181,18 @@ def test_a_rename_is_forgotten_with_its_login(client: Dialogue) -> None:
     client.says("RNFR folder", 350)
     client.logs_in()
     client.says("RNTO other", 503)
+
+
+def test_where_a_transfer_would_begin_is_forgotten_with_its_login(
+    client: Dialogue, root: Path
+) -> None:
+    """“USER … while logged in logs out”: nor do REST and RANG hold for somebody else's."""
+    (root / "file").write_bytes(b"0123456789")
+    client.says("RANG 2 3", 350)
+    client.says("REST 5", 350)
+    client.logs_in()
+    assert "SHA-256 0-9 " in client.says("HASH file", 213)
+    assert client.downloads("RETR file") == b"0123456789"
 
 
 def test_a_name_that_comes_during_a_transfer_waits_for_its_end(client: Dialogue) -> None:

@@ -39,6 +39,27 @@ def test_auth_by_an_unknown_mechanism_is_504_and_leaves_the_session_as_it_was(
         client.secures()
 
 
+def test_nothing_that_was_said_in_the_clear_holds_behind_auth(
+    shared: Shared, trusting: ssl.SSLContext
+) -> None:
+    """Somebody in between may have said it: downloads would begin in the middle, and be 226."""
+    (shared.root / "file").write_bytes(b"0123456789")
+    with Client(shared.port, trusting) as client:
+        client.logs_in()
+        client.says("EPSV ALL", 200)
+        client.says("OPTS MLST type;", 200)
+        client.says("OPTS HASH CRC32", 200)
+        client.says("RANG 2 3", 350)
+        client.says("RNFR file", 350)
+        client.says("REST 5", 350)
+        client.secures(protected=True)
+        client.says("RNTO other", 503)
+        assert "SHA-256 0-9 " in client.says("HASH file", 213)
+        assert "size=10;" in client.says("MLST file", 250)
+        client.says("PASV", 227)
+        assert client.fetches("RETR file") == b"0123456789"
+
+
 def test_auth_within_tls_is_503(shared: Shared, trusting: ssl.SSLContext) -> None:
     with Client(shared.port, trusting) as client:
         client.secures()

@@ -27,14 +27,16 @@ def before_tls(session: Session) -> str | None:
 
 
 def auth(session: Session, argument: str) -> Reply:
-    """AUTH: TLS begins behind the reply. Whoever had logged in has to do it again."""
+    """AUTH: TLS begins behind the reply, and all begins anew (RFC 2228 section 3).
+
+    What was said in the clear may have been somebody else's, who sits in between.
+    """
     if not session.has_tls:
         raise NotImplementedVerb("There is no TLS here.")
     mechanism = argument.upper()
     if mechanism not in _MECHANISMS:
         raise ParameterNotImplemented("The mechanism is TLS.")
-    session.log_out()
-    session.drop_data()
+    session.reinitialize()
     # SSL and TLS-P imply protected data connections (RFC 4217 section 4, and its drafts)
     session.protected = mechanism in ("SSL", "TLS-P")
     session.wants_tls = True
