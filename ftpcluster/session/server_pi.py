@@ -124,8 +124,7 @@ class ServerPI:
         """Behind the reply to AUTH, the same connection goes on as TLS."""
         services, plain = self.session.services, self.session.stream
         self.session.wants_tls = False
-        self._send()
-        if self.ended:
+        if not self._send_all():
             return
         assert services.tls is not None
         try:
@@ -143,8 +142,7 @@ class ServerPI:
         stream = self.session.stream
         assert isinstance(stream, TLSStream)
         self.session.leaves_tls = False
-        self._send()
-        if not self.ended:
+        if self._send_all():
             stream.unwatch()
             self._begin(None, self._end_tls(stream))
 
@@ -214,6 +212,9 @@ class ServerPI:
         if self.ended or (self._run is not None and self._command is None):
             return  # the handshake reads for itself
         stream = self.session.stream
+        if self.session.ending:
+            stream.unwatch()  # only its last words are still to be read
+            return
         waits = len(self._lines) > (_QUEUED if self._run is not None else 0)
         if waits or len(self._unsent) > _UNSENT:
             stream.unwatch()
@@ -338,7 +339,9 @@ class ServerPI:
             self.reply(reply)
         if self.session.ending:
             self._send(is_last=not self._lines)
-            self.end()
+            self._lines.clear()
+            if not self._unsent:
+                self.end()
         elif self.session.wants_tls:
             self._begin_tls()
         elif self.session.leaves_tls:
@@ -377,9 +380,22 @@ class ServerPI:
         if self._unsent:
             stream.writable().add_done_callback(self._on_writable)
 
+    def _send_all(self) -> bool:
+        """Send what has to be sent before the connection goes on as another; False where it ends.
+
+        Who has asked for that, and has not read thousands of replies, cannot be waited for.
+        """
+        self._send()
+        if self._unsent:
+            self.end()
+        return not self.ended
+
     def _on_writable(self, waiter: asyncio.Future[None]) -> None:
         if not waiter.cancelled() and not self.ended:
             self._send()
+            if self.session.ending and not self._unsent:
+                self.end()
+                return
             if self._emptied is not None and len(self._unsent) <= _UNSENT:
                 emptied, self._emptied = self._emptied, None
                 if not emptied.done():

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from ftpcluster.net.stream import Stream
+from ftpcluster.net.tls import TLSStream
 from tests.fuzz.caller import Caller
 from tests.fuzz.grammar import random_line
 from tests.session.conftest import Maker
@@ -117,6 +119,58 @@ def test_replies_that_nobody_reads_are_not_lost(port: int, root: Path) -> None:
         other.says("NOOP", 200)
         for _ in range(count):
             client.expects(211)
+
+
+def test_goodbye_waits_for_a_client_that_reads_slowly(
+    serve: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """“one final reply, always”: also for what the kernel had no room for when QUIT came."""
+    takes = iter([BlockingIOError, BlockingIOError])
+    send = Stream.send
+
+    def reluctant(stream: Stream, data: bytes | memoryview) -> int:
+        if b"221" in bytes(data) and (error := next(takes, None)) is not None:
+            raise error
+        return send(stream, data[: 1 << 12])
+
+    monkeypatch.setattr(Stream, "send", reluctant)
+    monkeypatch.setattr(Stream, "send_last", reluctant)
+    with Dialogue(serve()) as client:
+        client.logs_in()
+        client.send("HELP\r\n" * 50 + "QUIT\r\nNOOP")
+        for _ in range(50):
+            client.expects(214)
+        client.expects(221)
+        assert client.is_closed()
+    assert next(takes, None) is None
+
+
+@pytest.mark.parametrize("command", ["AUTH TLS", "CCC"])
+def test_who_changes_the_protection_without_reading_is_not_waited_for(
+    serve: Maker,
+    monkeypatch: pytest.MonkeyPatch,
+    server_context: ssl.SSLContext,
+    command: str,
+) -> None:
+    """The connection cannot go on as another before all is sent, and nobody would ever know."""
+    send = Stream.send
+
+    def full(stream: Stream, data: bytes | memoryview) -> int:
+        if bytes(data).startswith((b"234", b"200 The control")):
+            raise BlockingIOError
+        return send(stream, data)
+
+    with Dialogue(serve(tls=server_context)) as client:
+        if command == "CCC":
+            client.says("AUTH TLS", 234)
+            trusting = ssl.create_default_context()
+            trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+            client.sock = trusting.wrap_socket(client.sock, suppress_ragged_eofs=True)
+            client.logs_in()
+        monkeypatch.setattr(Stream, "send", full)
+        monkeypatch.setattr(TLSStream, "send", full)
+        client.send(command)
+        assert client.is_closed()
 
 
 def test_a_client_that_says_its_last_words_and_closes_is_answered(client: Dialogue) -> None:
