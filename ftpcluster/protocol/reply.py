@@ -54,6 +54,24 @@ class Code(IntEnum):
     INVALID_REST = 554
 
 
+def on_wire(text: str, encoding: str) -> bytes:
+    """Text as it goes over the wire. Names that were not valid text leave as they came.
+
+    For characters that ``encoding`` does not have there are question marks.
+    """
+    try:
+        return text.encode(encoding, "surrogateescape")
+    except UnicodeEncodeError:
+        return b"".join(_character(each, encoding) for each in text)
+
+
+def _character(character: str, encoding: str) -> bytes:
+    try:
+        return character.encode(encoding, "surrogateescape")
+    except UnicodeEncodeError:
+        return b"?"
+
+
 class Reply:
     """One reply: a code, a text, and the lines between them where it has several.
 
@@ -62,6 +80,8 @@ class Reply:
     """
 
     __slots__ = ("_encoding", "_wire", "code", "end", "lines", "text")
+    is_part = False
+    """Whether it is a part of a reply, another one of which is its end."""
 
     def __init__(self, code: int, text: str, lines: Iterable[str] = (), end: str = "End.") -> None:
         self.code = code
@@ -72,9 +92,9 @@ class Reply:
         self._encoding: str | None = None  # of what is kept in _wire
 
     def encode(self, encoding: str = "utf-8") -> bytes:
-        """The reply as it goes over the wire. Names that were not valid text leave as they came."""
+        """The reply as it goes over the wire."""
         if self._encoding != encoding:
-            self._wire = self._text().encode(encoding, "surrogateescape")
+            self._wire = on_wire(self._text(), encoding)
             self._encoding = encoding
         return self._wire
 
@@ -101,6 +121,7 @@ class Opening(Reply):
     """The first line of a reply whose lines are sent one after another: ``213-text``."""
 
     __slots__ = ()
+    is_part = True
 
     def _text(self) -> str:
         return f"{int(self.code)}-{self.text}\r\n"
@@ -110,6 +131,7 @@ class ReplyLines(Reply):
     """Lines within a reply; its last one is a Reply with the code of its Opening."""
 
     __slots__ = ()
+    is_part = True
 
     def __init__(self, lines: Iterable[str]) -> None:
         super().__init__(0, "", lines)

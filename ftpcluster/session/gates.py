@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+
 from ftpcluster.protocol.command import check_argument
 from ftpcluster.protocol.errors import (
     ArgumentProblem,
     BadSequence,
     FTPError,
+    LocalProblem,
     NotImplementedVerb,
     NotLoggedIn,
     SessionEnded,
@@ -64,5 +67,8 @@ def reply_for(session: Session, error: BaseException) -> Reply:
         return TransferAborted().reply
     if isinstance(error, OSError) and error.errno is not None:
         return reply_for_os_error(error)
+    if isinstance(error, TimeoutError):
+        session.note(logging.WARNING, "the path layer did not answer in time")
+        return LocalProblem("The files cannot be reached at this moment.").reply
     session.note_bug(error)
     return FTPError().reply

@@ -320,7 +320,8 @@ class ServerPI:
 
     def reply(self, reply: Reply) -> None:
         """Send a reply, or gather it with others that are about to be sent."""
-        self.session.services.counts.replies[reply.code] += 1
+        if not reply.is_part:
+            self.session.services.counts.replies[reply.code] += 1
         self._unsent += reply.encode(self.session.settings.encoding)
         if not self._gathering:
             self._send()

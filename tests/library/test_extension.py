@@ -772,6 +772,33 @@ async def test_build_list_string_may_be_overridden_by_a_subclass(root: Path) -> 
 
 
 @on_both_loops
+async def test_a_build_list_string_that_fails_late_leaves_stat_one_reply(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What has begun as 213 cannot end as 451."""
+    for number in range(1000):
+        (root / f"{number:04}").touch()
+
+    class Failing(ftpcluster.Server):
+        made = 0
+
+        async def build_list_string(self, connection: ftpcluster.Connection, path: Any) -> str:
+            self.made += 1
+            if self.made > 900:
+                raise ValueError("a bug")
+            return str(path.name)
+
+    async with Failing([ftpcluster.User(base_path=root)]) as server:
+        async with Client(server.server_port) as client:
+            await client.logs_in()
+            reply = await client.says("STAT /", 213)
+            assert 500 < reply.count("\n") < 900
+            assert "could not be read" in reply
+            await client.says("NOOP", 200)
+    assert "a bug" in caplog.text
+
+
+@on_both_loops
 async def test_build_list_string_may_be_overridden_on_the_instance(root: Path, layer: Any) -> None:
     async def build(connection: ftpcluster.Connection, path: Any) -> str:
         await asyncio.sleep(0)  # it may wait

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import socket
 import warnings
@@ -440,12 +441,17 @@ class Hangs(ftpcluster.MemoryPathIO):
 
 
 @on_both_loops
-async def test_path_timeout_bounds_what_a_layer_bounds(make: Make) -> None:
+async def test_path_timeout_bounds_what_a_layer_bounds(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
     server = make(path_timeout=0.1, path_io_factory=Hangs)
     async with server, Client(server.server_port) as client:
         await client.logs_in()
         await client.says("SIZE file", 451)
         await client.says("NOOP", 200)
+    (told,) = (each for each in caplog.records if each.levelno >= logging.WARNING)
+    assert "the path layer did not answer in time" in told.getMessage()
+    assert told.exc_info is None
 
 
 class Asks(ftpcluster.MemoryPathIO):

@@ -428,6 +428,48 @@ class Recorder(ftpcluster.AbstractUserManager):
         self.left.set()
 
 
+class Down(Recorder):
+    """Its database is: who logs in is told so, at USER or at PASS."""
+
+    def __init__(self, root: Path, error: Exception) -> None:
+        super().__init__(root)
+        self.error = error
+
+    async def get_user(self, login: str) -> Any:
+        if login == "early":
+            raise self.error
+        return await super().get_user(login)
+
+    async def authenticate(self, user: ftpcluster.User, password: str) -> bool:
+        raise self.error
+
+
+@on_both_loops
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionRefusedError(111, "refused"),
+        FileNotFoundError(2, "none", "/run/db"),
+        TimeoutError(),
+    ],
+)
+async def test_a_user_manager_whose_database_is_down_is_451_and_an_error_in_the_log(
+    root: Path, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not what the same errors mean of data connections (426) and files (550)."""
+    async with ftpcluster.Server(Down(root, error)) as server:
+        async with Client(server.server_port) as client:
+            await client.says("USER early", 451)
+            await client.says("USER late", 331)
+            await client.says("PASS 12345", 451)
+            await client.says("NOOP", 200)
+    told = [each for each in caplog.records if each.levelname == "ERROR"]
+    assert len(told) == 2
+    for each in told:
+        assert "the user manager does not answer" in each.getMessage()
+        assert each.exc_info is None
+
+
 @on_both_loops
 async def test_a_user_manager_of_ones_own_decides_and_its_reason_is_not_told(root: Path) -> None:
     async with ftpcluster.Server(Recorder(root), login_delay=0) as server:

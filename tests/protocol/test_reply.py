@@ -8,7 +8,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ftpcluster.protocol.reply import Code, Reply, extended_passive_mode, passive_mode, quoted
+from ftpcluster.protocol.reply import (
+    Code,
+    Reply,
+    extended_passive_mode,
+    on_wire,
+    passive_mode,
+    quoted,
+)
 
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -21,6 +28,13 @@ def test_a_reply_of_several_lines_has_them_behind_a_space() -> None:
     # RFC 2389 section 3.2: no line between the first and the last can be taken for the last
     reply = Reply(Code.SYSTEM_STATUS, "Features:", [" MDTM", "211 x"], end="End")
     assert reply.encode() == b"211-Features:\r\n  MDTM\r\n 211 x\r\n211 End\r\n"
+
+
+def test_what_an_encoding_has_not_is_a_question_mark() -> None:
+    text = 'é €: "\udcff"\r\n'
+    assert on_wire(text, "utf-8") == b'\xc3\xa9 \xe2\x82\xac: "\xff"\r\n'
+    assert on_wire(text, "latin-1") == b'\xe9 ?: "\xff"\r\n'
+    assert Reply(Code.PATHNAME, "€").encode("latin-1") == b"257 ?\r\n"
 
 
 @UNHURRIED

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from ftpcluster import User
+from tests.session.conftest import Maker
 from tests.support.dialogue import Dialogue
 
 LONG = re.compile(
@@ -197,3 +199,35 @@ def test_a_link_that_leads_nowhere_does_not_hide_the_rest(client: Dialogue, root
     assert "file" in client.downloads("LIST").decode()
     assert {"file", "fifo"} <= set(names(client, "MLSD"))
     assert {"file", "fifo"} <= set(names(client, "NLST"))
+
+
+def test_names_that_an_encoding_has_no_characters_for_are_listed_all_the_same(
+    serve: Maker,
+) -> None:
+    """One such name, and no listing would be had: its characters are question marks."""
+    for name in ("€.txt", "é.txt"):
+        (serve.folder / name).touch()
+    (serve.folder / "日").mkdir()
+    users = [User("user", "12345", base_path=serve.folder, home_path="/日")]
+    with Dialogue(serve(users=users, encoding="latin-1")) as client:
+        client.logs_in()
+        assert '"/?"' in client.says("PWD", 257)
+        client.says("CDUP", 250)
+        assert sorted(client.downloads("NLST").split()) == [b"?", b"?.txt", b"\xe9.txt"]
+        assert client.downloads("LIST").count(b"\r\n") == 3
+        client.send("STAT /")
+        reply = b""
+        while b"\r\n213 " not in reply:
+            reply += client.sock.recv(1 << 16)
+        assert b"?.txt\r\n" in reply
+        assert b"\xe9.txt\r\n" in reply
+
+
+def test_a_reply_of_many_lines_counts_once(serve: Maker) -> None:
+    """Also where its lines are sent one after another."""
+    with Dialogue(serve()) as client:
+        client.logs_in()
+        client.says("STAT /", 213)
+    made = serve.made[-1]
+    counts = made.call(lambda: made.server._services.counts.replies)
+    assert (counts[213], counts[0]) == (1, 0)

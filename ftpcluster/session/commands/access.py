@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from ftpcluster.net.stream import pause
 from ftpcluster.passwords import BadHash, TooManyLogins
 from ftpcluster.protocol.address import site
-from ftpcluster.protocol.errors import ArgumentProblem, NotLoggedIn, SessionEnded
+from ftpcluster.protocol.errors import ArgumentProblem, LocalProblem, NotLoggedIn, SessionEnded
 from ftpcluster.protocol.listing import printable
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.session.run import in_task
 from ftpcluster.session.state import Account, Claim, Session
 from ftpcluster.users import AbstractUserManager, MemoryUserManager
+
+T = TypeVar("T")
 
 _GOODBYE = Reply(Code.CLOSING_CONTROL_CONNECTION, "Goodbye.")
 _NEED_PASSWORD = Reply(Code.NEED_PASSWORD, "Please specify the password.")
@@ -30,7 +34,7 @@ async def user(session: Session, login: str) -> Reply:
         raise NotLoggedIn("TLS is required; use AUTH TLS first.")
     manager = session.services.users
     found = manager.get_user(login)
-    response, account, _ = await (found if manager.needs_no_task else in_task(found))
+    response, account, _ = await (found if manager.needs_no_task else _asked(session, found))
     needs_password = response is not AbstractUserManager.GetUserResponse.OK
     session.login = Claim(login, account, needs_password)
     return _NEED_PASSWORD
@@ -83,7 +87,7 @@ async def password(session: Session, secret: str) -> Reply:
 async def _is_authentic(session: Session, claim: Claim, secret: str) -> bool:
     manager = session.services.users
     if type(manager) is not MemoryUserManager:
-        return await _is_authentic_elsewhere(manager, claim, secret)
+        return await _is_authentic_elsewhere(session, manager, claim, secret)
     if claim.user is not None and (
         not claim.needs_password or manager.recognizes(claim.user, secret)
     ):
@@ -96,12 +100,30 @@ async def _is_authentic(session: Session, claim: Claim, secret: str) -> bool:
         turns.give(turn)
 
 
-async def _is_authentic_elsewhere(manager: AbstractUserManager, claim: Claim, secret: str) -> bool:
+async def _is_authentic_elsewhere(
+    session: Session, manager: AbstractUserManager, claim: Claim, secret: str
+) -> bool:
     if claim.user is None:
         return isinstance(manager, MemoryUserManager) and await manager.compare_hash(None, secret)
     if not claim.needs_password:
         return True
-    return await in_task(manager.authenticate(claim.user, secret))
+    return await _asked(session, manager.authenticate(claim.user, secret))
+
+
+async def _asked(session: Session, question: Coroutine[Any, Any, T]) -> T:
+    """What a user manager of somebody else's says. Raises LocalProblem where it fails.
+
+    An OSError is its database's, and says nothing of files or data connections.
+    """
+    try:
+        return await in_task(question)
+    except (BadHash, TooManyLogins):
+        raise
+    except OSError as error:
+        session.note(logging.ERROR, f"the user manager does not answer: {error!r}")
+    except Exception as error:
+        session.note_bug(error)
+    raise LocalProblem("Nobody can log in at this moment; try again later.")
 
 
 async def _postpone(session: Session) -> Reply:

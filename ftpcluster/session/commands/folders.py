@@ -11,10 +11,10 @@ import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 
 from ftpcluster.protocol import path as virtual
-from ftpcluster.protocol.errors import ArgumentProblem, FileUnavailable
+from ftpcluster.protocol.errors import ArgumentProblem, FileUnavailable, FTPError
 from ftpcluster.protocol.listing import FACTS, fact_line, list_line, permission_fact, printable
 from ftpcluster.protocol.pattern import Pattern, is_pattern
-from ftpcluster.protocol.reply import Code, Opening, Reply, ReplyLines, quoted
+from ftpcluster.protocol.reply import Code, Opening, Reply, ReplyLines, on_wire, quoted
 from ftpcluster.session.run import give_way
 from ftpcluster.session.server_dtp import Listing
 from ftpcluster.session.state import Session
@@ -101,7 +101,7 @@ async def _send(session: Session, batches: Batches) -> Reply:
         lines = await anext(batches, "")  # a folder that cannot be read is refused before 150
         async with Listing(session, _OPENING) as data:
             while lines:
-                await data.send(lines.encode(encoding, "surrogateescape"))
+                await data.send(on_wire(lines, encoding))
                 lines = await anext(batches, "")
     finally:
         await batches.aclose()
@@ -170,8 +170,10 @@ async def stat_path(session: Session, argument: str) -> Reply:
                 session.announce(ReplyLines(lines.removesuffix("\r\n").split("\r\n")))
                 await session.room()
                 lines = await anext(batches, "")
-        except OSError:
+        except Exception as error:
             # the reply has begun with its code, and must end with it
+            if not isinstance(error, OSError | FTPError):
+                session.note_bug(error)
             return Reply(Code.FILE_STATUS, "The rest could not be read.")
     return Reply(Code.FILE_STATUS, "End of status.")
 
