@@ -269,6 +269,8 @@ class Download(DataTransfer):
         """Copy through memory. What somebody's own layer says of sizes need not be so."""
         rest = self.total if file.has_size else None
         while rest is None or rest:
+            if isinstance(file, LocalFile) and not file.is_resident(file.position):
+                await self._read_ahead(file, file.position)
             block = await file.read(_BLOCK if rest is None else min(_BLOCK, rest))
             if not block and rest is None:
                 return
@@ -281,12 +283,9 @@ class Download(DataTransfer):
     async def _sendfile(self, file: LocalFile) -> None:
         position, end = file.position, file.size
         fd, source = self.stream.fd, file.fd
-        in_pool = self._session.services.in_pool
         while position < end:
             if not file.is_resident(position):
-                self.waits.begin(Cause.DISK)
-                await in_pool(file.read_ahead, position, _SENDFILE)
-                self.waits.end()
+                await self._read_ahead(file, position)
             try:
                 sent = os.sendfile(fd, source, position, min(end - position, self.most))
             except BlockingIOError:
@@ -296,6 +295,12 @@ class Download(DataTransfer):
                 raise _became_shorter()
             position += sent
             await self.moved(sent)
+
+    async def _read_ahead(self, file: LocalFile, position: int) -> None:
+        """Have a thread wait for the disk."""
+        self.waits.begin(Cause.DISK)
+        await self._session.services.in_pool(file.read_ahead, position, _SENDFILE)
+        self.waits.end()
 
 
 def _became_shorter() -> LocalProblem:

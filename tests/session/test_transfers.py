@@ -7,15 +7,17 @@ import os
 import re
 import select
 import socket
+import ssl
 import threading
 from pathlib import Path
 
 import pytest
 
 from ftpcluster import User
+from ftpcluster.storage.local import LocalFile
 from tests.session.conftest import Maker
 from tests.support.cluster import until
-from tests.support.dialogue import Dialogue, reset
+from tests.support.dialogue import Dialogue, reset, rest_of
 
 SIZES = (0, 1, 4096, 128 * 1024 - 1, 128 * 1024, 128 * 1024 + 1, 300_000, 5_000_000)
 CONTENT = os.urandom(max(SIZES))
@@ -212,6 +214,42 @@ def test_of_a_file_that_grows_while_it_is_sent_what_was_announced_comes(
             assert b"y" not in block
     client.expects(226)
     assert received == 8 << 20
+
+
+@pytest.mark.parametrize("how", ["I", "A", "P"])
+def test_what_is_not_in_memory_is_read_by_a_thread(
+    serve: Maker, monkeypatch: pytest.MonkeyPatch, server_context: ssl.SSLContext, how: str
+) -> None:
+    """design.md, law 8: “cold reads … go to a bounded thread pool”, by sendfile or by reading."""
+    content = bytes(range(256)) * 20_000
+    (serve.folder / "file").write_bytes(content)
+    warm, threads = [0], []
+    read_ahead = LocalFile.read_ahead
+
+    def recorded(file: LocalFile, offset: int, count: int) -> None:
+        read_ahead(file, offset, count)
+        warm.append(offset + count)
+        threads.append(threading.current_thread().name)
+
+    monkeypatch.setattr(LocalFile, "is_resident", lambda _, offset: offset < warm[-1])
+    monkeypatch.setattr(LocalFile, "read_ahead", recorded)
+    with Dialogue(serve(tls=server_context)) as client:
+        trusting = ssl.create_default_context()
+        trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+        if how == "P":
+            client.says("AUTH TLS", 234)
+            client.sock = trusting.wrap_socket(client.sock)
+        client.logs_in()
+        if how == "P":
+            client.says("PROT P", 200)
+        client.says("TYPE A" if how == "A" else "TYPE I", 200)
+        with client.begins("RETR file") as plain:
+            with trusting.wrap_socket(plain) if how == "P" else plain as data:
+                received = rest_of(data)
+        client.expects(226)
+    assert received == (content.replace(b"\n", b"\r\n") if how == "A" else content)
+    assert len(threads) == 5  # of 1 MiB each
+    assert all(name.startswith("ftpcluster-files") for name in threads)
 
 
 # ---------------------------------------------------------------------- commands meanwhile
