@@ -357,7 +357,11 @@ class Upload(DataTransfer):
         return True
 
     async def _splice(self, file: LocalFile) -> None:
-        pipe = _Pipe.borrow()
+        try:
+            pipe = _Pipe.borrow()
+        except OSError:  # no descriptors: it goes without
+            await self._receive_blocks(file, None)
+            return
         fd = self.stream.fd
         while True:
             try:
@@ -432,6 +436,7 @@ class _Pipe:
     _KEPT = 8
 
     def __init__(self) -> None:
+        self.reader = self.writer = -1
         self.reader, self.writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             fcntl.fcntl(self.writer, fcntl.F_SETPIPE_SZ, _PIPE)
@@ -452,5 +457,6 @@ class _Pipe:
             self._idle.append(self)
 
     def __del__(self) -> None:
-        os.close(self.reader)
-        os.close(self.writer)
+        if self.reader >= 0:
+            os.close(self.reader)
+            os.close(self.writer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import select
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from ftpcluster import User
+from ftpcluster.session.server_dtp import close_idle_pipes
 from ftpcluster.storage.local import LocalFile
 from tests.session.conftest import Maker
 from tests.support.cluster import until
@@ -250,6 +252,25 @@ def test_what_is_not_in_memory_is_read_by_a_thread(
     assert received == (content.replace(b"\n", b"\r\n") if how == "A" else content)
     assert len(threads) == 5  # of 1 MiB each
     assert all(name.startswith("ftpcluster-files") for name in threads)
+
+
+def test_an_upload_needs_no_descriptors_for_a_pipe(
+    serve: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel's copy is faster, and all."""
+    asked = []
+
+    def refused(_: int) -> tuple[int, int]:
+        asked.append(True)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    close_idle_pipes()
+    monkeypatch.setattr(os, "pipe2", refused)
+    with Dialogue(serve()) as client:
+        client.logs_in()
+        client.uploads("STOR file", CONTENT)
+    assert asked
+    assert (serve.folder / "file").read_bytes() == CONTENT
 
 
 # ---------------------------------------------------------------------- commands meanwhile
