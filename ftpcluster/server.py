@@ -18,6 +18,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from types import TracebackType
 from typing import Any, Self, TypedDict, Unpack
 
+from ftpcluster import arguments
 from ftpcluster.net.acceptor import Acceptor, refuse
 from ftpcluster.net.certificates import Contexts, Source
 from ftpcluster.net.listeners import BACKLOG, addresses, listen_on_all
@@ -26,7 +27,6 @@ from ftpcluster.net.poller import Poller
 from ftpcluster.protocol import path as virtual_path
 from ftpcluster.protocol.address import Networks, plain
 from ftpcluster.protocol.listing import list_time, mode_string, printable
-from ftpcluster.protocol.pattern import is_name_pattern
 from ftpcluster.protocol.protection import Protection
 from ftpcluster.quota.bans import LOOPBACK, BanRules
 from ftpcluster.quota.bucket import Throttle
@@ -103,6 +103,8 @@ class Server(BuiltinVerbs):
 
     A method ``async def verb(self, connection, rest) -> bool`` of a subclass is a command, and
     overrides a built-in one of that name; so does what is put into ``commands_mapping``.
+
+    Raises ValueError for arguments that cannot be what they are for.
     """
 
     def __init__(
@@ -147,6 +149,24 @@ class Server(BuiltinVerbs):
         hide: Iterable[str] = (),
         forbid: Iterable[str] = (),
     ) -> None:
+        arguments.check_encoding(encoding)
+        arguments.check_lines(welcome_message=welcome_message, system_type=system_type)
+        arguments.check_numbers(
+            block_size=block_size,
+            socket_timeout=socket_timeout,
+            idle_timeout=idle_timeout,
+            wait_future_timeout=wait_future_timeout,
+            path_timeout=path_timeout,
+            data_timeout=data_timeout,
+            login_timeout=login_timeout,
+            login_delay=login_delay,
+            maximum_connections=maximum_connections,
+            maximum_connections_per_address=maximum_connections_per_address,
+            read_speed_limit=read_speed_limit,
+            write_speed_limit=write_speed_limit,
+            read_speed_limit_per_connection=read_speed_limit_per_connection,
+            write_speed_limit_per_connection=write_speed_limit_per_connection,
+        )
         self.user_manager = (
             users if isinstance(users, AbstractUserManager) else MemoryUserManager(users)
         )
@@ -163,8 +183,8 @@ class Server(BuiltinVerbs):
             rename_replaces=rename_replaces,
             durable_uploads=durable_uploads,
             atomic_uploads=atomic_uploads,
-            hide=_patterns("hide", hide),
-            forbid=_patterns("forbid", forbid),
+            hide=arguments.patterns("hide", hide),
+            forbid=arguments.patterns("forbid", forbid),
             masquerade_for=dict(masquerade_for or {}),
             require_tls=require_tls,
             require_tls_data=require_tls_data,
@@ -202,7 +222,7 @@ class Server(BuiltinVerbs):
         self._ours: dict[str, Verb] = {}
         self._theirs: dict[Verb, Command] = {}
         self._map_commands()
-        self._data_ports = None if data_ports is None else tuple(data_ports)
+        self._data_ports = arguments.ports(data_ports)
         self._ports = PassivePorts(None, self._data_ports)
         self._path_io_state: Any = None
         self._numbers = itertools.count(1)
@@ -425,13 +445,6 @@ class Server(BuiltinVerbs):
         when = self.build_list_mtime(status.st_mtime)
         size = status.st_size
         return f"{mode_string(mode)} {links} none none {size} {when} {printable(path.name)}"
-
-
-def _patterns(keyword: str, given: Iterable[str]) -> tuple[str, ...]:
-    patterns = (given,) if isinstance(given, str) else tuple(given)
-    if isinstance(given, str) or not all(map(is_name_pattern, patterns)):
-        raise ValueError(f'{keyword}: expected patterns of names, such as ["*.tmp"], got {given!r}')
-    return patterns
 
 
 @dataclass(kw_only=True)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from enum import Enum
 from pathlib import Path, PurePosixPath
 
+from ftpcluster.arguments import check_numbers
 from ftpcluster.passwords import BadHash, check_hash, is_hash, matches_plain, verify_off_loop
 from ftpcluster.protocol.path import is_beneath, resolve
 
@@ -55,8 +56,9 @@ class User:
 
     ``login=None`` accepts any name, ``password=None`` any password. ``base_path`` is the real
     folder that becomes the user's "/"; ``home_path`` the virtual folder where sessions begin,
-    which must be absolute (else PathIsNotAbsolute). Limits are connections, and bytes per second;
-    None is no limit. *Read* is what the server receives, *write* what it sends.
+    which must be absolute (else PathIsNotAbsolute). Limits are connections, and bytes per second
+    (ValueError for what is no number); None is no limit. *Read* is what the server receives,
+    *write* what it sends.
     """
 
     def __init__(
@@ -73,6 +75,13 @@ class User:
         read_speed_limit_per_connection: int | None = None,
         write_speed_limit_per_connection: int | None = None,
     ) -> None:
+        check_numbers(
+            maximum_connections=maximum_connections,
+            read_speed_limit=read_speed_limit,
+            write_speed_limit=write_speed_limit,
+            read_speed_limit_per_connection=read_speed_limit_per_connection,
+            write_speed_limit_per_connection=write_speed_limit_per_connection,
+        )
         self.login = login
         self.password = password
         self.base_path = Path(base_path)

@@ -19,12 +19,13 @@ LAYERS: dict[str, set[str]] = {
     "quota": {"protocol", "quota"},
     "config": {"config", "net", "passwords", "privileges", "protocol"},
     "common": set(),
+    "arguments": {"protocol"},
     "logfile": set(),
     "logs": set(),
     "passwords": set(),
     "prctl": set(),
     "privileges": set(),
-    "users": {"passwords", "protocol"},
+    "users": {"arguments", "passwords", "protocol"},
     "storage": {"common", "protocol", "storage"},
     "net": {"net", "protocol"},
     "session": {
@@ -39,7 +40,7 @@ LAYERS: dict[str, set[str]] = {
     },
     "supervisor": {"admin", "ipc", "net", "protocol", "quota", "supervisor"},
     "verbs": {"session"},
-    "server": {"net", "protocol", "quota", "session", "storage", "users", "verbs"},
+    "server": {"arguments", "net", "protocol", "quota", "session", "storage", "users", "verbs"},
     "__init__": {"common", "protocol", "quota", "server", "session", "storage", "users"},
     "__main__": {"cli"},
 }

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import os
+import re
 import socket
 import warnings
 from collections.abc import Callable
@@ -629,3 +630,34 @@ async def test_pasv_names_the_address_that_the_client_has_reached(make: Make) ->
     async with make() as server, Client(server.server_port) as client:
         await client.logs_in()
         assert (await client.pasv())[0] == "127.0.0.1"
+
+
+# ---------------------------------------------------------------------- wrong arguments
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"maximum_connections": "5"}, "maximum_connections: expected a number or None, got '5'"),
+        ({"write_speed_limit": "10MB"}, "write_speed_limit: expected a number or None, got '10MB'"),
+        ({"idle_timeout": -1}, "idle_timeout: expected a number or None, got -1"),
+        ({"encoding": "nix"}, "encoding: expected one such as"),
+        ({"encoding": "utf-16"}, "encoding: expected one such as"),
+        ({"data_ports": "1-2"}, "data_ports: expected ports such as range"),
+        ({"data_ports": [70_000]}, "data_ports: expected ports such as range"),
+        ({"welcome_message": "one\ntwo"}, "welcome_message: expected one line of text"),
+        ({"system_type": "UNIX\r\n"}, "system_type: expected one line of text"),
+        ({"hide": "*.tmp"}, "hide: expected patterns of names"),
+    ],
+)
+def test_a_wrong_argument_is_refused_where_it_is_given(given: dict[str, Any], says: str) -> None:
+    """Not when the first client comes, and then each."""
+    with pytest.raises(ValueError, match=f"^{re.escape(says)}"):
+        ftpcluster.Server(**given)
+
+
+def test_a_wrong_limit_of_a_user_is_refused_where_it_is_given() -> None:
+    with pytest.raises(
+        ValueError, match=r"^read_speed_limit: expected a number or None, got '1MB'"
+    ):
+        ftpcluster.User("a", "b", read_speed_limit="1MB")  # type: ignore[arg-type]
