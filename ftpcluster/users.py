@@ -155,7 +155,8 @@ class AbstractUserManager(ABC):
 
         TooManyLogins says that this could not be found out in time: the client is told to come
         back later. BadHash says that the stored hash is damaged: that is a failed login, and an
-        error in the log.
+        error in the log. Where the client hangs up it is cancelled, but some seconds later, since a
+        wrong password counts all the same.
         """
 
     async def notify_logout(self, user: User) -> None:  # noqa: B027

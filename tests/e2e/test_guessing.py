@@ -118,8 +118,8 @@ def test_who_hangs_up_while_its_password_is_hashed_is_banned_as_others_are(folde
             with Dialogue(cluster.port, source="127.0.0.7", greeting=None) as client:
                 if client.reply()[0] == 421:
                     return False
-                client.says("USER user", 331)
-                client.send("PASS wrong")
+                # in one piece: the ban of the guess before may end this session at any moment
+                client.send("USER user\r\nPASS wrong")
                 time.sleep(0.05)  # the guesser's: how long it stays
                 return True
 

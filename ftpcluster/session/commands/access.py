@@ -166,7 +166,10 @@ async def _outlast_task(
 
 
 def _count_unheard(session: Session, login: str, answer: asyncio.Future[bool]) -> None:
-    """Count a failed login whose client has hung up. A right password is not a login any more."""
+    """Count a failed login whose client has hung up. A right password is not a login any more.
+
+    Raises what else the user manager raised: it knows no more whether it was right.
+    """
     try:
         is_authentic = answer.result()
     except TooManyLogins:
