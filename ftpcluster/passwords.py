@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import functools
 import hashlib
 import hmac
@@ -16,7 +17,8 @@ import os
 import re
 import signal
 import threading
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
 _SCRYPT = re.compile(r"\$scrypt\$ln=(\d{1,2}),r=(\d{1,3}),p=(\d{1,3})\$([^$]+)\$([^$]+)")
 _SCRYPT_MEMORY = 256 * 1024 * 1024
@@ -135,13 +137,44 @@ async def verify_off_loop(stored: str, password: str) -> bool:
     """``verify``, with hashes in the pool. Raises TooManyLogins."""
     if not is_hash(stored):
         return verify(stored, password)
+    return await asyncio.wrap_future(_in_pool(verify, stored, password))
+
+
+def begin_comparing(stored: str | None, decoy: str, password: str) -> Future[bool]:
+    """``verify``, in the pool; where ``stored`` is None, or damaged, it takes as long as ``decoy``.
+
+    ``cancel()`` of what it returns says False once a thread has begun. Raises TooManyLogins.
+    """
+    return _in_pool(_compare, stored, decoy, password)
+
+
+def _compare(stored: str | None, decoy: str, password: str) -> bool:
+    try:
+        if stored is not None:
+            return verify(stored, password)
+    except BadHash:
+        _take_as_long_as(decoy, password)
+        raise
+    _take_as_long_as(decoy, password)
+    return False
+
+
+def _take_as_long_as(decoy: str, password: str) -> None:
+    with contextlib.suppress(BadHash):
+        verify(decoy, password)
+
+
+def _in_pool(function: Callable[..., bool], *arguments: str | None) -> Future[bool]:
     if not _places.acquire(blocking=False):
         raise TooManyLogins
     try:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(_pool(), verify, stored, password)
-    finally:
+        work = _pool().submit(function, *arguments)
+    except RuntimeError:  # no thread can be started
         _places.release()
+        raise
+    # when the thread is done, however long that is after whoever waited has gone
+    work.add_done_callback(lambda _: _places.release())
+    return work
 
 
 @functools.cache

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
 from enum import Enum
 from pathlib import Path, PurePosixPath
 
 from ftpcluster.arguments import check_numbers
-from ftpcluster.passwords import BadHash, check_hash, is_hash, matches_plain, verify_off_loop
+from ftpcluster.passwords import BadHash, begin_comparing, check_hash, is_hash, matches_plain
 from ftpcluster.protocol.path import is_beneath, resolve
 
 
@@ -163,7 +164,8 @@ class AbstractUserManager(ABC):
 
         TooManyLogins says that this could not be found out in time: the client is told to come
         back later. BadHash says that the stored hash is damaged: that is a failed login, and an
-        error in the log.
+        error in the log. Where the client hangs up it is cancelled, but some seconds later, since a
+        wrong password counts all the same.
         """
 
     async def notify_logout(self, user: User) -> None:  # noqa: B027
@@ -215,21 +217,20 @@ class MemoryUserManager(AbstractUserManager):
 
         It takes as long for others, and for nobody (None): else its time would tell who exists.
         """
+        comparison = self.begin_comparing(user, password)
+        return comparison is not None and await asyncio.wrap_future(comparison)
+
+    def begin_comparing(self, user: User | None, password: str) -> Future[bool] | None:
+        """``compare_hash``, by a thread; None is a no that takes no hash. Raises TooManyLogins."""
         stored = None if user is None else user.password
         if stored is not None and is_hash(stored):
-            try:
-                return await verify_off_loop(stored, password)
-            except BadHash:
-                await self._check_decoy(password)
-                raise
+            return begin_comparing(stored, self._decoy, password)
+        if is_hash(self._decoy):
+            return begin_comparing(None, self._decoy, password)
         # a plain one was compared already, which takes as long as comparing a plain decoy
-        if stored is None or is_hash(self._decoy):
-            await self._check_decoy(password)
-        return False
-
-    async def _check_decoy(self, password: str) -> None:
-        with contextlib.suppress(BadHash):
-            await verify_off_loop(self._decoy, password)
+        if stored is None:
+            matches_plain(self._decoy, password)
+        return None
 
 
 def _is_whole_hash(password: str) -> bool:

@@ -70,6 +70,12 @@ class Quotas(Protocol):
         The session may be ended meanwhile, where its address is banned for it.
         """
 
+    def login_failed_unheard(self, session: int, login: str) -> None:
+        """``login_failed``, where the client has hung up, so that no answer has to wait.
+
+        It comes before ``end``: the address is the session's.
+        """
+
     def logout(self, session: int) -> None:
         """Give the user's slot back. Harmless where none is held."""
 
@@ -111,6 +117,9 @@ class LocalQuotas:
 
     async def login_failed(self, session: int, login: str) -> float:
         return self.guard.login_failed(self.EPOCH, session, login, self._clock())
+
+    def login_failed_unheard(self, session: int, login: str) -> None:
+        self.guard.login_failed(self.EPOCH, session, login, self._clock())
 
     async def login(self, session: int, login: str, limit: int | None) -> Refusal | None:
         return self.ledger.login(self.EPOCH, session, login, limit)

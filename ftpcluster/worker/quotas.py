@@ -82,10 +82,13 @@ class RemoteQuotas:
         return await self._ask(session, Identified(session, address))
 
     async def login_failed(self, session: int, login: str) -> float:
-        name = sendable(login[:_LONGEST_NAME])
-        answer = await self._answered(session, LoginFailed(session, name))
+        answer = await self._answered(session, _login_failed(session, login))
         assert isinstance(answer, LoginDelay)
         return answer.seconds
+
+    def login_failed_unheard(self, session: int, login: str) -> None:
+        # a supervisor that is gone would never answer, and the session never end
+        self._send(_login_failed(session, login))
 
     async def _ask(self, session: int, question: TakeSlot | Identified) -> Refusal | None:
         answer = await self._answered(session, question)
@@ -149,3 +152,7 @@ class RemoteQuotas:
     def _send(self, message: ToSupervisor) -> None:
         if self.channel is not None:
             self.channel.send(message)
+
+
+def _login_failed(session: int, login: str) -> LoginFailed:
+    return LoginFailed(session, sendable(login[:_LONGEST_NAME]))

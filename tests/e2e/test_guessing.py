@@ -109,6 +109,25 @@ def test_counts_and_bans_survive_a_reload_and_new_rules_hold(folder: Path) -> No
         assert greeting(cluster.port, "127.0.0.8") == 220
 
 
+def test_who_hangs_up_while_its_password_is_hashed_is_banned_as_others_are(folder: Path) -> None:
+    """Each hash takes far longer than the client stays, so that none is ready before it is gone."""
+    slow = argon2.PasswordHasher(time_cost=15, memory_cost=32768, parallelism=1).hash("12345")
+    with configured(folder, text(slow, ban="failures = 2")) as cluster:
+
+        def is_let_in() -> bool:
+            with Dialogue(cluster.port, source="127.0.0.7", greeting=None) as client:
+                if client.reply()[0] == 421:
+                    return False
+                # in one piece: the ban of the guess before may end this session at any moment
+                client.send("USER user\r\nPASS wrong")
+                time.sleep(0.05)  # the guesser's: how long it stays
+                return True
+
+        until(lambda: not is_let_in())
+        cluster.wait_for(re.compile(r"WARNING .*127\.0\.0\.7 is banned for 1800 s: 2 failed"))
+        assert greeting(cluster.port, "127.0.0.8") == 220
+
+
 def test_a_killed_worker_does_not_lift_a_ban(folder: Path) -> None:
     with quick(folder, "failures = 1") as cluster:
         with Dialogue(cluster.port, source="127.0.0.7") as client:

@@ -194,3 +194,17 @@ async def test_a_long_name_that_is_no_text_is_told_cut_and_readable(far_end: Far
     assert await far_end.hears() == LoginFailed(1, "\\udcff" + "x" * 254)
     far_end.supervisor.send(LoginDelay(1, 0.0))
     await asyncio.wait_for(failed, 20)
+
+
+async def test_a_failed_login_of_who_has_hung_up_is_told_before_the_session_s_end(
+    far_end: FarEnd,
+) -> None:
+    far_end.quotas.login_failed_unheard(1, "alice")
+    far_end.quotas.end(1)
+    assert await far_end.hears() == LoginFailed(1, "alice")
+    assert await far_end.hears() == Released((1,))
+    far_end.supervisor.send(LoginDelay(1, 4.5))  # nobody waits for it
+    failed = asyncio.create_task(far_end.quotas.login_failed(2, "bob"))
+    assert await far_end.hears() == LoginFailed(2, "bob")
+    far_end.supervisor.send(LoginDelay(2, 1.5))
+    assert await asyncio.wait_for(failed, 20) == 1.5

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from ftpcluster.net.stream import pause
@@ -13,7 +15,7 @@ from ftpcluster.protocol.address import site
 from ftpcluster.protocol.errors import ArgumentProblem, LocalProblem, NotLoggedIn, SessionEnded
 from ftpcluster.protocol.listing import printable
 from ftpcluster.protocol.reply import Code, Reply
-from ftpcluster.session.run import in_task
+from ftpcluster.session.run import in_task, wait_out
 from ftpcluster.session.state import Account, Claim, Session
 from ftpcluster.users import AbstractUserManager, MemoryUserManager
 
@@ -22,6 +24,9 @@ T = TypeVar("T")
 _GOODBYE = Reply(Code.CLOSING_CONTROL_CONNECTION, "Goodbye.")
 _NEED_PASSWORD = Reply(Code.NEED_PASSWORD, "Please specify the password.")
 _NO_ACCOUNTS = Reply(Code.SUPERFLUOUS, "No account is needed.")
+_PATIENCE = 3.0
+"""Seconds for a user manager to say whether a password was right whose client has hung up: longer
+than a directory service takes, or PAM, which delays its noes by about two."""
 _HOST = re.compile(r"[A-Za-z0-9_.-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\]")
 _HOST_ACCEPTED = Reply(Code.SERVICE_READY, "Host accepted.")
 _LOGGED_IN = Reply(Code.LOGGED_IN, "Login successful.")
@@ -34,7 +39,9 @@ async def user(session: Session, login: str) -> Reply:
         raise NotLoggedIn("TLS is required; use AUTH TLS first.")
     manager = session.services.users
     found = manager.get_user(login)
-    response, account, _ = await (found if manager.needs_no_task else _asked(session, found))
+    response, account, _ = await (
+        found if manager.needs_no_task else _asked(session, in_task(found))
+    )
     needs_password = response is not AbstractUserManager.GetUserResponse.OK
     session.login = Claim(login, account, needs_password)
     return _NEED_PASSWORD
@@ -95,28 +102,46 @@ async def _is_authentic(session: Session, claim: Claim, secret: str) -> bool:
     turns = session.services.turns
     turn = await turns.take(site(session.conversation.peer))
     try:
-        return await manager.compare_hash(claim.user, secret)
+        comparison = manager.begin_comparing(claim.user, secret)
+        return comparison is not None and await _outlast_thread(session, claim, comparison)
     finally:
         turns.give(turn)
+
+
+async def _outlast_thread(session: Session, claim: Claim, comparison: Future[bool]) -> bool:
+    """A thread's answer. It keeps its turn, and counts, though its client hangs up: else whoever
+    does so would have hashes computed side by side, and never be banned."""
+    answer = asyncio.wrap_future(comparison)
+    try:
+        return await asyncio.shield(answer)
+    except asyncio.CancelledError:
+        if not comparison.cancel():  # else no thread had begun, and it has cost nothing
+            await wait_out(answer)
+            _count_unheard(session, claim.login, answer)
+        raise
 
 
 async def _is_authentic_elsewhere(
     session: Session, manager: AbstractUserManager, claim: Claim, secret: str
 ) -> bool:
     if claim.user is None:
-        return isinstance(manager, MemoryUserManager) and await manager.compare_hash(None, secret)
+        if not isinstance(manager, MemoryUserManager):
+            return False
+        return await _outlast_task(session, claim, manager.compare_hash(None, secret))
     if not claim.needs_password:
         return True
-    return await _asked(session, manager.authenticate(claim.user, secret))
+    return await _asked(
+        session, _outlast_task(session, claim, manager.authenticate(claim.user, secret))
+    )
 
 
-async def _asked(session: Session, question: Coroutine[Any, Any, T]) -> T:
+async def _asked(session: Session, answer: Awaitable[T]) -> T:
     """What a user manager of somebody else's says. Raises LocalProblem where it fails.
 
     An OSError is its database's, and says nothing of files or data connections.
     """
     try:
-        return await in_task(question)
+        return await answer
     except (BadHash, TooManyLogins):
         raise
     except OSError as error:
@@ -124,6 +149,37 @@ async def _asked(session: Session, question: Coroutine[Any, Any, T]) -> T:
     except Exception as error:
         session.note_bug(error)
     raise LocalProblem("Nobody can log in at this moment; try again later.")
+
+
+async def _outlast_task(
+    session: Session, claim: Claim, authenticating: Coroutine[Any, Any, bool]
+) -> bool:
+    """The answer of a user manager that is not ours, which a session does not wait for for ever."""
+    answer = session.services.background(authenticating)
+    try:
+        return await asyncio.shield(answer)
+    except asyncio.CancelledError:
+        await asyncio.wait((answer,), timeout=_PATIENCE)
+        if not answer.cancel():  # else nobody knows whether it was right
+            _count_unheard(session, claim.login, answer)
+        raise
+
+
+def _count_unheard(session: Session, login: str, answer: asyncio.Future[bool]) -> None:
+    """Count a failed login whose client has hung up. A right password is not a login any more.
+
+    Raises what else the user manager raised: it knows no more whether it was right.
+    """
+    try:
+        is_authentic = answer.result()
+    except TooManyLogins:
+        return
+    except BadHash:
+        is_authentic = False
+    if not is_authentic:
+        _note_failure(session, login)
+        number = session.conversation.session
+        session.services.quotas.login_failed_unheard(number, login)
 
 
 async def _postpone(session: Session) -> Reply:
@@ -135,13 +191,8 @@ async def _postpone(session: Session) -> Reply:
 
 async def _fail(session: Session, login: str) -> Reply:
     """530 after a delay, which slows guessing down; the last attempt ends the session."""
-    session.failed_logins += 1
-    session.services.counts.failed_logins += 1
-    name = printable(login)[:64]
-    peer = session.conversation.peer
-    session.note(logging.WARNING, f"failed login of {name!r} from {peer}")
+    _note_failure(session, login)
     settings, services = session.settings, session.services
-    services.turns.suspect(site(peer))
     # counted before the delay: who hangs up on it has used up a try all the same
     delay = await services.quotas.login_failed(session.conversation.session, login)
     delay = max(delay, settings.login_delay)
@@ -150,6 +201,16 @@ async def _fail(session: Session, login: str) -> Reply:
     if session.failed_logins >= settings.login_attempts:
         raise SessionEnded("Too many failed logins.")
     raise NotLoggedIn("Login incorrect.")
+
+
+def _note_failure(session: Session, login: str) -> None:
+    """Count a failed login in this process; whom that bans is the quotas' business."""
+    session.failed_logins += 1
+    session.services.counts.failed_logins += 1
+    name = printable(login)[:64]
+    peer = session.conversation.peer
+    session.note(logging.WARNING, f"failed login of {name!r} from {peer}")
+    session.services.turns.suspect(site(peer))
 
 
 def rein(session: Session, _: str) -> Reply:

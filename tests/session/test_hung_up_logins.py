@@ -1,0 +1,294 @@
+"""Who hangs up while the password is checked has used up a try, and a turn, all the same."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any
+
+import argon2
+import pytest
+
+from ftpcluster import AbstractUserManager, MemoryUserManager, Server, User, passwords
+from ftpcluster.session.commands import access
+from tests.conftest import LOOPS, InProcess
+from tests.support.cluster import until
+from tests.support.dialogue import Dialogue
+
+BUSY = "421 Too many logins at this moment; try again later."
+HASH = argon2.PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash("12345")
+MALLORY, ALICE = "127.0.0.7", "127.0.0.8"
+
+
+class Hashes:
+    """Stands for ``passwords.verify``: all but "quick" are ready when ``go_on`` is set."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.go_on = threading.Event()
+
+    def verify(self, _: str, given: str) -> bool:
+        self.begun.append(given)
+        assert given == "quick" or self.go_on.wait(20)
+        return given == "12345"
+
+
+@pytest.fixture
+def hashes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hashes]:
+    hashes = Hashes()
+    monkeypatch.setattr(passwords, "verify", hashes.verify)
+    use_threads(monkeypatch, 4)
+    yield hashes
+    hashes.go_on.set()
+
+
+def use_threads(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    pool = ThreadPoolExecutor(count)
+    monkeypatch.setattr(passwords, "_pool", lambda: pool)
+
+
+class Scene(InProcess):
+    """A server that bans an address with its first failed login, unless told otherwise."""
+
+    def __init__(self, loop: str, users: Any, ban_failures: int | None = 1) -> None:
+        super().__init__(
+            loop,
+            lambda: Server(users, login_delay=0, ban_failures=ban_failures, ban_allow=()),
+        )
+
+    def ended(self) -> list[bool]:
+        """Of each session whether its end has been noticed, though it may hold something yet."""
+        reception = self.server._reception
+        assert reception is not None
+        return [session.ended for session in reception._sessions.values()]
+
+    def hangs_up(self, client: Dialogue) -> None:
+        """The client is gone, and the server knows it."""
+        before = sum(self.call(self.ended))
+        client.sock.close()
+        until(lambda: sum(self.call(self.ended)) == before + 1)
+
+    def holds(self, connections: int) -> None:
+        """Wait until only so many connections are held."""
+        until(lambda: self.call(lambda: self.server.ledger.connections) == connections)
+
+    def counted(self) -> tuple[int, int]:
+        """Logins, and failed ones."""
+        services = self.server._services
+        assert services is not None
+        return services.counts.logins, services.counts.failed_logins
+
+    def is_banned(self, source: str) -> bool:
+        with Dialogue(self.port, source=source, greeting=None) as client:
+            return client.reply()[0] == 421
+
+
+Start = Callable[..., Scene]
+
+
+@pytest.fixture(params=list(LOOPS))
+def start(request: pytest.FixtureRequest, hashes: Hashes) -> Iterator[Start]:
+    with ExitStack() as stack:
+
+        def start(users: Any = None, **options: Any) -> Scene:
+            scene = Scene(request.param, users or [User("user", HASH)], **options)
+            stack.callback(scene.stop)
+            stack.callback(hashes.go_on.set)
+            return scene
+
+        yield start
+
+
+def tries(scene: Scene, password: str, source: str = MALLORY, name: str = "user") -> Dialogue:
+    """A client that has sent a password, and waits."""
+    client = Dialogue(scene.port, source=source)
+    client.says(f"USER {name}", 331)
+    client.send(f"PASS {password}")
+    return client
+
+
+class Ours(MemoryUserManager):
+    """Somebody else's class, where a name that nobody has costs a hash, too."""
+
+
+@pytest.mark.parametrize("manager", [MemoryUserManager, Ours])
+@pytest.mark.parametrize("name", ["user", "nobody"])
+def test_a_wrong_password_counts_though_its_client_hangs_up_meanwhile(
+    manager: type[MemoryUserManager], name: str, start: Start, hashes: Hashes
+) -> None:
+    scene = start(manager([User("user", HASH)]))
+    client = tries(scene, "wrong", name=name)
+    until(lambda: hashes.begun)
+    scene.hangs_up(client)
+    hashes.go_on.set()
+    scene.holds(0)
+    assert scene.counted() == (0, 1)
+    assert scene.is_banned(MALLORY)
+    assert not scene.is_banned(ALICE)
+
+
+@pytest.mark.parametrize("manager", [MemoryUserManager, Ours])
+def test_a_right_password_whose_client_hangs_up_meanwhile_is_neither_login_nor_failure(
+    manager: type[MemoryUserManager], start: Start, hashes: Hashes
+) -> None:
+    scene = start(manager([User("user", HASH)]))
+    client = tries(scene, "12345")
+    until(lambda: hashes.begun)
+    scene.hangs_up(client)
+    hashes.go_on.set()
+    scene.holds(0)
+    assert scene.counted() == (0, 0)
+    assert not scene.is_banned(MALLORY)
+
+
+def test_a_damaged_hash_counts_though_its_client_hangs_up_meanwhile(
+    start: Start, hashes: Hashes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def verify(stored: str, given: str) -> bool:
+        hashes.verify(stored, given)
+        raise passwords.BadHash("cut off")
+
+    monkeypatch.setattr(passwords, "verify", verify)
+    scene = start()
+    client = tries(scene, "12345")
+    until(lambda: hashes.begun)
+    scene.hangs_up(client)
+    hashes.go_on.set()
+    scene.holds(0)
+    assert scene.is_banned(MALLORY)
+
+
+def test_the_turn_of_who_hangs_up_lasts_until_its_hash_is_done(
+    start: Start, hashes: Hashes
+) -> None:
+    scene = start(ban_failures=None)
+    first = tries(scene, "wrong")
+    until(lambda: hashes.begun)
+    scene.hangs_up(first)
+    with tries(scene, "12345") as second, tries(scene, "quick", ALICE) as third:
+        third.expects(530)
+        assert hashes.begun == ["wrong", "quick"]
+        hashes.go_on.set()
+        second.expects(230)
+
+
+def test_the_place_of_who_hangs_up_is_taken_until_its_hash_is_done(
+    start: Start, hashes: Hashes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(passwords, "_places", threading.BoundedSemaphore(1))
+    scene = start(ban_failures=None)
+    first = tries(scene, "wrong")
+    until(lambda: hashes.begun)
+    scene.hangs_up(first)
+    with tries(scene, "quick", ALICE) as second:
+        assert second.expects(421) == BUSY
+    hashes.go_on.set()
+    scene.holds(0)
+    with tries(scene, "12345", ALICE) as third:
+        third.expects(230)
+
+
+def test_who_hangs_up_before_its_turn_leaves_at_once_and_has_not_failed(
+    start: Start, hashes: Hashes
+) -> None:
+    scene = start()
+    with tries(scene, "12345") as first:
+        until(lambda: hashes.begun)
+        second = tries(scene, "wrong")
+        second.sock.close()
+        scene.holds(1)
+        hashes.go_on.set()
+        first.expects(230)
+    assert hashes.begun == ["12345"]
+    assert scene.counted() == (1, 0)
+
+
+def test_who_hangs_up_before_a_thread_has_begun_leaves_at_once_and_has_not_failed(
+    start: Start, hashes: Hashes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_threads(monkeypatch, 1)
+    scene = start()
+    with tries(scene, "12345", ALICE) as first:
+        until(lambda: hashes.begun)
+        second = tries(scene, "wrong")
+        second.sock.close()
+        scene.holds(1)
+        hashes.go_on.set()
+        first.expects(230)
+    assert hashes.begun == ["12345"]
+    assert scene.counted() == (1, 0)
+
+
+def test_a_server_that_closes_waits_for_the_hash_that_is_computed_and_for_no_other(
+    start: Start, hashes: Hashes
+) -> None:
+    scene = start(ban_failures=None)
+    counts, ledger = scene.server._services, scene.server.ledger
+    assert counts is not None
+    with tries(scene, "wrong") as first:
+        until(lambda: hashes.begun)
+        with tries(scene, "wrong") as second:
+            closing = asyncio.run_coroutine_threadsafe(scene.server.close(), scene.loop)
+            assert first.is_closed()
+            assert second.is_closed()
+            until(lambda: scene.call(lambda: ledger.connections) == 1)
+            hashes.go_on.set()
+            closing.result(20)
+    assert ledger.connections == 0
+    assert hashes.begun == ["wrong"]
+    assert counts.counts.failed_logins == 1
+
+
+# ---------------------------------------------------------------------- somebody else's managers
+
+
+class Directory(AbstractUserManager):
+    """Says no when ``go_on`` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on = asyncio.Event()
+        self.asked = threading.Event()
+        self.cancelled = threading.Event()
+
+    async def get_user(self, login: str) -> Any:
+        return self.GetUserResponse.PASSWORD_REQUIRED, User(login), ""
+
+    async def authenticate(self, user: User, password: str) -> bool:
+        self.asked.set()
+        try:
+            await self.go_on.wait()
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+        return False
+
+
+def test_a_no_of_a_user_manager_counts_though_the_client_hangs_up_meanwhile(start: Start) -> None:
+    directory = Directory()
+    scene = start(directory)
+    client = tries(scene, "wrong")
+    assert directory.asked.wait(20)
+    scene.hangs_up(client)
+    scene.call(directory.go_on.set)
+    scene.holds(0)
+    assert scene.counted() == (0, 1)
+    assert scene.is_banned(MALLORY)
+
+
+def test_a_user_manager_that_never_answers_does_not_keep_a_session_from_ending(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access, "_PATIENCE", 0.05)
+    directory = Directory()
+    scene = start(directory)
+    client = tries(scene, "wrong")
+    assert directory.asked.wait(20)
+    client.sock.close()
+    scene.holds(0)
+    assert directory.cancelled.wait(20)
+    assert scene.counted() == (0, 0)
+    assert not scene.is_banned(MALLORY)
