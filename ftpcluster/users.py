@@ -9,7 +9,7 @@ from enum import Enum
 from pathlib import Path, PurePosixPath
 
 from ftpcluster.passwords import BadHash, check_hash, is_hash, matches_plain, verify_off_loop
-from ftpcluster.protocol.path import is_beneath, resolve
+from ftpcluster.protocol.path import is_beneath, parent, resolve
 
 
 class PathIsNotAbsolute(Exception):
@@ -99,6 +99,15 @@ class User:
             if is_beneath(path, permission._text):
                 return permission
         return _NOTHING
+
+    def unwritable_above(self, path: str) -> str | None:
+        """The nearest folder above a virtual path that the user may not write, if there is one."""
+        folder = parent(path)
+        while (permission := self.permission(folder)).writable:
+            if permission._text == "/":
+                return None
+            folder = parent(permission._text)  # up to there this permission decides
+        return folder
 
     async def get_permissions(self, path: str | PurePosixPath) -> Permission:
         """Return nearest parent permission for path."""
