@@ -150,9 +150,7 @@ class Root:
                 if middle > _FOLDERS:
                     yield
                 try:
-                    there = self._open(
-                        self.fd, b"/".join(folders[:middle]), _O_PATH_DIRECTORY, 0
-                    )
+                    there = self._open(self.fd, b"/".join(folders[:middle]), _O_PATH_DIRECTORY, 0)
                 except FileNotFoundError:
                     missing = middle
                 else:

@@ -74,7 +74,7 @@ class MemoryPathIO(AbstractPathIO):
         super().__init__(timeout, connection, state if state is not None else Node(folder=True))
 
     def make_base(self, path: Any) -> None:
-        """Make a folder, and those above it: a user's base, which nobody else could make in here."""
+        """Make a folder and those above it: a user's base, which nobody else could make in here."""
         node: Node = self.state
         for part in _parts(path):
             if node.children is None:
