@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from ftpcluster.arguments import check_numbers
 from ftpcluster.passwords import BadHash, begin_comparing, check_hash, is_hash, matches_plain
-from ftpcluster.protocol.path import is_beneath, resolve
+from ftpcluster.protocol.path import is_beneath, parent, resolve
 
 
 class PathIsNotAbsolute(Exception):
@@ -115,6 +115,15 @@ class User:
         return any(
             each._text != path and is_beneath(each._text, path) for each in self._nearest_first
         )
+
+    def unwritable_above(self, path: str) -> str | None:
+        """The nearest folder above a virtual path that the user may not write, if there is one."""
+        folder = parent(path)
+        while (permission := self.permission(folder)).writable:
+            if permission._text == "/":
+                return None
+            folder = parent(permission._text)  # up to there this permission decides
+        return folder
 
     async def get_permissions(self, path: str | PurePosixPath) -> Permission:
         """Return nearest parent permission for path."""

@@ -11,7 +11,7 @@ import msgspec
 
 from ftpcluster.net.poller import WRITE, Poller
 from ftpcluster.net.stream import expire
-from ftpcluster.protocol.address import is_ipv6
+from ftpcluster.protocol.address import interface_of, is_ipv6, socket_address
 from ftpcluster.protocol.errors import NoDataConnection
 
 
@@ -46,12 +46,14 @@ async def connect(
 
     Raises NoDataConnection where it fails, or takes longer than ``timeout`` seconds.
     """
-    sock = socket.socket(socket.AF_INET6 if is_ipv6(target.host) else socket.AF_INET)
+    interface = interface_of(source)  # a link-local target is on that one, too
+    sock = socket.socket(socket.AF_INET6 if is_ipv6(source) else socket.AF_INET)
     try:
         sock.settimeout(0)
         # the client's firewall expects the address that it talks to
-        sock.bind((source, 0))
-        if sock.connect_ex((target.host, target.port)) == errno.EINPROGRESS:
+        sock.bind(socket_address(source, 0, interface))
+        there = socket_address(target.host, target.port, interface)
+        if sock.connect_ex(there) == errno.EINPROGRESS:
             await _connected(loop, poller, sock.fileno(), timeout)
         error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable
 from ftpcluster.net.poller import READ, Poller
 from ftpcluster.net.proxy import Introduction
 from ftpcluster.net.stream import accept, expire
-from ftpcluster.protocol.address import is_ipv6, plain
+from ftpcluster.protocol.address import interface_of, is_ipv6, plain, socket_address
 from ftpcluster.protocol.errors import NoAvailablePort, NoDataConnection
 from ftpcluster.protocol.proxy import BadProxyHeader, Origin
 
@@ -346,7 +346,7 @@ def _listen(host: str, port: int) -> socket.socket:
     sock = socket.socket(socket.AF_INET6 if is_ipv6(host) else socket.AF_INET)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((host, port))
+        sock.bind(socket_address(host, port, interface_of(host)))
         sock.listen(_BACKLOG)
         sock.settimeout(0)
     except OSError:

@@ -16,6 +16,7 @@ import termios
 from collections.abc import Callable
 
 from ftpcluster.net.poller import READ, WRITE, Poller
+from ftpcluster.protocol.address import with_interface
 
 
 class Stream:
@@ -50,13 +51,13 @@ class Stream:
         return self.fd < 0
 
     def local_address(self) -> tuple[str, int]:
-        """Address and port at this end."""
+        """Address and port at this end; a link-local address with its interface."""
         sock = socket.socket(fileno=self.fd)
         try:
-            host, port = sock.getsockname()[:2]
+            host, port, *ipv6 = sock.getsockname()
         finally:
             sock.detach()
-        return host, port
+        return with_interface(host, ipv6[1] if ipv6 else 0), port
 
     # ------------------------------------------------------------------ input and output
 

@@ -8,6 +8,8 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_netw
 
 from ftpcluster.protocol.errors import ArgumentProblem, NetworkProtocolNotSupported
 
+SocketAddress = tuple[str, int] | tuple[str, int, int, int]
+
 _PORT = re.compile(r"(\d{1,3}),(\d{1,3}),(\d{1,3}),(\d{1,3}),(\d{1,3}),(\d{1,3})", re.ASCII)
 _DECIMAL = re.compile(r"\d{1,5}", re.ASCII)
 
@@ -28,6 +30,23 @@ def plain(host: str) -> str:
 def without_zone(host: str) -> IPv4Address | IPv6Address:
     """The address itself: "fe80::1%eth0" is fe80::1. Raises ValueError where it is none."""
     return ip_address(host.partition("%")[0])
+
+
+def with_interface(host: str, interface: int) -> str:
+    """A link-local address with the number of the interface where it is one: "fe80::1%2"."""
+    return f"{host}%{interface}" if interface else host
+
+
+def interface_of(host: str) -> int:
+    """The number behind an address of this machine; 0 where there is none."""
+    return int(host.partition("%")[2] or 0)
+
+
+def socket_address(host: str, port: int, interface: int = 0) -> SocketAddress:
+    """What ``bind`` and ``connect`` take, which look at no number in the text of an address."""
+    if not interface:
+        return host, port
+    return host.partition("%")[0], port, 0, interface
 
 
 def site(host: str) -> str:

@@ -1,7 +1,7 @@
 """What a session asks of a file system. Paths are virtual ones, in normal form.
 
 Errors are OSErrors (the session has one table from errno to replies). Every method is a coroutine
-so that a layer may wait; the local one never does.
+so that a layer may wait; the local one never does, but gives the loop turns in a long ``mkdir``.
 """
 
 from __future__ import annotations

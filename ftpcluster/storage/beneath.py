@@ -13,6 +13,7 @@ import functools
 import os
 import stat
 import weakref
+from collections.abc import Generator
 from typing import Any
 
 _SYS_OPENAT2 = 437  # the same number on every architecture
@@ -21,6 +22,8 @@ _RESOLVE_NO_MAGICLINKS = 0x02
 _RESOLVE_BENEATH = 0x08
 _RENAME_NOREPLACE = 1
 _O_PATH_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_FOLDERS = 4
+"""Folders that are made before others get their turn: each takes 20 to 200 µs on ext4."""
 _ATTEMPTS = 64  # EAGAIN: somebody renames folders while the kernel looks at ".."
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -108,6 +111,55 @@ class Root:
         if not folder:
             return Parent(self.fd, last, owned=False)
         return Parent(self._open(self.fd, folder, _O_PATH_DIRECTORY, 0), last, owned=True)
+
+    def make_folders(self, path: str) -> Generator[None, None, None]:
+        """Make the folder that the virtual path names, and those above it that are missing.
+
+        Each is made in the one above, by its descriptor: to begin at the root each time would take
+        time that grows with the square of the depth. No link is followed on the way down, so what
+        is put in a new folder's place meanwhile leads nowhere. Yields now and then.
+        """
+        *above, last = encode(path).split(b"/")
+        found, here = yield from self._deepest(above)
+        try:
+            for count, name in enumerate(above[found:], 1):
+                if count % _FOLDERS == 0:
+                    yield
+                try:
+                    os.mkdir(name, dir_fd=here)
+                except FileExistsError:
+                    pass  # somebody else was faster
+                made = os.open(name, _O_PATH_DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
+                os.close(here)
+                here = made
+            os.mkdir(last, dir_fd=here)
+        finally:
+            os.close(here)
+
+    def _deepest(self, folders: list[bytes]) -> Generator[None, None, tuple[int, int]]:
+        """How many of ``folders``, each in the one before, are there; the last one's descriptor.
+
+        They are found by halving: few looks at long paths, each from the root, since a link may
+        lead from one of them to anywhere beneath it.
+        """
+        found, missing = 0, len(folders) + 1
+        here = self._open(self.fd, b".", _O_PATH_DIRECTORY, 0)
+        try:
+            while missing - found > 1:
+                middle = (found + missing) // 2
+                if middle > _FOLDERS:
+                    yield
+                try:
+                    there = self._open(self.fd, b"/".join(folders[:middle]), _O_PATH_DIRECTORY, 0)
+                except FileNotFoundError:
+                    missing = middle
+                else:
+                    os.close(here)
+                    here, found = there, middle
+        except BaseException:
+            os.close(here)
+            raise
+        return found, here
 
     def close(self) -> None:
         self._close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import os
@@ -216,21 +217,17 @@ class LocalStorage(Storage):
         return LocalFile(place.create(replaced, mode), place=place)
 
     async def mkdir(self, path: str) -> None:
-        try:
-            self._mkdir(path)
-        except FileNotFoundError:
-            missing = ""
-            for part in virtual.parent(path).split("/")[1:]:
-                missing += f"/{part}"
-                try:
-                    self._mkdir(missing)
-                except FileExistsError:
-                    pass
-            self._mkdir(path)
+        with contextlib.closing(self.mkdir_now(path)) as steps:
+            for _ in steps:
+                await asyncio.sleep(0)
 
-    def _mkdir(self, path: str) -> None:
-        with self.root.parent(path) as parent:
-            os.mkdir(parent.name, dir_fd=parent.fd)
+    def mkdir_now(self, path: str) -> Generator[None, None, None]:
+        """``mkdir`` for a thread; it yields where a loop should get its turn."""
+        try:
+            with self.root.parent(path) as parent:
+                os.mkdir(parent.name, dir_fd=parent.fd)
+        except FileNotFoundError:
+            yield from self.root.make_folders(path)
 
     async def rmdir(self, path: str) -> None:
         with self.root.parent(path) as parent:

@@ -74,7 +74,7 @@ class MemoryPathIO(AbstractPathIO):
         super().__init__(timeout, connection, state if state is not None else Node(folder=True))
 
     def make_base(self, path: Any) -> None:
-        """Make a user's base folder, which nobody else could make in here."""
+        """Make a folder and those above it: a user's base, which nobody else could make in here."""
         node: Node = self.state
         for part in _parts(path):
             if node.children is None:
@@ -127,8 +127,7 @@ class MemoryPathIO(AbstractPathIO):
                 raise _error(errno.EEXIST, path)
             return
         if parents:
-            above = _parts(path)[:-1]
-            await self.mkdir(above, parents=True, exist_ok=True)
+            self.make_base(_parts(path)[:-1])
         children, name = self._parent(path)
         children[name] = Node(folder=True)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from concurrent.futures import Executor
 from typing import Any, TypeVar
 
@@ -48,6 +48,12 @@ def _finish(method: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs:
         result: T = done.value
         return result
     raise AssertionError("the local layer never waits")
+
+
+def _exhaust(method: Callable[..., Iterable[None]], *args: Any) -> None:
+    """Run a generator of the local layer in a thread, which need not let anybody else go on."""
+    for _ in method(*args):
+        pass
 
 
 class PooledFile:
@@ -114,7 +120,7 @@ class PooledStorage(Storage):
         return PooledFile(self._pool, file)
 
     async def mkdir(self, path: str) -> None:
-        await self._pool.finish(self._local.mkdir, path)
+        await self._pool.call(_exhaust, self._local.mkdir_now, path)
 
     async def rmdir(self, path: str) -> None:
         await self._pool.finish(self._local.rmdir, path)

@@ -9,24 +9,12 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tests.support.programs import attempt, need
+from tests.support.apart import apart
+from tests.support.programs import need
 from tests.support.shipped import DEPLOY
 
 FILE = DEPLOY / "nftables" / "ftpcluster.nft"
 ROOT = DEPLOY.parent
-
-
-def apart(*command: str) -> str:
-    """Run something in a network of its own, where it may do everything; what it printed."""
-    alone = (need("unshare"), "--map-root-user", "--net")
-    done = attempt((*alone, "true"), home=ROOT)
-    if done.returncode:
-        pytest.skip(f"no namespaces for us: {done.stderr}")
-    done = attempt((*alone, *command), home=ROOT)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_nft_takes_the_rules_also_a_second_time() -> None:

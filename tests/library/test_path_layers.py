@@ -80,6 +80,12 @@ async def test_questions_about_paths(layer: Layer, root: Path) -> None:
     }
 
 
+async def test_folders_in_memory_are_as_deep_as_a_line_can_say() -> None:
+    path_io = ftpcluster.MemoryPathIO()
+    await path_io.mkdir(Path("/a" * 2000), parents=True)
+    assert await path_io.is_dir(Path("/a" * 2000))
+
+
 @on_both_loops
 async def test_mkdir_makes_parents_and_accepts_what_exists_only_when_told(
     layer: Layer, root: Path

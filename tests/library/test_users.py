@@ -13,10 +13,12 @@ from typing import Any
 
 import argon2
 import bcrypt
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
 import ftpcluster
-from ftpcluster import passwords
+from ftpcluster import Permission, passwords
 from tests.library.client import Client
 from tests.library.examples.sqlite_users import SQLiteUsers
 from tests.library.loops import on_both_loops
@@ -120,6 +122,20 @@ async def test_the_nearest_parent_decides_wherever_it_stands_in_the_list() -> No
             found = await user.get_permissions(PurePosixPath(path))
             assert found.path == PurePosixPath(nearest), path
             assert (await user.get_permissions(path)).path == found.path  # type: ignore[arg-type]
+
+
+@hypothesis.given(
+    st.lists(st.tuples(st.lists(st.sampled_from("ab"), max_size=4), st.booleans()), max_size=5),
+    st.lists(st.sampled_from("ab"), min_size=1, max_size=6),
+)
+def test_the_nearest_folder_above_that_may_not_be_written_is_found(
+    rules: list[tuple[list[str], bool]], components: list[str]
+) -> None:
+    permissions = [Permission("/" + "/".join(path), writable=may) for path, may in rules]
+    user = ftpcluster.User(permissions=permissions)
+    above = [f"/{'/'.join(components[:count])}" for count in reversed(range(len(components)))]
+    unwritable = [folder for folder in above if not user.permission(folder).writable]
+    assert user.unwritable_above("/" + "/".join(components)) == next(iter(unwritable), None)
 
 
 @on_both_loops

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from ftpcluster.protocol.address import display, is_ipv6, plain
+from ftpcluster.protocol.address import (
+    display,
+    interface_of,
+    is_ipv6,
+    plain,
+    socket_address,
+    with_interface,
+)
 
 
 @pytest.mark.parametrize(
@@ -27,6 +34,23 @@ def test_an_address_and_its_port_as_people_write_them() -> None:
     assert display("127.0.0.1", 21) == "127.0.0.1:21"
     assert display("::1", 21) == "[::1]:21"
     assert display("0.0.0.0", 2121) == "0.0.0.0:2121"
+
+
+@pytest.mark.parametrize(
+    ("host", "interface", "text", "address"),
+    [
+        ("fe80::1", 2, "fe80::1%2", ("fe80::1", 21, 0, 2)),
+        ("2001:db8::1", 0, "2001:db8::1", ("2001:db8::1", 21)),
+        ("127.0.0.1", 0, "127.0.0.1", ("127.0.0.1", 21)),
+    ],
+)
+def test_a_link_local_address_keeps_its_interface(
+    host: str, interface: int, text: str, address: tuple[str | int, ...]
+) -> None:
+    named = with_interface(host, interface)
+    assert named == text
+    assert interface_of(named) == interface
+    assert socket_address(named, 21, interface_of(named)) == address
 
 
 def test_families_are_told_apart() -> None:

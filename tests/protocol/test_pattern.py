@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+import timeit
 from fnmatch import fnmatchcase
 
 import pytest
@@ -90,7 +91,7 @@ def test_what_means_nothing_in_a_pattern(text: str) -> None:
         ("[\\d]", ["\\", "d"], ["1"]),
         ("\\*", ["\\", "\\a"], ["*"]),
         ("[[:alpha:]]", ["a]", ":]"], ["b", "x]"]),
-        ("**", ["", "a", "a/b"], []),
+        ("**", ["", "a", "a.b"], ["a/b"]),
         ("*?", ["a", "ab"], [""]),
         ("?", ["ü", "\udce9", "\n", "日"], ["", "ab"]),
         ("*.tar.gz", ["a.tar.gz", ".tar.gz"], ["a.tar.gz ", "a.tar"]),
@@ -148,6 +149,32 @@ def test_a_path_is_looked_at_name_by_name() -> None:
         assert names.are_in(path)
     for path in ("/", "/a", "/enclosed/b", "/a/x.php5"):
         assert not names.are_in(path)
+
+
+@UNHURRIED
+@given(st.lists(PATTERNS, max_size=4), st.lists(NAMES.filter(bool), max_size=4))
+def test_a_path_has_a_name_where_a_pattern_fits_a_component(
+    texts: list[str], components: list[str]
+) -> None:
+    patterns = [Pattern(text) for text in texts]
+    fits = any(pattern.matches(name) for pattern in patterns for name in components)
+    assert Names(texts).are_in("/" + "/".join(components)) == fits
+
+
+def test_the_names_of_a_long_path_are_not_looked_at_one_by_one() -> None:
+    """A session that says such paths all the time would keep the others waiting."""
+    texts = ["*.php", "*.phtml", ".ht*", ".git", "*.bak"]
+    names, patterns = Names(texts), [Pattern(text) for text in texts]
+    path = "/a" * 2000
+
+    def one_by_one() -> bool:
+        return any(pattern.matches(name) for name in path.split("/") for pattern in patterns)
+
+    times = [
+        min(timeit.repeat(work, timer=time.process_time, number=10, repeat=5))
+        for work in (one_by_one, lambda: names.are_in(path))
+    ]
+    assert times[0] > 4 * times[1], times
 
 
 def test_no_patterns_fit_nothing() -> None:

@@ -105,7 +105,7 @@ async def test_no_link_leads_out_of_the_root(
 
 
 @pytest.mark.parametrize("verb", BENEATH.values(), ids=BENEATH)
-@pytest.mark.parametrize("path", ["/link/file", "/link/new", "/link/folder"])
+@pytest.mark.parametrize("path", ["/link/file", "/link/new", "/link/folder", "/link/a/b/c"])
 async def test_no_folder_above_leads_out_of_the_root(
     storage: LocalStorage, link: Path, verb: Verb, path: str
 ) -> None:
@@ -188,6 +188,18 @@ async def test_links_within_the_root_are_followed(linked: Path) -> None:
     assert sorted(await entries(storage, "/to folder")) == ["file", "new", "to file"]
 
 
+async def test_folders_are_made_where_a_link_within_the_root_leads(linked: Path) -> None:
+    """Also where it leads up again from the folder that it is in."""
+    storage = LocalStorage(Root(linked))
+    if not beneath.has_openat2(storage.root.fd):
+        pytest.skip("this kernel, or a seccomp filter, refuses openat2")
+    (linked / "folder/up").symlink_to("..")
+    await storage.mkdir("/to folder/up/a/b")
+    await storage.mkdir("/folder/up/to folder/c/d")
+    assert (linked / "a/b").is_dir()
+    assert (linked / "folder/c/d").is_dir()
+
+
 @pytest.mark.parametrize("verb", FOLLOWING.values(), ids=FOLLOWING)
 @pytest.mark.parametrize("path", ["/to folder", "/to folder/file", "/folder/to file"])
 async def test_without_openat2_links_are_refused_altogether(
@@ -237,6 +249,45 @@ class Outcomes:
         incomplete = not all((*self._well.values(), *self._refused.values()))
         assert not (incomplete and passed > 20), (self._well, self._refused)
         return incomplete or passed < seconds
+
+
+@pytest.mark.parametrize("depth", [1, 5, 20])
+async def test_a_link_in_the_place_of_a_folder_that_was_just_made_lets_nothing_out(
+    storage: LocalStorage,
+    root: Path,
+    outside: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    depth: int,
+) -> None:
+    """MKD makes the folders above one in the other: nobody may lead it away in between."""
+    mkdir = os.mkdir
+    made = 0
+
+    def swapping(name: bytes, *, dir_fd: int) -> None:
+        nonlocal made
+        mkdir(name, dir_fd=dir_fd)
+        made += 1
+        if made == depth:
+            os.rmdir(name, dir_fd=dir_fd)
+            os.symlink(outside, name, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "mkdir", swapping)
+    with pytest.raises(OSError, match=r"cross-device|symbolic links|Not a directory"):
+        await storage.mkdir("/a" * 30)
+    assert made == depth
+
+
+async def test_a_folder_moved_while_others_are_made_beneath_it_leaves_nothing_to_its_link(
+    storage: LocalStorage, root: Path, outside: Path
+) -> None:
+    making = storage.mkdir("/a" * 60).__await__()
+    while not (root / "a/a").exists():
+        next(making)
+    (root / "a").rename(root / "moved")
+    (root / "a").symlink_to(outside)
+    for _ in making:
+        pass
+    assert (root / "moved" / ("a/" * 59)).is_dir()
 
 
 @pytest.mark.parametrize("target", ["absolute", "relative"])

@@ -279,6 +279,91 @@ async def test_mkdir_makes_the_folders_above(storage: LocalStorage, root: Path) 
     assert sorted(os.listdir(root / "a/b")) == ["c", "d"]
 
 
+@pytest.mark.parametrize("there", [0, 1, 9, 20, 39])
+async def test_mkdir_makes_what_is_missing_below_the_deepest_that_is_there(
+    storage: LocalStorage, root: Path, there: int
+) -> None:
+    (root / ("a/" * there)).mkdir(parents=True, exist_ok=True)
+    (root / ("a/" * there) / "file").touch()
+    await storage.mkdir("/a" * 40)
+    assert (root / ("a/" * 40)).is_dir()
+    assert (root / ("a/" * there) / "file").exists()
+    with pytest.raises(FileExistsError):
+        await storage.mkdir("/a" * 40)
+    with pytest.raises(NotADirectoryError):
+        await storage.mkdir("/a" * there + "/file" + "/a" * 20)
+
+
+async def test_mkdir_of_twice_the_depth_is_not_four_times_the_work(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The work is in the names that the kernel looks up: those of all paths that it is given."""
+    looked_up = 0
+
+    def counted(function: Callable[..., Any], position: int) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            nonlocal looked_up
+            looked_up += os.fsencode(args[position]).count(b"/") + 1
+            return function(*args, **kwargs)
+
+        return call
+
+    monkeypatch.setattr(storage.root, "_open", counted(storage.root._open, 1))
+    for name in ("open", "mkdir"):
+        monkeypatch.setattr(os, name, counted(getattr(os, name), 0))
+    work = []
+    for depth in (150, 300):
+        looked_up = 0
+        await storage.mkdir(f"/{depth}" + "/a" * depth)
+        work.append(looked_up)
+    assert work[1] < 3 * work[0], work
+
+
+async def test_mkdir_of_many_folders_lets_others_go_on(
+    storage: LocalStorage, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    mkdir = os.mkdir
+    monkeypatch.setattr(os, "mkdir", lambda *args, **kw: made.append(0) or mkdir(*args, **kw))
+    at_once = []
+    for _ in storage.mkdir("/a" * 200).__await__():
+        at_once.append(len(made))
+        made.clear()
+    assert (root / ("a/" * 200)).is_dir()
+    assert sum(at_once) > 150
+    assert max(at_once) <= 20
+
+
+async def test_mkdir_of_a_few_folders_does_not_wait(storage: LocalStorage, root: Path) -> None:
+    with pytest.raises(StopIteration):
+        storage.mkdir("/a/b/c/d").send(None)
+    assert (root / "a/b/c/d").is_dir()
+
+
+async def test_mkdir_beside_another_one_of_the_same_folders_makes_them_all(
+    storage: LocalStorage, root: Path
+) -> None:
+    making = storage.mkdir("/a" * 40 + "/one").__await__()
+    next(making)
+    await storage.mkdir("/a" * 40 + "/two")
+    for _ in making:
+        pass
+    assert sorted(os.listdir(root / ("a/" * 40))) == ["one", "two"]
+
+
+@pytest.mark.parametrize("turns", [1, 2, 5, 10])
+async def test_mkdir_that_is_given_up_leaves_nothing_open(
+    storage: LocalStorage, root: Path, turns: int
+) -> None:
+    before = open_descriptors()
+    making = storage.mkdir("/a" * 100)
+    for _ in range(turns):
+        making.send(None)
+    with pytest.raises(asyncio.CancelledError):
+        making.throw(asyncio.CancelledError())
+    assert open_descriptors() == before
+
+
 async def test_mkdir_refuses_what_exists(storage: LocalStorage, root: Path) -> None:
     (root / "file").touch()
     await storage.mkdir("/folder")

@@ -8,22 +8,20 @@ Prints as JSON how many connections got in, by who asked where, and what nft cou
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import select
 import socket
-import struct
 import subprocess
 import sys
 import time
 
-_SIOCSIFFLAGS = 0x8914
-_IFF_UP = 1
+from tests.support.apart import bring_up
+
 _DEADLINE = 20.0
 
 
 def main() -> None:
-    _bring_up("lo")
+    bring_up("lo")
     subprocess.run(["nft", "-f", sys.argv[1]], check=True)
     with contextlib.ExitStack() as stack:
         for port in (21, 990, 50000, 50999, 51000):
@@ -38,11 +36,6 @@ def main() -> None:
             "closed port": _refused("127.0.0.1", "127.0.0.3", 51000),
         }
     print(json.dumps(told))
-
-
-def _bring_up(interface: str) -> None:
-    with socket.socket() as sock:
-        fcntl.ioctl(sock, _SIOCSIFFLAGS, struct.pack("16sH14x", interface.encode(), _IFF_UP))
 
 
 def _listener(family: socket.AddressFamily, host: str, port: int) -> socket.socket:

@@ -62,14 +62,17 @@ async def mkd(session: Session, argument: str) -> Reply:
 
 
 async def _check_missing_parents(session: Session, path: str) -> None:
-    """MKD makes the folders above, too: the user must be allowed to make them."""
-    while (path := virtual.parent(path)) != "/":
+    """MKD makes the folders above, too: the user must be allowed to make them.
+
+    Where the nearest one that the user may not write is there, so are those above it. Each name is
+    one of ``path``, which was looked at.
+    """
+    folder = session.account.user.unwritable_above(path)
+    if folder not in (None, "/"):
         try:
-            await session.storage.lstat(path)
+            await session.storage.lstat(folder)
         except FileNotFoundError:
-            session.writable(path)
-        else:
-            return
+            raise FileUnavailable("Permission denied.") from None
 
 
 async def rmd(session: Session, argument: str) -> Reply:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
-
 from ftpcluster.net.active import ActiveTarget
 from ftpcluster.net.passive import PassiveListener
 from ftpcluster.protocol.address import is_ipv6, parse_eprt, parse_port, without_zone
@@ -95,7 +93,7 @@ def eprt(session: Session, argument: str) -> Reply:
 
 def _aim(session: Session, host: str, port: int) -> Reply:
     """Only the client itself is connected to, and no port where a service could be (RFC 2577)."""
-    if ip_address(host) != without_zone(session.conversation.peer):
+    if without_zone(host) != without_zone(session.conversation.peer):
         raise ArgumentProblem("Data connections go to your own address only.")
     if port < _FIRST_UNPRIVILEGED_PORT:
         raise ArgumentProblem("Data connections do not go to ports below 1024.")

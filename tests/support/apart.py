@@ -1,0 +1,40 @@
+"""A network of its own, in a namespace: nothing of this machine's is touched."""
+
+from __future__ import annotations
+
+import fcntl
+import socket
+import struct
+from pathlib import Path
+
+import pytest
+
+from tests.support.programs import attempt, need
+
+_ROOT = Path(__file__).parents[2]
+_SIOCSIFFLAGS, _SIOCSIFADDR = 0x8914, 0x8916
+_IFF_UP = 1
+
+
+def apart(*command: str) -> str:
+    """Run something in a network of its own, where it may do everything; what it printed."""
+    alone = (need("unshare"), "--map-root-user", "--net")
+    done = attempt((*alone, "true"), home=_ROOT)
+    if done.returncode:
+        pytest.skip(f"no namespaces for us: {done.stderr}")
+    done = attempt((*alone, *command), home=_ROOT)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def bring_up(interface: str) -> None:
+    with socket.socket() as sock:
+        fcntl.ioctl(sock, _SIOCSIFFLAGS, struct.pack("16sH14x", interface.encode(), _IFF_UP))
+
+
+def add_address(interface: str, address: str) -> None:
+    """Give an interface an IPv6 address more, of a /64."""
+    packed = socket.inet_pton(socket.AF_INET6, address)
+    request = struct.pack("16sIi", packed, 64, socket.if_nametoindex(interface))
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+        fcntl.ioctl(sock, _SIOCSIFADDR, request)
