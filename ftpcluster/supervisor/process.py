@@ -69,10 +69,10 @@ class WorkerProcess(Process):
         """Start the process, with Ctrl-C blocked from its birth until it says what to do then.
 
         The signal goes to the whole process group, and a Python that is just starting would
-        answer it with a traceback. SIGUSR1, which an administrator may send to all processes,
-        would end it. Raises OSError.
+        answer it with a traceback. SIGHUP and SIGUSR1, which an administrator may send to all
+        processes, would end it. Raises OSError.
         """
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGUSR1,))
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP, signal.SIGUSR1))
         try:
             resource_tracker.ensure_running()  # where it starts one it unblocks the other two
             signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
