@@ -18,7 +18,7 @@ from ftpcluster.admin import default_socket
 from ftpcluster.cli.logfiles import LogFiles
 from ftpcluster.cli.metrics import Metrics
 from ftpcluster.common import settle_collector
-from ftpcluster.config import Config, ConfigError, Listen, Loop, WorkerConfig
+from ftpcluster.config import Config, ConfigError, Listen, Loop
 from ftpcluster.config.checks import accounts
 from ftpcluster.net.certificates import BadCertificate, read_certificates
 from ftpcluster.net.listeners import BACKLOG, CannotListen, Listener, listen, listen_on_all
@@ -37,6 +37,7 @@ from ftpcluster.supervisor.restart import Recycling
 from ftpcluster.supervisor.supervisor import Supervisor
 from ftpcluster.supervisor.systemd import IMPLICIT_TLS, Notifier, inherited_sockets
 from ftpcluster.worker.entry import initialize, run_worker
+from ftpcluster.worker.parcel import pack, parcel
 
 log = logging.getLogger(__name__)
 
@@ -287,7 +288,7 @@ def _plan(config: Config, binder: Binder, logs: LogFiles) -> Plan:
     return Plan(
         listeners=listeners,
         workers=config.workers,
-        start_process=functools.partial(_start_process, config, certificates, logs),
+        start_process=functools.partial(_start_process, config, pack(config, certificates), logs),
         limits=ConnectionLimits(
             server=config.limits.connections,
             per_address=config.limits.connections_per_address,
@@ -348,26 +349,22 @@ def _where(listener: Listener) -> str:
 
 def _start_process(
     config: Config,
-    certificates: tuple[bytes, ...] | None,
+    packed: bytes,
     logs: LogFiles,
     index: int,
     epoch: int,
     sock: socket.socket,
 ) -> WorkerProcess:
-    process = WorkerProcess(
-        target=run_worker,
-        args=(
-            sock,
-            WorkerConfig(index=index, config=config, certificates=certificates),
-            os.getpid(),
-            logs.transfers,
-        ),
-        name=f"ftpcluster-worker-{index + 1}-{epoch}",
-        loop_initializer=loop_factory(config.loop),
-        initializer=initialize,
-        initargs=(f"worker {index + 1}", config.log.level, config.log.format, logs.log),
-    )
-    process.start()
+    with parcel(index, packed) as settings:
+        process = WorkerProcess(
+            target=run_worker,
+            args=(sock, settings, os.getpid(), logs.transfers),
+            name=f"ftpcluster-worker-{index + 1}-{epoch}",
+            loop_initializer=loop_factory(config.loop),
+            initializer=initialize,
+            initargs=(f"worker {index + 1}", config.log.level, config.log.format, logs.log),
+        )
+        process.start()
     return process
 
 

@@ -7,8 +7,11 @@ which the loop takes. ``/healthz`` is the loop's answer alone.
 from __future__ import annotations
 
 import asyncio
+import itertools
+import logging
 import socket
 import socketserver
+import sys
 import threading
 import time
 import wsgiref.simple_server
@@ -29,12 +32,21 @@ from ftpcluster.supervisor.totals import Sums
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
+log = logging.getLogger(__name__)
+
 _REFUSALS = [each for each in Refusal if each is not Refusal.USER_FULL]
 """Those of connections; users are refused with a reply to PASS."""
 _PATIENCE = 2.0
 """Seconds for the loop to answer; else the server is not well."""
 _PAUSE = 0.2
 """Seconds between two tries to accept a connection for which there is no descriptor."""
+_MOST = 16
+"""Requests at once. One more ends the oldest, which most likely says nothing, so that those who do
+still learn whether the server is well."""
+_TOO_MANY = 2 * _MOST
+"""Where the oldest wait for the loop, and so do not end: who comes then is not answered."""
+_DEADLINE = 10.0
+"""Seconds for a request, from its connection to the last byte of the answer."""
 
 StartResponse = Callable[[str, list[tuple[str, str]]], object]
 
@@ -300,7 +312,14 @@ def _say(start: StartResponse, status: HTTPStatus, text: str) -> Iterable[bytes]
 
 
 class _Server(socketserver.ThreadingMixIn, wsgiref.simple_server.WSGIServer):
+    """A request takes a thread and a descriptor of the supervisor's: few at once, none for long."""
+
     daemon_threads = True
+
+    def __init__(self, *args: Any) -> None:
+        self._requests: dict[socket.socket, float] = {}  # until when each has time
+        self._lock = threading.Lock()
+        super().__init__(*args)
 
     def get_request(self) -> tuple[socket.socket, Any]:
         try:
@@ -310,13 +329,51 @@ class _Server(socketserver.ThreadingMixIn, wsgiref.simple_server.WSGIServer):
             time.sleep(_PAUSE)
             raise
 
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        with self._lock:
+            if len(self._requests) >= _TOO_MANY:
+                log.debug("metrics: %s is not answered: too many requests", client_address[0])
+                return False
+            # the first of them may have been told so before, and still be ending
+            beyond = max(0, len(self._requests) - _MOST + 1)
+            for oldest in itertools.islice(self._requests, beyond):
+                _shut_down(oldest)
+            self._requests[request] = time.monotonic() + _DEADLINE
+        return True
+
+    def service_actions(self) -> None:
+        """What the thread that accepts does between two connections, twice a second at least."""
+        now = time.monotonic()
+        with self._lock:  # nobody closes one meanwhile
+            for request, end in self._requests.items():
+                if end <= now:
+                    _shut_down(request)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._lock:
+            self._requests.pop(request, None)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        error = sys.exception()
+        if isinstance(error, OSError):
+            log.debug("metrics: %s is gone: %s", client_address[0], error)
+        else:
+            super().handle_error(request, client_address)
+
+
+def _shut_down(sock: socket.socket) -> None:
+    """Whatever its thread waits for ends now."""
+    try:
+        sock.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass  # the client was quicker
+
 
 class _ServerIPv6(_Server):
     address_family = socket.AF_INET6
 
 
 class _Handler(wsgiref.simple_server.WSGIRequestHandler):
-    timeout = 10.0  # a client that says nothing does not keep a thread
-
     def log_message(self, format: str, *args: object) -> None:
         """Scrapes are no events."""

@@ -3,7 +3,8 @@
 ``aiomultiprocess.Process`` starts a manager process in its constructor, which blocks the loop and
 is a single point of failure: when the manager is dead no worker can be started again. Only
 ``Worker`` uses it, so our subclass builds its unit without one. Its ``join()`` polls, so the end
-of a process is taken from its sentinel instead.
+of a process is taken from its pidfd instead; the sentinel is a pipe, which a process can close and
+live on.
 """
 
 from __future__ import annotations
@@ -68,16 +69,23 @@ class WorkerProcess(Process):
         """Start the process, with Ctrl-C blocked from its birth until it says what to do then.
 
         The signal goes to the whole process group, and a Python that is just starting would
-        answer it with a traceback. SIGUSR1, which an administrator may send to all processes,
-        would end it.
+        answer it with a traceback. SIGHUP and SIGUSR1, which an administrator may send to all
+        processes, would end it. Raises OSError.
         """
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGUSR1,))
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP, signal.SIGUSR1))
         try:
             resource_tracker.ensure_running()  # where it starts one it unblocks the other two
             signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
             super().start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        try:
+            self._pidfd = os.pidfd_open(self.aio_process.pid)
+        except OSError:
+            super().kill()
+            self.aio_process.join()
+            self.aio_process.close()
+            raise
 
     def kill(self) -> None:
         if self.is_alive():
@@ -89,15 +97,15 @@ class WorkerProcess(Process):
             os.kill(self.pid, signal.SIGCONT)
 
     def on_exit(self, callback: Callable[[], None]) -> None:
-        sentinel = self.aio_process.sentinel
         loop = asyncio.get_running_loop()
 
         def ended() -> None:
-            loop.remove_reader(sentinel)
+            loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
             self.aio_process.join()  # reaps; it has ended, so this does not block
             # its two pipes, which only the garbage collector would close; the rest of the object
             # goes on telling pid and exit code
             self.aio_process._popen.close()
             callback()
 
-        loop.add_reader(sentinel, ended)
+        loop.add_reader(self._pidfd, ended)

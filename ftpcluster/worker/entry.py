@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 ORPHAN_GRACE = 8.0
 """Seconds for running transfers after the supervisor's death."""
+_NOT_OURS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+"""Signals that only the supervisor obeys, also where all processes get them."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -64,14 +66,12 @@ async def run_worker(
 
 def initialize(name: str, log_level: str, log_format: LogFormat, log_file: LogFile | None) -> None:
     """What a worker process does first: Ctrl-C is the supervisor's."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    for number in _NOT_OURS:
+        signal.signal(number, signal.SIG_IGN)
     if log_file is not None:
         log_file.become_stderr()
     faulthandler.enable()  # SIGABRT from the supervisor: where does every thread stand?
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _NOT_OURS)
     log_to(sys.stderr.fileno(), name, log_level, log_format)
     # a stopped process would not notice that its supervisor is gone
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGCONT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ftpcluster.common import leave_aborts_to_the_main_thread
 from ftpcluster.config import Account, Config, WorkerConfig
@@ -20,9 +20,6 @@ from ftpcluster.quota.quotas import Quotas
 from ftpcluster.session.services import Services, Settings
 from ftpcluster.users import MemoryUserManager, Permission, User
 from ftpcluster.worker import own
-
-if TYPE_CHECKING:
-    pass
 
 _STRICTER_WINS = ("require_tls_data", "require_session_reuse", "strict_tls_eof")
 _OURS = ("masquerade", "masquerade_for", "require_tls", "active")

@@ -10,6 +10,7 @@ import select
 import signal
 import socket
 import ssl
+import struct
 import time
 import urllib.error
 import urllib.request
@@ -23,7 +24,15 @@ from prometheus_client.parser import text_string_to_metric_families
 from ftpcluster.admin.client import Connection
 from ftpcluster.admin.messages import BanNetwork, Unban
 from ftpcluster.cli.metrics import Metrics
-from tests.support.cluster import Cluster, processor_time, restore, starve, until
+from tests.support.cluster import (
+    DEADLINE,
+    Cluster,
+    open_files,
+    processor_time,
+    restore,
+    starve,
+    until,
+)
 from tests.support.configured import configured
 from tests.support.dialogue import Dialogue
 from tests.support.fake_workers import supervised
@@ -198,6 +207,48 @@ def test_a_supervisor_without_descriptors_does_not_spin_for_a_scrape(told: Told)
         restore(told.cluster.pid)
         assert scrape.recv(100).startswith(b"HTTP/1.0 200 ")
     assert spent < 0.5
+
+
+def connects(told: Told) -> socket.socket:
+    host, _, port = told.base.removeprefix("http://").partition(":")
+    return socket.create_connection((host, int(port)), DEADLINE)
+
+
+def test_clients_that_say_nothing_take_few_threads_and_keep_nobody_from_an_answer(
+    told: Told,
+) -> None:
+    def is_answered() -> bool:
+        try:
+            return told.get("/healthz") == (200, "alive\n")
+        except OSError:
+            return False  # those before it are still ending
+
+    idle = len(open_files(told.cluster.pid))
+    with contextlib.ExitStack() as stack:
+        silent = [stack.enter_context(connects(told)) for _ in range(100)]
+        until(is_answered)
+        # by now all of them have been accepted
+        assert len(threads(told.cluster.pid)) < 50
+        assert len(open_files(told.cluster.pid)) < idle + 50
+        assert silent[0].recv(1) == b""
+    until(lambda: len(open_files(told.cluster.pid)) == idle)
+
+
+def threads(pid: int) -> list[str]:
+    return os.listdir(f"/proc/{pid}/task")
+
+
+def test_requests_that_come_in_drips_end_and_so_do_those_that_are_reset(told: Told) -> None:
+    """Without a word: the log is searched for tracebacks."""
+    with connects(told) as reset:
+        reset.sendall(b"GET /metrics HTTP/1.1\r\n")
+        reset.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    with connects(told) as silent, connects(told) as dripping:
+        end = time.monotonic() + DEADLINE
+        while not select.select([dripping], [], [], 0.5)[0]:
+            assert time.monotonic() < end
+            dripping.sendall(b"x")
+        assert silent.recv(1) == b""
 
 
 async def test_a_supervisor_whose_loop_is_blocked_is_not_well() -> None:

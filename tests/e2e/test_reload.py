@@ -294,3 +294,20 @@ def test_a_reload_that_is_asked_for_during_one_is_done_after_it(site: Site) -> N
     site.cluster.process.send_signal(signal.SIGHUP)
     site.cluster.wait_for(re.compile(r" reloaded: .*\(1 worker\)"), start)
     until(lambda: len(site.cluster.workers()) == 1)
+
+
+def test_sighup_to_processes_that_are_just_starting_ends_none(tmp_path: Path) -> None:
+    """``systemctl kill`` sends it to all, and the group of a terminal that closes gets it."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, signal, sys\n"
+        "if 'from multiprocessing' in ' '.join(sys.orig_argv):\n"
+        "    os.kill(os.getpid(), signal.SIGHUP)\n"
+    )
+    environment = {"PYTHONPATH": str(tmp_path)}
+    with Cluster("--root", str(tmp_path), "--workers", "2", env=environment) as cluster:
+        began = set(cluster.processes())
+        assert len(began) == 4  # with the resource tracker
+        assert "not reloaded" not in cluster.hang_up()
+        until(lambda: len(began & set(cluster.processes())) == 2)
+        assert len(cluster.workers()) == 2
+    assert "resource_tracker" not in cluster.log

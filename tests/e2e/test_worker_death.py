@@ -12,9 +12,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import argon2
 import pytest
 
 from tests.support.cluster import Cluster, begin_download, fill, until
+from tests.support.configured import configured
 from tests.support.dialogue import Dialogue
 from tests.support.driver import Driven
 from tests.support.tree import digest, make_file
@@ -177,6 +179,63 @@ def test_workers_that_cannot_start_end_the_server_with_the_reason(
     assert cluster.log.count("ended before it could serve; the reason stands above") == 1
     assert "Traceback" not in cluster.log
     until(lambda: not cluster.processes())
+
+
+def many_users(folder: Path) -> str:
+    """A configuration that is larger than what a pipe takes."""
+    password = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash("secret")
+    return "".join(
+        f'[[user]]\nlogin = "user{number}"\npassword = "{password}"\nroot = "{folder}"\n'
+        for number in range(1000)
+    )
+
+
+def before_it_reads(folder: Path, does: str) -> dict[str, str]:
+    """Let workers begin with ``does``, from when on there is a file ``flaw`` in the folder."""
+    flaw = str(folder / "flaw")
+    (folder / "sitecustomize.py").write_text(
+        "import os, signal, sys\n"
+        f"if 'spawn_main' in ' '.join(sys.orig_argv) and os.path.exists({flaw!r}):\n"
+        f"    {does}\n"
+    )
+    return {"PYTHONPATH": str(folder)}
+
+
+def test_workers_that_die_before_they_read_a_large_configuration_end_the_boot(
+    root: Path, tmp_path: Path
+) -> None:
+    environment = before_it_reads(tmp_path, "os._exit(3)")
+    (tmp_path / "flaw").touch()
+    file = tmp_path / "ftpcluster.toml"
+    file.write_text(many_users(root))
+    cluster = Cluster("-c", str(file), "--workers", "2", env=environment)
+    try:
+        assert cluster.wait() == 1
+    finally:
+        cluster.process.kill()
+        cluster.wait()
+    assert "ended before it could serve" in cluster.log
+
+
+def test_a_worker_that_stops_before_it_reads_a_large_configuration_keeps_nobody_waiting(
+    root: Path, tmp_path: Path
+) -> None:
+    environment = before_it_reads(tmp_path, "os.kill(os.getpid(), signal.SIGSTOP)")
+    with configured(tmp_path, many_users(root), env=environment) as cluster:
+        (tmp_path / "flaw").touch()
+        victim, other = cluster.workers()
+        os.kill(victim, signal.SIGKILL)
+        stopped = newcomer(cluster, {victim, other})
+        until(lambda: state(stopped) == "T")
+        with Dialogue(cluster.port) as client:
+            assert cluster.worker_of(client.sock) == other
+            os.kill(stopped, signal.SIGCONT)
+            until(lambda: server_of_another(cluster) == stopped)
+
+
+def state(pid: int) -> str:
+    """That of a process, as ps shows it."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def server_of_another(cluster: Cluster) -> int:

@@ -89,6 +89,45 @@ def test_a_worker_that_ignores_the_abort_is_killed(tmp_path: Path) -> None:
             until(lambda: blocked not in cluster.processes())
 
 
+CLOSING = """
+import os
+import ftpcluster
+
+class Closing(ftpcluster.Server):
+    async def hide(self, connection, rest):
+        for fd in map(int, os.listdir("/proc/self/fd")):
+            try:
+                if fd > 2 and os.readlink(f"/proc/self/fd/{fd}").startswith("pipe:"):
+                    os.close(fd)
+            except FileNotFoundError:
+                pass  # that of the list
+        connection.response("200", "hidden")
+        return True
+"""
+
+
+def test_a_worker_that_closes_its_pipes_and_lives_on_holds_nobody_up(tmp_path: Path) -> None:
+    """One of them ends with the process as a rule, and so looked like its end."""
+    (tmp_path / "closing.py").write_text(CLOSING)
+    file = written(tmp_path, 30, 'server = "closing:Closing"')
+    with Cluster("-c", file, env={"PYTHONPATH": str(tmp_path)}) as cluster:
+        workers = cluster.workers()
+        with Dialogue(cluster.port) as hidden:
+            hidden.says("USER anonymous", 331)
+            hidden.says("PASS x", 230)
+            hidden.says("HIDE", 200)
+            for _ in range(4):
+                with Dialogue(cluster.port) as client:
+                    client.says("USER anonymous", 331)
+            hidden.says("PWD", 257)
+            victim = cluster.worker_of(hidden.sock)
+            os.kill(victim, signal.SIGKILL)
+            until(lambda: victim not in cluster.workers() and len(cluster.workers()) == 2)
+            until(lambda: not Path(f"/proc/{victim}").exists())
+        assert len({*workers, *cluster.workers()}) == 3
+        assert cluster.stop() == 0
+
+
 def test_workers_that_have_hardly_any_time_are_not_taken_for_lost(tmp_path: Path) -> None:
     spin = [sys.executable, "-c", "while True: pass"]
     with Cluster("-c", written(tmp_path, 5)) as cluster:
