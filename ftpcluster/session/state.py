@@ -109,6 +109,7 @@ class Session:
         "failed_logins",
         "hash_algorithm",
         "hash_range",
+        "held_reply",
         "last_transfer",
         "leaves_tls",
         "login",
@@ -159,6 +160,8 @@ class Session:
         self.hash_algorithm = "SHA-256"
         self.wants_tls = False  # AUTH was accepted: TLS begins behind its reply
         self.leaves_tls = False  # CCC was: TLS ends behind its reply
+        # that reply, where a command of somebody else's had AUTH or CCC obeyed
+        self.held_reply: Reply | None = None
         self.protected = False  # PROT P: data connections are encrypted
         self.current_folder = "/"
         # for one command
