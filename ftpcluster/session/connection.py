@@ -111,11 +111,15 @@ class DataConnection:
         while block := await self.read(count):
             yield block
 
-    def close(self) -> None:
-        """Close it: for the client, the end of the data."""
+    def end(self) -> None:
+        """Stop sharing in the limits, until it is read or written again."""
         for transfer in self._transfers:
             transfer.end()
         self._transfers.clear()
+
+    def close(self) -> None:
+        """Close it: for the client, the end of the data."""
+        self.end()
         self.stream.close()
         if self._session.data is self.stream:
             self._session.data = None

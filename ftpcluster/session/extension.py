@@ -204,6 +204,7 @@ async def _run(function: Verb, connection: SessionConnection, argument: str) -> 
         for task in workers:
             task.cancel()
         workers.clear()
+        connection.session.stop_sharing()
     return goes_on is not False
 
 

@@ -313,9 +313,18 @@ class Session:
 
     def take_data(self) -> Stream:
         """The data connection, which from now on is the caller's to close."""
+        self.stop_sharing()
         data, self.data = self.data, None
         assert isinstance(data, Stream)
         return data
+
+    def stop_sharing(self) -> None:
+        """Nothing of somebody else's reads or writes the data connection any more.
+
+        It may stay open; its part of the limits is for others.
+        """
+        if self.data_view is not None and self.data_view.stream is self.data:
+            self.data_view.end()
 
     def begin_login(self, user: User, name: str) -> None:
         """``user`` has logged in, as ``name``.
@@ -368,6 +377,7 @@ class Session:
 
     def drop_data(self) -> None:
         """Close the data connection, whether it was made or is awaited."""
+        self.stop_sharing()
         data, self.data = self.data, None
         self.data_view = None
         if self._view is not None:
