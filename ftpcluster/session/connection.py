@@ -195,6 +195,11 @@ class SessionConnection(Connection):
             object.__setattr__(self, "_awaited", awaited)
         return awaited
 
+    def accepting_task(self) -> asyncio.Task[Any] | None:
+        """The task that accepts the data connection, while it runs."""
+        awaited = self._awaited
+        return awaited if isinstance(awaited, asyncio.Task) and not awaited.done() else None
+
     def stop_awaiting(self) -> None:
         """The listener is gone: whoever waits for its connection need not."""
         awaited = self._awaited

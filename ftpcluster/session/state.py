@@ -5,6 +5,7 @@ What all sessions of a process share stands in ``services``.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -232,6 +233,11 @@ class Session:
     def has_workers(self) -> bool:
         """Whether a command of somebody else's has left tasks, which ABOR may end."""
         return self._view is not None and bool(self._view.extra_workers)
+
+    @property
+    def accepting(self) -> asyncio.Task[Any] | None:
+        """The task that accepts the data connection, where somebody else's command wanted it."""
+        return None if self._view is None else self._view.accepting_task()
 
     @property
     def server_address(self) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import ftpcluster
 from ftpcluster import ConnectionConditions
-from tests.library.client import Client
+from tests.library.client import Client, Data
 from tests.library.loops import on_both_loops
 
 
@@ -79,3 +82,88 @@ async def test_a_built_in_command_goes_on_where_an_overridden_one_has_read(root:
         assert server.header == b"head"
         assert (root / "file").read_bytes() == b"content"
         assert sharers(server) == 0
+
+
+# ---------------------------------------------------------------------- waiting for it
+
+
+class Waiting(ftpcluster.Server):
+    """A command that waits for a data connection, and gives up before long."""
+
+    @ConnectionConditions(ConnectionConditions.data_connection_made, wait=True)
+    async def await_(self, connection: Any, rest: str) -> bool:
+        connection.response("200", "it has come")
+        return True
+
+
+@asynccontextmanager
+async def connected(port: int) -> AsyncIterator[Data]:
+    """A data connection, made when the command has been sent."""
+    data = Data(*await asyncio.open_connection("127.0.0.1", port))
+    try:
+        yield data
+    finally:
+        await data.close()
+
+
+def impatient(root: Path, **settings: Any) -> Waiting:
+    user = ftpcluster.User(base_path=root)
+    return Waiting([user], wait_future_timeout=0.05, **settings)
+
+
+@on_both_loops
+async def test_a_built_in_command_takes_the_connection_that_another_one_has_waited_for(
+    root: Path,
+) -> None:
+    (root / "file").write_bytes(b"content")
+    async with impatient(root) as server, Client(server.server_port) as client:
+        await client.logs_in()
+        port = await client.epsv()
+        await client.says("AWAIT", 503)
+        await client.says("RETR file", 150)
+        async with connected(port) as data:
+            assert await data.read() == b"content"
+        await client.expects(226)
+
+
+@on_both_loops
+async def test_abor_ends_the_wait_for_a_connection_that_another_command_has_begun(
+    root: Path,
+) -> None:
+    (root / "file").write_bytes(b"content")
+    async with impatient(root) as server, Client(server.server_port) as client:
+        await client.logs_in()
+        await client.epsv()
+        await client.says("AWAIT", 503)
+        await client.says("RETR file", 150)
+        await client.says("ABOR", 426)
+        await client.expects(226)
+        assert await client.downloads("RETR file") == b"content"
+
+
+@on_both_loops
+async def test_where_no_connection_comes_a_built_in_command_says_425(root: Path) -> None:
+    async with impatient(root, data_timeout=0.2) as server, Client(server.server_port) as client:
+        await client.logs_in()
+        await client.epsv()
+        await client.says("AWAIT", 503)
+        await client.says("LIST", 150)
+        await client.expects(425)
+        await client.says("NOOP", 200)
+
+
+@on_both_loops
+async def test_a_new_listener_is_watched_though_the_one_before_was_waited_at(root: Path) -> None:
+    (root / "file").write_bytes(b"content")
+    async with impatient(root) as server, Client(server.server_port) as client:
+        await client.logs_in()
+        for _ in range(3):
+            port = await client.epsv()  # closes the one before, whose number the new one may get
+            await client.says("AWAIT", 503)
+        client.send("RETR file")
+        async with connected(port) as data:
+            assert await data.read() == b"content"
+        await client.expects(150)
+        await client.expects(226)
+        assert server._services is not None
+        assert len(server._services.poller._watchers) == 1  # the control connection

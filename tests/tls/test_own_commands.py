@@ -1,9 +1,10 @@
-"""AUTH and CCC that a ``Server`` subclass has overridden, and clients that lose no time."""
+"""TLS and commands of one's own: AUTH and CCC that are overridden, data that are waited for."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,9 +14,9 @@ import pytest
 
 import ftpcluster
 from tests.conftest import LOOPS, InProcess
-from tests.support.dialogue import Dialogue, rest_of
+from tests.support.dialogue import DEADLINE, Dialogue, rest_of
 from tests.tls.conftest import Files
-from tests.tls.support import Client, hello, plain
+from tests.tls.support import Client, hello, plain, reads
 
 Serving = Callable[[type[ftpcluster.Server]], int]
 
@@ -54,7 +55,9 @@ def serving(request: pytest.FixtureRequest, root: Path, files: Files) -> Iterato
     with contextlib.ExitStack() as stack:
 
         def serve(kind: type[ftpcluster.Server]) -> int:
-            server = InProcess(request.param, lambda: kind(users, tls=context))
+            server = InProcess(
+                request.param, lambda: kind(users, tls=context, wait_future_timeout=0.05)
+            )
             stack.callback(server.stop)
             return server.port
 
@@ -98,3 +101,40 @@ def test_an_auth_that_fails_behind_the_built_in_one_ends_the_session(serving: Se
     with Dialogue(serving(Failing)) as client:
         client.says("AUTH TLS", 451)
         assert client.is_closed()
+
+
+class Waiting(ftpcluster.Server):
+    """A command that waits for a data connection, and gives up before long."""
+
+    @ftpcluster.ConnectionConditions(
+        ftpcluster.ConnectionConditions.data_connection_made, wait=True
+    )
+    async def await_(self, connection: Any, rest: str) -> bool:
+        connection.response("200", "it has come")
+        return True
+
+
+def test_a_protected_connection_that_a_command_has_waited_for_is_there_for_the_next(
+    serving: Serving, trusting: ssl.SSLContext, root: Path
+) -> None:
+    (root / "file").write_bytes(b"content")
+    with Client(serving(Waiting), trusting) as client:
+        client.secures(protected=True)
+        port = client.epsv()
+        client.says("AWAIT", 503)
+        client.says("RETR file", 150)
+        with client.wraps(socket.create_connection(("127.0.0.1", port), DEADLINE)) as data:
+            assert reads(data) == b"content"
+        client.expects(226)
+        client.says("RETR file", 425)  # it was for one transfer
+
+
+def test_a_new_listener_for_a_protected_connection_is_not_closed_with_the_one_before(
+    serving: Serving, trusting: ssl.SSLContext, root: Path
+) -> None:
+    (root / "file").write_bytes(b"content")
+    with Client(serving(Waiting), trusting) as client:
+        client.secures(protected=True)
+        client.epsv()
+        client.says("AWAIT", 503)
+        assert client.fetches("RETR file") == b"content"
