@@ -268,6 +268,8 @@ class ServerPI:
         self._deadlines.end_transfer()
         reason, self._reason = self._reason, None
         if self.ended:
+            if isinstance(error, Exception):
+                reply_for(self.session, error)  # nobody hears it; but what is a bug is logged
             self._write_down(None)
             if self.session.last_transfer is not None:
                 self._count_transfer(None)
