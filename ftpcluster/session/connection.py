@@ -337,12 +337,20 @@ def _drop_listener(session: Session) -> None:
 
 
 def _set_user(session: Session, user: User) -> None:
-    session.login = Claim(user.login or "", user, needs_password=True)
+    login, name = session.login, user.login or ""
+    session.login = Claim(name, user, needs_password=True)
+    if isinstance(login, Claim) and login.is_logged:
+        session.begin_login(user, name)
 
 
 def _set_logged(session: Session, logged: bool) -> None:  # noqa: FBT001
-    if logged and isinstance(session.login, Claim) and session.login.user is not None:
-        session.begin_login(session.login.user, session.login.login)
+    login = session.login
+    if not logged or isinstance(login, Account):
+        return
+    if login is None or login.user is None:
+        session.login = Claim("", None, needs_password=True, is_logged=True)
+    else:
+        session.begin_login(login.user, login.login)
 
 
 _LIVE: dict[str, _Live] = {

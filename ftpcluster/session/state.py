@@ -44,11 +44,15 @@ log = logging.getLogger("ftpcluster.session")
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """Somebody said USER. ``user`` is None where nobody has that name, which isn't told."""
+    """Somebody said USER. ``user`` is None where nobody has that name, which isn't told.
+
+    ``is_logged``: a command of somebody else's has said so before it has said who it is.
+    """
 
     login: str
     user: User | None
     needs_password: bool
+    is_logged: bool = False
 
 
 class Account(msgspec.Struct, frozen=True):
