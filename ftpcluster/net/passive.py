@@ -224,6 +224,10 @@ class PassivePorts:
         if self._unbound is not None:
             self._unbound.append(listener.port)
 
+    def open(self) -> None:
+        """Keep listeners again, after ``close``."""
+        self._is_closed = False
+
     def close(self) -> None:
         """Close every listener that no session holds; the others close with their session."""
         self._is_closed = True

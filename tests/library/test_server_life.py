@@ -534,6 +534,25 @@ async def test_a_data_port_counts_until_its_connection_is_made(make: Make) -> No
 
 
 @on_both_loops
+async def test_a_server_that_is_started_again_keeps_its_listeners_for_data_as_before(
+    make: Make,
+) -> None:
+    ports = free_ports(1)
+    server = make(data_ports=ports)
+    for _ in range(2):
+        await server.start("127.0.0.1")
+        async with Client(server.server_port) as client:
+            await client.logs_in()
+            await client.uploads("STOR file", b"content")
+            _, writer = await asyncio.open_connection("127.0.0.1", ports[0])  # it still listens
+            writer.close()
+            await writer.wait_closed()
+        await server.close()
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", ports[0])
+
+
+@on_both_loops
 async def test_a_data_port_returns_after_a_timeout(make: Make) -> None:
     ports = free_ports(1)
     async with make(data_ports=ports, data_timeout=0.1) as server:
