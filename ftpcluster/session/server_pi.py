@@ -94,7 +94,7 @@ class ServerPI:
         self._draining = False
         self._entry: journal.Entry | None = None
         self._emptied: asyncio.Future[None] | None = None
-        self._deadlines = Deadlines(self.session, self._on_idle, self._on_stalled)
+        self._deadlines = Deadlines(self.session, self._on_idle, self._on_stalled, self._on_unread)
 
     def start(self) -> None:
         """Greet, and serve until the session ends."""
@@ -377,11 +377,14 @@ class ServerPI:
             return
         self._unsent = self._unsent[sent:]
         if self._unsent:
+            self._deadlines.wait_for_reader(sent)
             stream.writable().add_done_callback(self._on_writable)
 
     def _on_writable(self, waiter: asyncio.Future[None]) -> None:
         if not waiter.cancelled() and not self.ended:
             self._send()
+            if not self._unsent:
+                self._deadlines.end_wait_for_reader()
             if self._emptied is not None and len(self._unsent) <= _UNSENT:
                 emptied, self._emptied = self._emptied, None
                 if not emptied.done():
@@ -438,6 +441,9 @@ class ServerPI:
 
     def _on_stalled(self) -> None:
         self._cancel(TransferAborted("The transfer stalled."))
+
+    def _on_unread(self) -> None:
+        self.end(SessionEnded("Replies are not read; closing control connection."))
 
     def end(self, reason: FTPError | None = None) -> None:
         """End the session now; ``reason``, if any, is the last that the client is told."""

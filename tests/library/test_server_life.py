@@ -17,7 +17,7 @@ import ftpcluster
 from ftpcluster.net.stream import Stream
 from ftpcluster.session.server_pi import ServerPI
 from ftpcluster.session.state import Session
-from tests.library.client import Client, Data
+from tests.library.client import DEADLINE, Client, Data
 from tests.library.loops import on_both_loops, tasks
 
 MB = 1 << 20
@@ -437,6 +437,20 @@ class Hangs(ftpcluster.MemoryPathIO):
     @ftpcluster.with_timeout
     async def stat(self, path: Any) -> Any:
         await asyncio.Event().wait()
+
+
+@on_both_loops
+async def test_who_reads_no_reply_for_socket_timeout_is_gone(make: Make) -> None:
+    async with make(socket_timeout=0.2) as server, asyncio.timeout(DEADLINE):
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            sock.connect(("127.0.0.1", server.server_port))
+            sock.settimeout(0)
+            await asyncio.get_running_loop().sock_sendall(sock, b"FEAT\r\n" * 20_000)
+            while not server.ledger.connections:
+                await asyncio.sleep(0)
+            while server.ledger.connections:
+                await asyncio.sleep(0.01)
 
 
 @on_both_loops
