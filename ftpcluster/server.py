@@ -274,6 +274,7 @@ class Server(BuiltinVerbs):
             bans=self.bans,
             end_stranger=self._end_stranger,
         )
+        self._ports.open()
         self._services = self.make_services(
             loop=loop,
             poller=Poller(loop),

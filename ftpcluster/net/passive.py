@@ -17,7 +17,7 @@ import socket
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from ftpcluster.net.poller import READ, Poller
+from ftpcluster.net.poller import READ, Poller, Watcher
 from ftpcluster.net.proxy import Introduction
 from ftpcluster.net.stream import accept, expire
 from ftpcluster.protocol.address import interface_of, is_ipv6, plain, socket_address
@@ -41,10 +41,11 @@ def _drop(fd: int, _: str) -> None:
 class PassiveListener:
     """A listener on a data port, assigned to one session at a time."""
 
-    __slots__ = ("_pool", "host", "port", "sock")
+    __slots__ = ("_pool", "_watched_by", "host", "port", "sock")
 
     def __init__(self, pool: PassivePorts, host: str, sock: socket.socket) -> None:
         self._pool = pool
+        self._watched_by: Poller | None = None
         self.host = host
         self.sock = sock
         self.port: int = sock.getsockname()[1]
@@ -75,6 +76,17 @@ class PassiveListener:
             if address == peer or plain(address) == peer:
                 return fd
             on_other(fd, address)
+
+    def watch(self, poller: Poller, watcher: Watcher) -> None:
+        """Tell ``watcher`` of connections, until ``unwatch`` or the listener's end."""
+        poller.add(self.sock.fileno(), READ, watcher)
+        self._watched_by = poller
+
+    def unwatch(self) -> None:
+        """Harmless when repeated, also when the listener is closed: its number may be another's."""
+        poller, self._watched_by = self._watched_by, None
+        if poller is not None:
+            poller.remove(self.sock.fileno())
 
     def give_back(self) -> None:
         """After the accept: the next session may have it."""
@@ -207,9 +219,14 @@ class PassivePorts:
                 return
 
     def _close(self, listener: PassiveListener) -> None:
+        listener.unwatch()
         listener.sock.close()
         if self._unbound is not None:
             self._unbound.append(listener.port)
+
+    def open(self) -> None:
+        """Keep listeners again, after ``close``."""
+        self._is_closed = False
 
     def close(self) -> None:
         """Close every listener that no session holds; the others close with their session."""
@@ -326,7 +343,7 @@ async def await_data_connection(
     if timeout is not None:
         error = NoDataConnection("No data connection was made.")
         timer = expire(loop, arrival.waiter, timeout, error)
-    poller.add(listener.sock.fileno(), READ, arrival)
+    listener.watch(poller, arrival)
     try:
         await arrival.waiter
     except BaseException:
@@ -336,7 +353,7 @@ async def await_data_connection(
     finally:
         if timer is not None:
             timer.cancel()
-        poller.remove(listener.sock.fileno())
+        listener.unwatch()
         arrival.end()
     assert arrival.fd is not None
     return arrival.fd

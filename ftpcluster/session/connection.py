@@ -111,11 +111,15 @@ class DataConnection:
         while block := await self.read(count):
             yield block
 
-    def close(self) -> None:
-        """Close it: for the client, the end of the data."""
+    def end(self) -> None:
+        """Stop sharing in the limits, until it is read or written again."""
         for transfer in self._transfers:
             transfer.end()
         self._transfers.clear()
+
+    def close(self) -> None:
+        """Close it: for the client, the end of the data."""
+        self.end()
         self.stream.close()
         if self._session.data is self.stream:
             self._session.data = None
@@ -190,6 +194,11 @@ class SessionConnection(Connection):
                 awaited = loop.create_future()
             object.__setattr__(self, "_awaited", awaited)
         return awaited
+
+    def accepting_task(self) -> asyncio.Task[Any] | None:
+        """The task that accepts the data connection, while it runs."""
+        awaited = self._awaited
+        return awaited if isinstance(awaited, asyncio.Task) and not awaited.done() else None
 
     def stop_awaiting(self) -> None:
         """The listener is gone: whoever waits for its connection need not."""
@@ -328,12 +337,20 @@ def _drop_listener(session: Session) -> None:
 
 
 def _set_user(session: Session, user: User) -> None:
-    session.login = Claim(user.login or "", user, needs_password=True)
+    login, name = session.login, user.login or ""
+    session.login = Claim(name, user, needs_password=True)
+    if isinstance(login, Claim) and login.is_logged:
+        session.begin_login(user, name)
 
 
 def _set_logged(session: Session, logged: bool) -> None:  # noqa: FBT001
-    if logged and isinstance(session.login, Claim) and session.login.user is not None:
-        session.begin_login(session.login.user, session.login.login)
+    login = session.login
+    if not logged or isinstance(login, Account):
+        return
+    if login is None or login.user is None:
+        session.login = Claim("", None, needs_password=True, is_logged=True)
+    else:
+        session.begin_login(login.user, login.login)
 
 
 _LIVE: dict[str, _Live] = {

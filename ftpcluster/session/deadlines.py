@@ -1,5 +1,7 @@
 """How long a session may do nothing: before its login, between commands, within a transfer.
 
+And for how long its client may leave replies unread.
+
 A deadline that was set anew for every command would cost more than many a command, so a session
 looks now and then how far it has moved.
 """
@@ -21,29 +23,37 @@ class Deadlines:
         "_active",
         "_in_transfer",
         "_last_progress",
+        "_last_read",
         "_loop",
         "_on_idle",
         "_on_stalled",
+        "_on_unread",
         "_progress",
         "_session",
         "_slot",
         "_transfer_slot",
+        "_unread_slot",
         "_wheel",
     )
 
     def __init__(
-        self, session: Session, on_idle: Callable[[], None], on_stalled: Callable[[], None]
+        self,
+        session: Session,
+        on_idle: Callable[[], None],
+        on_stalled: Callable[[], None],
+        on_unread: Callable[[], None],
     ) -> None:
         self._session = session
         self._loop = session.services.loop
         self._wheel = session.services.wheel
         self._on_idle = on_idle
         self._on_stalled = on_stalled
+        self._on_unread = on_unread
         self._active = self._loop.time()
         self._in_transfer = False
         self._progress = 0
-        self._last_progress = 0.0
-        self._slot = self._transfer_slot = 0
+        self._last_progress = self._last_read = 0.0
+        self._slot = self._transfer_slot = self._unread_slot = 0
         self._look_again()
 
     def touch(self) -> None:
@@ -70,7 +80,23 @@ class Deadlines:
             self._transfer_slot = 0
         self.touch()
 
+    def wait_for_reader(self, sent: int) -> None:
+        """Replies are left over; ``sent`` bytes of them have just gone, as the client reads on."""
+        if self._session.settings.stalled_timeout is None:
+            return
+        if sent or not self._unread_slot:
+            self._last_read = self._loop.time()
+        if not self._unread_slot:
+            self._look_at_unread()
+
+    def end_wait_for_reader(self) -> None:
+        """All is sent."""
+        if self._unread_slot:
+            self._wheel.discard(self._unread_slot, self._look_at_unread)
+            self._unread_slot = 0
+
     def stop(self) -> None:
+        self.end_wait_for_reader()
         if self._slot:
             self._wheel.discard(self._slot, self._on_time)
             self._slot = 0
@@ -81,7 +107,7 @@ class Deadlines:
     def forget(self) -> None:
         """The session is over: let go of it."""
         self.stop()
-        self._on_idle = self._on_stalled = _nothing
+        self._on_idle = self._on_stalled = self._on_unread = _nothing
 
     def _due(self) -> float | None:
         """When the session ends if nothing happens until then."""
@@ -124,6 +150,16 @@ class Deadlines:
 
     def _look_at_progress_later(self, now: float) -> None:
         self._transfer_slot = self._wheel.add(now + _STALL_CHECK, self._look_at_progress)
+
+    def _look_at_unread(self) -> None:
+        self._unread_slot = 0
+        timeout = self._session.settings.stalled_timeout
+        assert timeout is not None
+        due = self._last_read + timeout
+        if self._loop.time() >= due:
+            self._on_unread()
+        else:
+            self._unread_slot = self._wheel.add(due, self._look_at_unread)
 
 
 def _nothing() -> None:

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from ftpcluster.protocol.errors import FTPError, LocalProblem
-from ftpcluster.protocol.reply import Code
+from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.session.commands.table import COMMANDS, OPTIONAL, STRANGERS, Command
 from ftpcluster.session.connection import SessionConnection
 from ftpcluster.session.gates import pass_gates, reply_for
@@ -172,18 +172,22 @@ class _Foreign:
     def __init__(self, function: Verb) -> None:
         self._function = function
 
-    async def __call__(self, session: Session, argument: str) -> None:
+    async def __call__(self, session: Session, argument: str) -> Reply | None:
         connection: SessionConnection = session.view
         try:
             goes_on = await in_task(_run(self._function, connection, argument))
-        except (FTPError, ConnectionError):
-            raise
-        except Exception as error:
+        except BaseException as error:
+            if session.held_reply is not None:
+                session.ending = True  # half of AUTH was obeyed: nobody knows what is protected
+            if isinstance(error, FTPError | ConnectionError) or not isinstance(error, Exception):
+                raise
             # of ours an OSError has a reply of its own; in somebody else's command it is a bug
             session.note_bug(error)
             raise LocalProblem from error
         if not goes_on:
             session.ending = True
+        held, session.held_reply = session.held_reply, None
+        return held
 
 
 async def _run(function: Verb, connection: SessionConnection, argument: str) -> bool:
@@ -200,6 +204,7 @@ async def _run(function: Verb, connection: SessionConnection, argument: str) -> 
         for task in workers:
             task.cancel()
         workers.clear()
+        connection.session.stop_sharing()
     return goes_on is not False
 
 
@@ -212,6 +217,10 @@ async def obey_builtin(command: Command, connection: SessionConnection, argument
         reply = await outcome if inspect.isawaitable(outcome) else outcome
     except Exception as error:
         reply = reply_for(session, error)
-    if reply is not None:
+    if session.held_reply is None and (session.wants_tls or session.leaves_tls):
+        # who has read it begins TLS at once, which would be taken for plain text put behind AUTH:
+        # it is sent when the command has ended, and nobody reads lines any more
+        session.held_reply = reply
+    elif reply is not None:
         session.announce(reply)
     return not session.ending

@@ -93,5 +93,17 @@ async def wait_out(work: asyncio.Future[Any]) -> asyncio.CancelledError | None:
 
 
 async def in_task(coroutine: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine that is not ours, run in a task of its own."""
-    return await asyncio.get_running_loop().create_task(coroutine)
+    """The result of a coroutine that is not ours, run in a task of its own.
+
+    Its error is raised also where it has failed in the very step in which it was cancelled: in a
+    cancellation's place, since nobody else would hear of it.
+    """
+    task = asyncio.get_running_loop().create_task(coroutine)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if task.done() and not task.cancelled() and task.exception() is not None:
+            task.result()
+        raise
+    finally:
+        del task  # its error would hold this frame, and the frame the task

@@ -94,7 +94,7 @@ class ServerPI:
         self._draining = False
         self._entry: journal.Entry | None = None
         self._emptied: asyncio.Future[None] | None = None
-        self._deadlines = Deadlines(self.session, self._on_idle, self._on_stalled)
+        self._deadlines = Deadlines(self.session, self._on_idle, self._on_stalled, self._on_unread)
 
     def start(self) -> None:
         """Greet, and serve until the session ends."""
@@ -269,6 +269,8 @@ class ServerPI:
         self._deadlines.end_transfer()
         reason, self._reason = self._reason, None
         if self.ended:
+            if isinstance(error, Exception):
+                reply_for(self.session, error)  # nobody hears it; but what is a bug is logged
             self._write_down(None)
             if self.session.last_transfer is not None:
                 self._count_transfer(None)
@@ -379,6 +381,7 @@ class ServerPI:
             return
         self._unsent = self._unsent[sent:]
         if self._unsent:
+            self._deadlines.wait_for_reader(sent)
             stream.writable().add_done_callback(self._on_writable)
 
     def _send_all(self) -> bool:
@@ -394,9 +397,11 @@ class ServerPI:
     def _on_writable(self, waiter: asyncio.Future[None]) -> None:
         if not waiter.cancelled() and not self.ended:
             self._send()
-            if self.session.ending and not self._unsent:
-                self.end()
-                return
+            if not self._unsent:
+                self._deadlines.end_wait_for_reader()
+                if self.session.ending:
+                    self.end()
+                    return
             if self._emptied is not None and len(self._unsent) <= _UNSENT:
                 emptied, self._emptied = self._emptied, None
                 if not emptied.done():
@@ -453,6 +458,9 @@ class ServerPI:
 
     def _on_stalled(self) -> None:
         self._cancel(TransferAborted("The transfer stalled."))
+
+    def _on_unread(self) -> None:
+        self.end(SessionEnded("Replies are not read; closing control connection."))
 
     def end(self, reason: FTPError | None = None) -> None:
         """End the session now; ``reason``, if any, is the last that the client is told."""

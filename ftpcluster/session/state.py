@@ -5,6 +5,7 @@ What all sessions of a process share stands in ``services``.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -43,11 +44,15 @@ log = logging.getLogger("ftpcluster.session")
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """Somebody said USER. ``user`` is None where nobody has that name, which isn't told."""
+    """Somebody said USER. ``user`` is None where nobody has that name, which isn't told.
+
+    ``is_logged``: a command of somebody else's has said so before it has said who it is.
+    """
 
     login: str
     user: User | None
     needs_password: bool
+    is_logged: bool = False
 
 
 class Account(msgspec.Struct, frozen=True):
@@ -109,6 +114,7 @@ class Session:
         "failed_logins",
         "hash_algorithm",
         "hash_range",
+        "held_reply",
         "last_transfer",
         "leaves_tls",
         "login",
@@ -159,6 +165,8 @@ class Session:
         self.hash_algorithm = "SHA-256"
         self.wants_tls = False  # AUTH was accepted: TLS begins behind its reply
         self.leaves_tls = False  # CCC was: TLS ends behind its reply
+        # that reply, where a command of somebody else's had AUTH or CCC obeyed
+        self.held_reply: Reply | None = None
         self.protected = False  # PROT P: data connections are encrypted
         self.current_folder = "/"
         # for one command
@@ -229,6 +237,11 @@ class Session:
     def has_workers(self) -> bool:
         """Whether a command of somebody else's has left tasks, which ABOR may end."""
         return self._view is not None and bool(self._view.extra_workers)
+
+    @property
+    def accepting(self) -> asyncio.Task[Any] | None:
+        """The task that accepts the data connection, where somebody else's command wanted it."""
+        return None if self._view is None else self._view.accepting_task()
 
     @property
     def server_address(self) -> str:
@@ -308,9 +321,18 @@ class Session:
 
     def take_data(self) -> Stream:
         """The data connection, which from now on is the caller's to close."""
+        self.stop_sharing()
         data, self.data = self.data, None
         assert isinstance(data, Stream)
         return data
+
+    def stop_sharing(self) -> None:
+        """Nothing of somebody else's reads or writes the data connection any more.
+
+        It may stay open; its part of the limits is for others.
+        """
+        if self.data_view is not None and self.data_view.stream is self.data:
+            self.data_view.end()
 
     def begin_login(self, user: User, name: str) -> None:
         """``user`` has logged in, as ``name``.
@@ -364,6 +386,7 @@ class Session:
 
     def drop_data(self) -> None:
         """Close the data connection, whether it was made or is awaited."""
+        self.stop_sharing()
         data, self.data = self.data, None
         self.data_view = None
         if self._view is not None:

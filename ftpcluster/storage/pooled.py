@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from concurrent.futures import Executor
 from typing import Any, TypeVar
@@ -57,35 +58,47 @@ def _exhaust(method: Callable[..., Iterable[None]], *args: Any) -> None:
 
 
 class PooledFile:
-    """An open local file that is read and written in threads."""
+    """An open local file that is read and written in threads, by one at a time.
+
+    A thread goes on with a call that was cancelled, or took too long. Who closes the file waits for
+    it, in a thread as well: else its descriptor could be another file's, or a socket, by then.
+    """
 
     has_size = True
 
     def __init__(self, pool: _Pool, file: LocalFile) -> None:
         self._pool = pool
         self._file = file
+        self._lock = threading.Lock()
+
+    async def _in_turn(self, method: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
+        return await self._pool.call(self._locked, method, *args)
+
+    def _locked(self, method: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
+        with self._lock:
+            return _finish(method, *args)
 
     @property
     def size(self) -> int:
         return self._file.size
 
     async def seek(self, offset: int) -> None:
-        await self._pool.finish(self._file.seek, offset)
+        await self._in_turn(self._file.seek, offset)
 
     async def truncate(self) -> None:
-        await self._pool.finish(self._file.truncate)
+        await self._in_turn(self._file.truncate)
 
     async def read(self, count: int) -> bytes:
-        return await self._pool.finish(self._file.read, count)
+        return await self._in_turn(self._file.read, count)
 
     async def write(self, data: bytes | memoryview) -> None:
-        await self._pool.finish(self._file.write, data)
+        await self._in_turn(self._file.write, data)
 
     async def finish(self) -> None:
-        await self._pool.finish(self._file.finish)
+        await self._in_turn(self._file.finish)
 
     async def close(self) -> None:
-        await self._pool.finish(self._file.close)
+        await self._in_turn(self._file.close)
 
 
 class PooledStorage(Storage):

@@ -648,6 +648,34 @@ async def test_deleting_user_or_logged_logs_out(root: Path) -> None:
 
 
 @on_both_loops
+async def test_a_command_may_say_that_somebody_is_logged_in_before_it_says_who(root: Path) -> None:
+    user = ftpcluster.User("alice", "12345", base_path=root)
+
+    async def vouch(connection: Any, rest: str) -> bool:
+        connection.logged = True
+        assert "logged" not in connection  # nobody is, yet
+        if rest:
+            connection.user = user
+        connection.response("230", "logged in")
+        return True
+
+    async def name(connection: Any, rest: str) -> bool:
+        connection.user = user
+        connection.response("331", "say PASS")
+        return True
+
+    async with serve(root, vouch=vouch, name=name) as server, Client(server.server_port) as client:
+        await client.says("VOUCH alice", 230)
+        await client.says("PWD", 257)
+        await client.says("REIN", 220)
+        await client.says("VOUCH", 230)
+        await client.says("PWD", 530)
+        await client.says("REIN", 220)  # what was said before is forgotten
+        await client.says("NAME", 331)
+        await client.says("PWD", 530)
+
+
+@on_both_loops
 async def test_a_command_may_wait_for_a_value_that_another_one_sets(root: Path) -> None:
     async def waits(connection: ftpcluster.Connection, rest: str) -> bool:
         connections.append(connection)

@@ -612,3 +612,20 @@ async def test_a_link_out_of_the_base_leads_nowhere_on_each_disk_layer(
         for command in ("RETR link/secret", "STOR link/new", "LIST link", "CWD link", "MKD link/x"):
             await client.says(command, 550)
     assert os.listdir(outside) == ["secret"]
+
+
+@on_both_loops
+async def test_a_layer_that_cannot_be_made_takes_no_slot_of_the_user(root: Path) -> None:
+    fails = [True, False]
+
+    def make(**common: Any) -> ftpcluster.PathIO:
+        if fails.pop(0):
+            raise ValueError("not this time")
+        return ftpcluster.PathIO(**common)
+
+    users = [ftpcluster.User("user", "12345", base_path=root, maximum_connections=1)]
+    server = ftpcluster.Server(users, path_io_factory=make)
+    async with server, Client(server.server_port) as one, Client(server.server_port) as other:
+        await one.says("USER user", 331)
+        await one.says("PASS 12345", 451)
+        await other.logs_in("user", "12345")

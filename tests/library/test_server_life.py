@@ -19,7 +19,7 @@ import ftpcluster
 from ftpcluster.net.stream import Stream
 from ftpcluster.session.server_pi import ServerPI
 from ftpcluster.session.state import Session
-from tests.library.client import Client, Data
+from tests.library.client import DEADLINE, Client, Data
 from tests.library.loops import on_both_loops, tasks
 
 MB = 1 << 20
@@ -442,6 +442,20 @@ class Hangs(ftpcluster.MemoryPathIO):
 
 
 @on_both_loops
+async def test_who_reads_no_reply_for_socket_timeout_is_gone(make: Make) -> None:
+    async with make(socket_timeout=0.2) as server, asyncio.timeout(DEADLINE):
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            sock.connect(("127.0.0.1", server.server_port))
+            sock.settimeout(0)
+            await asyncio.get_running_loop().sock_sendall(sock, b"FEAT\r\n" * 20_000)
+            while not server.ledger.connections:
+                await asyncio.sleep(0)
+            while server.ledger.connections:
+                await asyncio.sleep(0.01)
+
+
+@on_both_loops
 async def test_path_timeout_bounds_what_a_layer_bounds(
     make: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -538,6 +552,25 @@ async def test_a_data_port_counts_until_its_connection_is_made(make: Make) -> No
             await data.send(b"content")
         await client.expects(226)
         assert free_count(server) == 3
+
+
+@on_both_loops
+async def test_a_server_that_is_started_again_keeps_its_listeners_for_data_as_before(
+    make: Make,
+) -> None:
+    ports = free_ports(1)
+    server = make(data_ports=ports)
+    for _ in range(2):
+        await server.start("127.0.0.1")
+        async with Client(server.server_port) as client:
+            await client.logs_in()
+            await client.uploads("STOR file", b"content")
+            _, writer = await asyncio.open_connection("127.0.0.1", ports[0])  # it still listens
+            writer.close()
+            await writer.wait_closed()
+        await server.close()
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", ports[0])
 
 
 @on_both_loops

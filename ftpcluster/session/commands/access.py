@@ -86,6 +86,9 @@ async def password(session: Session, secret: str) -> Reply:
         name = printable(claim.login)[:64]
         session.note(logging.ERROR, f"the folder of user {name} cannot be opened: {why}")
         raise NotLoggedIn("Your folder is not available; please tell the administrator.") from None
+    except BaseException:
+        quotas.logout(number)  # a path layer of somebody else's cannot be made
+        raise
     session.services.counts.logins += 1
     session.note(logging.INFO, "logged in" if session.stream.is_plain else "logged in with TLS")
     return _LOGGED_IN
