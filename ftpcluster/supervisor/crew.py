@@ -257,9 +257,12 @@ class Crew:
     def _look_whether_hopeless(self, generation: Generation) -> None:
         """Something is wrong that no restart mends: whoever started the server has to know.
 
-        Only at the boot: what has served for a while goes on, with as many workers as live.
+        Only at the boot: what has served for a while goes on, with as many workers as live. One
+        that lives serves, also where those that are to replace it die.
         """
-        if generation.is_first and is_hopeless(place.restart for place in generation.places):
+        if not generation.is_first or any(_serving(generation)):
+            return
+        if is_hopeless(place.restart for place in generation.places):
             self.failure = BootFailure("the workers die soon after their start, again and again")
             self.kill()
 

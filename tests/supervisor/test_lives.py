@@ -163,6 +163,23 @@ async def test_a_reloaded_server_does_not_give_up(monkeypatch: pytest.MonkeyPatc
         assert not scene.run.done()
 
 
+async def test_a_server_that_serves_does_not_give_up_when_nobody_can_replace_its_workers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(restart, "FIRST_DELAY", 0.001)
+    async with supervised(2) as scene:
+        old = await scene.ready(2)
+        for index in range(2):
+            scene.supervisor.drain(index, "somebody wants it")
+        for number in range(2, 16):
+            (await scene.worker(number)).die()
+        assert not scene.run.done()
+        for worker in old:
+            await scene.connect()
+            await worker.adopt()
+        assert not any(worker.killed for worker in old)
+
+
 # ---------------------------------------------------------------------- one for another
 
 
