@@ -30,7 +30,7 @@ from ftpcluster.quota.bans import BanRules
 from ftpcluster.quota.leases import Rates
 from ftpcluster.quota.ledger import ConnectionLimits
 from ftpcluster.supervisor.admin import AdminServer, CannotBind, ReloadRefused, bind
-from ftpcluster.supervisor.crew import BootFailure
+from ftpcluster.supervisor.crew import STOPPING, BootFailure
 from ftpcluster.supervisor.handle import Plan
 from ftpcluster.supervisor.process import WorkerProcess
 from ftpcluster.supervisor.restart import Recycling
@@ -159,6 +159,7 @@ class Cluster:
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         loop.add_signal_handler(signal.SIGUSR1, self._logs.reopen, self._supervisor)
         self._supervisor.serving.add_done_callback(self._on_serving)
+        self._supervisor.stopping.add_done_callback(lambda _: self._notifier.stopping())
         admin = None
         if self._admin is not None:
             admin = AdminServer(self._admin, self._supervisor, self.reload_now)
@@ -200,13 +201,16 @@ class Cluster:
     def _on_stop(self, number: int) -> None:
         if self._interrupted is None:
             self._interrupted = number == signal.SIGINT
-            self._notifier.stopping()
         self._supervisor.stop()
 
     # ------------------------------------------------------------------ reload
 
     def reload(self) -> None:
         """Read everything again and serve by that; where anything is wrong, go on as before."""
+        if self._supervisor.stopping.done():
+            self._wrong = STOPPING
+            log.info("not reloaded: %s", STOPPING)
+            return
         if self._reload is not None:
             self._is_outdated = True  # what it has read may have changed since
             return
@@ -229,13 +233,15 @@ class Cluster:
         binder = Binder(self._binder)
         try:
             config = await asyncio.to_thread(self._load)
+            if self._supervisor.stopping.done():  # its ports may be somebody else's by now
+                raise BootFailure("", STOPPING)
             plan = _plan(config, binder, self._logs)
             await self._supervisor.reload(plan)
         except (ConfigError, CannotListen, BootFailure) as error:
             binder.close()
             self._wrong = "; ".join(str(error).splitlines())
-            if self._interrupted is None:
-                log.error("not reloaded: %s", self._wrong)
+            level = logging.INFO if self._supervisor.stopping.done() else logging.ERROR
+            log.log(level, "not reloaded: %s", self._wrong)
             return
         except BaseException:
             binder.close()
@@ -257,9 +263,8 @@ class Cluster:
         self._reload = None
         if not task.cancelled():
             task.result()
-        if self._interrupted is not None:
-            return
-        self._notifier.ready(f"ready on {self._described}")
+        if not self._supervisor.stopping.done():
+            self._notifier.ready(f"ready on {self._described}")
         if self._is_outdated:
             self._is_outdated = False
             self.reload()

@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 _KILL_AFTER = 2.0
 """Seconds that a worker may take longer than the grace, or than SIGABRT needs, before SIGKILL."""
+STOPPING = "the server is stopping"
+"""Why a generation that is asked for now, or on its way, will not serve."""
 
 
 class BootFailure(Exception):
@@ -58,6 +60,10 @@ class Owner(Protocol):
 
     def on_capacity(self) -> None:
         """A worker takes connections (again)."""
+
+    def on_dismissed(self) -> None:
+        """The workers are about to end, for whatever reason; said again each time that they are
+        told to."""
 
     def on_all_ended(self) -> None:
         """The crew was dismissed, and the last process has ended."""
@@ -93,6 +99,22 @@ class Crew:
         if self._watch_timer is None:
             self._watch_later()
 
+    async def bring_up(self, generation: Generation) -> None:
+        """Start the workers of the next generation, and wait until all of them can serve.
+
+        Raises BootFailure; then there is nothing left of it.
+        """
+        if self.is_dismissed:
+            raise BootFailure("", STOPPING)
+        try:
+            self.begin(generation)
+            await generation.ready
+            if self.is_dismissed:  # after the last one was ready, and before we knew
+                raise BootFailure("", STOPPING)
+        except BaseException:
+            self._abandon(generation)
+            raise
+
     @property
     def current(self) -> Generation | None:
         """The generation that serves."""
@@ -115,10 +137,9 @@ class Crew:
                 self._retire(worker)
         self._owner.on_capacity()
 
-    def abandon(self, generation: Generation) -> None:
+    def _abandon(self, generation: Generation) -> None:
         """End a generation that never came to serve."""
-        if generation in self._generations:
-            self._generations.remove(generation)
+        self._generations.remove(generation)
         self._end(generation)
         for place in generation.places:
             for worker in _fillers(place):
@@ -342,11 +363,12 @@ class Crew:
 
     def _end_all(self) -> None:
         self.is_dismissed = True
+        self._owner.on_dismissed()
         for generation in self._generations:
             self._end(generation)
         for generation in self._generations[1:]:
             if not generation.ready.done():
-                generation.ready.set_exception(BootFailure("", "the server is stopping"))
+                generation.ready.set_exception(BootFailure("", STOPPING))
         if self._watch_timer is not None:
             self._watch_timer.cancel()
         self._look_whether_ended()

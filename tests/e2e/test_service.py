@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import re
@@ -20,6 +21,8 @@ from typing import Any
 import pytest
 import trustme
 
+from ftpcluster.admin.client import Connection
+from ftpcluster.admin.messages import Done, Stop
 from tests.support.cluster import CHECKOUT, Cluster, until
 from tests.support.dialogue import Dialogue
 from tests.support.unprivileged import PACKAGES, python_for_nobody
@@ -63,6 +66,17 @@ def test_the_service_manager_is_told_how_it_is(tmp_path: Path, manager: Manager)
             while "STATUS=1 sessions; ready" not in manager.hears("STATUS="):
                 pass
         cluster.process.send_signal(signal.SIGTERM)
+        manager.hears("STOPPING=1")
+        assert cluster.wait() == 0
+
+
+def test_the_service_manager_is_told_that_an_administrator_stops_it(
+    tmp_path: Path, manager: Manager
+) -> None:
+    environment = {"NOTIFY_SOCKET": manager.path}
+    with Cluster("--root", str(tmp_path), env=environment) as cluster:
+        with contextlib.closing(Connection(cluster.admin)) as admin:
+            assert isinstance(admin.ask(Stop()), Done)
         manager.hears("STOPPING=1")
         assert cluster.wait() == 0
 

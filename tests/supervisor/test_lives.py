@@ -519,6 +519,46 @@ async def test_stopping_ends_a_reload() -> None:
         assert new.killed
 
 
+async def test_a_server_that_is_stopping_begins_no_generation() -> None:
+    async with supervised(1) as scene:
+        (old,) = await scene.ready(1)
+        plan = next_plan(scene)
+        scene.supervisor.stop()
+        with pytest.raises(BootFailure, match="stopping"):
+            await asyncio.wait_for(scene.supervisor.reload(plan), 20)
+        await refuses_connections(scene, plan)
+        assert scene.workers == [old]
+        old.die()
+        await asyncio.wait_for(scene.run, 20)
+
+
+async def test_stopping_ends_a_generation_that_is_ready_and_does_not_serve_yet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with supervised(1) as scene:
+        (old,) = await scene.ready(1)
+        plan = next_plan(scene)
+        reload = asyncio.create_task(scene.supervisor.reload(plan))
+        new = await scene.worker(1)
+        # called when the last worker is ready, before the reload is woken by it
+        monkeypatch.setattr(scene.supervisor, "on_capacity", scene.supervisor.stop)
+        new.say(Ready())
+        with pytest.raises(BootFailure, match="stopping"):
+            await asyncio.wait_for(reload, 20)
+        await refuses_connections(scene, plan)
+        assert new.killed
+        old.die()
+        await asyncio.wait_for(scene.run, 20)
+
+
+async def refuses_connections(scene: Supervised, plan: Plan) -> None:
+    """Once the caller has closed what the plan brought."""
+    for listener in plan.listeners:
+        listener.sock.close()
+    with pytest.raises(ConnectionRefusedError):
+        await scene.connect()
+
+
 async def test_a_worker_that_dies_between_generations_is_replaced_in_its_own() -> None:
     async with supervised(1) as scene:
         (old,) = await scene.ready(1)
