@@ -263,7 +263,7 @@ class Cluster:
         self._reload = None
         if not task.cancelled():
             task.result()
-        if not self._supervisor.stopping.done():
+        if self._supervisor.serving.done() and not self._supervisor.stopping.done():
             self._notifier.ready(f"ready on {self._described}")
         if self._is_outdated:
             self._is_outdated = False

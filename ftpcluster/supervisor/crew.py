@@ -135,6 +135,8 @@ class Crew:
             for worker in _fillers(place):
                 self.ends["reload"] += 1
                 self._retire(worker)
+            if place.starting is not None:
+                place.starting.process.kill()  # it has no sessions, and nobody waits for it now
         self._owner.on_capacity()
 
     def _abandon(self, generation: Generation) -> None:
@@ -253,7 +255,7 @@ class Crew:
         place, generation = worker.place, worker.place.generation
         why = f"sent a bad message ({error})" if error else worker.failure or "died"
         if place.starting is worker and not place.has_served:
-            if not generation.ready.done():
+            if not (generation.is_over or generation.ready.done()):
                 message = f"{worker} ended before it could serve"
                 generation.ready.set_exception(BootFailure(message, worker.failure))
         elif was is not Phase.DRAINING:

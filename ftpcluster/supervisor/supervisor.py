@@ -116,6 +116,8 @@ class Supervisor:
         # it may limit users who had no limit; until it is ready they are all known
         self._tell(TellLogins())
         await self._crew.bring_up(generation)
+        if not self.serving.done():  # a reload during the boot: nobody waits for the old ones now
+            self.serving.set_result(None)
         before, self._plan = self._plan, plan
         self._listen_on(plan)
         self._acceptor.listen_on(tuple(self._listeners))

@@ -92,6 +92,42 @@ def test_a_reload_that_fails_is_ready_again(tmp_path: Path, manager: Manager) ->
         manager.hears("READY=1\n")
 
 
+SLOW = """
+import os, time
+import ftpcluster
+
+class Slow(ftpcluster.Server):
+    def __init__(self, users):
+        super().__init__(users)
+        while not os.path.exists("go"):
+            time.sleep(0.01)
+"""
+
+
+def test_a_server_is_not_ready_before_it_serves_however_often_it_is_told_to_reload(
+    tmp_path: Path, manager: Manager
+) -> None:
+    (tmp_path / "slow.py").write_text(SLOW)
+    file = tmp_path / "ftpcluster.toml"
+    good = 'workers = 1\nserver = "slow:Slow"\n[anonymous]\nroot = "."\n'
+    file.write_text(good)
+    environment = {"NOTIFY_SOCKET": manager.path, "PYTHONPATH": str(tmp_path)}
+    cluster = Cluster("-c", str(file), env=environment, cwd=tmp_path)
+    try:
+        until(cluster.workers)
+        file.write_text("workers = 0")
+        for _ in range(2):  # the second one begins when all of the first is done
+            assert "not reloaded" in cluster.hang_up()
+            assert manager.sock.recv(4096).startswith(b"RELOADING=1\n")
+        file.write_text(good)
+        (tmp_path / "go").touch()
+        with cluster:
+            manager.hears("READY=1\n")
+    finally:
+        cluster.process.kill()
+        cluster.wait()
+
+
 def test_workers_speak_for_nobody(tmp_path: Path, manager: Manager) -> None:
     with Cluster("--root", str(tmp_path), env={"NOTIFY_SOCKET": manager.path}) as cluster:
         for pid in cluster.workers():

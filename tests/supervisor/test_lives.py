@@ -389,6 +389,41 @@ async def test_a_generation_that_cannot_serve_changes_nothing(reason: str | None
         assert (await scene.worker(4)).index == 1
 
 
+async def test_a_reload_that_overtakes_the_boot_ends_it_well() -> None:
+    async with supervised(2) as scene:
+        quick, slow = await scene.worker(0), await scene.worker(1)
+        quick.say(Ready())
+        reload = asyncio.create_task(scene.supervisor.reload(next_plan(scene, workers=1)))
+        new = await scene.worker(2)
+        assert not scene.supervisor.serving.done()
+        new.say(Ready())
+        await asyncio.wait_for(reload, 20)
+        assert scene.supervisor.serving.result() is None
+        assert slow.killed
+        await quick.hear(SetLimits)
+        await quick.hear(Drain)
+        quick.die()
+        await until(lambda: len(scene.supervisor.workers) == 1)
+        await scene.connect()
+        await new.adopt()
+        assert not scene.run.done()
+
+
+async def test_a_reload_that_fails_during_the_boot_leaves_it_as_it_was() -> None:
+    async with supervised(1) as scene:
+        first = await scene.worker(0)
+        plan = next_plan(scene)
+        reload = asyncio.create_task(scene.supervisor.reload(plan))
+        (await scene.worker(1)).die()
+        with pytest.raises(BootFailure, match="worker 1 "):
+            await asyncio.wait_for(reload, 20)
+        for listener in plan.listeners:
+            listener.sock.close()
+        assert not scene.supervisor.serving.done()
+        first.say(Ready())
+        await asyncio.wait_for(asyncio.shield(scene.supervisor.serving), 20)
+
+
 async def test_new_limits_of_connections_hold_for_sessions_of_old_and_new_workers() -> None:
     async with supervised(1, limits=ConnectionLimits(per_address=2)) as scene:
         (old,) = await scene.ready(1)
