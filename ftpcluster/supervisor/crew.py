@@ -120,6 +120,11 @@ class Crew:
         """The generation that serves."""
         return self._generations[0] if self._generations else None
 
+    @property
+    def is_renewed(self) -> bool:
+        """Whether another generation is coming."""
+        return len(self._generations) > 1
+
     def is_coming(self, worker: WorkerHandle) -> bool:
         """Whether the worker is of a generation that does not serve yet."""
         return worker.place.generation in self._generations[1:]
@@ -337,7 +342,7 @@ class Crew:
 
     def _recycle(self, now: float) -> None:
         """Replace one worker that is too old or too large, while all others are in their places."""
-        if self.is_dismissed or len(self._generations) != 1:
+        if self.is_dismissed or self.is_renewed:
             return
         generation = self._generations[0]
         if not all(place.is_settled for place in generation.places):

@@ -257,6 +257,8 @@ class Supervisor:
         if worker.place.generation is self._crew.current:
             for order in self.speed.orders:
                 worker.channel.send(order)
+            if self._crew.is_renewed:  # as all were told when the reload began
+                worker.channel.send(TellLogins())
 
     def on_gone(self, worker: WorkerHandle) -> int:
         lost = worker.lose()

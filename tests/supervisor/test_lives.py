@@ -469,6 +469,27 @@ async def test_users_who_had_no_limit_are_known_when_a_new_plan_limits_them() ->
         assert await new.hear(SlotAnswer) == SlotAnswer(session, Refusal.USER_FULL.value)
 
 
+async def test_so_they_are_where_their_worker_was_started_during_the_reload() -> None:
+    async with supervised(1) as scene:
+        (old,) = await scene.ready(1)
+        reload = asyncio.create_task(scene.supervisor.reload(next_plan(scene)))
+        new = await scene.worker(1)
+        old.die()
+        again = await scene.worker(2)
+        again.say(Ready())
+        await scene.connect()
+        await again.round_trip(await again.adopt())  # all that it was told has arrived
+        assert again.tells_logins
+        new.say(Ready())
+        await asyncio.wait_for(reload, 20)
+        new.die()
+        after = await scene.worker(3)
+        after.say(Ready())
+        await scene.connect()
+        await after.round_trip(await after.adopt())
+        assert not after.tells_logins
+
+
 async def test_new_speeds_reach_the_old_workers_and_end_what_was_ordered() -> None:
     async with supervised(1) as scene:
         (old,) = await scene.ready(1)
