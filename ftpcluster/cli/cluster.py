@@ -261,8 +261,10 @@ class Cluster:
 
     def _on_reloaded(self, task: asyncio.Task[None]) -> None:
         self._reload = None
-        if not task.cancelled():
-            task.result()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._wrong = f"{type(error).__name__}: {error}"
+            # nothing that a file can be blamed for: whoever mends us needs to know where it was
+            log.error("not reloaded: %s", self._wrong, exc_info=error)
         if self._supervisor.serving.done() and not self._supervisor.stopping.done():
             self._notifier.ready(f"ready on {self._described}")
         if self._is_outdated:

@@ -390,7 +390,7 @@ def _spawn(place: Place, epoch: int) -> tuple[ProcessLike, socket.socket]:
     ours, theirs = pair()
     try:
         return place.generation.plan.start_process(place.index, epoch, theirs), ours
-    except OSError:
+    except BaseException:
         ours.close()
         raise
     finally:

@@ -9,6 +9,7 @@ import asyncio
 import dataclasses
 import logging
 import os
+import socket
 import time
 from typing import Any
 
@@ -422,6 +423,31 @@ async def test_a_reload_that_fails_during_the_boot_leaves_it_as_it_was() -> None
         assert not scene.supervisor.serving.done()
         first.say(Ready())
         await asyncio.wait_for(asyncio.shield(scene.supervisor.serving), 20)
+
+
+async def test_whatever_went_wrong_with_a_generation_the_next_one_may_serve() -> None:
+    async with supervised(1) as scene:
+        (old,) = await scene.ready(1)
+
+        def start(index: int, epoch: int, sock: socket.socket) -> FakeWorker:
+            if index == 1:
+                raise RuntimeError("can't start new thread")
+            return scene.plan.start_process(index, epoch, sock)  # type: ignore[return-value]
+
+        plan = next_plan(scene, workers=2, start_process=start)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            await scene.supervisor.reload(plan)
+        for listener in plan.listeners:
+            listener.sock.close()
+        assert scene.workers[1].killed
+        reload = asyncio.create_task(scene.supervisor.reload(next_plan(scene)))
+        new = await scene.worker(2)
+        new.say(Ready())
+        await asyncio.wait_for(reload, 20)
+        await old.hear(SetLimits)
+        await old.hear(Drain)
+        await scene.connect()
+        await new.adopt()
 
 
 async def test_new_limits_of_connections_hold_for_sessions_of_old_and_new_workers() -> None:
