@@ -308,7 +308,7 @@ class Crew:
         for worker in tuple(self.workers.values()):
             if now - self._watch_due > worker.pulse.interval:
                 # it was us who stopped: what the workers said meanwhile has not been read yet
-                worker.pulse.beat(now)
+                worker.pulse.beat(max(now, worker.pulse.last))  # one that starts has longer
             self._examine(worker, now)
         self._recycle(now)
         self._watch_later()

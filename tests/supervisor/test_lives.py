@@ -131,6 +131,14 @@ async def test_a_supervisor_that_stood_still_takes_no_worker_for_lost() -> None:
         heart.cancel()
 
 
+async def test_nor_does_a_worker_that_starts_have_less_time_for_it() -> None:
+    async with supervised(1, worker_timeout=TIMEOUT, start_timeout=60.0) as scene:
+        worker = await scene.worker(0)
+        time.sleep(TIMEOUT)
+        await asyncio.sleep(3 * TIMEOUT)
+        assert not worker.aborted
+
+
 # ---------------------------------------------------------------------- no hope
 
 
