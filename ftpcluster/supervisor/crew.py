@@ -150,6 +150,7 @@ class Crew:
         self._end(generation)
         for place in generation.places:
             for worker in _fillers(place):
+                worker.phase = Phase.DRAINING  # its end is no news
                 worker.process.kill()
 
     def _end(self, generation: Generation) -> None:

@@ -394,6 +394,7 @@ async def test_a_generation_that_cannot_serve_changes_nothing(reason: str | None
         assert all(worker.unheard == 0 for worker in old)
         assert await (await scene.connect()).is_turned_away()
         assert len(scene.workers) == 4
+        assert not scene.supervisor.ends
         old[1].die()  # it is replaced as ever
         assert (await scene.worker(4)).index == 1
 
