@@ -64,7 +64,7 @@ class Binder:
         self._there = [each for each in made if each[1].fileno() >= 0]
         self.inherited: Sequence[tuple[socket.socket, str]]
         self.inherited = inherited if before is None else before.inherited
-        self.made: list[tuple[tuple[str, int, bool], socket.socket]] = []
+        self.made: list[tuple[tuple[str, int, bool] | None, socket.socket]] = []
 
     def listen(
         self,
@@ -86,6 +86,12 @@ class Binder:
             sock = listen(host, port, backlog, dual_stack=dual_stack, reuse_port=reuse_port)
         self.made.append((wanted, sock))
         return sock
+
+    def duplicate(self, sock: socket.socket) -> socket.socket:
+        """One of the service manager's, for this configuration alone. Raises CannotListen."""
+        ours = _duplicate(sock)
+        self.made.append((None, ours))
+        return ours
 
     def close(self) -> None:
         """Give the sockets up."""
@@ -319,7 +325,7 @@ def _plan(config: Config, binder: Binder, logs: LogFiles) -> Plan:
 
 def _listen(config: Config, binder: Binder) -> list[Listener]:
     if binder.inherited:
-        return [_inherited(config, sock, name) for sock, name in binder.inherited]
+        return [_inherited(config, binder.duplicate(sock), name) for sock, name in binder.inherited]
     return [
         Listener(sock, each.tls, _networks(each))
         for each in config.listen
@@ -335,7 +341,7 @@ def _inherited(config: Config, sock: socket.socket, name: str) -> Listener:
         config.listen[0],
     )
     protection = Protection.IMPLICIT if is_implicit else like.tls
-    return Listener(_duplicate(sock), protection, _networks(like))
+    return Listener(sock, protection, _networks(like))
 
 
 def _networks(listen: Listen) -> Networks | None:
