@@ -30,7 +30,7 @@ from ftpcluster.quota.bans import BanRules
 from ftpcluster.quota.leases import Rates
 from ftpcluster.quota.ledger import ConnectionLimits
 from ftpcluster.supervisor.admin import AdminServer, CannotBind, ReloadRefused, bind
-from ftpcluster.supervisor.crew import BootFailure
+from ftpcluster.supervisor.crew import STOPPING, BootFailure
 from ftpcluster.supervisor.handle import Plan
 from ftpcluster.supervisor.process import WorkerProcess
 from ftpcluster.supervisor.restart import Recycling
@@ -65,7 +65,7 @@ class Binder:
         self._there = [each for each in made if each[1].fileno() >= 0]
         self.inherited: Sequence[tuple[socket.socket, str]]
         self.inherited = inherited if before is None else before.inherited
-        self.made: list[tuple[tuple[str, int, bool], socket.socket]] = []
+        self.made: list[tuple[tuple[str, int, bool] | None, socket.socket]] = []
 
     def listen(
         self,
@@ -87,6 +87,12 @@ class Binder:
             sock = listen(host, port, backlog, dual_stack=dual_stack, reuse_port=reuse_port)
         self.made.append((wanted, sock))
         return sock
+
+    def duplicate(self, sock: socket.socket) -> socket.socket:
+        """One of the service manager's, for this configuration alone. Raises CannotListen."""
+        ours = _duplicate(sock)
+        self.made.append((None, ours))
+        return ours
 
     def close(self) -> None:
         """Give the sockets up."""
@@ -160,6 +166,7 @@ class Cluster:
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         loop.add_signal_handler(signal.SIGUSR1, self._logs.reopen, self._supervisor)
         self._supervisor.serving.add_done_callback(self._on_serving)
+        self._supervisor.stopping.add_done_callback(lambda _: self._notifier.stopping())
         admin = None
         if self._admin is not None:
             admin = AdminServer(self._admin, self._supervisor, self.reload_now)
@@ -201,13 +208,16 @@ class Cluster:
     def _on_stop(self, number: int) -> None:
         if self._interrupted is None:
             self._interrupted = number == signal.SIGINT
-            self._notifier.stopping()
         self._supervisor.stop()
 
     # ------------------------------------------------------------------ reload
 
     def reload(self) -> None:
         """Read everything again and serve by that; where anything is wrong, go on as before."""
+        if self._supervisor.stopping.done():
+            self._wrong = STOPPING
+            log.info("not reloaded: %s", STOPPING)
+            return
         if self._reload is not None:
             self._is_outdated = True  # what it has read may have changed since
             return
@@ -230,13 +240,15 @@ class Cluster:
         binder = Binder(self._binder)
         try:
             config = await asyncio.to_thread(self._load)
+            if self._supervisor.stopping.done():  # its ports may be somebody else's by now
+                raise BootFailure("", STOPPING)
             plan = _plan(config, binder, self._logs)
             await self._supervisor.reload(plan)
         except (ConfigError, CannotListen, BootFailure) as error:
             binder.close()
             self._wrong = "; ".join(str(error).splitlines())
-            if self._interrupted is None:
-                log.error("not reloaded: %s", self._wrong)
+            level = logging.INFO if self._supervisor.stopping.done() else logging.ERROR
+            log.log(level, "not reloaded: %s", self._wrong)
             return
         except BaseException:
             binder.close()
@@ -256,11 +268,12 @@ class Cluster:
 
     def _on_reloaded(self, task: asyncio.Task[None]) -> None:
         self._reload = None
-        if not task.cancelled():
-            task.result()
-        if self._interrupted is not None:
-            return
-        self._notifier.ready(f"ready on {self._described}")
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._wrong = f"{type(error).__name__}: {error}"
+            # nothing that a file can be blamed for: whoever mends us needs to know where it was
+            log.error("not reloaded: %s", self._wrong, exc_info=error)
+        if self._supervisor.serving.done() and not self._supervisor.stopping.done():
+            self._notifier.ready(f"ready on {self._described}")
         if self._is_outdated:
             self._is_outdated = False
             self.reload()
@@ -313,7 +326,7 @@ def _plan(config: Config, binder: Binder, logs: LogFiles) -> Plan:
 
 def _listen(config: Config, binder: Binder) -> list[Listener]:
     if binder.inherited:
-        return [_inherited(config, sock, name) for sock, name in binder.inherited]
+        return [_inherited(config, binder.duplicate(sock), name) for sock, name in binder.inherited]
     return [
         Listener(sock, each.tls, _networks(each))
         for each in config.listen
@@ -329,7 +342,7 @@ def _inherited(config: Config, sock: socket.socket, name: str) -> Listener:
         config.listen[0],
     )
     protection = Protection.IMPLICIT if is_implicit else like.tls
-    return Listener(_duplicate(sock), protection, _networks(like))
+    return Listener(sock, protection, _networks(like))
 
 
 def _networks(listen: Listen) -> Networks | None:

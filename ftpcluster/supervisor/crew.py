@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 _KILL_AFTER = 2.0
 """Seconds that a worker may take longer than the grace, or than SIGABRT needs, before SIGKILL."""
+STOPPING = "the server is stopping"
+"""Why a generation that is asked for now, or on its way, will not serve."""
 
 
 class BootFailure(Exception):
@@ -58,6 +60,10 @@ class Owner(Protocol):
 
     def on_capacity(self) -> None:
         """A worker takes connections (again)."""
+
+    def on_dismissed(self) -> None:
+        """The workers are about to end, for whatever reason; said again each time that they are
+        told to."""
 
     def on_all_ended(self) -> None:
         """The crew was dismissed, and the last process has ended."""
@@ -93,10 +99,31 @@ class Crew:
         if self._watch_timer is None:
             self._watch_later()
 
+    async def bring_up(self, generation: Generation) -> None:
+        """Start the workers of the next generation, and wait until all of them can serve.
+
+        Raises BootFailure; then there is nothing left of it.
+        """
+        if self.is_dismissed:
+            raise BootFailure("", STOPPING)
+        try:
+            self.begin(generation)
+            await generation.ready
+            if self.is_dismissed:  # after the last one was ready, and before we knew
+                raise BootFailure("", STOPPING)
+        except BaseException:
+            self._abandon(generation)
+            raise
+
     @property
     def current(self) -> Generation | None:
         """The generation that serves."""
         return self._generations[0] if self._generations else None
+
+    @property
+    def is_renewed(self) -> bool:
+        """Whether another generation is coming."""
+        return len(self._generations) > 1
 
     def is_coming(self, worker: WorkerHandle) -> bool:
         """Whether the worker is of a generation that does not serve yet."""
@@ -113,15 +140,17 @@ class Crew:
             for worker in _fillers(place):
                 self.ends["reload"] += 1
                 self._retire(worker)
+            if place.starting is not None:
+                place.starting.process.kill()  # it has no sessions, and nobody waits for it now
         self._owner.on_capacity()
 
-    def abandon(self, generation: Generation) -> None:
+    def _abandon(self, generation: Generation) -> None:
         """End a generation that never came to serve."""
-        if generation in self._generations:
-            self._generations.remove(generation)
+        self._generations.remove(generation)
         self._end(generation)
         for place in generation.places:
             for worker in _fillers(place):
+                worker.phase = Phase.DRAINING  # its end is no news
                 worker.process.kill()
 
     def _end(self, generation: Generation) -> None:
@@ -232,7 +261,7 @@ class Crew:
         place, generation = worker.place, worker.place.generation
         why = f"sent a bad message ({error})" if error else worker.failure or "died"
         if place.starting is worker and not place.has_served:
-            if not generation.ready.done():
+            if not (generation.is_over or generation.ready.done()):
                 message = f"{worker} ended before it could serve"
                 generation.ready.set_exception(BootFailure(message, worker.failure))
         elif was is not Phase.DRAINING:
@@ -257,9 +286,12 @@ class Crew:
     def _look_whether_hopeless(self, generation: Generation) -> None:
         """Something is wrong that no restart mends: whoever started the server has to know.
 
-        Only at the boot: what has served for a while goes on, with as many workers as live.
+        Only at the boot: what has served for a while goes on, with as many workers as live. One
+        that lives serves, also where those that are to replace it die.
         """
-        if generation.is_first and is_hopeless(place.restart for place in generation.places):
+        if not generation.is_first or any(_serving(generation)):
+            return
+        if is_hopeless(place.restart for place in generation.places):
             self.failure = BootFailure("the workers die soon after their start, again and again")
             self.kill()
 
@@ -277,7 +309,7 @@ class Crew:
         for worker in tuple(self.workers.values()):
             if now - self._watch_due > worker.pulse.interval:
                 # it was us who stopped: what the workers said meanwhile has not been read yet
-                worker.pulse.beat(now)
+                worker.pulse.beat(max(now, worker.pulse.last))  # one that starts has longer
             self._examine(worker, now)
         self._recycle(now)
         self._watch_later()
@@ -311,7 +343,7 @@ class Crew:
 
     def _recycle(self, now: float) -> None:
         """Replace one worker that is too old or too large, while all others are in their places."""
-        if self.is_dismissed or len(self._generations) != 1:
+        if self.is_dismissed or self.is_renewed:
             return
         generation = self._generations[0]
         if not all(place.is_settled for place in generation.places):
@@ -339,11 +371,12 @@ class Crew:
 
     def _end_all(self) -> None:
         self.is_dismissed = True
+        self._owner.on_dismissed()
         for generation in self._generations:
             self._end(generation)
         for generation in self._generations[1:]:
             if not generation.ready.done():
-                generation.ready.set_exception(BootFailure("", "the server is stopping"))
+                generation.ready.set_exception(BootFailure("", STOPPING))
         if self._watch_timer is not None:
             self._watch_timer.cancel()
         self._look_whether_ended()
@@ -358,7 +391,7 @@ def _spawn(place: Place, epoch: int) -> tuple[ProcessLike, socket.socket]:
     ours, theirs = pair()
     try:
         return place.generation.plan.start_process(place.index, epoch, theirs), ours
-    except OSError:
+    except BaseException:
         ours.close()
         raise
     finally:

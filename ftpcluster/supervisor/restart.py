@@ -26,9 +26,12 @@ class RestartPolicy:
 
     early_deaths: int = 0
     has_settled: bool = False
-    _started: float = 0.0
+    _started: float | None = None
+    """When the last one was started that has not died yet."""
 
     def started(self, now: float) -> None:
+        """A worker is started, in an empty place or to replace one that lives."""
+        self._look_whether_settled(now)
         self._started = now
 
     def delay(self, now: float, luck: float) -> float:
@@ -37,12 +40,16 @@ class RestartPolicy:
         ``luck``, from 0 to 1, takes up to a quarter off, so that workers that died together do
         not all start together again.
         """
-        if now - self._started >= SETTLED:
-            self.has_settled = True
-            self.early_deaths = 0
+        self._look_whether_settled(now)
+        self._started = None
         self.early_deaths += 1
         exponent = min(self.early_deaths - 1, 16)
         return float(min(FIRST_DELAY * 2**exponent, LONGEST_DELAY)) * (1 - JITTER * luck)
+
+    def _look_whether_settled(self, now: float) -> None:
+        if self._started is not None and now - self._started >= SETTLED:
+            self.has_settled = True
+            self.early_deaths = 0
 
 
 def is_hopeless(policies: Iterable[RestartPolicy]) -> bool:

@@ -44,7 +44,7 @@ from ftpcluster.quota.bans import Ban
 from ftpcluster.quota.guard import Guard
 from ftpcluster.quota.leases import Rates
 from ftpcluster.quota.ledger import Ledger, Refusal
-from ftpcluster.supervisor.crew import BootFailure, Crew
+from ftpcluster.supervisor.crew import Crew
 from ftpcluster.supervisor.handle import Generation, HandOver, Plan, WorkerHandle
 from ftpcluster.supervisor.speed import SharedSpeed
 from ftpcluster.supervisor.survey import Survey
@@ -80,6 +80,8 @@ class Supervisor:
         )
         self.serving: asyncio.Future[None] = self._loop.create_future()
         """Done when all workers serve; a BootFailure where one never did."""
+        self.stopping: asyncio.Future[None] = self._loop.create_future()
+        """Done when the server begins to end, whoever wanted that, or whatever went wrong."""
         self._ended: asyncio.Future[None] = self._loop.create_future()
 
     # ------------------------------------------------------------------ life
@@ -107,18 +109,15 @@ class Supervisor:
 
         Listeners of the old plan that the new one has, too, go on, the others are closed. Sessions
         of the old workers are ended as their drain says; they count until then. Raises BootFailure
-        where the new workers cannot serve; then nothing has changed, and the sockets that only the
-        new plan has are the caller's.
+        where the new workers cannot serve, or the server is stopping; then nothing has changed, and
+        the new plan's sockets are the caller's.
         """
         generation = Generation(plan, self._loop.create_future())
         # it may limit users who had no limit; until it is ready they are all known
         self._tell(TellLogins())
-        self._crew.begin(generation)
-        try:
-            await generation.ready
-        except (BootFailure, asyncio.CancelledError):
-            self._crew.abandon(generation)
-            raise
+        await self._crew.bring_up(generation)
+        if not self.serving.done():  # a reload during the boot: nobody waits for the old ones now
+            self.serving.set_result(None)
         before, self._plan = self._plan, plan
         self._listen_on(plan)
         self._acceptor.listen_on(tuple(self._listeners))
@@ -150,15 +149,15 @@ class Supervisor:
             self.kill()
             return
         log.info("stopping")
-        self._close()
         self._crew.dismiss(self._plan.shutdown_grace)
 
     def kill(self) -> None:
         """End every worker now."""
-        self._close()
         self._crew.kill()
 
-    def _close(self) -> None:
+    def on_dismissed(self) -> None:
+        if not self.stopping.done():
+            self.stopping.set_result(None)
         self._acceptor.close()
         while self._homeless:
             self._turn_away(self._homeless.pop())
@@ -258,6 +257,8 @@ class Supervisor:
         if worker.place.generation is self._crew.current:
             for order in self.speed.orders:
                 worker.channel.send(order)
+            if self._crew.is_renewed:  # as all were told when the reload began
+                worker.channel.send(TellLogins())
 
     def on_gone(self, worker: WorkerHandle) -> int:
         lost = worker.lose()

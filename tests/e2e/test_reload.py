@@ -6,6 +6,7 @@ old sessions still count against the limits, no connection refused, no transfer 
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import hashlib
 import os
@@ -19,8 +20,8 @@ from pathlib import Path
 
 import pytest
 
-from ftpcluster.admin.client import Connection
-from ftpcluster.admin.messages import Done, Reload
+from ftpcluster.admin.client import Connection, OrderRefused
+from ftpcluster.admin.messages import Done, Reload, Stop
 from tests.support.cluster import Cluster, begin_download, open_files, restore, starve, until
 from tests.support.dialogue import Dialogue
 
@@ -311,3 +312,76 @@ def test_sighup_to_processes_that_are_just_starting_ends_none(tmp_path: Path) ->
         until(lambda: len(began & set(cluster.processes())) == 2)
         assert len(cluster.workers()) == 2
     assert "resource_tracker" not in cluster.log
+
+
+# ---------------------------------------------------------------------- while it stops
+
+
+def begin_reload(site: Site) -> Path:
+    """Its file is a FIFO then, which the reload waits for."""
+    site.file.unlink()
+    os.mkfifo(site.file, 0o600)
+    start = len(site.cluster.log)
+    site.cluster.process.send_signal(signal.SIGHUP)
+    site.cluster.wait_for(re.compile("supervisor: reloading"), start)
+    return site.file
+
+
+def assert_ends(cluster: Cluster) -> None:
+    """Soon, without having been reloaded."""
+    began = time.monotonic()
+    assert cluster.wait() == 0
+    assert time.monotonic() - began < 20  # the grace alone is 30
+    assert "supervisor: reloaded: " not in cluster.log
+    assert "ERROR" not in cluster.log
+
+
+def test_a_server_that_is_stopping_is_not_reloaded(site: Site) -> None:
+    with site.joins() as client, begin_download(client, "file") as data:
+        site.cluster.process.send_signal(signal.SIGTERM)
+        site.cluster.wait_for(re.compile("supervisor: stopping"))
+        assert "not reloaded: the server is stopping" in site.cluster.hang_up()
+        with contextlib.closing(Connection(site.cluster.admin)) as admin:
+            with pytest.raises(OrderRefused, match="not reloaded: the server is stopping"):
+                admin.ask(Reload())
+        with pytest.raises(ConnectionRefusedError):
+            Dialogue(site.cluster.port)
+        data.close()
+    assert_ends(site.cluster)
+
+
+def test_a_stop_ends_a_reload_that_still_reads_its_file(site: Site) -> None:
+    with site.joins() as client, begin_download(client, "file") as data:
+        fifo = begin_reload(site)
+        site.cluster.process.send_signal(signal.SIGTERM)
+        site.cluster.wait_for(re.compile("supervisor: stopping"))
+        fifo.write_text('workers = 1\n[anonymous]\nroot = "files"\n')
+        site.cluster.wait_for(re.compile("not reloaded: the server is stopping"))
+        with pytest.raises(ConnectionRefusedError):
+            Dialogue(site.cluster.port)
+        assert len(site.cluster.workers()) <= 2
+        data.close()
+    assert_ends(site.cluster)
+
+
+def test_an_administrator_s_stop_ends_a_reload_and_the_one_that_waits_behind_it(
+    site: Site,
+) -> None:
+    with (
+        site.joins() as client,
+        begin_download(client, "file") as data,
+        contextlib.closing(Connection(site.cluster.admin)) as admin,
+        contextlib.closing(Connection(site.cluster.admin)) as waits,
+        concurrent.futures.ThreadPoolExecutor() as pool,
+    ):
+        fifo = begin_reload(site)
+        answer = pool.submit(waits.ask, Reload())
+        site.cluster.process.send_signal(signal.SIGHUP)
+        assert isinstance(admin.ask(Stop()), Done)
+        site.cluster.wait_for(re.compile("supervisor: stopping"))
+        fifo.write_text('workers = 1\n[anonymous]\nroot = "files"\n')
+        with pytest.raises(OrderRefused, match="not reloaded: the server is stopping"):
+            answer.result(30)
+        data.close()
+    assert_ends(site.cluster)
+    assert site.cluster.log.count("supervisor: reloading") == 1

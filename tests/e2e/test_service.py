@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import re
@@ -20,6 +21,8 @@ from typing import Any
 import pytest
 import trustme
 
+from ftpcluster.admin.client import Connection
+from ftpcluster.admin.messages import Done, Stop
 from tests.support.cluster import CHECKOUT, Cluster, until
 from tests.support.dialogue import Dialogue
 from tests.support.unprivileged import PACKAGES, python_for_nobody
@@ -67,6 +70,17 @@ def test_the_service_manager_is_told_how_it_is(tmp_path: Path, manager: Manager)
         assert cluster.wait() == 0
 
 
+def test_the_service_manager_is_told_that_an_administrator_stops_it(
+    tmp_path: Path, manager: Manager
+) -> None:
+    environment = {"NOTIFY_SOCKET": manager.path}
+    with Cluster("--root", str(tmp_path), env=environment) as cluster:
+        with contextlib.closing(Connection(cluster.admin)) as admin:
+            assert isinstance(admin.ask(Stop()), Done)
+        manager.hears("STOPPING=1")
+        assert cluster.wait() == 0
+
+
 def test_a_reload_that_fails_is_ready_again(tmp_path: Path, manager: Manager) -> None:
     file = tmp_path / "ftpcluster.toml"
     file.write_text("workers = 1")
@@ -76,6 +90,42 @@ def test_a_reload_that_fails_is_ready_again(tmp_path: Path, manager: Manager) ->
         assert "not reloaded" in cluster.hang_up()
         manager.hears("RELOADING=1\n")
         manager.hears("READY=1\n")
+
+
+SLOW = """
+import os, time
+import ftpcluster
+
+class Slow(ftpcluster.Server):
+    def __init__(self, users):
+        super().__init__(users)
+        while not os.path.exists("go"):
+            time.sleep(0.01)
+"""
+
+
+def test_a_server_is_not_ready_before_it_serves_however_often_it_is_told_to_reload(
+    tmp_path: Path, manager: Manager
+) -> None:
+    (tmp_path / "slow.py").write_text(SLOW)
+    file = tmp_path / "ftpcluster.toml"
+    good = 'workers = 1\nserver = "slow:Slow"\n[anonymous]\nroot = "."\n'
+    file.write_text(good)
+    environment = {"NOTIFY_SOCKET": manager.path, "PYTHONPATH": str(tmp_path)}
+    cluster = Cluster("-c", str(file), env=environment, cwd=tmp_path)
+    try:
+        until(cluster.workers)
+        file.write_text("workers = 0")
+        for _ in range(2):  # the second one begins when all of the first is done
+            assert "not reloaded" in cluster.hang_up()
+            assert manager.sock.recv(4096).startswith(b"RELOADING=1\n")
+        file.write_text(good)
+        (tmp_path / "go").touch()
+        with cluster:
+            manager.hears("READY=1\n")
+    finally:
+        cluster.process.kill()
+        cluster.wait()
 
 
 def test_workers_speak_for_nobody(tmp_path: Path, manager: Manager) -> None:

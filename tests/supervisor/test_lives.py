@@ -9,6 +9,7 @@ import asyncio
 import dataclasses
 import logging
 import os
+import socket
 import time
 from typing import Any
 
@@ -114,7 +115,7 @@ async def test_a_worker_that_never_comes_to_serve_ends_the_boot_in_time(
     monkeypatch.setattr(module, "_KILL_AFTER", 0.1)
     async with supervised(1, worker_timeout=0.1, start_timeout=TIMEOUT) as scene:
         worker = await scene.worker(0)
-        with pytest.raises(BootFailure, match=r"did not start for 0\.[5-9]"):
+        with pytest.raises(BootFailure, match=r"did not start for (0\.[5-9]|[1-9])"):
             await asyncio.wait_for(asyncio.shield(scene.run), 20)
         assert worker.aborted
 
@@ -128,6 +129,14 @@ async def test_a_supervisor_that_stood_still_takes_no_worker_for_lost() -> None:
             await asyncio.sleep(TIMEOUT / 4)
         assert not any(worker.aborted for worker in workers)
         heart.cancel()
+
+
+async def test_nor_does_a_worker_that_starts_have_less_time_for_it() -> None:
+    async with supervised(1, worker_timeout=TIMEOUT, start_timeout=60.0) as scene:
+        worker = await scene.worker(0)
+        time.sleep(TIMEOUT)
+        await asyncio.sleep(3 * TIMEOUT)
+        assert not worker.aborted
 
 
 # ---------------------------------------------------------------------- no hope
@@ -161,6 +170,23 @@ async def test_a_reloaded_server_does_not_give_up(monkeypatch: pytest.MonkeyPatc
             await until(lambda: Phase.SERVING in phases(scene))
             worker.die()
         assert not scene.run.done()
+
+
+async def test_a_server_that_serves_does_not_give_up_when_nobody_can_replace_its_workers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(restart, "FIRST_DELAY", 0.001)
+    async with supervised(2) as scene:
+        old = await scene.ready(2)
+        for index in range(2):
+            scene.supervisor.drain(index, "somebody wants it")
+        for number in range(2, 16):
+            (await scene.worker(number)).die()
+        assert not scene.run.done()
+        for worker in old:
+            await scene.connect()
+            await worker.adopt()
+        assert not any(worker.killed for worker in old)
 
 
 # ---------------------------------------------------------------------- one for another
@@ -368,8 +394,69 @@ async def test_a_generation_that_cannot_serve_changes_nothing(reason: str | None
         assert all(worker.unheard == 0 for worker in old)
         assert await (await scene.connect()).is_turned_away()
         assert len(scene.workers) == 4
+        assert not scene.supervisor.ends
         old[1].die()  # it is replaced as ever
         assert (await scene.worker(4)).index == 1
+
+
+async def test_a_reload_that_overtakes_the_boot_ends_it_well() -> None:
+    async with supervised(2) as scene:
+        quick, slow = await scene.worker(0), await scene.worker(1)
+        quick.say(Ready())
+        reload = asyncio.create_task(scene.supervisor.reload(next_plan(scene, workers=1)))
+        new = await scene.worker(2)
+        assert not scene.supervisor.serving.done()
+        new.say(Ready())
+        await asyncio.wait_for(reload, 20)
+        assert scene.supervisor.serving.result() is None
+        assert slow.killed
+        await quick.hear(SetLimits)
+        await quick.hear(Drain)
+        quick.die()
+        await until(lambda: len(scene.supervisor.workers) == 1)
+        await scene.connect()
+        await new.adopt()
+        assert not scene.run.done()
+
+
+async def test_a_reload_that_fails_during_the_boot_leaves_it_as_it_was() -> None:
+    async with supervised(1) as scene:
+        first = await scene.worker(0)
+        plan = next_plan(scene)
+        reload = asyncio.create_task(scene.supervisor.reload(plan))
+        (await scene.worker(1)).die()
+        with pytest.raises(BootFailure, match="worker 1 "):
+            await asyncio.wait_for(reload, 20)
+        for listener in plan.listeners:
+            listener.sock.close()
+        assert not scene.supervisor.serving.done()
+        first.say(Ready())
+        await asyncio.wait_for(asyncio.shield(scene.supervisor.serving), 20)
+
+
+async def test_whatever_went_wrong_with_a_generation_the_next_one_may_serve() -> None:
+    async with supervised(1) as scene:
+        (old,) = await scene.ready(1)
+
+        def start(index: int, epoch: int, sock: socket.socket) -> FakeWorker:
+            if index == 1:
+                raise RuntimeError("can't start new thread")
+            return scene.plan.start_process(index, epoch, sock)  # type: ignore[return-value]
+
+        plan = next_plan(scene, workers=2, start_process=start)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            await scene.supervisor.reload(plan)
+        for listener in plan.listeners:
+            listener.sock.close()
+        assert scene.workers[1].killed
+        reload = asyncio.create_task(scene.supervisor.reload(next_plan(scene)))
+        new = await scene.worker(2)
+        new.say(Ready())
+        await asyncio.wait_for(reload, 20)
+        await old.hear(SetLimits)
+        await old.hear(Drain)
+        await scene.connect()
+        await new.adopt()
 
 
 async def test_new_limits_of_connections_hold_for_sessions_of_old_and_new_workers() -> None:
@@ -415,6 +502,27 @@ async def test_users_who_had_no_limit_are_known_when_a_new_plan_limits_them() ->
         session = await new.adopt()
         new.say(TakeSlot(session, "alice", 2))
         assert await new.hear(SlotAnswer) == SlotAnswer(session, Refusal.USER_FULL.value)
+
+
+async def test_so_they_are_where_their_worker_was_started_during_the_reload() -> None:
+    async with supervised(1) as scene:
+        (old,) = await scene.ready(1)
+        reload = asyncio.create_task(scene.supervisor.reload(next_plan(scene)))
+        new = await scene.worker(1)
+        old.die()
+        again = await scene.worker(2)
+        again.say(Ready())
+        await scene.connect()
+        await again.round_trip(await again.adopt())  # all that it was told has arrived
+        assert again.tells_logins
+        new.say(Ready())
+        await asyncio.wait_for(reload, 20)
+        new.die()
+        after = await scene.worker(3)
+        after.say(Ready())
+        await scene.connect()
+        await after.round_trip(await after.adopt())
+        assert not after.tells_logins
 
 
 async def test_new_speeds_reach_the_old_workers_and_end_what_was_ordered() -> None:
@@ -500,6 +608,46 @@ async def test_stopping_ends_a_reload() -> None:
         old.die()
         await asyncio.wait_for(scene.run, 20)
         assert new.killed
+
+
+async def test_a_server_that_is_stopping_begins_no_generation() -> None:
+    async with supervised(1) as scene:
+        (old,) = await scene.ready(1)
+        plan = next_plan(scene)
+        scene.supervisor.stop()
+        with pytest.raises(BootFailure, match="stopping"):
+            await asyncio.wait_for(scene.supervisor.reload(plan), 20)
+        await refuses_connections(scene, plan)
+        assert scene.workers == [old]
+        old.die()
+        await asyncio.wait_for(scene.run, 20)
+
+
+async def test_stopping_ends_a_generation_that_is_ready_and_does_not_serve_yet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with supervised(1) as scene:
+        (old,) = await scene.ready(1)
+        plan = next_plan(scene)
+        reload = asyncio.create_task(scene.supervisor.reload(plan))
+        new = await scene.worker(1)
+        # called when the last worker is ready, before the reload is woken by it
+        monkeypatch.setattr(scene.supervisor, "on_capacity", scene.supervisor.stop)
+        new.say(Ready())
+        with pytest.raises(BootFailure, match="stopping"):
+            await asyncio.wait_for(reload, 20)
+        await refuses_connections(scene, plan)
+        assert new.killed
+        old.die()
+        await asyncio.wait_for(scene.run, 20)
+
+
+async def refuses_connections(scene: Supervised, plan: Plan) -> None:
+    """Once the caller has closed what the plan brought."""
+    for listener in plan.listeners:
+        listener.sock.close()
+    with pytest.raises(ConnectionRefusedError):
+        await scene.connect()
 
 
 async def test_a_worker_that_dies_between_generations_is_replaced_in_its_own() -> None:

@@ -72,6 +72,22 @@ def test_a_worker_that_has_lived_for_a_while_is_hope_for_all() -> None:
     assert not is_hopeless([one, other])
 
 
+def test_a_long_life_is_hope_also_where_those_that_are_to_replace_it_die() -> None:
+    policy = RestartPolicy()
+    delays_of_early_deaths(policy, 3)
+    policy.started(200.0)
+    assert delays_of_early_deaths(policy, 5, now=210.0) == [0.1, 0.2, 0.4, 0.8, 1.6]
+    assert not is_hopeless([policy])
+
+
+def test_the_wait_for_the_next_start_is_no_part_of_a_life() -> None:
+    policy = RestartPolicy()
+    assert delays_of_early_deaths(policy, 3) == [0.1, 0.2, 0.4]
+    policy.started(200.0)
+    assert policy.delay(201.0, 0.0) == 0.8
+    assert is_hopeless([policy])
+
+
 @pytest.mark.parametrize(
     ("silence", "health"),
     [
