@@ -8,11 +8,13 @@ from pathlib import Path
 
 import click
 
+from ftpcluster.cli.paths import a_file
+
 _MODE = 0o600  # passwords are going to stand in it
 
 
 @click.command()
-@click.argument("file", type=Path, default=Path("ftpcluster.toml"))
+@click.argument("file", type=a_file, default=Path("ftpcluster.toml"))
 def init(file: Path) -> None:
     """Write a configuration file with all keys in it, explained [default: ftpcluster.toml]."""
     text = resources.files("ftpcluster.config").joinpath("example.toml").read_bytes()

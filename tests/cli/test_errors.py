@@ -108,6 +108,29 @@ def test_a_wrong_flag_is_named_with_what_to_do(
         assert words in line
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((*RUN, "--root", ""), "'--root': expected the path of a folder, got"),
+        ((*RUN, "--tls-cert", ""), "'--tls-cert': expected the path of a file, got"),
+        (
+            (*RUN, "--tls-cert", "x", "--tls-key", ""),
+            "'--tls-key': expected the path of a file, got",
+        ),
+        ((*RUN, "--log-file", ""), "'--log-file': expected the path of a file, got"),
+        ((*RUN, "-c", ""), "'--config': expected the path of a file, got"),
+        (("check", "-c", ""), "'--config': expected the path of a file, got"),
+        (("who", "--socket", ""), "'--socket': expected the path of a file, got"),
+        (("init", ""), "'[FILE]': expected the path of a file, got"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else " ".join(map(repr, value)),
+)
+def test_an_empty_path_as_of_an_unset_variable_is_not_the_current_folder(
+    arguments: tuple[str, ...], says: str
+) -> None:
+    assert says in complaint(*arguments)
+
+
 def test_an_unknown_command_is_named() -> None:
     assert "serve" in complaint("serve")
 
