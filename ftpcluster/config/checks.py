@@ -42,7 +42,7 @@ def _check_run_as(config: Config, tree: Tree) -> None:
 
 
 def _check_users(config: Config, tree: Tree) -> None:
-    if tree.is_in_file("user_manager"):
+    if tree.get(("user_manager",)) is not None:
         for name in ("user", ANONYMOUS):
             if tree.is_in_file(name):
                 tree.refuse((name,), "has no effect, since user_manager knows the users")

@@ -210,6 +210,49 @@ def test_a_root_that_nobody_would_have_is_refused(there: Path) -> None:
     assert line.startswith("--root /srv: the accounts of ")
 
 
+@pytest.mark.parametrize(
+    ("flag", "given"),
+    [
+        ("--user", {"users": (f"a:{SECRET}",)}),
+        ("--anonymous", {"anonymous": True}),
+        ("--writable", {"writable": True}),
+        ("--root", {"root": Path("/tmp")}),
+        ("--max-connections-per-user", {"max_connections_per_user": 1}),
+        ("--download-limit-per-user", {"download_limit_per_user": "2MB"}),
+        ("--upload-limit-per-user", {"upload_limit_per_user": "2MB"}),
+    ],
+)
+@pytest.mark.parametrize("where", ["file", "flag"])
+def test_a_flag_about_accounts_is_refused_where_a_user_manager_knows_them(
+    flag: str, given: dict[str, Any], where: str, there: Path
+) -> None:
+    text = "user_manager = 'a:b'\n" if where == "file" else ""
+    flags = given if where == "file" else {**given, "user_manager": "a:b"}
+    assert refused(text, there, **flags) == [
+        f"{flag}: has no effect, since user_manager knows the users: leave it out; "
+        "folders, permissions and limits are those of the users that it makes"
+    ]
+
+
+def test_accounts_of_a_file_are_refused_where_a_flag_names_a_user_manager(there: Path) -> None:
+    assert refused(ALICE, there, user_manager="a:b") == [
+        "f.toml:1: user: has no effect, since user_manager knows the users"
+    ]
+
+
+def test_limits_of_the_whole_server_go_with_a_user_manager(there: Path) -> None:
+    flags = {"max_connections": 1, "max_connections_per_address": 1, "upload_limit": "1MB"}
+    assert loaded("", there, user_manager="a:b", **flags).limits.connections == 1
+
+
+@pytest.mark.parametrize("text", ["", ALICE, "[anonymous]\nroot = '.'\n"])
+def test_writable_without_an_account_of_a_flag_is_refused(text: str, there: Path) -> None:
+    assert refused(text, there, writable=True) == [
+        "--writable: has no effect without --user: it is those accounts that may write, "
+        "anonymous users never"
+    ]
+
+
 def ports(config: Config) -> list[tuple[tuple[str, ...], int, Protection]]:
     return [(each.address, each.port, each.tls) for each in config.listen]
 
