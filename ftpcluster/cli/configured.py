@@ -6,10 +6,9 @@ import os
 import sys
 from pathlib import Path
 
-import click
-
 from ftpcluster.cli.flags import Flags
 from ftpcluster.cli.logfiles import CANNOT_OPEN
+from ftpcluster.cli.streams import say
 from ftpcluster.config import Config
 from ftpcluster.config.checks import warnings
 from ftpcluster.config.load import load
@@ -26,7 +25,7 @@ def configured(file: Path | None, flags: Flags) -> Config:
     """
     config = load(file, flags, _check_log_files, _check_metrics)
     for line in warnings(file, config) if file is not None else ():
-        click.echo(f"ftpcluster: warning: {line}", err=True)
+        say(f"ftpcluster: warning: {line}")
     if config.server or config.user_manager:
         sys.path.insert(0, os.getcwd())
     return config

@@ -14,6 +14,7 @@ from ftpcluster.cli.configured import configured
 from ftpcluster.cli.flags import Flags, take_passwords
 from ftpcluster.cli.logfiles import LogFiles
 from ftpcluster.cli.paths import a_file, a_file_s_name, a_folder
+from ftpcluster.cli.streams import say
 from ftpcluster.config import ConfigError
 from ftpcluster.config.load import load
 from ftpcluster.supervisor.crew import BootFailure
@@ -141,5 +142,5 @@ def run(*, file: Path | None, users: tuple[str, ...], **given: Any) -> int:
         text = str(failure)
         if logs.log is not None:
             text = f"{failure.args[0]}; the reason is in {logs.log.path}"
-        click.echo(f"ftpcluster: error: {text}", err=True)
+        say(f"ftpcluster: error: {text}")
         return _BOOT_FAILED
