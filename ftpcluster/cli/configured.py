@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from pathlib import Path
@@ -23,12 +24,20 @@ def configured(file: Path | None, flags: Flags) -> Config:
 
     Modules that it names are looked for where we were started, as Python itself does.
     """
-    config = load(file, flags, _check_log_files, _check_metrics)
-    for line in warnings(file, config) if file is not None else ():
+    doubts: list[str] = []
+    config = load(
+        file, flags, _check_log_files, _check_metrics, functools.partial(_find_doubts, doubts)
+    )
+    for line in doubts:
         say(f"ftpcluster: warning: {line}")
     if config.server or config.user_manager:
         sys.path.insert(0, os.getcwd())
     return config
+
+
+def _find_doubts(found: list[str], config: Config, tree: Tree) -> None:
+    tree.check()  # nobody can say what is doubtful about what is wrong
+    found.extend(warnings(config, tree))
 
 
 def _check_log_files(config: Config, tree: Tree) -> None:

@@ -5,6 +5,7 @@ Each value keeps where it came from, so that whatever is wrong with it can be sa
 
 from __future__ import annotations
 
+import copy
 import functools
 import itertools
 import json
@@ -33,7 +34,7 @@ class Tree:
         self.file = file
         self._text = "" if file is None else _read(file)
         self.values: dict[str, Any] = {} if file is None else _parse(file, self._text)
-        self._in_file = frozenset(self.values)
+        self._in_file = copy.deepcopy(self.values)
         self._flags: dict[Path, str] = {}
         self._problems: list[tuple[int, str]] = []
         self._wrong: set[Path] = set()
@@ -53,14 +54,16 @@ class Tree:
 
     def tables(self, name: str) -> list[dict[str, Any]]:
         """The tables ``[[name]]``; none also where something else has that name."""
-        found = self.values.get(name)
-        if isinstance(found, list) and all(isinstance(each, dict) for each in found):
-            return found
-        return []
+        return _tables(self.values, name)
 
     def is_in_file(self, name: str) -> bool:
         """Whether the file has this key, or table, at its top."""
         return name in self._in_file
+
+    def passwords_in_file(self) -> list[str]:
+        """Those that stand in the file, whatever flags lay over them."""
+        given = [user.get("password") for user in _tables(self._in_file, "user")]
+        return [each for each in given if isinstance(each, str)]
 
     def put_default(self, path: Path, value: object) -> None:
         """What a flag needs to be there, if it is not."""
@@ -98,16 +101,19 @@ class Tree:
         """
         self._wrong.add(path)
         self._above_wrong.update(path[:end] for end in range(len(path)))
+        is_in_file = self.file is not None and self._flag(path) is None
+        if about is not None and self._flag(path) is None:
+            text = f"{about}: {text}"
+        line = self._line(path) if is_in_file else _BEHIND
+        self._problems.append((line, f"{self.where(path)}: {text}"))
+
+    def where(self, path: Path) -> str:
+        """Where that stands which stands at ``path``: a flag, or a line and its key."""
         flag = self._flag(path)
         if flag is not None:
-            self._problems.append((_BEHIND, f"{flag}: {text}"))
-            return
-        text = f"{dotted(path)}: {text}" if about is None else f"{dotted(path)}: {about}: {text}"
-        if self.file is None:
-            self._problems.append((_BEHIND, text))
-        else:
-            line = self._line(path)
-            self._problems.append((line, f"{self.file}:{line}: {text}"))
+            return flag
+        line = "" if self.file is None else f"{self.file}:{self._line(path)}: "
+        return line + dotted(path)
 
     def refuse_value(self, path: Path, value: object, leaf: Leaf) -> None:
         """What stands at ``path`` is not what the leaf expects."""
@@ -148,6 +154,13 @@ class Tree:
     @functools.cached_property
     def _lines(self) -> dict[Path, int]:
         return key_lines(self._text)
+
+
+def _tables(values: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    found = values.get(name)
+    if isinstance(found, list) and all(isinstance(each, dict) for each in found):
+        return found
+    return []
 
 
 def _child(above: Any, key: str | int, default: object) -> Any:

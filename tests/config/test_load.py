@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import shlex
 import tomllib
 from collections.abc import Iterator
 from importlib import resources
@@ -336,6 +337,12 @@ def test_a_flag_mends_what_is_wrong_in_the_file(there: Path) -> None:
 # ---------------------------------------------------------------------- warnings
 
 
+def doubts(file: Path, **flags: Any) -> list[str]:
+    found: list[str] = []
+    load(file, Flags(**flags), lambda config, tree: found.extend(warnings(config, tree)))
+    return found
+
+
 @pytest.mark.parametrize(
     ("mode", "password", "says"),
     [
@@ -351,15 +358,38 @@ def test_a_file_whose_passwords_others_may_read_is_warned_of(
     mode: int, password: str | None, says: str | None, there: Path
 ) -> None:
     text = "" if password is None else ALICE.replace(f"plain:{SECRET}", password)
-    config = loaded(text, there)
     file = there / "f.toml"
+    file.write_text(text)
     file.chmod(mode)
-    lines = warnings(file, config)
+    lines = doubts(file)
     assert len(lines) == (says is not None)
     for line in lines:
         assert f"{file}: {says}" in line
         assert "chmod" in line
         assert SECRET not in line
+
+
+def test_a_password_of_a_flag_does_not_stand_in_the_file(there: Path) -> None:
+    file = there / "f.toml"
+    file.write_text("workers = 1\n")
+    file.chmod(0o644)
+    assert doubts(file, users=(f"alice:{SECRET}",)) == []
+
+
+def test_a_password_of_the_file_stands_there_also_where_a_flag_replaces_it(there: Path) -> None:
+    file = there / "f.toml"
+    file.write_text(ALICE)
+    file.chmod(0o644)
+    (line,) = doubts(file, users=(f"alice:{BCRYPT}",))
+    assert "others may read the passwords in it" in line
+
+
+def test_a_command_that_is_to_be_copied_has_names_quoted(there: Path) -> None:
+    file = there / "it's mine.toml"
+    file.write_text(ALICE)
+    file.chmod(0o644)
+    (line,) = doubts(file)
+    assert line.endswith(f"`{shlex.join(('chmod', '600', str(file)))}`")
 
 
 # ---------------------------------------------------------------------- anything at all
