@@ -5,6 +5,7 @@ Each value keeps where it came from, so that whatever is wrong with it can be sa
 
 from __future__ import annotations
 
+import ast
 import copy
 import functools
 import itertools
@@ -16,10 +17,13 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from ftpcluster.config.leaves import Leaf
-from ftpcluster.config.lines import Path, key_lines
+from ftpcluster.config.lines import Path, given_twice, key_lines
 from ftpcluster.config.model import ConfigError
 
 _WHERE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
+_DECLARED = re.compile(r"Cannot declare (\(.+\)) twice")
+_IN_BRACES = re.compile(r"Cannot mutate immutable namespace (\(.+\))")
+_OVERWRITTEN = "Cannot overwrite a value"
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _SHOWN = 60
 _BEHIND = 1 << 30
@@ -226,9 +230,24 @@ def _parse(file: FilePath, text: str) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         match = _WHERE.search(str(error))
         line = match[1] if match and match[1] else str(text.rstrip().count("\n") + 1)
-        why = _WHERE.sub("", str(error))
+        why = _explained(_WHERE.sub("", str(error)), text, int(line))
         raise ConfigError(f"{file}:{line}: {why[:1].lower()}{why[1:]}") from None
     except ValueError:  # of int()
         raise ConfigError(f"{file}: a number has thousands of digits") from None
     except RecursionError:
         raise ConfigError(f"{file}: brackets are nested too deeply") from None
+
+
+def _explained(why: str, text: str, line: int) -> str:
+    """What ``tomllib`` says of keys and tables that are there already, in the file's words."""
+    if match := _DECLARED.fullmatch(why):
+        return (
+            f"[{dotted(ast.literal_eval(match[1]))}] is there already; put all its keys below one"
+        )
+    if match := _IN_BRACES.fullmatch(why):
+        return f"{dotted(ast.literal_eval(match[1]))}: put all its keys between the braces"
+    if why == _OVERWRITTEN:
+        twice = given_twice("\n".join(text.split("\n")[:line]))
+        if twice is not None:
+            return f"{dotted(twice[0])}: is given already, in line {twice[1]}"
+    return why
