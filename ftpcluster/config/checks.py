@@ -27,8 +27,8 @@ _GROUP_OR_OTHERS = 0o044
 def check(config: Config, tree: Tree) -> None:
     """Refuse what does not fit together; ``config`` is sound where the tree says so."""
     for each in (
-        _check_run_as, _check_users, _check_permissions, _check_data_ports, _check_listeners,
-        _check_tls, _check_certificates,
+        _check_run_as, _check_users, _check_permissions, _check_data_ports, _check_ports_apart,
+        _check_listeners, _check_tls, _check_certificates,
     ):  # fmt: skip
         each(config, tree)
 
@@ -79,6 +79,20 @@ def _check_data_ports(config: Config, tree: Tree) -> None:
         if last - first + 1 < config.workers:
             count = "1 port is" if first == last else f"{last - first + 1} ports are"
             tree.refuse(path, f"{count} too few for {config.workers} workers")
+
+
+def _check_ports_apart(config: Config, tree: Tree) -> None:
+    path: Path = ("data", "ports")
+    if not tree.is_sound(path) or config.data.ports is None:
+        return
+    first, last = config.data.ports
+    for index, listen in enumerate(config.listen or ()):
+        if tree.is_sound(("listen", index)) and first <= listen.port <= last:
+            tree.refuse(
+                path,
+                f"the server itself listens on port {listen.port}, which is among them: give "
+                "others, or let it listen on another one",
+            )
 
 
 def _check_listeners(config: Config, tree: Tree) -> None:

@@ -52,8 +52,8 @@ RUN = ("run", "--host", "127.0.0.1", "--port", "0")
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("--workers", "0"), ["--workers 0", "at least one"]),
-        (("--workers", "-1"), ["--workers -1", "at least one"]),
+        (("--workers", "0"), ["--workers 0", "from 1 to 1024"]),
+        (("--workers", "-1"), ["--workers -1", "from 1 to 1024"]),
         (("--workers", "many"), ["--workers", "many"]),
         (("--port", "65536"), ["--port 65536", "0 to 65535"]),
         (("--port", "-1"), ["--port -1", "0 to 65535"]),

@@ -246,6 +246,20 @@ def test_limits_of_the_whole_server_go_with_a_user_manager(there: Path) -> None:
     assert loaded("", there, user_manager="a:b", **flags).limits.connections == 1
 
 
+def test_a_hash_of_a_flag_that_cannot_be_checked_is_no_plain_password(there: Path) -> None:
+    assert refused("", there, users=(f"bob:$6${SECRET}$def",)) == [
+        "--user bob: a $6$ hash cannot be checked here: a new password, see docs/moving.md"
+    ]
+
+
+def test_a_port_of_a_flag_among_the_data_ports_is_refused(there: Path) -> None:
+    assert refused("", there, port=50000, data_ports="50000-50999") == [
+        "--data-ports 50000-50999: the server itself listens on port 50000, which is among them: "
+        "give others, or let it listen on another one"
+    ]
+    assert refused("", there, port=50000, data_ports="50001-51000") == []
+
+
 @pytest.mark.parametrize("text", ["", ALICE, "[anonymous]\nroot = '.'\n"])
 def test_writable_without_an_account_of_a_flag_is_refused(text: str, there: Path) -> None:
     assert refused(text, there, writable=True) == [
@@ -321,7 +335,7 @@ def test_what_is_wrong_in_the_file_and_in_flags_is_said_at_once(there: Path) -> 
     )
     assert lines == [
         "f.toml:1: limits: expected [limits], got 5",
-        'f.toml:2: workers: expected a whole number of workers, at least one, got "x"',
+        'f.toml:2: workers: expected a whole number of workers from 1 to 1024, got "x"',
         "--user bob: no password; give bob:PASSWORD or set FTPCLUSTER_USER_BOB",
         '--proxy-protocol a: expected a network such as "10.0.0.0/8"',
         '--proxy-protocol b: expected a network such as "10.0.0.0/8"',
