@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from ftpcluster.cli.flags import Flags
-from ftpcluster.cli.logfiles import CANNOT_OPEN
+from ftpcluster.cli.logfiles import why_not
 from ftpcluster.cli.streams import say
 from ftpcluster.config import Config
 from ftpcluster.config.checks import warnings
@@ -48,8 +48,7 @@ def _check_log_files(config: Config, tree: Tree) -> None:
             try:
                 try_to_open(file)
             except OSError as error:
-                text = f"cannot be opened: {error.strerror}; {CANNOT_OPEN}"
-                tree.refuse(path, text, about=file)
+                tree.refuse(path, why_not(error), about=file)
 
 
 def _check_metrics(config: Config, tree: Tree) -> None:

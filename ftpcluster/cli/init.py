@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from importlib import resources
 from pathlib import Path
 
@@ -28,4 +29,5 @@ def init(file: Path) -> None:
         ) from None
     except OSError as error:
         raise click.ClickException(f"{file} cannot be written: {error.strerror}") from None
-    click.echo(f"{file} is written; `ftpcluster run -c {file}` serves as it says")
+    name = shlex.quote(str(file))
+    click.echo(f"{file} is written; `ftpcluster run -c {name}` serves as it says")

@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import re
+import shlex
 import tomllib
 from pathlib import Path as FilePath
 from typing import Any
@@ -213,7 +214,7 @@ def _read(file: FilePath) -> str:
         data = file.read_bytes()
     except FileNotFoundError:
         raise ConfigError(
-            f"{file}: there is no such file; `ftpcluster init {file}` writes one"
+            f"{file}: there is no such file; `ftpcluster init {shlex.quote(str(file))}` writes one"
         ) from None
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None

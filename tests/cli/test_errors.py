@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import trustme
 
 SECRET = "s3cr3t"
 
@@ -141,6 +142,22 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
         line = complaint("run", "--root", str(tmp_path), "--host", "127.0.0.1", "--port", str(port))
     assert f"127.0.0.1 port {port}: the port is taken" in line
     assert "--port" in line
+
+
+def test_a_port_for_implicit_tls_that_is_taken_is_named_with_its_flag(tmp_path: Path) -> None:
+    issued = trustme.CA().issue_cert("localhost")
+    issued.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "server.pem"))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        certificate = ("--tls-cert", str(tmp_path / "server.pem"))
+        line = complaint(*RUN, "--root", str(tmp_path), *certificate, "--implicit-tls-port", port)
+    assert f"127.0.0.1 port {port}: the port is taken" in line
+    assert "--implicit-tls-port" in line
+
+
+def test_a_log_that_is_a_folder_is_named(tmp_path: Path) -> None:
+    line = complaint(*RUN, "--root", str(tmp_path), "--log-file", str(tmp_path))
+    assert line == f"ftpcluster: error: --log-file {tmp_path}: is a folder; name a file in it"
 
 
 def test_a_port_that_is_taken_on_the_second_address_is_named(tmp_path: Path) -> None:
