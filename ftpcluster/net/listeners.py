@@ -68,7 +68,8 @@ def listen(
         set_inherited_options(sock)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual_stack)
-        sock.bind((host, port))
+        # host and port alone would lose the interface of fe80::1%eth0
+        sock.bind(socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)[0][4])
         sock.listen(backlog)
         sock.settimeout(0)
     except OSError as error:
