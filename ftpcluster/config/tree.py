@@ -232,7 +232,7 @@ def _parse(file: FilePath, text: str) -> dict[str, Any]:
         match = _WHERE.search(str(error))
         line = match[1] if match and match[1] else str(text.rstrip().count("\n") + 1)
         why = _explained(_WHERE.sub("", str(error)), text, int(line))
-        raise ConfigError(f"{file}:{line}: {why[:1].lower()}{why[1:]}") from None
+        raise ConfigError(f"{file}:{line}: {why}") from None
     except ValueError:  # of int()
         raise ConfigError(f"{file}: a number has thousands of digits") from None
     except RecursionError:
@@ -251,4 +251,4 @@ def _explained(why: str, text: str, line: int) -> str:
         twice = given_twice("\n".join(text.split("\n")[:line]))
         if twice is not None:
             return f"{dotted(twice[0])}: is given already, in line {twice[1]}"
-    return why
+    return why[:1].lower() + why[1:]
