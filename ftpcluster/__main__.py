@@ -1,10 +1,15 @@
 """``python -m ftpcluster``; also what the ``ftpcluster`` script calls."""
 
+import sys
+
 
 def main() -> None:
-    from ftpcluster.cli import main  # not above: worker processes import this module, too
+    try:
+        from ftpcluster.cli import main  # not above: worker processes import this module, too
 
-    main()
+        main()
+    except KeyboardInterrupt:  # of the imports, which take a while
+        sys.exit(130)
 
 
 if __name__ == "__main__":

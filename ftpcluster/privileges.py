@@ -17,6 +17,7 @@ import multiprocessing.spawn
 import os
 import pwd
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,19 +121,47 @@ def drop(identity: Identity) -> None:
 def may_read(identity: Identity, path: str) -> bool:
     """Whether ``identity`` could read a file, whatever gives or takes that right.
 
-    Asked as root, and before any thread was started: a child process becomes that user.
+    Asked as root, and before any thread was started.
     """
+    return bool(_found_as(identity, lambda: b"yes" * os.access(path, os.R_OK)))
+
+
+def barriers(identity: Identity, folders: Sequence[str]) -> list[str]:
+    """What keeps ``identity`` from each folder: itself, or one above it; "" is nothing.
+
+    Asked as ``may_read`` is. ``folders`` are absolute, with no link in them.
+    """
+    found = _found_as(identity, lambda: b"\0".join(os.fsencode(_barrier(f)) for f in folders))
+    names = [os.fsdecode(name) for name in found.split(b"\0")]
+    # where this process cannot become that user ``drop`` is going to say so
+    return names if len(names) == len(folders) else [""] * len(folders)
+
+
+def _barrier(folder: str) -> str:
+    for above in reversed(Path(folder).parents):
+        if not os.access(above, os.X_OK):
+            return str(above)
+    return "" if os.access(folder, os.R_OK | os.X_OK) else folder
+
+
+def _found_as(identity: Identity, look: Callable[[], bytes]) -> bytes:
+    """What is found by a child process that becomes that user; nothing where it cannot."""
+    ours, theirs = os.pipe()
     child = os.fork()
     if not child:
-        can = False
         try:
             os.setgroups([])
             os.setresgid(*(identity.gid,) * 3)
             os.setresuid(*(identity.uid,) * 3)
-            can = os.access(path, os.R_OK)
+            with open(theirs, "wb") as pipe:
+                pipe.write(look())
         finally:
-            os._exit(not can)  # nothing of the parent's is to be run or flushed here
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            os._exit(0)  # nothing of the parent's is to be run or flushed here
+    os.close(theirs)
+    with open(ours, "rb") as pipe:
+        found = pipe.read()
+    os.waitpid(child, 0)
+    return found
 
 
 def _can_be_root() -> bool:

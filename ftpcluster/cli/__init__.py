@@ -13,6 +13,7 @@ from ftpcluster.cli.hash import hash_
 from ftpcluster.cli.init import init
 from ftpcluster.cli.run import run
 from ftpcluster.cli.schema import schema
+from ftpcluster.cli.streams import is_full, open_missing, say
 from ftpcluster.cli.top import top
 from ftpcluster.config import ConfigError
 from ftpcluster.net.listeners import CannotListen
@@ -38,10 +39,11 @@ for command in (*SERVING, *STEERING):
 
 def main() -> None:
     """Run a command; wrong input ends in one line on stderr and exit code 2, never a traceback."""
+    open_missing()
     try:
         status = cli.main(prog_name="ftpcluster", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)
+        say(error.format_message())
         status = WRONG_USAGE
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "ftpcluster"
@@ -55,6 +57,11 @@ def main() -> None:
     except (NoServer, OrderRefused) as error:
         _complain(str(error))
         status = NOT_DONE
+    except OSError as error:
+        if not is_full(error):
+            raise
+        _complain(f"stdout cannot be written: {error.strerror}")
+        status = NOT_DONE
     except (click.Abort, KeyboardInterrupt):
         status = INTERRUPTED
     sys.exit(status)
@@ -63,5 +70,5 @@ def main() -> None:
 def _complain(*messages: str) -> int:
     for message in messages:
         line = " ".join(message.split())
-        click.echo(f"ftpcluster: error: {line}", err=True)
+        say(f"ftpcluster: error: {line}")
     return WRONG_USAGE

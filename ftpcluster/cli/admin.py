@@ -29,6 +29,7 @@ from ftpcluster.admin.messages import (
     Unban,
     Who,
 )
+from ftpcluster.cli.paths import a_file, a_file_s_name
 from ftpcluster.cli.views import bans_table, headline, sessions_table, workers_table
 from ftpcluster.config import ConfigError
 from ftpcluster.config.load import admin_socket
@@ -43,6 +44,7 @@ def of_server(command: F) -> F:
     command = click.option(
         "--socket",
         "path",
+        type=a_file_s_name,
         metavar="PATH",
         help="The server's admin socket [default: the usual one]",
     )(command)
@@ -50,7 +52,7 @@ def of_server(command: F) -> F:
         "-c",
         "--config",
         "file",
-        type=Path,
+        type=a_file,
         metavar="FILE",
         help="The server that runs by this file",
     )(command)

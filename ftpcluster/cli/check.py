@@ -9,6 +9,7 @@ import click
 
 from ftpcluster.cli.configured import configured
 from ftpcluster.cli.flags import Flags
+from ftpcluster.cli.paths import a_file
 from ftpcluster.config.checks import accounts
 from ftpcluster.config.model import Account, Config, Limits, Listen, StorageConfig, Timeouts
 from ftpcluster.config.tree import quoted
@@ -23,7 +24,7 @@ from ftpcluster.worker import own
     "-c",
     "--config",
     "file",
-    type=Path,
+    type=a_file,
     default=Path("ftpcluster.toml"),
     metavar="FILE",
     help="[default: ftpcluster.toml]",

@@ -12,11 +12,10 @@ import signal
 import socket
 from collections.abc import Callable, Sequence
 
-import click
-
 from ftpcluster.admin import default_socket
 from ftpcluster.cli.logfiles import LogFiles
 from ftpcluster.cli.metrics import Metrics
+from ftpcluster.cli.streams import say
 from ftpcluster.common import settle_collector
 from ftpcluster.config import Config, ConfigError, Listen, Loop
 from ftpcluster.config.checks import accounts
@@ -186,7 +185,7 @@ class Cluster:
     def _on_serving(self, serving: asyncio.Future[None]) -> None:
         if not serving.cancelled() and serving.exception() is None:
             settle_collector()
-            click.echo(f"ready on {self._described}", err=True)
+            say(f"ready on {self._described}")
             self._notifier.ready(f"ready on {self._described}")
             if self._notifier.is_heard:
                 self._report()

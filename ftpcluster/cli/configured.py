@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from pathlib import Path
 
-import click
-
 from ftpcluster.cli.flags import Flags
-from ftpcluster.cli.logfiles import CANNOT_OPEN
+from ftpcluster.cli.logfiles import why_not
+from ftpcluster.cli.streams import say
 from ftpcluster.config import Config
 from ftpcluster.config.checks import warnings
 from ftpcluster.config.load import load
@@ -24,12 +24,20 @@ def configured(file: Path | None, flags: Flags) -> Config:
 
     Modules that it names are looked for where we were started, as Python itself does.
     """
-    config = load(file, flags, _check_log_files, _check_metrics)
-    for line in warnings(file, config) if file is not None else ():
-        click.echo(f"ftpcluster: warning: {line}", err=True)
+    doubts: list[str] = []
+    config = load(
+        file, flags, _check_log_files, _check_metrics, functools.partial(_find_doubts, doubts)
+    )
+    for line in doubts:
+        say(f"ftpcluster: warning: {line}")
     if config.server or config.user_manager:
         sys.path.insert(0, os.getcwd())
     return config
+
+
+def _find_doubts(found: list[str], config: Config, tree: Tree) -> None:
+    tree.check()  # nobody can say what is doubtful about what is wrong
+    found.extend(warnings(config, tree))
 
 
 def _check_log_files(config: Config, tree: Tree) -> None:
@@ -40,8 +48,7 @@ def _check_log_files(config: Config, tree: Tree) -> None:
             try:
                 try_to_open(file)
             except OSError as error:
-                text = f"cannot be opened: {error.strerror}; {CANNOT_OPEN}"
-                tree.refuse(path, text, about=file)
+                tree.refuse(path, why_not(error), about=file)
 
 
 def _check_metrics(config: Config, tree: Tree) -> None:

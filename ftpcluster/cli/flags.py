@@ -12,7 +12,7 @@ from ftpcluster.config.leaves import PLAIN
 from ftpcluster.config.lines import Path
 from ftpcluster.config.model import ANONYMOUS
 from ftpcluster.config.tree import Tree
-from ftpcluster.passwords import is_hash
+from ftpcluster.passwords import foreign_kind, is_hash
 
 _NAME = re.compile(r"[^:\s\x00-\x1f\x7f]+")
 _KEYS = (
@@ -175,14 +175,21 @@ class Flags:
     # ------------------------------------------------------------------ accounts
 
     def _lay_accounts(self, tree: Tree) -> None:
+        if tree.get(("user_manager",)) is not None:
+            self._refuse_what_a_user_manager_knows(tree)
+            return
+        if self.writable and not self.users:
+            tree.refuse_flag(
+                "--writable: has no effect without --user: it is those accounts that may write, "
+                "anonymous users never"
+            )
         had_accounts = any(tree.get((name,)) is not None for name in ("user", ANONYMOUS))
         seen: set[str] = set()
         for text in self.users:
             self._lay_user(tree, text, seen)
         # a class that stands in a file may know its users; one that is given by a flag gets those
         # of the flags, as it always did
-        brings_users = tree.is_in_file("server") or tree.get(("user_manager",)) is not None
-        is_alone = not (had_accounts or self.users or brings_users)
+        is_alone = not (had_accounts or self.users or tree.is_in_file("server"))
         if self.anonymous or is_alone:
             if self.root is not None or tree.get((ANONYMOUS, "root")) is None:
                 self._put_root(tree, (ANONYMOUS,))
@@ -193,6 +200,20 @@ class Flags:
                 "--user and --anonymous add some that take this one"
             )
         self._lay_limits_of_accounts(tree)
+
+    def _refuse_what_a_user_manager_knows(self, tree: Tree) -> None:
+        for flag, given in (
+            ("--user", bool(self.users)),
+            ("--anonymous", self.anonymous),
+            ("--writable", self.writable),
+            ("--root", self.root is not None),
+            *((flag, getattr(self, name) is not None) for name, flag, _ in _KEYS_OF_ACCOUNTS),
+        ):
+            if given:
+                tree.refuse_flag(
+                    f"{flag}: has no effect, since user_manager knows the users: leave it out; "
+                    "folders, permissions and limits are those of the users that it makes"
+                )
 
     def _lay_limits_of_accounts(self, tree: Tree) -> None:
         paths: list[Path] = [("user", index) for index in range(len(tree.tables("user")))]
@@ -226,8 +247,8 @@ class Flags:
         permission = {"path": "/", "read": True, "write": self.writable}
         tree.put(path, {}, label)
         tree.put((*path, "login"), login, label)
-        stored = password if is_hash(password) else PLAIN + password
-        tree.put((*path, "password"), stored, label)
+        is_plain = not (is_hash(password) or foreign_kind(password))
+        tree.put((*path, "password"), PLAIN * is_plain + password, label)
         tree.put((*path, "permissions"), [permission], label)
         self._put_root(tree, path)
 

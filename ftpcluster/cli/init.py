@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import shlex
 from importlib import resources
 from pathlib import Path
 
 import click
 
+from ftpcluster.cli.paths import a_file
+
 _MODE = 0o600  # passwords are going to stand in it
 
 
 @click.command()
-@click.argument("file", type=Path, default=Path("ftpcluster.toml"))
+@click.argument("file", type=a_file, default=Path("ftpcluster.toml"))
 def init(file: Path) -> None:
     """Write a configuration file with all keys in it, explained [default: ftpcluster.toml]."""
     text = resources.files("ftpcluster.config").joinpath("example.toml").read_bytes()
@@ -26,4 +29,5 @@ def init(file: Path) -> None:
         ) from None
     except OSError as error:
         raise click.ClickException(f"{file} cannot be written: {error.strerror}") from None
-    click.echo(f"{file} is written; `ftpcluster run -c {file}` serves as it says")
+    name = shlex.quote(str(file))
+    click.echo(f"{file} is written; `ftpcluster run -c {name}` serves as it says")

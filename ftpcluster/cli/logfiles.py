@@ -15,7 +15,13 @@ from ftpcluster.supervisor.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 
-CANNOT_OPEN = "make its folder, and let who starts the server write there"
+
+def why_not(error: OSError) -> str:
+    """Why a log cannot be opened, and what to do."""
+    if isinstance(error, IsADirectoryError):
+        return "is a folder; name a file in it"
+    why = f"cannot be opened: {error.strerror}"
+    return f"{why}; make its folder, and let who starts the server write there"
 
 
 class LogFiles:
@@ -72,6 +78,4 @@ def _open(key: str, path: str | None) -> LogFile | None:
     try:
         return LogFile.open(path)
     except OSError as error:
-        raise ConfigError(
-            f"{key}: {path}: cannot be opened: {error.strerror}; {CANNOT_OPEN}"
-        ) from error
+        raise ConfigError(f"{key}: {path}: {why_not(error)}") from error

@@ -23,7 +23,7 @@ from http import HTTPStatus
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from ftpcluster.net.listeners import CannotListen
+from ftpcluster.net.listeners import CannotListen, why_not
 from ftpcluster.protocol.address import display, is_ipv6
 from ftpcluster.quota.ledger import Refusal
 from ftpcluster.supervisor.supervisor import Supervisor
@@ -90,8 +90,8 @@ class Metrics:
         try:
             self._http = kind((host, port), _Handler)
         except OSError as error:
-            where = display(host, port)
-            raise CannotListen(f"cannot listen on {where} for metrics: {error.strerror}") from error
+            where, why = display(host, port), why_not(host, error, "--metrics, or metrics.listen")
+            raise CannotListen(f"cannot listen on {where} for metrics: {why}") from error
         self._thread: threading.Thread | None = None
 
     @property

@@ -13,6 +13,8 @@ from ftpcluster.cli.cluster import Cluster
 from ftpcluster.cli.configured import configured
 from ftpcluster.cli.flags import Flags, take_passwords
 from ftpcluster.cli.logfiles import LogFiles
+from ftpcluster.cli.paths import a_file, a_file_s_name, a_folder
+from ftpcluster.cli.streams import say
 from ftpcluster.config import ConfigError
 from ftpcluster.config.load import load
 from ftpcluster.supervisor.crew import BootFailure
@@ -25,7 +27,7 @@ _BOOT_FAILED = 1
     "-c",
     "--config",
     "file",
-    type=Path,
+    type=a_file,
     metavar="FILE",
     help="Configuration file; flags win over it [default: none is read]",
 )
@@ -42,7 +44,7 @@ _BOOT_FAILED = 1
 )
 @click.option(
     "--root",
-    type=Path,
+    type=a_folder,
     metavar="DIR",
     help="The folder to serve [default: the current one]",
 )
@@ -77,8 +79,8 @@ _BOOT_FAILED = 1
 @click.option(
     "--user-manager", metavar="MODULE:FACTORY", help="What makes the user manager of a worker"
 )
-@click.option("--tls-cert", type=Path, metavar="FILE", help="Certificate chain (PEM): AUTH TLS")
-@click.option("--tls-key", type=Path, metavar="FILE", help="Its key [default: in the same file]")
+@click.option("--tls-cert", type=a_file, metavar="FILE", help="Certificate chain (PEM): AUTH TLS")
+@click.option("--tls-key", type=a_file, metavar="FILE", help="Its key [default: in the same file]")
 @click.option("--implicit-tls-port", type=int, metavar="P", help="A port that begins with TLS")
 @click.option("--require-tls", is_flag=True, help="Logins only with TLS")
 @click.option("--max-connections", type=int, metavar="N", help="Connections of the whole server")
@@ -113,6 +115,7 @@ _BOOT_FAILED = 1
 )
 @click.option(
     "--log-file",
+    type=a_file_s_name,
     metavar="FILE",
     help="Where it is logged; SIGUSR1 opens it again [default: stderr]",
 )
@@ -139,5 +142,5 @@ def run(*, file: Path | None, users: tuple[str, ...], **given: Any) -> int:
         text = str(failure)
         if logs.log is not None:
             text = f"{failure.args[0]}; the reason is in {logs.log.path}"
-        click.echo(f"ftpcluster: error: {text}", err=True)
+        say(f"ftpcluster: error: {text}")
         return _BOOT_FAILED

@@ -43,7 +43,8 @@ def top(file: Path | None, path: str | None, interval: float) -> None:
         raise KeyboardInterrupt
 
     console = Console(highlight=False)
-    if not (console.is_terminal and sys.stdin.isatty()):
+    # a dumb one shows nothing of what moves about the screen
+    if console.is_dumb_terminal or not (console.is_terminal and sys.stdin.isatty()):
         raise click.ClickException("top needs a terminal; `ftpcluster who` prints once")
     with (
         connected(file, path) as connection,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import grp
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path as FilePath
 from typing import Any
@@ -13,9 +14,9 @@ import msgspec
 from ftpcluster.config.leaves import PLAIN
 from ftpcluster.config.lines import Path
 from ftpcluster.config.model import ANONYMOUS, Account, Config, TLSConfig
-from ftpcluster.config.tree import Tree, dotted, quoted
+from ftpcluster.config.tree import Tree, quoted
 from ftpcluster.net.certificates import BadCertificate, NoKey, make_context
-from ftpcluster.privileges import CannotRunAs, Identity, may_read, parse_run_as
+from ftpcluster.privileges import CannotRunAs, Identity, barriers, may_read, parse_run_as
 from ftpcluster.protocol.protection import Protection
 
 _LOGIN = "{login}"
@@ -26,8 +27,8 @@ _GROUP_OR_OTHERS = 0o044
 def check(config: Config, tree: Tree) -> None:
     """Refuse what does not fit together; ``config`` is sound where the tree says so."""
     for each in (
-        _check_run_as, _check_users, _check_permissions, _check_data_ports, _check_listeners,
-        _check_tls, _check_certificates,
+        _check_run_as, _check_users, _check_permissions, _check_data_ports, _check_ports_apart,
+        _check_listeners, _check_tls, _check_certificates,
     ):  # fmt: skip
         each(config, tree)
 
@@ -42,7 +43,7 @@ def _check_run_as(config: Config, tree: Tree) -> None:
 
 
 def _check_users(config: Config, tree: Tree) -> None:
-    if tree.is_in_file("user_manager"):
+    if tree.get(("user_manager",)) is not None:
         for name in ("user", ANONYMOUS):
             if tree.is_in_file(name):
                 tree.refuse((name,), "has no effect, since user_manager knows the users")
@@ -78,6 +79,20 @@ def _check_data_ports(config: Config, tree: Tree) -> None:
         if last - first + 1 < config.workers:
             count = "1 port is" if first == last else f"{last - first + 1} ports are"
             tree.refuse(path, f"{count} too few for {config.workers} workers")
+
+
+def _check_ports_apart(config: Config, tree: Tree) -> None:
+    path: Path = ("data", "ports")
+    if not tree.is_sound(path) or config.data.ports is None:
+        return
+    first, last = config.data.ports
+    for index, listen in enumerate(config.listen or ()):
+        if tree.is_sound(("listen", index)) and first <= listen.port <= last:
+            tree.refuse(
+                path,
+                f"the server itself listens on port {listen.port}, which is among them: give "
+                "others, or let it listen on another one",
+            )
 
 
 def _check_listeners(config: Config, tree: Tree) -> None:
@@ -174,7 +189,9 @@ def with_folders(config: Config, tree: Tree) -> Config:
         settled[path] = msgspec.structs.replace(account, **changes)
     anonymous = settled.pop((ANONYMOUS,), None)
     changed = {"users": tuple(settled.values()), "anonymous": anonymous}
-    return msgspec.structs.replace(config, **changed)
+    config = msgspec.structs.replace(config, **changed)
+    _refuse_unreadable(config, tree)
+    return config
 
 
 def _filled_in(tree: Tree, path: Path, text: str, login: str) -> str:
@@ -204,16 +221,47 @@ def _look_at(root: str) -> tuple[str, str]:
     return str(path), ""
 
 
+def _refuse_unreadable(config: Config, tree: Tree) -> None:
+    """Only root can find out; and only it starts a server that becomes somebody else."""
+    if config.run_as is None or not tree.is_sound(("run_as",)) or os.geteuid() != 0:
+        return
+    identity = parse_run_as(config.run_as)
+    sound = [
+        ((*path, "root"), account.root)
+        for path, _, account in accounts(config)
+        if tree.is_sound((*path, "root"))
+    ]
+    who = f"{quoted(identity.name)} (run_as), who serves,"
+    in_the_way = barriers(identity, [root for _, root in sound])
+    for (path, root), barrier in zip(sound, in_the_way, strict=True):
+        if barrier == root:
+            text = f"{who} may not read this folder; `{_let_in(identity, root, 'rx')}`"
+            tree.refuse(path, text, about=root)
+        elif barrier:
+            text = f"{who} may not enter {barrier}, above it; `{_let_in(identity, barrier, 'x')}`"
+            tree.refuse(path, f"{text}, or serve a folder elsewhere", about=root)
+
+
+def _let_in(identity: Identity, folder: str, rights: str) -> str:
+    status = os.stat(folder)
+    who = "u" if status.st_uid == identity.uid else "g" if status.st_gid == identity.gid else "o"
+    return f"chmod {who}+{rights} {shlex.quote(folder)}"
+
+
 # ---------------------------------------------------------------------- warnings
 
 
-def warnings(file: FilePath, config: Config) -> list[str]:
+def warnings(config: Config, tree: Tree) -> list[str]:
     """What is no error, and may still harm or surprise."""
     identity = None if config.run_as is None else parse_run_as(config.run_as)
-    return [*_exposed(file, config, identity), *_unreadable(file, identity), *_no_home(config)]
+    found = _no_home(config, tree)
+    if tree.file is None:
+        return [*found]
+    exposed = _exposed(tree.file, tree.passwords_in_file(), identity)
+    return [*exposed, *_unreadable(tree.file, identity), *found]
 
 
-def _exposed(file: FilePath, config: Config, identity: Identity | None) -> Iterator[str]:
+def _exposed(file: FilePath, given: list[str], identity: Identity | None) -> Iterator[str]:
     """Passwords that others of this machine may read.
 
     The server's own group has to, where the file is not the server's.
@@ -222,43 +270,45 @@ def _exposed(file: FilePath, config: Config, identity: Identity | None) -> Itera
     uid, gid = (os.geteuid(), os.getegid()) if identity is None else (identity.uid, identity.gid)
     is_others = status.st_uid != uid
     mode = status.st_mode & (_OTHERS if is_others and status.st_gid == gid else _GROUP_OR_OTHERS)
-    given = [user.password for user in config.users]
+    name = shlex.quote(str(file))
     secrets = [each for each in given if each.startswith(PLAIN)]
     if secrets and mode:
         who = "others" if mode & _OTHERS else "its group"
-        how = f"chmod 600 {file}"
+        how = f"chmod 600 {name}"
         text = f"{file}: {who} may read the passwords in it"
     elif given and mode & _OTHERS:
-        how = f"chmod 640 {file}"
+        how = f"chmod 640 {name}"
         text = f"{file}: others may read the password hashes in it"
     else:
         return
-    yield f"{text}; `{_for_group(file, gid) if identity is not None and is_others else how}`"
+    yield f"{text}; `{_for_group(name, gid) if identity is not None and is_others else how}`"
 
 
 def _unreadable(file: FilePath, identity: Identity | None) -> Iterator[str]:
-    """Only root can find out; and only it starts a server that becomes somebody else."""
+    """As of ``_refuse_unreadable``; the server would still start."""
     if identity is not None and os.geteuid() == 0 and not may_read(identity, os.path.abspath(file)):
+        who = quoted(identity.name)
+        how = _for_group(shlex.quote(str(file)), identity.gid)
         yield (
-            f"{file}: {identity.name} (run_as) may not read it, so every reload would fail; "
-            f"`{_for_group(file, identity.gid)}`, in a folder that {identity.name} may enter"
+            f"{file}: {who} (run_as) may not read it, so every reload would fail; `{how}`, in a "
+            f"folder that {who} may enter"
         )
 
 
-def _for_group(file: FilePath, gid: int) -> str:
+def _for_group(name: str, gid: int) -> str:
     try:
         group = grp.getgrgid(gid).gr_name
     except KeyError:
         group = str(gid)
-    return f"chgrp {group} {file} && chmod 640 {file}"
+    return f"chgrp {group} {name} && chmod 640 {name}"
 
 
-def _no_home(config: Config) -> Iterator[str]:
+def _no_home(config: Config, tree: Tree) -> Iterator[str]:
     """No error: users may remove the folder, and must not keep a server from its next start."""
     for path, login, account in accounts(config):
         folder = os.path.realpath(account.root + account.home)
         if not (os.path.isdir(folder) and FilePath(folder).is_relative_to(account.root)):
             yield (
-                f"{dotted(path)}.home: {account.home} is no folder in {account.root}: make it, or "
-                f"sessions of {login} begin where nothing is"
+                f"{tree.where((*path, 'home'))}: {account.home} is no folder in {account.root}: "
+                f"make it, or sessions of {login} begin where nothing is"
             )

@@ -13,6 +13,7 @@ import msgspec
 
 from ftpcluster.config.leaves import Leaf, Unfit
 from ftpcluster.config.lines import Path
+from ftpcluster.config.model import Config
 from ftpcluster.config.tree import Tree, dotted, quoted, shown
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -123,7 +124,7 @@ def _table(tree: Tree, kind: type[T], value: Any, path: Path) -> T:
     known = keys(kind)
     for name in value:
         if name not in known:
-            tree.refuse((*path, name), _unknown(name, known))
+            tree.refuse((*path, name), _unknown(name, known, path))
     found: dict[str, Any] = {}
     for name, (field, inner) in known.items():
         below = (*path, name)
@@ -140,7 +141,9 @@ def _words(kind: Any) -> str:
     return "a table" if leaf is None else leaf.expected
 
 
-def _unknown(name: str, known: typing.Iterable[str]) -> str:
+def _unknown(name: str, known: typing.Iterable[str], path: Path) -> str:
+    if path and name in (at_top := keys(Config)) and leaf_of(at_top[name][1]) is not None:
+        return "no key of this table; it belongs above the first table"
     near = difflib.get_close_matches(name, known, 1)
     if near:
         return f"unknown key; did you mean {quoted(near[0])}?"

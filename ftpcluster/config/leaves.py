@@ -30,6 +30,9 @@ _MOST_CONNECTIONS = 10**9
 _MOST_WORKERS = 1024
 _MOST_THREADS = 1024
 _MOST_FAILURES = 1000
+LEAST_AGE = 60
+LEAST_MEMORY = 100 * 10**6
+"""A worker that has just started has a third of it; less would be a new worker each minute."""
 PLAIN = "plain:"
 
 
@@ -92,6 +95,17 @@ def _speed(value: object) -> int:
     if speed > _MOST_BYTES:
         raise Unfit('is more than "1000TB"; leave it out for no limit')
     return speed
+
+
+def _memory(value: object) -> int:
+    size = _speed(value)
+    if size < LEAST_MEMORY:
+        raise ValueError(value)
+    return size
+
+
+def _age(value: object) -> int:
+    return _duration(LEAST_AGE, value)
 
 
 def _duration(least: int, value: object) -> int:
@@ -253,9 +267,11 @@ def _whole_schema(least: int, most: int | None = None) -> dict[str, Any]:
 
 _TEXT = {"type": "string"}
 _RANGE_SCHEMA = {**_TEXT, "pattern": r"^\d+-\d+$"}
-_SPEED = {
-    "anyOf": [_whole_schema(1), {**_TEXT, "pattern": r"^\d+(\.\d+)? ?([kKMGT]i?)?B?$"}],
-}
+
+
+def _bytes_schema(least: int) -> dict[str, Any]:
+    text = {**_TEXT, "pattern": r"^\d+(\.\d+)? ?([kKMGT]i?)?B?$"}
+    return {"anyOf": [_whole_schema(least), text]}
 
 
 def _duration_schema(least: int) -> dict[str, Any]:
@@ -276,17 +292,24 @@ Umask = Annotated[
         {**_TEXT, "pattern": "^0?[0-7]{3}$"},
     ),
 ]
-Workers = Annotated[int, _counting("a whole number of workers, at least one", _MOST_WORKERS)]
+Workers = Annotated[
+    int, _counting(f"a whole number of workers from 1 to {_MOST_WORKERS}", _MOST_WORKERS)
+]
 Count = Annotated[int, _counting("a whole number, at least 1", _MOST_CONNECTIONS)]
 Threads = Annotated[int, _counting(f"a whole number from 1 to {_MOST_THREADS}", _MOST_THREADS)]
 Failures = Annotated[int, _counting(f"a whole number from 1 to {_MOST_FAILURES}", _MOST_FAILURES)]
 Port = Annotated[
     int, Leaf("a whole number from 0 to 65535", partial(_number, 0, 65535), _whole_schema(0, 65535))
 ]
-Size = Annotated[int, Leaf('bytes such as "500MB" or "500MiB"', _speed, _SPEED)]
-Speed = Annotated[int, Leaf('bytes per second such as "10MB" or "10MiB"', _speed, _SPEED)]
+Memory = Annotated[
+    int, Leaf('bytes, at least "100MB", such as "500MB"', _memory, _bytes_schema(LEAST_MEMORY))
+]
+Speed = Annotated[int, Leaf('bytes per second such as "10MB" or "10MiB"', _speed, _bytes_schema(1))]
 _A_DURATION = 'seconds, or a time such as "30s", "5m" or "2h"'
 Duration = Annotated[int, Leaf(_A_DURATION, partial(_duration, 1), _duration_schema(1))]
+Age = Annotated[
+    int, Leaf('a time, at least "1m", such as "24h"', _age, _duration_schema(LEAST_AGE))
+]
 Grace = Annotated[int, Leaf(_A_DURATION, partial(_duration, 0), _duration_schema(0))]
 PortRange = Annotated[
     tuple[int, int],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterator
 from typing import Any
 
 Path = tuple[str | int, ...]
@@ -16,6 +17,30 @@ def key_lines(text: str) -> dict[Path, int]:
     TOML's syntax is ``tomllib``.
     """
     found: dict[Path, int] = {}
+    for line, table, tree in _statements(text):
+        if tree is None:
+            for end in range(1, len(table) + 1):
+                found.setdefault(table[:end], line)
+        else:
+            _note(tree, table, line, found)
+    return found
+
+
+def given_twice(text: str) -> tuple[Path, int] | None:
+    """The key that ``tomllib`` has found for the second time, and the line of the first."""
+    seen: dict[Path, int] = {}
+    for line, table, tree in _statements(text):
+        path = table if tree is None else table + _key(tree)
+        for other, where in seen.items():
+            if path[: len(other)] == other or (tree is not None and other[: len(path)] == path):
+                return other[: len(path)], where
+        if tree is not None:
+            seen[path] = line
+    return None
+
+
+def _statements(text: str) -> Iterator[tuple[int, Path, dict[str, Any] | None]]:
+    """By line: the table that a statement is of, and the statement; None where it begins one."""
     table: Path = ()
     arrays: dict[Path, int] = {}
     statement, first = "", 0
@@ -28,12 +53,20 @@ def key_lines(text: str) -> dict[Path, int]:
             continue
         if statement.lstrip().startswith("["):
             table = _enter(tree, arrays)
-            for end in range(1, len(table) + 1):
-                found.setdefault(table[:end], first)
-        else:
-            _note(tree, table, first, found)
+            yield first, table, None
+        elif tree:
+            yield first, table, tree
         statement = ""
-    return found
+
+
+def _key(tree: dict[str, Any]) -> Path:
+    """What stands before the "=" of a statement, and of inline tables with one key in them."""
+    path: Path = ()
+    value: Any = tree
+    while isinstance(value, dict) and len(value) == 1:
+        ((key, value),) = value.items()
+        path = (*path, key)
+    return path
 
 
 def _enter(header: dict[str, Any], arrays: dict[Path, int]) -> Path:

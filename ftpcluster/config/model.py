@@ -10,6 +10,7 @@ import msgspec
 from ftpcluster.config.leaves import (
     Addresses,
     AddressPort,
+    Age,
     Announced,
     Count,
     Duration,
@@ -19,6 +20,7 @@ from ftpcluster.config.leaves import (
     Grace,
     Line,
     Login,
+    Memory,
     NamePattern,
     Network,
     NetworkList,
@@ -27,7 +29,6 @@ from ftpcluster.config.leaves import (
     Port,
     PortRange,
     RunAs,
-    Size,
     Speed,
     Threads,
     Umask,
@@ -211,8 +212,8 @@ class Log(Table, frozen=True, kw_only=True):
 class Recycle(Table, frozen=True, kw_only=True):
     """When a worker is replaced that does its work: bytes of memory, and seconds of life."""
 
-    memory: Size | None = None
-    age: Duration | None = None
+    memory: Memory | None = None
+    age: Age | None = None
 
 
 class Admin(Table, frozen=True, kw_only=True):

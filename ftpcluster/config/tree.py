@@ -5,20 +5,26 @@ Each value keeps where it came from, so that whatever is wrong with it can be sa
 
 from __future__ import annotations
 
+import ast
+import copy
 import functools
 import itertools
 import json
 import os
 import re
+import shlex
 import tomllib
 from pathlib import Path as FilePath
 from typing import Any
 
 from ftpcluster.config.leaves import Leaf
-from ftpcluster.config.lines import Path, key_lines
+from ftpcluster.config.lines import Path, given_twice, key_lines
 from ftpcluster.config.model import ConfigError
 
 _WHERE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
+_DECLARED = re.compile(r"Cannot declare (\(.+\)) twice")
+_IN_BRACES = re.compile(r"Cannot mutate immutable namespace (\(.+\))")
+_OVERWRITTEN = "Cannot overwrite a value"
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _SHOWN = 60
 _BEHIND = 1 << 30
@@ -33,7 +39,7 @@ class Tree:
         self.file = file
         self._text = "" if file is None else _read(file)
         self.values: dict[str, Any] = {} if file is None else _parse(file, self._text)
-        self._in_file = frozenset(self.values)
+        self._in_file = copy.deepcopy(self.values)
         self._flags: dict[Path, str] = {}
         self._problems: list[tuple[int, str]] = []
         self._wrong: set[Path] = set()
@@ -53,14 +59,16 @@ class Tree:
 
     def tables(self, name: str) -> list[dict[str, Any]]:
         """The tables ``[[name]]``; none also where something else has that name."""
-        found = self.values.get(name)
-        if isinstance(found, list) and all(isinstance(each, dict) for each in found):
-            return found
-        return []
+        return _tables(self.values, name)
 
     def is_in_file(self, name: str) -> bool:
         """Whether the file has this key, or table, at its top."""
         return name in self._in_file
+
+    def passwords_in_file(self) -> list[str]:
+        """Those that stand in the file, whatever flags lay over them."""
+        given = [user.get("password") for user in _tables(self._in_file, "user")]
+        return [each for each in given if isinstance(each, str)]
 
     def put_default(self, path: Path, value: object) -> None:
         """What a flag needs to be there, if it is not."""
@@ -98,16 +106,19 @@ class Tree:
         """
         self._wrong.add(path)
         self._above_wrong.update(path[:end] for end in range(len(path)))
+        is_in_file = self.file is not None and self._flag(path) is None
+        if about is not None and self._flag(path) is None:
+            text = f"{about}: {text}"
+        line = self._line(path) if is_in_file else _BEHIND
+        self._problems.append((line, f"{self.where(path)}: {text}"))
+
+    def where(self, path: Path) -> str:
+        """Where that stands which stands at ``path``: a flag, or a line and its key."""
         flag = self._flag(path)
         if flag is not None:
-            self._problems.append((_BEHIND, f"{flag}: {text}"))
-            return
-        text = f"{dotted(path)}: {text}" if about is None else f"{dotted(path)}: {about}: {text}"
-        if self.file is None:
-            self._problems.append((_BEHIND, text))
-        else:
-            line = self._line(path)
-            self._problems.append((line, f"{self.file}:{line}: {text}"))
+            return flag
+        line = "" if self.file is None else f"{self.file}:{self._line(path)}: "
+        return line + dotted(path)
 
     def refuse_value(self, path: Path, value: object, leaf: Leaf) -> None:
         """What stands at ``path`` is not what the leaf expects."""
@@ -148,6 +159,13 @@ class Tree:
     @functools.cached_property
     def _lines(self) -> dict[Path, int]:
         return key_lines(self._text)
+
+
+def _tables(values: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    found = values.get(name)
+    if isinstance(found, list) and all(isinstance(each, dict) for each in found):
+        return found
+    return []
 
 
 def _child(above: Any, key: str | int, default: object) -> Any:
@@ -196,7 +214,7 @@ def _read(file: FilePath) -> str:
         data = file.read_bytes()
     except FileNotFoundError:
         raise ConfigError(
-            f"{file}: there is no such file; `ftpcluster init {file}` writes one"
+            f"{file}: there is no such file; `ftpcluster init {shlex.quote(str(file))}` writes one"
         ) from None
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
@@ -213,9 +231,24 @@ def _parse(file: FilePath, text: str) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         match = _WHERE.search(str(error))
         line = match[1] if match and match[1] else str(text.rstrip().count("\n") + 1)
-        why = _WHERE.sub("", str(error))
-        raise ConfigError(f"{file}:{line}: {why[:1].lower()}{why[1:]}") from None
+        why = _explained(_WHERE.sub("", str(error)), text, int(line))
+        raise ConfigError(f"{file}:{line}: {why}") from None
     except ValueError:  # of int()
         raise ConfigError(f"{file}: a number has thousands of digits") from None
     except RecursionError:
         raise ConfigError(f"{file}: brackets are nested too deeply") from None
+
+
+def _explained(why: str, text: str, line: int) -> str:
+    """What ``tomllib`` says of keys and tables that are there already, in the file's words."""
+    if match := _DECLARED.fullmatch(why):
+        return (
+            f"[{dotted(ast.literal_eval(match[1]))}] is there already; put all its keys below one"
+        )
+    if match := _IN_BRACES.fullmatch(why):
+        return f"{dotted(ast.literal_eval(match[1]))}: put all its keys between the braces"
+    if why == _OVERWRITTEN:
+        twice = given_twice("\n".join(text.split("\n")[:line]))
+        if twice is not None:
+            return f"{dotted(twice[0])}: is given already, in line {twice[1]}"
+    return why[:1].lower() + why[1:]

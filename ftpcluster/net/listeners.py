@@ -68,7 +68,8 @@ def listen(
         set_inherited_options(sock)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual_stack)
-        sock.bind((host, port))
+        # host and port alone would lose the interface of fe80::1%eth0
+        sock.bind(socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)[0][4])
         sock.listen(backlog)
         sock.settimeout(0)
     except OSError as error:
@@ -155,13 +156,19 @@ def _lacks_ipv6(error: CannotListen) -> bool:
 
 
 def _why(host: str, port: int, error: OSError) -> str:
-    where = f"cannot listen on {host} port {port}"
+    return f"cannot listen on {host} port {port}: {why_not(host, error)}"
+
+
+def why_not(host: str, error: OSError, flag: str = "--port, or --implicit-tls-port") -> str:
+    """Why a host and a port cannot be listened on, and what to do; ``flag`` is where they stand."""
     if error.errno == errno.EADDRINUSE:
-        return f"{where}: the port is taken; end what uses it or choose another with --port"
+        return f"the port is taken; end what uses it or choose another with {flag}"
     if error.errno == errno.EACCES:
-        return f"{where}: not permitted; ports below 1024 need root, choose another with --port"
+        return f"not permitted; ports below 1024 need root, choose another with {flag}"
     if error.errno == errno.EADDRNOTAVAIL:
-        return f"{where}: this machine has no such address; see `ip address`"
+        return "this machine has no such address; see `ip address`"
+    if error.errno == errno.EINVAL and is_ipv6(host) and "%" not in host:
+        return f"it is an address of one interface: say which, as in {host}%eth0; see `ip address`"
     if isinstance(error, socket.gaierror):
-        return f"{where}: no such host; give an address of this machine"
-    return f"{where}: {error.strerror or error}"
+        return "no such host; give an address of this machine"
+    return error.strerror or str(error)

@@ -81,7 +81,7 @@ def _load(key: str, name: str) -> Callable[..., Any]:
             found = getattr(found, part)
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"{key} {name}: cannot be imported: {error}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(f"{key} {name}: its import failed: {error!r}") from error
     if not callable(found):
         raise ConfigError(f"{key} {name}: expected a class or a function")
@@ -92,5 +92,5 @@ def _load(key: str, name: str) -> Callable[..., Any]:
 def _call(key: str, name: str, factory: Callable[..., Any], *arguments: Any) -> Any:
     try:
         return factory(*arguments)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(f"{key} {name}: calling it failed: {error!r}") from error

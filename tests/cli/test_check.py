@@ -195,8 +195,8 @@ def test_a_home_that_is_not_there_is_warned_of(tmp_path: Path) -> None:
     done = command("check", "-c", "f.toml", cwd=tmp_path)
     assert done.returncode == 0
     assert done.stderr.splitlines() == [
-        f"ftpcluster: warning: user[{n}].home: {homes[n]} is no folder in {root}: make it, or "
-        f"sessions of user{n} begin where nothing is"
+        f"ftpcluster: warning: f.toml:{5 * n + 5}: user[{n}].home: {homes[n]} is no folder in "
+        f"{root}: make it, or sessions of user{n} begin where nothing is"
         for n in (1, 2)
     ]
 
@@ -252,7 +252,7 @@ def warnings_of_check(folder: Path, *, mode: int, group: str, password: str) -> 
     """What is said of a file of root's in ``folder`` that ``nobody:daemon`` is to serve by."""
     file = folder / "f.toml"
     file.write_text(
-        f"run_as = 'nobody:daemon'\n[[user]]\nlogin = 'a'\npassword = '{password}'\nroot = '.'\n"
+        f"run_as = 'nobody:daemon'\n[[user]]\nlogin = 'a'\npassword = '{password}'\nroot = '/usr'\n"
     )
     shutil.chown(file, "root", group)
     file.chmod(mode)
@@ -264,8 +264,8 @@ def warnings_of_check(folder: Path, *, mode: int, group: str, password: str) -> 
 
 MEND = "`chgrp daemon FILE && chmod 640 FILE`"
 UNREADABLE = (
-    f"nobody (run_as) may not read it, so every reload would fail; {MEND}, in a folder that nobody "
-    "may enter"
+    f'"nobody" (run_as) may not read it, so every reload would fail; {MEND}, in a folder that '
+    '"nobody" may enter'
 )
 
 
@@ -293,6 +293,40 @@ def test_a_file_in_a_folder_that_its_server_may_not_enter_is_warned_of() -> None
     with tempfile.TemporaryDirectory() as name:  # mode 700
         said = warnings_of_check(Path(name), mode=0o640, group="daemon", password=HASH)
     assert said == [UNREADABLE]
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("folder", "mode", "group", "text"),
+    [
+        ("root", 0o700, "root", "read this folder; `chmod o+rx {here}/root`"),
+        ("root", 0o711, "root", "read this folder; `chmod o+rx {here}/root`"),
+        ("root", 0o705, "daemon", "read this folder; `chmod g+rx {here}/root`"),
+        (
+            "root/it's below",
+            0o700,
+            "root",
+            "enter {here}/root, above it; `chmod o+x {here}/root`, or serve a folder elsewhere",
+        ),
+    ],
+)
+def test_a_root_that_its_server_could_not_read_is_refused_by_check_and_run(
+    folder: str, mode: int, group: str, text: str
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        here = Path(name)
+        here.chmod(0o711)
+        (here / folder).mkdir(parents=True)
+        shutil.chown(here / "root", "root", group)
+        (here / "root").chmod(mode)
+        said = f'"nobody" (run_as), who serves, may not {text.format(here=here)}'
+        assert wrong_file(here, f'run_as = "nobody:daemon"\n[anonymous]\nroot = "{folder}"\n') == [
+            f"f.toml:3: anonymous.root: {here / folder}: {said}"
+        ]
+        flags = ("--port", "0", "--run-as", "nobody:daemon", "--root", folder)
+        done = command("run", *flags, cwd=here)
+        assert done.returncode == 2
+        assert done.stderr == f"ftpcluster: error: --root {folder}: {said}\n"
 
 
 def test_check_says_how_to_begin_where_there_is_no_file(tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import select
+import shlex
 import socket
 import stat
 import subprocess
@@ -83,6 +85,15 @@ def test_what_init_writes_is_right_and_runs(tmp_path: Path) -> None:
         with Dialogue(cluster.port) as client:
             client.logs_in("anonymous", "")
             assert client.downloads("RETR file") == b"content"
+
+
+def test_the_command_that_init_says_runs_as_it_stands(tmp_path: Path) -> None:
+    done = command("init", "it's mine.toml", cwd=tmp_path)
+    (said,) = re.findall("`(.+)`", done.stdout)
+    assert shlex.split(said) == ["ftpcluster", "run", "-c", "it's mine.toml"]
+    done = command("check", "-c", "not there.toml", cwd=tmp_path)
+    (said,) = re.findall("`(.+)`", done.stderr)
+    assert shlex.split(said) == ["ftpcluster", "init", "not there.toml"]
 
 
 def test_init_writes_over_nothing(tmp_path: Path) -> None:

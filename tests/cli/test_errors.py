@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import trustme
 
 SECRET = "s3cr3t"
 
@@ -52,8 +53,8 @@ RUN = ("run", "--host", "127.0.0.1", "--port", "0")
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("--workers", "0"), ["--workers 0", "at least one"]),
-        (("--workers", "-1"), ["--workers -1", "at least one"]),
+        (("--workers", "0"), ["--workers 0", "from 1 to 1024"]),
+        (("--workers", "-1"), ["--workers -1", "from 1 to 1024"]),
         (("--workers", "many"), ["--workers", "many"]),
         (("--port", "65536"), ["--port 65536", "0 to 65535"]),
         (("--port", "-1"), ["--port -1", "0 to 65535"]),
@@ -108,6 +109,29 @@ def test_a_wrong_flag_is_named_with_what_to_do(
         assert words in line
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((*RUN, "--root", ""), "'--root': expected the path of a folder, got"),
+        ((*RUN, "--tls-cert", ""), "'--tls-cert': expected the path of a file, got"),
+        (
+            (*RUN, "--tls-cert", "x", "--tls-key", ""),
+            "'--tls-key': expected the path of a file, got",
+        ),
+        ((*RUN, "--log-file", ""), "'--log-file': expected the path of a file, got"),
+        ((*RUN, "-c", ""), "'--config': expected the path of a file, got"),
+        (("check", "-c", ""), "'--config': expected the path of a file, got"),
+        (("who", "--socket", ""), "'--socket': expected the path of a file, got"),
+        (("init", ""), "'[FILE]': expected the path of a file, got"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else " ".join(map(repr, value)),
+)
+def test_an_empty_path_as_of_an_unset_variable_is_not_the_current_folder(
+    arguments: tuple[str, ...], says: str
+) -> None:
+    assert says in complaint(*arguments)
+
+
 def test_an_unknown_command_is_named() -> None:
     assert "serve" in complaint("serve")
 
@@ -118,6 +142,22 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
         line = complaint("run", "--root", str(tmp_path), "--host", "127.0.0.1", "--port", str(port))
     assert f"127.0.0.1 port {port}: the port is taken" in line
     assert "--port" in line
+
+
+def test_a_port_for_implicit_tls_that_is_taken_is_named_with_its_flag(tmp_path: Path) -> None:
+    issued = trustme.CA().issue_cert("localhost")
+    issued.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "server.pem"))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        certificate = ("--tls-cert", str(tmp_path / "server.pem"))
+        line = complaint(*RUN, "--root", str(tmp_path), *certificate, "--implicit-tls-port", port)
+    assert f"127.0.0.1 port {port}: the port is taken" in line
+    assert "--implicit-tls-port" in line
+
+
+def test_a_log_that_is_a_folder_is_named(tmp_path: Path) -> None:
+    line = complaint(*RUN, "--root", str(tmp_path), "--log-file", str(tmp_path))
+    assert line == f"ftpcluster: error: --log-file {tmp_path}: is a folder; name a file in it"
 
 
 def test_a_port_that_is_taken_on_the_second_address_is_named(tmp_path: Path) -> None:

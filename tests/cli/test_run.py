@@ -176,7 +176,7 @@ def may_write(client: Dialogue) -> None:
     client.says("DELE other", 250)
 
 
-@pytest.mark.parametrize("flags", [(), ("--writable",), ("--anonymous",)])
+@pytest.mark.parametrize("flags", [(), ("--anonymous",)])
 def test_without_users_everybody_reads_and_nobody_writes(
     root: Path, flags: tuple[str, ...]
 ) -> None:

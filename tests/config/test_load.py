@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import shlex
 import tomllib
 from collections.abc import Iterator
 from importlib import resources
@@ -210,6 +211,63 @@ def test_a_root_that_nobody_would_have_is_refused(there: Path) -> None:
     assert line.startswith("--root /srv: the accounts of ")
 
 
+@pytest.mark.parametrize(
+    ("flag", "given"),
+    [
+        ("--user", {"users": (f"a:{SECRET}",)}),
+        ("--anonymous", {"anonymous": True}),
+        ("--writable", {"writable": True}),
+        ("--root", {"root": Path("/tmp")}),
+        ("--max-connections-per-user", {"max_connections_per_user": 1}),
+        ("--download-limit-per-user", {"download_limit_per_user": "2MB"}),
+        ("--upload-limit-per-user", {"upload_limit_per_user": "2MB"}),
+    ],
+)
+@pytest.mark.parametrize("where", ["file", "flag"])
+def test_a_flag_about_accounts_is_refused_where_a_user_manager_knows_them(
+    flag: str, given: dict[str, Any], where: str, there: Path
+) -> None:
+    text = "user_manager = 'a:b'\n" if where == "file" else ""
+    flags = given if where == "file" else {**given, "user_manager": "a:b"}
+    assert refused(text, there, **flags) == [
+        f"{flag}: has no effect, since user_manager knows the users: leave it out; "
+        "folders, permissions and limits are those of the users that it makes"
+    ]
+
+
+def test_accounts_of_a_file_are_refused_where_a_flag_names_a_user_manager(there: Path) -> None:
+    assert refused(ALICE, there, user_manager="a:b") == [
+        "f.toml:1: user: has no effect, since user_manager knows the users"
+    ]
+
+
+def test_limits_of_the_whole_server_go_with_a_user_manager(there: Path) -> None:
+    flags = {"max_connections": 1, "max_connections_per_address": 1, "upload_limit": "1MB"}
+    assert loaded("", there, user_manager="a:b", **flags).limits.connections == 1
+
+
+def test_a_hash_of_a_flag_that_cannot_be_checked_is_no_plain_password(there: Path) -> None:
+    assert refused("", there, users=(f"bob:$6${SECRET}$def",)) == [
+        "--user bob: a $6$ hash cannot be checked here: a new password, see docs/moving.md"
+    ]
+
+
+def test_a_port_of_a_flag_among_the_data_ports_is_refused(there: Path) -> None:
+    assert refused("", there, port=50000, data_ports="50000-50999") == [
+        "--data-ports 50000-50999: the server itself listens on port 50000, which is among them: "
+        "give others, or let it listen on another one"
+    ]
+    assert refused("", there, port=50000, data_ports="50001-51000") == []
+
+
+@pytest.mark.parametrize("text", ["", ALICE, "[anonymous]\nroot = '.'\n"])
+def test_writable_without_an_account_of_a_flag_is_refused(text: str, there: Path) -> None:
+    assert refused(text, there, writable=True) == [
+        "--writable: has no effect without --user: it is those accounts that may write, "
+        "anonymous users never"
+    ]
+
+
 def ports(config: Config) -> list[tuple[tuple[str, ...], int, Protection]]:
     return [(each.address, each.port, each.tls) for each in config.listen]
 
@@ -277,7 +335,7 @@ def test_what_is_wrong_in_the_file_and_in_flags_is_said_at_once(there: Path) -> 
     )
     assert lines == [
         "f.toml:1: limits: expected [limits], got 5",
-        'f.toml:2: workers: expected a whole number of workers, at least one, got "x"',
+        'f.toml:2: workers: expected a whole number of workers from 1 to 1024, got "x"',
         "--user bob: no password; give bob:PASSWORD or set FTPCLUSTER_USER_BOB",
         '--proxy-protocol a: expected a network such as "10.0.0.0/8"',
         '--proxy-protocol b: expected a network such as "10.0.0.0/8"',
@@ -291,6 +349,12 @@ def test_a_flag_mends_what_is_wrong_in_the_file(there: Path) -> None:
 
 
 # ---------------------------------------------------------------------- warnings
+
+
+def doubts(file: Path, **flags: Any) -> list[str]:
+    found: list[str] = []
+    load(file, Flags(**flags), lambda config, tree: found.extend(warnings(config, tree)))
+    return found
 
 
 @pytest.mark.parametrize(
@@ -308,15 +372,38 @@ def test_a_file_whose_passwords_others_may_read_is_warned_of(
     mode: int, password: str | None, says: str | None, there: Path
 ) -> None:
     text = "" if password is None else ALICE.replace(f"plain:{SECRET}", password)
-    config = loaded(text, there)
     file = there / "f.toml"
+    file.write_text(text)
     file.chmod(mode)
-    lines = warnings(file, config)
+    lines = doubts(file)
     assert len(lines) == (says is not None)
     for line in lines:
         assert f"{file}: {says}" in line
         assert "chmod" in line
         assert SECRET not in line
+
+
+def test_a_password_of_a_flag_does_not_stand_in_the_file(there: Path) -> None:
+    file = there / "f.toml"
+    file.write_text("workers = 1\n")
+    file.chmod(0o644)
+    assert doubts(file, users=(f"alice:{SECRET}",)) == []
+
+
+def test_a_password_of_the_file_stands_there_also_where_a_flag_replaces_it(there: Path) -> None:
+    file = there / "f.toml"
+    file.write_text(ALICE)
+    file.chmod(0o644)
+    (line,) = doubts(file, users=(f"alice:{BCRYPT}",))
+    assert "others may read the passwords in it" in line
+
+
+def test_a_command_that_is_to_be_copied_has_names_quoted(there: Path) -> None:
+    file = there / "it's mine.toml"
+    file.write_text(ALICE)
+    file.chmod(0o644)
+    (line,) = doubts(file)
+    assert line.endswith(f"`{shlex.join(('chmod', '600', str(file)))}`")
 
 
 # ---------------------------------------------------------------------- anything at all

@@ -19,7 +19,28 @@ WRONG = [
     # ------------------------------------------------------------------ syntax
     ("workers 4\n", ["f.toml:1: expected '=' after a key in a key/value pair"]),
     ('\n\nloop = "uvloop\n', ["f.toml:3: illegal character '\\n'"]),
-    ("[limits]\n[limits]\n", ["f.toml:2: cannot declare ('limits',) twice"]),
+    ("[limits]\n[limits]\n", ["f.toml:2: [limits] is there already; put all its keys below one"]),
+    (
+        "[data.masquerade_for]\n[data.'masquerade_for']\n",
+        ["f.toml:2: [data.masquerade_for] is there already; put all its keys below one"],
+    ),
+    (
+        "workers = 4\nloop = 'uvloop'\nworkers = 5\n",
+        ["f.toml:3: workers: is given already, in line 1"],
+    ),
+    (
+        "[[user]]\nlogin = 'a'\n[[user]]\nlogin = 'b'\npermissions = [\n  { path = '/' },\n]\n"
+        f"password = 'plain:{SECRET}'\npermissions = [\n]\n[log]\n",
+        ["f.toml:10: user[1].permissions: is given already, in line 5"],
+    ),
+    (
+        "limits.upload = 1\nlimits = 5\n",
+        ["f.toml:2: limits: is given already, in line 1"],
+    ),
+    (
+        "limits = { upload = 1 }\nlimits.download = 1\n",
+        ["f.toml:2: limits: put all its keys between the braces"],
+    ),
     ("workers = [1,\n2\n", ["f.toml:2: unclosed array"]),
     (f"[[user]]\npassword = plain:{SECRET}\n", ["f.toml:2: invalid value"]),
     ("workers = " + "9" * 5000 + "\n", ["f.toml: a number has thousands of digits"]),
@@ -28,6 +49,14 @@ WRONG = [
     (
         "[log]\nzzz = 1\n",
         ["f.toml:2: log.zzz: unknown key; there are file, format, level, transfers"],
+    ),
+    (
+        "[limits]\nworkers = 4\nuser_manager = 'a:b'\n[[listen]]\nrun_as = 'nobody'\n",
+        [
+            "f.toml:2: limits.workers: no key of this table; it belongs above the first table",
+            "f.toml:3: limits.user_manager: no key of this table; it belongs above the first table",
+            "f.toml:5: listen[0].run_as: no key of this table; it belongs above the first table",
+        ],
     ),
     (
         '\n[[listen]]\n\n"tls mode" = 1\n',
@@ -62,14 +91,23 @@ WRONG = [
     (
         "workers = 0\nloop = 'trio'\nwelcome = \"a\\r\\nb\"\n",
         [
-            "f.toml:1: workers: expected a whole number of workers, at least one, got 0",
+            "f.toml:1: workers: expected a whole number of workers from 1 to 1024, got 0",
             'f.toml:2: loop: expected one of "uvloop", "asyncio", got "trio"',
             'f.toml:3: welcome: expected one line of text, got "a\\r\\nb"',
         ],
     ),
     (
         "workers = true\n",
-        ["f.toml:1: workers: expected a whole number of workers, at least one, got true"],
+        ["f.toml:1: workers: expected a whole number of workers from 1 to 1024, got true"],
+    ),
+    (
+        "workers = 100000\n[recycle]\nmemory = '99MB'\nage = '59s'\n",
+        [
+            "f.toml:1: workers: expected a whole number of workers from 1 to 1024, got 100000",
+            'f.toml:3: recycle.memory: expected bytes, at least "100MB", such as "500MB", '
+            'got "99MB"',
+            'f.toml:4: recycle.age: expected a time, at least "1m", such as "24h", got "59s"',
+        ],
     ),
     (
         "run_as = 'nobody_has_this:nor_this'\n",
@@ -203,6 +241,13 @@ WRONG = [
             "f.toml:2: data.ports: expected a range such as 50000-50999, got 50000",
             "f.toml:3: data.masquerade_for: expected a table: { … }, got an array",
             'f.toml:4: data.active: expected true or false, got "yes"',
+        ],
+    ),
+    (
+        "[[listen]]\nport = 50000\n[[listen]]\nport = 21\n[data]\nports = '50000-50999'\n",
+        [
+            "f.toml:6: data.ports: the server itself listens on port 50000, which is among them: "
+            "give others, or let it listen on another one"
         ],
     ),
     # ------------------------------------------------------------------ TLS

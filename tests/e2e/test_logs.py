@@ -195,7 +195,8 @@ def test_a_file_that_cannot_be_opened_is_one_line_and_exit_code_2(
     cluster = Cluster("-c", written(tmp_path, f'{key} = "{path}"'))
     assert cluster.wait() == 2
     (line,) = cluster.log.splitlines()
-    assert f"log.{key}: {path}: cannot be opened: " in line
+    why = "is a folder; name a file in it" if what == "a folder" else "cannot be opened: "
+    assert f"log.{key}: {path}: {why}" in line
 
 
 def test_a_worker_that_cannot_start_has_its_reason_in_the_file(tmp_path: Path) -> None:

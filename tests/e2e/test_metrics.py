@@ -285,7 +285,10 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         where = f"127.0.0.1:{taken.getsockname()[1]}"
         line = wrong(Cluster("--root", str(tmp_path), "--metrics", where))
-    assert f"cannot listen on {where} for metrics: Address already in use" in line
+    assert (
+        f"cannot listen on {where} for metrics: the port is taken; end what uses it or choose "
+        "another with --metrics"
+    ) in line
 
 
 @pytest.mark.parametrize("where", ["9121", "localhost:9121", "127.0.0.1:99999", "::1:9121"])

@@ -67,8 +67,10 @@ def serve(
 
 
 def arguments(root: Path, workers: int, *limits: str) -> list[str]:
-    users = [part for user in USERS for part in ("--user", f"{user}:12345")]
-    return ["--workers", str(workers), "--root", str(root), "--writable", *users, *limits]
+    accounts = ["--root", str(root), "--writable"]
+    accounts += [part for user in USERS for part in ("--user", f"{user}:12345")]
+    # a user manager knows them
+    return ["--workers", str(workers), *(() if "--user-manager" in limits else accounts), *limits]
 
 
 @pytest.fixture

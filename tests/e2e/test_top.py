@@ -165,6 +165,16 @@ def test_without_a_terminal_it_names_the_command_that_prints_once(cluster: Clust
     assert done.stderr == "ftpcluster: error: top needs a terminal; `ftpcluster who` prints once\n"
 
 
+@pytest.mark.parametrize("kind", ["dumb", "unknown"])
+def test_a_terminal_that_can_show_lines_only_is_none(kind: str) -> None:
+    terminal = Terminal(sys.executable, "-m", "ftpcluster", "top", env={"TERM": kind})
+    try:
+        terminal.shows("ftpcluster: error: top needs a terminal; `ftpcluster who` prints once")
+        assert terminal.ends() == 2
+    finally:
+        terminal.close()
+
+
 def test_the_picture_in_the_docs_has_what_top_shows(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.support.picture", str(tmp_path / "top.svg")]
     subprocess.run(command, cwd=CHECKOUT, check=True, timeout=60)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -120,8 +122,26 @@ def test_a_port_that_is_taken_is_said_to_be() -> None:
             listen_on_all(("127.0.0.1",), port)
     assert str(caught.value) == (
         f"cannot listen on 127.0.0.1 port {port}: the port is taken; "
-        "end what uses it or choose another with --port"
+        "end what uses it or choose another with --port, or --implicit-tls-port"
     )
+
+
+def test_an_address_of_one_interface_is_listened_on_there() -> None:
+    for line in Path("/proc/net/if_inet6").read_text().splitlines():
+        digits, _, _, _, flags, name = line.split()
+        if digits.startswith("fe80") and not int(flags, 16) & 0x40:  # IFA_F_TENTATIVE
+            host = str(ipaddress.IPv6Address(bytes.fromhex(digits)))
+            break
+    else:
+        pytest.skip("no interface has a link-local address")
+    sockets = listen_on_all((f"{host}%{name}",), 0)
+    close_all(sockets)
+    assert len(sockets) == 1
+
+
+def test_an_address_of_one_interface_is_said_to_need_its_name() -> None:
+    with pytest.raises(CannotListen, match=r"fe80::1 port 0: .* say which, as in fe80::1%eth0;"):
+        listen_on_all(("fe80::1",), 0)
 
 
 def test_a_failure_on_one_host_gives_the_others_back() -> None:

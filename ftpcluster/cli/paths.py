@@ -1,0 +1,28 @@
+"""Flags that name a path.
+
+Nothing at all is no path: an unset variable of a script would stand for the current folder.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+def a_folder(text: str) -> Path:
+    return Path(_given("folder", text))
+
+
+def a_file(text: str) -> Path:
+    return Path(_given("file", text))
+
+
+def a_file_s_name(text: str) -> str:
+    return _given("file", text)
+
+
+def _given(what: str, text: str) -> str:
+    if not text:
+        raise click.BadParameter(f'expected the path of a {what}, got ""')
+    return text

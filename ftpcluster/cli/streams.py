@@ -1,0 +1,36 @@
+"""stdin, stdout and stderr, which may be closed, full or gone."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+import click
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+
+
+def open_missing() -> None:
+    """Whichever was closed becomes /dev/null.
+
+    Else the next socket or log would have its number, and get what is meant for it.
+    """
+    for fd, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            # lower ones are open by now: it is the first number that is free
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # noqa: FBT003
+            setattr(sys, name, os.fdopen(fd, mode, errors="backslashreplace", closefd=False))
+
+
+def say(line: str) -> None:
+    """On stderr. Where that is full or gone nobody can be told, and the server goes on."""
+    try:
+        click.echo(line, err=True)
+    except OSError:
+        pass
+
+
+def is_full(error: OSError) -> bool:
+    """Whether it is that of writing to stdout: what is opened by its name has another one."""
+    return error.filename is None and error.errno in _FULL

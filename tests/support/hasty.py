@@ -1,0 +1,13 @@
+"""``ftpcluster`` whose workers may be recycled sooner than a configuration may say.
+
+python -m tests.support.hasty run …
+"""
+
+from __future__ import annotations
+
+if __name__ == "__main__":  # workers import this module, too
+    from ftpcluster.cli import main
+    from ftpcluster.config import leaves
+
+    leaves.LEAST_AGE = leaves.LEAST_MEMORY = 1
+    main()
