@@ -24,7 +24,7 @@ def configured(file: Path | None, flags: Flags) -> Config:
 
     Modules that it names are looked for where we were started, as Python itself does.
     """
-    doubts: list[str] = []
+    doubts = [*flags.doubts()]
     config = load(
         file, flags, _check_log_files, _check_metrics, functools.partial(_find_doubts, doubts)
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 
@@ -90,6 +90,14 @@ class Flags:
     log_level: str | None = None
     log_format: str | None = None
     log_file: str | None = None
+
+    def doubts(self) -> Iterator[str]:
+        """What is no error, and may not be what was meant."""
+        if self.writable and not self.users:
+            yield (
+                "--writable: has no effect without --user: it is those accounts that may write, "
+                "anonymous users never"
+            )
 
     def lay_over(self, tree: Tree) -> None:
         """Put what was given into the tree; what cannot be is refused there."""
@@ -178,11 +186,6 @@ class Flags:
         if tree.get(("user_manager",)) is not None:
             self._refuse_what_a_user_manager_knows(tree)
             return
-        if self.writable and not self.users:
-            tree.refuse_flag(
-                "--writable: has no effect without --user: it is those accounts that may write, "
-                "anonymous users never"
-            )
         had_accounts = any(tree.get((name,)) is not None for name in ("user", ANONYMOUS))
         seen: set[str] = set()
         for text in self.users:

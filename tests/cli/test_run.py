@@ -176,7 +176,7 @@ def may_write(client: Dialogue) -> None:
     client.says("DELE other", 250)
 
 
-@pytest.mark.parametrize("flags", [(), ("--anonymous",)])
+@pytest.mark.parametrize("flags", [(), ("--writable",), ("--anonymous",)])
 def test_without_users_everybody_reads_and_nobody_writes(
     root: Path, flags: tuple[str, ...]
 ) -> None:
@@ -186,6 +186,8 @@ def test_without_users_everybody_reads_and_nobody_writes(
             with Dialogue(cluster.port) as client:
                 client.logs_in(name, "me@example.org")
                 is_read_only(client)
+    doubted = "warning: --writable: has no effect without --user" in cluster.log
+    assert doubted == ("--writable" in flags)
     assert [path.name for path in root.iterdir()] == ["file"]
     assert (root / "file").read_bytes() == b"content"
 

@@ -260,14 +260,6 @@ def test_a_port_of_a_flag_among_the_data_ports_is_refused(there: Path) -> None:
     assert refused("", there, port=50000, data_ports="50001-51000") == []
 
 
-@pytest.mark.parametrize("text", ["", ALICE, "[anonymous]\nroot = '.'\n"])
-def test_writable_without_an_account_of_a_flag_is_refused(text: str, there: Path) -> None:
-    assert refused(text, there, writable=True) == [
-        "--writable: has no effect without --user: it is those accounts that may write, "
-        "anonymous users never"
-    ]
-
-
 def ports(config: Config) -> list[tuple[tuple[str, ...], int, Protection]]:
     return [(each.address, each.port, each.tls) for each in config.listen]
 
