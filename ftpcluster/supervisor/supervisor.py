@@ -67,7 +67,7 @@ class Supervisor:
         self._plan = plan
         self._listen_on(plan)
         self.ledger = Ledger(plan.limits)
-        self.guard = Guard(self.ledger, plan.bans, self._end_stranger)
+        self.guard = Guard(self.ledger, plan.bans, self._end_stranger, self._loop.call_later)
         self.speed = SharedSpeed(self._loop, plan.rates, self._grant)
         self._crew = Crew(self._loop, self)
         self.totals = Totals()
@@ -96,6 +96,7 @@ class Supervisor:
         finally:
             self._acceptor.close()
             self.speed.close()
+            self.guard.tell_rest()
             self.kill()
 
     def _on_booted(self, serving: asyncio.Future[None]) -> None:
