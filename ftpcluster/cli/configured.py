@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -28,7 +27,7 @@ def configured(file: Path | None, flags: Flags) -> Config:
     for line in warnings(file, config) if file is not None else ():
         click.echo(f"ftpcluster: warning: {line}", err=True)
     if config.server or config.user_manager:
-        sys.path.insert(0, os.getcwd())
+        sys.path.insert(0, flags.folder)
     return config
 
 

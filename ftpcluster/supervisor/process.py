@@ -9,6 +9,7 @@ of a process is taken from its sentinel instead.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 from collections.abc import Callable, Coroutine, Sequence
@@ -18,6 +19,8 @@ from typing import Any, Protocol
 from aiomultiprocess.core import Process
 from aiomultiprocess.core import context as spawn_context
 from aiomultiprocess.types import Unit
+
+log = logging.getLogger(__name__)
 
 
 class ProcessLike(Protocol):
@@ -71,6 +74,7 @@ class WorkerProcess(Process):
         answer it with a traceback. SIGUSR1, which an administrator may send to all processes,
         would end it.
         """
+        _leave_lost_folder()
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGUSR1,))
         try:
             resource_tracker.ensure_running()  # where it starts one it unblocks the other two
@@ -101,3 +105,16 @@ class WorkerProcess(Process):
             callback()
 
         loop.add_reader(sentinel, ended)
+
+
+def _leave_lost_folder() -> None:
+    """A process begins where its parent is, and spawning asks for the name of that folder: where
+    it was removed, or must not be entered any more, no worker could be started again."""
+    try:
+        os.chdir(os.getcwd())
+    except OSError as error:
+        log.warning(
+            "the folder that the server was started in cannot be entered any more (%s): it goes on "
+            "in /", error.strerror,
+        )  # fmt: skip
+        os.chdir("/")
