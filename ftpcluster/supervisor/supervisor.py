@@ -231,6 +231,12 @@ class Supervisor:
 
     # ------------------------------------------------------------------ workers
 
+    def account_of(self, name: str) -> str:
+        """The account that a name logs in to: "ftp" is another one for anonymous users."""
+        accounts = self._plan.accounts
+        is_alias = name == "ftp" and name not in accounts and "anonymous" in accounts
+        return "anonymous" if is_alias else name
+
     @property
     def listening(self) -> tuple[str, ...]:
         """The addresses that it listens on."""
