@@ -266,7 +266,7 @@ class AdminServer:
         log.info("an administrator stops the server")
         loop = asyncio.get_running_loop()
         # behind the answer
-        loop.call_soon(self._supervisor.kill if request.now else self._supervisor.stop)
+        loop.call_soon(self._supervisor.stop_now if request.now else self._supervisor.stop)
         grace = "when its transfers have, or timeouts.shutdown is over"
         how = "now" if request.now else grace
         return Done(f"the server ends {how}")

@@ -57,6 +57,11 @@ _NOBODY = 0
 _CROWDED = 1.0
 """Seconds for which a worker without free descriptors gets connections only where no other can."""
 
+_GOODBYES = 0.5
+"""Seconds within which idle sessions have ended, when the server stops."""
+_CLEARING_UP = 0.7
+"""Seconds that workers have for the ends of their transfers, where nobody wants to wait."""
+
 
 class Supervisor:
     """The life of a cluster, from bound sockets to the last worker's end."""
@@ -72,6 +77,7 @@ class Supervisor:
         self._crew = Crew(self._loop, self)
         self.totals = Totals()
         self.survey = Survey(self._loop, self._crew.workers.values)
+        self._is_hurried = False
         self._homeless: list[HandOver] = []
         self._sessions = itertools.count(1)
         self._turns = itertools.count(1)
@@ -148,14 +154,30 @@ class Supervisor:
         Called again, it ends everything now.
         """
         if self._crew.is_dismissed:
-            self.kill()
+            self.stop_now()
             return
         log.info("stopping")
         self._close()
         self._crew.dismiss(self._plan.shutdown_grace)
+        self._loop.call_later(_GOODBYES, self._tell_who_is_waited_for)
+
+    def _tell_who_is_waited_for(self) -> None:
+        count = self.ledger.connections
+        if count and not self._is_hurried:
+            log.info(
+                "waiting for %d session%s with transfers, for %g s at most; a second Ctrl-C or "
+                "SIGTERM, or `ftpcluster stop --now`, ends all at once",
+                count, "s" * (count > 1), self._plan.shutdown_grace,
+            )  # fmt: skip
+
+    def stop_now(self) -> None:
+        """End the server without waiting for anybody; what is cut is cleared up, and logged."""
+        self._is_hurried = True
+        self._close()
+        self._crew.dismiss(0.0, kill_after=_CLEARING_UP)
 
     def kill(self) -> None:
-        """End every worker now."""
+        """Kill every worker."""
         self._close()
         self._crew.kill()
 
