@@ -165,8 +165,8 @@ class Supervisor:
         count = self.ledger.connections
         if count and not self._is_hurried:
             log.info(
-                "waiting for %d session%s with transfers, for %g s at most; a second Ctrl-C or "
-                "SIGTERM, or `ftpcluster stop --now`, ends all at once",
+                "waiting for %d session%s, for %g s at most; a second Ctrl-C or SIGTERM, or "
+                "`ftpcluster stop --now`, ends all at once",
                 count, "s" * (count > 1), self._plan.shutdown_grace,
             )  # fmt: skip
 

@@ -542,9 +542,7 @@ async def test_stopping_tells_who_is_waited_for_and_how_to_wait_no_longer(
         scene.supervisor.stop()
         worker.say(Released((sessions[0],)))
         await until(lambda: "waiting for" in caplog.text)
-        assert "waiting for 2 sessions with transfers, for 120 s at most; a second Ctrl-C" in (
-            caplog.text
-        )
+        assert "waiting for 2 sessions, for 120 s at most; a second Ctrl-C" in caplog.text
 
 
 async def test_stopping_while_workers_start_is_no_boot_failure() -> None:
