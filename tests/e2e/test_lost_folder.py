@@ -58,9 +58,9 @@ def test_a_worker_that_dies_is_replaced(cluster: Cluster) -> None:
 
 
 def test_a_reload_serves_as_before(cluster: Cluster) -> None:
-    assert " reloaded: " in cluster.hang_up()
+    assert "supervisor: reloaded: " in cluster.hang_up()
     logs_in(cluster)
-    assert " reloaded: " in cluster.hang_up()  # now that it is in another folder
+    assert "supervisor: reloaded: " in cluster.hang_up()  # now that it is in another folder
 
 
 def test_relative_names_lead_from_where_the_folder_was(folder: Path) -> None:
@@ -77,7 +77,7 @@ def test_relative_names_lead_from_where_the_folder_was(folder: Path) -> None:
         os.kill(cluster.workers()[0], signal.SIGKILL)
         cluster.wait_for(LEFT)
         fill()
-        assert " reloaded: " in cluster.hang_up()
+        assert "supervisor: reloaded: " in cluster.hang_up()
         logs_in(cluster)
 
 
