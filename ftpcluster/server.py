@@ -273,6 +273,7 @@ class Server(BuiltinVerbs):
             clock=loop.time,
             bans=self.bans,
             end_stranger=self._end_stranger,
+            call_later=loop.call_later,
         )
         self._ports.open()
         self._services = self.make_services(
@@ -363,6 +364,7 @@ class Server(BuiltinVerbs):
         if services is None or self._acceptor is None or self._closed is None:
             return
         self._acceptor.close()
+        self._quotas.guard.tell_rest()
         reception, self._reception = self._reception, None
         assert reception is not None
         reception.end_all()

@@ -245,6 +245,7 @@ def lets_in(folder: Path, *names: str) -> None:
 
 def test_the_user_manager_over_crypt_takes_every_other_hash(tmp_path: Path, crypted: Path) -> None:
     hashes = [*OF_CRYPT.values(), hash_password("secret")]
+    crypted.write_text("# whoever edits it may say so\n\n")
     for number, stored in enumerate(hashes):
         (tmp_path / f"user{number}").mkdir()
         with crypted.open("a") as file:

@@ -7,6 +7,7 @@ import io
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -125,3 +126,23 @@ def test_the_programs_of_readme_run(program: str, tmp_path: Path) -> None:
     finally:
         process.kill()
         process.communicate()
+
+
+def test_the_first_program_of_readme_ends_with_ctrl_c_and_says_nothing(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-u", "-c", PROGRAMS[0]],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        try:
+            port = int(process.stdout.readline().split()[-1])
+            with Dialogue(port) as client:
+                process.send_signal(signal.SIGINT)
+                assert client.is_closed()
+            assert process.communicate(timeout=60)[0] == ""
+            assert process.returncode == 0
+        finally:
+            process.kill()

@@ -37,6 +37,7 @@ from ftpcluster.config.units import parse_duration, parse_size
 
 F = TypeVar("F", bound=Callable[..., Any])
 _WIDE = 10_000
+_USER = "user:"
 
 
 def of_server(command: F) -> F:
@@ -117,12 +118,20 @@ def who(file: Path | None, path: str | None, *, as_json: bool) -> None:
 @click.argument("whom", metavar="SESSION|USER|ADDRESS")
 @of_server
 def kick(file: Path | None, path: str | None, whom: str) -> None:
-    """End sessions: one by its number, or those of a user or of an address."""
+    """End sessions: one by its number, or those of a user or of an address.
+
+    A user whose name is a number, or an address, is user:NAME.
+    """
     _order(file, path, kick_request(whom))
 
 
 def kick_request(whom: str) -> Kick:
-    """What is meant: a number is a session, an address an address, all else a user."""
+    """What is meant: a number is a session, an address an address, all else a user.
+
+    ``user:NAME`` is a user, whatever the name looks like.
+    """
+    if whom.startswith(_USER):
+        return Kick(login=whom.removeprefix(_USER))
     if whom.isascii() and whom.isdecimal():
         return Kick(session=int(whom))
     try:
@@ -137,8 +146,11 @@ def kick_request(whom: str) -> Kick:
 @click.option("--upload", metavar="SPEED", required=True, help='"5MB" a second, or "none"')
 @of_server
 def limit(file: Path | None, path: str | None, whom: str, download: str, upload: str) -> None:
-    """Set speed limits of the server, or of a user's sessions together, until the next reload."""
-    login = None if whom == "server" else whom
+    """Set speed limits of the server, or of a user's sessions together, until the next reload.
+
+    A user with the name "server" is user:server.
+    """
+    login = None if whom == "server" else whom.removeprefix(_USER)
     _order(file, path, Limit(login, _speed("--download", download), _speed("--upload", upload)))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import sys
 from pathlib import Path
 
@@ -31,7 +30,7 @@ def configured(file: Path | None, flags: Flags) -> Config:
     for line in doubts:
         say(f"ftpcluster: warning: {line}")
     if config.server or config.user_manager:
-        sys.path.insert(0, os.getcwd())
+        sys.path.insert(0, flags.folder)
     return config
 
 

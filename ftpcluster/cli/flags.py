@@ -10,7 +10,7 @@ from pathlib import Path as FilePath
 
 from ftpcluster.config.leaves import PLAIN
 from ftpcluster.config.lines import Path
-from ftpcluster.config.model import ANONYMOUS
+from ftpcluster.config.model import ANONYMOUS, ConfigError
 from ftpcluster.config.tree import Tree
 from ftpcluster.passwords import foreign_kind, is_hash
 
@@ -56,10 +56,22 @@ def _variable(login: str) -> str:
     return "FTPCLUSTER_USER_" + re.sub(r"\W", "_", login.upper())
 
 
+def _here() -> str:
+    """The folder that we were started in. Raises ConfigError."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        raise ConfigError("the folder that this was started in is gone: cd to another") from None
+
+
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Flags:
-    """What was given to ``ftpcluster run``; None is what was not. ``passwords``: see above."""
+    """What was given to ``ftpcluster run``; None is what was not. ``passwords``: see above.
 
+    Relative names lead from ``folder``, also at a reload, when that may have been removed.
+    """
+
+    folder: str = field(default_factory=_here)
     workers: int | None = None
     hosts: tuple[str, ...] = ()
     port: int | None = None
@@ -257,7 +269,7 @@ class Flags:
 
     def _refuse_all_of_the_machine(self, tree: Tree) -> None:
         """Services are started in "/": whoever forgot to name a folder did not mean all of them."""
-        if self.root is None and os.getcwd() == "/":
+        if self.root is None and self.folder == "/":
             where = "" if tree.file is None else f"{tree.file}: "
             tree.refuse_flag(
                 f"{where}anonymous users would read all of /, where it was started: say what is "

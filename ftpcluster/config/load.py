@@ -15,6 +15,10 @@ from ftpcluster.config.tree import Tree
 class Overlay(Protocol):
     """What was given on a command line."""
 
+    @property
+    def folder(self) -> str:
+        """Where it was given: relative names lead from there, whatever became of it."""
+
     def lay_over(self, tree: Tree) -> None:
         """Put what was given into the tree, or refuse it there."""
 
@@ -24,7 +28,7 @@ def load(file: Path | None, flags: Overlay, *further: Callable[[Config, Tree], N
 
     ``further`` checks are those that do not hold for a reload.
     """
-    tree = Tree(file)
+    tree = Tree(file, flags.folder)
     flags.lay_over(tree)
     config = decode(tree, Config)
     check(config, tree)

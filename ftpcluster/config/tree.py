@@ -34,10 +34,14 @@ _BEHIND = 1 << 30
 class Tree:
     """What was given, as ``tomllib`` makes it, and the problems that were found in it."""
 
-    def __init__(self, file: FilePath | None = None) -> None:
-        """Without a ``file`` it is empty. Raises ConfigError where it cannot be read."""
+    def __init__(self, file: FilePath | None = None, folder: str = "") -> None:
+        """Without a ``file`` it is empty. Raises ConfigError where it cannot be read.
+
+        ``folder`` is where relative names lead from: as a rule where this process is.
+        """
         self.file = file
-        self._text = "" if file is None else _read(file)
+        self._folder = folder
+        self._text = "" if file is None else _read(file, folder)
         self.values: dict[str, Any] = {} if file is None else _parse(file, self._text)
         self._in_file = copy.deepcopy(self.values)
         self._flags: dict[Path, str] = {}
@@ -96,8 +100,9 @@ class Tree:
     def absolute(self, path: Path, file: str) -> str:
         """A file that is named at ``path``: relative to the one that names it, a flag's to here."""
         if self.file is None or self._flag(path) is not None:
-            return os.path.abspath(file)
-        return os.path.join(os.path.dirname(os.path.abspath(self.file)), file)
+            return os.path.abspath(os.path.join(self._folder, file))
+        named_by = os.path.abspath(os.path.join(self._folder, self.file))
+        return os.path.join(os.path.dirname(named_by), file)
 
     def refuse(self, path: Path, text: str, about: str | None = None) -> None:
         """What stands at ``path`` is wrong. ``text`` says what, and what to do.
@@ -209,9 +214,9 @@ def shown(value: object) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
-def _read(file: FilePath) -> str:
+def _read(file: FilePath, folder: str) -> str:
     try:
-        data = file.read_bytes()
+        data = FilePath(folder, file).read_bytes()
     except FileNotFoundError:
         raise ConfigError(
             f"{file}: there is no such file; `ftpcluster init {shlex.quote(str(file))}` writes one"

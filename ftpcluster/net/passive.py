@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import math
 import os
 import random
 import socket
@@ -32,6 +33,8 @@ _POOLED = 32
 that ports stay hard to guess."""
 _WAIT_FOR_PORT = 2.0
 """Seconds that PASV waits for a port of the range when other sessions hold all of them."""
+_COMPLAINT_INTERVAL = 60.0
+"""Seconds between two lines that say that other programs hold all ports."""
 
 
 def _drop(fd: int, _: str) -> None:
@@ -110,7 +113,9 @@ class PassivePorts:
         self._loop = loop
         self._idle: dict[str, list[PassiveListener]] = {}
         self._assigned: set[PassiveListener] = set()
-        self._unbound: list[int] | None = None if ports is None else list(ports)
+        self._ports = None if ports is None else sorted(ports)
+        self._unbound = None if self._ports is None else self._ports.copy()
+        self._next_complaint = -math.inf
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._is_closed = False
 
@@ -127,11 +132,27 @@ class PassivePorts:
         listener = self._find(host)
         while listener is None:
             if not self._assigned:
+                self._complain()
                 raise NoAvailablePort
             await self._port_given_back()
             listener = self._find(host)
         self._assigned.add(listener)
         return listener
+
+    def _complain(self) -> None:
+        """Not for each client: what is wrong stays so until somebody does something about it."""
+        now = (self._loop or asyncio.get_running_loop()).time()
+        if now < self._next_complaint:
+            return
+        self._next_complaint = now + _COMPLAINT_INTERVAL
+        if self._ports:
+            log.warning(
+                "other programs hold all data ports that this process has (%d, of %d-%d), so "
+                "sessions that ask for one end with 421: end those programs, or configure other "
+                "data ports", len(self._ports), self._ports[0], self._ports[-1],
+            )  # fmt: skip
+        else:
+            log.warning("the range of data ports is empty, so sessions that ask for one end")
 
     async def _port_given_back(self) -> None:
         loop = self._loop or asyncio.get_running_loop()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from ipaddress import ip_network
 
 from ftpcluster.protocol.address import without_zone
@@ -17,24 +19,40 @@ _COMPLAINT_INTERVAL = 1.0
 """Seconds between two lines about connections that were refused for one reason."""
 
 
+@dataclass(slots=True)
+class _Untold:
+    """Refusals for one reason that the log does not know of yet."""
+
+    due: float
+    count: int = 0
+    last: str = ""
+    is_awaited: bool = False
+
+
 class Guard:
     """Gives connections their slots, or turns them away, and counts the logins that failed.
 
     ``end(epoch, session)`` is told to end a session, unless that has logged in. Times are seconds
-    of a monotonic clock.
+    of a monotonic clock. ``call_later(seconds, function)`` is a loop's, for the lines about
+    refusals that have to wait; without it those are told with the next refusal.
     """
 
     def __init__(
-        self, ledger: Ledger, rules: BanRules | None, end: Callable[[int, int], None]
+        self,
+        ledger: Ledger,
+        rules: BanRules | None,
+        end: Callable[[int, int], None],
+        call_later: Callable[[float, Callable[[], None]], object] | None = None,
     ) -> None:
         self._ledger = ledger
         self._end = end
+        self._call_later = call_later
         self._bans = Bans(rules)
         self.refused: Counter[Refusal] = Counter()
         """Connections that were turned away."""
         self.banned: Counter[bool] = Counter()
         """Bans that were made, for failed logins and (True) by hand."""
-        self._told: dict[Refusal, tuple[float, int]] = {}
+        self._untold: dict[Refusal, _Untold] = {}
 
     def set_rules(self, rules: BanRules | None) -> None:
         """Other rules from now on; what was counted, and the bans, stay."""
@@ -64,15 +82,38 @@ class Guard:
         if refusal is None:
             return None
         self.refused[refusal] += 1
-        next_time, before = self._told.get(refusal, (now, 0))
-        if now >= next_time:
-            count = self.refused[refusal] - before
-            self._told[refusal] = now + _COMPLAINT_INTERVAL, self.refused[refusal]
+        untold = self._untold.setdefault(refusal, _Untold(now))
+        untold.count += 1
+        untold.last = address or "a proxy"
+        if untold.is_awaited:
+            return refusal
+        if now >= untold.due:
+            untold.due = now + _COMPLAINT_INTERVAL
+            self._tell_count(refusal)
+        elif self._call_later is not None:
+            untold.is_awaited = True
+            self._call_later(untold.due - now, functools.partial(self._on_due, refusal))
+        return refusal
+
+    def _on_due(self, refusal: Refusal) -> None:
+        untold = self._untold[refusal]
+        untold.is_awaited = False
+        untold.due += _COMPLAINT_INTERVAL
+        self._tell_count(refusal)
+
+    def _tell_count(self, refusal: Refusal) -> None:
+        untold = self._untold[refusal]
+        if untold.count:
             log.info(
                 "refused %d connection%s (%s), the last one of %s",
-                count, "s" * (count > 1), refusal.value, address or "a proxy",
+                untold.count, "s" * (untold.count > 1), refusal.value, untold.last,
             )  # fmt: skip
-        return refusal
+            untold.count = 0
+
+    def tell_rest(self) -> None:
+        """The end has come: nothing waits for its second any more."""
+        for refusal in self._untold:
+            self._tell_count(refusal)
 
     def login_failed(self, epoch: int, session: int, login: str, now: float) -> float:
         """Count a failed login: the seconds before it is answered.

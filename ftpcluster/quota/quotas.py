@@ -99,14 +99,16 @@ class LocalQuotas:
         clock: Callable[[], float] = lambda: 0.0,
         bans: BanRules | None = None,
         end_stranger: Callable[[int], None] = lambda _: None,
+        call_later: Callable[[float, Callable[[], None]], object] | None = None,
     ) -> None:
         """``clock`` tells the seconds of a monotonic clock. ``end_stranger`` is told of sessions
-        that are to end, unless they have logged in: their address has been banned."""
+        that are to end, unless they have logged in: their address has been banned. ``call_later``
+        is as of a ``Guard``."""
         self.ledger = ledger
         self._throttle = throttle or Throttle()
         self._users = UserThrottles()
         self._clock = clock
-        self.guard = Guard(ledger, bans, lambda _, session: end_stranger(session))
+        self.guard = Guard(ledger, bans, lambda _, session: end_stranger(session), call_later)
 
     def admit(self, session: int, address: str | None) -> Refusal | None:
         """Take the slots of a new connection, as the supervisor does in a cluster."""

@@ -11,6 +11,7 @@ layers, commands of a subclass) may need one: ``await in_task(...)`` gives it a 
 from __future__ import annotations
 
 import asyncio
+import signal
 import types
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Generic, TypeVar
@@ -98,7 +99,7 @@ async def in_task(coroutine: Coroutine[Any, Any, T]) -> T:
     Its error is raised also where it has failed in the very step in which it was cancelled: in a
     cancellation's place, since nobody else would hear of it.
     """
-    task = asyncio.get_running_loop().create_task(coroutine)
+    task = asyncio.get_running_loop().create_task(contained(coroutine))
     try:
         return await task
     except asyncio.CancelledError:
@@ -107,3 +108,24 @@ async def in_task(coroutine: Coroutine[Any, Any, T]) -> T:
         raise
     finally:
         del task  # its error would hold this frame, and the frame the task
+
+
+class EndedItself(Exception):
+    """Code that is not ours wanted to end the process, with all other sessions in it."""
+
+
+async def contained(coroutine: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine that is not ours, whatever that raises.
+
+    What is no ``Exception`` would leave the loop, or no handler of ours would take it. Ctrl-C is
+    somebody else's matter, where that is not ignored.
+    """
+    try:
+        return await coroutine
+    except (Exception, asyncio.CancelledError, GeneratorExit):
+        raise
+    except BaseException as error:
+        is_interrupt = isinstance(error, KeyboardInterrupt)
+        if is_interrupt and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            raise
+        raise EndedItself(f"it raised {type(error).__name__}") from error

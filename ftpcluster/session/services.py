@@ -23,6 +23,7 @@ from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.quota.bucket import Throttle
 from ftpcluster.quota.quotas import Quotas
 from ftpcluster.session.counts import Counts
+from ftpcluster.session.run import contained
 from ftpcluster.session.turns import Turns
 from ftpcluster.session.wheel import Wheel
 from ftpcluster.storage.base import Storage
@@ -137,7 +138,7 @@ class Services:
     def notify_logout(self, user: User) -> None:
         """Tell the user manager; nobody waits for that."""
         if not self.users.needs_no_task:
-            self.background(self.users.notify_logout(user))
+            self.background(contained(self.users.notify_logout(user)))
 
     def close(self) -> None:
         """Give back what no session holds, when no session is left."""

@@ -153,7 +153,7 @@ class AdminServer:
         if isinstance(request, Kick):
             return await self._kick(request)
         if isinstance(request, Limit):
-            return self._limit(request)
+            return await self._limit(request)
         if isinstance(request, BanNetwork):
             return self._ban(request)
         if isinstance(request, Unban):
@@ -174,32 +174,45 @@ class AdminServer:
     async def _kick(self, request: Kick) -> AnyReply:
         if request.session is not None:
             numbers = [request.session]
+        elif request.login is not None:
+            numbers = await self._sessions_of(request.login)
         else:
             numbers = [
-                each.session
-                for each in await self._sessions()
-                if (request.login is not None and each.user == request.login)
-                or (request.address is not None and each.address == request.address)
+                each.session for each in await self._sessions() if each.address == request.address
             ]
         count = sum(self._supervisor.end_session(number, _KICKED) for number in numbers)
         if not count:
-            return Refused("there is no such session")
+            return Refused(f"there is no such session{await self._hint(request.session)}")
         whom = next(filter(None, (request.session, request.login, request.address)), "")
         log.info("an administrator ended %d session%s (%s)", count, "s" * (count > 1), whom)
         return Done("1 session ended" if count == 1 else f"{count} sessions ended")
 
-    def _limit(self, request: Limit) -> AnyReply:
+    async def _sessions_of(self, name: str) -> list[int]:
+        account = self._supervisor.account_of(name)
+        return [each.session for each in await self._sessions() if each.user == account]
+
+    async def _hint(self, word: object) -> str:
+        """What to say where a word means something else than the user who has it for a name."""
+        if await self._sessions_of(str(word)):
+            return f"; the user of that name is user:{word}"
+        return ""
+
+    async def _limit(self, request: Limit) -> AnyReply:
         for speed in (request.download, request.upload):
             if speed is not None and speed < 1:
                 return Refused("a speed has to be at least 1 byte per second")
-        self._supervisor.set_limits(request.login, Rates(request.upload, request.download))
-        whose = "the server" if request.login is None else f"user {request.login}"
+        login = None if request.login is None else self._supervisor.account_of(request.login)
+        self._supervisor.set_limits(login, Rates(request.upload, request.download))
+        whose = "the server" if login is None else f"user {login}"
         log.info(
             "an administrator set the speed limits of %s: download %s, upload %s",
             whose, request.download or "none", request.upload or "none",
         )  # fmt: skip
-        absent = request.login is not None and not self._supervisor.ledger.of_user(request.login)
-        note = "; nobody of that name is logged in" if absent else ""
+        if login is None:
+            note = await self._hint("server")
+        else:
+            is_there = await self._sessions_of(login)
+            note = "" if is_there else "; nobody of that name is logged in"
         return Done(f"the limits of {whose} hold from now on, until the next reload{note}")
 
     def _ban(self, request: BanNetwork) -> AnyReply:
@@ -253,7 +266,7 @@ class AdminServer:
         log.info("an administrator stops the server")
         loop = asyncio.get_running_loop()
         # behind the answer
-        loop.call_soon(self._supervisor.kill if request.now else self._supervisor.stop)
+        loop.call_soon(self._supervisor.stop_now if request.now else self._supervisor.stop)
         grace = "when its transfers have, or timeouts.shutdown is over"
         how = "now" if request.now else grace
         return Done(f"the server ends {how}")

@@ -356,12 +356,16 @@ class Crew:
 
     # ------------------------------------------------------------------ end
 
-    def dismiss(self, grace: float) -> None:
-        """End all workers: their idle sessions now, transfers within ``grace`` seconds."""
+    def dismiss(self, grace: float, *, kill_after: float | None = None) -> None:
+        """End all workers: their idle sessions now, transfers within ``grace`` seconds.
+
+        Those that have not ended ``kill_after`` seconds later are killed.
+        """
         self._end_all()
         for worker in tuple(self.workers.values()):
             worker.drain(grace, patience=0.0)
-        self._loop.call_later(grace + _KILL_AFTER, self.kill)
+        wait = grace + (_KILL_AFTER if kill_after is None else kill_after)
+        self._loop.call_later(wait, self.kill)
 
     def kill(self) -> None:
         """End all workers now."""

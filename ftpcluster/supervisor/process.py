@@ -10,6 +10,7 @@ live on.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 from collections.abc import Callable, Coroutine, Sequence
@@ -19,6 +20,8 @@ from typing import Any, Protocol
 from aiomultiprocess.core import Process
 from aiomultiprocess.core import context as spawn_context
 from aiomultiprocess.types import Unit
+
+log = logging.getLogger(__name__)
 
 
 class ProcessLike(Protocol):
@@ -72,6 +75,7 @@ class WorkerProcess(Process):
         answer it with a traceback. SIGHUP and SIGUSR1, which an administrator may send to all
         processes, would end it. Raises OSError.
         """
+        _leave_lost_folder()
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP, signal.SIGUSR1))
         try:
             resource_tracker.ensure_running()  # where it starts one it unblocks the other two
@@ -109,3 +113,16 @@ class WorkerProcess(Process):
             callback()
 
         loop.add_reader(self._pidfd, ended)
+
+
+def _leave_lost_folder() -> None:
+    """A process begins where its parent is, and spawning asks for the name of that folder: where
+    it was removed, or must not be entered any more, no worker could be started again."""
+    try:
+        os.chdir(os.getcwd())
+    except OSError as error:
+        log.warning(
+            "the folder that the server was started in cannot be entered any more (%s): it goes on "
+            "in /", error.strerror,
+        )  # fmt: skip
+        os.chdir("/")

@@ -57,6 +57,11 @@ _NOBODY = 0
 _CROWDED = 1.0
 """Seconds for which a worker without free descriptors gets connections only where no other can."""
 
+_GOODBYES = 0.5
+"""Seconds within which idle sessions have ended, when the server stops."""
+_CLEARING_UP = 0.7
+"""Seconds that workers have for the ends of their transfers, where nobody wants to wait."""
+
 
 class Supervisor:
     """The life of a cluster, from bound sockets to the last worker's end."""
@@ -67,11 +72,12 @@ class Supervisor:
         self._plan = plan
         self._listen_on(plan)
         self.ledger = Ledger(plan.limits)
-        self.guard = Guard(self.ledger, plan.bans, self._end_stranger)
+        self.guard = Guard(self.ledger, plan.bans, self._end_stranger, self._loop.call_later)
         self.speed = SharedSpeed(self._loop, plan.rates, self._grant)
         self._crew = Crew(self._loop, self)
         self.totals = Totals()
         self.survey = Survey(self._loop, self._crew.workers.values)
+        self._is_hurried = False
         self._homeless: list[HandOver] = []
         self._sessions = itertools.count(1)
         self._turns = itertools.count(1)
@@ -98,6 +104,7 @@ class Supervisor:
         finally:
             self._acceptor.close()
             self.speed.close()
+            self.guard.tell_rest()
             self.kill()
 
     def _on_booted(self, serving: asyncio.Future[None]) -> None:
@@ -146,13 +153,28 @@ class Supervisor:
         Called again, it ends everything now.
         """
         if self._crew.is_dismissed:
-            self.kill()
+            self.stop_now()
             return
         log.info("stopping")
         self._crew.dismiss(self._plan.shutdown_grace)
+        self._loop.call_later(_GOODBYES, self._tell_who_is_waited_for)
+
+    def _tell_who_is_waited_for(self) -> None:
+        count = self.ledger.connections
+        if count and not self._is_hurried:
+            log.info(
+                "waiting for %d session%s, for %g s at most; a second Ctrl-C or SIGTERM, or "
+                "`ftpcluster stop --now`, ends all at once",
+                count, "s" * (count > 1), self._plan.shutdown_grace,
+            )  # fmt: skip
+
+    def stop_now(self) -> None:
+        """End the server without waiting for anybody; what is cut is cleared up, and logged."""
+        self._is_hurried = True
+        self._crew.dismiss(0.0, kill_after=_CLEARING_UP)
 
     def kill(self) -> None:
-        """End every worker now."""
+        """Kill every worker."""
         self._crew.kill()
 
     def on_dismissed(self) -> None:
@@ -228,6 +250,12 @@ class Supervisor:
             worker.channel.send(EndSession(session, reason, only_strangers=True))
 
     # ------------------------------------------------------------------ workers
+
+    def account_of(self, name: str) -> str:
+        """The account that a name logs in to: "ftp" is another one for anonymous users."""
+        accounts = self._plan.accounts
+        is_alias = name == "ftp" and name not in accounts and "anonymous" in accounts
+        return "anonymous" if is_alias else name
 
     @property
     def listening(self) -> tuple[str, ...]:

@@ -278,6 +278,60 @@ def test_limits_of_a_user_who_is_not_there_are_said_to_be_so(cluster: Cluster) -
     assert said.endswith("; nobody of that name is logged in")
 
 
+NAMES = """
+workers = 1
+[anonymous]
+root = "files"
+[[user]]
+login = "17"
+password = "plain:secret"
+root = "files"
+[[user]]
+login = "server"
+password = "plain:secret"
+root = "files"
+"""
+
+
+@pytest.fixture
+def names(file: Path) -> Iterator[Cluster]:
+    """A cluster whose users have names that mean something else as well."""
+    file.write_text(NAMES)
+    with Cluster("-c", str(file)) as cluster:
+        yield cluster
+
+
+@pytest.mark.parametrize("name", ["ftp", "anonymous"])
+def test_anonymous_users_go_by_both_of_their_names(names: Cluster, name: str) -> None:
+    with joins(names, "ftp") as client, begin_download(client, "file") as data:
+        assert [each["user"] for each in overview(names)["sessions"]] == ["anonymous"]
+        said = order(names, "limit", name, "--download", "300kB", "--upload", "none")
+        assert said == ("the limits of user anonymous hold from now on, until the next reload")
+        until(
+            lambda: data.recv(1 << 20) and overview(names)["sessions"][0]["held_by"] == "user limit"
+        )
+        assert order(names, "kick", name) == "1 session ended"
+
+
+def test_a_user_whose_name_is_a_number_can_be_named(names: Cluster) -> None:
+    with joins(names, "17") as client:
+        refused = order(names, "kick", "17", status=1)
+        assert refused.endswith("there is no such session; the user of that name is user:17")
+        assert order(names, "kick", "user:17") == "1 session ended"
+        client.expects(421)
+
+
+def test_a_user_with_the_name_server_can_be_limited(names: Cluster) -> None:
+    with joins(names, "server"):
+        said = order(names, "limit", "user:server", "--download", "1MB", "--upload", "none")
+        assert said == "the limits of user server hold from now on, until the next reload"
+        assert overview(names)["download_limit"] is None
+        said = order(names, "limit", "server", "--download", "1MB", "--upload", "none")
+        assert said.startswith("the limits of the server hold")
+        assert said.endswith("; the user of that name is user:server")
+        assert overview(names)["download_limit"] == 1_000_000
+
+
 def test_who_shows_who_holds_up_a_stop(cluster: Cluster) -> None:
     with joins(cluster, "alice") as client, begin_download(client, "file") as data:
         order(cluster, "stop")

@@ -56,6 +56,17 @@ def test_of_60_connections_at_once_exactly_20_are_let_in(arguments: tuple[str, .
             client.sock.close()
 
 
+def test_the_log_tells_of_every_connection_that_was_refused(arguments: tuple[str, ...]) -> None:
+    """Also of those that came within the second after it told of the first one."""
+    refused = re.compile(r"refused (\d+) connections? \(address full\)")
+    with Cluster(*arguments, "--max-connections-per-address", "1") as cluster:
+        with Dialogue(cluster.port):
+            for _ in range(6):
+                with Dialogue(cluster.port, greeting=421):
+                    pass
+            until(lambda: sum(map(int, refused.findall(cluster.log))) == 6)
+
+
 def first_line(sock: socket.socket) -> bytes:
     sock.settimeout(20)
     line = b""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import signal
 import socket
 import time
@@ -12,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.command import command
 from tests.support.cluster import Cluster, begin_download, until
 from tests.support.dialogue import Dialogue
 from tests.support.tree import digest, make_file
+from tests.support.xferlog import parse_all
 
 SIGNALS = [(signal.SIGTERM, 0), (signal.SIGINT, 130)]
 ORPHANS_GONE = 15.0  # seconds; 10 are promised, the rest is for a machine under load
@@ -98,8 +101,61 @@ def test_the_second_signal_does_not_wait_for_transfers(
             send(cluster, number)
             assert cluster.wait() == exit_code
             assert time.monotonic() - begun < 20  # the grace alone is 30
+            client.expects(421)
             assert client.is_closed()
     until(lambda: not cluster.processes())
+
+
+CUT = """
+workers = 1
+[storage]
+atomic_uploads = true
+[log]
+transfers = "xferlog"
+[[user]]
+login = "user"
+password = "plain:12345"
+root = "root"
+permissions = [{ path = "/", read = true, write = true }]
+"""
+
+
+@pytest.mark.parametrize("how", ["stop --now", "SIGTERM twice"])
+def test_transfers_that_are_not_waited_for_are_logged_and_leave_nothing(
+    root: Path, tmp_path: Path, how: str
+) -> None:
+    make_file(root / "file", 16 << 20)
+    file = tmp_path / "ftpcluster.toml"
+    file.touch(mode=0o600)
+    file.write_text(CUT)
+    with (
+        Cluster("-c", str(file)) as cluster,
+        Dialogue(cluster.port) as down,
+        Dialogue(cluster.port) as up,
+    ):
+        down.logs_in()
+        up.logs_in()
+        with begin_download(down, "file"), up.begins("STOR up") as upload:
+            upload.sendall(b"half of it")
+            until(lambda: any(path.stat().st_size for path in root.glob(".up.*")))
+            if how == "stop --now":
+                assert (
+                    command("stop", "--now", "--socket", cluster.admin, cwd=tmp_path).returncode
+                    == 0
+                )
+            else:
+                cluster.process.terminate()
+                cluster.wait_for(re.compile("stopping"))
+                cluster.process.terminate()
+            assert cluster.wait() == 0
+    assert [path.name for path in root.iterdir()] == ["file"]
+    for name in ("file", "up"):
+        assert re.search(rf'"/{name}".* cut', cluster.log), cluster.log
+    transfers = parse_all((tmp_path / "xferlog").read_bytes())
+    assert sorted((each.direction, each.completion) for each in transfers) == [
+        ("i", "i"),
+        ("o", "i"),
+    ]
 
 
 def test_interrupting_while_workers_start_shows_no_traceback(cluster: Cluster) -> None:

@@ -23,6 +23,12 @@ class Mine(ftpcluster.Server):
         connection.response("200", "mine")
         return True
 
+    async def xexit(self, connection, rest):
+        raise SystemExit(3)
+
+    async def xinterrupt(self, connection, rest):
+        raise KeyboardInterrupt
+
     class Inner(ftpcluster.Server):
         pass
 
@@ -122,6 +128,21 @@ def test_a_module_of_the_current_folder_is_found(
     with Cluster("--workers", "1", "--server", "mine:Mine.Inner") as cluster:
         with Dialogue(cluster.port) as client:
             client.logs_in("anonymous", "")
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("verb", ["XEXIT", "XINTERRUPT"])
+def test_a_command_that_would_end_its_process_ends_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, verb: str, loop: str
+) -> None:
+    monkeypatch.chdir(folder)
+    with Cluster("--workers", "1", "--server", "mine:Mine", "--loop", loop) as cluster:
+        workers = cluster.workers()
+        with Dialogue(cluster.port) as client, Dialogue(cluster.port) as other:
+            client.says(verb, 451)
+            client.says("XMINE", 200)
+            other.says("XMINE", 200)
+        assert cluster.workers() == workers
 
 
 def test_a_path_layer_of_ones_own_serves_in_a_cluster(root: Path) -> None:

@@ -77,6 +77,22 @@ def test_the_programs_of_the_page_serve(program: str, tmp_path: Path) -> None:
         process.communicate()
 
 
+@pytest.mark.parametrize("program", [each for each in PROGRAMS if "sqlite3" in each])
+def test_a_program_with_a_database_serves_again_over_what_it_left(
+    program: str, tmp_path: Path
+) -> None:
+    for _ in range(2):
+        with subprocess.Popen(
+            [sys.executable, "-u", "-c", program], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+        ) as process:
+            try:
+                assert process.stdout is not None
+                with Dialogue(int(process.stdout.readline().split()[-1])) as client:
+                    client.logs_in("alice", "secret")
+            finally:
+                process.kill()
+
+
 def logouts(database: Path) -> int:
     import sqlite3
 

@@ -168,12 +168,19 @@ async def test_response_has_one_line_or_several(
 
 @pytest.mark.parametrize(
     "error",
-    [ValueError("bug"), KeyError("bug"), TimeoutError("bug"), RuntimeError("bug")],
+    [
+        ValueError("bug"),
+        KeyError("bug"),
+        TimeoutError("bug"),
+        RuntimeError("bug"),
+        SystemExit("bug"),
+        BaseException("bug"),
+    ],
     ids=lambda error: type(error).__name__,
 )
 @on_both_loops
 async def test_an_exception_is_logged_and_answered_451_and_only_that_session_suffers(
-    root: Path, error: Exception, caplog: pytest.LogCaptureFixture
+    root: Path, error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def fails(connection: ftpcluster.Connection, rest: str) -> bool:
         raise error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import pytest
 
@@ -90,6 +91,29 @@ def test_refusals_are_logged_once_a_second_for_each_reason_and_all_are_counted(
         "refused 400 connections (banned), the last one of 192.0.2.7",
         "refused 400 connections (banned), the last one of 192.0.2.7",
         "refused 1 connection (server full), the last one of a proxy",
+    ]
+
+
+def test_the_last_refusals_are_logged_a_second_after_the_first_one(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Also where nobody comes after them."""
+    caplog.set_level(logging.INFO)
+    timers: list[tuple[float, Callable[[], None]]] = []
+    ledger = Ledger(ConnectionLimits(per_address=1))
+    guard = Guard(ledger, RULES, lambda *_: None, lambda *timer: timers.append(timer))
+    for session in range(7):
+        guard.admit(1, session, ALICE, session / 10)
+    ((seconds, tell),) = timers
+    assert seconds == pytest.approx(0.9)  # it came 0.1 s after the first one
+    tell()
+    guard.admit(1, 8, ALICE, 1.2)
+    assert len(timers) == 2
+    guard.tell_rest()
+    timers[1][1]()  # and now there is nothing to tell
+    assert caplog.messages == [
+        f"refused {count} (address full), the last one of {ALICE}"
+        for count in ("1 connection", "5 connections", "1 connection")
     ]
 
 

@@ -135,6 +135,28 @@ def test_a_worker_whose_share_others_hold_ends_the_session_and_the_other_one_ser
         assert sorted(outcomes) == [(229, False), (421, True)]
 
 
+def test_the_log_says_once_that_other_programs_hold_all_data_ports(
+    tmp_path: Path, reserve_range: Callable[[int], tuple[int, str]]
+) -> None:
+    """What the administrator has to know, since clients only see sessions that end."""
+    port, span = reserve_range(1)
+    arguments = ("--workers", "1", "--root", str(tmp_path), "--data-ports", span)
+    with (
+        socket.create_server(("0.0.0.0", port)),
+        Cluster(*arguments, hosts=(HOST,)) as cluster,
+    ):
+        for _ in range(3):
+            with Dialogue(cluster.port) as client:
+                client.logs_in("anonymous", "")
+                client.says("EPSV", 421)
+                assert client.is_closed()
+        cluster.stop()
+        assert cluster.log.count("other programs hold all data ports") == 1
+        line = next(line for line in cluster.log.splitlines() if "other programs" in line)
+        assert "WARNING" in line
+        assert span in line
+
+
 # ---------------------------------------------------------------------- run out
 
 

@@ -517,14 +517,32 @@ async def test_a_worker_that_overruns_the_grace_is_killed(monkeypatch: pytest.Mo
         assert all(worker.killed for worker in workers)
 
 
-async def test_stopping_twice_kills_at_once() -> None:
+async def test_stopping_twice_takes_the_grace_back_and_kills_who_does_not_end() -> None:
     async with supervised(2, grace=3600.0) as scene:
         workers = await scene.ready(2)
-        scene.supervisor.stop()
-        assert not any(worker.killed for worker in workers)
-        scene.supervisor.stop()
+        for grace in (3600, 0):
+            scene.supervisor.stop()
+            for worker in workers:
+                assert (await worker.hear(Drain)).grace == grace
+        workers[0].die()
+        assert not workers[1].killed
         await asyncio.wait_for(scene.run, 20)
-        assert all(worker.killed for worker in workers)
+        assert [worker.killed for worker in workers] == [False, True]
+
+
+async def test_stopping_tells_who_is_waited_for_and_how_to_wait_no_longer(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with supervised(1, grace=120.0) as scene:
+        (worker,) = await scene.ready(1)
+        for _ in range(3):
+            await scene.connect()
+        sessions = [await worker.adopt() for _ in range(3)]
+        scene.supervisor.stop()
+        worker.say(Released((sessions[0],)))
+        await until(lambda: "waiting for" in caplog.text)
+        assert "waiting for 2 sessions, for 120 s at most; a second Ctrl-C" in caplog.text
 
 
 async def test_stopping_while_workers_start_is_no_boot_failure() -> None:

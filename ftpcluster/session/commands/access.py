@@ -15,7 +15,7 @@ from ftpcluster.protocol.address import site
 from ftpcluster.protocol.errors import ArgumentProblem, LocalProblem, NotLoggedIn, SessionEnded
 from ftpcluster.protocol.listing import printable
 from ftpcluster.protocol.reply import Code, Reply
-from ftpcluster.session.run import in_task, wait_out
+from ftpcluster.session.run import contained, in_task, wait_out
 from ftpcluster.session.state import Account, Claim, Session
 from ftpcluster.users import AbstractUserManager, MemoryUserManager
 
@@ -158,7 +158,7 @@ async def _outlast_task(
     session: Session, claim: Claim, authenticating: Coroutine[Any, Any, bool]
 ) -> bool:
     """The answer of a user manager that is not ours, which a session does not wait for for ever."""
-    answer = session.services.background(authenticating)
+    answer = session.services.background(contained(authenticating))
     try:
         return await asyncio.shield(answer)
     except asyncio.CancelledError:
