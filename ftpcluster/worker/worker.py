@@ -234,6 +234,8 @@ class Worker:
         for each in arrived:
             self._reception.receive(each)
         self._channel.send(Adopted(tuple(each.session for each in arrived)))
+        if self._draining:  # of those that never became a session nobody else tells
+            self._look_whether_drained()
 
     def _on_supervisor_gone(self, error: Exception | None) -> None:
         if not self._draining:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import array
 import asyncio
 import os
 import socket
@@ -124,6 +123,12 @@ class Scene:
                 assert await self.hears(Adopted) == Adopted((session,))
         return client
 
+    def send_together(self, *messages: tuple[Message, int | None]) -> None:
+        """Past the channel, so that all are there when the worker's loop looks."""
+        for message, fd in messages:
+            fds = [] if fd is None else [fd]
+            socket.send_fds(self.ours, [msgspec.msgpack.encode(message)], fds)
+
     async def end(self) -> None:
         self.worker.drain(0)
         async with asyncio.timeout(DEADLINE):
@@ -181,11 +186,12 @@ async def test_connections_are_confirmed_when_their_clients_have_been_greeted(
 async def test_connections_that_come_together_are_confirmed_together(scene: Scene) -> None:
     pairs = [socket.socketpair() for _ in range(3)]
     try:
-        # past the channel, so that all three are there when the worker's loop looks
-        for number, (_, theirs) in enumerate(pairs):
-            data = msgspec.msgpack.encode(Adopt(number, "127.0.0.1", 1))
-            rights = array.array("i", [theirs.fileno()])
-            scene.ours.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+        scene.send_together(
+            *(
+                (Adopt(number, "127.0.0.1", 1), theirs.fileno())
+                for number, (_, theirs) in enumerate(pairs)
+            )
+        )
         assert await scene.hears(Adopted) == Adopted((0, 1, 2))
     finally:
         for each in pairs:
@@ -290,6 +296,19 @@ async def test_a_connection_that_comes_while_the_worker_drains_is_told_421(scene
     await late.hears(421)
     assert await late.is_closed()
     writer.transport.abort()
+
+
+async def test_a_worker_whose_last_connection_never_becomes_a_session_drains_at_once(
+    scene: Scene,
+) -> None:
+    """It comes together with the order to drain, and its proxy has said nothing yet."""
+    client, theirs = socket.socketpair()
+    with client, theirs:
+        proxied = Adopt(1, "127.0.0.1", 1, is_proxied=True)
+        scene.send_together((proxied, theirs.fileno()), (Drain(3600.0), None))
+        await asyncio.wait_for(scene.serving, DEADLINE)
+        assert await scene.hears(Adopted) == Adopted((1,))
+        assert await scene.hears(Released) == Released((1,))
 
 
 async def test_sessions_go_on_while_a_drain_is_patient_with_them(scene: Scene) -> None:
