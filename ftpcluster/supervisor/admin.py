@@ -174,13 +174,14 @@ class AdminServer:
     async def _kick(self, request: Kick) -> AnyReply:
         if request.session is not None:
             numbers = [request.session]
-        else:
+        elif request.address is not None:
+            # also those that no worker tells of, since none has begun them
             numbers = [
-                each.session
-                for each in await self._sessions()
-                if (request.login is not None and each.user == request.login)
-                or (request.address is not None and each.address == request.address)
+                number for _, number in self._supervisor.ledger.sessions_of({request.address})
             ]
+        else:
+            sessions = await self._sessions()
+            numbers = [each.session for each in sessions if each.user == request.login]
         count = sum(self._supervisor.end_session(number, _KICKED) for number in numbers)
         if not count:
             return Refused("there is no such session")

@@ -12,7 +12,7 @@ from enum import Enum
 import msgspec
 
 from ftpcluster.ipc.channel import Channel
-from ftpcluster.ipc.messages import Adopt, Drain, ToSupervisor
+from ftpcluster.ipc.messages import Adopt, Drain, EndSession, ToSupervisor
 from ftpcluster.net.acceptor import is_untouched
 from ftpcluster.net.listeners import Listener
 from ftpcluster.quota.bans import BanRules
@@ -87,10 +87,14 @@ class Generation:
 
 
 class HandOver(msgspec.Struct, frozen=True):
-    """An accepted connection on its way to a worker; ``fd`` is the supervisor's duplicate."""
+    """An accepted connection on its way to a worker; ``fd`` is the supervisor's duplicate.
+
+    ``ended``: why its session was ended meanwhile, so that no other worker is to have it.
+    """
 
     fd: int
     adopt: Adopt
+    ended: str | None = None
 
     @property
     def session(self) -> int:
@@ -137,6 +141,14 @@ class WorkerHandle:
         connection = self.unconfirmed.pop(session, None)
         if connection is not None:
             os.close(connection.fd)
+
+    def end_session(self, order: EndSession) -> None:
+        """Order it to end a session, also one that it has not confirmed."""
+        connection = self.unconfirmed.get(order.session)
+        if connection is not None:
+            ended = msgspec.structs.replace(connection, ended=order.reason)
+            self.unconfirmed[order.session] = ended
+        self.channel.send(order)
 
     def lose(self) -> list[HandOver]:
         """It is gone. The connections that it had not begun to serve, which another one may.

@@ -193,11 +193,19 @@ class Supervisor:
     def end_session(self, session: int, reason: str) -> bool:
         """End a session wherever it runs; False where there is none of that number."""
         epoch = self.ledger.epoch_of(session)
-        worker = None if epoch is None else self._crew.workers.get(epoch)
-        if worker is None:
+        if epoch is None:
             return False
-        worker.channel.send(EndSession(session, reason))
+        self._end(epoch, EndSession(session, reason))
         return True
+
+    def _end(self, epoch: int, order: EndSession) -> None:
+        worker = self._crew.workers.get(epoch)
+        if worker is not None:
+            worker.end_session(order)
+        for connection in tuple(self._homeless):
+            if connection.session == order.session:
+                self._homeless.remove(connection)
+                self._turn_away(connection, order.reason)
 
     def ban(self, network: str, seconds: float | None, reason: str) -> Ban:
         """Ban a network or an address, for ever where ``seconds`` is None, and end its sessions.
@@ -223,10 +231,7 @@ class Supervisor:
         return self.guard.bans(self._loop.time())
 
     def _end_stranger(self, epoch: int, session: int) -> None:
-        worker = self._crew.workers.get(epoch)
-        if worker is not None:
-            reason = Refusal.BANNED.explanation
-            worker.channel.send(EndSession(session, reason, only_strangers=True))
+        self._end(epoch, EndSession(session, Refusal.BANNED.explanation, only_strangers=True))
 
     # ------------------------------------------------------------------ workers
 
@@ -267,11 +272,13 @@ class Supervisor:
         self.speed.release_worker(worker.epoch)
         self.survey.on_gone(worker.epoch)
         self.totals.on_gone(worker.epoch)
-        if self._crew.is_dismissed:
-            for connection in lost:
+        for connection in lost:
+            if connection.ended is not None:
+                self._turn_away(connection, connection.ended)
+            elif self._crew.is_dismissed:
                 self._turn_away(connection)
-        else:
-            self._homeless += lost
+            else:
+                self._homeless.append(connection)
         return released
 
     # ------------------------------------------------------------------ connections
@@ -325,9 +332,9 @@ class Supervisor:
         self.ledger.move(_NOBODY, connection.session, worker.epoch)
         self._give(worker, connection)
 
-    def _turn_away(self, connection: HandOver) -> None:
+    def _turn_away(self, connection: HandOver, reason: str = OVERLOADED) -> None:
         self.ledger.release(_NOBODY, connection.session)
-        refuse(connection.fd, OVERLOADED)
+        refuse(connection.fd, reason)
 
     # ------------------------------------------------------------------ messages
 
@@ -388,7 +395,9 @@ class Supervisor:
                 continue
             self.ledger.move(worker.epoch, session, _NOBODY)
             other = self._choose()
-            if other is None or other.crowded_until > now:
+            if connection.ended is not None:
+                self._turn_away(connection, connection.ended)
+            elif other is None or other.crowded_until > now:
                 self._turn_away(connection)
             else:
                 self._rehouse(connection, other)

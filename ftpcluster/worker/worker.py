@@ -206,6 +206,7 @@ class Worker:
         elif isinstance(message, WriteLog):
             self._write_log(message, fd)
         elif isinstance(message, EndSession):
+            self._adopt()  # it may be of one that came together with this
             self._reception.end(
                 message.session, message.reason, only_strangers=message.only_strangers
             )

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import stat
 import subprocess
@@ -168,6 +169,26 @@ def test_a_session_is_ended_by_its_number(cluster: Cluster) -> None:
         assert one.is_closed()
         other.says("NOOP", 200)
         assert order(cluster, "kick", "9999", status=1).endswith("there is no such session")
+
+
+def test_a_connection_that_its_worker_has_not_begun_is_ended_by_its_address(
+    cluster: Cluster,
+) -> None:
+    workers = cluster.workers()
+    for worker in workers:
+        os.kill(worker, signal.SIGSTOP)
+    try:
+        with Dialogue(cluster.port, greeting=None) as client:
+            until(lambda: overview(cluster)["connections"] == 1)
+            assert order(cluster, "kick", "127.0.0.1") == "1 session ended"
+            for worker in workers:
+                os.kill(worker, signal.SIGCONT)
+            client.expects(220)
+            client.expects(421)
+            assert client.is_closed()
+    finally:
+        for worker in workers:
+            os.kill(worker, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("whom", ["alice", "127.0.0.1"])

@@ -21,7 +21,9 @@ from ftpcluster.ipc.messages import (
     Counted,
     Declined,
     Drain,
+    EndSession,
     Heartbeat,
+    Identified,
     Message,
     Ready,
     Released,
@@ -342,6 +344,55 @@ async def test_a_patient_drain_becomes_an_impatient_one_on_order(scene: Scene) -
     scene.channel.send(Drain(3600.0))
     await client.hears(421)
     await asyncio.wait_for(scene.serving, DEADLINE)
+
+
+async def test_a_session_that_is_ended_together_with_its_hand_over_ends(scene: Scene) -> None:
+    client, theirs = socket.socketpair()
+    with client, theirs:
+        client.settimeout(DEADLINE)
+        adopt = Adopt(1, "127.0.0.1", 1), theirs.fileno()
+        scene.send_together(adopt, (EndSession(1, "Banned."), None))
+        assert await scene.hears(Adopted) == Adopted((1,))
+        assert await scene.hears(Released) == Released((1,))
+        theirs.close()
+        said = client.makefile("rb").read()
+        assert said.endswith(b"\r\n421 Banned.\r\n")
+
+
+async def test_a_connection_that_is_ended_before_its_proxy_says_who_comes_never_begins(
+    scene: Scene,
+) -> None:
+    client, theirs = socket.socketpair()
+    with client, theirs:
+        adopt = Adopt(1, "127.0.0.1", 1, is_proxied=True), theirs.fileno()
+        scene.send_together(adopt, (EndSession(1, "Banned."), None))
+        assert await scene.hears(Adopted) == Adopted((1,))
+        assert await scene.hears(Released) == Released((1,))
+        theirs.close()
+        client.settimeout(DEADLINE)
+        assert client.recv(100) == b""
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_a_connection_that_is_ended_just_when_it_is_known_who_comes_ends(
+    scene: Scene, turns: int
+) -> None:
+    """However far it has come when the order is read: ``turns`` of the loop after the answer."""
+    client, theirs = socket.socketpair()
+    with client, theirs:
+        client.sendall(b"PROXY TCP4 192.0.2.7 192.0.2.1 4000 21\r\n")
+        scene.send_together((Adopt(1, "127.0.0.1", 1, is_proxied=True), theirs.fileno()))
+        assert await scene.hears(Adopted) == Adopted((1,))
+        assert await scene.hears(Identified) == Identified(1, "192.0.2.7")
+        scene.worker._on_message(SlotAnswer(1, None), None)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        scene.worker._on_message(EndSession(1, "Banned."), None)
+        assert await scene.hears(Released) == Released((1,))
+        theirs.close()
+        client.settimeout(DEADLINE)
+        said = client.makefile("rb").read()
+        assert not said or said.endswith(b"421 Banned.\r\n")
 
 
 async def test_the_loop_s_heart_beats(scene: Scene) -> None:
