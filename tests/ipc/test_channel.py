@@ -159,7 +159,10 @@ UNIONS = {"worker": ToWorker, "supervisor": ToSupervisor}
 def values(kind: Any) -> st.SearchStrategy[Any]:
     """Values of a field; integers as msgspec encodes them."""
     arguments = typing.get_args(kind)
-    if kind is int or typing.get_origin(kind) is typing.Annotated:  # sizes, from 0 on
+    if typing.get_origin(kind) is typing.Annotated:
+        (_, bounds) = arguments
+        return st.integers(bounds.ge, bounds.le)
+    if kind is int:
         return st.integers(0, 2**63 - 1)
     if typing.get_origin(kind) is tuple and arguments[-1] is ...:
         many = 1000 if arguments[0] is int else 20
@@ -389,6 +392,8 @@ LIES = {
     "a number out of range": b"\x92\x05\xcf" + b"\xff" * 7,
     "a truncated message": ENCODED([4, 1, "alice", 3])[:-1],
     "something behind the message": ENCODED([5, 1]) + b"\x00",
+    "a demand beyond all bounds": ENCODED([9, [["bob", 1, [1, 1 << 49, 0, 0], 0]]]),
+    "less than nothing that comes back": ENCODED([9, [["bob", 1, [1, 1, 0, 0], -1]]]),
     "text that is none": b"\x94\x04\x01\xa2\xff\xfe\x01",
     "a promise of 4 billion items": b"\xdd\xff\xff\xff\xff\x05",
     "deep nesting": b"\x92\x02" + b"\x91" * 60_000,

@@ -24,7 +24,7 @@ from ftpcluster.quota.fair import Demand
 from ftpcluster.quota.leases import BUSY_DEPTH, IDLE_DEPTH, TICK, WRITE, Grant, Rates, Report
 from ftpcluster.supervisor.handle import Plan
 from ftpcluster.supervisor.speed import SharedSpeed
-from tests.support.fake_workers import FakeWorker, Supervised, supervised
+from tests.support.fake_workers import FakeWorker, Supervised, supervised, until
 from tests.support.simulation import VirtualLoop
 
 MEGA = 1_000_000
@@ -326,6 +326,22 @@ async def test_two_workers_share_what_there_is() -> None:
                     worker.say(hungry())
                 got = [await hears_grants(worker) for worker in workers]
         assert 0 < sum(got) <= 10_000 * BUSY_DEPTH
+
+
+async def test_a_worker_that_wants_more_than_there_can_be_ends_and_nobody_else_waits() -> None:
+    async with supervised(2) as scene:
+        liar, honest = await scene.ready(2)
+        scene.supervisor.set_limits("alice", Rates(None, 10_000))
+        for worker in (liar, honest):
+            await worker.hear(SetLimits)
+        honest.say(hungry())
+        await hears_grants(honest)
+        liar.say(Reports((Report("bob", WRITE, Demand(1, 2**64 - 1, 1, 2**64 - 1)),)))
+        await until(lambda: liar.killed)
+        for _ in range(3):
+            honest.say(hungry())
+            assert await hears_grants(honest) > 0
+        assert not honest.killed
 
 
 async def test_what_a_dead_worker_wanted_is_for_the_others() -> None:
