@@ -74,6 +74,10 @@ class Channel(Generic[Incoming]):
         """Messages that the other end has not taken yet."""
         return len(self._waiting)
 
+    def keeps(self, fd: int) -> bool:
+        """Whether a descriptor still waits to be sent: nobody can have received it."""
+        return bool(self._waiting) and any(fd == waiting for _, waiting in self._waiting)
+
     def send(self, message: Message, fd: int | None = None) -> None:
         """Send a message, with a descriptor, which stays the caller's and must stay open until
         the other end confirms it. Does nothing on a closed channel."""

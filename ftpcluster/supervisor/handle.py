@@ -11,7 +11,7 @@ from enum import Enum
 
 import msgspec
 
-from ftpcluster.ipc.channel import Channel
+from ftpcluster.ipc.channel import BadMessage, Channel
 from ftpcluster.ipc.messages import Adopt, Drain, EndSession, ToSupervisor
 from ftpcluster.net.acceptor import is_untouched
 from ftpcluster.net.listeners import Listener
@@ -137,10 +137,24 @@ class WorkerHandle:
         self.channel.send(connection.adopt, connection.fd)
 
     def confirm(self, session: int) -> None:
-        """It has the socket: close ours, else the client would never see an end."""
-        connection = self.unconfirmed.pop(session, None)
+        """It has the socket: close ours, else the client would never see an end.
+
+        Raises BadMessage where that was not sent yet.
+        """
+        connection = self.take_back(session)
         if connection is not None:
             os.close(connection.fd)
+
+    def take_back(self, session: int) -> HandOver | None:
+        """A connection that it has answered for. Raises BadMessage where that was not sent yet."""
+        connection = self.unconfirmed.get(session)
+        if connection is None:
+            return None
+        if self.channel.keeps(connection.fd):
+            # once that is closed, somebody else's connection would be sent by its number
+            raise BadMessage(f"it answered for connection {session}, which it has not got")
+        del self.unconfirmed[session]
+        return connection
 
     def end_session(self, order: EndSession) -> None:
         """Order it to end a session, also one that it has not confirmed."""

@@ -390,7 +390,7 @@ class Supervisor:
             log.warning("%s has no file descriptors left; raise its limit (ulimit -n)", worker)
         worker.crowded_until = now + _CROWDED
         for session in message.sessions:
-            connection = worker.unconfirmed.pop(session, None)
+            connection = worker.take_back(session)
             if connection is None:
                 continue
             self.ledger.move(worker.epoch, session, _NOBODY)
