@@ -18,6 +18,8 @@ from importlib.metadata import version
 import msgspec
 
 from ftpcluster.admin.messages import (
+    MOST_SECONDS,
+    MOST_SPEED,
     AnyReply,
     AnyRequest,
     BanList,
@@ -191,8 +193,8 @@ class AdminServer:
 
     def _limit(self, request: Limit) -> AnyReply:
         for speed in (request.download, request.upload):
-            if speed is not None and speed < 1:
-                return Refused("a speed has to be at least 1 byte per second")
+            if speed is not None and not 1 <= speed <= MOST_SPEED:
+                return Refused(f"a speed has to be from 1 to {MOST_SPEED} bytes per second")
         self._supervisor.set_limits(request.login, Rates(request.upload, request.download))
         whose = "the server" if request.login is None else f"user {request.login}"
         log.info(
@@ -205,8 +207,8 @@ class AdminServer:
 
     def _ban(self, request: BanNetwork) -> AnyReply:
         seconds, reason = request.seconds, request.reason
-        if seconds is not None and seconds < 1:
-            return Refused("a ban has to last 1 second at least")
+        if seconds is not None and not 1 <= seconds <= MOST_SECONDS:
+            return Refused(f"a ban has to last from 1 to {MOST_SECONDS} seconds, or without end")
         if not reason.isprintable() or len(reason) > _LONGEST_REASON:
             return Refused(f"a reason is one line of at most {_LONGEST_REASON} characters")
         try:
