@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
+MOST_SPEED = 10**15
+"""Bytes per second, as in the configuration. (What workers are told has to fit 64 bits.)"""
+MOST_SECONDS = 10**9
+
 
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base of all requests."""
@@ -24,7 +28,7 @@ class Kick(Request, frozen=True, tag="kick"):
 class Limit(Request, frozen=True, tag="limit"):
     """Speeds of a user's sessions together, or of the server (``login`` None); None is no limit.
 
-    Bytes per second, until the next reload. Answered by Done.
+    Bytes per second, from 1 to MOST_SPEED, until the next reload. Answered by Done, or Refused.
     """
 
     login: str | None
@@ -35,7 +39,8 @@ class Limit(Request, frozen=True, tag="limit"):
 class BanNetwork(Request, frozen=True, tag="ban"):
     """Turn a network or an address away, and end its sessions. Answered by Done, or Refused.
 
-    For so many seconds, or until that is lifted, or the server ends; a reload changes nothing.
+    For so many seconds, from 1 to MOST_SECONDS, or until that is lifted, or the server ends; a
+    reload changes nothing.
     """
 
     network: str

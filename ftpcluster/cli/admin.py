@@ -14,6 +14,7 @@ import msgspec
 from ftpcluster.admin import default_socket
 from ftpcluster.admin.client import Connection, NoServer
 from ftpcluster.admin.messages import (
+    MOST_SPEED,
     AnyReply,
     BanList,
     BanNetwork,
@@ -33,7 +34,7 @@ from ftpcluster.cli.paths import a_file, a_file_s_name
 from ftpcluster.cli.views import bans_table, headline, sessions_table, workers_table
 from ftpcluster.config import ConfigError
 from ftpcluster.config.load import admin_socket
-from ftpcluster.config.units import parse_duration, parse_size
+from ftpcluster.config.units import parse_duration, parse_size, show_size
 
 F = TypeVar("F", bound=Callable[..., Any])
 _WIDE = 10_000
@@ -158,11 +159,15 @@ def _speed(flag: str, text: str) -> int | None:
     if text == "none":
         return None
     try:
-        return parse_size(text)
+        speed = parse_size(text)
     except ValueError:
         raise ConfigError(
             f'{flag} {text}: expected bytes per second such as "10MB" or "10MiB", or "none"'
         ) from None
+    if speed > MOST_SPEED:
+        most = show_size(MOST_SPEED)
+        raise ConfigError(f'{flag} {text}: is more than "{most}"; "none" is no limit')
+    return speed
 
 
 @click.command()

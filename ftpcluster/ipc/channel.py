@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import array
 import asyncio
+import math
 import os
 import socket
 from collections import deque
@@ -21,6 +22,11 @@ from ftpcluster.ipc.messages import Failed, Message, ToSupervisor, ToWorker
 Incoming = TypeVar("Incoming", bound=Message)
 
 MAX_MESSAGE = 64 * 1024
+_MOST_WAITING = 16 << 20
+"""Bytes that may wait for a worker that does not read. Honest ones are never behind by so much:
+to end a hundred thousand sessions at once, as a ban may, takes less."""
+_OVERHEAD = 64
+"""Bytes that a waiting message takes beyond its own."""
 _MESSAGES_PER_TURN = 32
 _TRUNCATED = int(socket.MSG_TRUNC)  # as plain numbers: the enums' operators are slow
 _CLOSE_ON_EXEC = int(socket.MSG_CMSG_CLOEXEC)
@@ -44,8 +50,8 @@ class Channel(Generic[Incoming]):
     """One end of a channel.
 
     ``on_message(message, fd)`` is called for each message; ``fd`` is None or belongs to the
-    callee. ``on_closed(error)`` is called once, when the other end is gone (None) or has sent
-    what is no message (BadMessage).
+    callee. ``on_closed(error)`` is called once, when the other end is gone (None), has sent what
+    is no message, or does not read (BadMessage).
     """
 
     def __init__(
@@ -56,8 +62,12 @@ class Channel(Generic[Incoming]):
         on_message: Callable[[Incoming, int | None], None],
         on_closed: Callable[[Exception | None], None],
         on_turn: Callable[[], None] | None = None,
+        most_waiting: float = math.inf,
     ) -> None:
-        """Takes over ``sock``. ``on_turn`` ends a batch of messages."""
+        """Takes over ``sock``. ``on_turn`` ends a batch of messages.
+
+        Where more than ``most_waiting`` bytes wait for it the other end is given up.
+        """
         sock.settimeout(0)
         self._loop = loop
         self._sock = sock
@@ -65,14 +75,16 @@ class Channel(Generic[Incoming]):
         self._on_message = on_message
         self._on_closed = on_closed
         self._on_turn = on_turn
+        self._most_waiting = most_waiting
         self._waiting: deque[tuple[bytes, int | None]] = deque()
+        self.backlog = 0
+        """Bytes that the other end has not taken yet."""
         self.closed = False
         loop.add_reader(sock.fileno(), self._on_readable)
 
-    @property
-    def backlog(self) -> int:
-        """Messages that the other end has not taken yet."""
-        return len(self._waiting)
+    def keeps(self, fd: int) -> bool:
+        """Whether a descriptor still waits to be sent: nobody can have received it."""
+        return bool(self._waiting) and any(fd == waiting for _, waiting in self._waiting)
 
     def send(self, message: Message, fd: int | None = None) -> None:
         """Send a message, with a descriptor, which stays the caller's and must stay open until
@@ -84,6 +96,10 @@ class Channel(Generic[Incoming]):
             if not self._waiting:
                 self._loop.add_writer(self._sock.fileno(), self._on_writable)
             self._waiting.append((data, fd))
+            self.backlog += len(data) + _OVERHEAD
+            if self.backlog > self._most_waiting:
+                # not at once: whoever sends may be about to send to others, too
+                self._loop.call_soon(self._fail, BadMessage("it does not read what it is told"))
 
     def _send(self, data: bytes, fd: int | None) -> bool:
         try:
@@ -104,7 +120,8 @@ class Channel(Generic[Incoming]):
 
     def _on_writable(self) -> None:
         while self._waiting and self._send(*self._waiting[0]):
-            self._waiting.popleft()
+            data, _ = self._waiting.popleft()
+            self.backlog -= len(data) + _OVERHEAD
         if not self._waiting:
             self._loop.remove_writer(self._sock.fileno())
 
@@ -164,6 +181,7 @@ class Channel(Generic[Incoming]):
             self._loop.remove_writer(self._sock.fileno())
             self._sock.close()
             self._waiting.clear()
+            self.backlog = 0
 
 
 def worker_end(
@@ -183,8 +201,8 @@ def supervisor_end(
     on_message: Callable[[ToSupervisor, int | None], None],
     on_closed: Callable[[Exception | None], None],
 ) -> Channel[ToSupervisor]:
-    """The supervisor's end."""
-    return Channel(loop, sock, _to_supervisor, on_message, on_closed)
+    """The supervisor's end: a worker that asks and never reads cannot fill its memory."""
+    return Channel(loop, sock, _to_supervisor, on_message, on_closed, most_waiting=_MOST_WAITING)
 
 
 def report_failure(sock: socket.socket, reason: str) -> None:

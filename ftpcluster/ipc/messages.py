@@ -59,10 +59,13 @@ class Grants(Message, frozen=True, tag=5):
 
 
 class SetLimits(Message, frozen=True, tag=6):
-    """Speed limits from now on, also of transfers that run; of the server where login is None."""
+    """Speed limits from now on, also of transfers that run; of the server where login is None.
+
+    ``rates`` None: what the user manager says of the user holds again.
+    """
 
     login: str | None
-    rates: Rates
+    rates: Rates | None
 
 
 class Describe(Message, frozen=True, tag=8):

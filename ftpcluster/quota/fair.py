@@ -13,7 +13,8 @@ from typing import Annotated, NamedTuple, TypeVar
 
 import msgspec
 
-Size = Annotated[int, msgspec.Meta(ge=0)]
+Size = Annotated[int, msgspec.Meta(ge=0, le=1 << 48)]
+"""More than anybody moves in a tick, and so little that sums of it can still be sent."""
 K = TypeVar("K")
 
 

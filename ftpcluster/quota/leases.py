@@ -327,6 +327,11 @@ class LeaseBook:
         for direction, rate in zip(self._directions, rates, strict=True):
             direction.set_user(login, rate, now)
 
+    def forget_user(self, login: str) -> None:
+        """A user's limits are not known any more, until somebody tells them."""
+        for direction in self._directions:
+            direction.users.pop(login, None)
+
     def report(self, epoch: int, reports: Iterable[Report], now: float) -> None:
         """What a worker's transfers want from now on; each holds until the next one."""
         for report in reports:

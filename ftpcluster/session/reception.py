@@ -143,8 +143,17 @@ class Reception:
         ``only_strangers``: unless it has logged in.
         """
         session = self._sessions.get(number)
-        if session is not None and not (only_strangers and session.session.is_logged_in):
+        if session is None:
+            self._end_coming(number, reason)
+        elif not (only_strangers and session.session.is_logged_in):
             session.end(SessionEnded(reason))
+
+    def _end_coming(self, number: int, reason: str) -> None:
+        """End a connection of which the proxy has not said who comes."""
+        for task, arrived in self._coming.items():
+            if arrived.session == number and not task.cancel():
+                # that is known just now, and it becomes a session before this is called
+                self._services.loop.call_soon(self.end, number, reason)
 
     def activities(self) -> Iterator[tuple[int, Activity]]:
         """What each session does now, by its number."""

@@ -18,6 +18,8 @@ from importlib.metadata import version
 import msgspec
 
 from ftpcluster.admin.messages import (
+    MOST_SECONDS,
+    MOST_SPEED,
     AnyReply,
     AnyRequest,
     BanList,
@@ -174,12 +176,13 @@ class AdminServer:
     async def _kick(self, request: Kick) -> AnyReply:
         if request.session is not None:
             numbers = [request.session]
-        elif request.login is not None:
-            numbers = await self._sessions_of(request.login)
-        else:
+        elif request.address is not None:
+            # also those that no worker tells of, since none has begun them
             numbers = [
-                each.session for each in await self._sessions() if each.address == request.address
+                number for _, number in self._supervisor.ledger.sessions_of({request.address})
             ]
+        else:
+            numbers = await self._sessions_of(request.login or "")
         count = sum(self._supervisor.end_session(number, _KICKED) for number in numbers)
         if not count:
             return Refused(f"there is no such session{await self._hint(request.session)}")
@@ -199,8 +202,8 @@ class AdminServer:
 
     async def _limit(self, request: Limit) -> AnyReply:
         for speed in (request.download, request.upload):
-            if speed is not None and speed < 1:
-                return Refused("a speed has to be at least 1 byte per second")
+            if speed is not None and not 1 <= speed <= MOST_SPEED:
+                return Refused(f"a speed has to be from 1 to {MOST_SPEED} bytes per second")
         login = None if request.login is None else self._supervisor.account_of(request.login)
         self._supervisor.set_limits(login, Rates(request.upload, request.download))
         whose = "the server" if login is None else f"user {login}"
@@ -217,8 +220,8 @@ class AdminServer:
 
     def _ban(self, request: BanNetwork) -> AnyReply:
         seconds, reason = request.seconds, request.reason
-        if seconds is not None and seconds < 1:
-            return Refused("a ban has to last 1 second at least")
+        if seconds is not None and not 1 <= seconds <= MOST_SECONDS:
+            return Refused(f"a ban has to last from 1 to {MOST_SECONDS} seconds, or without end")
         if not reason.isprintable() or len(reason) > _LONGEST_REASON:
             return Refused(f"a reason is one line of at most {_LONGEST_REASON} characters")
         try:

@@ -11,8 +11,8 @@ from enum import Enum
 
 import msgspec
 
-from ftpcluster.ipc.channel import Channel
-from ftpcluster.ipc.messages import Adopt, Drain, ToSupervisor
+from ftpcluster.ipc.channel import BadMessage, Channel
+from ftpcluster.ipc.messages import Adopt, Drain, EndSession, ToSupervisor
 from ftpcluster.net.acceptor import is_untouched
 from ftpcluster.net.listeners import Listener
 from ftpcluster.quota.bans import BanRules
@@ -87,10 +87,14 @@ class Generation:
 
 
 class HandOver(msgspec.Struct, frozen=True):
-    """An accepted connection on its way to a worker; ``fd`` is the supervisor's duplicate."""
+    """An accepted connection on its way to a worker; ``fd`` is the supervisor's duplicate.
+
+    ``ended``: why its session was ended meanwhile, so that no other worker is to have it.
+    """
 
     fd: int
     adopt: Adopt
+    ended: str | None = None
 
     @property
     def session(self) -> int:
@@ -133,10 +137,32 @@ class WorkerHandle:
         self.channel.send(connection.adopt, connection.fd)
 
     def confirm(self, session: int) -> None:
-        """It has the socket: close ours, else the client would never see an end."""
-        connection = self.unconfirmed.pop(session, None)
+        """It has the socket: close ours, else the client would never see an end.
+
+        Raises BadMessage where that was not sent yet.
+        """
+        connection = self.take_back(session)
         if connection is not None:
             os.close(connection.fd)
+
+    def take_back(self, session: int) -> HandOver | None:
+        """A connection that it has answered for. Raises BadMessage where that was not sent yet."""
+        connection = self.unconfirmed.get(session)
+        if connection is None:
+            return None
+        if self.channel.keeps(connection.fd):
+            # once that is closed, somebody else's connection would be sent by its number
+            raise BadMessage(f"it answered for connection {session}, which it has not got")
+        del self.unconfirmed[session]
+        return connection
+
+    def end_session(self, order: EndSession) -> None:
+        """Order it to end a session, also one that it has not confirmed."""
+        connection = self.unconfirmed.get(order.session)
+        if connection is not None:
+            ended = msgspec.structs.replace(connection, ended=order.reason)
+            self.unconfirmed[order.session] = ended
+        self.channel.send(order)
 
     def lose(self) -> list[HandOver]:
         """It is gone. The connections that it had not begun to serve, which another one may.

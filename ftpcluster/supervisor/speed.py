@@ -24,7 +24,7 @@ class SharedSpeed:
         self._book = LeaseBook(rates, loop.time())
         self._grant = grant
         self._accounts: Mapping[str, Rates] = {}
-        self._orders: dict[str | None, SetLimits] = {}
+        self._orders: dict[str | None, Rates] = {}
         self._tick: asyncio.TimerHandle | None = None
         self._next = 0.0
         self._forgotten = 0.0
@@ -32,7 +32,7 @@ class SharedSpeed:
     @property
     def orders(self) -> tuple[SetLimits, ...]:
         """The limits that were changed while the server ran: what a new worker has to be told."""
-        return tuple(self._orders.values())
+        return tuple(SetLimits(login, rates) for login, rates in self._orders.items())
 
     @property
     def server_rates(self) -> Rates:
@@ -51,8 +51,8 @@ class SharedSpeed:
             self._book.set_server(rates, self._loop.time())
         else:
             self._book.set_user(login, rates, self._loop.time())
-        self._orders[login] = order = SetLimits(login, rates)
-        return order
+        self._orders[login] = rates
+        return SetLimits(login, rates)
 
     def reset(self, before: Plan, plan: Plan) -> list[SetLimits]:
         """The limits of a new plan, which undoes what was ordered meanwhile.
@@ -68,6 +68,11 @@ class SharedSpeed:
                 messages.append(SetLimits(login, rates))
                 if self._book.knows(login):
                     self._book.set_user(login, rates, now)
+        for ordered in self._orders:
+            if ordered is not None and ordered not in plan.accounts:
+                # what holds instead the workers know, and will tell
+                messages.append(SetLimits(ordered, None))
+                self._book.forget_user(ordered)
         self._orders.clear()
         return messages
 
@@ -75,7 +80,7 @@ class SharedSpeed:
         """``is_old``: by a plan that no longer holds; what a new one says counts more."""
         login, rates = message.login, message.rates
         if login in self._orders:
-            rates = self._orders[login].rates
+            rates = self._orders[login]
         elif is_old and login in self._accounts:
             rates = self._accounts[login]
         elif is_old and self._book.knows(login):

@@ -214,11 +214,19 @@ class Supervisor:
     def end_session(self, session: int, reason: str) -> bool:
         """End a session wherever it runs; False where there is none of that number."""
         epoch = self.ledger.epoch_of(session)
-        worker = None if epoch is None else self._crew.workers.get(epoch)
-        if worker is None:
+        if epoch is None:
             return False
-        worker.channel.send(EndSession(session, reason))
+        self._end(epoch, EndSession(session, reason))
         return True
+
+    def _end(self, epoch: int, order: EndSession) -> None:
+        worker = self._crew.workers.get(epoch)
+        if worker is not None:
+            worker.end_session(order)
+        for connection in tuple(self._homeless):
+            if connection.session == order.session:
+                self._homeless.remove(connection)
+                self._turn_away(connection, order.reason)
 
     def ban(self, network: str, seconds: float | None, reason: str) -> Ban:
         """Ban a network or an address, for ever where ``seconds`` is None, and end its sessions.
@@ -244,10 +252,7 @@ class Supervisor:
         return self.guard.bans(self._loop.time())
 
     def _end_stranger(self, epoch: int, session: int) -> None:
-        worker = self._crew.workers.get(epoch)
-        if worker is not None:
-            reason = Refusal.BANNED.explanation
-            worker.channel.send(EndSession(session, reason, only_strangers=True))
+        self._end(epoch, EndSession(session, Refusal.BANNED.explanation, only_strangers=True))
 
     # ------------------------------------------------------------------ workers
 
@@ -296,11 +301,13 @@ class Supervisor:
         self.speed.release_worker(worker.epoch)
         self.survey.on_gone(worker.epoch)
         self.totals.on_gone(worker.epoch)
-        if self._crew.is_dismissed:
-            for connection in lost:
+        for connection in lost:
+            if connection.ended is not None:
+                self._turn_away(connection, connection.ended)
+            elif self._crew.is_dismissed:
                 self._turn_away(connection)
-        else:
-            self._homeless += lost
+            else:
+                self._homeless.append(connection)
         return released
 
     # ------------------------------------------------------------------ connections
@@ -354,9 +361,9 @@ class Supervisor:
         self.ledger.move(_NOBODY, connection.session, worker.epoch)
         self._give(worker, connection)
 
-    def _turn_away(self, connection: HandOver) -> None:
+    def _turn_away(self, connection: HandOver, reason: str = OVERLOADED) -> None:
         self.ledger.release(_NOBODY, connection.session)
-        refuse(connection.fd, OVERLOADED)
+        refuse(connection.fd, reason)
 
     # ------------------------------------------------------------------ messages
 
@@ -412,12 +419,14 @@ class Supervisor:
             log.warning("%s has no file descriptors left; raise its limit (ulimit -n)", worker)
         worker.crowded_until = now + _CROWDED
         for session in message.sessions:
-            connection = worker.unconfirmed.pop(session, None)
+            connection = worker.take_back(session)
             if connection is None:
                 continue
             self.ledger.move(worker.epoch, session, _NOBODY)
             other = self._choose()
-            if other is None or other.crowded_until > now:
+            if connection.ended is not None:
+                self._turn_away(connection, connection.ended)
+            elif other is None or other.crowded_until > now:
                 self._turn_away(connection)
             else:
                 self._rehouse(connection, other)

@@ -230,7 +230,7 @@ class Leases:
         if pool.rates != rates:
             pool.rates = rates
             if pool.has_reported:
-                self._send(UserLimits(login, rates))
+                self.tell_limits(pool)
         return pool
 
     @property
@@ -238,12 +238,20 @@ class Leases:
         """Whether there are limits on users who have none of their own."""
         return bool(self._ordered) or self._server.is_limited
 
-    def order(self, login: str | None, rates: Rates) -> None:
-        """The supervisor has changed the server's limits (login None), or a user's."""
+    def order(self, login: str | None, rates: Rates | None) -> None:
+        """The supervisor has changed the server's limits (login None), or a user's.
+
+        ``rates`` None ends what it has ordered.
+        """
         if login is None:
-            self._server = rates
-        else:
+            self._server = rates or Rates()
+        elif rates is not None:
             self._ordered[login] = rates
+        elif self._ordered.pop(login, None) is not None:
+            pools = (self._pools.get((login, READ)), self._pools.get((login, WRITE)))
+            for pool in pools:
+                if pool is not None and pool.has_reported:
+                    self.tell_limits(pool)
 
     def _users_rate(self, pool: Pool) -> int | None:
         return self._ordered.get(pool.login, pool.rates)[pool.direction]
@@ -268,9 +276,11 @@ class Leases:
             self._tick = self._loop.call_later(TICK, self._on_tick)
 
     def tell_limits(self, pool: Pool) -> None:
-        """Before the first of its reports: the supervisor forgets users for whom nothing moves."""
-        if self._ordered.get(pool.login, pool.rates).is_limited:
-            self._send(UserLimits(pool.login, pool.rates))
+        """Before the first of its reports: the supervisor forgets users for whom nothing moves.
+
+        Also where there is none: there may have been one before.
+        """
+        self._send(UserLimits(pool.login, pool.rates))
 
     def report_soon(self) -> None:
         """A transfer waits: the supervisor should know before the tick."""

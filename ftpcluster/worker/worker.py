@@ -206,6 +206,7 @@ class Worker:
         elif isinstance(message, WriteLog):
             self._write_log(message, fd)
         elif isinstance(message, EndSession):
+            self._adopt()  # it may be of one that came together with this
             self._reception.end(
                 message.session, message.reason, only_strangers=message.only_strangers
             )
@@ -234,6 +235,8 @@ class Worker:
         for each in arrived:
             self._reception.receive(each)
         self._channel.send(Adopted(tuple(each.session for each in arrived)))
+        if self._draining:  # of those that never became a session nobody else tells
+            self._look_whether_drained()
 
     def _on_supervisor_gone(self, error: Exception | None) -> None:
         if not self._draining:

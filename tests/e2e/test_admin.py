@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import stat
 import subprocess
@@ -170,6 +171,26 @@ def test_a_session_is_ended_by_its_number(cluster: Cluster) -> None:
         assert order(cluster, "kick", "9999", status=1).endswith("there is no such session")
 
 
+def test_a_connection_that_its_worker_has_not_begun_is_ended_by_its_address(
+    cluster: Cluster,
+) -> None:
+    workers = cluster.workers()
+    for worker in workers:
+        os.kill(worker, signal.SIGSTOP)
+    try:
+        with Dialogue(cluster.port, greeting=None) as client:
+            until(lambda: overview(cluster)["connections"] == 1)
+            assert order(cluster, "kick", "127.0.0.1") == "1 session ended"
+            for worker in workers:
+                os.kill(worker, signal.SIGCONT)
+            client.expects(220)
+            client.expects(421)
+            assert client.is_closed()
+    finally:
+        for worker in workers:
+            os.kill(worker, signal.SIGCONT)
+
+
 @pytest.mark.parametrize("whom", ["alice", "127.0.0.1"])
 def test_the_sessions_of_a_user_or_an_address_are_ended_wherever_they_run(
     cluster: Cluster, whom: str
@@ -228,7 +249,8 @@ def test_bans_outlive_a_reload(cluster: Cluster) -> None:
         (("ban", "bob"), 1, "'bob' does not appear to be an IPv4 or IPv6 address"),
         (("ban", "10.0.0.1/8"), 1, "10.0.0.1/8 has host bits set; the network is 10.0.0.0/8"),
         (("ban", "10.0.0.1", "--for", "long"), 2, '--for long: expected a time such as "30m"'),
-        (("ban", "10.0.0.1", "--for", "0"), 1, "a ban has to last 1 second at least"),
+        (("ban", "10.0.0.1", "--for", "0"), 1, "a ban has to last from 1 to 1000000000 s"),
+        (("ban", "10.0.0.1", "--for", 400 * "9"), 1, "a ban has to last from 1 to 1000000000 "),
         (("ban", "10.0.0.1", "--reason", "a\nb"), 1, "a reason is one line of at most 200 "),
         (("unban", "10.0.0.1"), 1, "10.0.0.1 is not banned"),
         (("unban", "10.0.0.0/8"), 1, "10.0.0.0/8 is not banned"),
@@ -347,6 +369,28 @@ def test_who_shows_who_holds_up_a_stop(cluster: Cluster) -> None:
 def test_a_speed_that_is_none_is_refused(cluster: Cluster, speed: str) -> None:
     said = order(cluster, "limit", "server", f"--download={speed}", "--upload=none", status=2)
     assert said.startswith(f"ftpcluster: error: --download {speed}: expected bytes per second")
+
+
+def test_a_speed_that_no_worker_could_be_told_is_refused_and_does_no_harm(
+    cluster: Cluster,
+) -> None:
+    said = order(cluster, "limit", "bob", "--download=100000000TB", "--upload=none", status=2)
+    assert said == (
+        'ftpcluster: error: --download 100000000TB: is more than "1000TB"; "none" is no limit'
+    )
+    with socket.socket(socket.AF_UNIX) as sock, sock.makefile("rb") as answers:
+        sock.settimeout(20)
+        sock.connect(cluster.admin)
+        for speed in (10**20, 0, -1):
+            limit = {"type": "limit", "login": "bob", "download": speed, "upload": None}
+            sock.sendall(json.dumps(limit).encode() + b"\n")
+            assert json.loads(answers.readline()) == {
+                "type": "refused",
+                "text": f"a speed has to be from 1 to {10**15} bytes per second",
+            }
+    assert order(cluster, "drain", "1").startswith("another worker 1 starts")
+    until(lambda: len(cluster.workers()) == 2)
+    assert "Traceback" not in cluster.log
 
 
 def test_a_worker_is_drained(cluster: Cluster) -> None:

@@ -28,6 +28,7 @@ from ftpcluster.ipc.channel import (
 from ftpcluster.ipc.messages import (
     Adopt,
     Drain,
+    EndSession,
     GiveSlot,
     Message,
     Ready,
@@ -159,7 +160,10 @@ UNIONS = {"worker": ToWorker, "supervisor": ToSupervisor}
 def values(kind: Any) -> st.SearchStrategy[Any]:
     """Values of a field; integers as msgspec encodes them."""
     arguments = typing.get_args(kind)
-    if kind is int or typing.get_origin(kind) is typing.Annotated:  # sizes, from 0 on
+    if typing.get_origin(kind) is typing.Annotated:
+        (_, bounds) = arguments
+        return st.integers(bounds.ge, bounds.le)
+    if kind is int:
         return st.integers(0, 2**63 - 1)
     if typing.get_origin(kind) is tuple and arguments[-1] is ...:
         many = 1000 if arguments[0] is int else 20
@@ -250,8 +254,8 @@ def test_a_peer_that_does_not_read_gets_all_later_and_in_order(run: Run) -> None
         with client, accepted:
             for number, message in enumerate(sent):
                 end.channel.send(message, accepted.fileno() if number == 1999 else None)
-            backlog = end.channel.backlog
-            assert 0 < backlog < 2000, "the socket takes some, and the rest waits"
+            waiting = len(end.channel._waiting)
+            assert 0 < waiting < 2000, "the socket takes some, and the rest waits"
             worker = End(bench.loop, peer.dup(), "worker")
             await worker.hears(2000)
             worker.channel.close()
@@ -278,6 +282,37 @@ def test_what_is_sent_while_others_wait_does_not_overtake_them(run: Run) -> None
         assert [typing.cast(SlotAnswer, m).session for m in worker.messages] == [
             *range(1, number + 1)
         ]
+
+    run(scenario)
+
+
+def test_a_worker_that_does_not_read_is_given_up_before_it_fills_the_supervisors_memory(
+    run: Run,
+) -> None:
+    async def scenario(bench: Bench) -> None:
+        end, peer = bench.end("supervisor")
+        for number in range(100_000):  # as many as a ban may end at once
+            end.channel.send(EndSession(number, "Banned; try again later."))
+        await asyncio.sleep(0)
+        assert not end.channel.closed
+        while not end.channel.closed:
+            end.channel.send(SlotAnswer(1, "x" * 10_000))
+            assert end.channel.backlog < 20 << 20
+            await asyncio.sleep(0)
+        assert isinstance(await end.ends(), BadMessage)
+        with pytest.raises(BrokenPipeError):
+            peer.send(ENCODED([5, 1]))
+
+    run(scenario)
+
+
+def test_a_supervisor_that_stands_still_is_not_given_up(run: Run) -> None:
+    async def scenario(bench: Bench) -> None:
+        end, _ = bench.end("worker")
+        for _ in range(1000):
+            end.channel.send(SlotAnswer(1, "x" * 30_000))
+        await asyncio.sleep(0)
+        assert not end.channel.closed
 
     run(scenario)
 
@@ -389,6 +424,8 @@ LIES = {
     "a number out of range": b"\x92\x05\xcf" + b"\xff" * 7,
     "a truncated message": ENCODED([4, 1, "alice", 3])[:-1],
     "something behind the message": ENCODED([5, 1]) + b"\x00",
+    "a demand beyond all bounds": ENCODED([9, [["bob", 1, [1, 1 << 49, 0, 0], 0]]]),
+    "less than nothing that comes back": ENCODED([9, [["bob", 1, [1, 1, 0, 0], -1]]]),
     "text that is none": b"\x94\x04\x01\xa2\xff\xfe\x01",
     "a promise of 4 billion items": b"\xdd\xff\xff\xff\xff\x05",
     "deep nesting": b"\x92\x02" + b"\x91" * 60_000,

@@ -9,6 +9,7 @@ import os
 import pytest
 
 from ftpcluster.ipc.messages import (
+    Declined,
     EndSession,
     Identified,
     LoggedIn,
@@ -81,6 +82,52 @@ async def test_a_ban_by_hand_ends_sessions_that_have_logged_in_too() -> None:
         worker.say(LoggedIn(((session, "bob"),)))
         scene.supervisor.ban("127.0.0.0/29", None, "spam")
         assert await worker.hear(EndSession) == EndSession(session, REASON)
+
+
+async def test_a_connection_that_waits_for_a_worker_is_ended_by_a_ban() -> None:
+    async with supervised(1, bans=RULES) as scene:
+        (worker,) = await scene.ready(1)
+        banned, other = await scene.connect(MALLORY), await scene.connect("127.0.0.8")
+        sessions = [await worker.adopt(confirm=False) for _ in range(2)]
+        worker.die()
+        next_one = await scene.worker(1)
+        scene.supervisor.ban(MALLORY, None, "spam")
+        assert await banned.is_turned_away()
+        next_one.say(Ready())
+        assert await next_one.adopt() == sessions[1]
+        assert next_one.unheard == 0
+        assert scene.supervisor.ledger.connections == 1
+        other.writer.close()
+
+
+async def test_a_connection_that_was_ended_on_its_way_goes_to_no_other_worker() -> None:
+    async with supervised(1, bans=RULES) as scene:
+        (worker,) = await scene.ready(1)
+        banned, _ = await scene.connect(MALLORY), await scene.connect("127.0.0.8")
+        sessions = [await worker.adopt(confirm=False) for _ in range(2)]
+        scene.supervisor.ban(MALLORY, None, "spam")
+        assert await worker.hear(EndSession) == EndSession(sessions[0], REASON)
+        worker.die()  # and never knew of it
+        assert await banned.is_turned_away()
+        next_one = await scene.worker(1)
+        next_one.say(Ready())
+        assert await next_one.adopt() == sessions[1]
+        assert next_one.unheard == 0
+
+
+async def test_a_connection_that_was_ended_and_declined_goes_to_no_other_worker() -> None:
+    async with supervised(2, bans=RULES) as scene:
+        one, two = await scene.ready(2)
+        banned = await scene.connect(MALLORY)
+        session = await one.adopt(confirm=False)
+        assert scene.supervisor.end_session(session, "Kicked.")
+        assert await one.hear(EndSession) == EndSession(session, "Kicked.")
+        os.close(one.held.pop(session))
+        one.say(Declined((session,)))
+        assert await banned.hears() == b"421 Kicked.\r\n"
+        assert await banned.hears() == b""
+        assert two.unheard == 0
+        assert scene.supervisor.ledger.connections == 0
 
 
 async def test_a_ban_that_is_lifted_lets_the_address_in() -> None:

@@ -22,8 +22,9 @@ from ftpcluster.ipc.messages import (
 )
 from ftpcluster.quota.fair import Demand
 from ftpcluster.quota.leases import BUSY_DEPTH, IDLE_DEPTH, TICK, WRITE, Grant, Rates, Report
+from ftpcluster.supervisor.handle import Plan
 from ftpcluster.supervisor.speed import SharedSpeed
-from tests.support.fake_workers import FakeWorker, Supervised, supervised
+from tests.support.fake_workers import FakeWorker, Supervised, supervised, until
 from tests.support.simulation import VirtualLoop
 
 MEGA = 1_000_000
@@ -255,6 +256,36 @@ def test_an_order_holds_however_long_the_user_was_away(room: Room) -> None:
     assert room.granted[1] == pytest.approx(100_000, rel=0.1)
 
 
+def test_a_limit_that_the_user_manager_has_lifted_is_gone(room: Room) -> None:
+    """It stands in no configuration, and no other user is there whose tick would forget it."""
+    room.speed.on_user_limits(UserLimits("alice", Rates(None, 100_000)))
+    room.ask(1.0, 1)
+    room.speed.on_reports(1, satisfied())
+    room.after(4.0)
+    room.speed.on_user_limits(UserLimits("alice", Rates()))
+    room.told.clear()
+    room.ask(1.0, 1)
+    assert room.granted[1] == pytest.approx(MEGA, rel=0.1)
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, MEGA), (200_000, 200_000)])
+def test_a_new_plan_undoes_what_was_ordered_of_a_user_whom_only_the_user_manager_knows(
+    room: Room, before: int | None, after: int
+) -> None:
+    told = UserLimits("alice", Rates(None, before))
+    plan = Plan(listeners=(), workers=1, start_process=FakeWorker, rates=Rates(None, MEGA))
+    room.speed.on_user_limits(told)
+    room.speed.set_limits("alice", Rates(None, 100_000))
+    room.ask(1.0, 1)
+    messages = room.speed.reset(plan, plan)
+    assert messages == [SetLimits(None, Rates(None, MEGA)), SetLimits("alice", None)]
+    room.speed.on_user_limits(told, is_old=True)  # as a worker that is told that answers
+    room.ask(0.5, 1)
+    room.told.clear()
+    room.ask(1.0, 1)
+    assert room.granted[1] == pytest.approx(after, rel=0.1)
+
+
 def test_a_user_s_limit_is_not_forgotten_while_anything_moves(room: Room) -> None:
     room.speed.on_user_limits(UserLimits("alice", Rates(None, 100_000)))
     room.ask(10.0, 1)
@@ -295,6 +326,22 @@ async def test_two_workers_share_what_there_is() -> None:
                     worker.say(hungry())
                 got = [await hears_grants(worker) for worker in workers]
         assert 0 < sum(got) <= 10_000 * BUSY_DEPTH
+
+
+async def test_a_worker_that_wants_more_than_there_can_be_ends_and_nobody_else_waits() -> None:
+    async with supervised(2) as scene:
+        liar, honest = await scene.ready(2)
+        scene.supervisor.set_limits("alice", Rates(None, 10_000))
+        for worker in (liar, honest):
+            await worker.hear(SetLimits)
+        honest.say(hungry())
+        await hears_grants(honest)
+        liar.say(Reports((Report("bob", WRITE, Demand(1, 2**64 - 1, 1, 2**64 - 1)),)))
+        await until(lambda: liar.killed)
+        for _ in range(3):
+            honest.say(hungry())
+            assert await hears_grants(honest) > 0
+        assert not honest.killed
 
 
 async def test_what_a_dead_worker_wanted_is_for_the_others() -> None:

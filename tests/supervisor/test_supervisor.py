@@ -18,6 +18,7 @@ from ftpcluster.ipc.channel import MAX_MESSAGE
 from ftpcluster.ipc.messages import (
     Adopt,
     Adopted,
+    Declined,
     Drain,
     GiveSlot,
     Ready,
@@ -582,6 +583,27 @@ async def test_a_worker_that_dies_while_the_server_stops_is_not_replaced() -> No
         second.die()
         await asyncio.wait_for(scene.run, 20)
         assert len(scene.workers) == 2
+
+
+@pytest.mark.parametrize("answer", [Adopted, Released, Declined])
+async def test_a_worker_that_answers_for_a_connection_before_it_is_sent_is_replaced(
+    answer: type[Adopted | Released | Declined],
+) -> None:
+    """That descriptor is not to be closed: its number would soon be another connection's."""
+    async with supervised(1) as scene:
+        (worker,) = await scene.ready(1)
+        (handle,) = scene.supervisor.workers
+        worker.stop_reading()
+        while not handle.channel.backlog:
+            handle.channel.send(SlotAnswer(0, "x" * 1000))
+        await scene.connect()
+        await until(lambda: handle.unconfirmed)
+        (session,) = handle.unconfirmed
+        worker.say(answer((session,)))
+        await until(lambda: worker.killed)
+        next_one = await scene.worker(1)
+        next_one.say(Ready())
+        assert await next_one.adopt() == session
 
 
 async def test_a_bad_message_is_logged_in_one_line(caplog: pytest.LogCaptureFixture) -> None:

@@ -75,6 +75,10 @@ class FakeWorker:
     def say_bytes(self, data: bytes) -> None:
         self._raw.send(data)
 
+    def stop_reading(self) -> None:
+        """For ever; it can still speak."""
+        self._loop.remove_reader(self._channel._sock.fileno())
+
     async def hear(self, kind: type[T]) -> T:
         """The next message, which must be of this kind."""
         async with asyncio.timeout(DEADLINE):

@@ -390,10 +390,11 @@ def test_a_user_s_limits_are_told_again_after_a_while_without_transfers(desk: De
         assert limits_told(desk) == [UserLimits("alice", Rates(1000, 2000))]
 
 
-def test_a_user_without_limits_is_not_told_of(desk: Desk) -> None:
+def test_of_a_user_without_limits_that_is_told_too(desk: Desk) -> None:
+    """There may have been one before, of which only the supervisor knows."""
     waiting(desk.pool("alice", Rates()))
-    desk.loop.run(TICK)
-    assert limits_told(desk) == []
+    desk.loop.run(3 * TICK)
+    assert limits_told(desk) == [UserLimits("alice", Rates())]
 
 
 def test_limits_that_the_user_manager_changed_are_told_while_the_user_transfers(
@@ -434,6 +435,29 @@ def test_an_order_counts_more_than_what_the_user_manager_says(ordered: Rates) ->
     desk.leases.order("alice", ordered)
     pools = desk.leases.pools("alice", Rates(None, 1000))
     assert (pools and desk.leases.rate(pools[WRITE])) == ordered.write
+
+
+@pytest.mark.parametrize("rates", [Rates(), Rates(None, 2000)])
+def test_an_order_that_is_undone_leaves_what_the_user_manager_says(
+    desk: Desk, rates: Rates
+) -> None:
+    desk.leases.order("alice", Rates(None, 500))
+    pool = desk.pool("alice", rates)
+    waiting(pool)
+    desk.loop.run(3 * TICK)
+    assert desk.leases.rate(pool) == 500
+    desk.sent.clear()
+    desk.leases.order("alice", None)
+    assert limits_told(desk) == [UserLimits("alice", rates)]  # at once, since it transfers
+    assert desk.leases.rate(pool) == (rates.write or MEGA)
+
+
+def test_an_order_that_was_never_given_can_be_undone(desk: Desk) -> None:
+    waiting(desk.pool("alice", Rates(None, 2000)))
+    desk.loop.run(3 * TICK)
+    desk.sent.clear()
+    desk.leases.order("alice", None)
+    assert desk.sent == []
 
 
 @pytest.mark.parametrize("user", [None, 0, 500, 10 * MEGA])

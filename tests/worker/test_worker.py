@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import array
 import asyncio
 import os
 import socket
@@ -22,7 +21,9 @@ from ftpcluster.ipc.messages import (
     Counted,
     Declined,
     Drain,
+    EndSession,
     Heartbeat,
+    Identified,
     Message,
     Ready,
     Released,
@@ -124,6 +125,12 @@ class Scene:
                 assert await self.hears(Adopted) == Adopted((session,))
         return client
 
+    def send_together(self, *messages: tuple[Message, int | None]) -> None:
+        """Past the channel, so that all are there when the worker's loop looks."""
+        for message, fd in messages:
+            fds = [] if fd is None else [fd]
+            socket.send_fds(self.ours, [msgspec.msgpack.encode(message)], fds)
+
     async def end(self) -> None:
         self.worker.drain(0)
         async with asyncio.timeout(DEADLINE):
@@ -181,11 +188,12 @@ async def test_connections_are_confirmed_when_their_clients_have_been_greeted(
 async def test_connections_that_come_together_are_confirmed_together(scene: Scene) -> None:
     pairs = [socket.socketpair() for _ in range(3)]
     try:
-        # past the channel, so that all three are there when the worker's loop looks
-        for number, (_, theirs) in enumerate(pairs):
-            data = msgspec.msgpack.encode(Adopt(number, "127.0.0.1", 1))
-            rights = array.array("i", [theirs.fileno()])
-            scene.ours.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+        scene.send_together(
+            *(
+                (Adopt(number, "127.0.0.1", 1), theirs.fileno())
+                for number, (_, theirs) in enumerate(pairs)
+            )
+        )
         assert await scene.hears(Adopted) == Adopted((0, 1, 2))
     finally:
         for each in pairs:
@@ -292,6 +300,19 @@ async def test_a_connection_that_comes_while_the_worker_drains_is_told_421(scene
     writer.transport.abort()
 
 
+async def test_a_worker_whose_last_connection_never_becomes_a_session_drains_at_once(
+    scene: Scene,
+) -> None:
+    """It comes together with the order to drain, and its proxy has said nothing yet."""
+    client, theirs = socket.socketpair()
+    with client, theirs:
+        proxied = Adopt(1, "127.0.0.1", 1, is_proxied=True)
+        scene.send_together((proxied, theirs.fileno()), (Drain(3600.0), None))
+        await asyncio.wait_for(scene.serving, DEADLINE)
+        assert await scene.hears(Adopted) == Adopted((1,))
+        assert await scene.hears(Released) == Released((1,))
+
+
 async def test_sessions_go_on_while_a_drain_is_patient_with_them(scene: Scene) -> None:
     client = await scene.hand_over(1)
     await client.logs_in()
@@ -323,6 +344,55 @@ async def test_a_patient_drain_becomes_an_impatient_one_on_order(scene: Scene) -
     scene.channel.send(Drain(3600.0))
     await client.hears(421)
     await asyncio.wait_for(scene.serving, DEADLINE)
+
+
+async def test_a_session_that_is_ended_together_with_its_hand_over_ends(scene: Scene) -> None:
+    client, theirs = socket.socketpair()
+    with client, theirs:
+        client.settimeout(DEADLINE)
+        adopt = Adopt(1, "127.0.0.1", 1), theirs.fileno()
+        scene.send_together(adopt, (EndSession(1, "Banned."), None))
+        assert await scene.hears(Adopted) == Adopted((1,))
+        assert await scene.hears(Released) == Released((1,))
+        theirs.close()
+        said = client.makefile("rb").read()
+        assert said.endswith(b"\r\n421 Banned.\r\n")
+
+
+async def test_a_connection_that_is_ended_before_its_proxy_says_who_comes_never_begins(
+    scene: Scene,
+) -> None:
+    client, theirs = socket.socketpair()
+    with client, theirs:
+        adopt = Adopt(1, "127.0.0.1", 1, is_proxied=True), theirs.fileno()
+        scene.send_together(adopt, (EndSession(1, "Banned."), None))
+        assert await scene.hears(Adopted) == Adopted((1,))
+        assert await scene.hears(Released) == Released((1,))
+        theirs.close()
+        client.settimeout(DEADLINE)
+        assert client.recv(100) == b""
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_a_connection_that_is_ended_just_when_it_is_known_who_comes_ends(
+    scene: Scene, turns: int
+) -> None:
+    """However far it has come when the order is read: ``turns`` of the loop after the answer."""
+    client, theirs = socket.socketpair()
+    with client, theirs:
+        client.sendall(b"PROXY TCP4 192.0.2.7 192.0.2.1 4000 21\r\n")
+        scene.send_together((Adopt(1, "127.0.0.1", 1, is_proxied=True), theirs.fileno()))
+        assert await scene.hears(Adopted) == Adopted((1,))
+        assert await scene.hears(Identified) == Identified(1, "192.0.2.7")
+        scene.worker._on_message(SlotAnswer(1, None), None)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        scene.worker._on_message(EndSession(1, "Banned."), None)
+        assert await scene.hears(Released) == Released((1,))
+        theirs.close()
+        client.settimeout(DEADLINE)
+        said = client.makefile("rb").read()
+        assert not said or said.endswith(b"421 Banned.\r\n")
 
 
 async def test_the_loop_s_heart_beats(scene: Scene) -> None:
