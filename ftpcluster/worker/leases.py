@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 
 from ftpcluster.ipc.messages import Grants, Reports, UserLimits
 from ftpcluster.quota.fair import Demand
-from ftpcluster.quota.leases import READ, TICK, WRITE, Direction, Rates, Report, portions
+from ftpcluster.quota.leases import READ, STALE, TICK, WRITE, Direction, Rates, Report, portions
 
 _LEAST = 512
 _PIECE = 64 * 1024
@@ -207,6 +207,7 @@ class Leases:
         self._pools: WeakValueDictionary[tuple[str, Direction], Pool] = WeakValueDictionary()
         self._used: dict[Pool, None] = {}
         self._tick: asyncio.TimerHandle | None = None
+        self._due = 0.0  # when it should come
         self._soon: asyncio.Handle | None = None
         self._last_heard = 0.0
         self._asked: float | None = None  # since when an answer is waited for
@@ -273,7 +274,11 @@ class Leases:
         self._used[pool] = None
         if self._tick is None:
             self._last_heard = self._loop.time()
-            self._tick = self._loop.call_later(TICK, self._on_tick)
+            self._tick_later()
+
+    def _tick_later(self) -> None:
+        self._due = self._loop.time() + TICK
+        self._tick = self._loop.call_at(self._due, self._on_tick)
 
     def tell_limits(self, pool: Pool) -> None:
         """Before the first of its reports: the supervisor forgets users for whom nothing moves.
@@ -301,6 +306,10 @@ class Leases:
     def _on_tick(self) -> None:
         self._tick = None
         pools = tuple(self._used)
+        if self._loop.time() - self._due > STALE:
+            # this process stood still: meanwhile its users may have been forgotten
+            for pool in pools:
+                pool.has_reported = False
         if not any(pool.has_reported for pool in pools):
             self._last_heard = self._loop.time()  # nobody was asked: there was nothing to hear
         self._say([pool.report() for pool in pools])
@@ -308,7 +317,7 @@ class Leases:
             if not pool.transfers and not pool.has_reported:
                 del self._used[pool]
         if self._used:
-            self._tick = self._loop.call_later(TICK, self._on_tick)
+            self._tick_later()
             self._look_for_silence()
 
     def _say(self, reports: Sequence[Report]) -> None:

@@ -115,6 +115,12 @@ class VirtualLoop:
                 timer.call()
         self.now = end
 
+    def stand_still(self, seconds: float) -> None:
+        """Let time pass as in a process that is stopped: what was due meanwhile is so now."""
+        self.now += seconds
+        self._due = [(max(when, self.now), number, timer) for when, number, timer in self._due]
+        heapq.heapify(self._due)
+
 
 # ---------------------------------------------------------------------- the supervisor
 

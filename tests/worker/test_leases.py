@@ -390,6 +390,19 @@ def test_a_user_s_limits_are_told_again_after_a_while_without_transfers(desk: De
         assert limits_told(desk) == [UserLimits("alice", Rates(1000, 2000))]
 
 
+def test_a_user_s_limits_are_told_again_by_a_worker_that_stood_still(desk: Desk) -> None:
+    """For the supervisor nothing moved meanwhile."""
+    rates = Rates(1000, 2000)
+    waiting(desk.pool("alice", rates))
+    desk.loop.run(3 * TICK)
+    desk.sent.clear()
+    desk.loop.stand_still(5.0)
+    desk.loop.run(TICK)
+    assert desk.sent[0] == UserLimits("alice", rates)
+    desk.loop.run(3 * TICK)
+    assert limits_told(desk) == [UserLimits("alice", rates)]
+
+
 def test_of_a_user_without_limits_that_is_told_too(desk: Desk) -> None:
     """There may have been one before, of which only the supervisor knows."""
     waiting(desk.pool("alice", Rates()))
