@@ -7,7 +7,7 @@ import contextlib
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -112,6 +112,19 @@ class RoundTrips:
         return sum(each for each in self.seconds if each > STALL) / sum(self.seconds)
 
 
+def assert_lets_others_go_on(serving: Serving, client: Dialogue, lists: Callable[[], None]) -> None:
+    """In one of a few tries: on a busy machine others are not given a processor now and then, but a
+    server that does not let them go on does so every time."""
+    found = []
+    for _ in range(4):
+        with RoundTrips(serving, client) as trips:
+            lists()
+        found.append(trips.stalled)
+        if found[-1] < 0.5:
+            return
+    raise AssertionError(found)
+
+
 def receive_status(client: Dialogue) -> int:
     """How many lines are sent with 213, kept nowhere, to its last."""
     received, lines = b"", 0
@@ -128,19 +141,23 @@ def test_others_are_served_while_a_large_folder_is_listed(
     serving: Serving, client: Dialogue, folder: Path, command: str
 ) -> None:
     """“streamed in batches, no stall over 50 ms”: to a client that reads as fast as it can."""
-    with RoundTrips(serving, client) as trips:
+
+    def lists() -> None:
         assert receive(client, command) == expected(command)
-    assert trips.stalled < 0.5, trips.seconds
+
+    assert_lets_others_go_on(serving, client, lists)
 
 
 def test_others_are_served_while_a_large_folder_is_sent_as_status(
     serving: Serving, client: Dialogue, folder: Path
 ) -> None:
     """“streamed in batches, no stall over 50 ms”: STAT over the control connection, too."""
-    with RoundTrips(serving, client) as trips:
+
+    def lists() -> None:
         client.send("STAT folder")
         assert receive_status(client) == ENTRIES + 2
-    assert trips.stalled < 0.5, trips.seconds
+
+    assert_lets_others_go_on(serving, client, lists)
     client.says("NOOP", 200)
 
 
