@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -14,6 +15,10 @@ import pytest
 import uvloop
 
 from ftpcluster import Server
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # a shell that starts us in the background has it so; what we start would not obey it, either
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
