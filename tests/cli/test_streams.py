@@ -111,9 +111,12 @@ def test_ctrl_c_while_it_is_still_imported_ends_it_without_a_word(tmp_path: Path
         text=True,
     ) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == "importing\n"
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=DEADLINE)
+        try:
+            assert process.stdout.readline() == "importing\n"
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=DEADLINE)
+        finally:
+            process.kill()
     assert (process.returncode, said) == (130, "")
 
 
