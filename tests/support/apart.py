@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.cluster import until
 from tests.support.programs import attempt, need
 
 _ROOT = Path(__file__).parents[2]
 _SIOCSIFFLAGS, _SIOCSIFADDR = 0x8914, 0x8916
 _IFF_UP = 1
+_IFA_F_TENTATIVE = 0x40
 
 
 def apart(*command: str) -> str:
@@ -33,8 +35,18 @@ def bring_up(interface: str) -> None:
 
 
 def add_address(interface: str, address: str) -> None:
-    """Give an interface an IPv6 address more, of a /64."""
+    """Give an interface an IPv6 address more, of a /64, and wait until it may be used."""
     packed = socket.inet_pton(socket.AF_INET6, address)
     request = struct.pack("16sIi", packed, 64, socket.if_nametoindex(interface))
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
         fcntl.ioctl(sock, _SIOCSIFADDR, request)
+    until(lambda: not _is_tentative(packed))
+
+
+def _is_tentative(address: bytes) -> bool:
+    """Whether the kernel still looks if somebody else has it; until then it is nobody's source."""
+    for line in Path("/proc/net/if_inet6").read_text().splitlines():
+        there, _, _, _, flags, _ = line.split()
+        if bytes.fromhex(there) == address:
+            return bool(int(flags, 16) & _IFA_F_TENTATIVE)
+    return True
