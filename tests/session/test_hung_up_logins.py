@@ -191,11 +191,9 @@ def test_the_place_of_who_hangs_up_is_taken_until_its_hash_is_done(
         third.expects(230)
 
 
-def test_who_hangs_up_before_its_turn_leaves_at_once_and_has_not_failed(
-    start: Start, hashes: Hashes
-) -> None:
-    scene = start()
-    with tries(scene, "12345") as first:
+def assert_second_has_not_failed(scene: Scene, hashes: Hashes, first_from: str) -> None:
+    """While somebody's hash is computed, MALLORY hangs up who waits behind it."""
+    with tries(scene, "12345", first_from) as first:
         until(lambda: hashes.begun)
         second = tries(scene, "wrong")
         second.sock.close()
@@ -204,22 +202,19 @@ def test_who_hangs_up_before_its_turn_leaves_at_once_and_has_not_failed(
         first.expects(230)
     assert hashes.begun == ["12345"]
     assert scene.counted() == (1, 0)
+
+
+def test_who_hangs_up_before_its_turn_leaves_at_once_and_has_not_failed(
+    start: Start, hashes: Hashes
+) -> None:
+    assert_second_has_not_failed(start(), hashes, MALLORY)
 
 
 def test_who_hangs_up_before_a_thread_has_begun_leaves_at_once_and_has_not_failed(
     start: Start, hashes: Hashes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_threads(monkeypatch, 1)
-    scene = start()
-    with tries(scene, "12345", ALICE) as first:
-        until(lambda: hashes.begun)
-        second = tries(scene, "wrong")
-        second.sock.close()
-        scene.holds(1)
-        hashes.go_on.set()
-        first.expects(230)
-    assert hashes.begun == ["12345"]
-    assert scene.counted() == (1, 0)
+    assert_second_has_not_failed(start(), hashes, ALICE)
 
 
 def test_a_server_that_closes_waits_for_the_hash_that_is_computed_and_for_no_other(
