@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import fcntl
+import math
 import os
 from collections.abc import Callable
 from types import TracebackType
@@ -271,17 +272,16 @@ class Download(DataTransfer):
 
     async def _send_blocks(self, file: File, convert: Callable[[bytes], bytes]) -> None:
         """Copy through memory. What somebody's own layer says of sizes need not be so."""
-        rest = self.total if file.has_size else None
-        while rest is None or rest:
+        rest = math.inf if self.total is None or not file.has_size else self.total
+        while rest:
             if isinstance(file, LocalFile) and not file.is_resident(file.position):
                 await self._read_ahead(file, file.position)
-            block = await file.read(_BLOCK if rest is None else min(_BLOCK, rest))
-            if not block and rest is None:
-                return
+            block = await file.read(int(min(_BLOCK, rest)))
             if not block:
-                raise _became_shorter()
-            if rest is not None:
-                rest -= len(block)
+                if rest < math.inf:
+                    raise _became_shorter()
+                return
+            rest -= len(block)
             await self.send(convert(block))
 
     async def _sendfile(self, file: LocalFile) -> None:
