@@ -25,7 +25,6 @@ from ftpcluster.protocol.errors import (
     SyntaxProblem,
     TransferAborted,
 )
-from ftpcluster.protocol.listing import printable
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.session import journal
 from ftpcluster.session.commands.table import (
@@ -37,7 +36,7 @@ from ftpcluster.session.deadlines import Deadlines
 from ftpcluster.session.gates import pass_gates, refuse_unknown, reply_for
 from ftpcluster.session.run import Run, give_way, in_task
 from ftpcluster.session.services import Services
-from ftpcluster.session.state import Account, Activity, Conversation, Session
+from ftpcluster.session.state import Account, Activity, Conversation, Session, shown
 
 _RECEIVE = 4096
 _LINES_PER_TURN = 16
@@ -431,7 +430,7 @@ class ServerPI:
         # the account's name, by which limits go: a session may have logged in by an alias
         account = login.user.login if isinstance(login, Account) else None
         told = Activity(
-            session.user_name if account is None else printable(account)[:64],
+            session.user_name if account is None else shown(account),
             not session.stream.is_plain,
             session.services.loop.time() - self._began,
             self._deadlines.idle,

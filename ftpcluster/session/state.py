@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ftpcluster.session")
 
+_LONGEST_NAME = 64
+"""Characters of a user's name that are shown."""
+
 
 class Claim(msgspec.Struct, frozen=True):
     """Somebody said USER. ``user`` is None where nobody has that name, which isn't told.
@@ -341,7 +344,7 @@ class Session:
         """
         self.login = Account(user, self.services.open_storage(self, user), self._throttles(user))
         self.current_folder = str(user.home_path)
-        self.user_name = printable(name)[:64]
+        self.user_name = shown(name)
         self._who = None
 
     def limits_changed(self, login: str | None) -> None:
@@ -395,6 +398,11 @@ class Session:
             data.abandon()
         elif isinstance(data, Stream):
             data.close()
+
+
+def shown(login: str) -> str:
+    """A user's name as people read it, whatever a client has sent for one."""
+    return printable(login)[:_LONGEST_NAME]
 
 
 def _unheard(_: Reply) -> None:

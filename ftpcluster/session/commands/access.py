@@ -13,10 +13,9 @@ from ftpcluster.net.stream import pause
 from ftpcluster.passwords import BadHash, TooManyLogins
 from ftpcluster.protocol.address import site
 from ftpcluster.protocol.errors import ArgumentProblem, LocalProblem, NotLoggedIn, SessionEnded
-from ftpcluster.protocol.listing import printable
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.session.run import contained, in_task, wait_out
-from ftpcluster.session.state import Account, Claim, Session
+from ftpcluster.session.state import Account, Claim, Session, shown
 from ftpcluster.users import AbstractUserManager, MemoryUserManager
 
 T = TypeVar("T")
@@ -65,10 +64,9 @@ async def password(session: Session, secret: str) -> Reply:
         return await _postpone(session)
     except BadHash as error:
         # the client is told nothing of it: who may log in is nobody's business
-        name = printable(claim.login)[:64]
         session.note(
             logging.ERROR,
-            f"nobody can log in as {name!r}: the stored password is {error}; "
+            f"nobody can log in as {shown(claim.login)!r}: the stored password is {error}; "
             "`ftpcluster hash` makes one",
         )
         return await _fail(session, claim.login)
@@ -80,15 +78,13 @@ async def password(session: Session, secret: str) -> Reply:
         raise NotLoggedIn(refused.explanation)
     try:
         session.begin_login(account, claim.login)
-    except OSError as error:
+    except BaseException as error:
         quotas.logout(number)
-        why = error.strerror or error
-        name = printable(claim.login)[:64]
+        if not isinstance(error, OSError):
+            raise  # a path layer of somebody else's cannot be made
+        name, why = shown(claim.login), error.strerror or error
         session.note(logging.ERROR, f"the folder of user {name} cannot be opened: {why}")
         raise NotLoggedIn("Your folder is not available; please tell the administrator.") from None
-    except BaseException:
-        quotas.logout(number)  # a path layer of somebody else's cannot be made
-        raise
     session.services.counts.logins += 1
     session.note(logging.INFO, "logged in" if session.stream.is_plain else "logged in with TLS")
     return _LOGGED_IN
@@ -210,9 +206,8 @@ def _note_failure(session: Session, login: str) -> None:
     """Count a failed login in this process; whom that bans is the quotas' business."""
     session.failed_logins += 1
     session.services.counts.failed_logins += 1
-    name = printable(login)[:64]
     peer = session.conversation.peer
-    session.note(logging.WARNING, f"failed login of {name!r} from {peer}")
+    session.note(logging.WARNING, f"failed login of {shown(login)!r} from {peer}")
     session.services.turns.suspect(site(peer))
 
 
