@@ -15,6 +15,7 @@ from ftpcluster.storage.pathio import (
     AbstractAsyncLister,
     AbstractPathIO,
     check_mode,
+    defend_file_methods,
     universal_exception,
 )
 
@@ -177,6 +178,7 @@ class MemoryPathIO(AbstractPathIO):
         return MemoryFile(node, appends=mode == "ab")
 
     @universal_exception
+    @defend_file_methods
     async def seek(self, file: MemoryFile, offset: int, whence: int = io.SEEK_SET) -> int:
         start = {
             io.SEEK_SET: 0,
@@ -189,6 +191,7 @@ class MemoryPathIO(AbstractPathIO):
         return file.position
 
     @universal_exception
+    @defend_file_methods
     async def write(self, file: MemoryFile, data: bytes) -> int:
         content = file.node.content
         start = len(content) if file.appends else file.position
@@ -200,6 +203,7 @@ class MemoryPathIO(AbstractPathIO):
         return len(data)
 
     @universal_exception
+    @defend_file_methods
     async def read(self, file: MemoryFile, block_size: int = BLOCK_SIZE) -> bytes:
         end = len(file.node.content) if block_size < 0 else file.position + block_size
         block = bytes(file.node.content[file.position : end])
@@ -207,6 +211,7 @@ class MemoryPathIO(AbstractPathIO):
         return block
 
     @universal_exception
+    @defend_file_methods
     async def close(self, file: MemoryFile) -> None:
         pass  # there is nothing to give back
 

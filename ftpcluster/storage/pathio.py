@@ -113,6 +113,24 @@ class OpenFile:
             yield block
 
 
+def defend_file_methods(
+    method: Callable[P, Awaitable[T]],
+) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Let a layer's method of an open file take the result of ``open`` as well.
+
+    That has methods of the same names. Called in the file's place they would only make a coroutine,
+    which nobody awaits: nothing would be written.
+    """
+
+    @functools.wraps(method)
+    async def unwrapped(*args: P.args, **kwargs: P.kwargs) -> T:
+        layer, file, *rest = args
+        arguments: Any = (layer, file.file if isinstance(file, OpenFile) else file, *rest)
+        return await method(*arguments, **kwargs)
+
+    return unwrapped
+
+
 class AbstractPathIO(ABC):
     """Base of all path layers.
 
@@ -288,18 +306,22 @@ class PathIO(AbstractPathIO):
         return path.open(check_mode(mode))  # type: ignore[return-value]
 
     @universal_exception
+    @defend_file_methods
     async def seek(self, file: BinaryIO, offset: int, whence: int = io.SEEK_SET) -> int:
         return file.seek(offset, whence)
 
     @universal_exception
+    @defend_file_methods
     async def write(self, file: BinaryIO, data: bytes) -> int:
         return file.write(data)
 
     @universal_exception
+    @defend_file_methods
     async def read(self, file: BinaryIO, block_size: int = BLOCK_SIZE) -> bytes:
         return file.read(block_size)
 
     @universal_exception
+    @defend_file_methods
     async def close(self, file: BinaryIO) -> None:
         file.close()
 
@@ -308,6 +330,7 @@ class PathIO(AbstractPathIO):
         return source.rename(destination)
 
     @universal_exception
+    @defend_file_methods
     async def sync(self, file: BinaryIO) -> None:
         await asyncio.to_thread(_sync_file, file)  # this is not short
 
@@ -389,18 +412,22 @@ class AsyncPathIO(AbstractPathIO):
     def _open(self, path: Path, mode: str = "rb") -> Any:
         return path.open(check_mode(mode))
 
+    @defend_file_methods
     @_in_executor
     def seek(self, file: BinaryIO, offset: int, whence: int = io.SEEK_SET) -> int:
         return file.seek(offset, whence)
 
+    @defend_file_methods
     @_in_executor
     def write(self, file: BinaryIO, data: bytes) -> int:
         return file.write(data)
 
+    @defend_file_methods
     @_in_executor
     def read(self, file: BinaryIO, block_size: int = BLOCK_SIZE) -> bytes:
         return file.read(block_size)
 
+    @defend_file_methods
     @_in_executor
     def close(self, file: BinaryIO) -> None:
         file.close()
@@ -409,6 +436,7 @@ class AsyncPathIO(AbstractPathIO):
     def rename(self, source: Path, destination: Path) -> Path:
         return source.rename(destination)
 
+    @defend_file_methods
     @_in_executor
     def sync(self, file: BinaryIO) -> None:
         _sync_file(file)
