@@ -21,9 +21,7 @@ from ftpcluster.session.services import Services, Settings
 from ftpcluster.users import MemoryUserManager, Permission, User
 from ftpcluster.worker import own
 
-_STRICTER_WINS = ("require_tls_data", "require_session_reuse", "strict_tls_eof")
-_OURS = ("masquerade", "masquerade_for", "require_tls", "active")
-"""Settings that the configuration decides, whatever class serves."""
+_STRICTER_WINS = ("require_tls", "require_tls_data", "require_session_reuse", "strict_tls_eof")
 
 
 def make_services(
@@ -86,7 +84,7 @@ def _settings(config: Config) -> dict[str, Any]:
         "forbid": config.storage.forbid,
         "rename_replaces": config.storage.rename_replaces,
         "masquerade": config.data.masquerade,
-        "masquerade_for": config.data.masquerade_for,
+        "masquerade_for": config.data.masquerade_for or None,
         "active": config.data.active,
         "require_tls": tls is not None and tls.required,
         "require_tls_data": tls is not None and tls.required_data,
@@ -101,7 +99,7 @@ def _with_their_settings(given: dict[str, Any], theirs: Settings) -> Settings:
     settings = {
         field.name: getattr(theirs, field.name)
         for field in dataclasses.fields(Settings)
-        if getattr(theirs, field.name) is not None and field.name not in _OURS
+        if getattr(theirs, field.name) is not None
     }
     stricter = {name: given[name] or getattr(theirs, name) for name in _STRICTER_WINS}
     stricter["forbid"] = (*given.get("forbid", ()), *theirs.forbid)
