@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         ConnectionConditions,
         PathConditions,
         PathPermissions,
+        command,
         worker,
     )
     from ftpcluster.storage.memory import MemoryPathIO
@@ -55,6 +56,7 @@ _HOMES = {
     "Permission": "users",
     "Server": "server",
     "User": "users",
+    "command": "session.extension",
     "setlocale": "common",
     "universal_exception": "storage.pathio",
     "with_timeout": "common",
@@ -80,6 +82,7 @@ __all__ = [
     "Permission",
     "Server",
     "User",
+    "command",
     "setlocale",
     "universal_exception",
     "with_timeout",

@@ -7,53 +7,47 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 import itertools
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path, PurePath, PurePosixPath
-from types import TracebackType
+from pathlib import PurePath, PurePosixPath
+from types import SimpleNamespace, TracebackType
 from typing import Any, Self, TypedDict, Unpack
 
-from ftpcluster import arguments
 from ftpcluster.net.acceptor import Acceptor, refuse
-from ftpcluster.net.certificates import Contexts, Source
+from ftpcluster.net.certificates import Source
 from ftpcluster.net.listeners import BACKLOG, addresses, listen_on_all
 from ftpcluster.net.passive import PassivePorts
 from ftpcluster.net.poller import Poller
 from ftpcluster.protocol import path as virtual_path
-from ftpcluster.protocol.address import Networks, plain
+from ftpcluster.protocol.address import plain
 from ftpcluster.protocol.listing import list_time, mode_string, printable
 from ftpcluster.protocol.protection import Protection
-from ftpcluster.quota.bans import LOOPBACK, BanRules
-from ftpcluster.quota.bucket import Throttle
-from ftpcluster.quota.ledger import ConnectionLimits, Ledger, Refusal
+from ftpcluster.quota.bans import LOOPBACK
+from ftpcluster.quota.ledger import Refusal
 from ftpcluster.quota.quotas import LocalQuotas
-from ftpcluster.session.commands.table import COMMANDS, Command
-from ftpcluster.session.connection import Connection, SessionConnection
-from ftpcluster.session.extension import foreign_command, is_command, worker  # noqa: F401
+from ftpcluster.server_parts import MADE, NEVER_CALLED, make_settings
+from ftpcluster.server_services import ServerServices
+from ftpcluster.session.commands.table import ROWS
+from ftpcluster.session.connection import Connection
+from ftpcluster.session.extension import Verb, worker  # noqa: F401
+from ftpcluster.session.overrides import METHODS, VerbMap
 from ftpcluster.session.reception import Arrived, Reception
-from ftpcluster.session.run import in_task
 from ftpcluster.session.server_dtp import close_idle_pipes
-from ftpcluster.session.services import Services, Settings
-from ftpcluster.session.state import Session
-from ftpcluster.storage.base import Storage
-from ftpcluster.storage.layered import LayeredStorage
-from ftpcluster.storage.memory import MemoryPathIO
-from ftpcluster.storage.pathio import AbstractPathIO, AsyncPathIO, PathIO
-from ftpcluster.storage.pooled import PooledStorage
-from ftpcluster.users import AbstractUserManager, MemoryUserManager, User
+from ftpcluster.storage.pathio import AbstractPathIO, PathIO
+from ftpcluster.users import AbstractUserManager, MemoryUserManager, User, replaces  # noqa: F401
 from ftpcluster.verbs import BuiltinVerbs
 
 _THREADS = 16
-_METHODS = {"pass": "pass_"}
 _END_OF_SESSIONS = 10.0
 """Seconds that ``close`` gives commands which are not ours to end after their cancellation."""
 
-Verb = Callable[[Any, str], Awaitable[bool]]
+VERBS = {METHODS.get(row.verb.lower(), row.verb.lower()): row.verb.lower() for row in ROWS}
+"""The verb that a method is for."""
 
 
 class ListenOptions(TypedDict, total=False):
@@ -101,10 +95,12 @@ class Server(BuiltinVerbs):
     ``hide`` are patterns (``*``, ``?``, ``[…]``) of names that listings do not show, ``forbid`` of
     names that no command may use, in any place of a path; neither knows capitals.
 
-    A method ``async def verb(self, connection, rest) -> bool`` of a subclass is a command, and
-    overrides a built-in one of that name; so does what is put into ``commands_mapping``.
+    A method ``async def verb(self, connection, rest) -> bool`` of a subclass overrides the built-in
+    command of that name, and the decorators, ``@ftpcluster.command("XVERB")`` among them, make a
+    method a new one; so does what is put into ``commands_mapping``.
 
-    Raises ValueError for arguments that cannot be what they are for.
+    Arguments are attributes, too, which may be set until the server is started. Raises TypeError or
+    ValueError for arguments that cannot be what they are for.
     """
 
     def __init__(
@@ -149,90 +145,71 @@ class Server(BuiltinVerbs):
         hide: Iterable[str] = (),
         forbid: Iterable[str] = (),
     ) -> None:
-        arguments.check_encoding(encoding)
-        arguments.check_lines(welcome_message=welcome_message, system_type=system_type)
-        arguments.check_numbers(
-            block_size=block_size,
-            socket_timeout=socket_timeout,
-            idle_timeout=idle_timeout,
-            wait_future_timeout=wait_future_timeout,
-            path_timeout=path_timeout,
-            data_timeout=data_timeout,
-            login_timeout=login_timeout,
-            login_delay=login_delay,
-            maximum_connections=maximum_connections,
-            maximum_connections_per_address=maximum_connections_per_address,
-            read_speed_limit=read_speed_limit,
-            write_speed_limit=write_speed_limit,
-            read_speed_limit_per_connection=read_speed_limit_per_connection,
-            write_speed_limit_per_connection=write_speed_limit_per_connection,
-        )
-        self.user_manager = (
-            users if isinstance(users, AbstractUserManager) else MemoryUserManager(users)
-        )
-        self.settings = Settings(
-            welcome_message=welcome_message,
-            system_type=system_type,
-            encoding=encoding,
-            login_timeout=login_timeout,
-            idle_timeout=idle_timeout,
-            data_timeout=data_timeout,
-            stalled_timeout=socket_timeout,
-            login_delay=login_delay,
-            masquerade=ipv4_pasv_forced_response_address,
-            rename_replaces=rename_replaces,
-            durable_uploads=durable_uploads,
-            atomic_uploads=atomic_uploads,
-            hide=arguments.patterns("hide", hide),
-            forbid=arguments.patterns("forbid", forbid),
-            masquerade_for=dict(masquerade_for or {}),
-            require_tls=require_tls,
-            require_tls_data=require_tls_data,
-            require_session_reuse=require_session_reuse,
-            strict_tls_eof=strict_tls_eof,
-            wait_future_timeout=wait_future_timeout,
-            path_timeout=path_timeout,
-            block_size=block_size,
-        )
-        source = ssl or tls
-        self.implicit_tls = ssl is not None
-        self.tls = (
-            None
-            if source is None
-            else Contexts(source, one_each=require_session_reuse, strict_eof=strict_tls_eof)
-        )
-        self.bans = (
-            None
-            if ban_failures is None
-            else BanRules(
-                failures=ban_failures,
-                window=ban_window,
-                duration=ban_duration,
-                allow=Networks(ban_allow),
-            )
-        )
-        self._proxies = None if proxy_protocol is None else Networks(proxy_protocol)
-        self.path_io_factory = path_io_factory
-        self.throttle = Throttle(read_speed_limit, write_speed_limit)
-        self.throttle_per_connection = Throttle(
-            read_speed_limit_per_connection, write_speed_limit_per_connection
-        )
-        self.ledger = Ledger(ConnectionLimits(maximum_connections, maximum_connections_per_address))
-        self.commands_mapping: dict[str, Verb] = {}
-        self._ours: dict[str, Verb] = {}
-        self._theirs: dict[Verb, Command] = {}
-        self._map_commands()
-        self._data_ports = arguments.ports(data_ports)
-        self._ports = PassivePorts(None, self._data_ports)
+        given = locals()
+        vars(self)["_arguments"] = {name: given[name] for name in _ARGUMENTS}
+        self._services: ServerServices | None = None
+        self._configure(_ARGUMENTS)
+        self._verbs = VerbMap(self, Server)
         self._path_io_state: Any = None
         self._numbers = itertools.count(1)
         self._acceptor: Acceptor[Server] | None = None
-        self._services: _ServerServices | None = None
         self._reception: Reception | None = None
         self._closed: asyncio.Future[None] | None = None
         self._last_ended: asyncio.Future[None] | None = None
         self.server_host: str | None = None
         self.server_port = 0
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in dir(cls):
+            if name in NEVER_CALLED:
+                raise TypeError(
+                    f"{cls.__name__}.{name} would never be called: {NEVER_CALLED[name]}"
+                )
+            if name in _ARGUMENTS:
+                raise TypeError(
+                    f"{cls.__name__}.{name} would have no effect: {name} is an argument of "
+                    "ftpcluster.Server, to be given to super().__init__"
+                )
+
+    def __getattr__(self, name: str) -> Any:
+        """Arguments of the constructor, as attributes."""
+        if name in _ARGUMENTS:
+            return self._arguments[name]
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Nothing that is set may be without an effect: it counts, or is an error."""
+        if name in NEVER_CALLED:
+            raise AttributeError(f"{name} would never be called: {NEVER_CALLED[name]}")
+        if name in _ARGUMENTS:
+            if "_arguments" not in vars(self):
+                raise AttributeError(f"{name} can be set after super().__init__(), or given to it")
+            self._set_argument(name, value)
+            return
+        super().__setattr__(name, value)
+        if callable(value) and name in VERBS and "_verbs" in vars(self):
+            self._verbs.override(VERBS[name], value)
+
+    def _set_argument(self, name: str, value: Any) -> None:
+        if self._services is not None:
+            raise AttributeError(f"{name} cannot be set while the server runs")
+        before = self._arguments[name]
+        self._arguments[name] = value
+        try:
+            self._configure(frozenset((name,)))
+        except BaseException:
+            self._arguments[name] = before
+            raise
+
+    def _configure(self, changed: frozenset[str]) -> None:
+        """Have the arguments take effect. Raises TypeError or ValueError, with nothing changed."""
+        given = SimpleNamespace(**self._arguments)
+        made: dict[str, Any] = {"settings": make_settings(given)}
+        for names, attribute, make in MADE:
+            if changed & names:
+                made[attribute] = make(given)
+        vars(self).update(made)
 
     # ------------------------------------------------------------------ life
 
@@ -244,9 +221,10 @@ class Server(BuiltinVerbs):
     @property
     def available_data_ports(self) -> PassivePorts | None:
         """None without ``data_ports``; else ``qsize()`` is the number of free ones."""
-        if self._data_ports is None:
+        if self.data_ports is None:
             return None
-        return self._ports
+        ports: PassivePorts = self._ports
+        return ports
 
     async def start(
         self, host: str | None = None, port: int = 0, **kwargs: Unpack[ListenOptions]
@@ -290,17 +268,22 @@ class Server(BuiltinVerbs):
         self._acceptor = Acceptor(loop, sockets, lambda: self, Server._on_connection)
         self._acceptor.resume()
 
-    def make_services(self, **common: Any) -> _ServerServices:
+    def make_services(self, **common: Any) -> ServerServices:
         """What sessions share, with this server's commands and path layer (workers call it too)."""
-        return _ServerServices(
+        self._verbs.warn()
+        return ServerServices(
             server=self,
-            find_command=self._find_command,
+            find_command=self._verbs.find,
             **{
-                "tls": self.tls,
+                "tls": self._contexts,
                 "throttle_per_connection": self.throttle_per_connection,
                 **common,
             },
         )
+
+    def replaces(self, *names: str) -> bool:
+        """Whether the class of this server, or this server itself, has methods in place of ours."""
+        return replaces(self, Server, *names)
 
     def _on_connection(self, _: socket.socket, fd: int, address: str, port: int) -> None:
         assert self._reception is not None
@@ -318,7 +301,7 @@ class Server(BuiltinVerbs):
                 fd,
                 peer,
                 port,
-                Protection.IMPLICIT if self.implicit_tls else Protection.EXPLICIT,
+                Protection.IMPLICIT if self.ssl is not None else Protection.EXPLICIT,
                 is_proxied=self._proxies is not None,
             )
         )
@@ -339,8 +322,8 @@ class Server(BuiltinVerbs):
 
         Raises what that function raises; then nothing has changed.
         """
-        if self.tls is not None:
-            self.tls.reload()
+        if self._contexts is not None:
+            self._contexts.reload()
 
     async def serve_forever(self) -> None:
         """Wait until the server is closed."""
@@ -391,30 +374,14 @@ class Server(BuiltinVerbs):
 
     # ------------------------------------------------------------------ commands
 
-    def _map_commands(self) -> None:
-        """Fill ``commands_mapping`` with the built-in verbs and those of a subclass."""
-        for verb in (row.verb.lower() for row in COMMANDS.values()):
-            method = _METHODS.get(verb, verb)
-            self.commands_mapping[verb] = bound = getattr(self, method)
-            if getattr(type(self), method) is getattr(Server, method):
-                self._ours[verb] = bound
-        for name in dir(type(self)):
-            if not name.startswith("_") and not hasattr(Server, name):
-                function = getattr(type(self), name)
-                if callable(function) and is_command(function):
-                    self.commands_mapping[name.rstrip("_")] = getattr(self, name)
+    @property
+    def commands_mapping(self) -> dict[str, Verb]:
+        """Lower-case verb → coroutine function ``(connection, rest)``; looked up per command."""
+        return self._verbs.mapping
 
-    def _find_command(self, verb: bytes) -> Command | None:
-        """The row of a verb: the table's, unless ``commands_mapping`` says otherwise."""
-        name = verb.decode("latin-1").lower()
-        function = self.commands_mapping.get(name)
-        if function is None:
-            return None
-        if function is self._ours.get(name):
-            return COMMANDS[verb]
-        if function not in self._theirs:
-            self._theirs[function] = foreign_command(name, function)
-        return self._theirs[function]
+    @commands_mapping.setter
+    def commands_mapping(self, mapping: dict[str, Verb]) -> None:
+        self._verbs.mapping = mapping
 
     # ------------------------------------------------------------------ paths and listings
 
@@ -450,47 +417,4 @@ class Server(BuiltinVerbs):
         return f"{mode_string(mode)} {links} none none {size} {when} {printable(path.name)}"
 
 
-@dataclass(kw_only=True)
-class _ServerServices(Services):
-    """What the sessions of a ``Server`` share, with what its user has replaced."""
-
-    server: Server
-
-    def open_storage(self, session: Session, user: User) -> Storage:
-        factory = self.server.path_io_factory
-        if factory is PathIO:
-            return self.files.open(user.base_path)
-        if factory is AsyncPathIO:
-            return PooledStorage(
-                self.files.open(user.base_path), self.pool, self.settings.path_timeout
-            )
-        layer = session.view.layer
-        if isinstance(layer, MemoryPathIO):
-            layer.make_base(user.base_path)
-        return LayeredStorage(layer, Path(user.base_path), self.settings.block_size)
-
-    def make_view(self, session: Session) -> SessionConnection:
-        return SessionConnection(session, self._make_layer)
-
-    def _make_layer(self, connection: SessionConnection) -> AbstractPathIO:
-        """A path layer for one connection; what they share is made by the first of them."""
-        server = self.server
-        layer = server.path_io_factory(
-            timeout=self.settings.path_timeout,
-            connection=connection,
-            state=server._path_io_state,
-        )
-        if server._path_io_state is None:
-            server._path_io_state = layer.state
-        return layer
-
-    async def long_line(self, session: Session, path: str) -> str | None:
-        """LIST's line where ``build_list_string`` has been overridden, else None."""
-        server = self.server
-        if (
-            "build_list_string" not in vars(server)
-            and type(server).build_list_string is Server.build_list_string
-        ):
-            return None
-        real, _ = server.get_paths(session.view, path)
-        return await in_task(server.build_list_string(session.view, real))
+_ARGUMENTS = frozenset(inspect.signature(Server.__init__).parameters) - {"self"}

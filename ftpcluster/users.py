@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from enum import Enum
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
+from typing import Any, ClassVar
 
 from ftpcluster.arguments import check_numbers
 from ftpcluster.passwords import BadHash, begin_comparing, check_hash, is_hash, matches_plain
-from ftpcluster.protocol.path import is_beneath, parent, resolve
+from ftpcluster.protocol.path import is_beneath, resolve
 
 
 class PathIsNotAbsolute(Exception):
@@ -34,7 +35,7 @@ class Permission:
     path could match would leave open what it is to close.
     """
 
-    __slots__ = ("_text", "path", "readable", "writable")
+    path: PurePosixPath
 
     def __init__(
         self, path: str | PurePosixPath = "/", *, readable: bool = True, writable: bool = True
@@ -42,25 +43,53 @@ class Permission:
         self.path = _virtual(path)
         self.readable = readable
         self.writable = writable
-        self._text = str(self.path)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, _virtual(value) if name == "path" else value)
 
     def is_parent(self, other: str | PurePosixPath) -> bool:
         """Whether this permission covers ``other``; by components, "/foo" not "/foobar"."""
-        return is_beneath(str(other), self._text)
+        return is_beneath(str(other), str(self.path))
 
     def __repr__(self) -> str:
-        return f"Permission({self._text!r}, readable={self.readable!r}, writable={self.writable!r})"
+        return (
+            f"Permission({str(self.path)!r}, readable={self.readable!r}, "
+            f"writable={self.writable!r})"
+        )
+
+
+_CHECKED: dict[str, Callable[[Any], Any]] = {
+    "base_path": lambda path: path if isinstance(path, PurePath) else Path(path),
+    "home_path": _virtual,
+    "permissions": lambda permissions: tuple(permissions or (Permission(),)),
+}
+"""How a user's attributes are looked at whenever they are set."""
+_LIMITS = frozenset(
+    {
+        "maximum_connections",
+        "read_speed_limit",
+        "write_speed_limit",
+        "read_speed_limit_per_connection",
+        "write_speed_limit_per_connection",
+    }
+)
 
 
 class User:
-    """An account: who may log in, to which folder, with which rights and limits.
+    """An account: who may log in, to which directory, with which rights and limits.
 
     ``login=None`` accepts any name, ``password=None`` any password. ``base_path`` is the real
-    folder that becomes the user's "/"; ``home_path`` the virtual folder where sessions begin,
+    directory that becomes the user's "/"; ``home_path`` the virtual directory where sessions begin,
     which must be absolute (else PathIsNotAbsolute). Limits are connections, and bytes per second
     (ValueError for what is no number); None is no limit. *Read* is what the server receives,
     *write* what it sends.
+
+    Attributes that are set later are checked likewise, and count from the next login on;
+    permissions count at once.
     """
+
+    changes: ClassVar[int] = 0
+    """How often the login or the password of any user has been set anew."""
 
     def __init__(
         self,
@@ -76,58 +105,32 @@ class User:
         read_speed_limit_per_connection: int | None = None,
         write_speed_limit_per_connection: int | None = None,
     ) -> None:
-        check_numbers(
-            maximum_connections=maximum_connections,
-            read_speed_limit=read_speed_limit,
-            write_speed_limit=write_speed_limit,
-            read_speed_limit_per_connection=read_speed_limit_per_connection,
-            write_speed_limit_per_connection=write_speed_limit_per_connection,
-        )
         self.login = login
         self.password = password
         self.base_path = Path(base_path)
-        self.home_path = _virtual(home_path)
-        self.permissions = tuple(permissions or (Permission(),))
+        self.home_path = PurePosixPath(home_path)
+        self.permissions = tuple(permissions or ())
         self.maximum_connections = maximum_connections
         self.read_speed_limit = read_speed_limit
         self.write_speed_limit = write_speed_limit
         self.read_speed_limit_per_connection = read_speed_limit_per_connection
         self.write_speed_limit_per_connection = write_speed_limit_per_connection
-        # nearest first, so that the first that covers a path decides
-        self._nearest_first = sorted(self.permissions, key=lambda p: -len(p.path.parts))
 
-    @property
-    def permission_everywhere(self) -> Permission | None:
-        """The permission that decides for every path, if there is only one, for "/"."""
-        if len(self._nearest_first) == 1 and self._nearest_first[0]._text == "/":
-            return self._nearest_first[0]
-        return None
-
-    def permission(self, path: str) -> Permission:
-        """The nearest permission above a virtual path; what none covers may not be touched."""
-        for permission in self._nearest_first:
-            if is_beneath(path, permission._text):
-                return permission
-        return _NOTHING
-
-    def is_divided(self, path: str) -> bool:
-        """Whether something beneath a virtual path has a permission of its own."""
-        return any(
-            each._text != path and is_beneath(each._text, path) for each in self._nearest_first
-        )
-
-    def unwritable_above(self, path: str) -> str | None:
-        """The nearest folder above a virtual path that the user may not write, if there is one."""
-        folder = parent(path)
-        while (permission := self.permission(folder)).writable:
-            if permission._text == "/":
-                return None
-            folder = parent(permission._text)  # up to there this permission decides
-        return folder
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("login", "password"):
+            User.changes += 1
+        elif name in _LIMITS:
+            check_numbers(**{name: value})
+        elif name in _CHECKED:
+            value = _CHECKED[name](value)
+        super().__setattr__(name, value)
 
     async def get_permissions(self, path: str | PurePosixPath) -> Permission:
-        """Return nearest parent permission for path."""
-        return self.permission(str(path))
+        """Return nearest parent permission for path.
+
+        A subclass may override it: then it is asked before every command that names a path.
+        """
+        return nearest_permission(self.permissions, path)
 
     def __repr__(self) -> str:
         return (
@@ -137,6 +140,23 @@ class User:
 
 
 _NOTHING = Permission("/", readable=False, writable=False)
+
+
+def nearest_permission(permissions: Iterable[Permission], path: str | PurePosixPath) -> Permission:
+    """The nearest permission above a virtual path; what none covers may not be touched."""
+    covering = [permission for permission in permissions if permission.is_parent(path)]
+    if len(covering) == 1:
+        return covering[0]
+    return max(covering, key=lambda permission: len(permission.path.parts), default=_NOTHING)
+
+
+def replaces(owner: object, kind: type, *names: str) -> bool:
+    """Whether the class of ``owner``, or ``owner`` itself, has methods in place of ``kind``'s."""
+    return any(
+        name in getattr(owner, "__dict__", ())
+        or getattr(type(owner), name) is not getattr(kind, name)
+        for name in names
+    )
 
 
 class AbstractUserManager(ABC):
@@ -157,14 +177,16 @@ class AbstractUserManager(ABC):
     @property
     def needs_no_task(self) -> bool:
         """Whether its coroutines can run outside a task: they never ask for the current one."""
-        return type(self) is MemoryUserManager
+        return type(self) is MemoryUserManager and not replaces(
+            self, MemoryUserManager, "get_user", "authenticate", "notify_logout"
+        )
 
     @abstractmethod
     async def get_user(self, login: str) -> tuple[GetUserResponse, User | None, str]:
         """Look up who logs in: a response, the user (None for ERROR), and a message.
 
-        OK says that any password will do. A message of ERROR never reaches the client, who is
-        told the same about every name.
+        OK says that any password will do. ERROR is no login, whatever user comes with it. Its
+        message never reaches the client: every name gets the same reply.
         """
 
     @abstractmethod
@@ -178,7 +200,11 @@ class AbstractUserManager(ABC):
         """
 
     async def notify_logout(self, user: User) -> None:  # noqa: B027
-        """Called once per login that succeeded, when that login is over."""
+        """Called exactly once for every user that ``get_user`` gave with OK or PASSWORD_REQUIRED.
+
+        That is when its login is over, or when it is clear that there will be none: the password
+        was wrong, another USER came, or the client left. Never called for ERROR.
+        """
 
 
 class MemoryUserManager(AbstractUserManager):
@@ -195,18 +221,36 @@ class MemoryUserManager(AbstractUserManager):
         aliases: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(timeout=timeout)
-        self.users = tuple(users) if users is not None else (User(),)
+        self._aliases = dict(aliases or {})
+        self.users = (User(),) if users is None else tuple(users)
+
+    @property
+    def users(self) -> tuple[User, ...]:
+        """The users. They may be replaced by others."""
+        return self._users
+
+    @users.setter
+    def users(self, users: Iterable[User]) -> None:
+        self._users = tuple(users)
+        self._look_up_anew()
+
+    def _look_up_anew(self) -> None:
+        """Index the users by their logins, as they are now."""
+        self._changes = User.changes
         self._by_login: dict[str | None, User] = {}
-        for user in self.users:
+        for user in self._users:
             self._by_login.setdefault(user.login, user)
-        for alias, login in (aliases or {}).items():
-            self._by_login.setdefault(alias, self._by_login[login])
-        passwords = [user.password for user in self.users if user.password is not None]
+        for alias, login in self._aliases.items():
+            if login in self._by_login:
+                self._by_login.setdefault(alias, self._by_login[login])
+        passwords = [user.password for user in self._users if user.password is not None]
         self._decoy = next(filter(_is_whole_hash, passwords), "nobody's password")
 
     async def get_user(
         self, login: str
     ) -> tuple[AbstractUserManager.GetUserResponse, User | None, str]:
+        if self._changes != User.changes:
+            self._look_up_anew()
         user = self._by_login.get(login) or self._by_login.get(None)
         if user is None:
             return self.GetUserResponse.ERROR, None, "no such user"

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from ftpcluster.protocol.errors import NotImplementedVerb
 from ftpcluster.session.commands.table import COMMANDS
 from ftpcluster.session.connection import Connection, SessionConnection
 from ftpcluster.session.extension import obey_builtin
+from ftpcluster.session.overrides import VerbMap
+
+_STORES = {"wb": b"STOR", "ab": b"APPE"}
 
 
 class BuiltinVerbs:
@@ -14,9 +18,15 @@ class BuiltinVerbs:
     goes on.
     """
 
+    _verbs: VerbMap
+
     async def _builtin(self, verb: bytes, connection: Connection, rest: str) -> bool:
+        """Obey a verb as the table says, or as the override says that holds for it, too."""
         assert isinstance(connection, SessionConnection)
-        return await obey_builtin(COMMANDS[verb], connection, str(rest))
+        row = self._verbs.builtin(verb.decode().lower())
+        if row is None:
+            raise NotImplementedVerb
+        return await obey_builtin(row, connection, str(rest))
 
     async def user(self, connection: Connection, rest: str) -> bool:
         """USER name: say who you are."""
@@ -70,9 +80,12 @@ class BuiltinVerbs:
         """RETR path: download."""
         return await self._builtin(b"RETR", connection, rest)
 
-    async def stor(self, connection: Connection, rest: str) -> bool:
-        """STOR path: upload."""
-        return await self._builtin(b"STOR", connection, rest)
+    async def stor(self, connection: Connection, rest: str, mode: str = "wb") -> bool:
+        """STOR path: upload; ``mode`` "ab" is APPE: to the end of the file."""
+        if mode not in _STORES:
+            raise ValueError(f'expected mode "wb" or "ab", got {mode!r}')
+        assert isinstance(connection, SessionConnection)
+        return await obey_builtin(COMMANDS[_STORES[mode]], connection, str(rest))
 
     async def appe(self, connection: Connection, rest: str) -> bool:
         """APPE path: upload to a file's end."""

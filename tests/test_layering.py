@@ -39,8 +39,13 @@ LAYERS: dict[str, set[str]] = {
         *("quota", "server", "session", "storage", "users", "worker"),
     },
     "supervisor": {"admin", "ipc", "net", "protocol", "quota", "supervisor"},
-    "verbs": {"session"},
-    "server": {"arguments", "net", "protocol", "quota", "session", "storage", "users", "verbs"},
+    "verbs": {"protocol", "session"},
+    "server_parts": {"arguments", "net", "protocol", "quota", "session", "storage", "users"},
+    "server_services": {"protocol", "server", "session", "storage", "users"},
+    "server": {
+        *("net", "protocol", "quota", "server_parts", "server_services", "session", "storage"),
+        *("users", "verbs"),
+    },
     "__init__": {"common", "protocol", "quota", "server", "session", "storage", "users"},
     "__main__": {"cli"},
 }

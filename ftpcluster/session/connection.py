@@ -338,8 +338,11 @@ def _drop_listener(session: Session) -> None:
 
 def _set_user(session: Session, user: User) -> None:
     login, name = session.login, user.login or ""
+    is_logged = isinstance(login, Account) or (isinstance(login, Claim) and login.is_logged)
+    if login is not None:
+        session.give_back_user(login)
     session.login = Claim(name, user, needs_password=True)
-    if isinstance(login, Claim) and login.is_logged:
+    if is_logged:
         session.begin_login(user, name)
 
 

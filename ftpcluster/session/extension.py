@@ -2,7 +2,7 @@
 
 A command is ``async def verb(self, connection, rest) -> bool`` of a ``Server`` subclass, or any
 such function in ``commands_mapping``; False ends the session. It sends its replies itself, with
-``connection.response(code, lines)``.
+``connection.response(code, lines)``. Which verbs these are says ``overrides``.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from ftpcluster.protocol.errors import FTPError, LocalProblem
 from ftpcluster.protocol.reply import Code, Reply
-from ftpcluster.session.commands.table import COMMANDS, OPTIONAL, STRANGERS, Command
+from ftpcluster.session.commands.table import Command
 from ftpcluster.session.connection import SessionConnection
 from ftpcluster.session.gates import pass_gates, reply_for
 from ftpcluster.session.run import in_task
@@ -150,23 +151,43 @@ def worker(command: F) -> F:
     return abortable  # type: ignore[return-value]
 
 
-def is_command(function: Any) -> bool:
-    """Whether a function of a ``Server`` subclass is meant as a verb, by its signature."""
-    if not inspect.iscoroutinefunction(inspect.unwrap(function)):
+def command(verb: str, *, login: bool = True) -> Callable[[F], F]:
+    """Decorator: the method, or function, is the command for ``verb``.
+
+    ``login=False``: also for clients that have not logged in.
+    """
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9]*", verb):
+        raise ValueError(f'expected a verb such as "XMOVE", got {verb!r}')
+
+    def mark(function: F) -> F:
+        @functools.wraps(function)
+        async def marked(*args: Any, **kwargs: Any) -> Any:
+            answer = function(*args, **kwargs)
+            return await answer if inspect.isawaitable(answer) else answer
+
+        marked.is_command = True  # type: ignore[attr-defined]
+        marked.verb = verb.lower()  # type: ignore[attr-defined]
+        marked.needs_login = login  # type: ignore[attr-defined]
+        return marked  # type: ignore[return-value]
+
+    return mark
+
+
+def is_decorated(function: Any) -> bool:
+    """Whether one of the decorators above has made a function a command."""
+    return callable(function) and getattr(function, "is_command", False)
+
+
+def is_verb_like(function: Any) -> bool:
+    """Whether a function can be called with a connection and the text behind the verb."""
+    try:
+        inspect.signature(function).bind(None, "")
+    except (TypeError, ValueError):
         return False
-    if getattr(function, "is_command", False):
-        return True
-    return list(inspect.signature(function).parameters) == ["self", "connection", "rest"]
+    return True
 
 
-def foreign_command(verb: str, function: Verb) -> Command:
-    """The row of a command that isn't ours. What it needs it checks itself."""
-    ours = COMMANDS.get(verb.upper().encode())
-    transfers = getattr(function, "is_abortable", False) or (ours is not None and ours.transfers)
-    return Command(verb.upper(), _Foreign(function), OPTIONAL, login=STRANGERS, transfers=transfers)
-
-
-class _Foreign:
+class ForeignHandler:
     """The handler that calls a command which isn't ours, in a task."""
 
     def __init__(self, function: Verb) -> None:
@@ -194,7 +215,8 @@ async def _run(function: Verb, connection: SessionConnection, argument: str) -> 
     """Call a command, and wait for the tasks that it left in ``connection.extra_workers``."""
     workers: set[asyncio.Task[Any]] = connection.extra_workers
     try:
-        goes_on = await function(connection, argument)
+        answer: Any = function(connection, argument)
+        goes_on = await answer if inspect.isawaitable(answer) else answer
         while workers:
             done, _ = await asyncio.wait(workers)
             workers -= done

@@ -17,6 +17,7 @@ from ftpcluster.net.passive import PassivePorts
 from ftpcluster.net.poller import Poller
 from ftpcluster.net.stream import Stream
 from ftpcluster.net.tls import CONTROL_TICKETS, TLSStream
+from ftpcluster.protocol.path import resolve
 from ftpcluster.protocol.pattern import Names
 from ftpcluster.protocol.protection import Protection
 from ftpcluster.protocol.reply import Code, Reply
@@ -126,6 +127,10 @@ class Services:
     def open_storage(self, session: Session, user: User) -> Storage:
         """A user's files. Raises OSError where there is no such folder."""
         return self.files.open(user.base_path)
+
+    def locate(self, session: Session, argument: str) -> str:
+        """The virtual path that an argument of a client's names."""
+        return resolve(session.current_folder, argument)
 
     def make_view(self, session: Session) -> SessionConnection:
         """Only a ``Server`` has commands and path layers of somebody else's."""

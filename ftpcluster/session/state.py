@@ -31,6 +31,7 @@ from ftpcluster.protocol.reply import Reply
 from ftpcluster.quota.bucket import Throttle
 from ftpcluster.quota.quotas import Throttled
 from ftpcluster.session.arrival import Arrival
+from ftpcluster.session.rights import Rights, rights_of
 from ftpcluster.session.services import Services
 from ftpcluster.session.waits import Cause
 from ftpcluster.storage.base import Storage
@@ -50,12 +51,14 @@ class Claim(msgspec.Struct, frozen=True):
     """Somebody said USER. ``user`` is None where nobody has that name, which isn't told.
 
     ``is_logged``: a command of somebody else's has said so before it has said who it is.
+    ``is_handed_out``: the user manager has given the user, and is to be told when that is over.
     """
 
     login: str
     user: User | None
     needs_password: bool
     is_logged: bool = False
+    is_handed_out: bool = False
 
 
 class Account(msgspec.Struct, frozen=True):
@@ -63,6 +66,7 @@ class Account(msgspec.Struct, frozen=True):
 
     user: User
     storage: Storage
+    rights: Rights
     throttles: tuple[Throttled, ...] = ()
 
 
@@ -226,7 +230,8 @@ class Session:
     @property
     def is_foreign(self) -> bool:
         """Whether commands run code that may ask for a task."""
-        return type(self.login) is Account and self.login.storage.is_foreign
+        login = self.login
+        return type(login) is Account and (login.storage.is_foreign or login.rights.is_foreign)
 
     @property
     def view(self) -> SessionConnection:
@@ -257,22 +262,22 @@ class Session:
         """The virtual path an argument names. It is for replies: no permission was looked at."""
         return virtual.resolve(self.current_folder, argument)
 
-    def readable(self, argument: str) -> str:
+    async def readable(self, argument: str) -> str:
         """The virtual path an argument names, where the user may read it, else FileUnavailable."""
-        path = virtual.resolve(self.current_folder, argument)
-        if not self.account.user.permission(path).readable:
+        path = self.services.locate(self, argument)
+        if not (await self.account.rights.at(path)).readable:
             raise FileUnavailable("Permission denied.")
         if self.services.forbidden and self.services.forbidden.are_in(path):
             raise FileUnavailable("No such file or directory.")
         return path
 
-    def writable(self, argument: str) -> str:
+    async def writable(self, argument: str) -> str:
         """The virtual path an argument names, where the user may write it.
 
         Raises FileUnavailable, FileNameNotAllowed.
         """
-        path = virtual.resolve(self.current_folder, argument)
-        if not self.account.user.permission(path).writable:
+        path = self.services.locate(self, argument)
+        if not (await self.account.rights.at(path)).writable:
             raise FileUnavailable("Permission denied.")
         if self.services.forbidden and self.services.forbidden.are_in(path):
             raise FileNameNotAllowed
@@ -342,7 +347,8 @@ class Session:
 
         Raises OSError where the user's folder cannot be opened.
         """
-        self.login = Account(user, self.services.open_storage(self, user), self._throttles(user))
+        storage = self.services.open_storage(self, user)
+        self.login = Account(user, storage, rights_of(user), self._throttles(user))
         self.current_folder = str(user.home_path)
         self.user_name = shown(name)
         self._who = None
@@ -376,11 +382,18 @@ class Session:
         self.current_folder = "/"
         self.rename_from = self.hash_range = None
         self.restart = 0
+        if login is not None:
+            self.give_back_user(login)
         if isinstance(login, Account):
             self.user_name = ""
             self._who = None
             self.stranger_since = self.services.loop.time()
             self.services.quotas.logout(self.conversation.session)
+
+    def give_back_user(self, login: Claim | Account) -> None:
+        """Tell the user manager, once, that a user that it has given is not needed any more."""
+        if isinstance(login, Account) or (login.is_handed_out and login.user is not None):
+            assert login.user is not None
             self.services.notify_logout(login.user)
 
     def forget_client(self) -> None:

@@ -11,7 +11,8 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator
 from enum import Enum
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, Self
 
 
 class WriteMode(Enum):
@@ -31,6 +32,18 @@ class WriteMode(Enum):
     def can_be_atomic(self) -> bool:
         """Whether it begins a file; the others go on with one, where it is."""
         return self in (WriteMode.CREATE, WriteMode.TRUNCATE)
+
+
+class MappedPath(str):
+    """A virtual path, with the real one that a ``get_paths`` of a user's own gave it."""
+
+    __slots__ = ("real",)
+    real: Path
+
+    def __new__(cls, path: str, real: Path) -> Self:
+        self = super().__new__(cls, path)
+        self.real = real
+        return self
 
 
 Entry = tuple[str, os.stat_result, str | None]

@@ -10,13 +10,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.errors import LocalProblem
-from ftpcluster.storage.base import Entry, Storage, WriteMode
+from ftpcluster.storage.base import Entry, MappedPath, Storage, WriteMode
 from ftpcluster.storage.pathio import AbstractPathIO, AsyncPathIO, OpenFile, PathIO, PathIOError
 from ftpcluster.storage.uploads import temporary_name
 
@@ -148,20 +148,53 @@ class LayeredStorage(Storage):
 
     is_foreign = True
 
-    def __init__(self, layer: AbstractPathIO, base: Path, block_size: int = 8192) -> None:
+    def __init__(
+        self,
+        layer: AbstractPathIO,
+        base: Path,
+        block_size: int = 8192,
+        find_real: Callable[[str], Path] | None = None,
+    ) -> None:
+        """``find_real`` gives the real path of a virtual one, where it is not ``base`` and that."""
         self._block_size = block_size
         self._layer = layer
         self._base = base
+        self._find_real = find_real
         self._on_disk = isinstance(layer, PathIO | AsyncPathIO)
 
     def real(self, path: str) -> Path:
         """The real path of a virtual one. Raises PermissionError where a link leads out."""
-        real = self._base / path.lstrip("/")
+        if isinstance(path, MappedPath):
+            real = path.real
+        elif self._find_real is not None:
+            real = self._find_real(path)
+        else:
+            real = self._base / path.lstrip("/")
         if self._on_disk:
-            base = os.path.realpath(self._base)
-            target = os.path.realpath(real)
-            if target != base and not target.startswith(base.rstrip("/") + "/"):
-                raise PermissionError(errno.EXDEV, os.strerror(errno.EXDEV))
+            self._check_links(path, real)
+        return real
+
+    def _check_links(self, path: str, real: Path) -> None:
+        target = os.path.realpath(real)
+        if self._find_real is None:
+            is_inside = _is_beneath(target, self._base)
+        else:
+            is_inside = _is_beneath(target, self._find_real("/")) or _is_beneath(
+                target, self._mapped_root(path, real, self._find_real)
+            )
+        if not is_inside:
+            raise PermissionError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    def _mapped_root(self, path: str, real: Path, find_real: Callable[[str], Path]) -> Path:
+        """The nearest directory above that is mapped by itself, and not with its parent.
+
+        Whoever mapped it meant it, wherever it is; links in it may not lead out of it.
+        """
+        while path != "/":
+            above = find_real(virtual.parent(path))
+            if real != above / virtual.name(path):
+                break
+            path, real = virtual.parent(path), above
         return real
 
     async def stat(self, path: str) -> os.stat_result:
@@ -196,7 +229,8 @@ class LayeredStorage(Storage):
 
     async def scan(self, path: str, *, follow: bool) -> AsyncGenerator[list[Entry], None]:
         batch: list[Entry] = []
-        entries = aiter(self._layer.list(self.real(path)))
+        folder = self.real(path)
+        entries = aiter(self._layer.list(folder))
         while True:
             try:
                 entry: Any = await _asked(anext(entries))  # type: ignore[arg-type]
@@ -204,7 +238,7 @@ class LayeredStorage(Storage):
                 break
             name = Path(entry).name
             try:
-                status = await self._status(self.real(virtual.join(path, name)))
+                status = await self._status(self._child(path, folder, name))
             except OSError:
                 continue  # removed meanwhile, or it leads out
             batch.append((name, status, None))
@@ -213,6 +247,11 @@ class LayeredStorage(Storage):
                 batch = []
         if batch:
             yield batch
+
+    def _child(self, path: str, folder: Path, name: str) -> Path:
+        """The real path of an entry of a listing, which is where its directory is."""
+        child, real = virtual.join(path, name), folder / name
+        return self.real(child if self._find_real is None else MappedPath(child, real))
 
     async def open_reader(self, path: str) -> LayeredFile:
         real = self.real(path)
@@ -264,6 +303,11 @@ class LayeredStorage(Storage):
             if folder or not replace:
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
         await _asked(self._layer.rename(old, new))
+
+
+def _is_beneath(target: str, directory: Path) -> bool:
+    base = os.path.realpath(directory)
+    return target == base or target.startswith(base.rstrip("/") + "/")
 
 
 async def _awaited(opening: OpenFile) -> OpenFile:

@@ -19,13 +19,16 @@ MODULE = """
 import ftpcluster
 
 class Mine(ftpcluster.Server):
+    @ftpcluster.command("XMINE", login=False)
     async def xmine(self, connection, rest):
         connection.response("200", "mine")
         return True
 
+    @ftpcluster.command("XEXIT", login=False)
     async def xexit(self, connection, rest):
         raise SystemExit(3)
 
+    @ftpcluster.command("XINTERRUPT", login=False)
     async def xinterrupt(self, connection, rest):
         raise KeyboardInterrupt
 
@@ -256,3 +259,75 @@ def test_a_layer_in_memory_is_fine_with_one_worker(
             other.logs_in("a", "1")
             assert other.downloads("RETR file") == b"content"
     assert not os.path.exists("file")
+
+
+OVERRIDES = """
+from pathlib import Path
+
+import ftpcluster
+
+class ReadOnly(ftpcluster.User):
+    async def get_permissions(self, path):
+        return ftpcluster.Permission(path, writable=False)
+
+class Users(ftpcluster.AbstractUserManager):
+    async def get_user(self, login):
+        user = (ReadOnly if login == "reader" else ftpcluster.User)(login, base_path=Path.cwd())
+        if login == "locked":
+            return self.GetUserResponse.ERROR, user, "locked"
+        return self.GetUserResponse.PASSWORD_REQUIRED, user, ""
+
+    async def authenticate(self, user, password):
+        return password == "12345"
+
+class Refusing(ftpcluster.Server):
+    async def stor(self, connection, rest):
+        connection.response("550", "no uploads")
+        return True
+
+    async def cwd(self, connection, rest):
+        connection.response("550", "no way")
+        return True
+
+    async def purge(self, connection, rest):
+        connection.response("200", "purged")
+        return True
+
+class Demanding(ftpcluster.Server):
+    def __init__(self, users):
+        super().__init__(users, require_tls=True)
+"""
+
+
+def test_overrides_decide_in_every_worker_of_a_cluster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own.py").write_text(OVERRIDES)
+    (tmp_path / "file").write_bytes(b"content")
+    monkeypatch.chdir(tmp_path)
+    arguments = ("--server", "own:Refusing", "--user-manager", "own:Users")
+    with Cluster("--workers", "2", *arguments) as cluster:
+        with Dialogue(cluster.port) as client:
+            client.says("PURGE", 500)
+            client.says("USER locked", 331)
+            client.says("PASS 12345", 530)
+            client.logs_in("writer")
+            for command in ("STOR x", "STOU", "CWD /", "CDUP", "XCWD /", "XCUP"):
+                client.says(command, 550)
+            client.says("APPE file", 502)
+            client.says("PURGE", 500)
+            client.logs_in("reader")
+            for command in ("DELE file", "MKD x", "RNFR file", "MFMT 20200101000000 file"):
+                client.says(command, 550)
+        assert "Refusing.purge is no verb" in cluster.log
+    assert (tmp_path / "file").read_bytes() == b"content"
+
+
+def test_a_class_that_requires_tls_is_obeyed_where_the_configuration_says_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own.py").write_text(OVERRIDES)
+    monkeypatch.chdir(tmp_path)
+    with Cluster("--workers", "2", "--server", "own:Demanding", "--user", "a:12345") as cluster:
+        with Dialogue(cluster.port) as client:
+            client.says("USER a", 530)

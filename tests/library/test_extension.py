@@ -237,11 +237,13 @@ async def test_a_command_has_a_task_of_its_own(root: Path) -> None:
 
 
 class Conditions(ftpcluster.Server):
+    @ftpcluster.command("XUSER", login=False)
     @ConnectionConditions(ConnectionConditions.user_required)
     async def xuser(self, connection: Any, rest: str) -> bool:
         connection.response("200", "user")
         return True
 
+    @ftpcluster.command("XLOGIN", login=False)
     @ConnectionConditions(ConnectionConditions.login_required)
     async def xlogin(self, connection: Any, rest: str) -> bool:
         connection.response("200", "login")

@@ -152,8 +152,9 @@ async def test_servers_with_speed_limits_serve(
 async def test_connection_conditions_wait_for_the_data_connection(root: Path) -> None:
     server = reference.Decorated([ftpcluster.User(base_path=root)])
     async with server, Client(server.server_port) as client:
-        await client.says("FOO", 503)
+        await client.says("FOO", 530)
         await client.logs_in()
+        await client.says("FOO", 503)
         async with client.passive() as data:
             await client.says("FOO", 226)
             assert await data.read() == b"foo"
@@ -178,6 +179,8 @@ async def test_path_decorators_check_a_command_whose_argument_is_called_path(roo
 async def test_a_command_may_be_a_worker(root: Path) -> None:
     server = reference.Decorated([ftpcluster.User(base_path=root)])
     async with server, Client(server.server_port) as client:
+        await client.says("WORKER", 530)
+        await client.logs_in()
         await client.says("WORKER", 200)
 
 

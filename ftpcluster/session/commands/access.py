@@ -14,11 +14,13 @@ from ftpcluster.passwords import BadHash, TooManyLogins
 from ftpcluster.protocol.address import site
 from ftpcluster.protocol.errors import ArgumentProblem, LocalProblem, NotLoggedIn, SessionEnded
 from ftpcluster.protocol.reply import Code, Reply
-from ftpcluster.session.run import contained, in_task, wait_out
+from ftpcluster.session.run import contained, wait_out
 from ftpcluster.session.state import Account, Claim, Session, shown
-from ftpcluster.users import AbstractUserManager, MemoryUserManager
+from ftpcluster.users import AbstractUserManager, MemoryUserManager, User
 
 T = TypeVar("T")
+_Response = AbstractUserManager.GetUserResponse
+_Found = tuple[_Response, User | None, str]
 
 _GOODBYE = Reply(Code.CLOSING_CONTROL_CONNECTION, "Goodbye.")
 _NEED_PASSWORD = Reply(Code.NEED_PASSWORD, "Please specify the password.")
@@ -31,19 +33,43 @@ _HOST_ACCEPTED = Reply(Code.SERVICE_READY, "Host accepted.")
 _LOGGED_IN = Reply(Code.LOGGED_IN, "Login successful.")
 
 
+def over_tls(session: Session) -> None:
+    """The gate of USER, since a command that overrides it has to pass it, too.
+
+    Raises NotLoggedIn where TLS is required and missing.
+    """
+    if session.settings.require_tls and session.stream.is_plain:
+        session.log_out()
+        raise NotLoggedIn("TLS is required; use AUTH TLS first.")
+
+
 async def user(session: Session, login: str) -> Reply:
     """USER: who it is. Every name gets the same answer, whether anybody has it or not."""
     session.log_out()
-    if session.settings.require_tls and session.stream.is_plain:
-        raise NotLoggedIn("TLS is required; use AUTH TLS first.")
     manager = session.services.users
-    found = manager.get_user(login)
     response, account, _ = await (
-        found if manager.needs_no_task else _asked(session, in_task(found))
+        manager.get_user(login)
+        if manager.needs_no_task
+        else _asked(session, _find_user(session, manager, login))
     )
-    needs_password = response is not AbstractUserManager.GetUserResponse.OK
-    session.login = Claim(login, account, needs_password)
+    if response is _Response.ERROR:
+        account = None  # it is no login, whatever user comes with it
+    needs_password = response is not _Response.OK
+    session.login = Claim(login, account, needs_password, is_handed_out=account is not None)
     return _NEED_PASSWORD
+
+
+async def _find_user(session: Session, manager: AbstractUserManager, login: str) -> _Found:
+    """What a user manager of somebody else's says of a name."""
+    answer = session.services.background(contained(manager.get_user(login)))
+    try:
+        return await answer
+    except asyncio.CancelledError:
+        if answer.done() and not answer.cancelled() and answer.exception() is None:
+            response, account, _ = answer.result()
+            if account is not None and response is not _Response.ERROR:
+                session.services.notify_logout(account)  # the client left in this very step
+        raise
 
 
 def after_user(session: Session) -> str | None:
@@ -56,7 +82,15 @@ async def password(session: Session, secret: str) -> Reply:
     """PASS: the user's slot is taken only now, so that strangers cannot lock a user out."""
     claim = session.login
     assert isinstance(claim, Claim)
-    session.login = None
+    try:
+        return await _log_in(session, claim, secret)
+    finally:
+        # where the session has ended meanwhile, its end does so
+        if session.login is claim:
+            session.log_out()
+
+
+async def _log_in(session: Session, claim: Claim, secret: str) -> Reply:
     account = claim.user
     try:
         is_authentic = await _is_authentic(session, claim, secret)
@@ -92,7 +126,7 @@ async def password(session: Session, secret: str) -> Reply:
 
 async def _is_authentic(session: Session, claim: Claim, secret: str) -> bool:
     manager = session.services.users
-    if type(manager) is not MemoryUserManager:
+    if not manager.needs_no_task or not isinstance(manager, MemoryUserManager):
         return await _is_authentic_elsewhere(session, manager, claim, secret)
     if claim.user is not None and (
         not claim.needs_password or manager.recognizes(claim.user, secret)
@@ -190,6 +224,7 @@ async def _postpone(session: Session) -> Reply:
 
 async def _fail(session: Session, login: str) -> Reply:
     """530 after a delay, which slows guessing down; the last attempt ends the session."""
+    session.log_out()  # before the delay, for which nobody's slot has to be held
     _note_failure(session, login)
     settings, services = session.settings, session.services
     # counted before the delay: who hangs up on it has used up a try all the same

@@ -86,7 +86,7 @@ async def hash_(session: Session, argument: str) -> Reply:
     """HASH: algorithm, range, digest and name."""
     wanted, session.hash_range = session.hash_range, None
     start, end = wanted or (0, None)
-    path = session.readable(argument)
+    path = await session.readable(argument)
     name = session.hash_algorithm
     digest, stop = await _digest(session, path, name, start, end)
     # an empty file has no last byte
@@ -117,13 +117,13 @@ async def _x(session: Session, argument: str, algorithm: str) -> Reply:
     """
     match = _QUOTED.fullmatch(argument)
     if match is not None:
-        path = session.readable(match[1].replace('""', '"'))
+        path = await session.readable(match[1].replace('""', '"'))
     else:
-        path = session.readable(argument)
+        path = await session.readable(argument)
         match = _XRANGE.fullmatch(argument)
         assert match is not None
         if match[2] and not await _exists(session, path):
-            path = session.readable(match[1])
+            path = await session.readable(match[1])
         else:
             match = None
     start, end = (int(match[2] or 0), match[3]) if match else (0, None)

@@ -39,7 +39,7 @@ Formatter = Callable[[Session, str, Iterable[Entry]], Coroutine[None, None, str]
 
 
 async def cwd(session: Session, argument: str) -> Reply:
-    path = session.readable(argument or "/")
+    path = await session.readable(argument or "/")
     if not stat.S_ISDIR((await session.storage.stat(path)).st_mode):
         raise FileUnavailable("Not a directory.")
     session.current_folder = path
@@ -55,7 +55,7 @@ def pwd_(session: Session, _: str) -> Reply:
 
 
 async def mkd(session: Session, argument: str) -> Reply:
-    path = session.writable(argument)
+    path = await session.writable(argument)
     await _check_missing_parents(session, path)
     await session.storage.mkdir(path)
     return Reply(Code.PATHNAME, f"{quoted(path)} created.")
@@ -67,7 +67,7 @@ async def _check_missing_parents(session: Session, path: str) -> None:
     Where the nearest one that the user may not write is there, so are those above it. Each name is
     one of ``path``, which was looked at.
     """
-    folder = session.account.user.unwritable_above(path)
+    folder = await session.account.rights.unwritable_above(path)
     if folder not in (None, "/"):
         try:
             await session.storage.lstat(folder)
@@ -76,7 +76,7 @@ async def _check_missing_parents(session: Session, path: str) -> None:
 
 
 async def rmd(session: Session, argument: str) -> Reply:
-    path = session.writable(argument)
+    path = await session.writable(argument)
     if path == "/":
         raise FileUnavailable('"/" cannot be removed.')
     await session.storage.rmdir(path)
@@ -114,7 +114,7 @@ async def _send(session: Session, batches: Batches) -> Reply:
 async def _listed(session: Session, argument: str, form: Formatter) -> Batches:
     """The lines of what an argument of LIST names. Raises OSError where there is nothing."""
     hidden, argument = _options(argument)
-    path = session.readable(argument)
+    path = await session.readable(argument)
     try:
         status = await session.storage.stat(path)
     except FileNotFoundError:
@@ -142,7 +142,7 @@ async def _entries(session: Session, path: str, form: Formatter, *, hidden: bool
 async def _matching(session: Session, argument: str, form: Formatter, *, hidden: bool) -> Batches:
     """What a pattern in the last component matches, beneath the folder as it was written."""
     written, slash, last = argument.rpartition("/")
-    folder = session.readable(written + slash)
+    folder = await session.readable(written + slash)
     pattern = Pattern(last)
     hidden = hidden or pattern.shows_hidden
     async with contextlib.aclosing(session.storage.scan(folder, follow=False)) as batches:
@@ -183,17 +183,16 @@ async def stat_path(session: Session, argument: str) -> Reply:
 
 async def mlsd(session: Session, argument: str) -> Reply:
     session.take_restart()
-    path = session.readable(argument)
+    path = await session.readable(argument)
     if not stat.S_ISDIR((await session.storage.stat(path)).st_mode):
         raise ArgumentProblem("Not a directory; MLST is for files.")
     return await _send(session, _entries(session, path, _facts, hidden=True))
 
 
 async def mlst(session: Session, argument: str) -> Reply:
-    path = session.readable(argument)
+    path = await session.readable(argument)
     status = await session.storage.stat(path)
-    permission = session.account.user.permission(path)
-    perm = _perm(status.st_mode, permission)
+    perm = _perm(status.st_mode, await session.account.rights.at(path))
     line = fact_line(path, status, perm, session.facts)
     return Reply(Code.FILE_ACTION_COMPLETED, f"Listing {printable(path)}", (line,))
 
@@ -232,14 +231,14 @@ async def _names(_: Session, __: str, entries: Iterable[Entry]) -> str:
 
 
 async def _facts(session: Session, path: str, entries: Iterable[Entry]) -> str:
-    user, facts = session.account.user, session.facts
-    everywhere = user.permission_everywhere
+    rights, facts = session.account.rights, session.facts
+    everywhere = rights.everywhere
     perms: dict[int, str] = {}  # by mode, where one permission decides for all
     lines = []
     for name, status, _ in entries:
         mode = status.st_mode
         if everywhere is None:
-            perm = _perm(mode, user.permission(virtual.join(path, name)))
+            perm = _perm(mode, await rights.at(virtual.join(path, name)))
         elif (found := perms.get(mode)) is not None:
             perm = found
         else:

@@ -35,7 +35,7 @@ async def chmod(session: Session, argument: str) -> Reply:
     match = _MODE.fullmatch(argument)
     if match is None or int(match[1], 8) > _PERMISSION_BITS:
         raise ArgumentProblem("Expected an octal mode up to 777 and a path.")
-    await session.storage.chmod(session.writable(match[2]), int(match[1], 8))
+    await session.storage.chmod(await session.writable(match[2]), int(match[1], 8))
     return _CHMOD_DONE
 
 
@@ -50,7 +50,7 @@ async def utime(session: Session, argument: str) -> Reply:
     seconds = parse_timestamp(text)
     if seconds is None:
         raise ArgumentProblem("There is no such time.")
-    await session.storage.set_modified(session.writable(path), seconds)
+    await session.storage.set_modified(await session.writable(path), seconds)
     return _UTIME_DONE
 
 
@@ -61,11 +61,11 @@ async def symlink(session: Session, argument: str) -> Reply:
     match = _TWO_PATHS.fullmatch(argument)
     if match is None:
         raise ArgumentProblem("Expected a target and a link, in quotes where they have spaces.")
-    if session.account.user.permission_everywhere is None:
+    if session.account.rights.everywhere is None:
         # permissions go by names: a link, moved or not, would be a way around the nearest one
         raise FileUnavailable("Links are for users with one permission for everything.")
-    target = session.readable(match[1] or match[2])
-    link = session.writable(match[3] or match[4])
+    target = await session.readable(match[1] or match[2])
+    link = await session.writable(match[3] or match[4])
     await session.storage.symlink(target, link)
     return _SYMLINK_DONE
 

@@ -75,7 +75,7 @@ STRANGERS = False  # a login is not needed
 # fmt: off
 ROWS = (
     # Access control (RFC 959 section 4.1.1)
-    Command("USER", access.user, REQUIRED, STRANGERS, help="USER name: say who you are"),
+    Command("USER", access.user, REQUIRED, STRANGERS, sequence=access.over_tls, help="USER name: say who you are"),
     Command("PASS", access.password, OPTIONAL, STRANGERS, sequence=access.after_user, help="PASS password: log in"),
     Command("QUIT", access.quit_, NONE, STRANGERS, help="QUIT: end the session"),
     Command("REIN", access.rein, NONE, STRANGERS, help="REIN: begin anew"),

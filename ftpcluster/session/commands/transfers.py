@@ -39,7 +39,7 @@ _NOTHING_TO_ABORT = Reply(Code.TRANSFER_COMPLETE, "ABOR successful; no transfer 
 async def retr(session: Session, argument: str) -> Reply:
     """RETR: download a regular file, from where REST said."""
     offset = session.take_restart()
-    path = session.readable(argument)
+    path = await session.readable(argument)
     file = await session.storage.open_reader(path)
     try:
         if offset > file.size:
@@ -59,14 +59,14 @@ async def stor(session: Session, argument: str) -> Reply:
     """STOR: upload; with REST into a file that exists, from that offset on."""
     offset = session.take_restart()
     mode = WriteMode.RESUME if offset else WriteMode.TRUNCATE
-    return await _store(session, session.writable(argument), mode, offset)
+    return await _store(session, await session.writable(argument), mode, offset)
 
 
 async def appe(session: Session, argument: str) -> Reply:
     """APPE: upload to the end of a file; after REST it writes where STOR would."""
     offset = session.take_restart()
     mode = WriteMode.RESUME if offset else WriteMode.APPEND
-    return await _store(session, session.writable(argument), mode, offset)
+    return await _store(session, await session.writable(argument), mode, offset)
 
 
 async def _store(session: Session, path: str, mode: WriteMode, offset: int) -> Reply:
@@ -95,7 +95,7 @@ async def stou(session: Session, argument: str) -> Reply:
     _check_data(session)
     for _ in range(_UNIQUE_ATTEMPTS):
         name = f"{argument or 'file'}.{secrets.token_hex(4)}"
-        path = session.writable(name)
+        path = await session.writable(name)
         try:
             file = await _open(session, path, WriteMode.CREATE)
             break
@@ -145,7 +145,7 @@ async def allo(session: Session, argument: str) -> Reply:
     match = _ALLO.fullmatch(argument)
     if match is None:
         raise ArgumentProblem("Expected a number of bytes.")
-    available = await session.storage.available(session.readable(""))
+    available = await session.storage.available(await session.readable(""))
     if available is None:
         return _NO_NEED_TO_ALLOCATE
     if integer(match[1]) > available:
@@ -155,7 +155,7 @@ async def allo(session: Session, argument: str) -> Reply:
 
 async def avbl(session: Session, argument: str) -> Reply:
     """AVBL: bytes that may be written in a folder."""
-    available = await session.storage.available(session.readable(argument))
+    available = await session.storage.available(await session.readable(argument))
     if available is None:
         raise FileUnavailable("Nobody knows how much room there is.")
     return Reply(Code.FILE_STATUS, str(available))

@@ -21,6 +21,7 @@ class Shop(ftpcluster.Server):
         self.downloads += 1
         return await super().retr(connection, rest)
 
+    @ftpcluster.command("XCOUNT")
     async def xcount(self, connection: ftpcluster.Connection, rest: str) -> bool:
         connection.response("200", f"{self.downloads} downloads")
         return True

@@ -1,0 +1,98 @@
+"""What a user may do at a virtual path: asked of the user's permissions, or of the user's own code.
+
+Both kinds answer the same questions. A user whose class overrides ``get_permissions`` is asked for
+every path, since nothing is known of the answers beforehand.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Protocol
+
+from ftpcluster.protocol import path as virtual
+from ftpcluster.users import Permission, User, nearest_permission, replaces
+
+
+class Rights(Protocol):
+    """A user's permissions."""
+
+    is_foreign: bool
+    """Whether custom code answers, which may need a task."""
+
+    @property
+    def everywhere(self) -> Permission | None:
+        """The permission that decides for every path, if there is only one, for "/"."""
+
+    async def at(self, path: str) -> Permission:
+        """The permission at a virtual path."""
+
+    def is_divided(self, path: str) -> bool | None:
+        """Whether something beneath a virtual path has a permission of its own; None: unknown."""
+
+    async def unwritable_above(self, path: str) -> str | None:
+        """The nearest directory above a virtual path that the user may not write, if any."""
+
+
+class DeclaredRights:
+    """The rights of a user's ``permissions``."""
+
+    is_foreign = False
+
+    def __init__(self, user: User) -> None:
+        self._user = user
+
+    @property
+    def everywhere(self) -> Permission | None:
+        permissions = self._user.permissions
+        is_one = len(permissions) == 1 and str(permissions[0].path) == "/"
+        return permissions[0] if is_one else None
+
+    async def at(self, path: str) -> Permission:
+        return nearest_permission(self._user.permissions, path)
+
+    def is_divided(self, path: str) -> bool:
+        return any(
+            str(each.path) != path and virtual.is_beneath(str(each.path), path)
+            for each in self._user.permissions
+        )
+
+    async def unwritable_above(self, path: str) -> str | None:
+        # each permission decides up to its own path, so each is looked at once
+        directory = virtual.parent(path)
+        while (permission := await self.at(directory)).writable:
+            if str(permission.path) == "/":
+                return None
+            directory = virtual.parent(str(permission.path))
+        return directory
+
+
+class AskedRights:
+    """The rights of a user with a ``get_permissions`` of its own."""
+
+    is_foreign = True
+    everywhere = None
+
+    def __init__(self, user: User) -> None:
+        self._user = user
+
+    async def at(self, path: str) -> Permission:
+        return await self._user.get_permissions(PurePosixPath(path))
+
+    def is_divided(self, _: str) -> None:
+        return None
+
+    async def unwritable_above(self, path: str) -> str | None:
+        directory = path
+        while directory != "/":
+            directory = virtual.parent(directory)
+            if not (await self.at(directory)).writable:
+                return directory
+        return None
+
+
+def rights_of(user: User) -> Rights:
+    """Whatever decides for this user."""
+    is_asked = replaces(user, User, "get_permissions") or any(
+        replaces(each, Permission, "is_parent") for each in user.permissions
+    )
+    return AskedRights(user) if is_asked else DeclaredRights(user)
