@@ -36,6 +36,8 @@ class Permission:
     """
 
     path: PurePosixPath
+    covers_all: bool
+    """Whether ``path`` is "/"."""
 
     def __init__(
         self, path: str | PurePosixPath = "/", *, readable: bool = True, writable: bool = True
@@ -45,7 +47,10 @@ class Permission:
         self.writable = writable
 
     def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(name, _virtual(value) if name == "path" else value)
+        if name == "path":
+            value = _virtual(value)
+            super().__setattr__("covers_all", str(value) == "/")
+        super().__setattr__(name, value)
 
     def is_parent(self, other: str | PurePosixPath) -> bool:
         """Whether this permission covers ``other``; by components, "/foo" not "/foobar"."""

@@ -23,6 +23,9 @@ class Rights(Protocol):
     def everywhere(self) -> Permission | None:
         """The permission that decides for every path, if there is only one, for "/"."""
 
+    def known(self, path: str) -> Permission | None:
+        """The permission at a virtual path; None where that takes ``at``, which may wait."""
+
     async def at(self, path: str) -> Permission:
         """The permission at a virtual path."""
 
@@ -44,11 +47,13 @@ class DeclaredRights:
     @property
     def everywhere(self) -> Permission | None:
         permissions = self._user.permissions
-        is_one = len(permissions) == 1 and str(permissions[0].path) == "/"
-        return permissions[0] if is_one else None
+        return permissions[0] if len(permissions) == 1 and permissions[0].covers_all else None
+
+    def known(self, path: str) -> Permission:
+        return self.everywhere or nearest_permission(self._user.permissions, path)
 
     async def at(self, path: str) -> Permission:
-        return nearest_permission(self._user.permissions, path)
+        return self.known(path)
 
     def is_divided(self, path: str) -> bool:
         return any(
@@ -59,8 +64,8 @@ class DeclaredRights:
     async def unwritable_above(self, path: str) -> str | None:
         # each permission decides up to its own path, so each is looked at once
         directory = virtual.parent(path)
-        while (permission := await self.at(directory)).writable:
-            if str(permission.path) == "/":
+        while (permission := self.known(directory)).writable:
+            if permission.covers_all:
                 return None
             directory = virtual.parent(str(permission.path))
         return directory
@@ -74,6 +79,9 @@ class AskedRights:
 
     def __init__(self, user: User) -> None:
         self._user = user
+
+    def known(self, _: str) -> None:
+        return None
 
     async def at(self, path: str) -> Permission:
         return await self._user.get_permissions(PurePosixPath(path))

@@ -265,7 +265,8 @@ class Session:
     async def readable(self, argument: str) -> str:
         """The virtual path an argument names, where the user may read it, else FileUnavailable."""
         path = self.services.locate(self, argument)
-        if not (await self.account.rights.at(path)).readable:
+        rights = self.account.rights
+        if not (rights.known(path) or await rights.at(path)).readable:
             raise FileUnavailable("Permission denied.")
         if self.services.forbidden and self.services.forbidden.are_in(path):
             raise FileUnavailable("No such file or directory.")
@@ -277,7 +278,8 @@ class Session:
         Raises FileUnavailable, FileNameNotAllowed.
         """
         path = self.services.locate(self, argument)
-        if not (await self.account.rights.at(path)).writable:
+        rights = self.account.rights
+        if not (rights.known(path) or await rights.at(path)).writable:
             raise FileUnavailable("Permission denied.")
         if self.services.forbidden and self.services.forbidden.are_in(path):
             raise FileNameNotAllowed
