@@ -20,10 +20,12 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
+from ftpcluster import libcrypt
+
 _SCRYPT = re.compile(r"\$scrypt\$ln=(\d{1,2}),r=(\d{1,3}),p=(\d{1,3})\$([^$]+)\$([^$]+)")
 _SCRYPT_MEMORY = 256 * 1024 * 1024
 _BCRYPT = ("$2a$", "$2b$", "$2y$")
-_HASHES = ("$argon2", "$scrypt$", *_BCRYPT)
+_HASHES = ("$argon2", "$scrypt$", *_BCRYPT, *libcrypt.KINDS)
 _BCRYPT_FORM = re.compile(
     # 16 bytes of salt leave two bits of its last character over, which have to be 0
     r"\$2[aby]\$(0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}"
@@ -37,7 +39,7 @@ _ARGON2_SALT = 8
 _LEAST_KEY = 16
 """Bytes. Fewer, or no multiple of 4, are what is left of a key that was cut off: with argon2 nobody
 could log in any more, with scrypt anybody in the end, since it compares what is there."""
-_FOREIGN = ("$1$", "$5$", "$6$", "$7$", "$y$", "$apr1$")
+_FOREIGN = ("$apr1$", "$2x$", "$3$", "$sha1$", "$md5", "$pbkdf2")
 _BCRYPT_BYTES = 72
 _NICENESS = 5
 """Of the threads that hash: a loop that has something to do gets three times as much of a core,
@@ -61,8 +63,11 @@ _processes = 1
 
 
 def is_hash(password: str) -> bool:
-    """Whether a stored password is a hash, by its form, not plain text."""
-    return password.startswith(_HASHES)
+    """Whether a stored password is a hash, by its form, not plain text.
+
+    Also one of a kind that cannot be checked here: as plain text, it would be a password itself.
+    """
+    return password.startswith((*_HASHES, *_FOREIGN))
 
 
 def foreign_kind(password: str) -> str | None:
@@ -72,7 +77,14 @@ def foreign_kind(password: str) -> str | None:
 
 def check_hash(stored: str) -> None:
     """Whether a hash can be used, by its form alone. Raises BadHash."""
-    if stored.startswith("$argon2"):
+    if kind := foreign_kind(stored):
+        raise BadHash(f"a {kind} hash, which cannot be checked here")
+    if kind := libcrypt.kind_of(stored):
+        if not libcrypt.is_whole(stored):
+            raise _not_whole(kind)
+        if not libcrypt.can_check(kind):
+            raise BadHash(f"a {kind} hash, which the libcrypt of this system cannot check")
+    elif stored.startswith("$argon2"):
         _check_argon2(stored)
     elif stored.startswith(_BCRYPT):
         if not _BCRYPT_FORM.fullmatch(stored):
@@ -116,6 +128,8 @@ def verify(stored: str, password: str) -> bool:
         return _verify_scrypt(stored, given)
     if stored.startswith(_BCRYPT):
         return _verify_bcrypt(stored, given)
+    if is_hash(stored):
+        return _verify_crypt(stored, given)
     return hmac.compare_digest(stored.encode("utf-8", "surrogateescape"), given)
 
 
@@ -211,6 +225,14 @@ def _verify_bcrypt(stored: str, given: bytes) -> bool:
         return bcrypt.checkpw(given[:_BCRYPT_BYTES], stored.encode())
     except ValueError as error:
         raise _not_whole("bcrypt") from error
+
+
+def _verify_crypt(stored: str, given: bytes) -> bool:
+    check_hash(stored)
+    is_right = libcrypt.matches(stored, given)
+    if is_right is None:
+        raise BadHash("a hash that the libcrypt of this system cannot check")
+    return is_right
 
 
 def _verify_scrypt(stored: str, given: bytes) -> bool:

@@ -12,7 +12,7 @@ from ftpcluster.config.leaves import PLAIN
 from ftpcluster.config.lines import Path
 from ftpcluster.config.model import ANONYMOUS, ConfigError
 from ftpcluster.config.tree import Tree
-from ftpcluster.passwords import foreign_kind, is_hash
+from ftpcluster.passwords import is_hash
 
 _NAME = re.compile(r"[^:\s\x00-\x1f\x7f]+")
 _KEYS = (
@@ -262,7 +262,7 @@ class Flags:
         permission = {"path": "/", "read": True, "write": self.writable}
         tree.put(path, {}, label)
         tree.put((*path, "login"), login, label)
-        is_plain = not (is_hash(password) or foreign_kind(password))
+        is_plain = not is_hash(password)
         tree.put((*path, "password"), PLAIN * is_plain + password, label)
         tree.put((*path, "permissions"), [permission], label)
         self._put_root(tree, path)

@@ -333,12 +333,12 @@ WRONG = [
     (
         "".join(
             f"[[user]]\nlogin = '{kind}'\npassword = '${kind}$salt${SECRET}'\nroot = '.'\n"
-            for kind in ("1", "5", "6", "7", "y", "apr1")
+            for kind in ("2x", "3", "sha1", "apr1")
         ),
         [
             f"f.toml:{4 * index + 3}: user[{index}].password: a ${kind}$ hash cannot be checked "
             "here: a new password, see docs/moving.md"
-            for index, kind in enumerate(("1", "5", "6", "7", "y", "apr1"))
+            for index, kind in enumerate(("2x", "3", "sha1", "apr1"))
         ],
     ),
     (

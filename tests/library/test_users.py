@@ -18,7 +18,7 @@ import pytest
 from hypothesis import strategies as st
 
 import ftpcluster
-from ftpcluster import Permission, passwords
+from ftpcluster import Permission, libcrypt, passwords
 from ftpcluster.session.rights import DeclaredRights
 from ftpcluster.users import nearest_permission
 from tests.library.client import Client
@@ -43,8 +43,18 @@ def bcrypted(secret: str = SECRET) -> str:
     return bcrypt.hashpw(secret.encode(), bcrypt.gensalt(4)).decode()
 
 
+def crypted(setting: str) -> str:
+    computed = libcrypt._crypt(SECRET.encode(), setting.encode())
+    assert computed is not None
+    return computed.decode()
+
+
 HASHES: dict[str, Callable[[], str]] = {
     "plain": lambda: SECRET,
+    "md5crypt": lambda: crypted("$1$saltsalt$"),
+    "sha256crypt": lambda: crypted("$5$rounds=1000$saltsalt$"),
+    "sha512crypt": lambda: crypted("$6$rounds=1000$salt$"),
+    "yescrypt": lambda: crypted("$y$j75$saltsaltsalt$"),
     "argon2id": argon2id,
     "scrypt": scrypt,
     "bcrypt": bcrypted,
@@ -268,6 +278,8 @@ BAD = [
     "$scrypt$ln=99,r=8,p=1$AAAA$AAAA",
     "$2b$nonsense",
     "$2b$04$" + "a" * 53,
+    "$6$salt$cut",
+    "$apr1$GxpoFL5N$uVLvYlxlFoEm8RSnPJcvJ/",
 ]
 
 
@@ -278,12 +290,12 @@ def test_what_is_no_whole_hash_is_known_by_its_form(stored: str) -> None:
     assert stored not in str(caught.value)
 
 
-@pytest.mark.parametrize("kind", ["argon2id", "scrypt", "bcrypt"])
+@pytest.mark.parametrize("kind", [kind for kind in HASHES if kind != "plain"])
 @pytest.mark.parametrize("lost", [1, 2, 3, 7, 30, 50])
 def test_a_hash_whose_end_is_lost_is_known_to_be_cut_off(kind: str, lost: int) -> None:
     stored = HASHES[kind]()
     passwords.check_hash(stored)
-    with pytest.raises(passwords.BadHash, match=r"not a whole \w+ hash \(cut off\?\)"):
+    with pytest.raises(passwords.BadHash, match=r"not a whole \S+ hash \(cut off\?\)"):
         passwords.check_hash(stored[:-lost])
 
 
@@ -595,3 +607,28 @@ async def test_users_in_a_database_log_in_and_out(root: Path, tmp_path: Path) ->
             await client.uploads("STOR file", b"content")
     assert manager.execute("SELECT logouts FROM users") == [(2,)]
     assert (root / "file").read_bytes() == b"content"
+
+
+@on_both_loops
+async def test_a_crypt_hash_where_no_libcrypt_knows_it_lets_nobody_in(
+    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    stored = HASHES["sha512crypt"]()
+    monkeypatch.setattr(libcrypt, "_library", lambda: None)
+    libcrypt.can_check.cache_clear()
+    try:
+        users = [ftpcluster.User("a", stored, base_path=root)]
+        async with ftpcluster.Server(users, login_delay=0) as server:
+            async with Client(server.server_port) as client:
+                for given in (SECRET, stored):
+                    await client.says("USER a", 331)
+                    await client.says(f"PASS {given}", 530)
+    finally:
+        libcrypt.can_check.cache_clear()
+    assert "a $6$ hash, which the libcrypt of this system cannot check" in caplog.text
+
+
+def test_a_password_that_libcrypt_would_cut_off_is_wrong() -> None:
+    stored = HASHES["sha512crypt"]()
+    assert passwords.verify(stored, SECRET)
+    assert not passwords.verify(stored, SECRET + "\0")
