@@ -343,7 +343,7 @@ def _set_user(session: Session, user: User) -> None:
         session.give_back_user(login)
     session.login = Claim(name, user, needs_password=True)
     if is_logged:
-        session.begin_login(user, name)
+        session.begin_login(user, name, holds_slot=False)
 
 
 def _set_logged(session: Session, logged: bool) -> None:  # noqa: FBT001
@@ -353,7 +353,7 @@ def _set_logged(session: Session, logged: bool) -> None:  # noqa: FBT001
     if login is None or login.user is None:
         session.login = Claim("", None, needs_password=True, is_logged=True)
     else:
-        session.begin_login(login.user, login.login)
+        session.begin_login(login.user, login.login, holds_slot=False)
 
 
 _LIVE: dict[str, _Live] = {

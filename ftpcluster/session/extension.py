@@ -14,7 +14,9 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from ftpcluster.protocol.errors import FTPError, LocalProblem
+import msgspec
+
+from ftpcluster.protocol.errors import FTPError, LocalProblem, SessionEnded
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.session.commands.table import Command
 from ftpcluster.session.connection import SessionConnection
@@ -205,10 +207,27 @@ class ForeignHandler:
             # of ours an OSError has a reply of its own; in somebody else's command it is a bug
             session.note_bug(error)
             raise LocalProblem from error
+        if session.is_logged_in and not session.account.holds_slot:
+            await _take_slot(session)
         if not goes_on:
             session.ending = True
         held, session.held_reply = session.held_reply, None
         return held
+
+
+async def _take_slot(session: Session) -> None:
+    """The command has logged somebody in, who counts like everybody else.
+
+    Raises SessionEnded where the user has no connection left.
+    """
+    user, quotas = session.account.user, session.services.quotas
+    number = session.conversation.session
+    quotas.logout(number)  # of the user before, where it is another one now
+    refused = await quotas.login(number, user.login or "", user.maximum_connections)
+    if refused is not None:
+        session.log_out()
+        raise SessionEnded(refused.explanation)
+    session.login = msgspec.structs.replace(session.account, holds_slot=True)
 
 
 async def _run(function: Verb, connection: SessionConnection, argument: str) -> bool:

@@ -62,11 +62,15 @@ class Claim(msgspec.Struct, frozen=True):
 
 
 class Account(msgspec.Struct, frozen=True):
-    """Somebody has logged in."""
+    """Somebody has logged in.
+
+    ``holds_slot``: one of the user's connections is counted for it.
+    """
 
     user: User
     storage: Storage
     rights: Rights
+    holds_slot: bool
     throttles: tuple[Throttled, ...] = ()
 
 
@@ -344,13 +348,13 @@ class Session:
         if self.data_view is not None and self.data_view.stream is self.data:
             self.data_view.end()
 
-    def begin_login(self, user: User, name: str) -> None:
+    def begin_login(self, user: User, name: str, *, holds_slot: bool) -> None:
         """``user`` has logged in, as ``name``.
 
         Raises OSError where the user's folder cannot be opened.
         """
         storage = self.services.open_storage(self, user)
-        self.login = Account(user, storage, rights_of(user), self._throttles(user))
+        self.login = Account(user, storage, rights_of(user), holds_slot, self._throttles(user))
         self.current_folder = str(user.home_path)
         self.user_name = shown(name)
         self._who = None

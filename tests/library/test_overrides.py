@@ -887,3 +887,29 @@ async def test_methods_of_a_layer_take_the_result_of_open(root: Path, layer: Any
         await path_io.seek(file, 3)
         assert await path_io.read(file, 100) == b"tent"
         assert await path_io.read(file.file) == b""
+
+
+# ---------------------------------------------------------------------- limits
+
+
+@on_both_loops
+async def test_a_login_by_a_command_of_ones_own_counts_for_the_users_connections(
+    root: Path,
+) -> None:
+    class Token(ftpcluster.Server):
+        async def pass_(self, connection: Any, rest: str) -> bool:
+            connection.logged = True
+            connection.response("230", "welcome")
+            return True
+
+    user = ftpcluster.User("a", "12345", base_path=root, maximum_connections=1)
+    async with Token([user]) as server:
+        port = server.server_port
+        async with Client(port) as first, Client(port) as second, Client(port) as third:
+            await first.logs_in("a")
+            await second.says("USER a", 331)
+            await second.says("PASS", 230)
+            await second.expects(421)
+            assert await second.is_ended()
+            await first.says("REIN", 220)
+            await third.logs_in("a")

@@ -111,7 +111,7 @@ async def _log_in(session: Session, claim: Claim, secret: str) -> Reply:
     if refused is not None:
         raise NotLoggedIn(refused.explanation)
     try:
-        session.begin_login(account, claim.login)
+        session.begin_login(account, claim.login, holds_slot=True)
     except BaseException as error:
         quotas.logout(number)
         if not isinstance(error, OSError):
