@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import socket
@@ -68,21 +69,25 @@ class Bench:
 def reserved() -> Iterator[Callable[[int], list[int]]]:
     """Ports that nobody else gets while the test runs: bound, but not listened on.
 
-    SO_REUSEADDR lets the pool bind them beside us, and keeps the kernel from handing them out.
+    SO_REUSEADDR lets the pool bind them beside us, and keeps the kernel from handing them out. That
+    goes by address, so they are bound on both that the tests use.
     """
-    held: list[socket.socket] = []
+    with contextlib.ExitStack() as held:
 
-    def reserve(count: int) -> list[int]:
-        for _ in range(count):
-            sock = socket.socket()
+        def bind(host: str, port: int) -> int:
+            sock = held.enter_context(socket.socket())
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind((HOST, 0))
-            held.append(sock)
-        return [sock.getsockname()[1] for sock in held[-count:]]
+            sock.bind((host, port))
+            bound: int = sock.getsockname()[1]
+            return bound
 
-    yield reserve
-    for sock in held:
-        sock.close()
+        def reserve_one() -> int:
+            while True:
+                port = bind(HOST, 0)
+                with contextlib.suppress(OSError):  # somebody has it on the other address
+                    return bind(INTRUDER, port)
+
+        yield lambda count: [reserve_one() for _ in range(count)]
 
 
 def is_closed(client: socket.socket) -> bool:
