@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable
@@ -88,6 +89,31 @@ def root(tmp_path: Path) -> Path:
 def _runtime_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Where servers have their admin sockets that are not told otherwise: not at the machine's."""
     os.environ["RUNTIME_DIRECTORY"] = str(tmp_path_factory.mktemp("runtime"))
+
+
+KINDS = ("cluster", "uvloop", "asyncio")
+"""Kinds of servers, the most telling one first: a cluster's workers run on uvloop."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow what only repeats a test on another kind of server.
+
+    Sessions are the same code on all of them. What differs (the loop, where accounts are kept)
+    has tests of its own, and ``-m slow`` runs the whole on the other kinds.
+    """
+    of_test: dict[str, list[tuple[int, pytest.Item]]] = {}
+    for item in items:
+        values = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        kind = next((each for each in KINDS if each in values), None)
+        if kind is not None:
+            name = re.sub(rf"\b{kind}\b", "*", item.nodeid)
+            of_test.setdefault(name, []).append((KINDS.index(kind), item))
+    for variants in of_test.values():
+        first = min(rank for rank, _ in variants)
+        for rank, item in variants:
+            if rank != first:
+                item.add_marker(pytest.mark.slow)
 
 
 def pytest_xdist_auto_num_workers() -> int:
