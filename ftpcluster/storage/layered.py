@@ -23,6 +23,7 @@ from ftpcluster.storage.uploads import temporary_name
 T = TypeVar("T")
 
 _BATCH = 128
+_OURS = (PathIO.stat, AsyncPathIO.stat)
 _MODES = {
     WriteMode.CREATE: "wb",
     WriteMode.TRUNCATE: "wb",
@@ -143,6 +144,11 @@ class _Place:
                 pass  # somebody was faster, with the whole folder for instance
 
 
+def is_link(layer: AbstractPathIO, real: Any) -> bool:
+    """Whether a layer's entry is a symbolic link. No layer has a call for that but the disk's."""
+    return isinstance(layer, PathIO | AsyncPathIO) and os.path.islink(real)
+
+
 class LayeredStorage(Storage):
     """A user's files, as a path layer has them."""
 
@@ -158,17 +164,51 @@ class LayeredStorage(Storage):
         """The real path of a virtual one. Raises PermissionError where a link leads out."""
         real = self._base / path.lstrip("/")
         if self._on_disk:
-            base = os.path.realpath(self._base)
-            target = os.path.realpath(real)
-            if target != base and not target.startswith(base.rstrip("/") + "/"):
-                raise PermissionError(errno.EXDEV, os.strerror(errno.EXDEV))
+            self._check_inside(real)
         return real
+
+    def _named(self, path: str) -> Path:
+        """The real path of an entry itself, which may be a link to anywhere."""
+        if path == "/":
+            return self.real(path)
+        return self.real(virtual.parent(path)) / virtual.name(path)
+
+    def _check_inside(self, real: Path) -> None:
+        base = os.path.realpath(self._base)
+        target = os.path.realpath(real)
+        if target != base and not target.startswith(base.rstrip("/") + "/"):
+            raise PermissionError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    def _is_link(self, real: Path) -> bool:
+        return is_link(self._layer, real)
 
     async def stat(self, path: str) -> os.stat_result:
         return await self._status(self.real(path))
 
     async def lstat(self, path: str) -> os.stat_result:
-        return await self._status(self.real(path))
+        return await self._own_status(self._named(path))
+
+    async def read_link(self, path: str) -> str:
+        return os.readlink(self._named(path))
+
+    async def _own_status(self, real: Path) -> os.stat_result:
+        """The status of an entry; of a link that of the link.
+
+        A layer with a ``stat`` of its own is still asked, where the link leads anywhere: a name
+        that it does not know is not there.
+        """
+        if not self._is_link(real):
+            return await self._status(real)
+        if type(self._layer).stat not in _OURS and self._leads_somewhere(real):
+            await _asked(self._layer.stat(real))
+        return os.lstat(real)
+
+    def _leads_somewhere(self, real: Path) -> bool:
+        try:
+            self._check_inside(real)
+        except OSError:
+            return False  # a layer would look at a file that is none of the user's
+        return os.path.exists(real)
 
     async def _status(self, real: Path) -> os.stat_result:
         """All fields that sessions look at, from whatever the layer knows."""
@@ -194,9 +234,10 @@ class LayeredStorage(Storage):
         )
         return os.stat_result(fields)
 
-    async def scan(self, path: str, *, follow: bool) -> AsyncGenerator[list[Entry], None]:
+    async def scan(self, path: str) -> AsyncGenerator[list[Entry], None]:
         batch: list[Entry] = []
-        entries = aiter(self._layer.list(self.real(path)))
+        directory = self.real(path)
+        entries = aiter(self._layer.list(directory))
         while True:
             try:
                 entry: Any = await _asked(anext(entries))  # type: ignore[arg-type]
@@ -204,10 +245,12 @@ class LayeredStorage(Storage):
                 break
             name = Path(entry).name
             try:
-                status = await self._status(self.real(virtual.join(path, name)))
+                status = await self._own_status(directory / name)
+                link = self._on_disk and stat.S_ISLNK(status.st_mode)
+                target = os.readlink(directory / name) if link else None
             except OSError:
-                continue  # removed meanwhile, or it leads out
-            batch.append((name, status, None))
+                continue  # removed meanwhile
+            batch.append((name, status, target))
             if len(batch) == _BATCH:
                 yield batch
                 batch = []
@@ -249,21 +292,30 @@ class LayeredStorage(Storage):
         await _asked(self._layer.mkdir(self.real(path), parents=True))
 
     async def rmdir(self, path: str) -> None:
-        await _asked(self._layer.rmdir(self.real(path)))
+        real = self._named(path)
+        if self._is_link(real):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        await _asked(self._layer.rmdir(real))
 
     async def unlink(self, path: str) -> None:
-        real = self.real(path)
-        if await _asked(self._layer.is_dir(real)):
+        real = self._named(path)
+        if await self._is_directory(real):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         await _asked(self._layer.unlink(real))
 
     async def rename(self, source: str, target: str, *, replace: bool) -> None:
-        old, new = self.real(source), self.real(target)
-        if await _asked(self._layer.exists(new)):
-            folder = await _asked(self._layer.is_dir(new)) or await _asked(self._layer.is_dir(old))
-            if folder or not replace:
-                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        old, new = self._named(source), self._named(target)
+        exists = self._is_link(new) or await _asked(self._layer.exists(new))
+        if exists and not (replace and await self._are_files(old, new)):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
         await _asked(self._layer.rename(old, new))
+
+    async def _are_files(self, *paths: Path) -> bool:
+        return not any([await self._is_directory(each) for each in paths])
+
+    async def _is_directory(self, real: Path) -> bool:
+        """Whether it is one itself: a link to one is removed and renamed as files are."""
+        return not self._is_link(real) and await _asked(self._layer.is_dir(real))
 
 
 async def _awaited(opening: OpenFile) -> OpenFile:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import grp
+import os
 import pwd
 import stat
 import time
@@ -116,14 +117,38 @@ async def _listed(session: Session, argument: str, form: Formatter) -> Batches:
     hidden, argument = _options(argument)
     path = session.readable(argument)
     try:
-        status = await session.storage.stat(path)
+        status = await _status(session, argument, path)
     except FileNotFoundError:
         if not is_pattern(virtual.name(path)):
             raise
         return _matching(session, argument, form, hidden=hidden)
-    if stat.S_ISDIR(status.st_mode):
+    target = None
+    is_directory = stat.S_ISDIR(status.st_mode)
+    if stat.S_ISLNK(status.st_mode):
+        is_directory = await _leads_to_directory(session, path)
+        target = None if is_directory else await session.storage.read_link(path)
+    if is_directory:
+        form = _names_in(argument) if form is _names else form
         return _entries(session, path, form, hidden=hidden)
-    return _one_entry(session, (argument, status, None), form)
+    return _one_entry(session, (argument, status, target), form)
+
+
+async def _status(session: Session, argument: str, path: str) -> os.stat_result:
+    """The status of what an argument names; of "link", but not of "link/", that of the link.
+
+    As in POSIX; and the current directory is one, also behind a link.
+    """
+    if argument.rpartition("/")[2] in ("", ".", ".."):
+        return await session.storage.stat(path)
+    return await session.storage.lstat(path)
+
+
+async def _leads_to_directory(session: Session, path: str) -> bool:
+    """Whether a link leads to a directory that the user may see: then that is listed, as by ls."""
+    try:
+        return stat.S_ISDIR((await session.storage.stat(path)).st_mode)
+    except OSError:
+        return False
 
 
 async def _one_entry(session: Session, entry: Entry, form: Formatter) -> Batches:
@@ -132,7 +157,7 @@ async def _one_entry(session: Session, entry: Entry, form: Formatter) -> Batches
 
 async def _entries(session: Session, path: str, form: Formatter, *, hidden: bool) -> Batches:
     """The lines of a folder's entries."""
-    async with contextlib.aclosing(session.storage.scan(path, follow=form is _facts)) as batches:
+    async with contextlib.aclosing(session.storage.scan(path)) as batches:
         async for batch in batches:
             if lines := await form(session, path, _shown(session, batch, hidden=hidden)):
                 yield lines
@@ -145,7 +170,7 @@ async def _matching(session: Session, argument: str, form: Formatter, *, hidden:
     folder = session.readable(written + slash)
     pattern = Pattern(last)
     hidden = hidden or pattern.shows_hidden
-    async with contextlib.aclosing(session.storage.scan(folder, follow=False)) as batches:
+    async with contextlib.aclosing(session.storage.scan(folder)) as batches:
         async for batch in batches:
             found = [
                 (f"{written}{slash}{name}", status, target)
@@ -191,7 +216,7 @@ async def mlsd(session: Session, argument: str) -> Reply:
 
 async def mlst(session: Session, argument: str) -> Reply:
     path = session.readable(argument)
-    status = await session.storage.stat(path)
+    status = await _status(session, argument, path)
     permission = session.account.user.permission(path)
     perm = _perm(status.st_mode, permission)
     line = fact_line(path, status, perm, session.facts)
@@ -229,6 +254,22 @@ async def _their_lines(session: Session, folder: str, entries: Iterable[Entry]) 
 
 async def _names(_: Session, __: str, entries: Iterable[Entry]) -> str:
     return "".join([f"{printable(entry[0])}\r\n" for entry in entries])
+
+
+def _names_in(argument: str) -> Formatter:
+    """NLST of a directory: names that can be used as they are (RFC 1123 section 4.1.2.7).
+
+    A bare one would be that of a file in the current directory, which is what a client would then
+    fetch, or delete.
+    """
+    if argument in ("", "."):
+        return _names
+    prefix = argument if argument.endswith("/") else f"{argument}/"
+    return functools.partial(_names_behind, printable(prefix))
+
+
+async def _names_behind(prefix: str, _: Session, __: str, entries: Iterable[Entry]) -> str:
+    return "".join([f"{prefix}{printable(entry[0])}\r\n" for entry in entries])
 
 
 async def _facts(session: Session, path: str, entries: Iterable[Entry]) -> str:
