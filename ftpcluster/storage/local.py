@@ -112,6 +112,7 @@ class LocalFile:
         """``finish`` for a thread: a durable upload waits for the disk."""
         place = self._place
         if place is not None:
+            place.unmark(self.fd)
             place.sync_file(self.fd)
         if not os.fstat(self.fd).st_nlink:
             raise LocalProblem("The file was removed while it was stored.")

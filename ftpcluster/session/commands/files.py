@@ -10,6 +10,7 @@ from ftpcluster.protocol.errors import ArgumentProblem, FileUnavailable
 from ftpcluster.protocol.listing import parse_timestamp, printable, timestamp
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.session.state import Session
+from ftpcluster.storage.uploads import check_new_name
 
 _DELETED = Reply(Code.FILE_ACTION_COMPLETED, "File deleted.")
 _RENAMED = Reply(Code.FILE_ACTION_COMPLETED, "Renamed.")
@@ -46,6 +47,7 @@ async def rnto(session: Session, argument: str) -> Reply:
     target = session.writable(argument)
     if target == "/":
         raise FileUnavailable('"/" cannot be replaced.')
+    check_new_name(target)
     _check_undivided(session, target)
     user = session.account.user
     if user.permission(target).readable and not user.permission(source).readable:

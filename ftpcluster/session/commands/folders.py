@@ -20,6 +20,7 @@ from ftpcluster.session.run import give_way
 from ftpcluster.session.server_dtp import Listing
 from ftpcluster.session.state import Session
 from ftpcluster.storage.base import Entry
+from ftpcluster.storage.uploads import check_new_name
 from ftpcluster.users import Permission
 
 
@@ -57,6 +58,7 @@ def pwd_(session: Session, _: str) -> Reply:
 
 async def mkd(session: Session, argument: str) -> Reply:
     path = session.writable(argument)
+    check_new_name(path)
     await _check_missing_parents(session, path)
     await session.storage.mkdir(path)
     return Reply(Code.PATHNAME, f"{quoted(path)} created.")

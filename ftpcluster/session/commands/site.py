@@ -17,6 +17,7 @@ from ftpcluster.protocol.errors import (
 from ftpcluster.protocol.listing import parse_timestamp
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.session.state import Account, Session
+from ftpcluster.storage.uploads import check_new_name
 
 _MODE = re.compile(r"([0-7]{1,4}) (.+)", re.DOTALL)
 _TIME_AND_PATH = re.compile(r"(\d{14}|\d{12}) (.+)", re.ASCII | re.DOTALL)
@@ -66,6 +67,7 @@ async def symlink(session: Session, argument: str) -> Reply:
         raise FileUnavailable("Links are for users with one permission for everything.")
     target = session.readable(match[1] or match[2])
     link = session.writable(match[3] or match[4])
+    check_new_name(link)
     await session.storage.symlink(target, link)
     return _SYMLINK_DONE
 

@@ -27,6 +27,7 @@ from ftpcluster.session.server_dtp import Download, Upload
 from ftpcluster.session.state import Session
 from ftpcluster.storage.base import File, WriteMode
 from ftpcluster.storage.local import LocalFile
+from ftpcluster.storage.uploads import check_new_name
 
 _COMPLETE = Reply(Code.TRANSFER_COMPLETE, "Transfer complete.")
 _ALLOCATED = Reply(Code.OK, "There is room.")
@@ -70,6 +71,7 @@ async def appe(session: Session, argument: str) -> Reply:
 
 
 async def _store(session: Session, path: str, mode: WriteMode, offset: int) -> Reply:
+    check_new_name(path)
     _check_data(session)
     file = await _open(session, path, mode)
     try:
@@ -92,6 +94,7 @@ async def stou(session: Session, argument: str) -> Reply:
     """STOU: upload to a name that nothing has; 150 tells it (RFC 1123 section 4.1.2.9)."""
     if session.take_restart():
         raise BadSequence("STOU begins at the beginning; REST is not for it.")
+    check_new_name(argument)
     _check_data(session)
     for _ in range(_UNIQUE_ATTEMPTS):
         name = f"{argument or 'file'}.{secrets.token_hex(4)}"
