@@ -59,11 +59,12 @@ class Claim(msgspec.Struct, frozen=True):
 
 
 class Account(msgspec.Struct, frozen=True):
-    """Somebody has logged in."""
+    """Somebody has logged in. ``made``: what this login has stored where it may not look."""
 
     user: User
     storage: Storage
     throttles: tuple[Throttled, ...] = ()
+    made: dict[str, None] = {}
 
 
 class Conversation(msgspec.Struct, frozen=True):

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from ftpcluster import PathIO, Permission, User
+from tests.session.conftest import Maker
 from tests.support.dialogue import Dialogue
 
 LINKS = {
@@ -159,3 +161,49 @@ def test_who_may_only_read_is_told_that_a_link_cannot_be_removed(port: int, tree
     with Dialogue(port) as reader:
         reader.logs_in("anonymous", "")
         assert {each["perm"] for each in entries(reader, "links").values()} == {""}
+
+
+# ---------------------------------------------------------------------- where permissions divide
+
+
+DIVIDED = [
+    Permission("/"),
+    Permission("/in/secret", readable=False, writable=False),
+    Permission("/drop", readable=False),
+]
+
+
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("replaces", [False, True])
+def test_a_link_is_not_moved_to_where_it_leads_elsewhere(
+    serve: Maker, own: bool, replaces: bool
+) -> None:
+    """A relative link of the administrator's would read what a permission there denies."""
+    root = serve.folder
+    for name in ("in/secret", "out/secret", "out/deep/er", "drop"):
+        (root / name).mkdir(parents=True)
+    (root / "in/secret/file").write_bytes(b"secret")
+    (root / "out/link").symlink_to("secret/file")
+    (root / "out/deep/er/up").symlink_to("../../secret/file")
+    (root / "out/deep/inside").symlink_to("er/up")
+    users = [User("user", "12345", base_path=root, permissions=DIVIDED)]
+    layer = type("Own", (PathIO,), {}) if own else PathIO
+    with Dialogue(serve(users=users, path_io_factory=layer, rename_replaces=replaces)) as client:
+        client.logs_in()
+        client.says("RETR in/secret/file", 550)
+        for name in ("link", "deep/er", "deep"):
+            client.says(f"RNFR out/{name}", 350)
+            client.says(f"RNTO in/{name.replace('/', '-')}", 550)
+        client.says("RNFR out/link", 350)
+        client.says("RNTO out/renamed", 250)
+        client.says("DELE out/deep/er/up", 250)
+        client.says("RNFR out/deep", 350)
+        client.says("RNTO in/deep", 250)  # the link that is left leads to what moves with it
+    assert os.readlink(root / "out/renamed") == "secret/file"
+    assert os.readlink(root / "in/deep/inside") == "er/up"
+
+
+def test_who_may_do_everything_moves_links_too(client: Dialogue, tree: Path) -> None:
+    client.says("RNFR links/to-file", 350)
+    client.says("RNTO moved", 250)
+    assert os.readlink(tree / "moved") == LINKS["to-file"]

@@ -3,22 +3,41 @@ draft-somers-ftp-mfxx)."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 
+from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.errors import ArgumentProblem, FileUnavailable
 from ftpcluster.protocol.listing import parse_timestamp, printable, timestamp
 from ftpcluster.protocol.reply import Code, Reply
+from ftpcluster.session.commands.writeonly import (
+    check_own,
+    forget,
+    is_write_only,
+    remember,
+    told,
+)
+from ftpcluster.session.run import give_way
 from ftpcluster.session.state import Session
+from ftpcluster.storage.base import Entry
 from ftpcluster.storage.uploads import check_new_name
 
+_MOST_MOVED = 100_000
+"""Entries that are looked at before a directory is moved."""
 _DELETED = Reply(Code.FILE_ACTION_COMPLETED, "File deleted.")
 _RENAMED = Reply(Code.FILE_ACTION_COMPLETED, "Renamed.")
 _READY_FOR_RNTO = Reply(Code.PENDING_FURTHER_INFORMATION, "Ready for RNTO.")
 
 
 async def dele(session: Session, argument: str) -> Reply:
-    await session.storage.unlink(session.writable(argument))
+    path = session.writable(argument)
+    write_only = await is_write_only(session, path)
+    try:
+        await session.storage.unlink(path)
+    except OSError as error:
+        raise told(error, write_only=write_only) from None
+    forget(session, path)
     return _DELETED
 
 
@@ -27,7 +46,11 @@ async def rnfr(session: Session, argument: str) -> Reply:
     if path == "/":
         raise FileUnavailable('"/" cannot be renamed.')
     _check_undivided(session, path)
-    await session.storage.lstat(path)
+    write_only = await check_own(session, path)
+    try:
+        await session.storage.lstat(path)
+    except OSError as error:
+        raise told(error, write_only=write_only) from None
     session.rename_from = path
     return _READY_FOR_RNTO
 
@@ -52,8 +75,51 @@ async def rnto(session: Session, argument: str) -> Reply:
     user = session.account.user
     if user.permission(target).readable and not user.permission(source).readable:
         raise FileUnavailable("Permission denied: there it could be read.")
-    await session.storage.rename(source, target, replace=session.settings.rename_replaces)
+    write_only = await is_write_only(session, target)
+    try:
+        await _check_links_stay(session, source, target)
+        await session.storage.rename(source, target, replace=session.settings.rename_replaces)
+    except OSError as error:
+        raise told(error, write_only=write_only) from None
+    forget(session, source)
+    if write_only:
+        remember(session, target)
     return _RENAMED
+
+
+async def _check_links_stay(session: Session, source: str, target: str) -> None:
+    """Links are not moved to another directory where permissions divide.
+
+    What a relative one says leads elsewhere from there: perhaps to what the user may not read,
+    since permissions go by names, and the link's own would be asked.
+    """
+    everywhere = session.account.user.permission_everywhere
+    if everywhere is not None or virtual.parent(source) == virtual.parent(target):
+        return
+    mode = (await session.storage.lstat(source)).st_mode
+    if stat.S_ISLNK(mode):
+        raise FileUnavailable("Permission denied: it is a link, which leads elsewhere from there.")
+    pending = [source] if stat.S_ISDIR(mode) else []
+    seen = 0
+    while pending:
+        directory = pending.pop()
+        async with contextlib.aclosing(session.storage.scan(directory)) as batches:
+            async for batch in batches:
+                seen += len(batch)
+                if seen > _MOST_MOVED or any(map(_leads_up, batch)):
+                    raise FileUnavailable("Permission denied: there are links in it, or too much.")
+                pending += [
+                    virtual.join(directory, name)
+                    for name, status, _ in batch
+                    if stat.S_ISDIR(status.st_mode)
+                ]
+        await give_way()
+
+
+def _leads_up(entry: Entry) -> bool:
+    """Whether it is a link that may lead out of the directory that is moved with it."""
+    _, status, says = entry
+    return stat.S_ISLNK(status.st_mode) and (says is None or ".." in says.split("/"))
 
 
 async def size(session: Session, argument: str) -> Reply:
@@ -76,8 +142,17 @@ async def mfmt(session: Session, argument: str) -> Reply:
     if seconds is None or not name:
         raise ArgumentProblem("Expected YYYYMMDDHHMMSS, in UTC, and a path.")
     path = session.writable(name)
-    await session.storage.set_modified(path, seconds)
+    await set_modified(session, path, seconds)
     return Reply(Code.FILE_STATUS, f"Modify={timestamp(int(seconds))}; {printable(path)}")
+
+
+async def set_modified(session: Session, path: str, seconds: float) -> None:
+    """What MFMT and SITE UTIME do."""
+    write_only = await check_own(session, path)
+    try:
+        await session.storage.set_modified(path, seconds)
+    except OSError as error:
+        raise told(error, write_only=write_only) from None
 
 
 async def _regular(session: Session, path: str) -> os.stat_result:

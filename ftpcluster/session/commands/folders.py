@@ -16,6 +16,7 @@ from ftpcluster.protocol.errors import ArgumentProblem, FileUnavailable, FTPErro
 from ftpcluster.protocol.listing import FACTS, fact_line, list_line, permission_fact, printable
 from ftpcluster.protocol.pattern import Pattern, is_pattern
 from ftpcluster.protocol.reply import Code, Opening, Reply, ReplyLines, on_wire, quoted
+from ftpcluster.session.commands.writeonly import forget, is_write_only, remember, told
 from ftpcluster.session.run import give_way
 from ftpcluster.session.server_dtp import Listing
 from ftpcluster.session.state import Session
@@ -60,8 +61,24 @@ async def mkd(session: Session, argument: str) -> Reply:
     path = session.writable(argument)
     check_new_name(path)
     await _check_missing_parents(session, path)
-    await session.storage.mkdir(path)
+    write_only = await is_write_only(session, path)
+    try:
+        await session.storage.mkdir(path)
+    except OSError as error:
+        if not (write_only and await _is_directory(session, path)):
+            raise told(error, write_only=write_only) from None
+    else:
+        if write_only:
+            remember(session, path)
     return Reply(Code.PATHNAME, f"{quoted(path)} created.")
+
+
+async def _is_directory(session: Session, path: str) -> bool:
+    """Whether there is one at a path, maybe behind a link."""
+    try:
+        return stat.S_ISDIR((await session.storage.stat(path)).st_mode)
+    except OSError:
+        return False
 
 
 async def _check_missing_parents(session: Session, path: str) -> None:
@@ -82,7 +99,12 @@ async def rmd(session: Session, argument: str) -> Reply:
     path = session.writable(argument)
     if path == "/":
         raise FileUnavailable('"/" cannot be removed.')
-    await session.storage.rmdir(path)
+    write_only = await is_write_only(session, path)
+    try:
+        await session.storage.rmdir(path)
+    except OSError as error:
+        raise told(error, write_only=write_only) from None
+    forget(session, path)
     return _REMOVED
 
 
@@ -127,7 +149,7 @@ async def _listed(session: Session, argument: str, form: Formatter) -> Batches:
     target = None
     is_directory = stat.S_ISDIR(status.st_mode)
     if stat.S_ISLNK(status.st_mode):
-        is_directory = await _leads_to_directory(session, path)
+        is_directory = await _is_directory(session, path)  # then that is listed, as by ls
         target = None if is_directory else await session.storage.read_link(path)
     if is_directory:
         form = _names_in(argument) if form is _names else form
@@ -143,14 +165,6 @@ async def _status(session: Session, argument: str, path: str) -> os.stat_result:
     if argument.rpartition("/")[2] in ("", ".", ".."):
         return await session.storage.stat(path)
     return await session.storage.lstat(path)
-
-
-async def _leads_to_directory(session: Session, path: str) -> bool:
-    """Whether a link leads to a directory that the user may see: then that is listed, as by ls."""
-    try:
-        return stat.S_ISDIR((await session.storage.stat(path)).st_mode)
-    except OSError:
-        return False
 
 
 async def _one_entry(session: Session, entry: Entry, form: Formatter) -> Batches:
