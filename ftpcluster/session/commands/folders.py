@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.errors import ArgumentProblem, FileUnavailable, FTPError
 from ftpcluster.protocol.listing import FACTS, fact_line, list_line, permission_fact, printable
-from ftpcluster.protocol.pattern import Pattern, is_pattern
+from ftpcluster.protocol.pattern import LONGEST, Pattern, is_pattern
 from ftpcluster.protocol.reply import Code, Opening, Reply, ReplyLines, on_wire, quoted
 from ftpcluster.session.commands.writeonly import forget, is_write_only, remember, told
 from ftpcluster.session.run import give_way
@@ -35,6 +35,8 @@ _REMOVED = Reply(Code.FILE_ACTION_COMPLETED, "Directory removed.")
 _SENT = Reply(Code.TRANSFER_COMPLETE, "Directory send OK.")
 _MANY = 256
 """Entries for which the other sessions wait: half a millisecond."""
+_SLOWLY = 16
+"""Names that are matched with a slow pattern at once: less than a millisecond."""
 _OPENING = "Here comes the directory listing."
 
 Batches = AsyncGenerator[str, None]
@@ -143,7 +145,9 @@ async def _listed(session: Session, argument: str, form: Formatter) -> Batches:
     try:
         status = await _status(session, argument, path)
     except FileNotFoundError:
-        if not is_pattern(virtual.name(path)):
+        last = virtual.name(path)
+        # the kernel says so of longer ones where the directory is there; to look at them takes long
+        if len(last) > LONGEST or not is_pattern(last):
             raise
         return _matching(session, argument, form, hidden=hidden)
     target = None
@@ -181,21 +185,35 @@ async def _entries(session: Session, path: str, form: Formatter, *, hidden: bool
 
 
 async def _matching(session: Session, argument: str, form: Formatter, *, hidden: bool) -> Batches:
-    """What a pattern in the last component matches, beneath the folder as it was written."""
+    """What a pattern in the last component matches, beneath the directory as it was written."""
     written, slash, last = argument.rpartition("/")
     folder = session.readable(written + slash)
-    pattern = Pattern(last)
-    hidden = hidden or pattern.shows_hidden
+    pattern = None
     async with contextlib.aclosing(session.storage.scan(folder)) as batches:
         async for batch in batches:
+            if pattern is None:  # not before the directory is known to be there
+                pattern = Pattern(last)
+                hidden = hidden or pattern.shows_hidden
+            shown = _shown(session, batch, hidden=hidden)
             found = [
                 (f"{written}{slash}{name}", status, target)
-                for name, status, target in _shown(session, batch, hidden=hidden)
-                if pattern.matches(name)
+                for name, status, target in await _fitting(pattern, shown)
             ]
             if found:
                 yield await form(session, session.current_folder, found)
             await _between_batches(batch)
+
+
+async def _fitting(pattern: Pattern, batch: list[Entry]) -> list[Entry]:
+    """The entries whose names fit. While a slow pattern is matched the others get turns."""
+    matches = pattern.matches
+    if not pattern.is_slow:
+        return [entry for entry in batch if matches(entry[0])]
+    found: list[Entry] = []
+    for start in range(0, len(batch), _SLOWLY):
+        found += [entry for entry in batch[start : start + _SLOWLY] if matches(entry[0])]
+        await give_way()
+    return found
 
 
 async def _between_batches(batch: list[Entry]) -> None:
