@@ -38,6 +38,7 @@ from ftpcluster.session.extension import Verb, worker  # noqa: F401
 from ftpcluster.session.overrides import METHODS, VerbMap
 from ftpcluster.session.reception import Arrived, Reception
 from ftpcluster.session.server_dtp import close_idle_pipes
+from ftpcluster.storage.layered import is_link
 from ftpcluster.storage.pathio import AbstractPathIO, PathIO
 from ftpcluster.users import AbstractUserManager, MemoryUserManager, User, replaces  # noqa: F401
 from ftpcluster.verbs import BuiltinVerbs
@@ -408,13 +409,15 @@ class Server(BuiltinVerbs):
     async def build_list_string(self, connection: Connection, path: Any) -> str:
         """The line of LIST for a real ``path``, with no line ending. May be overridden."""
         layer: AbstractPathIO = connection.path_io
-        status = await layer.stat(path)
-        is_dir = await layer.is_dir(path)
+        if is_link(layer, path):
+            status, is_dir, name = os.lstat(path), False, f"{path.name} -> {os.readlink(path)}"
+        else:
+            status, is_dir, name = await layer.stat(path), await layer.is_dir(path), path.name
         mode = getattr(status, "st_mode", 0o40755 if is_dir else 0o100644)
         links = getattr(status, "st_nlink", 1)
         when = self.build_list_mtime(status.st_mtime)
         size = status.st_size
-        return f"{mode_string(mode)} {links} none none {size} {when} {printable(path.name)}"
+        return f"{mode_string(mode)} {links} none none {size} {when} {printable(name)}"
 
 
 _ARGUMENTS = frozenset(inspect.signature(Server.__init__).parameters) - {"self"}

@@ -202,17 +202,19 @@ class Flags:
         seen: set[str] = set()
         for text in self.users:
             self._lay_user(tree, text, seen)
-        # a class that stands in a file may know its users; one that is given by a flag gets those
-        # of the flags, as it always did
-        is_alone = not (had_accounts or self.users or tree.is_in_file("server"))
+        # beside a file nobody is anonymous who was not asked for: one that was cut off or emptied
+        # would let everybody in, and at a reload nobody looks
+        is_alone = tree.file is None and not self.users
         if self.anonymous or is_alone:
             if self.root is not None or tree.get((ANONYMOUS, "root")) is None:
                 self._put_root(tree, (ANONYMOUS,))
                 self._refuse_all_of_the_machine(tree)
-        elif self.root is not None and had_accounts and not self.users:
+        elif self.root is not None and not self.users:
+            why = f"the accounts of {tree.file} have folders of their own"
+            if not had_accounts:
+                why = f"there is no account that would have it beside {tree.file}"
             tree.refuse_flag(
-                f"--root {self.root}: the accounts of {tree.file} have folders of their own; "
-                "--user and --anonymous add some that take this one"
+                f"--root {self.root}: {why}; --user and --anonymous add some that take this one"
             )
         self._lay_limits_of_accounts(tree)
 
@@ -270,9 +272,8 @@ class Flags:
     def _refuse_all_of_the_machine(self, tree: Tree) -> None:
         """Services are started in "/": whoever forgot to name a folder did not mean all of them."""
         if self.root is None and self.folder == "/":
-            where = "" if tree.file is None else f"{tree.file}: "
             tree.refuse_flag(
-                f"{where}anonymous users would read all of /, where it was started: say what is "
+                "anonymous users would read all of /, where it was started: say what is "
                 'served: root = "/srv/ftp" in [anonymous], a [[user]], or --root DIR'
             )
 

@@ -30,4 +30,7 @@ def init(file: Path) -> None:
     except OSError as error:
         raise click.ClickException(f"{file} cannot be written: {error.strerror}") from None
     name = shlex.quote(str(file))
-    click.echo(f"{file} is written; `ftpcluster run -c {name}` serves as it says")
+    click.echo(
+        f"{file} is written; name in it who may log in, then `ftpcluster run -c {name}` serves "
+        "as it says"
+    )

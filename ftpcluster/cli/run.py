@@ -122,8 +122,8 @@ _BOOT_FAILED = 1
 def run(*, file: Path | None, users: tuple[str, ...], **given: Any) -> int:
     """Serve folders over FTP.
 
-    With no account everybody may read, as "anonymous". Ctrl-C stops the server, a second one at
-    once.
+    With no account, and no file, everybody may read, as "anonymous". Ctrl-C stops the server, a
+    second one at once.
     """
     flags = Flags(users=users, passwords=take_passwords(users, os.environ), **given)
     config = configured(file, flags)  # workers inherit sys.path

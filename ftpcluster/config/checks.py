@@ -168,6 +168,21 @@ def accounts(config: Config) -> list[tuple[Path, str, Any]]:
     return found
 
 
+def check_accounts(config: Config, tree: Tree) -> None:
+    """A file in which nobody is named who may log in was cut off, or emptied, or is not done yet.
+
+    Where something else is wrong, such as a misspelt [[user]], that is the reason.
+    """
+    brings_its_own = config.server is not None or config.user_manager is not None
+    if tree.file is None or tree.has_problems or brings_its_own or accounts(config):
+        return
+    tree.refuse(
+        ("user",),
+        "there are no accounts, so nobody could log in: name some with [[user]] or [anonymous], "
+        "or give --user or --anonymous",
+    )
+
+
 def with_folders(config: Config, tree: Tree) -> Config:
     """Every account with its real folder. Those that cannot be served are refused."""
     looked_at: dict[str, tuple[str, str]] = {}

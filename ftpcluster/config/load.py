@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from ftpcluster.config.checks import check, with_folders
+from ftpcluster.config.checks import check, check_accounts, with_folders
 from ftpcluster.config.decode import decode
 from ftpcluster.config.model import Config
 from ftpcluster.config.tree import Tree
@@ -35,6 +35,7 @@ def load(file: Path | None, flags: Overlay, *further: Callable[[Config, Tree], N
     config = with_folders(config, tree)
     for each in further:
         each(config, tree)
+    check_accounts(config, tree)
     tree.check()
     return config
 

@@ -144,6 +144,11 @@ class Tree:
             for path in paths
         )
 
+    @property
+    def has_problems(self) -> bool:
+        """Whether anything is known to be wrong."""
+        return bool(self._problems)
+
     def check(self) -> None:
         """Raises ConfigError with all that was found, in the order of the file's lines."""
         if self._problems:

@@ -19,6 +19,13 @@ FACTS = ("type", "perm", "size", "modify", "unique", "unix.mode", "unix.uid", "u
 _MTIME = 8
 """The field of a ``Status`` that is ``st_mtime`` without its fraction."""
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_KINDS = {
+    stat.S_IFREG: "file",
+    stat.S_IFDIR: "dir",
+    # never "dir", also where it leads to one: clients that delete trees would go through it. And
+    # not slink:TARGET, which may lie outside of what the client may know
+    stat.S_IFLNK: "OS.unix=symlink",
+}
 _HALF_A_YEAR = 15_778_476
 _TIMESTAMP = re.compile(r"(\d{14})(\.\d{1,9})?", re.ASCII)
 _CONTROL = re.compile("[\x00-\x1f\x7f\x80-\x9f]")
@@ -134,7 +141,13 @@ def _list_prefix(
 
 @lru_cache(maxsize=1024)
 def permission_fact(mode: int, *, readable: bool, writable: bool) -> str:
-    """The perm fact (RFC 3659 section 7.5.5): what the user's permissions allow here."""
+    """The perm fact (RFC 3659 section 7.5.5): what the user's permissions allow here.
+
+    A link may be deleted and renamed. What else it allows hangs on where it leads, which is not
+    looked at: to follow each of a listing would tell of what is not listed.
+    """
+    if stat.S_ISLNK(mode):
+        return "df" if writable else ""
     if stat.S_ISDIR(mode):
         return ("el" if readable else "") + ("cmfdp" if writable else "")
     return ("r" if readable else "") + ("adfw" if writable else "")
@@ -151,7 +164,7 @@ def _facts_around(mode: int, uid: int, gid: int, perm: str, device: int) -> tupl
 @lru_cache(maxsize=1024)
 def _mode_facts(mode: int, uid: int, gid: int, perm: str, facts: tuple[str, ...]) -> str:
     """A template of the facts that hang on mode and owner; %s where size, modify, unique go."""
-    kind = "dir" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "OS.unix=special"
+    kind = _KINDS.get(stat.S_IFMT(mode), "OS.unix=special")
     values = {
         "type": kind,
         "perm": perm,

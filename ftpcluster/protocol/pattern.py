@@ -1,13 +1,18 @@
 """Patterns as shells have them: ``*``, ``?`` and ``[…]``, for ``mget`` (no braces, no ``**``).
 
-A pattern is cut at its stars into pieces of fixed length, and each piece is looked for to the
-right of the one before: the time grows with name times pattern, whatever the pattern is.
+Those of clients are not made into regular expressions: to compile one of 4 KB takes 140 ms, and
+``re`` keeps hundreds of them. They are matched by the places that a name has come to in the
+pattern, all of them at once, as the bits of a number (Shift-And): the time grows with the name, and
+with the pattern by a word of the machine for each 30 characters, whatever the pattern is.
 """
 
 from __future__ import annotations
 
+import functools
+import itertools
+import operator
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 _NOT_IN_NAMES = frozenset("/\0")
 _MAGIC = re.compile(r"[*?]|\[[^\]]+\]")
@@ -27,16 +32,134 @@ def is_name_pattern(text: object) -> bool:
     return isinstance(text, str) and text not in ("", ".", "..") and _NOT_IN_NAMES.isdisjoint(text)
 
 
+LONGEST = 255
+"""Bytes that a client's pattern may have: a name has no more."""
+_KEPT = 1024
+"""Characters of names for which a pattern keeps where they fit."""
+
+
 class Pattern:
     """A pattern for one component of a path."""
 
-    def __init__(self, text: str) -> None:
-        self._fits = re.compile(_expression(text)).fullmatch
-        self.shows_hidden = text.startswith(".")
+    __slots__ = ("is_slow", "matches", "shows_hidden")
 
-    def matches(self, name: str) -> bool:
-        """Whether all of ``name`` fits. (A leading dot is no different here.)"""
-        return self._fits(name) is not None
+    def __init__(self, text: str) -> None:
+        self.shows_hidden = text.startswith(".")
+        tokens = [*_TOKEN.finditer(text)]
+        self.is_slow = any(token[2] is not None or token[0] == "?" for token in tokens)
+        """Whether a name takes a step for each of its characters: 50 µs for one of 255."""
+        self.matches: Callable[[str], bool]
+        """Whether all of a name fits. (A leading dot is no different here.)"""
+        self.matches = _Places(tokens).lead_to_end if self.is_slow else _of_text(text.split("*"))
+
+
+class _Places:
+    """The places between the tokens of a pattern: bits, the lowest before the first one."""
+
+    __slots__ = ("_begin", "_end", "_fits", "_last", "_loops", "_tokens")
+
+    def __init__(self, tokens: list[re.Match[str]]) -> None:
+        self._begin = "".join(token[0] for token in itertools.takewhile(_is_text, tokens))
+        last = [token[0] for token in itertools.takewhile(_is_text, reversed(tokens))]
+        self._last = "".join(reversed(last))
+        self._loops = 0  # the places at which a star takes any character
+        self._tokens: list[Callable[[str], bool]] = []
+        for token in tokens:
+            if token[0] == "*":
+                self._loops |= 1 << len(self._tokens)
+            else:
+                self._tokens.append(_accepting(token))
+        self._end = 1 << len(self._tokens)
+        self._fits: dict[str, int] = {}
+
+    def lead_to_end(self, name: str) -> bool:
+        """Whether all of a name fits."""
+        begin, loops, fits = self._begin, self._loops, self._fits
+        if not (name.startswith(begin) and name.endswith(self._last)):
+            return False
+        places = 1 << len(begin)
+        accepted = self._end & loops  # a star is last: whatever comes now
+        for character in name[len(begin) :]:
+            if places & accepted:
+                return True
+            fit = fits.get(character)
+            if fit is None:
+                fit = self._where_fits(character)
+            places = (places & fit) << 1 | places & loops
+            if not places:
+                return False
+        return bool(places & self._end)
+
+    def _where_fits(self, character: str) -> int:
+        """The places behind which the pattern goes on with ``character``."""
+        fit = 0
+        for place, accepts in enumerate(self._tokens):
+            if accepts(character):
+                fit |= 1 << place
+        if len(self._fits) < _KEPT:
+            self._fits[character] = fit
+        return fit
+
+
+def _is_text(token: re.Match[str]) -> bool:
+    """Whether a token stands for itself alone."""
+    return token[2] is None and token[0] not in ("*", "?")
+
+
+def _of_text(pieces: list[str]) -> Callable[[str], bool]:
+    """Whether a name has these pieces, with anything in between."""
+    if len(pieces) == 2 and not pieces[0]:
+        return operator.methodcaller("endswith", pieces[1])
+    return functools.partial(_fit, pieces)
+
+
+def _fit(pieces: list[str], name: str) -> bool:
+    """Whether pieces of text come in a name in this order, the first and the last at its ends.
+
+    The first place where a piece fits leaves the most to those behind it.
+    """
+    first, *others = pieces
+    if not others:
+        return name == first
+    last = others.pop()
+    end = len(name) - len(last)
+    if len(first) > end or not (name.startswith(first) and name.endswith(last)):
+        return False
+    begin = len(first)
+    for piece in others:
+        found = name.find(piece, begin, end)
+        if found < 0:
+            return False
+        begin = found + len(piece)
+    return True
+
+
+def _accepting(token: re.Match[str]) -> Callable[[str], bool]:
+    """Whether a character fits a token that stands for one."""
+    if token[0] == "?":
+        return _any
+    if token[2] is None:
+        return token[0].__eq__
+    singles, ranges = set(), []
+    for each in _MEMBER.finditer(token[2]):
+        if each[1]:
+            ranges.append((each[1], each[2]))  # nothing lies in one that runs backwards
+        else:
+            singles.add(each[0])
+    is_member = functools.partial(_is_member, frozenset(singles), ranges)
+    return functools.partial(_is_other, is_member) if token[1] else is_member
+
+
+def _any(_: str) -> bool:
+    return True
+
+
+def _is_member(singles: frozenset[str], ranges: list[tuple[str, str]], character: str) -> bool:
+    return character in singles or any(first <= character <= last for first, last in ranges)
+
+
+def _is_other(is_member: Callable[[str], bool], character: str) -> bool:
+    return not is_member(character)
 
 
 class Names:

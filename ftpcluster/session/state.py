@@ -64,7 +64,8 @@ class Claim(msgspec.Struct, frozen=True):
 class Account(msgspec.Struct, frozen=True):
     """Somebody has logged in.
 
-    ``holds_slot``: one of the user's connections is counted for it.
+    ``holds_slot``: one of the user's connections is counted for it. ``made``: what this login has
+    stored where it may not look.
     """
 
     user: User
@@ -72,6 +73,7 @@ class Account(msgspec.Struct, frozen=True):
     rights: Rights
     holds_slot: bool
     throttles: tuple[Throttled, ...] = ()
+    made: dict[str, None] = {}
 
 
 class Conversation(msgspec.Struct, frozen=True):

@@ -100,8 +100,12 @@ class Storage(ABC):
         """The status of a file or folder, or of the link itself."""
 
     @abstractmethod
-    def scan(self, path: str, *, follow: bool) -> AsyncGenerator[list[Entry], None]:
-        """The entries of a folder in batches, in no order; links as such or as what they name."""
+    async def read_link(self, path: str) -> str:
+        """What a symbolic link says."""
+
+    @abstractmethod
+    def scan(self, path: str) -> AsyncGenerator[list[Entry], None]:
+        """The entries of a directory in batches, in no order; of links what they are themselves."""
 
     @abstractmethod
     async def open_reader(self, path: str) -> File:

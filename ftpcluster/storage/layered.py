@@ -23,6 +23,7 @@ from ftpcluster.storage.uploads import temporary_name
 T = TypeVar("T")
 
 _BATCH = 128
+_OURS = (PathIO.stat, AsyncPathIO.stat)
 _MODES = {
     WriteMode.CREATE: "wb",
     WriteMode.TRUNCATE: "wb",
@@ -143,6 +144,11 @@ class _Place:
                 pass  # somebody was faster, with the whole folder for instance
 
 
+def is_link(layer: AbstractPathIO, real: Any) -> bool:
+    """Whether a layer's entry is a symbolic link. No layer has a call for that but the disk's."""
+    return isinstance(layer, PathIO | AsyncPathIO) and os.path.islink(real)
+
+
 class LayeredStorage(Storage):
     """A user's files, as a path layer has them."""
 
@@ -164,17 +170,18 @@ class LayeredStorage(Storage):
 
     def real(self, path: str) -> Path:
         """The real path of a virtual one. Raises PermissionError where a link leads out."""
-        if isinstance(path, MappedPath):
-            real = path.real
-        elif self._find_real is not None:
-            real = self._find_real(path)
-        else:
-            real = self._base / path.lstrip("/")
+        real = self._locate(path)
         if self._on_disk:
             self._check_links(path, real)
         return real
 
+    def _locate(self, path: str) -> Path:
+        if isinstance(path, MappedPath):
+            return path.real
+        return self._base / path.lstrip("/") if self._find_real is None else self._find_real(path)
+
     def _check_links(self, path: str, real: Path) -> None:
+        """Raises PermissionError where a link leads out."""
         target = os.path.realpath(real)
         if self._find_real is None:
             is_inside = _is_beneath(target, self._base)
@@ -197,11 +204,45 @@ class LayeredStorage(Storage):
             path, real = virtual.parent(path), above
         return real
 
+    def _named(self, path: str) -> Path:
+        """The real path of an entry itself, which may be a link to anywhere."""
+        if path == "/":
+            return self.real(path)
+        real = self._locate(path)
+        if self._on_disk:
+            self._check_links(virtual.parent(path), real.parent)
+        return real
+
+    def _is_link(self, real: Path) -> bool:
+        return is_link(self._layer, real)
+
     async def stat(self, path: str) -> os.stat_result:
         return await self._status(self.real(path))
 
     async def lstat(self, path: str) -> os.stat_result:
-        return await self._status(self.real(path))
+        return await self._own_status(path, self._named(path))
+
+    async def read_link(self, path: str) -> str:
+        return os.readlink(self._named(path))
+
+    async def _own_status(self, path: str, real: Path) -> os.stat_result:
+        """The status of an entry; of a link that of the link.
+
+        A layer with a ``stat`` of its own is still asked, where the link leads anywhere: a name
+        that it does not know is not there.
+        """
+        if not self._is_link(real):
+            return await self._status(real)
+        if type(self._layer).stat not in _OURS and self._leads_somewhere(path, real):
+            await _asked(self._layer.stat(real))
+        return os.lstat(real)
+
+    def _leads_somewhere(self, path: str, real: Path) -> bool:
+        try:
+            self._check_links(path, real)
+        except OSError:
+            return False  # a layer would look at a file that is none of the user's
+        return os.path.exists(real)
 
     async def _status(self, real: Path) -> os.stat_result:
         """All fields that sessions look at, from whatever the layer knows."""
@@ -227,10 +268,10 @@ class LayeredStorage(Storage):
         )
         return os.stat_result(fields)
 
-    async def scan(self, path: str, *, follow: bool) -> AsyncGenerator[list[Entry], None]:
+    async def scan(self, path: str) -> AsyncGenerator[list[Entry], None]:
         batch: list[Entry] = []
-        folder = self.real(path)
-        entries = aiter(self._layer.list(folder))
+        directory = self.real(path)
+        entries = aiter(self._layer.list(directory))
         while True:
             try:
                 entry: Any = await _asked(anext(entries))  # type: ignore[arg-type]
@@ -238,20 +279,18 @@ class LayeredStorage(Storage):
                 break
             name = Path(entry).name
             try:
-                status = await self._status(self._child(path, folder, name))
+                child = virtual.join(path, name)
+                status = await self._own_status(child, directory / name)
+                link = self._on_disk and stat.S_ISLNK(status.st_mode)
+                target = os.readlink(directory / name) if link else None
             except OSError:
-                continue  # removed meanwhile, or it leads out
-            batch.append((name, status, None))
+                continue  # removed meanwhile
+            batch.append((name, status, target))
             if len(batch) == _BATCH:
                 yield batch
                 batch = []
         if batch:
             yield batch
-
-    def _child(self, path: str, folder: Path, name: str) -> Path:
-        """The real path of an entry of a listing, which is where its directory is."""
-        child, real = virtual.join(path, name), folder / name
-        return self.real(child if self._find_real is None else MappedPath(child, real))
 
     async def open_reader(self, path: str) -> LayeredFile:
         real = self.real(path)
@@ -288,21 +327,30 @@ class LayeredStorage(Storage):
         await _asked(self._layer.mkdir(self.real(path), parents=True))
 
     async def rmdir(self, path: str) -> None:
-        await _asked(self._layer.rmdir(self.real(path)))
+        real = self._named(path)
+        if self._is_link(real):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        await _asked(self._layer.rmdir(real))
 
     async def unlink(self, path: str) -> None:
-        real = self.real(path)
-        if await _asked(self._layer.is_dir(real)):
+        real = self._named(path)
+        if await self._is_directory(real):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         await _asked(self._layer.unlink(real))
 
     async def rename(self, source: str, target: str, *, replace: bool) -> None:
-        old, new = self.real(source), self.real(target)
-        if await _asked(self._layer.exists(new)):
-            folder = await _asked(self._layer.is_dir(new)) or await _asked(self._layer.is_dir(old))
-            if folder or not replace:
-                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        old, new = self._named(source), self._named(target)
+        exists = self._is_link(new) or await _asked(self._layer.exists(new))
+        if exists and not (replace and await self._are_files(old, new)):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
         await _asked(self._layer.rename(old, new))
+
+    async def _are_files(self, *paths: Path) -> bool:
+        return not any([await self._is_directory(each) for each in paths])
+
+    async def _is_directory(self, real: Path) -> bool:
+        """Whether it is one itself: a link to one is removed and renamed as files are."""
+        return not self._is_link(real) and await _asked(self._layer.is_dir(real))
 
 
 def _is_beneath(target: str, directory: Path) -> bool:

@@ -112,6 +112,7 @@ class LocalFile:
         """``finish`` for a thread: a durable upload waits for the disk."""
         place = self._place
         if place is not None:
+            place.unmark(self.fd)
             place.sync_file(self.fd)
         if not os.fstat(self.fd).st_nlink:
             raise LocalProblem("The file was removed while it was stored.")
@@ -152,6 +153,10 @@ class LocalStorage(Storage):
         with self.root.parent(path) as parent:
             return os.stat(parent.name, dir_fd=parent.fd, follow_symlinks=False)
 
+    async def read_link(self, path: str) -> str:
+        with self.root.parent(path) as parent:
+            return os.fsdecode(os.readlink(parent.name, dir_fd=parent.fd))
+
     def _followed(self, path: str) -> os.stat_result:
         fd = self.root.open(path, os.O_PATH)
         try:
@@ -159,12 +164,12 @@ class LocalStorage(Storage):
         finally:
             os.close(fd)
 
-    async def scan(self, path: str, *, follow: bool) -> AsyncGenerator[list[Entry], None]:
-        with contextlib.closing(self.scan_now(path, follow=follow)) as batches:
+    async def scan(self, path: str) -> AsyncGenerator[list[Entry], None]:
+        with contextlib.closing(self.scan_now(path)) as batches:
             for batch in batches:
                 yield batch
 
-    def scan_now(self, path: str, *, follow: bool) -> Generator[list[Entry], None, None]:
+    def scan_now(self, path: str) -> Generator[list[Entry], None, None]:
         """``scan`` for a thread."""
         fd = self.root.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -176,10 +181,8 @@ class LocalStorage(Storage):
                         target = None
                         if stat.S_ISLNK(status.st_mode):
                             target = os.readlink(entry.name, dir_fd=fd)
-                            if follow:
-                                status = self._followed(virtual.join(path, entry.name))
                     except OSError:
-                        continue  # removed meanwhile, or a link that leads nowhere
+                        continue  # removed meanwhile
                     batch.append((entry.name, status, target))
                     if len(batch) == _BATCH:
                         yield batch

@@ -116,9 +116,12 @@ class PooledStorage(Storage):
     async def lstat(self, path: str) -> os.stat_result:
         return await self._pool.finish(self._local.lstat, path)
 
-    async def scan(self, path: str, *, follow: bool) -> AsyncGenerator[list[Entry], None]:
+    async def read_link(self, path: str) -> str:
+        return await self._pool.finish(self._local.read_link, path)
+
+    async def scan(self, path: str) -> AsyncGenerator[list[Entry], None]:
         # not closed here: after a cancellation a thread may still be in it; it closes when it goes
-        batches = self._local.scan_now(path, follow=follow)
+        batches = self._local.scan_now(path)
         while batch := await self._pool.call(next, batches, None):
             yield batch
 

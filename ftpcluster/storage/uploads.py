@@ -2,19 +2,22 @@
 
 An atomic upload is a new file beside the one that it is going to be, with a name of its own, until
 it is whole and takes the other's. For as long as somebody writes it, it is locked (flock): so what
-a killed worker has left is known by its name and by its lock, which the kernel took back.
+a killed worker has left is known by its name, by its lock, which the kernel took back, and by its
+sticky bit, which it loses before it is whole. Linux gives that bit no meaning for files, no client
+can set it, and files that were stored otherwise do not have it: nothing else is ever removed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import secrets
 import stat
 
 from ftpcluster.protocol import path as virtual
-from ftpcluster.protocol.errors import LocalProblem
-from ftpcluster.protocol.pattern import Pattern
+from ftpcluster.protocol.errors import FileNameNotAllowed, LocalProblem
+from ftpcluster.protocol.pattern import Names, Pattern
 from ftpcluster.storage.base import WriteMode
 from ftpcluster.storage.beneath import Parent, Root, encode, rename_noreplace
 
@@ -25,8 +28,20 @@ _LONGEST = 255 - len(TEMPORARY.replace("*", ""))
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOCTTY | os.O_CLOEXEC
 _OLD = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _PERMISSION_BITS = 0o777
+_UNFINISHED = stat.S_ISVTX
 
 _temporary = Pattern(TEMPORARY)
+_reserved = Names((TEMPORARY,))
+
+
+def check_new_name(path: str) -> None:
+    """Raises FileNameNotAllowed where a client would make a name of an unfinished upload.
+
+    Also where uploads are not atomic: they may have been, or may be tomorrow, and then no listing
+    shows it.
+    """
+    if "~" in path and _reserved.are_in(path):
+        raise FileNameNotAllowed
 
 
 def temporary_name(name: str) -> str:
@@ -58,7 +73,7 @@ class Place:
         self._mode = mode
         name = temporary_name(self._name)
         bits = 0o666 if replaced is None else 0o600
-        fd = os.open(encode(name), _NEW, bits, dir_fd=self._folder)
+        fd = os.open(encode(name), _NEW, bits | _UNFINISHED, dir_fd=self._folder)
         try:
             self._temporary = name
             _lock(fd)
@@ -68,6 +83,19 @@ class Place:
             os.close(fd)
             raise
         return fd
+
+    def unmark(self, fd: int) -> None:
+        """All has been written: what is whole is never taken for a leftover.
+
+        A file system without such bits has none to take away, and one that lets nobody change
+        them leaves it, on a file whose name is going to be another one.
+        """
+        if self._temporary is None:
+            return
+        mode = os.fstat(fd).st_mode
+        if mode & _UNFINISHED:
+            with contextlib.suppress(PermissionError):
+                os.fchmod(fd, stat.S_IMODE(mode) & ~_UNFINISHED)
 
     def sync_file(self, fd: int) -> None:
         """Wait until the disk has all that was written, if that was promised."""
@@ -130,7 +158,7 @@ def _take_over(fd: int, replaced: os.stat_result) -> None:
                 break
             except PermissionError:
                 pass  # only root gives files away; a group of one's own may be set
-    os.fchmod(fd, stat.S_IMODE(replaced.st_mode) & _PERMISSION_BITS)
+    os.fchmod(fd, stat.S_IMODE(replaced.st_mode) & _PERMISSION_BITS | _UNFINISHED)
 
 
 # ---------------------------------------------------------------------- what killed workers left
@@ -154,6 +182,9 @@ def remove_leftovers(root: Root, path: str) -> bool:
 def _remove_leftover(folder: int, name: str) -> bool:
     fd = os.open(name, _OLD, dir_fd=folder)
     try:
+        mode = os.fstat(fd).st_mode
+        if not (stat.S_ISREG(mode) and mode & _UNFINISHED):
+            return False  # a client or an administrator has put it there
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.unlink(name, dir_fd=folder)
     except BlockingIOError:

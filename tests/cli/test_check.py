@@ -140,7 +140,7 @@ def test_a_log_that_is_a_fifo_is_not_opened_by_check(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "log")
     reader = os.open(tmp_path / "log", os.O_RDONLY | os.O_NONBLOCK)
     try:
-        (tmp_path / "f.toml").write_text("[log]\nfile = 'log'\n")
+        (tmp_path / "f.toml").write_text("[log]\nfile = 'log'\n[anonymous]\nroot = '.'\n")
         assert command("check", "-c", "f.toml", cwd=tmp_path).returncode == 0
         poll = select.poll()
         poll.register(reader, select.POLLIN)
@@ -162,17 +162,17 @@ def test_check_and_run_say_what_metrics_need_with_the_line(tmp_path: Path) -> No
     ]
 
 
-@pytest.mark.parametrize("arguments", [("check",), ("run", "--port", "0")])
+@pytest.mark.parametrize("arguments", [(), ("--anonymous",), ("-c", "f.toml", "--anonymous")])
 def test_what_nobody_named_is_not_served_where_that_is_the_whole_machine(
     arguments: tuple[str, ...], tmp_path: Path
 ) -> None:
-    """A service is started in “/”, and the file that ``init`` writes names no folder."""
-    file = tmp_path / "f.toml"
-    assert command("init", str(file), cwd=tmp_path).returncode == 0
-    done = command(arguments[0], "-c", str(file), *arguments[1:], cwd=Path("/"))
+    """A service is started in “/”."""
+    (tmp_path / "f.toml").write_text("workers = 1\n")
+    arguments = tuple(str(tmp_path / each) if each == "f.toml" else each for each in arguments)
+    done = command("run", "--port", "0", *arguments, cwd=Path("/"))
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        f"ftpcluster: error: {file}: anonymous users would read all of /, where it was started: "
+        "ftpcluster: error: anonymous users would read all of /, where it was started: "
         'say what is served: root = "/srv/ftp" in [anonymous], a [[user]], or --root DIR\n'
     )
 
@@ -207,6 +207,7 @@ def test_check_says_where_there_is_tls(tmp_path: Path) -> None:
     (tmp_path / "f.toml").write_text(
         "[[listen]]\nport = 1\n[[listen]]\nport = 2\ntls = 'implicit'\n"
         "[tls]\ncertificate = 'server.pem'\nrequired = true\nrequired_data = true\n"
+        "[anonymous]\nroot = '.'\n"
     )
     done = command("check", "-c", "f.toml", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")

@@ -72,11 +72,17 @@ def test_run_reads_no_file_that_it_was_not_told_of(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------- init, schema
 
 
-def test_what_init_writes_is_right_and_runs(tmp_path: Path) -> None:
+def test_what_init_writes_is_right_and_runs_once_somebody_may_log_in(tmp_path: Path) -> None:
     done = command("init", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     file = tmp_path / "ftpcluster.toml"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    for arguments in (("check",), ("run", "-c", "ftpcluster.toml", "--port", "0")):
+        refused = command(*arguments, cwd=tmp_path)
+        assert refused.returncode == 2
+        assert "ftpcluster.toml:1: user: there are no accounts" in refused.stderr
+    with file.open("a") as stream:
+        stream.write('[anonymous]\nroot = "."\n')
     checked = command("check", cwd=tmp_path)
     assert (checked.returncode, checked.stderr) == (0, "")
     (tmp_path / "file").write_bytes(b"content")
@@ -199,7 +205,9 @@ def test_hash_asks_twice_and_shows_nothing_of_the_password() -> None:
 def test_a_port_of_the_file_that_is_taken_is_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        (tmp_path / "f.toml").write_text(f"[[listen]]\naddress = '127.0.0.1'\nport = {port}\n")
+        (tmp_path / "f.toml").write_text(
+            f"[[listen]]\naddress = '127.0.0.1'\nport = {port}\n[anonymous]\nroot = '.'\n"
+        )
         done = command("run", "-c", "f.toml", cwd=tmp_path)
     assert done.returncode == 2
     assert f"127.0.0.1 port {port}: the port is taken" in done.stderr

@@ -25,6 +25,7 @@ from tests.config.keys import TABLES, table_text
 
 SECRET = "s3cr3t"
 ALICE = f"[[user]]\nlogin = 'alice'\npassword = 'plain:{SECRET}'\nroot = '.'\n"
+ANYBODY = "[anonymous]\nroot = '.'\n"
 BCRYPT = "$2b$04$" + "a" * 21 + "u" + "a" * 31
 KEY_OR_TABLE = re.compile(r"# (\w+ = |\[|  \{|\])")
 EXAMPLE = resources.files("ftpcluster.config").joinpath("example.toml").read_text()
@@ -65,11 +66,46 @@ def refused(text: str, there: Path, **flags: Any) -> list[str]:
 # ---------------------------------------------------------------------- without and with a file
 
 
-def test_a_file_with_nothing_in_it_is_no_file(there: Path) -> None:
-    assert loaded("", there) == load(None, Flags())
-    assert loaded("# nothing\n", there, port=5, users=("a:b",)) == load(
-        None, Flags(port=5, users=("a:b",))
-    )
+def test_a_file_with_nothing_in_it_is_none_where_flags_name_who_may_log_in(there: Path) -> None:
+    for flags in ({"users": ("a:b",)}, {"anonymous": True}):
+        assert loaded("# nothing\n", there, port=5, **flags) == load(None, Flags(port=5, **flags))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "\n\n",
+        "# workers = 2\n",
+        "\ufeff# only a byte order mark\n",
+        "workers = 2\n[[listen]]\nport = 2121\n",
+        ALICE.replace("[", "# [").replace("\n", "\n# "),
+        "# [anonymous]\n# root = '.'\n[limits]\nconnections = 5\n",
+    ],
+)
+def test_a_file_that_names_nobody_is_refused(text: str, there: Path) -> None:
+    """It was cut off or emptied: nobody is to read the folder that the server was started in."""
+    (line,) = refused(text, there)
+    assert re.match(r"f\.toml:1: user: there are no accounts, so nobody could log in: ", line)
+    (line, *others) = refused(text, there, root=Path())
+    assert line.startswith("--root .: there is no account that would have it beside ")
+    assert not others
+
+
+def test_users_that_are_an_empty_array_are_refused(there: Path) -> None:
+    (line,) = refused("user = []\n", there)
+    assert line.startswith("f.toml:1: user: expected at least one")
+
+
+def test_a_misspelt_table_of_users_is_what_is_wrong(there: Path) -> None:
+    (line,) = refused(ALICE.replace("user", "usr"), there)
+    assert line.startswith("f.toml:1: usr: unknown key")
+
+
+def test_users_that_flags_give_are_accounts_beside_a_file_that_has_none(there: Path) -> None:
+    config = loaded("workers = 2\n", there, users=("bob:b",))
+    assert ([user.login for user in config.users], config.anonymous) == (["bob"], None)
+    assert loaded("", there, anonymous=True).anonymous is not None
 
 
 def test_without_anything_everybody_may_read_the_current_folder(here: Path) -> None:
@@ -91,8 +127,9 @@ def test_nobody_is_anonymous_where_the_file_says_who_there_is(text: str, there: 
     assert loaded(text, there).anonymous is None
 
 
-def test_a_server_class_of_the_flags_gets_anonymous_users_as_ever(there: Path) -> None:
+def test_a_server_class_of_the_flags_gets_anonymous_users_only_without_a_file(there: Path) -> None:
     assert load(None, Flags(server="a:b")).anonymous is not None
+    assert loaded("", there, server="a:b").anonymous is None
 
 
 def test_what_the_file_names_is_relative_to_the_file_and_what_flags_name_is_not(
@@ -118,7 +155,8 @@ def test_links_in_a_root_are_followed_once(there: Path) -> None:
 
 
 def test_windows_line_ends_and_a_byte_order_mark_do_no_harm(there: Path) -> None:
-    (there / "f.toml").write_bytes("\ufeffworkers = 3\r\nloop = 'asyncio'\r\n".encode())
+    text = "\ufeffworkers = 3\nloop = 'asyncio'\n" + ANYBODY
+    (there / "f.toml").write_bytes(text.replace("\n", "\r\n").encode())
     config = load(there / "f.toml", Flags())
     assert (config.workers, config.loop) == (3, "asyncio")
 
@@ -156,7 +194,7 @@ def test_flags_win_over_the_file(there: Path) -> None:
         "[log]\nlevel = 'error'\n"
     )
     config = loaded(
-        text,
+        text + ANYBODY,
         there,
         workers=2,
         loop="asyncio",
@@ -209,6 +247,8 @@ def test_anonymous_and_root_are_one_with_the_table(here: Path, there: Path) -> N
 def test_a_root_that_nobody_would_have_is_refused(there: Path) -> None:
     (line,) = refused(ALICE, there, root=Path("/srv"))
     assert line.startswith("--root /srv: the accounts of ")
+    (line,) = refused("server = 'a:b'\n", there, root=Path("/srv"))
+    assert line.startswith("--root /srv: there is no account that would have it")
 
 
 @pytest.mark.parametrize(
@@ -257,7 +297,7 @@ def test_a_port_of_a_flag_among_the_data_ports_is_refused(there: Path) -> None:
         "--data-ports 50000-50999: the server itself listens on port 50000, which is among them: "
         "give others, or let it listen on another one"
     ]
-    assert refused("", there, port=50000, data_ports="50001-51000") == []
+    assert refused(ANYBODY, there, port=50000, data_ports="50001-51000") == []
 
 
 def ports(config: Config) -> list[tuple[tuple[str, ...], int, Protection]]:
@@ -277,7 +317,7 @@ def test_host_and_port_are_those_of_the_first_listener_that_is_not_implicit(
 ) -> None:
     text = (
         "[[listen]]\nport = 990\ntls = 'implicit'\n[[listen]]\nport = 21\ntls = 'off'\n"
-        "[[listen]]\nport = 22\n[tls]\ncertificate = 'server.pem'\n"
+        "[[listen]]\nport = 22\n[tls]\ncertificate = 'server.pem'\n" + ANYBODY
     )
     config = loaded(text, there, port=0, hosts=("::1", "127.0.0.1"), implicit_tls_port=991)
     assert ports(config) == [
@@ -309,7 +349,7 @@ def test_a_new_listener_with_implicit_tls_listens_where_the_other_does(
 
 def test_a_certificate_of_a_flag_comes_with_its_key(there: Path, certificate: Path) -> None:
     text = "[tls]\ncertificate = 'no.pem'\nkey = 'no.key'\nrequired_data = true\n"
-    config = loaded(text, there, tls_cert=certificate, require_tls=True)
+    config = loaded(text + ANYBODY, there, tls_cert=certificate, require_tls=True)
     assert config.tls is not None
     assert (config.tls.certificate, config.tls.key_file) == (str(certificate), str(certificate))
     assert (config.tls.required, config.tls.required_data) == (True, True)
@@ -337,7 +377,7 @@ def test_what_is_wrong_in_the_file_and_in_flags_is_said_at_once(there: Path) -> 
 
 
 def test_a_flag_mends_what_is_wrong_in_the_file(there: Path) -> None:
-    assert loaded("workers = 'x'\n", there, workers=2).workers == 2
+    assert loaded("workers = 'x'\n" + ANYBODY, there, workers=2).workers == 2
 
 
 # ---------------------------------------------------------------------- warnings
@@ -363,7 +403,7 @@ def doubts(file: Path, **flags: Any) -> list[str]:
 def test_a_file_whose_passwords_others_may_read_is_warned_of(
     mode: int, password: str | None, says: str | None, there: Path
 ) -> None:
-    text = "" if password is None else ALICE.replace(f"plain:{SECRET}", password)
+    text = ANYBODY if password is None else ALICE.replace(f"plain:{SECRET}", password)
     file = there / "f.toml"
     file.write_text(text)
     file.chmod(mode)
@@ -431,7 +471,7 @@ def test_every_file_is_a_configuration_or_has_its_errors_said_with_lines(there: 
     for text in everything_odd():
         tomllib.loads(text)  # it is TOML
         lines = refused(text, there)
-        outcomes[not lines] += 1
+        outcomes[not lines or "there are no accounts" in lines[0]] += 1
         for line in lines:
             assert re.match(r"f\.toml:\d+: \S", line), (text, line)
     assert min(outcomes.values()) > 40
@@ -481,5 +521,5 @@ def test_the_networks_that_are_never_banned_may_be_none(
     tmp_path: Path, text: str, allow: tuple[str, ...]
 ) -> None:
     file = tmp_path / "f.toml"
-    file.write_text(f"[ban]\n{text}\n")
+    file.write_text(f"[ban]\n{text}\n{ANYBODY}")
     assert load(file, Flags()).ban.allow == allow

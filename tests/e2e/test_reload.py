@@ -235,6 +235,36 @@ def test_what_is_wrong_changes_nothing_and_is_told_in_one_line(
     site.reload()
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "there are no accounts"),
+        ("workers = 2\n", "there are no accounts"),
+        ('# [[user]]\n# login = "alice"\n', "there are no accounts"),
+        ("workers = 2\n[[us", r"ftpcluster\.toml:2: "),
+        ('workers = 2\n[[user]]\nlogin = "alice"\n', r"user\[0\]\.password: "),
+        (None, "there is no such file"),
+    ],
+)
+def test_a_file_that_was_cut_off_lets_nobody_in(site: Site, text: str | None, says: str) -> None:
+    """The disk was full, or ``>`` stood where ``>>`` was meant: the old configuration goes on."""
+    if text is None:
+        site.file.unlink()
+    else:
+        site.file.write_text(text)
+    line = site.cluster.hang_up()
+    assert " ERROR supervisor: not reloaded: " in line
+    assert re.search(says, line), line
+    with site.joins() as client:
+        client.says("PWD", 257)
+    with Dialogue(site.cluster.port) as stranger:
+        stranger.says("USER anonymous", 331)
+        stranger.says("PASS x", 530)
+    with contextlib.closing(Connection(site.cluster.admin)) as admin:
+        with pytest.raises(OrderRefused, match=says):
+            admin.ask(Reload())
+
+
 class Listeners:
     """A cluster that listens where its file says."""
 

@@ -83,7 +83,7 @@ def test_the_service_manager_is_told_that_an_administrator_stops_it(
 
 def test_a_reload_that_fails_is_ready_again(tmp_path: Path, manager: Manager) -> None:
     file = tmp_path / "ftpcluster.toml"
-    file.write_text("workers = 1")
+    file.write_text("workers = 1\n[anonymous]\nroot = '.'\n")
     with Cluster("-c", str(file), env={"NOTIFY_SOCKET": manager.path}, cwd=tmp_path) as cluster:
         manager.hears("READY=1\n")
         file.write_text("workers = 0")

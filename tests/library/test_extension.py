@@ -806,6 +806,10 @@ async def test_build_list_string_may_be_overridden_by_a_subclass(root: Path) -> 
         assert all(re.match(r">> -rw", line) for line in lines)
         (line,) = await client.lines("LIST a")
         assert line.startswith(">> -rw")
+        (root / "link").symlink_to("nowhere")
+        assert ">> lrwxrwxrwx" in "".join(await client.lines("LIST"))
+        (line,) = await client.lines("LIST link")
+        assert re.match(r">> l.* link -> nowhere$", line)
 
 
 @on_both_loops

@@ -609,9 +609,106 @@ async def test_a_link_out_of_the_base_leads_nowhere_on_each_disk_layer(
     async with server, Client(server.server_port) as client:
         await client.logs_in()
         await client.epsv()
-        for command in ("RETR link/secret", "STOR link/new", "LIST link", "CWD link", "MKD link/x"):
+        for command in (
+            "RETR link/secret",
+            "STOR link/new",
+            "LIST link/",
+            "CWD link",
+            "MKD link/x",
+        ):
             await client.says(command, 550)
     assert os.listdir(outside) == ["secret"]
+
+
+@pytest.mark.parametrize("own", [False, True])
+@on_both_loops
+async def test_a_link_is_a_link_on_each_disk_layer(root: Path, layer: Any, own: bool) -> None:
+    """“A link is a link”: none is gone through by a client that removes what it lists."""
+    if layer is ftpcluster.MemoryPathIO:
+        return  # it has no links
+    (root / "kept").mkdir()
+    (root / "kept/file").write_bytes(b"precious")
+    (root / "links").mkdir()
+    targets = {"directory": "../kept", "file": "../kept/file", "dangling": "no", "out": "/etc"}
+    targets["loop"] = "loop"
+    for name, target in targets.items():
+        (root / "links" / name).symlink_to(target)
+    factory = type("Own", (layer,), {}) if own else layer
+    server = ftpcluster.Server([ftpcluster.User(base_path=root)], path_io_factory=factory)
+    async with server, Client(server.server_port) as client:
+        await client.logs_in()
+        lines = await client.lines("MLSD links")
+        assert {line.split(" ", 1)[1] for line in lines} == set(targets)
+        assert all(line.startswith("type=OS.unix=symlink;perm=df;") for line in lines), lines
+        lines = await client.lines("LIST links")
+        assert all(line.startswith("l") for line in lines), lines
+        assert {tuple(line.split()[-3:]) for line in lines} == {
+            (name, "->", target) for name, target in targets.items()
+        }
+        assert await client.lines("NLST links/directory") == ["links/directory/file"]
+        assert await client.downloads("RETR links/file") == b"precious"
+        for name in targets:
+            await client.says(f"MLST links/{name}", 250)
+            await client.says(f"RMD links/{name}", 550)
+            await client.says(f"RNFR links/{name}", 350)
+            await client.says("RNTO links/other", 250)
+            await client.says("DELE links/other", 250)
+        await client.says("RMD links", 250)
+    assert (root / "kept/file").read_bytes() == b"precious"
+
+
+@on_both_loops
+async def test_a_rename_onto_a_link_is_refused_as_onto_a_file(root: Path, layer: Any) -> None:
+    """“RNTO onto something that exists is refused”: also where the link leads nowhere."""
+    if layer is ftpcluster.MemoryPathIO:
+        return
+    (root / "file").touch()
+    (root / "dangling").symlink_to("nowhere")
+    server = ftpcluster.Server(
+        [ftpcluster.User(base_path=root)], path_io_factory=type("Own", (layer,), {})
+    )
+    async with server, Client(server.server_port) as client:
+        await client.logs_in()
+        await client.says("RNFR file", 350)
+        await client.says("RNTO dangling", 550)
+    assert (root / "dangling").is_symlink()
+
+
+@on_both_loops
+async def test_what_a_layer_says_of_names_counts_for_links_too(root: Path) -> None:
+    """“without bypassing an override of the layer's list and stat”"""
+
+    class Picky(ftpcluster.PathIO):
+        def list(self, path: Any) -> Any:
+            shown = [each for each in os.listdir(path) if not each.startswith("secret")]
+            return Shown([path / each for each in shown])
+
+        async def stat(self, path: Any) -> Any:
+            if path.name == "refused":
+                raise ftpcluster.PathIOError(reason=(None, FileNotFoundError(2, "no"), None))
+            return await super().stat(path)
+
+    class Shown(ftpcluster.AbstractAsyncLister):
+        def __init__(self, paths: list[Path]) -> None:
+            super().__init__()
+            self._paths = iter(paths)
+
+        async def __anext__(self) -> Path:
+            try:
+                return next(self._paths)
+            except StopIteration:
+                raise StopAsyncIteration from None
+
+    (root / "file").touch()
+    for name in ("secret", "refused", "link"):
+        (root / name).symlink_to("file")
+    (root / "dangling").symlink_to("nowhere")
+    server = ftpcluster.Server([ftpcluster.User(base_path=root)], path_io_factory=Picky)
+    async with server, Client(server.server_port) as client:
+        await client.logs_in()
+        lines = await client.lines("MLSD")
+        assert {line.split(" ", 1)[1] for line in lines} == {"file", "link", "dangling"}
+        await client.says("MLST refused", 550)
 
 
 @on_both_loops

@@ -270,7 +270,7 @@ def test_a_file_that_is_replaced_leaves_its_mode_and_owner_to_the_new_one(
     with client.begins("STOR file") as data:
         until(lambda: unfinished(root))
         status = (root / unfinished(root)[0]).stat()
-        assert stat.S_IMODE(status.st_mode) == 0o640, "others could read it meanwhile"
+        assert stat.S_IMODE(status.st_mode) == 0o1640, "others could read it meanwhile"
         data.sendall(CONTENT)
     client.expects(226)
     after = (root / "file").stat()
@@ -348,7 +348,7 @@ def test_what_a_killed_worker_left_is_not_seen_and_goes_with_its_folder(tmp_path
         (left,) = unfinished(folder)
         with Dialogue(server.port) as client:
             client.logs_in()
-            assert client.downloads("NLST -a folder") == b"file\r\n"
+            assert client.downloads("NLST -a folder") == b"folder/file\r\n"
             client.says(f"SIZE folder/{left}", 213)
             client.says("RMD folder", 550)
             client.says("DELE folder/file", 250)

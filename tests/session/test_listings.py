@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ftplib
 import os
 import re
 import time
@@ -11,7 +12,7 @@ import pytest
 
 from ftpcluster import User
 from tests.session.conftest import Maker
-from tests.support.dialogue import Dialogue
+from tests.support.dialogue import DEADLINE, Dialogue
 
 LONG = re.compile(
     r"(?P<mode>[-dl](?:[-r][-w][-xsStT]){3}) +(?P<links>\d+) (?P<owner>\S+) +(?P<group>\S+) +"
@@ -59,8 +60,65 @@ def test_a_listing_is_of_the_current_folder(client: Dialogue, tree: Path, verb: 
 def test_a_listing_is_of_the_folder_that_is_named(
     client: Dialogue, tree: Path, verb: str, path: str
 ) -> None:
-    """With a path that folder is listed, by the names in it."""
-    assert names(client, f"{verb} {path}") == ["inner"]
+    """With a path that directory is listed, by the names in it."""
+    before = f"{path.rstrip('/')}/" if verb == "NLST" else ""
+    assert names(client, f"{verb} {path}") == [f"{before}inner"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "before"),
+    [
+        ("", ""),
+        (".", ""),
+        ("./", "./"),
+        ("..", "../"),
+        ("/", "/"),
+        ("sub", "sub/"),
+        ("sub/", "sub/"),
+        ("sub//", "sub//"),
+        ("./sub", "./sub/"),
+        ("/sub", "/sub/"),
+        ("-a sub", "sub/"),
+        ("-la sub", "sub/"),
+        ("-l -a /sub/", "/sub/"),
+        ("-la", ""),
+        ("-1 .", ""),
+    ],
+)
+def test_names_that_nlst_gives_can_be_used_as_they_are(
+    client: Dialogue, root: Path, argument: str, before: str
+) -> None:
+    """“the argument, a slash, the name” (RFC 1123 section 4.1.2.7), as vsftpd does."""
+    for number, folder in enumerate((root, root / "sub")):
+        folder.mkdir(exist_ok=True)
+        (folder / "file").write_bytes(bytes(1 + number))
+    if argument == "..":
+        client.says("CWD sub", 250)
+    found = names(client, f"NLST {argument}".strip())
+    assert set(found) - {f"{before}sub"} == {f"{before}file"}
+    size = 2 if "sub" in argument else 1
+    assert client.says(f"SIZE {before}file", 213) == f"213 {size}"
+
+
+@pytest.mark.parametrize("argument", ["sub/file", "./sub/file", "/sub/file"])
+def test_nlst_of_a_file_gives_the_argument(client: Dialogue, root: Path, argument: str) -> None:
+    (root / "sub").mkdir()
+    (root / "sub/file").touch()
+    assert names(client, f"NLST {argument}") == [argument]
+    assert names(client, f"NLST {argument[:-2]}*") == [argument]
+
+
+def test_a_loop_over_nlst_deletes_what_it_was_asked_for(port: int, root: Path) -> None:
+    (root / "sub").mkdir()
+    for name in ("file", "other", "sub/file"):
+        (root / name).touch()
+    with ftplib.FTP() as ftp:
+        ftp.connect("127.0.0.1", port, DEADLINE)
+        ftp.login("user", "12345")
+        for name in ftp.nlst("sub"):
+            ftp.delete(name)
+    assert sorted(os.listdir(root)) == ["file", "other", "sub"]
+    assert os.listdir(root / "sub") == []
 
 
 @pytest.mark.parametrize("verb", ["LIST", "NLST"])
@@ -106,7 +164,8 @@ def test_options_are_accepted_and_ignored(
 ) -> None:
     """“Options (`-a`, `-l`, `-la`, `-1` …) before the path are accepted and … ignored.”"""
     assert names(client, f"{verb} {options}") == ["empty", "file", "folder"]
-    assert names(client, f"{verb} {options} folder") == ["inner"]
+    inner = "folder/inner" if verb == "NLST" else "inner"
+    assert names(client, f"{verb} {options} folder") == [inner]
 
 
 @pytest.mark.parametrize("options", ["-a", "-la", "-al", "-l -a"])
@@ -187,7 +246,8 @@ def test_a_folder_of_thousands_is_complete(client: Dialogue, big_folder: Path) -
     expected = sorted(os.listdir(big_folder))
     assert len(expected) >= 3000
     for verb in LISTINGS:
-        assert names(client, f"{verb} folder") == expected
+        before = "folder/" if verb == "NLST" else ""
+        assert names(client, f"{verb} folder") == [f"{before}{name}" for name in expected]
 
 
 def test_a_link_that_leads_nowhere_does_not_hide_the_rest(client: Dialogue, root: Path) -> None:

@@ -93,7 +93,7 @@ def test_hidden_names_can_be_used_by_who_knows_them(client: Dialogue, root: Path
     """“names that listings don't show”: no more than that."""
     assert client.downloads("RETR x.tmp") == b"content"
     assert listed(client, "NLST x.tmp") == {"x.tmp"}
-    assert listed(client, "NLST .dots") == {"file"}
+    assert listed(client, "NLST .dots") == {".dots/file"}
     client.says("CWD .dots", 250)
     client.says("CDUP", 250)
     client.uploads("STOR new.tmp", b"new")

@@ -188,9 +188,11 @@ def test_stat_of_nothing_has_no_line(client: Dialogue, tree: Path, argument: str
     assert listed(client, argument) == []
 
 
-@pytest.mark.parametrize("argument", ["missing", "missing/file", "file.txt/x", "missing/*", "out"])
+@pytest.mark.parametrize(
+    "argument", ["missing", "missing/file", "file.txt/x", "missing/*", "out/x"]
+)
 def test_stat_of_what_is_missing_is_refused(client: Dialogue, tree: Path, argument: str) -> None:
-    """“STAT path lists …”: “a missing path 550”; so is one that leads out of the root."""
+    """“STAT path lists …”: “a missing path 550”; so is one behind a link that leads out."""
     (tree / "out").symlink_to("/")
     assert "\n" not in client.says(f"STAT {argument}", 550)
 

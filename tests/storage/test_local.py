@@ -41,8 +41,8 @@ async def store(
         await file.close()
 
 
-async def names(storage: LocalStorage, path: str, *, follow: bool = False) -> list[str]:
-    return sorted([e[0] async for batch in storage.scan(path, follow=follow) for e in batch])
+async def names(storage: LocalStorage, path: str) -> list[str]:
+    return sorted([e[0] async for batch in storage.scan(path) for e in batch])
 
 
 # ---------------------------------------------------------------------- reading and writing
@@ -224,7 +224,7 @@ async def test_a_large_folder_comes_in_batches_and_whole(storage: LocalStorage, 
     expected = {f"file {n}" for n in range(1300)}
     for name in expected:
         (root / name).touch()
-    batches = [batch async for batch in storage.scan("/", follow=False)]
+    batches = [batch async for batch in storage.scan("/")]
     assert len(batches) > 1
     assert all(0 < len(batch) <= 1000 for batch in batches)
     entries = [name for batch in batches for name, _, _ in batch]
@@ -233,7 +233,7 @@ async def test_a_large_folder_comes_in_batches_and_whole(storage: LocalStorage, 
 
 
 async def test_an_empty_folder_has_no_entries(storage: LocalStorage) -> None:
-    assert [batch async for batch in storage.scan("/", follow=False)] == []
+    assert [batch async for batch in storage.scan("/")] == []
 
 
 async def test_a_scan_of_what_is_no_folder_fails_at_once(storage: LocalStorage, root: Path) -> None:
@@ -248,7 +248,7 @@ async def test_links_are_listed_as_such(storage: LocalStorage, root: Path) -> No
     (root / "link").symlink_to("file")
     (root / "dangling").symlink_to("nowhere")
     (root / "outside").symlink_to("/etc")
-    found = {e[0]: e async for batch in storage.scan("/", follow=False) for e in batch}
+    found = {e[0]: e async for batch in storage.scan("/") for e in batch}
     assert {name: entry[2] for name, entry in found.items()} == {
         "file": None,
         "link": "file",
@@ -256,20 +256,7 @@ async def test_links_are_listed_as_such(storage: LocalStorage, root: Path) -> No
         "outside": "/etc",
     }
     assert stat.S_ISLNK(found["link"][1].st_mode)
-
-
-async def test_links_that_are_followed_show_what_they_name(root: Path) -> None:
-    storage = LocalStorage(Root(root))
-    (root / "file").write_bytes(b"12345")
-    (root / "folder").mkdir()
-    (root / "link").symlink_to("file")
-    (root / "folder" / "up").symlink_to("../file")
-    (root / "dangling").symlink_to("nowhere")
-    (root / "outside").symlink_to("/etc")
-    found = {e[0]: e async for batch in storage.scan("/", follow=True) for e in batch}
-    assert set(found) == {"file", "folder", "link"}, "links to nowhere show nothing"
-    assert found["link"][1].st_ino == found["file"][1].st_ino
-    assert await names(storage, "/folder", follow=True) == ["up"]
+    assert await storage.read_link("/outside") == "/etc"
 
 
 async def test_mkdir_makes_the_folders_above(storage: LocalStorage, root: Path) -> None:
@@ -574,7 +561,7 @@ def test_nothing_leaves_a_descriptor_open(storage: LocalStorage, root: Path) -> 
             await attempt(storage.lstat(path))
             await attempt(storage.open_reader(path))
             await attempt(storage.open_writer(path, WriteMode.RESUME))
-            await attempt(names(storage, path, follow=True))
+            await attempt(names(storage, path))
             await attempt(storage.mkdir(path))
             for replace in (True, False):
                 await attempt(storage.rename(path, "/old folder", replace=replace))
@@ -583,7 +570,7 @@ def test_nothing_leaves_a_descriptor_open(storage: LocalStorage, root: Path) -> 
             await attempt(storage.unlink(path + "/x"))
 
     async def scan_in_part() -> None:
-        batches = storage.scan("/", follow=False)
+        batches = storage.scan("/")
         await anext(batches)
         await batches.aclose()
 

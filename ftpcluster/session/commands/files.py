@@ -6,22 +6,39 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from collections.abc import AsyncGenerator
 
 from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.errors import ArgumentProblem, FileUnavailable
 from ftpcluster.protocol.listing import parse_timestamp, printable, timestamp
 from ftpcluster.protocol.reply import Code, Reply
+from ftpcluster.session.commands.writeonly import (
+    check_own,
+    forget,
+    is_write_only,
+    remember,
+    told,
+)
+from ftpcluster.session.run import give_way
 from ftpcluster.session.state import Session
+from ftpcluster.storage.base import Entry
+from ftpcluster.storage.uploads import check_new_name
 
-_MOST_MOVED = 10_000
-"""Entries of a directory whose permissions are looked at, each by itself, before it is renamed."""
+_MOST_MOVED = 100_000
+"""Entries that are looked at before a directory is moved."""
 _DELETED = Reply(Code.FILE_ACTION_COMPLETED, "File deleted.")
 _RENAMED = Reply(Code.FILE_ACTION_COMPLETED, "Renamed.")
 _READY_FOR_RNTO = Reply(Code.PENDING_FURTHER_INFORMATION, "Ready for RNTO.")
 
 
 async def dele(session: Session, argument: str) -> Reply:
-    await session.storage.unlink(await session.writable(argument))
+    path = await session.writable(argument)
+    write_only = await is_write_only(session, path)
+    try:
+        await session.storage.unlink(path)
+    except OSError as error:
+        raise told(error, write_only=write_only) from None
+    forget(session, path)
     return _DELETED
 
 
@@ -30,7 +47,11 @@ async def rnfr(session: Session, argument: str) -> Reply:
     if path == "/":
         raise FileUnavailable('"/" cannot be renamed.')
     _check_undivided(session, path)
-    await session.storage.lstat(path)
+    write_only = await check_own(session, path)
+    try:
+        await session.storage.lstat(path)
+    except OSError as error:
+        raise told(error, write_only=write_only) from None
     session.rename_from = path
     return _READY_FOR_RNTO
 
@@ -52,21 +73,45 @@ async def _check_move(session: Session, source: str, target: str) -> None:
 
 
 async def _check_tree(session: Session, source: str, target: str) -> None:
-    """``_check_move`` for all that lies in a directory, where nobody knows what divides it."""
-    pending = [(source, target)]
+    """What is moved with its directory, where permissions divide.
+
+    Where nobody knows how they do, each entry is looked at. And links are not moved to another
+    directory: a relative one leads elsewhere from there, perhaps to what the user may not read.
+    """
+    rights = session.account.rights
+    is_asked = rights.is_divided(source) is None
+    moves_links = virtual.parent(source) != virtual.parent(target)
+    if rights.everywhere is not None or not (is_asked or moves_links):
+        return
+    mode = (await session.storage.lstat(source)).st_mode
+    if moves_links and stat.S_ISLNK(mode):
+        raise FileUnavailable("Permission denied: it is a link, which leads elsewhere from there.")
+    pending = [(source, target)] if stat.S_ISDIR(mode) else []
     seen = 0
     while pending:
         old, new = pending.pop()
-        await _check_move(session, old, new)
-        if not stat.S_ISDIR((await session.storage.lstat(old)).st_mode):
-            continue
-        async with contextlib.aclosing(session.storage.scan(old, follow=False)) as batches:
-            async for batch in batches:
-                names = [entry[0] for entry in batch]
-                pending += [(virtual.join(old, name), virtual.join(new, name)) for name in names]
-                seen += len(names)
-                if seen > _MOST_MOVED:
-                    raise FileUnavailable("Permission denied: too much lies in it to look at.")
+        async for name, status, says in _entries_of(session, old):
+            pair = virtual.join(old, name), virtual.join(new, name)
+            seen += 1
+            if seen > _MOST_MOVED or (moves_links and _leads_up(status, says)):
+                raise FileUnavailable("Permission denied: there are links in it, or too much.")
+            if is_asked:
+                await _check_move(session, *pair)
+            if stat.S_ISDIR(status.st_mode):
+                pending.append(pair)
+
+
+async def _entries_of(session: Session, directory: str) -> AsyncGenerator[Entry, None]:
+    async with contextlib.aclosing(session.storage.scan(directory)) as batches:
+        async for batch in batches:
+            for entry in batch:
+                yield entry
+            await give_way()
+
+
+def _leads_up(status: os.stat_result, says: str | None) -> bool:
+    """Whether it is a link that may lead out of the directory that is moved with it."""
+    return stat.S_ISLNK(status.st_mode) and (says is None or ".." in says.split("/"))
 
 
 def after_rnfr(session: Session) -> str | None:
@@ -78,12 +123,18 @@ async def rnto(session: Session, argument: str) -> Reply:
     target = await session.writable(argument)
     if target == "/":
         raise FileUnavailable('"/" cannot be replaced.')
+    check_new_name(target)
     _check_undivided(session, target)
-    if session.account.rights.is_divided(source) is None:
+    await _check_move(session, source, target)
+    write_only = await is_write_only(session, target)
+    try:
         await _check_tree(session, source, target)
-    else:
-        await _check_move(session, source, target)
-    await session.storage.rename(source, target, replace=session.settings.rename_replaces)
+        await session.storage.rename(source, target, replace=session.settings.rename_replaces)
+    except OSError as error:
+        raise told(error, write_only=write_only) from None
+    forget(session, source)
+    if write_only:
+        remember(session, target)
     return _RENAMED
 
 
@@ -107,8 +158,17 @@ async def mfmt(session: Session, argument: str) -> Reply:
     if seconds is None or not name:
         raise ArgumentProblem("Expected YYYYMMDDHHMMSS, in UTC, and a path.")
     path = await session.writable(name)
-    await session.storage.set_modified(path, seconds)
+    await set_modified(session, path, seconds)
     return Reply(Code.FILE_STATUS, f"Modify={timestamp(int(seconds))}; {printable(path)}")
+
+
+async def set_modified(session: Session, path: str, seconds: float) -> None:
+    """What MFMT and SITE UTIME do."""
+    write_only = await check_own(session, path)
+    try:
+        await session.storage.set_modified(path, seconds)
+    except OSError as error:
+        raise told(error, write_only=write_only) from None
 
 
 async def _regular(session: Session, path: str) -> os.stat_result:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import grp
+import os
 import pwd
 import stat
 import time
@@ -13,12 +14,14 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.errors import ArgumentProblem, FileUnavailable, FTPError
 from ftpcluster.protocol.listing import FACTS, fact_line, list_line, permission_fact, printable
-from ftpcluster.protocol.pattern import Pattern, is_pattern
+from ftpcluster.protocol.pattern import LONGEST, Pattern, is_pattern
 from ftpcluster.protocol.reply import Code, Opening, Reply, ReplyLines, on_wire, quoted
+from ftpcluster.session.commands.writeonly import forget, is_write_only, remember, told
 from ftpcluster.session.run import give_way
 from ftpcluster.session.server_dtp import Listing
 from ftpcluster.session.state import Session
 from ftpcluster.storage.base import Entry
+from ftpcluster.storage.uploads import check_new_name
 from ftpcluster.users import Permission
 
 
@@ -32,6 +35,8 @@ _REMOVED = Reply(Code.FILE_ACTION_COMPLETED, "Directory removed.")
 _SENT = Reply(Code.TRANSFER_COMPLETE, "Directory send OK.")
 _MANY = 256
 """Entries for which the other sessions wait: half a millisecond."""
+_SLOWLY = 16
+"""Names that are matched with a slow pattern at once: less than a millisecond."""
 _OPENING = "Here comes the directory listing."
 
 Batches = AsyncGenerator[str, None]
@@ -56,9 +61,26 @@ def pwd_(session: Session, _: str) -> Reply:
 
 async def mkd(session: Session, argument: str) -> Reply:
     path = await session.writable(argument)
+    check_new_name(path)
     await _check_missing_parents(session, path)
-    await session.storage.mkdir(path)
+    write_only = await is_write_only(session, path)
+    try:
+        await session.storage.mkdir(path)
+    except OSError as error:
+        if not (write_only and await _is_directory(session, path)):
+            raise told(error, write_only=write_only) from None
+    else:
+        if write_only:
+            remember(session, path)
     return Reply(Code.PATHNAME, f"{quoted(path)} created.")
+
+
+async def _is_directory(session: Session, path: str) -> bool:
+    """Whether there is one at a path, maybe behind a link."""
+    try:
+        return stat.S_ISDIR((await session.storage.stat(path)).st_mode)
+    except OSError:
+        return False
 
 
 async def _check_missing_parents(session: Session, path: str) -> None:
@@ -79,7 +101,12 @@ async def rmd(session: Session, argument: str) -> Reply:
     path = await session.writable(argument)
     if path == "/":
         raise FileUnavailable('"/" cannot be removed.')
-    await session.storage.rmdir(path)
+    write_only = await is_write_only(session, path)
+    try:
+        await session.storage.rmdir(path)
+    except OSError as error:
+        raise told(error, write_only=write_only) from None
+    forget(session, path)
     return _REMOVED
 
 
@@ -116,14 +143,32 @@ async def _listed(session: Session, argument: str, form: Formatter) -> Batches:
     hidden, argument = _options(argument)
     path = await session.readable(argument)
     try:
-        status = await session.storage.stat(path)
+        status = await _status(session, argument, path)
     except FileNotFoundError:
-        if not is_pattern(virtual.name(path)):
+        last = virtual.name(path)
+        # the kernel says so of longer ones where the directory is there; to look at them takes long
+        if len(last) > LONGEST or not is_pattern(last):
             raise
         return _matching(session, argument, form, hidden=hidden)
-    if stat.S_ISDIR(status.st_mode):
+    target = None
+    is_directory = stat.S_ISDIR(status.st_mode)
+    if stat.S_ISLNK(status.st_mode):
+        is_directory = await _is_directory(session, path)  # then that is listed, as by ls
+        target = None if is_directory else await session.storage.read_link(path)
+    if is_directory:
+        form = _names_in(argument) if form is _names else form
         return _entries(session, path, form, hidden=hidden)
-    return _one_entry(session, (argument, status, None), form)
+    return _one_entry(session, (argument, status, target), form)
+
+
+async def _status(session: Session, argument: str, path: str) -> os.stat_result:
+    """The status of what an argument names; of "link", but not of "link/", that of the link.
+
+    As in POSIX; and the current directory is one, also behind a link.
+    """
+    if argument.rpartition("/")[2] in ("", ".", ".."):
+        return await session.storage.stat(path)
+    return await session.storage.lstat(path)
 
 
 async def _one_entry(session: Session, entry: Entry, form: Formatter) -> Batches:
@@ -132,7 +177,7 @@ async def _one_entry(session: Session, entry: Entry, form: Formatter) -> Batches
 
 async def _entries(session: Session, path: str, form: Formatter, *, hidden: bool) -> Batches:
     """The lines of a folder's entries."""
-    async with contextlib.aclosing(session.storage.scan(path, follow=form is _facts)) as batches:
+    async with contextlib.aclosing(session.storage.scan(path)) as batches:
         async for batch in batches:
             if lines := await form(session, path, _shown(session, batch, hidden=hidden)):
                 yield lines
@@ -140,21 +185,35 @@ async def _entries(session: Session, path: str, form: Formatter, *, hidden: bool
 
 
 async def _matching(session: Session, argument: str, form: Formatter, *, hidden: bool) -> Batches:
-    """What a pattern in the last component matches, beneath the folder as it was written."""
+    """What a pattern in the last component matches, beneath the directory as it was written."""
     written, slash, last = argument.rpartition("/")
     folder = await session.readable(written + slash)
-    pattern = Pattern(last)
-    hidden = hidden or pattern.shows_hidden
-    async with contextlib.aclosing(session.storage.scan(folder, follow=False)) as batches:
+    pattern = None
+    async with contextlib.aclosing(session.storage.scan(folder)) as batches:
         async for batch in batches:
+            if pattern is None:  # not before the directory is known to be there
+                pattern = Pattern(last)
+                hidden = hidden or pattern.shows_hidden
+            shown = _shown(session, batch, hidden=hidden)
             found = [
                 (f"{written}{slash}{name}", status, target)
-                for name, status, target in _shown(session, batch, hidden=hidden)
-                if pattern.matches(name)
+                for name, status, target in await _fitting(pattern, shown)
             ]
             if found:
                 yield await form(session, session.current_folder, found)
             await _between_batches(batch)
+
+
+async def _fitting(pattern: Pattern, batch: list[Entry]) -> list[Entry]:
+    """The entries whose names fit. While a slow pattern is matched the others get turns."""
+    matches = pattern.matches
+    if not pattern.is_slow:
+        return [entry for entry in batch if matches(entry[0])]
+    found: list[Entry] = []
+    for start in range(0, len(batch), _SLOWLY):
+        found += [entry for entry in batch[start : start + _SLOWLY] if matches(entry[0])]
+        await give_way()
+    return found
 
 
 async def _between_batches(batch: list[Entry]) -> None:
@@ -191,7 +250,7 @@ async def mlsd(session: Session, argument: str) -> Reply:
 
 async def mlst(session: Session, argument: str) -> Reply:
     path = await session.readable(argument)
-    status = await session.storage.stat(path)
+    status = await _status(session, argument, path)
     perm = _perm(status.st_mode, await session.account.rights.at(path))
     line = fact_line(path, status, perm, session.facts)
     return Reply(Code.FILE_ACTION_COMPLETED, f"Listing {printable(path)}", (line,))
@@ -228,6 +287,22 @@ async def _their_lines(session: Session, folder: str, entries: Iterable[Entry]) 
 
 async def _names(_: Session, __: str, entries: Iterable[Entry]) -> str:
     return "".join([f"{printable(entry[0])}\r\n" for entry in entries])
+
+
+def _names_in(argument: str) -> Formatter:
+    """NLST of a directory: names that can be used as they are (RFC 1123 section 4.1.2.7).
+
+    A bare one would be that of a file in the current directory, which is what a client would then
+    fetch, or delete.
+    """
+    if argument in ("", "."):
+        return _names
+    prefix = argument if argument.endswith("/") else f"{argument}/"
+    return functools.partial(_names_behind, printable(prefix))
+
+
+async def _names_behind(prefix: str, _: Session, __: str, entries: Iterable[Entry]) -> str:
+    return "".join([f"{prefix}{printable(entry[0])}\r\n" for entry in entries])
 
 
 async def _facts(session: Session, path: str, entries: Iterable[Entry]) -> str:

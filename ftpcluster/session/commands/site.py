@@ -16,7 +16,10 @@ from ftpcluster.protocol.errors import (
 )
 from ftpcluster.protocol.listing import parse_timestamp
 from ftpcluster.protocol.reply import Code, Reply
+from ftpcluster.session.commands.files import set_modified
+from ftpcluster.session.commands.writeonly import check_own, told
 from ftpcluster.session.state import Account, Session
+from ftpcluster.storage.uploads import check_new_name
 
 _MODE = re.compile(r"([0-7]{1,4}) (.+)", re.DOTALL)
 _TIME_AND_PATH = re.compile(r"(\d{14}|\d{12}) (.+)", re.ASCII | re.DOTALL)
@@ -35,7 +38,12 @@ async def chmod(session: Session, argument: str) -> Reply:
     match = _MODE.fullmatch(argument)
     if match is None or int(match[1], 8) > _PERMISSION_BITS:
         raise ArgumentProblem("Expected an octal mode up to 777 and a path.")
-    await session.storage.chmod(await session.writable(match[2]), int(match[1], 8))
+    path = await session.writable(match[2])
+    write_only = await check_own(session, path)
+    try:
+        await session.storage.chmod(path, int(match[1], 8))
+    except OSError as error:
+        raise told(error, write_only=write_only) from None
     return _CHMOD_DONE
 
 
@@ -50,7 +58,7 @@ async def utime(session: Session, argument: str) -> Reply:
     seconds = parse_timestamp(text)
     if seconds is None:
         raise ArgumentProblem("There is no such time.")
-    await session.storage.set_modified(await session.writable(path), seconds)
+    await set_modified(session, await session.writable(path), seconds)
     return _UTIME_DONE
 
 
@@ -66,6 +74,7 @@ async def symlink(session: Session, argument: str) -> Reply:
         raise FileUnavailable("Links are for users with one permission for everything.")
     target = await session.readable(match[1] or match[2])
     link = await session.writable(match[3] or match[4])
+    check_new_name(link)
     await session.storage.symlink(target, link)
     return _SYMLINK_DONE
 

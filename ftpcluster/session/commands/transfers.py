@@ -22,11 +22,13 @@ from ftpcluster.protocol.errors import (
 )
 from ftpcluster.protocol.listing import printable
 from ftpcluster.protocol.reply import Code, Reply
+from ftpcluster.session.commands.writeonly import is_write_only, remember, told
 from ftpcluster.session.run import wait_out
 from ftpcluster.session.server_dtp import Download, Upload
 from ftpcluster.session.state import Session
 from ftpcluster.storage.base import File, WriteMode
 from ftpcluster.storage.local import LocalFile
+from ftpcluster.storage.uploads import check_new_name
 
 _COMPLETE = Reply(Code.TRANSFER_COMPLETE, "Transfer complete.")
 _ALLOCATED = Reply(Code.OK, "There is room.")
@@ -70,8 +72,15 @@ async def appe(session: Session, argument: str) -> Reply:
 
 
 async def _store(session: Session, path: str, mode: WriteMode, offset: int) -> Reply:
+    check_new_name(path)
+    write_only = await is_write_only(session, path)
+    if offset and write_only:
+        raise FileUnavailable("Permission denied: only what may be read can be gone on with.")
     _check_data(session)
-    file = await _open(session, path, mode)
+    try:
+        file = await _open(session, path, mode)
+    except OSError as error:
+        raise told(error, write_only=write_only) from None
     try:
         if offset > file.size:
             raise InvalidRest
@@ -85,6 +94,8 @@ async def _store(session: Session, path: str, mode: WriteMode, offset: int) -> R
         await _finish(session, file)  # what cannot be stored may be said only here: 226 after it
     finally:
         await file.close()
+    if write_only:
+        remember(session, path)
     return _COMPLETE
 
 
@@ -92,6 +103,7 @@ async def stou(session: Session, argument: str) -> Reply:
     """STOU: upload to a name that nothing has; 150 tells it (RFC 1123 section 4.1.2.9)."""
     if session.take_restart():
         raise BadSequence("STOU begins at the beginning; REST is not for it.")
+    check_new_name(argument)
     _check_data(session)
     for _ in range(_UNIQUE_ATTEMPTS):
         name = f"{argument or 'file'}.{secrets.token_hex(4)}"
@@ -101,6 +113,8 @@ async def stou(session: Session, argument: str) -> Reply:
             break
         except FileExistsError:
             continue
+        except OSError as error:
+            raise told(error, write_only=await is_write_only(session, path)) from None
     else:
         raise FileUnavailable("No unique name was found.")
     name, came = printable(name), False
@@ -115,6 +129,8 @@ async def stou(session: Session, argument: str) -> Reply:
         # whether it took too long, or the client did not wait
         if not came and not session.settings.atomic_uploads:
             await session.storage.unlink(path)
+    if await is_write_only(session, path):
+        remember(session, path)
     return Reply(Code.TRANSFER_COMPLETE, f"Transfer complete; unique file name: {name}")
 
 
