@@ -13,6 +13,9 @@ import stat
 from multiprocessing.reduction import DupFd
 from typing import Any
 
+from ftpcluster.privileges import Identity
+from ftpcluster.ways import acting_for
+
 # O_NONBLOCK, since opening a fifo that nobody reads would stop the whole server
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _MODE = 0o640
@@ -22,23 +25,29 @@ _STDERR = 2
 class LogFile:
     """A file that lines are appended to. Pickled for a process that is spawned it goes along."""
 
-    def __init__(self, path: str, fd: int, *, is_new: bool = False) -> None:
+    def __init__(
+        self, path: str, fd: int, *, is_new: bool = False, identity: Identity | None = None
+    ) -> None:
         """Takes over ``fd``, which stays its number."""
         self.path = path
         self.fd = fd
         self._is_new = is_new
+        self._identity = identity
 
     @classmethod
-    def open(cls, path: str) -> LogFile:
-        """Raises OSError."""
-        try:
-            return cls(path, os.open(path, _FLAGS | os.O_EXCL, _MODE), is_new=True)
-        except FileExistsError:
-            return cls(path, os.open(path, _FLAGS, _MODE))
+    def open(cls, path: str, identity: Identity | None = None) -> LogFile:
+        """``identity``: whom this process is going to run as. Raises OSError."""
+        with acting_for(path, identity):
+            try:
+                fd = os.open(path, _FLAGS | os.O_EXCL, _MODE)
+                return cls(path, fd, is_new=True, identity=identity)
+            except FileExistsError:
+                return cls(path, os.open(path, _FLAGS | _as_it_is(path), _MODE))
 
     def reopen(self) -> None:
         """Go on with what has the name now. Raises OSError; then nothing has changed."""
-        self.replace(os.open(self.path, _FLAGS, _MODE))
+        with acting_for(self.path, None):
+            self.replace(os.open(self.path, _FLAGS | _as_it_is(self.path), _MODE))
 
     def replace(self, fd: int) -> None:
         """Go on with ``fd``, which is taken over."""
@@ -60,17 +69,28 @@ class LogFile:
     def undo(self) -> None:
         """Nobody is going to write here: what ``open`` made is removed again."""
         if self._is_new and not os.fstat(self.fd).st_size:
-            os.unlink(self.path)
+            with acting_for(self.path, self._identity):
+                os.unlink(self.path)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _inherited, (self.path, DupFd(self.fd))
 
 
-def try_to_open(path: str) -> None:
+def _as_it_is(path: str) -> int:
+    """The flag for a file that is no link now: then it is not to become one meanwhile, either."""
+    return 0 if os.path.islink(path) else os.O_NOFOLLOW
+
+
+def try_to_open(path: str, identity: Identity | None = None) -> None:
     """Raises OSError where ``LogFile.open`` would; makes no file.
 
     Fifos are left alone: whoever reads one would take the end of this for the log's.
     """
+    with acting_for(path, identity):
+        _try_to_open(path)
+
+
+def _try_to_open(path: str) -> None:
     try:
         if not stat.S_ISFIFO(os.stat(path).st_mode):
             os.close(os.open(path, _FLAGS & ~os.O_CREAT))

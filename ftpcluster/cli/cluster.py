@@ -18,7 +18,7 @@ from ftpcluster.cli.metrics import Metrics
 from ftpcluster.cli.streams import say
 from ftpcluster.common import settle_collector
 from ftpcluster.config import Config, ConfigError, Listen, Loop
-from ftpcluster.config.checks import accounts
+from ftpcluster.config.checks import accounts, identity_of
 from ftpcluster.net.certificates import BadCertificate, read_certificates
 from ftpcluster.net.listeners import BACKLOG, CannotListen, Listener, listen, listen_on_all
 from ftpcluster.prctl import no_new_privs
@@ -35,6 +35,7 @@ from ftpcluster.supervisor.process import WorkerProcess
 from ftpcluster.supervisor.restart import Recycling
 from ftpcluster.supervisor.supervisor import Supervisor
 from ftpcluster.supervisor.systemd import IMPLICIT_TLS, Notifier, inherited_sockets
+from ftpcluster.ways import NotOurs, acting_for, reading_for
 from ftpcluster.worker.entry import initialize, run_worker
 from ftpcluster.worker.parcel import pack, parcel
 
@@ -136,10 +137,11 @@ class Cluster:
         if not admin.enabled or path is None:
             return None
         try:
-            return bind(path)
-        except CannotBind as error:
+            with acting_for(path, None):
+                return bind(path)
+        except (CannotBind, NotOurs) as error:
             if admin.socket is not None:
-                raise
+                raise CannotBind(str(error)) from error
             log.warning("`ftpcluster who` and its like cannot reach this server: %s", error)
             return None
 
@@ -149,7 +151,8 @@ class Cluster:
         if self._config.run_as is not None:
             identity = parse_run_as(self._config.run_as)
             if self._admin is not None:
-                os.chown(self._admin.getsockname(), identity.uid, identity.gid)
+                path = self._admin.getsockname()
+                os.chown(path, identity.uid, identity.gid, follow_symlinks=False)
             self._logs.give_to(identity)
             drop(identity)
             no_new_privs()
@@ -283,12 +286,13 @@ def _plan(config: Config, binder: Binder, logs: LogFiles) -> Plan:
     certificates = None
     if (tls := config.tls) is not None:
         try:
-            certificates = read_certificates(
-                tls.certificate,
-                tls.key_file,
-                minimum_version=tls.minimum_version,
-                client_ca=tls.client_ca,
-            )
+            with reading_for(tls.files, identity_of(config)):
+                certificates = read_certificates(
+                    tls.certificate,
+                    tls.key_file,
+                    minimum_version=tls.minimum_version,
+                    client_ca=tls.client_ca,
+                )
         except BadCertificate as error:
             raise ConfigError(str(error)) from error
     timeouts = config.timeouts

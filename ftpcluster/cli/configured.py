@@ -14,6 +14,7 @@ from ftpcluster.config.checks import warnings
 from ftpcluster.config.load import load
 from ftpcluster.config.tree import Tree
 from ftpcluster.logfile import try_to_open
+from ftpcluster.privileges import parse_run_as
 
 
 def configured(file: Path | None, flags: Flags) -> Config:
@@ -40,12 +41,14 @@ def _find_doubts(found: list[str], config: Config, tree: Tree) -> None:
 
 
 def _check_log_files(config: Config, tree: Tree) -> None:
+    run_as = config.run_as if tree.is_sound(("run_as",)) else None
+    identity = None if run_as is None else parse_run_as(run_as)
     for name in ("file", "transfers"):
         path = ("log", name)
         file = getattr(config.log, name) if tree.is_sound(path) else None
         if file is not None:
             try:
-                try_to_open(file)
+                try_to_open(file, identity)
             except OSError as error:
                 tree.refuse(path, why_not(error), about=file)
 

@@ -12,6 +12,7 @@ from ftpcluster.logfile import LogFile
 from ftpcluster.logs import log_to
 from ftpcluster.privileges import Identity
 from ftpcluster.supervisor.supervisor import Supervisor
+from ftpcluster.ways import NotOurs
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +21,8 @@ def why_not(error: OSError) -> str:
     """Why a log cannot be opened, and what to do."""
     if isinstance(error, IsADirectoryError):
         return "is a folder; name a file in it"
+    if isinstance(error, NotOurs):
+        return str(error)
     why = f"cannot be opened: {error.strerror}"
     return f"{why}; make its folder, and let who starts the server write there"
 
@@ -27,10 +30,10 @@ def why_not(error: OSError) -> str:
 class LogFiles:
     """The log and the transfer log; None where there is none, or it is stderr."""
 
-    def __init__(self, config: Log) -> None:
-        """Raises ConfigError where one cannot be opened."""
-        self.log = _open("log.file", config.file)
-        self.transfers = _open("log.transfers", config.transfers)
+    def __init__(self, config: Log, identity: Identity | None = None) -> None:
+        """``identity``: who is going to run the server. Raises ConfigError where one fails."""
+        self.log = _open("log.file", config.file, identity)
+        self.transfers = _open("log.transfers", config.transfers, identity)
 
     def log_as(self, config: Log) -> None:
         """Log what the supervisor has to say."""
@@ -59,7 +62,7 @@ class LogFiles:
                 log.error(
                     "%s cannot be opened again, the old file goes on: %s; see to it that the "
                     "server's user may write there, and send SIGUSR1 again",
-                    *(file.path, error.strerror),
+                    *(file.path, error.strerror or error),
                 )
             else:
                 supervisor.hand_out_log(file.fd, is_transfers=is_transfers)
@@ -72,10 +75,10 @@ class LogFiles:
             yield True, self.transfers
 
 
-def _open(key: str, path: str | None) -> LogFile | None:
+def _open(key: str, path: str | None, identity: Identity | None) -> LogFile | None:
     if path is None:
         return None
     try:
-        return LogFile.open(path)
+        return LogFile.open(path, identity)
     except OSError as error:
         raise ConfigError(f"{key}: {path}: {why_not(error)}") from error

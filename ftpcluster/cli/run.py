@@ -17,6 +17,7 @@ from ftpcluster.cli.paths import a_file, a_file_s_name, a_folder
 from ftpcluster.cli.streams import say
 from ftpcluster.config import ConfigError
 from ftpcluster.config.load import load
+from ftpcluster.privileges import parse_run_as
 from ftpcluster.supervisor.crew import BootFailure
 
 _BOOT_FAILED = 1
@@ -127,7 +128,7 @@ def run(*, file: Path | None, users: tuple[str, ...], **given: Any) -> int:
     """
     flags = Flags(users=users, passwords=take_passwords(users, os.environ), **given)
     config = configured(file, flags)  # workers inherit sys.path
-    logs = LogFiles(config.log)
+    logs = LogFiles(config.log, None if config.run_as is None else parse_run_as(config.run_as))
     logs.log_as(config.log)
     try:
         cluster = Cluster(config, functools.partial(load, file, flags), logs)

@@ -18,6 +18,7 @@ from ftpcluster.config.tree import Tree, quoted
 from ftpcluster.net.certificates import BadCertificate, NoKey, make_context
 from ftpcluster.privileges import CannotRunAs, Identity, barriers, may_read, parse_run_as
 from ftpcluster.protocol.protection import Protection
+from ftpcluster.ways import controllers, reading_for
 
 _LOGIN = "{login}"
 _OTHERS = 0o004
@@ -132,8 +133,9 @@ def _check_certificates(config: Config, tree: Tree) -> None:
     paths: list[Path] = [("tls", name) for name in names]
     if config.tls is None or not tree.is_sound(*paths, ("tls", "minimum_version")):
         return
+    identity = identity_of(config) if tree.is_sound(("run_as",)) else None
     try:
-        try_certificates(config.tls)
+        try_certificates(config.tls, identity)
     except BadCertificate as error:
         text = str(error)
         if isinstance(error, NoKey):
@@ -143,14 +145,20 @@ def _check_certificates(config: Config, tree: Tree) -> None:
         tree.refuse(("tls", (at_fault or names)[0]), text)
 
 
-def try_certificates(tls: TLSConfig) -> None:
+def try_certificates(tls: TLSConfig, identity: Identity | None) -> None:
     """Raises BadCertificate where the files cannot be used as they are now."""
-    make_context(
-        tls.certificate,
-        tls.key_file,
-        minimum_version=tls.minimum_version,
-        client_ca=tls.client_ca,
-    )
+    with reading_for(tls.files, identity):
+        make_context(
+            tls.certificate,
+            tls.key_file,
+            minimum_version=tls.minimum_version,
+            client_ca=tls.client_ca,
+        )
+
+
+def identity_of(config: Config) -> Identity | None:
+    """Whom the server is going to run as; None: as whoever starts it. Raises CannotRunAs."""
+    return None if config.run_as is None else parse_run_as(config.run_as)
 
 
 # ---------------------------------------------------------------------- accounts and their folders
@@ -268,12 +276,12 @@ def _let_in(identity: Identity, folder: str, rights: str) -> str:
 
 def warnings(config: Config, tree: Tree) -> list[str]:
     """What is no error, and may still harm or surprise."""
-    identity = None if config.run_as is None else parse_run_as(config.run_as)
+    identity = identity_of(config)
     found = _no_home(config, tree)
     if tree.file is None:
         return [*found]
     exposed = _exposed(tree.file, tree.passwords_in_file(), identity)
-    return [*exposed, *_unreadable(tree.file, identity), *found]
+    return [*exposed, *_unreadable(tree.file, identity), *_replaceable(tree.file, identity), *found]
 
 
 def _exposed(file: FilePath, given: list[str], identity: Identity | None) -> Iterator[str]:
@@ -308,6 +316,17 @@ def _unreadable(file: FilePath, identity: Identity | None) -> Iterator[str]:
             f"{file}: {who} (run_as) may not read it, so every reload would fail; `{how}`, in a "
             f"folder that {who} may enter"
         )
+
+
+def _replaceable(file: FilePath, identity: Identity | None) -> Iterator[str]:
+    """Whoever writes the configuration has the server, and root at its next start."""
+    if identity is not None and os.geteuid() == 0:
+        place = controllers(os.path.abspath(file), identity).get(identity.uid)
+        if place is not None or file.stat().st_uid == identity.uid:
+            yield (
+                f"{file}: {quoted(identity.name)} (run_as) could replace it, and be root at the "
+                f"next start; `chown root {shlex.quote(place or str(file))}`"
+            )
 
 
 def _for_group(name: str, gid: int) -> str:

@@ -139,6 +139,11 @@ class TLSConfig(Table, frozen=True, kw_only=True):
     def key_file(self) -> str:
         return self.key or self.certificate
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All of them."""
+        return tuple(filter(None, (self.certificate, self.key, self.client_ca)))
+
 
 class Data(Table, frozen=True, kw_only=True):
     """Data connections. ``ports``: the first and the last."""
