@@ -86,9 +86,9 @@ class CommandLines:
         return self.head() is not None
 
     @property
-    def has_part(self) -> bool:
-        """Whether a part of a line has been received."""
-        return len(self._buffer) > self._complete
+    def holds_anything(self) -> bool:
+        """Whether anything has been received that was not taken: a part, an empty line."""
+        return self._head is not None or bool(self._buffer)
 
     def feed(self, data: bytes) -> None:
         """Raises TooMuchRubbish."""

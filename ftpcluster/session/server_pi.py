@@ -164,7 +164,7 @@ class ServerPI:
         self.session.stream = Stream(services.loop, services.poller, fd)
 
     def _has_more_input(self) -> bool:
-        return bool(self._lines) or self._lines.has_part or self.session.stream.has_input()
+        return self._lines.holds_anything or self.session.stream.has_input()
 
     # ------------------------------------------------------------------ reading
 

@@ -69,7 +69,7 @@ def test_lines_are_the_same_however_they_were_cut(data: bytes, cuts: list[int]) 
         lines = CommandLines()
         found = [line for piece in pieces(data, cuts) for line in feed(lines, piece, 60)]
         assert found == [line for line in expected if line != b""]
-        assert lines.has_part == bool(rest)
+        assert lines.holds_anything == bool(rest)
 
 
 @settings(UNHURRIED, max_examples=300)
@@ -102,7 +102,7 @@ def test_a_line_that_is_too_long_is_thrown_away_and_the_next_one_read(step: int)
     data = b"USER " + b"x" * 3 * MAX_LINE + b"\r\nNOOP\r\n"
     lines = CommandLines()
     assert feed(lines, data, step) == [None, b"NOOP"]
-    assert not lines.has_part
+    assert not lines.holds_anything
 
 
 def test_a_line_of_4_kib_is_not_too_long() -> None:
