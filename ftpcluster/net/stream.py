@@ -12,10 +12,11 @@ import asyncio
 import fcntl
 import os
 import socket
+import sys
 import termios
 from collections.abc import Callable
 
-from ftpcluster.net.poller import READ, WRITE, Poller
+from ftpcluster.net.poller import BROKEN, FAILURE, READ, WRITE, Poller
 from ftpcluster.protocol.address import with_interface
 
 
@@ -25,6 +26,7 @@ class Stream:
     __slots__ = (
         "_events",
         "_loop",
+        "_on_broken",
         "_on_readable",
         "_poller",
         "_read_waiter",
@@ -43,6 +45,7 @@ class Stream:
         self.fd = fd
         self._events = 0
         self._on_readable: Callable[[], None] | None = None
+        self._on_broken: Callable[[], None] | None = None
         self._read_waiter: asyncio.Future[None] | None = None
         self._write_waiter: asyncio.Future[None] | None = None
 
@@ -84,10 +87,25 @@ class Stream:
         finally:
             sock.detach()
 
+    def end_output(self) -> None:
+        """Say that no more will come (FIN). Raises OSError where the peer is gone."""
+        sock = socket.SocketType(socket.AF_INET, socket.SOCK_STREAM, 0, self.fd)
+        try:
+            sock.shutdown(socket.SHUT_WR)
+        finally:
+            sock.detach()
+
     def has_input(self) -> bool:
         """Whether something has arrived that was not read yet."""
         waiting = fcntl.ioctl(self.fd, termios.FIONREAD, b"\0\0\0\0")
         return any(waiting)
+
+    def unacknowledged(self) -> int:
+        """Bytes that were sent and have not reached the peer, as far as is known."""
+        if self.fd < 0:
+            return 0
+        left = fcntl.ioctl(self.fd, termios.TIOCOUTQ, b"\0\0\0\0")
+        return int.from_bytes(left, sys.byteorder)
 
     # ------------------------------------------------------------------ waiting
 
@@ -97,12 +115,27 @@ class Stream:
 
     def watch(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` whenever there is something to read, until ``unwatch``."""
+        if self._on_broken is not None:
+            self.unwatch_for_break()
         self._on_readable = callback
         self._want(READ)
 
     def unwatch(self) -> None:
         self._on_readable = None
         self._unwant(READ)
+
+    def watch_for_break(self, callback: Callable[[], None]) -> None:
+        """Read no more; call ``callback`` once, if ever, when the connection was reset.
+
+        Else nobody would hear of it before something is sent.
+        """
+        self._on_broken = callback
+        self._want(FAILURE)
+        self.unwatch()
+
+    def unwatch_for_break(self) -> None:
+        self._on_broken = None
+        self._unwant(FAILURE)
 
     def readable(self) -> asyncio.Future[None]:
         """Done when there is something to read, or the peer is gone."""
@@ -118,6 +151,11 @@ class Stream:
 
     def on_ready(self, events: int) -> None:
         """Called by the poller."""
+        if events & BROKEN and self._events & FAILURE:
+            on_broken = self._on_broken
+            self.unwatch_for_break()
+            if on_broken is not None:
+                on_broken()
         if events & ~WRITE and self._events & READ:
             if self._on_readable is not None:
                 self._on_readable()
@@ -161,7 +199,7 @@ class Stream:
             self._events = 0
             self._poller.remove(fd)
         self._close_descriptor(fd)
-        self._on_readable = None
+        self._on_readable = self._on_broken = None
         for waiter in (self._read_waiter, self._write_waiter):
             if waiter is not None:
                 waiter.cancel()
@@ -175,7 +213,7 @@ class Stream:
         if self._events:
             self._events = 0
             self._poller.remove(fd)
-        self._on_readable = None
+        self._on_readable = self._on_broken = None
         return fd
 
 

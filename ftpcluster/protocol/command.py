@@ -6,6 +6,7 @@ Also the splitting of what was received into lines, with the bounds that protect
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from ftpcluster.protocol.errors import ArgumentProblem
 
@@ -18,6 +19,7 @@ _IAC = 0xFF
 # Telnet (RFC 854): IAC IAC is one 0xFF; IAC with WILL/WONT/DO/DONT takes an option byte;
 # every other IAC x (IP, Synch's DM, …) is two bytes. Clients put IP and Synch before ABOR.
 _TELNET = re.compile(rb"\xff(?:\xff|[\xfb-\xfe].?|.?)", re.DOTALL)
+_EMPTY = re.compile(rb"(?:\r*\n)+")
 _FORBIDDEN = re.compile(r"[\0\r\n]")
 
 
@@ -26,15 +28,17 @@ def strip_telnet(line: bytes) -> bytes:
     return _TELNET.sub(lambda m: b"\xff" if m[0] == b"\xff\xff" else b"", line)
 
 
-def split_command(line: bytes, encoding: str = "utf-8") -> tuple[bytes, str]:
-    """Verb (upper case) and argument ("" where there is none) of a line without its newline.
-
-    The argument's bytes that are not text in ``encoding`` survive as surrogate escapes.
-    """
+def split_line(line: bytes) -> tuple[bytes, bytes]:
+    """Verb (upper case) and argument, which may be empty, of a line without its newline."""
     if _IAC in line:
         line = strip_telnet(line)
     verb, _, argument = line.partition(b" ")
-    return verb.upper(), argument.decode(encoding, "surrogateescape")
+    return verb.upper(), argument
+
+
+def to_text(argument: bytes, encoding: str = "utf-8") -> str:
+    """An argument as text; bytes that are none in ``encoding`` survive as surrogate escapes."""
+    return argument.decode(encoding, "surrogateescape")
 
 
 def check_argument(argument: str) -> str:
@@ -48,42 +52,123 @@ class TooMuchRubbish(Exception):
     """More than MAX_RUBBISH bytes came without a newline."""
 
 
-class LineSplitter:
-    """Splits what was received into lines, within bounds.
+TOO_LONG = b"\n"
+"""The verb of a line that was longer than MAX_LINE; no verb of a client's has a newline in it."""
 
-    ``feed`` returns the lines that are complete, without their newline (CRLF or bare LF); None
-    stands for a line that was too long and has been thrown away.
+
+class CommandLines:
+    """What a client has sent and nobody has obeyed yet, line by line, within bounds.
+
+    It stays as it came until it is its turn: as objects, lines of one byte would take a hundred
+    times the room that their sender has paid for. Each is looked at once, however much comes
+    behind it and however often somebody asks.
     """
 
-    __slots__ = ("_discarded", "_rest")
+    __slots__ = ("_buffer", "_complete", "_discarded", "_found", "_head", "_looked")
 
-    def __init__(self) -> None:
-        self._rest = b""
-        self._discarded = 0
+    def __init__(self, sought: Iterable[bytes] = ()) -> None:
+        """``sought``: verbs, of four letters, that ``has`` can be asked for."""
+        self._head: tuple[bytes, bytes] | None = (
+            None  # it has left the buffer, and is not taken yet
+        )
+        self._buffer = bytearray()  # complete lines, then what there is of the next one
+        self._complete = 0  # bytes of complete lines
+        self._looked = 0  # of which ``has`` has looked at so many
+        self._found = dict.fromkeys(sought, 0)
+        self._discarded = 0  # bytes of a line that is too long, beyond those that show it
+
+    def __len__(self) -> int:
+        """Bytes that are held behind the head."""
+        return len(self._buffer)
+
+    def __bool__(self) -> bool:
+        """Whether a command waits."""
+        return self.head() is not None
 
     @property
-    def pending(self) -> bool:
-        """Whether a part of a line has been received."""
-        return bool(self._rest or self._discarded)
+    def holds_anything(self) -> bool:
+        """Whether anything has been received that was not taken: a part, an empty line."""
+        return self._head is not None or bool(self._buffer)
 
-    def feed(self, data: bytes) -> list[bytes | None]:
-        *complete, rest = (self._rest + data if self._rest else data).split(b"\n")
-        lines: list[bytes | None] = []
-        for line in complete:
-            if self._discarded + len(line) > MAX_RUBBISH:
-                raise TooMuchRubbish
-            if self._discarded or len(line) > MAX_LINE:
-                self._discarded = 0
-                lines.append(None)
+    def feed(self, data: bytes) -> None:
+        """Raises TooMuchRubbish."""
+        line, newline, rest = data.partition(b"\n")
+        self._append(line)
+        while newline:
+            self._discarded = 0
+            # lines that cannot be too long need not be looked at one by one
+            end = rest.rfind(b"\n", 0, MAX_LINE + 1) + 1
+            self._buffer += b"\n" + rest[:end]
+            self._complete = len(self._buffer)
+            line, newline, rest = rest[end:].partition(b"\n")
+            self._append(line)
+
+    def _append(self, piece: bytes) -> None:
+        """Add to the last line. Of one that is too long so much is kept that this can be seen."""
+        room = MAX_LINE + 1 - (len(self._buffer) - self._complete)
+        self._buffer += piece[:room]
+        self._discarded += max(0, len(piece) - room)
+        if self._discarded > MAX_RUBBISH - MAX_LINE - 1:
+            raise TooMuchRubbish
+
+    def head(self) -> tuple[bytes, bytes] | None:
+        """Verb and argument of the command whose turn it is, until it is taken.
+
+        Empty lines are skipped, and CRs before the newline belong to it, however many there are.
+        """
+        while self._head is None and self._complete:
+            end = self._buffer.index(b"\n")
+            line = bytes(self._buffer[:end])
+            del self._buffer[: end + 1]
+            was_looked_at = self._looked > end
+            self._complete -= end + 1
+            self._looked = max(0, self._looked - end - 1)
+            if was_looked_at and (verb := self._sought_verb(line)) is not None:
+                self._found[verb] -= 1
+            if len(line) > MAX_LINE:
+                self._head = TOO_LONG, b""
+            elif line := line.rstrip(b"\r"):
+                self._head = split_line(line)
             else:
-                lines.append(line[:-1] if line.endswith(b"\r") else line)
-        if self._discarded or len(rest) > MAX_LINE:
-            self._discarded += len(rest)
-            rest = b""
-            if self._discarded > MAX_RUBBISH:
-                raise TooMuchRubbish
-        self._rest = rest
-        return lines
+                self._skip_empty()
+        return self._head
+
+    def _skip_empty(self) -> None:
+        """All at once: one by one, thousands of them would take milliseconds of a turn."""
+        if (found := _EMPTY.match(self._buffer, 0, self._complete)) is not None:
+            end = found.end()
+            del found  # it holds the buffer
+            del self._buffer[:end]
+            self._complete -= end
+            self._looked = max(0, self._looked - end)
+
+    def take(self) -> None:
+        """The head is obeyed: the next one's turn."""
+        self._head = None
+
+    def has(self, verb: bytes) -> bool:
+        """Whether a command of those that are sought waits."""
+        head = self.head()
+        if self._looked < self._complete:
+            for line in self._buffer[self._looked : self._complete].split(b"\n"):
+                if (found := self._sought_verb(line)) is not None:
+                    self._found[found] += 1
+            self._looked = self._complete
+        return self._found[verb] > 0 or (head is not None and head[0] == verb)
+
+    def _sought_verb(self, line: bytes | bytearray) -> bytes | None:
+        if len(line) > MAX_LINE:
+            return None
+        command = bytes(line.rstrip(b"\r"))
+        verb, _ = split_line(command if _IAC in command else command[:5])
+        return verb if verb in self._found else None
+
+    def clear(self) -> None:
+        """Nobody will obey them any more."""
+        self._head = None
+        self._buffer.clear()
+        self._complete = self._looked = self._discarded = 0
+        self._found = dict.fromkeys(self._found, 0)
 
 
 def integer(argument: str, most: int = 2**63 - 1) -> int:

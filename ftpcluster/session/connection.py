@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from ftpcluster.net.passive import PassiveListener
 from ftpcluster.net.stream import Stream
+from ftpcluster.net.tls import TLSStream
 from ftpcluster.protocol.reply import CustomReply
 from ftpcluster.session.arrival import Arrival
+from ftpcluster.session.lingering import Lingering
 from ftpcluster.session.server_dtp import DataTransfer, Download, Upload, accept, arrived
 from ftpcluster.session.state import Account, Claim
 from ftpcluster.storage.pathio import AbstractPathIO
@@ -119,7 +121,12 @@ class DataConnection:
 
     def close(self) -> None:
         """Close it: for the client, the end of the data."""
+        has_sent = not self.stream.closed and any(
+            isinstance(transfer, Download) for transfer in self._transfers
+        )
         self.end()
+        if has_sent and isinstance(self.stream, TLSStream) and self.stream.say_end():
+            Lingering(self._session.services, self.stream)
         self.stream.close()
         if self._session.data is self.stream:
             self._session.data = None

@@ -1,6 +1,7 @@
 """How long a session may do nothing: before its login, between commands, within a transfer.
 
-And for how long its client may leave replies unread.
+And for how long its client may leave replies unread; and what may still come of a client that has
+said its last.
 
 A deadline that was set anew for every command would cost more than many a command, so a session
 looks now and then how far it has moved.
@@ -10,10 +11,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ftpcluster.session.commands.table import Command
 from ftpcluster.session.state import Account, Session
 
 _STALL_CHECK = 2.0
 """Seconds between two looks at a transfer's progress."""
+_HUNG_UP = 120.0
+"""Seconds without progress after which a command ends whose client has closed the control
+connection, where no shorter ones are set: somebody has to say the end."""
+_RESET = 15.0
+"""The same where that connection was reset. What was on its way to us then comes within three or
+four retransmissions (1, 2, 4 and 8 s), or, since its sender is gone, never."""
+_UNCONNECTED = 5.0
+"""Seconds in which the data connection of such a client has to come: it was made before, and waits
+to be accepted, or for its handshake. After the end of the control connection nobody makes one."""
+_QUIT = 5.0
+"""Seconds in which a client has to read or send data when it has said QUIT."""
 
 
 class Deadlines:
@@ -21,14 +34,17 @@ class Deadlines:
 
     __slots__ = (
         "_active",
+        "_command",
         "_in_transfer",
         "_last_progress",
         "_last_read",
         "_loop",
+        "_most",
         "_on_idle",
         "_on_stalled",
         "_on_unread",
         "_progress",
+        "_quits",
         "_session",
         "_slot",
         "_transfer_slot",
@@ -51,7 +67,10 @@ class Deadlines:
         self._on_unread = on_unread
         self._active = self._loop.time()
         self._in_transfer = False
-        self._progress = 0
+        self._command: Command | None = None
+        self._most: float | None = None  # seconds without progress, of a client that is gone
+        self._quits = False
+        self._progress: tuple[object, ...] = ()
         self._last_progress = self._last_read = 0.0
         self._slot = self._transfer_slot = self._unread_slot = 0
         self._look_again()
@@ -65,16 +84,47 @@ class Deadlines:
         """Seconds since the client said something."""
         return 0.0 if self._in_transfer else self._loop.time() - self._active
 
-    def begin_transfer(self) -> None:
+    def begin_transfer(self, command: Command) -> None:
         """From now on progress counts, and the idle clock stands."""
         self._in_transfer = True
-        if self._session.settings.stalled_timeout is not None:
-            self._progress = self._session.progress
-            self._last_progress = self._loop.time()
-            self._look_at_progress_later(self._last_progress)
+        self._command = command
+        if self._session.settings.stalled_timeout is not None or self._most is not None:
+            self._watch_progress()
+
+    def hang_up(self, command: Command | None) -> None:
+        """The client has closed the control connection while ``command`` runs, if any does."""
+        stalled = self._session.settings.stalled_timeout
+        self._limit(_HUNG_UP if stalled is None else stalled, command)
+
+    def lose(self, command: Command) -> None:
+        """The control connection was reset, or is of no use any more."""
+        self._limit(_RESET, command)
+
+    def quit(self, command: Command) -> None:
+        """The client has said QUIT, and is not waited for for long."""
+        if command.transfers and not self._quits:
+            self._quits = True
+            self._limit(self._most, command)
+
+    def _limit(self, seconds: float | None, command: Command | None) -> None:
+        if seconds is not None:
+            self._most = seconds if self._most is None else min(self._most, seconds)
+        if command is not None:
+            self._in_transfer = True
+            self._command = command
+            self._watch_progress()
+
+    def _watch_progress(self) -> None:
+        if self._transfer_slot:
+            self._wheel.discard(self._transfer_slot, self._look_at_progress)
+            self._transfer_slot = 0
+        self._progress = self._mark()
+        self._last_progress = self._loop.time()
+        self._look_at_progress_later(self._last_progress)
 
     def end_transfer(self) -> None:
         self._in_transfer = False
+        self._command = None
         if self._transfer_slot:
             self._wheel.discard(self._transfer_slot, self._look_at_progress)
             self._transfer_slot = 0
@@ -137,19 +187,44 @@ class Deadlines:
         else:
             self._look_again()
 
+    def _patience(self) -> float | None:
+        """Seconds without progress after which the command that runs is given up."""
+        command, transfer = self._command, self._session.last_transfer
+        bounds = [self._session.settings.stalled_timeout, self._most]
+        if command is not None and command.transfers and transfer is None:
+            bounds.append(None if self._most is None else _UNCONNECTED)
+        if self._quits and transfer is not None and transfer.waits.is_for_client:
+            bounds.append(_QUIT)
+        return min((bound for bound in bounds if bound is not None), default=None)
+
+    def _mark(self) -> tuple[object, ...]:
+        """What changes while the command comes on.
+
+        Of a download also what the client's side has not acknowledged: to somebody who reads
+        slowly nothing can be sent for minutes, though he reads.
+        """
+        session = self._session
+        transfer, last = session.transfer, session.last_transfer
+        sends = transfer is not None and transfer.direction != "upload"
+        left = transfer.stream.unacknowledged() if transfer is not None and sends else 0
+        return session.progress, transfer, last, left
+
     def _look_at_progress(self) -> None:
-        now = self._loop.time()
-        if self._session.progress != self._progress:
-            self._progress = self._session.progress
+        self._transfer_slot = 0
+        now, mark = self._loop.time(), self._mark()
+        if mark != self._progress:
+            self._progress = mark
             self._last_progress = now
-        timeout = self._session.settings.stalled_timeout
-        if timeout is not None and now - self._last_progress >= timeout:
+        patience = self._patience()
+        if patience is not None and now - self._last_progress >= patience:
             self._on_stalled()
         else:
             self._look_at_progress_later(now)
 
     def _look_at_progress_later(self, now: float) -> None:
-        self._transfer_slot = self._wheel.add(now + _STALL_CHECK, self._look_at_progress)
+        if not self._transfer_slot:
+            step = _STALL_CHECK if not self._quits else min(_STALL_CHECK, _QUIT / 5)
+            self._transfer_slot = self._wheel.add(now + step, self._look_at_progress)
 
     def _look_at_unread(self) -> None:
         self._unread_slot = 0

@@ -30,6 +30,8 @@ def refuse_unknown(session: Session, verb: bytes) -> Command:
     """500 or 502 for a verb that isn't in the table; strangers get only so many."""
     if verb in NOT_IMPLEMENTED:
         raise NotImplementedVerb
+    if not verb.strip():
+        raise SyntaxProblem  # a line of blanks is a slip, and no other protocol's
     if type(session.login) is not Account:
         session.unknown_verbs += 1
         if session.unknown_verbs >= _UNKNOWN_VERBS:

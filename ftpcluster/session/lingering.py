@@ -1,51 +1,74 @@
 """Protected data connections whose download is complete, until the client has closed, too.
 
 A client answers our close_notify with its own. Had we closed by then, the answer would meet a
-reset, which some clients (rclone) take for a failed download. 226 does not wait for this.
+reset, which some clients (rclone) take for a failed download. And a FIN that follows close_notify
+at once makes uvloop's clients throw away all that they have not read yet, without an error. So
+nothing of the connection ends before the client has said something, or is not waited for any more.
+226 does not wait for this.
 """
 
 from __future__ import annotations
 
-import os
+import sys
 from typing import TYPE_CHECKING
 
-from ftpcluster.net.poller import READ
 from ftpcluster.net.tls import TLSStream
 
 if TYPE_CHECKING:
     from ftpcluster.session.services import Services
 
 _PATIENCE = 2.0
-"""Seconds after which a client that does not close is closed."""
+"""Seconds without a sign of the client after which its connection is closed. It gives one when its
+side acknowledges more of what was sent, and when it closes."""
+_MOST = 256
+"""Such connections of a process. They hold descriptors, and no slot of anybody's: beyond so many
+the one that has waited for longest is closed."""
 
 
 class Lingering:
     """One such connection; ``services.lingering`` holds it."""
 
-    __slots__ = ("_fd", "_services", "_slot")
+    __slots__ = ("_has_ended", "_left", "_services", "_slot", "_stream")
 
     def __init__(self, services: Services, stream: TLSStream) -> None:
-        """Takes over ``stream``, which has said close_notify. Raises OSError where nobody is left
-        to wait for."""
+        """Takes over ``stream``, which has said close_notify."""
         self._services = services
-        self._fd = stream.half_close()
-        services.poller.add(self._fd, READ, self)
-        self._slot = services.wheel.add(services.loop.time() + _PATIENCE, self.close)
-        services.lingering.add(self)
+        self._stream = stream.leave_tls()
+        self._left = sys.maxsize
+        self._has_ended = False  # this side has
+        services.lingering[self] = None
+        self._stream.watch(self._on_readable)
+        self._arm()
+        if len(services.lingering) > _MOST:
+            next(iter(services.lingering)).close()
 
-    def on_ready(self, _: int) -> None:
-        """Called by the poller: what comes is of no interest, but for its end."""
+    def _arm(self) -> None:
+        wheel, now = self._services.wheel, self._services.loop.time()
+        self._slot = wheel.add(now + _PATIENCE, self._on_time)
+
+    def _on_time(self) -> None:
+        left = self._stream.unacknowledged()
+        if not left or left >= self._left:
+            self.close()
+        else:
+            self._left = left
+            self._arm()
+
+    def _on_readable(self) -> None:
+        """What comes is the client's close_notify, or its end."""
         try:
-            data = os.read(self._fd, 4096)
+            is_over = not self._stream.recv(4096)
+            if not is_over and not self._has_ended:
+                self._has_ended = True
+                self._stream.end_output()
         except BlockingIOError:
             return
         except OSError:
-            data = b""
-        if not data:
+            is_over = True
+        if is_over:
             self.close()
 
     def close(self) -> None:
-        self._services.lingering.discard(self)
-        self._services.wheel.discard(self._slot, self.close)
-        self._services.poller.remove(self._fd)
-        os.close(self._fd)
+        self._services.lingering.pop(self, None)
+        self._services.wheel.discard(self._slot, self._on_time)
+        self._stream.close()

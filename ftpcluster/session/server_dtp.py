@@ -256,10 +256,7 @@ class Download(DataTransfer):
 
     async def _finish_tls(self, stream: TLSStream) -> None:
         await super()._finish_tls(stream)
-        try:
-            Lingering(self._session.services, stream)
-        except OSError:
-            pass  # the client is gone already, which it may
+        Lingering(self._session.services, stream)
 
     async def send_file(self, file: File) -> None:
         """Send ``file`` from its position to the end that it had when it was opened."""

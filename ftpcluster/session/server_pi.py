@@ -3,6 +3,10 @@
 One command at a time. Lines that come while a command waits are queued; of those only what the
 table allows during a transfer is looked at. Replies are gathered while a batch of lines is obeyed
 and leave with one call.
+
+What had arrived when the client closed the control connection is still obeyed. A transfer that
+runs goes on even where that connection was reset: clients close both connections at once, and the
+data connection says for itself how the data end.
 """
 
 from __future__ import annotations
@@ -14,13 +18,10 @@ from typing import Any
 
 from ftpcluster.net.stream import Stream
 from ftpcluster.net.tls import CONTROL_TICKETS, TLSStream
-from ftpcluster.protocol.command import (
-    LineSplitter,
-    TooMuchRubbish,
-    split_command,
-)
+from ftpcluster.protocol.command import TOO_LONG, CommandLines, TooMuchRubbish, to_text
 from ftpcluster.protocol.errors import (
     FTPError,
+    NoDataConnection,
     SessionEnded,
     SyntaxProblem,
     TransferAborted,
@@ -41,8 +42,10 @@ from ftpcluster.session.state import Account, Activity, Conversation, Session, s
 _RECEIVE = 4096
 _LINES_PER_TURN = 16
 """Lines of one session that are obeyed before the others get their turn."""
-_QUEUED = 256
-"""Lines that may wait behind a command before no more are read."""
+_QUEUED = 12 * 1024
+"""Bytes that may wait behind a command before no more are read. With what is read at once that is
+all that a session holds of what its client has sent: 16 KiB, before a login, too."""
+_ABORT, _QUIT = b"ABOR", b"QUIT"
 _UNSENT = 64 * 1024
 """Bytes of replies that a client may leave unread before no more commands are obeyed."""
 
@@ -60,11 +63,13 @@ class ServerPI:
         "_entry",
         "_find_command",
         "_gathering",
+        "_has_hung_up",
+        "_is_due",
+        "_is_lost",
         "_lines",
         "_on_end",
         "_reason",
         "_run",
-        "_splitter",
         "_unsent",
         "ended",
         "session",
@@ -81,8 +86,10 @@ class ServerPI:
         self.session = Session(services, stream, conversation, self.reply, self._room)
         self.ended = False
         self._on_end = on_end
-        self._splitter = LineSplitter()
-        self._lines: list[bytes | None] = []
+        self._lines = CommandLines((_ABORT, _QUIT))
+        self._has_hung_up = False  # the client has said its last; it may still read
+        self._is_lost = False  # it cannot be told anything any more
+        self._is_due = False  # the queue's next turn is arranged
         self._unsent = b""
         self._gathering = False
         self._run: Run[Reply | None] | None = None
@@ -157,7 +164,7 @@ class ServerPI:
         self.session.stream = Stream(services.loop, services.poller, fd)
 
     def _has_more_input(self) -> bool:
-        return bool(self._lines) or self._splitter.pending or self.session.stream.has_input()
+        return self._lines.holds_anything or self.session.stream.has_input()
 
     # ------------------------------------------------------------------ reading
 
@@ -167,70 +174,120 @@ class ServerPI:
         except BlockingIOError:
             return
         except OSError:
-            self.end()
+            self._on_broken()
             return
         if not data:
             self._on_eof()
             return
         self._deadlines.touch()
         try:
-            self._lines += self._splitter.feed(data)
+            self._lines.feed(data)
         except TooMuchRubbish:
-            self.end(SyntaxProblem("Line too long."))
+            self._give_up(SyntaxProblem("Line too long."))
             return
-        self._obey_lines()
+        if not self._is_due:
+            self._obey_lines()
+        elif len(self._lines) > _QUEUED:
+            self._stop_reading()
 
     def _on_eof(self) -> None:
-        """The client closed. Behind QUIT it may: then what runs still finishes."""
-        if self._run is not None and any(
-            line and line[:4].upper() == b"QUIT" for line in self._lines
-        ):
-            self.session.stream.unwatch()
-        else:
-            self.end()
+        """The client closed, or says that it will send no more: its last line may lack its end."""
+        self._has_hung_up = True
+        self._stop_reading()
+        self._deadlines.hang_up(self._command)
+        self._obey_lines()
+
+    def _stop_reading(self) -> None:
+        self.session.stream.watch_for_break(self._on_broken)
+
+    def _on_broken(self) -> None:
+        """The control connection was reset: by a client that is gone, or only closed it while
+        replies were on their way to it."""
+        self._give_up()
+
+    def _give_up(self, reason: FTPError | None = None) -> None:
+        """There is no more to hear from the client, and no more to tell it after ``reason``.
+
+        Only a transfer goes on, as long as it comes on: what the client has sent may be all here.
+        """
+        if self.ended or self._is_lost:
+            return
+        if self._run is None or self._command is None or not self._command.transfers:
+            self.end(reason)
+            return
+        if reason is not None:
+            self._gathering = False
+            self.session.note(logging.INFO, f"the control connection is given up: {reason}")
+            self.reply(reason.reply)
+        self._is_lost = self._has_hung_up = True
+        self._lines.clear()
+        self._unsent = b""
+        self._say_there_is_room()
+        self._deadlines.end_wait_for_reader()
+        self._deadlines.lose(self._command)
+        self.session.stream.unwatch()
+        self.session.stream.unwatch_for_break()
 
     def _obey_lines(self) -> None:
         """Obey what is queued, as far as it may be obeyed now; send the replies together."""
         self._gathering = True
         obeyed = 0
-        while self._lines and not self.ended:
-            if self._run is not None:
-                if not self._obey_meanwhile():
-                    break
-            elif obeyed == _LINES_PER_TURN or len(self._unsent) > _UNSENT:
+        while not self.ended and (line := self._lines.head()) is not None:
+            if obeyed == _LINES_PER_TURN or len(self._unsent) > _UNSENT:
                 break
-            else:
-                self._obey(self._lines.pop(0))
+            if self._run is None:
+                self._lines.take()
+                self._obey(*line)
+            elif not self._obey_meanwhile(*line):
+                break
             obeyed += 1
         self._gathering = False
         if not self.ended:
             self._send()
-            self._watch_or_not()
+            self._go_on(is_held=self._run is not None and obeyed < _LINES_PER_TURN)
 
-    def _watch_or_not(self) -> None:
-        """Stop reading from a client that is ahead of us, go on with one that no longer is."""
+    def _go_on(self, *, is_held: bool) -> None:
+        """Read from a client that is not ahead of us, and obey what it is ahead by.
+
+        ``is_held``: what is queued has to wait until the command that runs has ended.
+        """
         if self.ended or (self._run is not None and self._command is None):
             return  # the handshake reads for itself
         stream = self.session.stream
         if self.session.ending:
             stream.unwatch()  # only its last words are still to be read
             return
-        waits = len(self._lines) > (_QUEUED if self._run is not None else 0)
-        if waits or len(self._unsent) > _UNSENT:
-            stream.unwatch()
-            if self._run is None and len(self._unsent) <= _UNSENT:
-                self.session.services.loop.call_soon(self._obey_lines)
+        has_room = len(self._unsent) <= _UNSENT
+        if has_room and self._lines and not is_held:
+            self._obey_soon()
+        if self._has_hung_up:
+            if self._run is None and not self._unsent and not self._lines:
+                self.end()
+        elif not has_room or len(self._lines) > _QUEUED:
+            if stream.is_watched:
+                self._stop_reading()
         elif not stream.is_watched:
             stream.watch(self._on_readable)
 
+    def _obey_soon(self) -> None:
+        """Once the others have had their turn."""
+        if not self._is_due:
+            self._is_due = True
+            self.session.services.loop.call_soon(self._obey_later)
+
+    def _obey_later(self) -> None:
+        self._is_due = False
+        if not self.ended:
+            self._obey_lines()
+
     # ------------------------------------------------------------------ obeying
 
-    def _obey(self, line: bytes | None) -> None:
+    def _obey(self, verb: bytes, rest: bytes) -> None:
         session = self.session
         try:
-            if line is None:
+            if verb is TOO_LONG:
                 raise SyntaxProblem("Command line too long.")
-            verb, argument = split_command(line, session.settings.encoding)
+            argument = to_text(rest, session.settings.encoding)
             if session.rename_from is not None and verb != b"RNTO":
                 session.rename_from = None
             command = self._find_command(verb)
@@ -259,8 +316,8 @@ class ServerPI:
             self._finish(reply_for(self.session, error))
         else:
             self._command = command
-            if command is not None and command.is_long:
-                self._deadlines.begin_transfer()
+            if command is not None and (command.is_long or self._has_hung_up):
+                self._deadlines.begin_transfer(command)
             self._run = Run(self.session.services.loop, coroutine, blocker, self._on_done)
 
     def _on_done(self, reply: Reply | None, error: BaseException | None) -> None:
@@ -287,24 +344,26 @@ class ServerPI:
         if not self.ended:
             self._obey_lines()
 
-    def _obey_meanwhile(self) -> bool:
+    def _obey_meanwhile(self, verb: bytes, rest: bytes) -> bool:
         """Look at the lines that came while a command runs; False where all have to wait."""
         if self._command is None or not (self._command.is_long or self.session.has_workers):
             return False
-        verb, argument = split_command(self._lines[0] or b"")
         row = self._find_command(verb)
         if row is not None and (
-            row.during is During.ANSWERED or (row.during is During.ANSWERED_BARE and not argument)
+            row.during is During.ANSWERED or (row.during is During.ANSWERED_BARE and not rest)
         ):
-            del self._lines[0]
-            self._answer_meanwhile(row, argument)
+            self._lines.take()
+            self._answer_meanwhile(row, rest)
             return True
-        if any(_is_abort(line) for line in self._lines):
+        if self._lines.has(_ABORT):
             self._cancel(TransferAborted("Transfer aborted."))
+        elif self._lines.has(_QUIT):
+            self._deadlines.quit(self._command)
         return False
 
-    def _answer_meanwhile(self, command: Command, argument: str) -> None:
+    def _answer_meanwhile(self, command: Command, rest: bytes) -> None:
         try:
+            argument = to_text(rest, self.session.settings.encoding)
             pass_gates(self.session, command, argument)
             reply = command.handler(self.session, argument)
             assert isinstance(reply, Reply)
@@ -324,6 +383,8 @@ class ServerPI:
         """Send a reply, or gather it with others that are about to be sent."""
         if not reply.is_part:
             self.session.services.counts.replies[reply.code] += 1
+        if self._is_lost:
+            return
         self._unsent += reply.encode(self.session.settings.encoding)
         if not self._gathering:
             self._send()
@@ -338,6 +399,8 @@ class ServerPI:
         if changes and self._has_more_input():
             self.end()  # somebody put commands behind AUTH, to have them obeyed as protected ones
             return
+        if self._has_hung_up:  # then this reply is the last
+            self.session.wants_tls = self.session.leaves_tls = False
         if reply is not None:
             self.reply(reply)
         if self.session.ending:
@@ -377,7 +440,7 @@ class ServerPI:
         except BlockingIOError:
             sent = 0
         except OSError:
-            self.end()
+            self._on_broken()
             return
         self._unsent = self._unsent[sent:]
         if self._unsent:
@@ -402,11 +465,9 @@ class ServerPI:
                 if self.session.ending:
                     self.end()
                     return
-            if self._emptied is not None and len(self._unsent) <= _UNSENT:
-                emptied, self._emptied = self._emptied, None
-                if not emptied.done():
-                    emptied.set_result(None)
-            self._watch_or_not()
+            if len(self._unsent) <= _UNSENT:
+                self._say_there_is_room()
+            self._go_on(is_held=False)
 
     async def _room(self) -> None:
         """Wait until the client has read what it was sent, but for a little."""
@@ -417,6 +478,11 @@ class ServerPI:
         if len(self._unsent) > _UNSENT:
             self._emptied = self.session.services.loop.create_future()
             await self._emptied
+
+    def _say_there_is_room(self) -> None:
+        emptied, self._emptied = self._emptied, None
+        if emptied is not None and not emptied.done():
+            emptied.set_result(None)
 
     # ------------------------------------------------------------------ watching
 
@@ -460,10 +526,15 @@ class ServerPI:
         self.end(SessionEnded("Timeout; closing control connection."))
 
     def _on_stalled(self) -> None:
-        self._cancel(TransferAborted("The transfer stalled."))
+        if self._command is None or not self._command.is_long:
+            self._on_idle()
+        elif self._command.transfers and self.session.last_transfer is None:
+            self._cancel(NoDataConnection("No data connection was made."))
+        else:
+            self._cancel(TransferAborted("The transfer stalled."))
 
     def _on_unread(self) -> None:
-        self.end(SessionEnded("Replies are not read; closing control connection."))
+        self._give_up(SessionEnded("Replies are not read; closing control connection."))
 
     def end(self, reason: FTPError | None = None) -> None:
         """End the session now; ``reason``, if any, is the last that the client is told."""
@@ -482,6 +553,7 @@ class ServerPI:
         else:
             self.session.note(logging.INFO, f"the session ends: {reason.reply.text}")
         self._deadlines.stop()
+        self._lines.clear()
         self.session.stream.close()
         if self._run is not None:
             self._run.cancel()
@@ -498,11 +570,6 @@ class ServerPI:
         session.forget_client()
         session.services.quotas.end(session.conversation.session)
         self._on_end(self)
-
-
-def _is_abort(line: bytes | None) -> bool:
-    row = COMMANDS.get(split_command(line)[0]) if line is not None else None
-    return row is not None and row.during is During.ABORTS
 
 
 def shutting_down() -> SessionEnded:

@@ -92,7 +92,7 @@ class Services:
     transfers: LogFile | None = None
     find_command: Callable[[bytes], Command | None] | None = None
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
-    lingering: set[Lingering] = field(default_factory=set)
+    lingering: dict[Lingering, None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.wheel = Wheel(self.loop)

@@ -42,6 +42,11 @@ class Waits:
             self._totals[self._cause] += self._clock() - self._since
             self._cause = None
 
+    @property
+    def is_for_client(self) -> bool:
+        """Whether it waits for the client at this moment."""
+        return self._cause is Cause.CLIENT
+
     def look(self, moved: int) -> tuple[float, Cause | None]:
         """The speed in bytes per second, and what held it back, since the last look.
 

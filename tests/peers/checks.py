@@ -54,6 +54,10 @@ CHECKS = {
     "lines": Check(
         "lines that are long, not UTF-8, or have odd numbers", on_connections.lines_of_all_kinds
     ),
+    "behind": Check(
+        "lines that wait behind a transfer, and then a byte at a time",
+        on_connections.much_behind_a_transfer,
+    ),
     "names": Check("names with CR LF and quotes", on_files.names_with_line_ends),
     "guesses": Check("guessing passwords", on_logins.guesses, strict=True),
     "bob": Check(

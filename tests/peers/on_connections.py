@@ -7,8 +7,10 @@ import re
 import select
 import socket
 import ssl
+import statistics
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 
 from tests.peers.target import STRANGER, TAKEN, UNKNOWN, USER, Broken, Client, Lacking, Target
 from tests.support.dialogue import DEADLINE, rest_of
@@ -138,6 +140,8 @@ LINES = {
 }
 MAY_END = ("1 MB",)
 """Lines that may end their session."""
+MAY_BE_SKIPPED = ("an empty line",)
+"""Lines that need no reply: two of the three large servers in C skip them."""
 
 
 def lines_of_all_kinds(target: Target) -> None:
@@ -148,24 +152,65 @@ def lines_of_all_kinds(target: Target) -> None:
             with Client(target.port) as client:
                 if login:
                     client.logs_in(*USER)
-                found = misbehaves(client, line, may_end=what in MAY_END)
+                found = misbehaves(client, what, line)
                 if found:
                     wrong[what] = found
     if wrong:
         raise Broken("; ".join(f"{what}: {found}" for what, found in wrong.items()))
 
 
-def misbehaves(client: Client, line: bytes, *, may_end: bool) -> str | None:
+def misbehaves(client: Client, what: str, line: bytes) -> str | None:
     """What is wrong with the answers to a line and to SYST after it; None where nothing is."""
     codes = []
     try:
         client.send(line)
-        codes.append(client.reply()[0])
+        if what not in MAY_BE_SKIPPED:
+            codes.append(client.reply()[0])
         client.send("SYST")
-        while codes[-1] != 215:
+        while not codes or codes[-1] != 215:
             codes.append(client.reply()[0])
     except (EOFError, ConnectionError):
         if len(codes) > 1:
             return "more than one reply"
-        return None if may_end else "ends the session"
-    return None if len(codes) == 2 else "more than one reply"
+        return None if what in MAY_END else "ends the session"
+    return None if len(codes) <= 2 else "more than one reply"
+
+
+TIMES, NOTHING = 3, 0.005
+"""By how much others may wait longer, and the seconds that are no delay on a busy machine."""
+
+
+def much_behind_a_transfer(target: Target) -> None:
+    """Lines that take long to look at wait behind a download that stands still; then bytes come
+    one by one, and with each somebody else says PWD. There are several, one at least for each
+    process of the server."""
+    with (target.root / "large").open("wb") as file:
+        file.truncate(1 << 30)
+    with ExitStack() as stack:
+        others = [stack.enter_context(target.session()) for _ in range(4)]
+        quiet = max(median_of_pwd(other, None) for other in others)
+        greedy = stack.enter_context(target.session())
+        greedy.asks("TYPE I")
+        stack.enter_context(greedy.passive(window=4096))
+        if greedy.asks("RETR large")[0] not in TAKEN:
+            raise Broken("RETR is refused")
+        greedy.sock.settimeout(0.1)
+        with contextlib.suppress(OSError):
+            for _ in range(250):
+                greedy.sock.sendall(b"\xff" * 4090 + b"\r\n")
+        worst = max(median_of_pwd(other, greedy) for other in others)
+    if worst > TIMES * max(quiet, NOTHING):
+        raise Broken("others wait for what one client has said")
+
+
+def median_of_pwd(client: Client, greedy: Client | None) -> float:
+    """How long PWD takes, each behind a byte of somebody else's."""
+    took = []
+    for _ in range(30):
+        if greedy is not None:
+            with contextlib.suppress(OSError):  # its session may have been ended
+                greedy.sock.send(b"x", socket.MSG_DONTWAIT)
+        began = time.perf_counter()
+        client.asks("PWD")
+        took.append(time.perf_counter() - began)
+    return statistics.median(took)

@@ -13,12 +13,14 @@ from ftpcluster.protocol import command
 from ftpcluster.protocol.command import (
     MAX_LINE,
     MAX_RUBBISH,
-    LineSplitter,
+    TOO_LONG,
+    CommandLines,
     TooMuchRubbish,
     check_argument,
     integer,
-    split_command,
+    split_line,
     strip_telnet,
+    to_text,
 )
 from ftpcluster.protocol.errors import ArgumentProblem
 
@@ -30,68 +32,120 @@ def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
     return [data[start:end] for start, end in itertools.pairwise(bounds)]
 
 
-def feed(splitter: LineSplitter, data: bytes, step: int) -> list[bytes | None]:
+def taken(lines: CommandLines) -> list[bytes | None]:
+    """All commands that wait, as one may type them; None is a line that was too long."""
+    found: list[bytes | None] = []
+    while (head := lines.head()) is not None:
+        verb, argument = head
+        found.append(None if verb is TOO_LONG else b" ".join(filter(None, (verb, argument))))
+        lines.take()
+    return found
+
+
+def feed(lines: CommandLines, data: bytes, step: int) -> list[bytes | None]:
     """All lines of ``data``, received in pieces of ``step`` bytes."""
-    lines: list[bytes | None] = []
+    found: list[bytes | None] = []
     for start in range(0, len(data), step):
-        lines += splitter.feed(data[start : start + step])
-    return lines
+        lines.feed(data[start : start + step])
+        found += taken(lines)
+    return found
 
 
 # ---------------------------------------------------------------------- lines
 
+ODD = st.lists(st.sampled_from([b"A", b"BCD", b"\r", b"\n", b"\r\n", b"QUIT", b"\nQUIT\r\n"])).map(
+    b"".join
+)
+CUTS = st.lists(st.integers(0, 60))
+
 
 @settings(UNHURRIED, max_examples=300)
-@given(
-    data=st.lists(st.sampled_from([b"a", b"bcd", b"\r", b"\n", b"\r\n", b"\xff", b" "])).map(
-        b"".join
-    ),
-    cuts=st.lists(st.integers(0, 60)),
-)
+@given(data=ODD, cuts=CUTS)
 def test_lines_are_the_same_however_they_were_cut(data: bytes, cuts: list[int]) -> None:
     *complete, rest = data.split(b"\n")
     # a bound of 8 bytes shows at its edges what the real one would show seldom
-    expected = [None if len(line) > 8 else line.removesuffix(b"\r") for line in complete]
+    expected = [None if len(line) > 8 else line.rstrip(b"\r") for line in complete]
     with patch.object(command, "MAX_LINE", 8):
-        splitter = LineSplitter()
-        lines = [line for piece in pieces(data, cuts) for line in splitter.feed(piece)]
-        assert lines == expected
-        assert splitter.pending == bool(rest)
+        lines = CommandLines()
+        found = [line for piece in pieces(data, cuts) for line in feed(lines, piece, 60)]
+        assert found == [line for line in expected if line != b""]
+        assert lines.holds_anything == bool(rest)
+
+
+@settings(UNHURRIED, max_examples=300)
+@given(data=ODD, cuts=CUTS, asked=st.lists(st.booleans(), min_size=60, max_size=60))
+def test_a_verb_that_waits_is_found_whenever_one_asks(
+    data: bytes, cuts: list[int], asked: list[bool]
+) -> None:
+    """Each line is looked at once; what is known of it must go with it."""
+    questions = iter(asked)
+    lines, waiting = CommandLines([b"QUIT"]), list[bytes]()
+
+    def ask() -> None:
+        if next(questions, True):
+            assert lines.has(b"QUIT") == (b"QUIT" in waiting)
+
+    sent = b""
+    for piece in pieces(data, cuts):
+        *complete, sent = (sent + piece).split(b"\n")
+        waiting += filter(None, (line.rstrip(b"\r") for line in complete))
+        lines.feed(piece)
+        ask()
+        if (head := lines.head()) is not None and len(piece) % 2:
+            assert head[0] == waiting.pop(0)
+            lines.take()
+            ask()
 
 
 @pytest.mark.parametrize("step", [1, 1000, 1 << 20])
 def test_a_line_that_is_too_long_is_thrown_away_and_the_next_one_read(step: int) -> None:
     data = b"USER " + b"x" * 3 * MAX_LINE + b"\r\nNOOP\r\n"
-    splitter = LineSplitter()
-    assert feed(splitter, data, step) == [None, b"NOOP"]
-    assert not splitter.pending
+    lines = CommandLines()
+    assert feed(lines, data, step) == [None, b"NOOP"]
+    assert not lines.holds_anything
 
 
 def test_a_line_of_4_kib_is_not_too_long() -> None:
-    line = b"x" * (MAX_LINE - 1)
-    assert LineSplitter().feed(line + b"\r\n") == [line]
-    assert LineSplitter().feed(line + b"xx\r\n") == [None]
+    line = b"X" * (MAX_LINE - 1)
+    assert feed(CommandLines(), line + b"\r\n", 1 << 20) == [line]
+    assert feed(CommandLines(), line + b"xx\r\n", 1 << 20) == [None]
+
+
+@pytest.mark.parametrize("line", [b"x" * MAX_LINE, b"x" * (MAX_RUBBISH - 1)])
+def test_of_a_line_that_is_too_long_no_more_is_held_than_of_one_that_is_not(line: bytes) -> None:
+    lines = CommandLines()
+    lines.feed(line)
+    assert len(lines) <= MAX_LINE + 1
 
 
 @pytest.mark.parametrize("step", [997, MAX_LINE, MAX_RUBBISH, 2 * MAX_RUBBISH])
 def test_64_kib_without_a_newline_are_too_much(step: int) -> None:
     data = b"x" * (MAX_RUBBISH + 1) + b"\nNOOP\n"
     with pytest.raises(TooMuchRubbish):
-        feed(LineSplitter(), data, step)
+        feed(CommandLines(), data, step)
 
 
 @pytest.mark.parametrize("step", [997, MAX_LINE, 2 * MAX_RUBBISH])
 def test_less_than_64_kib_without_a_newline_are_only_a_long_line(step: int) -> None:
     data = b"x" * (MAX_RUBBISH - 1) + b"\nNOOP\n"
-    assert feed(LineSplitter(), data, step) == [None, b"NOOP"]
+    assert feed(CommandLines(), data, step) == [None, b"NOOP"]
 
 
 def test_long_lines_one_after_another_do_not_add_up() -> None:
-    splitter = LineSplitter()
+    lines = CommandLines()
     for _ in range(30):
-        assert splitter.feed(b"x" * 5000) == []
-        assert splitter.feed(b"y" * 5000 + b"\n") == [None]
-    assert splitter.feed(b"NOOP\r\n") == [b"NOOP"]
+        assert feed(lines, b"x" * 5000, 5000) == []
+        assert feed(lines, b"y" * 5000 + b"\n", 5001) == [None]
+    assert feed(lines, b"NOOP\r\n", 100) == [b"NOOP"]
+
+
+@pytest.mark.parametrize("line", [b"\xff\xf4\xff\xf2ABOR\r", b"abor", b"ABOR x", b"Abor\r\r"])
+def test_a_verb_is_found_however_it_is_written(line: bytes) -> None:
+    lines = CommandLines([b"ABOR"])
+    lines.feed(b"PWD\r\n" * 3 + line + b"\n")
+    assert lines.has(b"ABOR")
+    lines.clear()
+    assert not lines.has(b"ABOR")
 
 
 # ---------------------------------------------------------------------- Telnet
@@ -118,7 +172,7 @@ def test_telnet_commands_are_removed(line: bytes, stripped: bytes) -> None:
 
 
 def test_abor_is_understood_behind_ip_and_synch() -> None:
-    assert split_command(b"\xff\xf4\xff\xf2abor") == (b"ABOR", "")
+    assert split_line(b"\xff\xf4\xff\xf2abor") == (b"ABOR", b"")
 
 
 # ---------------------------------------------------------------------- verb and argument
@@ -128,7 +182,7 @@ def test_abor_is_understood_behind_ip_and_synch() -> None:
     ("line", "verb", "argument"),
     [
         (b"NOOP", b"NOOP", ""),
-        (b"", b"", ""),
+        (b" ", b"", ""),
         (b"retr file", b"RETR", "file"),
         (b"ReTr File", b"RETR", "File"),
         (b"RETR two words ", b"RETR", "two words "),
@@ -138,14 +192,15 @@ def test_abor_is_understood_behind_ip_and_synch() -> None:
     ],
 )
 def test_verb_and_argument(line: bytes, verb: bytes, argument: str) -> None:
-    assert split_command(line) == (verb, argument)
+    found, rest = split_line(line)
+    assert (found, to_text(rest)) == (verb, argument)
 
 
 @UNHURRIED
 @given(st.binary())
 def test_bytes_of_a_name_survive_also_where_they_are_not_utf_8(name: bytes) -> None:
-    _, argument = split_command(b"STOR " + name.replace(b"\xff", b"\xff\xff"))
-    assert argument.encode("utf-8", "surrogateescape") == name
+    _, rest = split_line(b"STOR " + name.replace(b"\xff", b"\xff\xff"))
+    assert to_text(rest).encode("utf-8", "surrogateescape") == name
 
 
 @pytest.mark.parametrize("bad", ["a\0b", "a\rb", "a\nb", "\0", "größe\0", "\udcff\n"])

@@ -16,7 +16,7 @@ from ftpcluster import AbstractUserManager, MemoryUserManager, Server, User, pas
 from ftpcluster.session.commands import access
 from tests.conftest import LOOPS, InProcess
 from tests.support.cluster import until
-from tests.support.dialogue import Dialogue
+from tests.support.dialogue import Dialogue, reset
 
 BUSY = "421 Too many logins at this moment; try again later."
 HASH = argon2.PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash("12345")
@@ -66,9 +66,9 @@ class Scene(InProcess):
         return [session.ended for session in reception._sessions.values()]
 
     def hangs_up(self, client: Dialogue) -> None:
-        """The client is gone, and the server knows it."""
+        """The client is gone, and the server knows: a FIN says only that no more will come."""
         before = sum(self.call(self.ended))
-        client.sock.close()
+        reset(client.sock)
         until(lambda: sum(self.call(self.ended)) == before + 1)
 
     def holds(self, connections: int) -> None:
@@ -196,7 +196,7 @@ def assert_second_has_not_failed(scene: Scene, hashes: Hashes, first_from: str) 
     with tries(scene, "12345", first_from) as first:
         until(lambda: hashes.begun)
         second = tries(scene, "wrong")
-        second.sock.close()
+        reset(second.sock)
         scene.holds(1)
         hashes.go_on.set()
         first.expects(230)
@@ -282,7 +282,7 @@ def test_a_user_manager_that_never_answers_does_not_keep_a_session_from_ending(
     scene = start(directory)
     client = tries(scene, "wrong")
     assert directory.asked.wait(20)
-    client.sock.close()
+    reset(client.sock)
     scene.holds(0)
     assert directory.cancelled.wait(20)
     assert scene.counted() == (0, 0)
