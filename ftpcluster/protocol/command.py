@@ -64,22 +64,21 @@ class CommandLines:
     behind it and however often somebody asks.
     """
 
-    __slots__ = ("_buffer", "_complete", "_discarded", "_found", "_head", "_looked")
+    __slots__ = ("_buffer", "_complete", "_discarded", "_found", "_head", "_looked", "_start")
 
     def __init__(self, sought: Iterable[bytes] = ()) -> None:
         """``sought``: verbs, of four letters, that ``has`` can be asked for."""
-        self._head: tuple[bytes, bytes] | None = (
-            None  # it has left the buffer, and is not taken yet
-        )
-        self._buffer = bytearray()  # complete lines, then what there is of the next one
-        self._complete = 0  # bytes of complete lines
-        self._looked = 0  # of which ``has`` has looked at so many
+        self._head: tuple[bytes, bytes] | None = None
+        self._buffer = b""
+        self._start = 0  # where what is behind the head begins: complete lines
+        self._complete = 0  # where these end, and a part of the next one begins
+        self._looked = 0  # up to where ``has`` has looked at them
         self._found = dict.fromkeys(sought, 0)
         self._discarded = 0  # bytes of a line that is too long, beyond those that show it
 
     def __len__(self) -> int:
         """Bytes that are held behind the head."""
-        return len(self._buffer)
+        return len(self._buffer) - self._start
 
     def __bool__(self) -> bool:
         """Whether a command waits."""
@@ -88,10 +87,22 @@ class CommandLines:
     @property
     def holds_anything(self) -> bool:
         """Whether anything has been received that was not taken: a part, an empty line."""
-        return self._head is not None or bool(self._buffer)
+        return self._head is not None or len(self) > 0
 
     def feed(self, data: bytes) -> None:
         """Raises TooMuchRubbish."""
+        if self._start:
+            self._buffer = self._buffer[self._start :]
+            self._complete -= self._start
+            self._looked = max(0, self._looked - self._start)
+            self._start = 0
+        if len(self._buffer) - self._complete + len(data) <= MAX_LINE:
+            self._buffer += data
+            self._complete = self._buffer.rfind(b"\n", self._complete) + 1 or self._complete
+        else:
+            self._feed_line_by_line(data)
+
+    def _feed_line_by_line(self, data: bytes) -> None:
         line, newline, rest = data.partition(b"\n")
         self._append(line)
         while newline:
@@ -116,31 +127,23 @@ class CommandLines:
 
         Empty lines are skipped, and CRs before the newline belong to it, however many there are.
         """
-        while self._head is None and self._complete:
-            end = self._buffer.index(b"\n")
-            line = bytes(self._buffer[:end])
-            del self._buffer[: end + 1]
-            was_looked_at = self._looked > end
-            self._complete -= end + 1
-            self._looked = max(0, self._looked - end - 1)
-            if was_looked_at and (verb := self._sought_verb(line)) is not None:
+        while self._head is None and self._start < self._complete:
+            end = self._buffer.find(b"\n", self._start)
+            line = self._buffer[self._start : end]
+            if self._looked > end and (verb := self._sought_verb(line)) is not None:
                 self._found[verb] -= 1
+            self._start = end + 1
             if len(line) > MAX_LINE:
                 self._head = TOO_LONG, b""
             elif line := line.rstrip(b"\r"):
                 self._head = split_line(line)
-            else:
-                self._skip_empty()
+            elif (empty := _EMPTY.match(self._buffer, self._start, self._complete)) is not None:
+                # one by one, thousands of them would take milliseconds of a turn
+                self._start = empty.end()
+            if self._start == len(self._buffer):
+                self._buffer = b""
+                self._start = self._complete = self._looked = 0
         return self._head
-
-    def _skip_empty(self) -> None:
-        """All at once: one by one, thousands of them would take milliseconds of a turn."""
-        if (found := _EMPTY.match(self._buffer, 0, self._complete)) is not None:
-            end = found.end()
-            del found  # it holds the buffer
-            del self._buffer[:end]
-            self._complete -= end
-            self._looked = max(0, self._looked - end)
 
     def take(self) -> None:
         """The head is obeyed: the next one's turn."""
@@ -149,25 +152,26 @@ class CommandLines:
     def has(self, verb: bytes) -> bool:
         """Whether a command of those that are sought waits."""
         head = self.head()
-        if self._looked < self._complete:
-            for line in self._buffer[self._looked : self._complete].split(b"\n"):
+        new = max(self._start, self._looked)
+        if new < self._complete:
+            for line in self._buffer[new : self._complete].split(b"\n"):
                 if (found := self._sought_verb(line)) is not None:
                     self._found[found] += 1
             self._looked = self._complete
         return self._found[verb] > 0 or (head is not None and head[0] == verb)
 
-    def _sought_verb(self, line: bytes | bytearray) -> bytes | None:
+    def _sought_verb(self, line: bytes) -> bytes | None:
         if len(line) > MAX_LINE:
             return None
-        command = bytes(line.rstrip(b"\r"))
+        command = line.rstrip(b"\r")
         verb, _ = split_line(command if _IAC in command else command[:5])
         return verb if verb in self._found else None
 
     def clear(self) -> None:
         """Nobody will obey them any more."""
         self._head = None
-        self._buffer.clear()
-        self._complete = self._looked = self._discarded = 0
+        self._buffer = b""
+        self._start = self._complete = self._looked = self._discarded = 0
         self._found = dict.fromkeys(self._found, 0)
 
 

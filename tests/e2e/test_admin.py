@@ -193,14 +193,14 @@ def test_a_connection_that_its_worker_has_not_begun_is_ended_by_its_address(
 
 def test_a_transfer_whose_client_has_hung_up_is_shown_and_can_be_ended(cluster: Cluster) -> None:
     with Dialogue(cluster.port) as client:
-        client.logs_in("alice", "secret")
+        client.logs_in("carol", "secret")
         with begin_download(client, "file") as data:
             client.sock.close()
             for _ in range(2):  # it stays there
-                (session,) = until(lambda: sessions_of(cluster, "alice"))
+                (session,) = until(lambda: sessions_of(cluster, "carol"))
                 assert session["direction"] == "download", session
-            assert order(cluster, "kick", "alice") == "1 session ended"
-            until(lambda: not sessions_of(cluster, "alice"))
+            assert order(cluster, "kick", "carol") == "1 session ended"
+            until(lambda: not sessions_of(cluster, "carol"))
             assert len(rest_of(data)) < len(CONTENT)
 
 

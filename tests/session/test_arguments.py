@@ -116,7 +116,7 @@ def test_changing_to_nowhere_is_changing_to_the_root(client: Dialogue, verb: str
     assert client.says("PWD", 257).startswith('257 "/"')
 
 
-@pytest.mark.parametrize("verb", ["FOO", "XYZZY", "RETRIEVE", "A", "ÄÖÜ", "", "NOOPNOOP"])
+@pytest.mark.parametrize("verb", ["FOO", "XYZZY", "RETRIEVE", "A", "ÄÖÜ", " ", "NOOPNOOP"])
 def test_an_unknown_verb_is_refused(client: Dialogue, verb: str) -> None:
     """“Unknown verb 500 or 502”"""
     client.says(verb, 500, 502)
