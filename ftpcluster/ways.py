@@ -74,7 +74,8 @@ def controllers(path: str, identity: Identity | None) -> dict[int, str]:
 def _way(path: str) -> Iterator[tuple[str, os.stat_result]]:
     """The directories and links that decide what ``path`` leads to."""
     here, links = "/", 0
-    names = [*reversed(os.path.abspath(path).split("/"))]
+    # not normalized: "link/.." is what the link leads to, and then up
+    names = [*reversed(os.path.join(os.getcwd(), path).split("/"))]
     yield here, os.lstat(here)
     while names:
         name = names.pop()

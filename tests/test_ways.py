@@ -63,7 +63,14 @@ def test_who_has_a_directory_decides_what_lies_in_it(place: Path, nobody: Identi
     theirs = str(place / "theirs")
     (place / "theirs/below").mkdir()
     (place / "ours/link").symlink_to("../theirs")
-    for path in ("theirs/x", "theirs/below/x", "ours/link/x", "theirs/below/../x"):
+    (place / "ours/down").symlink_to("../theirs/below")
+    for path in (
+        "theirs/x",
+        "theirs/below/x",
+        "ours/link/x",
+        "theirs/below/../x",
+        "ours/down/../x",
+    ):
         assert controllers(str(place / path), nobody) == {nobody.uid: theirs}
     for path in ("theirs", "ours/x", "ours/missing/x", "secret"):
         assert controllers(str(place / path), nobody) == (
