@@ -42,7 +42,7 @@ _BCRYPT_BYTES = 72
 _NICENESS = 5
 """Of the threads that hash: a loop that has something to do gets three times as much of a core,
 and logins still come to an end where transfers, or others, keep all cores busy."""
-_MOST_AT_ONCE = 64
+MOST_AT_ONCE = 64
 """Hashes of this process that are computed or wait: the last of them waits for seconds, which
 clients still do. Without a bound a storm would have everybody wait for minutes, until nobody wants
 the answer any more."""
@@ -56,7 +56,7 @@ class TooManyLogins(Exception):
     """More passwords are to be checked than could be in time. It says nothing of any of them."""
 
 
-_places = threading.BoundedSemaphore(_MOST_AT_ONCE)
+_places = threading.BoundedSemaphore(MOST_AT_ONCE)
 _processes = 1
 
 

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol
 
@@ -60,6 +62,16 @@ class Quotas(Protocol):
 
     async def identify(self, session: int, address: str) -> Refusal | None:
         """Take the slot of the address that a session behind a proxy comes from."""
+
+    async def begin_try(self, session: int, address: str) -> Refusal | None:
+        """Somebody who comes from ``address`` has sent a password: whether it may be judged.
+
+        It waits while as many of that site are being judged as may still be wrong. What comes of
+        it is told by ``login``, ``login_failed`` or ``end_try``.
+        """
+
+    def end_try(self, session: int) -> None:
+        """A password is not judged after all. Harmless where none is being judged."""
 
     async def login(self, session: int, login: str, limit: int | None) -> Refusal | None:
         """Take a slot of the user ``login``, of whom ``limit`` sessions may exist (None: any)."""
@@ -117,6 +129,18 @@ class LocalQuotas:
     async def identify(self, session: int, address: str) -> Refusal | None:
         return self.guard.identify(self.EPOCH, session, address, self._clock())
 
+    async def begin_try(self, session: int, address: str) -> Refusal | None:
+        if not self.guard.counts(address):
+            return None
+        answer: asyncio.Future[Refusal | None] = asyncio.get_running_loop().create_future()
+        self.guard.begin_try(
+            self.EPOCH, session, functools.partial(_resolve, answer), self._clock()
+        )
+        return await answer
+
+    def end_try(self, session: int) -> None:
+        self.guard.end_try(self.EPOCH, session, self._clock())
+
     async def login_failed(self, session: int, login: str) -> float:
         return self.guard.login_failed(self.EPOCH, session, login, self._clock())
 
@@ -124,6 +148,7 @@ class LocalQuotas:
         self.guard.login_failed(self.EPOCH, session, login, self._clock())
 
     async def login(self, session: int, login: str, limit: int | None) -> Refusal | None:
+        self.end_try(session)
         return self.ledger.login(self.EPOCH, session, login, limit)
 
     def logout(self, session: int) -> None:
@@ -131,6 +156,12 @@ class LocalQuotas:
 
     def end(self, session: int) -> None:
         self.ledger.release(self.EPOCH, session)
+        self.end_try(session)
 
     def throttles(self, user: SpeedLimited) -> Sequence[Throttle]:
         return (self._throttle, *self._users.of(user))
+
+
+def _resolve(answer: asyncio.Future[Refusal | None], refusal: Refusal | None) -> None:
+    if not answer.done():  # who asked may have gone
+        answer.set_result(refusal)
