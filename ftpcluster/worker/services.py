@@ -64,7 +64,11 @@ def make_services(
     }
     if config.tls is not None and worker.certificates is not None:
         common["tls"] = Contexts(
-            ContextMaker(worker.certificates, minimum_version=config.tls.minimum_version),
+            ContextMaker(
+                worker.certificates,
+                minimum_version=config.tls.minimum_version,
+                shares_authorities=settings.require_session_reuse,
+            ),
             one_each=settings.require_session_reuse,
             strict_eof=settings.strict_tls_eof,
         )
