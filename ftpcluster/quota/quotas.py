@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol
@@ -21,6 +20,14 @@ class Waiter(Protocol):
     """Something to await."""
 
     def __await__(self) -> Generator[Any, None, None]: ...
+
+
+class Promise(Protocol):
+    """An answer that is to come: a loop's future."""
+
+    def __await__(self) -> Generator[Any, None, Refusal | None]: ...
+    def done(self) -> bool: ...
+    def set_result(self, result: Refusal | None, /) -> None: ...
 
 
 class Lease(Protocol):
@@ -112,14 +119,16 @@ class LocalQuotas:
         bans: BanRules | None = None,
         end_stranger: Callable[[int], None] = lambda _: None,
         call_later: Callable[[float, Callable[[], None]], object] | None = None,
+        promise: Callable[[], Promise] | None = None,
     ) -> None:
         """``clock`` tells the seconds of a monotonic clock. ``end_stranger`` is told of sessions
         that are to end, unless they have logged in: their address has been banned. ``call_later``
-        is as of a ``Guard``."""
+        is as of a ``Guard``. ``promise`` makes futures, which bans need."""
         self.ledger = ledger
         self._throttle = throttle or Throttle()
         self._users = UserThrottles()
         self._clock = clock
+        self._promise = promise
         self.guard = Guard(ledger, bans, lambda _, session: end_stranger(session), call_later)
 
     def admit(self, session: int, address: str | None) -> Refusal | None:
@@ -130,9 +139,9 @@ class LocalQuotas:
         return self.guard.identify(self.EPOCH, session, address, self._clock())
 
     async def begin_try(self, session: int, address: str) -> Refusal | None:
-        if not self.guard.counts(address):
+        if self._promise is None or not self.guard.counts(address):
             return None
-        answer: asyncio.Future[Refusal | None] = asyncio.get_running_loop().create_future()
+        answer = self._promise()
         self.guard.begin_try(
             self.EPOCH, session, functools.partial(_resolve, answer), self._clock()
         )
@@ -162,6 +171,6 @@ class LocalQuotas:
         return (self._throttle, *self._users.of(user))
 
 
-def _resolve(answer: asyncio.Future[Refusal | None], refusal: Refusal | None) -> None:
+def _resolve(answer: Promise, refusal: Refusal | None) -> None:
     if not answer.done():  # who asked may have gone
         answer.set_result(refusal)
