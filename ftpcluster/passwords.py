@@ -177,17 +177,25 @@ def _in_pool(function: Callable[..., bool], *arguments: str | None) -> Future[bo
     return work
 
 
+def threads_of_this_process() -> int:
+    """Threads that keep no more cores busy than are this process's share of them."""
+    return max(1, len(os.sched_getaffinity(0)) // _processes)
+
+
 @functools.cache
 def _pool() -> Executor:
-    threads = max(1, len(os.sched_getaffinity(0)) // _processes)
-    return ThreadPoolExecutor(threads, "ftpcluster-passwords", _give_way)
+    return ThreadPoolExecutor(
+        threads_of_this_process(),
+        "ftpcluster-passwords",
+        functools.partial(give_way, _NICENESS),
+    )
 
 
-def _give_way() -> None:
+def give_way(niceness: int) -> None:
     """For the calling thread alone, and what it starts: Linux keeps niceness by thread."""
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGABRT,))  # the main thread answers to it
     try:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
     except OSError:
         pass  # a sandbox refuses it: then they compete with the loops as equals
 

@@ -96,6 +96,7 @@ def _settings(config: Config) -> dict[str, Any]:
         "require_tls_data": tls is not None and tls.required_data,
         "require_session_reuse": tls is not None and tls.require_session_reuse,
         "strict_tls_eof": tls is not None and tls.strict_eof,
+        "max_digest": config.limits.digest_size,
     }
     return {name: value for name, value in settings.items() if value is not None}
 
