@@ -171,6 +171,11 @@ class Guard:
             self._tries.wait((epoch, session), bits, answer)
             self._admit_tries(bits, now)
 
+    @property
+    def has_tries(self) -> bool:
+        """Whether any password is being judged."""
+        return len(self._tries) > 0
+
     def end_try(self, epoch: int, session: int, now: float) -> None:
         """A password was right, or is not judged after all. Harmless where there is no try."""
         bits = self._tries.end((epoch, session))

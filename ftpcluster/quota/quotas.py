@@ -70,6 +70,9 @@ class Quotas(Protocol):
     async def identify(self, session: int, address: str) -> Refusal | None:
         """Take the slot of the address that a session behind a proxy comes from."""
 
+    def counts(self, address: str) -> bool:
+        """Whether failed logins of an address count, so that each password needs a try."""
+
     async def begin_try(self, session: int, address: str) -> Refusal | None:
         """Somebody who comes from ``address`` has sent a password: whether it may be judged.
 
@@ -137,6 +140,9 @@ class LocalQuotas:
 
     async def identify(self, session: int, address: str) -> Refusal | None:
         return self.guard.identify(self.EPOCH, session, address, self._clock())
+
+    def counts(self, address: str) -> bool:
+        return self.guard.counts(address)
 
     async def begin_try(self, session: int, address: str) -> Refusal | None:
         if self._promise is None or not self.guard.counts(address):

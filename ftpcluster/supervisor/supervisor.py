@@ -444,7 +444,8 @@ class Supervisor:
         for session in message.sessions:
             worker.confirm(session)
             self.ledger.release(worker.epoch, session)
-            self.guard.end_try(worker.epoch, session, self._loop.time())
+            if self.guard.has_tries:
+                self.guard.end_try(worker.epoch, session, self._loop.time())
         self.on_capacity()
 
     def _on_identified(self, worker: WorkerHandle, message: Identified) -> None:

@@ -65,7 +65,7 @@ class RemoteQuotas:
         who has logged in, whether there is a limit on that user or not. ``counts``: whether failed
         logins of an address count, so that it is asked before a password is judged."""
         self._loop = loop
-        self._counts = counts
+        self.counts = counts
         self._tells_logins = tells_logins
         self.leases = Leases(loop, workers, rates, self._send)
         self.channel: Channel[ToWorker] | None = None
@@ -90,7 +90,7 @@ class RemoteQuotas:
         return await self._ask(session, Identified(session, address))
 
     async def begin_try(self, session: int, address: str) -> Refusal | None:
-        if not self._counts(address):
+        if not self.counts(address):
             return None
         self._trying.add(session)
         return await self._ask(session, BeginTry(session))
@@ -138,7 +138,7 @@ class RemoteQuotas:
     def tell_logins(self) -> None:
         """Tell the supervisor who has logged in, and from now on who does, and who tries to."""
         self._tells_logins = True
-        self._counts = lambda _: True
+        self.counts = lambda _: True
         told = [Login(session, sendable(login)) for session, login in self._untold.items()]
         for some in portions(told):
             self._send(LoggedIn(some))

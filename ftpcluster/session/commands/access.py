@@ -57,11 +57,13 @@ class _Attempt:
 
     __slots__ = ("_is_counted", "claim", "is_right", "secret", "session")
 
-    def __init__(self, session: Session, claim: Claim, secret: str) -> None:
+    def __init__(
+        self, session: Session, claim: Claim, secret: str, *, is_right: bool | None
+    ) -> None:
         self.session = session
         self.claim = claim
         self.secret = secret
-        self.is_right = _judge_at_once(session.services.users, claim, secret)
+        self.is_right = is_right
         self._is_counted = False
 
     def abandon(self) -> None:
@@ -79,7 +81,15 @@ async def password(session: Session, secret: str) -> Reply:
     claim = session.login
     assert isinstance(claim, Claim)
     session.login = None
-    attempt = _Attempt(session, claim, secret)
+    is_right = _judge_at_once(session.services.users, claim, secret)
+    if is_right and claim.user and not session.services.quotas.counts(session.conversation.peer):
+        return await _let_in(session, claim.login, claim.user)
+    return await _settle(_Attempt(session, claim, secret, is_right=is_right))
+
+
+async def _settle(attempt: _Attempt) -> Reply:
+    """Find out whether a password is right, and say so."""
+    session, claim = attempt.session, attempt.claim
     try:
         attempt.is_right = await _judge(attempt)
     except TooManyLogins:
@@ -118,7 +128,6 @@ async def _let_in(session: Session, login: str, account: User) -> Reply:
         session.note(logging.ERROR, f"the folder of user {name} cannot be opened: {why}")
         raise NotLoggedIn("Your folder is not available; please tell the administrator.") from None
     session.services.counts.logins += 1
-    session.services.turns.trust(session.conversation.peer)
     session.note(logging.INFO, "logged in" if session.stream.is_plain else "logged in with TLS")
     return _LOGGED_IN
 
@@ -176,9 +185,12 @@ async def _compare_hashes(attempt: _Attempt, manager: MemoryUserManager) -> bool
         comparison = manager.begin_comparing(attempt.claim.user, attempt.secret)
         if comparison is None:
             return False
-        return await _outlast_thread(attempt, comparison)
+        is_right = await _outlast_thread(attempt, comparison)
     finally:
         turns.give(turn)
+    if is_right:
+        turns.trust(attempt.session.conversation.peer)
+    return is_right
 
 
 async def _outlast_thread(attempt: _Attempt, comparison: Future[bool]) -> bool:
