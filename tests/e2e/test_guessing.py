@@ -11,6 +11,7 @@ import re
 import signal
 import socket
 import statistics
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -19,9 +20,11 @@ from pathlib import Path
 import argon2
 import pytest
 
+from tests.support.apart import apart
 from tests.support.cluster import Cluster, until
 from tests.support.configured import configured
 from tests.support.dialogue import Dialogue, reset, rest_of
+from tests.support.programs import need
 from tests.support.tree import make_file
 
 CHEAP = argon2.PasswordHasher(time_cost=1, memory_cost=8192, parallelism=1)
@@ -386,3 +389,10 @@ def noop_times(client: Dialogue) -> tuple[float, float]:
         client.says("NOOP", 200)
         took.append(time.monotonic() - begin)
     return round(statistics.median(took), 4), round(sorted(took)[297], 4)
+
+
+def test_guesses_from_all_of_a_48_leave_others_their_turns(folder: Path) -> None:
+    """Each from a /64 of its own: before, they took all places, and others were told 421."""
+    need("ip")
+    printed = apart(sys.executable, "-m", "tests.support.ipv6storm", str(folder))
+    assert printed.split() == ["230"] * 4
