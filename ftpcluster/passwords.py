@@ -44,7 +44,7 @@ _BCRYPT_BYTES = 72
 _NICENESS = 5
 """Of the threads that hash: a loop that has something to do gets three times as much of a core,
 and logins still come to an end where transfers, or others, keep all cores busy."""
-_MOST_AT_ONCE = 64
+MOST_AT_ONCE = 64
 """Hashes of this process that are computed or wait: the last of them waits for seconds, which
 clients still do. Without a bound a storm would have everybody wait for minutes, until nobody wants
 the answer any more."""
@@ -58,7 +58,7 @@ class TooManyLogins(Exception):
     """More passwords are to be checked than could be in time. It says nothing of any of them."""
 
 
-_places = threading.BoundedSemaphore(_MOST_AT_ONCE)
+_places = threading.BoundedSemaphore(MOST_AT_ONCE)
 _processes = 1
 
 
@@ -191,17 +191,25 @@ def _in_pool(function: Callable[..., bool], *arguments: str | None) -> Future[bo
     return work
 
 
+def threads_of_this_process() -> int:
+    """Threads that keep no more cores busy than are this process's share of them."""
+    return max(1, len(os.sched_getaffinity(0)) // _processes)
+
+
 @functools.cache
 def _pool() -> Executor:
-    threads = max(1, len(os.sched_getaffinity(0)) // _processes)
-    return ThreadPoolExecutor(threads, "ftpcluster-passwords", _give_way)
+    return ThreadPoolExecutor(
+        threads_of_this_process(),
+        "ftpcluster-passwords",
+        functools.partial(give_way, _NICENESS),
+    )
 
 
-def _give_way() -> None:
+def give_way(niceness: int) -> None:
     """For the calling thread alone, and what it starts: Linux keeps niceness by thread."""
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGABRT,))  # the main thread answers to it
     try:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
     except OSError:
         pass  # a sandbox refuses it: then they compete with the loops as equals
 

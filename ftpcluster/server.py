@@ -253,6 +253,7 @@ class Server(BuiltinVerbs):
             bans=self.bans,
             end_stranger=self._end_stranger,
             call_later=loop.call_later,
+            promise=loop.create_future,
         )
         self._ports.open()
         self._services = self.make_services(

@@ -270,6 +270,10 @@ class MemoryUserManager(AbstractUserManager):
         """Whether ``password`` is the user's, where no hash has to be computed to know it."""
         return user.password is None or matches_plain(user.password, password)
 
+    def has_hash(self, user: User) -> bool:
+        """Whether a hash has to be computed to know whether a password is the user's."""
+        return user.password is not None and is_hash(user.password)
+
     async def compare_hash(self, user: User | None, password: str) -> bool:
         """Whether a user whose password is a hash has this one; nobody else has it.
 
@@ -281,7 +285,7 @@ class MemoryUserManager(AbstractUserManager):
     def begin_comparing(self, user: User | None, password: str) -> Future[bool] | None:
         """``compare_hash``, by a thread; None is a no that takes no hash. Raises TooManyLogins."""
         stored = None if user is None else user.password
-        if stored is not None and is_hash(stored):
+        if user is not None and self.has_hash(user):
             return begin_comparing(stored, self._decoy, password)
         if is_hash(self._decoy):
             return begin_comparing(None, self._decoy, password)

@@ -305,6 +305,7 @@ Memory = Annotated[
     int, Leaf('bytes, at least "100MB", such as "500MB"', _memory, _bytes_schema(LEAST_MEMORY))
 ]
 Speed = Annotated[int, Leaf('bytes per second such as "10MB" or "10MiB"', _speed, _bytes_schema(1))]
+Size = Annotated[int, Leaf('bytes such as "4GB" or "4GiB"', _speed, _bytes_schema(1))]
 _A_DURATION = 'seconds, or a time such as "30s", "5m" or "2h"'
 Duration = Annotated[int, Leaf(_A_DURATION, partial(_duration, 1), _duration_schema(1))]
 Age = Annotated[

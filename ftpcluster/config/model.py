@@ -29,6 +29,7 @@ from ftpcluster.config.leaves import (
     Port,
     PortRange,
     RunAs,
+    Size,
     Speed,
     Threads,
     Umask,
@@ -155,7 +156,10 @@ class Data(Table, frozen=True, kw_only=True):
 
 
 class Limits(Table, frozen=True, kw_only=True):
-    """Limits of the whole server: connections, and bytes per second. None is no limit."""
+    """Limits of the whole server: connections, and bytes per second. None is no limit.
+
+    ``digest_size`` None: that of the ``server`` class, else the sessions' default.
+    """
 
     connections: Count | None = None
     connections_per_address: Count | None = None
@@ -164,6 +168,7 @@ class Limits(Table, frozen=True, kw_only=True):
     upload: Speed | None = None
     download_per_connection: Speed | None = None
     upload_per_connection: Speed | None = None
+    digest_size: Size | None = None
 
 
 class Timeouts(Table, frozen=True, kw_only=True):

@@ -32,7 +32,7 @@ class Adopt(Message, frozen=True, tag=1):
 
 
 class SlotAnswer(Message, frozen=True, tag=2):
-    """Answer to TakeSlot and Identified: None, or why not (a value of ``quota.Refusal``)."""
+    """Answer to TakeSlot, Identified, BeginTry: None, or why not (a value of ``quota.Refusal``)."""
 
     session: int
     refused: str | None
@@ -47,7 +47,9 @@ class Drain(Message, frozen=True, tag=3):
 
 class TellLogins(Message, frozen=True, tag=4):
     """Tell who has logged in, by LoggedIn, and by TakeSlot from now on who does: others are
-    going to limit them. Users without a limit are not told of as a rule."""
+    going to limit them. Users without a limit are not told of as a rule.
+
+    And ask for each try, by BeginTry: the rules for bans may be going to be others."""
 
 
 class Grants(Message, frozen=True, tag=5):
@@ -153,6 +155,21 @@ class Identified(Message, frozen=True, tag=7):
 
     session: int
     address: str
+
+
+class BeginTry(Message, frozen=True, tag=16):
+    """Somebody has sent a password: may it be judged? The answer may take a while.
+
+    The try ends with LoginFailed, TakeSlot, EndTry, or the session.
+    """
+
+    session: int
+
+
+class EndTry(Message, frozen=True, tag=17):
+    """A password was right, or it is not judged after all."""
+
+    session: int
 
 
 class LoginFailed(Message, frozen=True, tag=15):
@@ -262,6 +279,8 @@ ToSupervisor = (
     | LoggedIn
     | GiveSlot
     | Identified
+    | BeginTry
+    | EndTry
     | LoginFailed
     | UserLimits
     | Reports

@@ -18,16 +18,18 @@ import socket
 from collections import deque
 from collections.abc import Callable, Iterable
 
+from ftpcluster.net.doorkeeper import Doorkeeper, Doorkeepers
 from ftpcluster.net.poller import READ, Poller, Watcher
-from ftpcluster.net.proxy import Introduction
 from ftpcluster.net.stream import accept, expire
 from ftpcluster.protocol.address import interface_of, is_ipv6, plain, socket_address
 from ftpcluster.protocol.errors import NoAvailablePort, NoDataConnection
-from ftpcluster.protocol.proxy import BadProxyHeader, Origin
 
 log = logging.getLogger(__name__)
 
-_BACKLOG = 64
+_BACKLOG = 512
+"""Connections that may come before a doorkeeper does; more would be memory that strangers have."""
+_DRAINED = 64
+"""Connections that are thrown away one by one; where there are more the listener is."""
 _POOLED = 32
 """Listeners that are kept open per local address; below that number new ones are made first, so
 that ports stay hard to guess."""
@@ -44,24 +46,40 @@ def _drop(fd: int, _: str) -> None:
 class PassiveListener:
     """A listener on a data port, assigned to one session at a time."""
 
-    __slots__ = ("_pool", "_watched_by", "host", "port", "sock")
+    __slots__ = (
+        "_doorkeeper",
+        "_pool",
+        "_watched_by",
+        "assignment",
+        "host",
+        "kept",
+        "port",
+        "sock",
+    )
 
     def __init__(self, pool: PassivePorts, host: str, sock: socket.socket) -> None:
         self._pool = pool
         self._watched_by: Poller | None = None
+        self._doorkeeper: Doorkeeper | None = None
+        self.kept: list[tuple[int, str]] = []
+        """Connections, and where they came from, that a doorkeeper has let in."""
+        self.assignment = 0
+        """Another number for each session that has it."""
         self.host = host
         self.sock = sock
         self.port: int = sock.getsockname()[1]
 
-    def drain(self) -> None:
-        """Throw away connections that were made before the listener was assigned."""
-        while True:
+    def drain(self) -> bool:
+        """Throw away connections that were made before the listener was assigned; False where
+        there are too many."""
+        for _ in range(_DRAINED):
             try:
                 os.close(accept(self.sock)[0])
             except BlockingIOError:
-                return
+                return True
             except ConnectionError:
                 continue
+        return False
 
     def accept(self, peer: str | None, on_other: Callable[[int, str], None] = _drop) -> int | None:
         """The descriptor of the connection that came from ``peer``, if it is there.
@@ -69,9 +87,11 @@ class PassiveListener:
         ``on_other(fd, address)`` takes over who came from another address: as a rule such
         connections are closed.
         """
+        if self._doorkeeper is not None:
+            self.dismiss_doorkeeper()
         while True:
             try:
-                fd, address, _ = accept(self.sock)
+                fd, address = self.kept.pop(0) if self.kept else accept(self.sock)[:2]
             except BlockingIOError:
                 return None
             except ConnectionError:
@@ -80,8 +100,27 @@ class PassiveListener:
                 return fd
             on_other(fd, address)
 
+    def begin_watch(self, poller: Poller, expected: tuple[str | None, ...]) -> None:
+        """Turn away all but those who are expected, unless the command has come meanwhile."""
+        if self._watched_by is None and self._doorkeeper is None:
+            self._doorkeeper = Doorkeeper(self, poller, expected)
+
+    def dismiss_doorkeeper(self) -> None:
+        """Harmless where there is none."""
+        doorkeeper, self._doorkeeper = self._doorkeeper, None
+        if doorkeeper is not None:
+            doorkeeper.end()
+
+    def forget(self) -> None:
+        """It is not this session's any more."""
+        self.assignment += 1
+        self.dismiss_doorkeeper()
+        while self.kept:
+            os.close(self.kept.pop()[0])
+
     def watch(self, poller: Poller, watcher: Watcher) -> None:
         """Tell ``watcher`` of connections, until ``unwatch`` or the listener's end."""
+        self.dismiss_doorkeeper()
         poller.add(self.sock.fileno(), READ, watcher)
         self._watched_by = poller
 
@@ -116,6 +155,7 @@ class PassivePorts:
         self._ports = None if ports is None else sorted(ports)
         self._unbound = None if self._ports is None else self._ports.copy()
         self._next_complaint = -math.inf
+        self.doorkeepers = Doorkeepers(loop)
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._is_closed = False
 
@@ -183,11 +223,13 @@ class PassivePorts:
         idle[choice], idle[-1] = idle[-1], idle[choice]
         listener = idle.pop()
         try:
-            listener.drain()
+            if listener.drain():
+                return listener
         except OSError:
             self._close(listener)
             raise
-        return listener
+        self._close(listener)
+        return self._find(host)
 
     def _bind(self, host: str) -> PassiveListener | None:
         """A new listener; None where no free port of the range can be bound."""
@@ -218,6 +260,7 @@ class PassivePorts:
         if listener not in self._assigned:
             return
         self._assigned.discard(listener)
+        listener.forget()
         idle = self._idle[listener.host]
         if len(idle) < _POOLED and not self._is_closed:
             idle.append(listener)
@@ -229,6 +272,7 @@ class PassivePorts:
         if listener not in self._assigned:
             return
         self._assigned.discard(listener)
+        listener.forget()
         self._close(listener)
         self._wake_one()
 
@@ -252,132 +296,10 @@ class PassivePorts:
     def close(self) -> None:
         """Close every listener that no session holds; the others close with their session."""
         self._is_closed = True
+        self.doorkeepers.close()
         for idle in self._idle.values():
             while idle:
                 self._close(idle.pop())
-
-
-class _Arrival:
-    """Waits at a listener for the right peer."""
-
-    __slots__ = ("_listener", "_peer", "fd", "waiter")
-
-    def __init__(self, listener: PassiveListener, peer: str, waiter: asyncio.Future[None]) -> None:
-        self._listener = listener
-        self._peer = peer
-        self.waiter = waiter
-        self.fd: int | None = None
-
-    def on_ready(self, _: int) -> None:
-        if self.fd is not None or self.waiter.done():
-            return
-        try:
-            self.fd = self._accept()
-        except OSError as error:  # no descriptor is left
-            self.waiter.set_exception(error)
-            return
-        if self.fd is not None:
-            self.waiter.set_result(None)
-
-    def _accept(self) -> int | None:
-        return self._listener.accept(self._peer)
-
-    def end(self) -> None:
-        """Nobody else is wanted."""
-
-
-class _ProxiedArrival(_Arrival):
-    """Waits for the right peer itself, and for the proxy that brings it.
-
-    Who knows the port may connect through the proxy, too: each header is read by itself, so that
-    none keeps the right one waiting, and the first that names the peer ends the wait.
-    """
-
-    __slots__ = ("_introductions", "_loop", "_poller", "_proxy")
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        poller: Poller,
-        listener: PassiveListener,
-        peer: str,
-        proxy: str,
-    ) -> None:
-        super().__init__(listener, peer, loop.create_future())
-        self._loop = loop
-        self._poller = poller
-        self._proxy = proxy
-        self._introductions: set[Introduction] = set()
-
-    def _accept(self) -> int | None:
-        # a client on the proxy's machine may come through it, and then a header is in front
-        directly = None if self._peer == self._proxy else self._peer
-        return self._listener.accept(directly, self._on_other)
-
-    def _on_other(self, fd: int, address: str) -> None:
-        if plain(address) == self._proxy:
-            introduction = Introduction(self._loop, self._poller, fd, self._on_origin)
-            self._introductions.add(introduction)
-        else:
-            os.close(fd)
-
-    def _on_origin(
-        self, introduction: Introduction, origin: Origin | BadProxyHeader | None
-    ) -> None:
-        self._introductions.discard(introduction)
-        if isinstance(origin, BadProxyHeader):
-            log.warning("a data connection from the proxy %s was closed: %s", self._proxy, origin)
-        else:
-            source = self._proxy if origin is None else origin.address
-            if source == self._peer and not self.waiter.done():
-                self.fd = introduction.fd
-                self.waiter.set_result(None)
-                return
-        os.close(introduction.fd)
-
-    def end(self) -> None:
-        for introduction in self._introductions:
-            introduction.end()
-            os.close(introduction.fd)
-        self._introductions.clear()
-
-
-async def await_data_connection(
-    loop: asyncio.AbstractEventLoop,
-    poller: Poller,
-    listener: PassiveListener,
-    peer: str,
-    timeout: float | None,
-    proxy: str | None = None,
-) -> int:
-    """Wait for the connection from ``peer``: its descriptor. An intruder does not end the wait.
-
-    ``proxy`` may bring it: a connection from that address begins with a PROXY header, which is
-    read off it. Raises NoDataConnection after ``timeout`` seconds; with None the caller bounds
-    the wait.
-    """
-    if proxy is None:
-        arrival = _Arrival(listener, peer, loop.create_future())
-    else:
-        arrival = _ProxiedArrival(loop, poller, listener, peer, proxy)
-    timer = None
-    if timeout is not None:
-        error = NoDataConnection("No data connection was made.")
-        timer = expire(loop, arrival.waiter, timeout, error)
-    listener.watch(poller, arrival)
-    try:
-        await arrival.waiter
-    except BaseException:
-        if arrival.fd is not None:
-            os.close(arrival.fd)
-        raise
-    finally:
-        if timer is not None:
-            timer.cancel()
-        listener.unwatch()
-        arrival.end()
-    assert arrival.fd is not None
-    return arrival.fd
 
 
 def _listen(host: str, port: int) -> socket.socket:

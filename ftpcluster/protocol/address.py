@@ -10,6 +10,19 @@ from ftpcluster.protocol.errors import ArgumentProblem, NetworkProtocolNotSuppor
 
 SocketAddress = tuple[str, int] | tuple[str, int, int, int]
 
+Bits = tuple[int, int, int]
+"""A network: the version, the length of the prefix, and its bits as a number."""
+
+_NAT64 = int(IPv6Address("64:ff9b::")) >> 32
+_SINGLE = tuple(
+    (network.prefixlen, int(network.network_address) >> 128 - network.prefixlen)
+    for network in map(
+        IPv6Network,
+        # where in an address of the last one the IPv4 address lies is up to the site (RFC 8215)
+        ("fe80::/10", "fc00::/7", "64:ff9b::/96", "64:ff9b:1::/48"),
+    )
+)
+_EMBEDDING = ("64:ff9b::", "2002:", "2001:0:", "2001::", "::ffff:")
 _PORT = re.compile(r"(\d{1,3}),(\d{1,3}),(\d{1,3}),(\d{1,3}),(\d{1,3}),(\d{1,3})", re.ASCII)
 _DECIMAL = re.compile(r"\d{1,5}", re.ASCII)
 
@@ -49,17 +62,45 @@ def socket_address(host: str, port: int, interface: int = 0) -> SocketAddress:
     return host.partition("%")[0], port, 0, interface
 
 
-def site(host: str) -> str:
+def site(host: str) -> Bits:
     """What one customer has: an IPv4 address, or the /64 of an IPv6 one.
 
-    Raises ValueError where it is no address.
+    An IPv6 address that stands for an IPv4 one counts as that, else all of IPv4 behind a NAT64
+    would be one site. In local networks (link-local addresses, ULA, NAT64 of their own) a site is
+    a single address: a /64 is everybody there. Raises ValueError where it is no address.
     """
-    if not is_ipv6(host):
-        return host
     address = without_zone(plain(host))
-    if address.version == 4:
-        return str(address)
-    return str(IPv6Network((int(address) >> 64 << 64, 64)))
+    if isinstance(address, IPv4Address):
+        return 4, 32, int(address)
+    meant = embedded_ipv4(address)
+    if meant is not None:
+        return 4, 32, int(meant)
+    number = int(address)
+    if any(number >> 128 - prefix == bits for prefix, bits in _SINGLE):
+        return 6, 128, number
+    return 6, 64, number >> 64
+
+
+def embedded_ipv4(address: IPv6Address) -> IPv4Address | None:
+    """The IPv4 address of the host that an IPv6 one stands for, or that makes it.
+
+    By NAT64 (RFC 6052), 6to4 (RFC 3056) and Teredo (RFC 4380). No translator makes one of an
+    address that no host can have: that is what it is, an IPv6 address.
+    """
+    number = int(address)
+    meant = address.ipv4_mapped or address.sixtofour
+    if number >> 32 == _NAT64:
+        meant = IPv4Address(number & 0xFFFFFFFF)
+    elif address.teredo is not None:
+        meant = address.teredo[1]
+    if meant is None or meant.is_loopback or meant.is_multicast or meant.is_unspecified:
+        return None
+    return meant
+
+
+def may_embed_ipv4(host: str) -> bool:
+    """Whether an address could stand for an IPv4 one, by its text alone."""
+    return host.startswith(_EMBEDDING)
 
 
 def is_ipv4(text: str) -> bool:

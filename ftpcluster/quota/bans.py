@@ -1,19 +1,26 @@
 """Failed logins, and what comes of them: bans of addresses, and delays for names.
 
-Pure bookkeeping; ``now`` is an argument, in seconds of a monotonic clock. IPv6 addresses count by
-/64, since that is what one customer has. Memory is bounded whoever attacks: what is dropped when
-it is full, and why that helps nobody, stands at each bound.
+Pure bookkeeping; ``now`` is an argument, in seconds of a monotonic clock. Addresses count by
+``site``: what one customer has, of IPv6 a /64. Memory is bounded whoever attacks: what is dropped
+when it is full, and why that helps nobody, stands at each bound.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import Generic, NamedTuple, TypeVar
 
-from ftpcluster.protocol.address import Networks, plain, without_zone
+from ftpcluster.protocol.address import (
+    Bits,
+    Networks,
+    may_embed_ipv4,
+    plain,
+    site,
+    without_zone,
+)
 
 LOOPBACK = ("127.0.0.0/8", "::1")
 _MOST_FAILURES = 65_536
@@ -30,8 +37,6 @@ _LONGEST_DELAY = 15.0
 """Seconds: short of the login deadline, so that a person who mistyped gets a second try."""
 
 Address = IPv4Address | IPv6Address
-_Bits = tuple[int, int, int]
-"""A network: the version, the length of the prefix, and its bits as a number."""
 K = TypeVar("K", bound=Hashable)
 
 
@@ -107,6 +112,13 @@ class _Recent(Generic[K]):
         self._events.append((now, tally))
         return tally.count
 
+    def count(self, key: K, now: float, window: float) -> int:
+        """How often it has happened within the window."""
+        while self._events and self._events[0][0] <= now - window:
+            self._drop_oldest()
+        tally = self._tallies.get(key)
+        return 0 if tally is None else tally.count
+
     def forget(self, key: K) -> None:
         """Begin at none again. Its events stay until they are old, and count for nobody."""
         self._tallies.pop(key, None)
@@ -133,11 +145,11 @@ class Bans:
     ) -> None:
         self.rules = rules
         self._most_bans = most_bans
-        self._addresses: _Recent[_Bits] = _Recent(most_failures)
+        self._addresses: _Recent[Bits] = _Recent(most_failures)
         # names by their hashes: as clients send them they may be long
         self._names: _Recent[int] = _Recent(most_failures)
-        self._automatic: dict[_Bits, Ban] = {}  # the oldest first
-        self._manual: dict[_Bits, Ban] = {}
+        self._automatic: dict[Bits, Ban] = {}  # the oldest first
+        self._manual: dict[Bits, Ban] = {}
         self._widths: set[tuple[int, int]] = set()  # versions and prefixes of manual ones
 
     # ------------------------------------------------------------------ failed logins
@@ -157,7 +169,7 @@ class Bans:
         ban = self.find(address, now)
         if ban is not None:  # what was under way when it was made
             return Verdict(delay, ban)
-        bits = _bits_of(_parse(address))
+        bits = site(address)
         count = self._addresses.add(bits, now, rules.window)
         if count < rules.failures:
             return Verdict(delay)
@@ -166,6 +178,29 @@ class Bans:
         self._make_room(now)
         self._automatic[bits] = ban
         return Verdict(delay, ban, is_new=True)
+
+    def has_banned(self, bits: Bits, now: float) -> bool:
+        """Whether guesses have led to a ban of a site, which holds."""
+        ban = self._automatic.get(bits)
+        return ban is not None and ban.holds(now)
+
+    def addresses_of(self, ban: Ban, addresses: Iterable[str]) -> set[str]:
+        """The addresses that a ban is of."""
+        network = ip_network(ban.network)
+        if network.prefixlen == 32 and network.version == 4:
+            # there may be thousands, and bans in a row: only those are parsed that have to be
+            if ban.is_manual:
+                return {ban.network}
+            bits = _bits_of_network(ban.network)
+            others = {each for each in addresses if may_embed_ipv4(each) and site(each) == bits}
+            return {ban.network, *others}
+        return {each for each in addresses if without_zone(each) in network}
+
+    def room(self, bits: Bits, now: float) -> int:
+        """How many more logins of a site may fail before it is banned."""
+        rules = self.rules
+        assert rules is not None
+        return rules.failures - self._addresses.count(bits, now, rules.window)
 
     def _make_room(self, now: float) -> None:
         while self._automatic:
@@ -190,7 +225,7 @@ class Bans:
                 ban = self._manual.get((version, prefix, number >> length - prefix))
                 if ban is not None and ban.holds(now):
                     return ban
-        bits = _bits_of(parsed)
+        bits = site(address)
         ban = self._automatic.get(bits)
         if ban is None or (self.rules is not None and plain(address) in self.rules.allow):
             return None
@@ -220,7 +255,7 @@ class Bans:
         where it is neither.
         """
         exact = _bits_of_network(network)
-        counted = exact if "/" in network else _bits_of(_parse(network))
+        counted = exact if "/" in network else site(network)
         lifted = [self._manual.pop(exact, None)]
         for bits in {exact, counted}:
             self._addresses.forget(bits)
@@ -243,14 +278,7 @@ def _parse(address: str) -> Address:
     return without_zone(plain(address))
 
 
-def _bits_of(address: Address) -> _Bits:
-    """What an address counts as: itself, or its /64."""
-    if address.version == 4:
-        return 4, 32, int(address)
-    return 6, 64, int(address) >> 64
-
-
-def _bits_of_network(text: str) -> _Bits:
+def _bits_of_network(text: str) -> Bits:
     network = _network(text if "/" in text else str(_parse(text)))
     number = int(network.network_address)
     return network.version, network.prefixlen, number >> network.max_prefixlen - network.prefixlen
@@ -265,7 +293,7 @@ def _network(text: str) -> IPv4Network | IPv6Network:
         raise ValueError(f"{text} has host bits set; the network is {meant}") from None
 
 
-def _text(bits: _Bits) -> str:
+def _text(bits: Bits) -> str:
     """A network as people write it; one of a single address is that address."""
     version, prefix, number = bits
     length = 32 if version == 4 else 128

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import functools
 import logging
+import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import ip_network
 
-from ftpcluster.protocol.address import without_zone
+from ftpcluster.protocol.address import Bits, plain, site
 from ftpcluster.quota.bans import Ban, BanRules, Bans
 from ftpcluster.quota.ledger import Ledger, Refusal
+from ftpcluster.quota.tries import Answer, Tries
 
 log = logging.getLogger(__name__)
 
+_REMEMBERED = 1024
+"""Addresses of which it is remembered whether they are allowed: that takes a while to find out."""
 _COMPLAINT_INTERVAL = 1.0
 """Seconds between two lines about connections that were refused for one reason."""
 
@@ -27,6 +30,14 @@ class _Untold:
     count: int = 0
     last: str = ""
     is_awaited: bool = False
+
+
+def counting(rules: BanRules | None) -> Callable[[str], bool]:
+    """What says of an address whether its failed logins count."""
+    if rules is None:
+        return lambda _: False
+    allow = rules.allow
+    return functools.lru_cache(_REMEMBERED)(lambda address: plain(address) not in allow)
 
 
 class Guard:
@@ -48,15 +59,21 @@ class Guard:
         self._end = end
         self._call_later = call_later
         self._bans = Bans(rules)
+        self._tries = Tries()
+        self.counts = counting(rules)
+        """Whether failed logins of an address count."""
         self.refused: Counter[Refusal] = Counter()
         """Connections that were turned away."""
         self.banned: Counter[bool] = Counter()
         """Bans that were made, for failed logins and (True) by hand."""
         self._untold: dict[Refusal, _Untold] = {}
 
-    def set_rules(self, rules: BanRules | None) -> None:
+    def set_rules(self, rules: BanRules | None, now: float = 0.0) -> None:
         """Other rules from now on; what was counted, and the bans, stay."""
         self._bans.rules = rules
+        self.counts = counting(rules)
+        for bits in self._tries.sites():
+            self._admit_tries(bits, now)
 
     def admit(self, epoch: int, session: int, address: str | None, now: float) -> Refusal | None:
         """Take the slots of a new connection, without an address of one behind a proxy.
@@ -120,9 +137,8 @@ class Guard:
 
         Raises KeyError where nothing is known of the session, or of its address.
         """
-        address = self._ledger.address_of(epoch, session)
-        if address is None:
-            raise KeyError(session)
+        address = self._address_of(epoch, session)
+        bits = self._tries.end((epoch, session))
         verdict = self._bans.failed(address, login, now)
         ban = verdict.ban
         if ban is not None and verdict.is_new:
@@ -133,7 +149,56 @@ class Guard:
                 self._end(*each)
         elif ban is not None:
             self._end(epoch, session)
+        if bits is not None:
+            self._admit_tries(bits, now)
         return verdict.delay
+
+    # ------------------------------------------------------------------ tries
+
+    def begin_try(self, epoch: int, session: int, answer: Answer, now: float) -> None:
+        """A password is to be judged: ``answer`` is called when it may be, or is refused.
+
+        Its try ends with ``login_failed``, ``end_try``, or ``end_tries``. Raises KeyError as
+        ``login_failed`` does.
+        """
+        address = self._address_of(epoch, session)
+        if self._find_ban(address, now) is not None:
+            answer(Refusal.BANNED)
+        elif not self.counts(address):
+            answer(None)
+        else:
+            bits = site(address)
+            self._tries.wait((epoch, session), bits, answer)
+            self._admit_tries(bits, now)
+
+    @property
+    def has_tries(self) -> bool:
+        """Whether any password is being judged."""
+        return len(self._tries) > 0
+
+    def end_try(self, epoch: int, session: int, now: float) -> None:
+        """A password was right, or is not judged after all. Harmless where there is no try."""
+        bits = self._tries.end((epoch, session))
+        if bits is not None:
+            self._admit_tries(bits, now)
+
+    def end_tries(self, epoch: int, now: float) -> None:
+        """A worker is gone, and with it what it was to judge."""
+        for bits in self._tries.end_all(epoch):
+            self._admit_tries(bits, now)
+
+    def _admit_tries(self, bits: Bits, now: float) -> None:
+        if self._bans.has_banned(bits, now):
+            self._tries.refuse(bits, Refusal.BANNED)
+        else:
+            most = sys.maxsize if self._bans.rules is None else self._bans.room(bits, now)
+            self._tries.admit(bits, most)
+
+    def _address_of(self, epoch: int, session: int) -> str:
+        address = self._ledger.address_of(epoch, session)
+        if address is None:
+            raise KeyError(session)
+        return address
 
     def ban(self, network: str, seconds: float | None, reason: str, now: float) -> Ban:
         """Ban a network or an address by hand, for ever where ``seconds`` is None.
@@ -163,10 +228,4 @@ class Guard:
 
     def sessions_of(self, ban: Ban) -> list[tuple[int, int]]:
         """The sessions of addresses that are banned, each with the epoch that holds it."""
-        network = ip_network(ban.network)
-        if network.version == 4 and network.num_addresses == 1:
-            banned = {ban.network}
-        else:
-            addresses = self._ledger.addresses
-            banned = {each for each in addresses if without_zone(each) in network}
-        return self._ledger.sessions_of(banned)
+        return self._ledger.sessions_of(self._bans.addresses_of(ban, self._ledger.addresses))

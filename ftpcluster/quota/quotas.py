@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol
 
@@ -19,6 +20,14 @@ class Waiter(Protocol):
     """Something to await."""
 
     def __await__(self) -> Generator[Any, None, None]: ...
+
+
+class Promise(Protocol):
+    """An answer that is to come: a loop's future."""
+
+    def __await__(self) -> Generator[Any, None, Refusal | None]: ...
+    def done(self) -> bool: ...
+    def set_result(self, result: Refusal | None, /) -> None: ...
 
 
 class Lease(Protocol):
@@ -61,6 +70,19 @@ class Quotas(Protocol):
     async def identify(self, session: int, address: str) -> Refusal | None:
         """Take the slot of the address that a session behind a proxy comes from."""
 
+    def counts(self, address: str) -> bool:
+        """Whether failed logins of an address count, so that each password needs a try."""
+
+    async def begin_try(self, session: int, address: str) -> Refusal | None:
+        """Somebody who comes from ``address`` has sent a password: whether it may be judged.
+
+        It waits while as many of that site are being judged as may still be wrong. What comes of
+        it is told by ``login``, ``login_failed`` or ``end_try``.
+        """
+
+    def end_try(self, session: int) -> None:
+        """A password is not judged after all. Harmless where none is being judged."""
+
     async def login(self, session: int, login: str, limit: int | None) -> Refusal | None:
         """Take a slot of the user ``login``, of whom ``limit`` sessions may exist (None: any)."""
 
@@ -100,14 +122,16 @@ class LocalQuotas:
         bans: BanRules | None = None,
         end_stranger: Callable[[int], None] = lambda _: None,
         call_later: Callable[[float, Callable[[], None]], object] | None = None,
+        promise: Callable[[], Promise] | None = None,
     ) -> None:
         """``clock`` tells the seconds of a monotonic clock. ``end_stranger`` is told of sessions
         that are to end, unless they have logged in: their address has been banned. ``call_later``
-        is as of a ``Guard``."""
+        is as of a ``Guard``. ``promise`` makes futures, which bans need."""
         self.ledger = ledger
         self._throttle = throttle or Throttle()
         self._users = UserThrottles()
         self._clock = clock
+        self._promise = promise
         self.guard = Guard(ledger, bans, lambda _, session: end_stranger(session), call_later)
 
     def admit(self, session: int, address: str | None) -> Refusal | None:
@@ -117,6 +141,21 @@ class LocalQuotas:
     async def identify(self, session: int, address: str) -> Refusal | None:
         return self.guard.identify(self.EPOCH, session, address, self._clock())
 
+    def counts(self, address: str) -> bool:
+        return self.guard.counts(address)
+
+    async def begin_try(self, session: int, address: str) -> Refusal | None:
+        if self._promise is None or not self.guard.counts(address):
+            return None
+        answer = self._promise()
+        self.guard.begin_try(
+            self.EPOCH, session, functools.partial(_resolve, answer), self._clock()
+        )
+        return await answer
+
+    def end_try(self, session: int) -> None:
+        self.guard.end_try(self.EPOCH, session, self._clock())
+
     async def login_failed(self, session: int, login: str) -> float:
         return self.guard.login_failed(self.EPOCH, session, login, self._clock())
 
@@ -124,6 +163,7 @@ class LocalQuotas:
         self.guard.login_failed(self.EPOCH, session, login, self._clock())
 
     async def login(self, session: int, login: str, limit: int | None) -> Refusal | None:
+        self.end_try(session)
         return self.ledger.login(self.EPOCH, session, login, limit)
 
     def logout(self, session: int) -> None:
@@ -131,6 +171,12 @@ class LocalQuotas:
 
     def end(self, session: int) -> None:
         self.ledger.release(self.EPOCH, session)
+        self.end_try(session)
 
     def throttles(self, user: SpeedLimited) -> Sequence[Throttle]:
         return (self._throttle, *self._users.of(user))
+
+
+def _resolve(answer: Promise, refusal: Refusal | None) -> None:
+    if not answer.done():  # who asked may have gone
+        answer.set_result(refusal)

@@ -6,7 +6,8 @@ import asyncio
 import ssl
 from typing import TYPE_CHECKING
 
-from ftpcluster.net.passive import PassiveListener, await_data_connection
+from ftpcluster.net.awaited import await_data_connection
+from ftpcluster.net.passive import PassiveListener
 from ftpcluster.net.stream import Stream
 from ftpcluster.net.tls import DATA_TICKETS, TLSStream
 from ftpcluster.protocol.errors import NoDataConnection, ProtectionRequired

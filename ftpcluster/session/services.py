@@ -24,6 +24,7 @@ from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.quota.bucket import Throttle
 from ftpcluster.quota.quotas import Quotas
 from ftpcluster.session.counts import Counts
+from ftpcluster.session.digesting import DigestThreads
 from ftpcluster.session.run import contained
 from ftpcluster.session.turns import Turns
 from ftpcluster.session.wheel import Wheel
@@ -97,6 +98,7 @@ class Services:
     def __post_init__(self) -> None:
         self.wheel = Wheel(self.loop)
         self.turns = Turns(self.loop)
+        self.digests = DigestThreads(self.loop)
         settings = self.settings
         timeouts = (settings.login_timeout, settings.idle_timeout)
         self.shortest_timeout = min((each for each in timeouts if each is not None), default=None)
@@ -152,6 +154,7 @@ class Services:
         self.wheel.close()
         self.ports.close()
         self.poller.close()
+        self.digests.close()
         self.pool.shutdown(wait=False, cancel_futures=True)
 
     def background(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:

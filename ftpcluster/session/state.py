@@ -316,8 +316,11 @@ class Session:
         A protected one is accepted at once: some clients finish the handshake before they send
         the command, others begin it only after 150.
         """
-        tls = self.tls
-        self.data = listener if tls is None or not self.protected else Arrival(self, listener, tls)
+        if self.tls is not None and self.protected:
+            self.data = Arrival(self, listener, self.tls)
+        else:
+            self.data, talk, services = listener, self.conversation, self.services
+            services.ports.doorkeepers.expect(listener, services.poller, talk.peer, talk.proxy)
 
     def protect_data(self, protected: bool) -> None:  # noqa: FBT001
         """PROT, which holds for the data connection that is prepared, too."""

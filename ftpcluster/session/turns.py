@@ -3,66 +3,198 @@
 Else whoever guesses over many connections would have all of them hashed at once, and keep
 everybody else's logins waiting: so a storm costs one thread, and, as soon as its addresses are
 banned, no more hashes. Where a check need not wait, neither does anybody here.
+
+Who has an IPv6 network has a fresh /64 for each guess. So those of a /56 have one turn together,
+those of a /48 two, and whoever waits there gets it in turn: by /56, then by /64. And room is kept
+for sites that have logged in before: no storm of others takes all of it, nor their turn.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from ipaddress import IPv4Address, IPv6Address
 
-from ftpcluster.passwords import TooManyLogins
+from ftpcluster.passwords import MOST_AT_ONCE, TooManyLogins
+from ftpcluster.protocol.address import is_ipv6, plain, site, without_zone
 
-_MOST_WAITING = 32
-"""For one turn; what waits longer than that would meet its login deadline."""
+_MOST_STRANGERS = MOST_AT_ONCE * 3 // 4
+"""Turns at once of those who have not logged in before."""
 _SUSPICION = 60.0
 """Seconds after a failed login."""
 _MOST_SUSPECTS = 1024
 """Addresses; whoever is forgotten has turns of its own again, and no more than that."""
-_SUSPECTS = ""
+_MOST_TRUSTED = 4096
+"""Sites that have logged in before; the one that has not for longest is a stranger again."""
+
+Key = str | tuple[int, int, int]
+_SUSPECTS: tuple[Key, ...] = ("",)
+_NETWORKS = (48, 56, 64)
+_TURNS = {48: 2, 56: 1}
+"""Turns at once of networks that are more than a site; anything else has one."""
+_MOST_WAITING = {48: 64}
+"""Logins that may wait in a network: what waits longer than that would meet its deadline."""
+_MOST_WAITING_ELSE = 32
+
+
+class _Place:
+    """What goes on in a site, or in a network of sites."""
+
+    __slots__ = ("running", "served", "waiting")
+
+    def __init__(self) -> None:
+        self.running = self.waiting = self.served = 0
+
+
+class Turn:
+    """Somebody's turn, or a place in the queue for one. ``path``: the widest network first."""
+
+    __slots__ = ("is_stranger", "path", "waiter")
+
+    def __init__(self, path: tuple[Key, ...], *, is_stranger: bool) -> None:
+        self.path = path
+        self.is_stranger = is_stranger
+        self.waiter: asyncio.Future[None] | None = None
 
 
 class Turns:
-    """Turns of addresses, first come, first served."""
+    """Turns of addresses; within one first come, first served."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
-        self._suspects: dict[str, float] = {}  # until when; the oldest first
+        self._places: dict[Key, _Place] = {}
+        self._waiting: dict[Key, list[Turn]] = {}  # by the first of their path
+        self._strangers = 0
+        self._count = 0
+        self._suspects: dict[Key, float] = {}  # until when; the oldest first
+        self._trusted: dict[Key, None] = {}
 
-    def suspect(self, site: str) -> None:
+    def suspect(self, host: str) -> None:
         """A login from there has failed."""
-        self._suspects.pop(site, None)
-        self._suspects[site] = self._loop.time() + _SUSPICION
+        key = _key(host)
+        self._suspects.pop(key, None)
+        self._suspects[key] = self._loop.time() + _SUSPICION
         if len(self._suspects) > _MOST_SUSPECTS:
             del self._suspects[next(iter(self._suspects))]
 
-    async def take(self, site: str) -> str:
+    def trust(self, host: str) -> None:
+        """A login from there has succeeded."""
+        key = _key(host)
+        self._trusted.pop(key, None)
+        self._trusted[key] = None
+        if len(self._trusted) > _MOST_TRUSTED:
+            del self._trusted[next(iter(self._trusted))]
+
+    async def take(self, host: str) -> Turn:
         """Wait for one's turn, which lasts until it is given back. Raises TooManyLogins."""
-        turn = _SUSPECTS if self._suspects.get(site, 0.0) > self._loop.time() else site
-        queue = self._waiting.get(turn)
-        if queue is None:
-            self._waiting[turn] = deque()
+        turn = self._turn_of(host)
+        if self._is_free(turn):
+            if turn.is_stranger and self._strangers >= _MOST_STRANGERS:
+                raise TooManyLogins
+            self._begin(turn)
             return turn
-        if len(queue) >= _MOST_WAITING:
-            raise TooManyLogins
-        waiter: asyncio.Future[None] = self._loop.create_future()
-        queue.append(waiter)
+        self._check_room(turn)
+        turn.waiter = self._loop.create_future()
+        self._queue(turn)
         try:
-            await waiter
+            await turn.waiter
         except asyncio.CancelledError:
-            if waiter in queue:
-                queue.remove(waiter)
-            elif not waiter.cancelled():
+            if turn in self._waiting.get(turn.path[0], ()):
+                self._unqueue(turn)
+                self._tidy(turn)
+            elif not turn.waiter.cancelled():
                 self.give(turn)  # it came too late: the next one's
             raise
         return turn
 
-    def give(self, turn: str) -> None:
-        """It is over: whoever waits next has it."""
-        queue = self._waiting[turn]
-        while queue:
-            waiter = queue.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-                return
-        del self._waiting[turn]
+    def give(self, turn: Turn) -> None:
+        """It is over: whoever is next has it."""
+        for key in turn.path:
+            self._places[key].running -= 1
+        self._strangers -= turn.is_stranger
+        waiting = self._waiting.get(turn.path[0], ())
+        following = min(filter(self._is_free, waiting), key=self._when_served, default=None)
+        if following is not None:
+            self._unqueue(following)
+            self._begin(following)
+            assert following.waiter is not None
+            following.waiter.set_result(None)
+        self._tidy(turn)
+
+    def _turn_of(self, host: str) -> Turn:
+        key = _key(host)
+        if key in self._trusted:
+            # with a name of its own: who still waits as a stranger is in another queue
+            return Turn((f"known {key}",), is_stranger=False)
+        if self._suspects.get(key, 0.0) > self._loop.time():
+            return Turn(_SUSPECTS, is_stranger=True)
+        return Turn(_path(host, key), is_stranger=True)
+
+    def _is_free(self, turn: Turn) -> bool:
+        if turn.waiter is not None and turn.waiter.done():
+            return False  # it has been cancelled, and does not know yet
+        for key in turn.path:
+            place = self._places.get(key)
+            if place is not None and place.running >= _of(_TURNS, key, 1):
+                return False
+        return True
+
+    def _check_room(self, turn: Turn) -> None:
+        for key in turn.path:
+            place = self._places.get(key)
+            most = _of(_MOST_WAITING, key, _MOST_WAITING_ELSE)
+            if place is not None and place.waiting >= most:
+                raise TooManyLogins
+
+    def _when_served(self, turn: Turn) -> tuple[int, ...]:
+        """Whoever was served longest ago is next, network by network; of equals, who came first."""
+        return tuple(self._places[key].served for key in turn.path[1:])
+
+    def _begin(self, turn: Turn) -> None:
+        self._count += 1
+        self._strangers += turn.is_stranger
+        for key in turn.path:
+            place = self._places.setdefault(key, _Place())
+            place.running += 1
+            place.served = self._count
+
+    def _queue(self, turn: Turn) -> None:
+        for key in turn.path:
+            self._places.setdefault(key, _Place()).waiting += 1
+        self._waiting.setdefault(turn.path[0], []).append(turn)
+
+    def _unqueue(self, turn: Turn) -> None:
+        for key in turn.path:
+            self._places[key].waiting -= 1
+        queue = self._waiting[turn.path[0]]
+        queue.remove(turn)
+        if not queue:
+            del self._waiting[turn.path[0]]
+
+    def _tidy(self, turn: Turn) -> None:
+        """Forget where nothing goes on any more."""
+        for key in turn.path:
+            place = self._places.get(key)
+            if place is not None and not place.running and not place.waiting:
+                del self._places[key]
+
+
+def _of(table: dict[int, int], key: Key, otherwise: int) -> int:
+    return table.get(key[1], otherwise) if isinstance(key, tuple) else otherwise
+
+
+def _key(host: str) -> Key:
+    """The site of an address. As text where it is IPv4, since that costs a login nothing."""
+    if not is_ipv6(host):
+        return host
+    counted = site(host)
+    return str(IPv4Address(counted[2])) if counted[0] == 4 else counted
+
+
+def _path(host: str, key: Key) -> tuple[Key, ...]:
+    """The networks that an address is in, down to its site. Of local ones, too, here: a turn less
+    harms nobody as a ban would."""
+    address = without_zone(plain(host)) if isinstance(key, tuple) else None
+    if not isinstance(address, IPv6Address):
+        return (key,)
+    networks = tuple((6, prefix, int(address) >> 128 - prefix) for prefix in _NETWORKS)
+    return networks if key in networks else (*networks, key)

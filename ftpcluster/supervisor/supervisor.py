@@ -8,6 +8,7 @@ ends that worker.
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import logging
 import os
@@ -18,10 +19,12 @@ from ftpcluster.ipc.channel import BadMessage
 from ftpcluster.ipc.messages import (
     Adopt,
     Adopted,
+    BeginTry,
     Counted,
     Declined,
     Described,
     EndSession,
+    EndTry,
     GiveSlot,
     Grants,
     Identified,
@@ -129,7 +132,7 @@ class Supervisor:
         self._listen_on(plan)
         self._acceptor.listen_on(tuple(self._listeners))
         self.ledger.limits = plan.limits
-        self.guard.set_rules(plan.bans)
+        self.guard.set_rules(plan.bans, self._loop.time())
         for message in self.speed.reset(before, plan):
             self._tell(message)
         self._crew.switch(generation)
@@ -298,6 +301,7 @@ class Supervisor:
         for connection in lost:
             self.ledger.move(worker.epoch, connection.session, _NOBODY)
         released = self.ledger.release_worker(worker.epoch)
+        self.guard.end_tries(worker.epoch, self._loop.time())
         self.speed.release_worker(worker.epoch)
         self.survey.on_gone(worker.epoch)
         self.totals.on_gone(worker.epoch)
@@ -384,6 +388,10 @@ class Supervisor:
             self.speed.on_user_limits(message, is_old=worker.place.generation.is_over)
         elif isinstance(message, Identified):
             self._on_identified(worker, message)
+        elif isinstance(message, BeginTry):
+            self._on_begin_try(worker, message)
+        elif isinstance(message, EndTry):
+            self.guard.end_try(worker.epoch, message.session, self._loop.time())
         elif isinstance(message, LoginFailed):
             self._on_login_failed(worker, message)
         elif isinstance(message, GiveSlot):
@@ -436,6 +444,8 @@ class Supervisor:
         for session in message.sessions:
             worker.confirm(session)
             self.ledger.release(worker.epoch, session)
+            if self.guard.has_tries:
+                self.guard.end_try(worker.epoch, session, self._loop.time())
         self.on_capacity()
 
     def _on_identified(self, worker: WorkerHandle, message: Identified) -> None:
@@ -450,6 +460,13 @@ class Supervisor:
             return
         self._answer(worker, message.session, refused)
 
+    def _on_begin_try(self, worker: WorkerHandle, message: BeginTry) -> None:
+        answer = functools.partial(self._answer, worker, message.session)
+        try:
+            self.guard.begin_try(worker.epoch, message.session, answer, self._loop.time())
+        except KeyError:
+            return  # as below
+
     def _on_login_failed(self, worker: WorkerHandle, message: LoginFailed) -> None:
         try:
             seconds = self.guard.login_failed(
@@ -460,6 +477,7 @@ class Supervisor:
         worker.channel.send(LoginDelay(message.session, seconds))
 
     def _on_take_slot(self, worker: WorkerHandle, message: TakeSlot) -> None:
+        self.guard.end_try(worker.epoch, message.session, self._loop.time())
         try:
             refused = self.ledger.login(worker.epoch, message.session, message.login, message.limit)
         except KeyError:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from ftpcluster.ipc.channel import Channel
 from ftpcluster.ipc.messages import (
+    BeginTry,
+    EndTry,
     GiveSlot,
     Identified,
     LoggedIn,
@@ -57,22 +59,28 @@ class RemoteQuotas:
         rates: Rates = Rates(),
         *,
         tells_logins: bool = False,
+        counts: Callable[[str], bool] = lambda _: False,
     ) -> None:
         """``rates``: the whole server's speed limits. ``tells_logins``: the supervisor has to know
-        who has logged in, whether there is a limit on that user or not."""
+        who has logged in, whether there is a limit on that user or not. ``counts``: whether failed
+        logins of an address count, so that it is asked before a password is judged."""
         self._loop = loop
+        self.counts = counts
         self._tells_logins = tells_logins
         self.leases = Leases(loop, workers, rates, self._send)
         self.channel: Channel[ToWorker] | None = None
         self._asked: dict[int, asyncio.Future[SlotAnswer | LoginDelay]] = {}
         self._holding: set[int] = set()
+        self._trying: set[int] = set()
         self._untold: dict[int, str] = {}
         self._ended: list[int] = []
 
     async def login(self, session: int, login: str, limit: int | None) -> Refusal | None:
         if limit is None and not self._tells_logins:
             self._untold[session] = login
+            self.end_try(session)
             return None
+        self._trying.discard(session)
         refused = await self._ask(session, TakeSlot(session, sendable(login), limit))
         if refused is None:
             self._holding.add(session)
@@ -81,22 +89,37 @@ class RemoteQuotas:
     async def identify(self, session: int, address: str) -> Refusal | None:
         return await self._ask(session, Identified(session, address))
 
+    async def begin_try(self, session: int, address: str) -> Refusal | None:
+        if not self.counts(address):
+            return None
+        self._trying.add(session)
+        return await self._ask(session, BeginTry(session))
+
+    def end_try(self, session: int) -> None:
+        if session in self._trying:
+            self._trying.discard(session)
+            self._send(EndTry(session))
+
     async def login_failed(self, session: int, login: str) -> float:
+        self._trying.discard(session)
         answer = await self._answered(session, _login_failed(session, login))
         assert isinstance(answer, LoginDelay)
         return answer.seconds
 
     def login_failed_unheard(self, session: int, login: str) -> None:
+        self._trying.discard(session)
         # a supervisor that is gone would never answer, and the session never end
         self._send(_login_failed(session, login))
 
-    async def _ask(self, session: int, question: TakeSlot | Identified) -> Refusal | None:
+    async def _ask(
+        self, session: int, question: TakeSlot | Identified | BeginTry
+    ) -> Refusal | None:
         answer = await self._answered(session, question)
         assert isinstance(answer, SlotAnswer)
         return None if answer.refused is None else Refusal(answer.refused)
 
     async def _answered(
-        self, session: int, question: TakeSlot | Identified | LoginFailed
+        self, session: int, question: TakeSlot | Identified | BeginTry | LoginFailed
     ) -> SlotAnswer | LoginDelay:
         answer: asyncio.Future[SlotAnswer | LoginDelay] = self._loop.create_future()
         self._asked[session] = answer
@@ -113,8 +136,9 @@ class RemoteQuotas:
             answer.set_result(message)
 
     def tell_logins(self) -> None:
-        """Tell the supervisor who has logged in, and from now on who does."""
+        """Tell the supervisor who has logged in, and from now on who does, and who tries to."""
         self._tells_logins = True
+        self.counts = lambda _: True
         told = [Login(session, sendable(login)) for session, login in self._untold.items()]
         for some in portions(told):
             self._send(LoggedIn(some))
@@ -129,6 +153,7 @@ class RemoteQuotas:
 
     def end(self, session: int) -> None:
         self._holding.discard(session)
+        self._trying.discard(session)
         self._untold.pop(session, None)
         if not self._ended:
             self._loop.call_soon(self.report)

@@ -62,7 +62,11 @@ def make_services(
     }
     if config.tls is not None and worker.certificates is not None:
         common["tls"] = Contexts(
-            ContextMaker(worker.certificates, minimum_version=config.tls.minimum_version),
+            ContextMaker(
+                worker.certificates,
+                minimum_version=config.tls.minimum_version,
+                shares_authorities=settings.require_session_reuse,
+            ),
             one_each=settings.require_session_reuse,
             strict_eof=settings.strict_tls_eof,
         )
@@ -90,6 +94,7 @@ def _settings(config: Config) -> dict[str, Any]:
         "require_tls_data": tls is not None and tls.required_data,
         "require_session_reuse": tls is not None and tls.require_session_reuse,
         "strict_tls_eof": tls is not None and tls.strict_eof,
+        "max_digest": config.limits.digest_size,
     }
     return {name: value for name, value in settings.items() if value is not None}
 

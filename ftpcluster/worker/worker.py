@@ -35,6 +35,9 @@ from ftpcluster.ipc.messages import (
     heartbeat_interval,
 )
 from ftpcluster.logfile import LogFile
+from ftpcluster.protocol.address import Networks
+from ftpcluster.quota.bans import BanRules
+from ftpcluster.quota.guard import counting
 from ftpcluster.quota.leases import Rates
 from ftpcluster.session.reception import Arrived, Reception
 from ftpcluster.session.server_pi import shutting_down
@@ -80,6 +83,7 @@ class Worker:
             config.workers,
             rates,
             tells_logins=config.limits.connections_not_logged_in is not None,
+            counts=counting(BanRules(allow=Networks(config.ban.allow))),
         )
         self._services = make_services(loop, settings, self._quotas, transfers)
         self._reception = Reception(self._services, self._look_whether_drained)

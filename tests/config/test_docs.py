@@ -21,6 +21,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
 ROW = re.compile(r"^\| `(\w+)` \| (.+?) \| (.+?) \| (.+) \|$", re.MULTILINE)
 OF_SESSIONS = {
     "welcome": "welcome_message",
+    "limits.digest_size": "max_digest",
     "timeouts.login": "login_timeout",
     "timeouts.idle": "idle_timeout",
     "timeouts.data": "data_timeout",

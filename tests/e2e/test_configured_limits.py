@@ -167,3 +167,14 @@ def test_transfers_have_the_shutdown_timeout_when_the_server_stops(folder: Path)
         r'WARNING .* user: RETR "/file": cut: The server is shutting down\., \d+ bytes'
     )
     assert told.search(cluster.log)
+
+
+def test_a_file_above_the_digest_size_of_the_file_has_none(root: Path) -> None:
+    (root / "large").write_bytes(b"x" * 2001)
+    (root / "small").write_bytes(b"x" * 2000)
+    text = "[limits]\ndigest_size = '2kB'\n[[user]]\nlogin = 'user'\npassword = 'plain:12345'\n"
+    with configured(root.parent, f"{text}root = 'root'\n") as cluster:
+        with Dialogue(cluster.port) as client:
+            client.logs_in()
+            assert "2000 bytes" in client.says("HASH large", 550)
+            client.says("HASH small", 213)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import itertools
 import os
 import re
 import signal
+import socket
 import statistics
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,11 +20,15 @@ from pathlib import Path
 import argon2
 import pytest
 
+from tests.support.apart import apart
 from tests.support.cluster import Cluster, until
 from tests.support.configured import configured
-from tests.support.dialogue import Dialogue
+from tests.support.dialogue import Dialogue, reset, rest_of
+from tests.support.programs import need
 from tests.support.tree import make_file
 
+CHEAP = argon2.PasswordHasher(time_cost=1, memory_cost=8192, parallelism=1)
+USUAL = argon2.PasswordHasher()  # as ``ftpcluster hash`` makes them
 BANNED = "421 Banned; try again later."
 ALLOW = '["127.0.0.1"]'
 QUICK = """
@@ -139,6 +146,112 @@ def test_a_killed_worker_does_not_lift_a_ban(folder: Path) -> None:
         assert greeting(cluster.port, "127.0.0.7") == 421
 
 
+MIXED = """
+[[user]]
+login = 'hashed'
+password = '{hash}'
+root = 'root'
+[anonymous]
+root = 'root'
+"""
+
+
+def leaves(client: Dialogue, way: str) -> None:
+    if way == "half-close":
+        client.sock.shutdown(socket.SHUT_WR)
+        assert rest_of(client.sock)[:3] in (b"", b"421", b"530", b"331")
+    elif way == "reset":
+        reset(client.sock)
+    elif way == "close":
+        client.sock.close()
+    else:
+        client.send(way)
+        client.sock.close()
+
+
+@pytest.mark.parametrize("way", ["half-close", "reset", "close", "QUIT", "USER user", "REIN"])
+def test_who_leaves_early_is_banned_and_never_let_in(folder: Path, way: str) -> None:
+    """One account's password is plain, another's a hash, which costs wrong ones as much time."""
+    hashed = MIXED.format(hash=CHEAP.hash("12345"))
+    with configured(folder, text(ban="failures = 3") + hashed) as cluster:
+        for source, name in (
+            ("127.0.0.7", "user"),
+            ("127.0.0.8", "nobody"),
+            ("127.0.0.9", "hashed"),
+        ):
+            assert greeting(cluster.port, source) == 220
+            until(functools.partial(guesses_and_leaves, cluster.port, source, name, way))
+        assert greeting(cluster.port, "127.0.0.10") == 220
+
+
+def guesses_and_leaves(port: int, source: str, name: str, way: str) -> bool:
+    """Whether the source is banned by now."""
+    with Dialogue(port, source=source, greeting=None) as client:
+        if client.reply()[0] == 421:
+            return True
+        with contextlib.suppress(ConnectionError):
+            client.send(f"USER {name}")
+            if client.reply()[0] == 421:
+                return True
+            client.send("PASS wrong")
+            if name == "hashed":
+                time.sleep(0.02)  # the guesser's: else no hash is begun, and nobody knows
+            leaves(client, way)
+    return False
+
+
+@pytest.mark.parametrize("name", ["user", "hashed"])
+def test_of_guesses_at_once_over_both_workers_no_more_are_judged_than_may_be_wrong(
+    folder: Path, name: str
+) -> None:
+    hashed = MIXED.format(hash=CHEAP.hash("12345"))
+    with configured(folder, text(ban="failures = 10") + hashed) as cluster:
+        with contextlib.ExitStack() as stack:
+            clients = [
+                stack.enter_context(Dialogue(cluster.port, source="127.0.0.7")) for _ in range(200)
+            ]
+            for client in clients:
+                client.says(f"USER {name}", 331)
+            for number, client in enumerate(clients):
+                client.send(f"PASS {'12345' if number >= 190 else 'wrong'}")
+            seen = collections.Counter(client.reply()[1] for client in clients)
+        assert set(seen) <= {BANNED, "530 Login incorrect."}
+        assert seen[BANNED] >= 190
+        cluster.wait_for(re.compile(r"127\.0\.0\.7 is banned for 1800 s: 10 failed logins"))
+
+
+@pytest.mark.parametrize("name", ["user", "hashed"])
+def test_honest_logins_at_once_from_one_address_are_all_let_in(folder: Path, name: str) -> None:
+    hashed = MIXED.format(hash=CHEAP.hash("12345"))
+    with configured(folder, text(ban="failures = 3") + hashed) as cluster:
+        with contextlib.ExitStack() as stack:
+            clients = [
+                stack.enter_context(Dialogue(cluster.port, source="127.0.0.7")) for _ in range(100)
+            ]
+            for client in clients:
+                client.says(f"USER {name}", 331)
+                client.send("PASS 12345")
+            seen = collections.Counter(client.reply()[1] for client in clients)
+        assert seen == {"230 Login successful.": 100}
+
+
+def test_a_session_from_before_a_ban_has_no_more_tries(folder: Path) -> None:
+    hashed = MIXED.format(hash=CHEAP.hash("12345"))
+    with configured(folder, text(ban="failures = 2") + hashed) as cluster:
+        with contextlib.ExitStack() as stack:
+            inside = [
+                stack.enter_context(Dialogue(cluster.port, source="127.0.0.7")) for _ in range(4)
+            ]
+            for client in inside:
+                client.logs_in("anonymous", "x")
+            until(lambda: guesses_and_leaves(cluster.port, "127.0.0.7", "user", "close"))
+            for number, client in enumerate(inside):
+                client.says("NOOP", 200)
+                client.says("USER user", 331)
+                client.send(f"PASS {'12345' if number % 2 else 'wrong'}")
+                assert client.expects(421) == BANNED
+
+
 # ---------------------------------------------------------------------- storms
 
 
@@ -204,8 +317,6 @@ class Storm:
             assert not thread.is_alive()
 
 
-CHEAP = argon2.PasswordHasher(time_cost=1, memory_cost=8192, parallelism=1)
-USUAL = argon2.PasswordHasher()  # as ``ftpcluster hash`` makes them
 HASHERS = [CHEAP, pytest.param(USUAL, marks=pytest.mark.soak)]
 
 
@@ -278,3 +389,10 @@ def noop_times(client: Dialogue) -> tuple[float, float]:
         client.says("NOOP", 200)
         took.append(time.monotonic() - begin)
     return round(statistics.median(took), 4), round(sorted(took)[297], 4)
+
+
+def test_guesses_from_all_of_a_48_leave_others_their_turns(folder: Path) -> None:
+    """Each from a /64 of its own: before, they took all places, and others were told 421."""
+    need("ip")
+    printed = apart(sys.executable, "-m", "tests.support.ipv6storm", str(folder))
+    assert printed.split() == ["230"] * 4

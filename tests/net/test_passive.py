@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from ftpcluster.net import passive
-from ftpcluster.net.passive import PassiveListener, PassivePorts, await_data_connection
+from ftpcluster.net.awaited import await_data_connection
+from ftpcluster.net.passive import PassiveListener, PassivePorts
 from ftpcluster.net.poller import Poller
 from ftpcluster.protocol.errors import NoDataConnection, SessionEnded
 from tests.support.dialogue import reset

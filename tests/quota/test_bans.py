@@ -59,12 +59,20 @@ def test_a_failure_of_one_who_is_banned_already_does_not_prolong_it() -> None:
     [
         ("2001:db8::1", "2001:db8::ffff:0:0:1", True),
         ("2001:db8::1", "2001:db8:0:1::1", False),
-        ("fe80::1%eth0", "fe80::2%eth1", True),
+        ("fe80::1%eth0", "fe80::2%eth0", False),
+        ("fe80::1%eth0", "fe80::1%eth0", True),
+        ("fd00::1", "fd00::2", False),
+        ("64:ff9b::c000:207", "64:ff9b::c000:208", False),
+        ("64:ff9b::c000:207", "192.0.2.7", True),
+        ("64:ff9b:1::c000:207", "64:ff9b:1::c000:208", False),
+        ("2002:c000:207::1", "2002:c000:207:ffff::2", True),
+        ("2002:c000:207::1", "192.0.2.7", True),
+        ("2001:0:4136:e378:8000:63bf:3fff:fdf8", "192.0.2.7", True),  # Teredo
         ("::ffff:192.0.2.7", "192.0.2.7", True),
         ("192.0.2.7", "192.0.2.6", False),
     ],
 )
-def test_ipv6_counts_by_the_64_and_what_is_ipv4_by_the_address(
+def test_ipv6_counts_by_the_64_local_addresses_by_themselves_and_what_is_ipv4_as_that(
     one: str, other: str, same: bool
 ) -> None:
     bans = Bans(RULES)

@@ -19,6 +19,7 @@ from ftpcluster.storage.local import LocalFile
 from tests.session.conftest import Maker, Serving
 from tests.support.cluster import open_files, until
 from tests.support.dialogue import Dialogue, reset
+from tests.support.latency import assert_unnoticed, felt_time
 
 CONTENT = os.urandom(10_000_000)
 """More than a thread reads at once."""
@@ -468,3 +469,50 @@ def test_a_file_that_shrinks_meanwhile_has_no_digest(
         monkeypatch.setattr(LocalFile, "read_now", shrink)
         client.says("HASH file", 450, 451, 550)
         client.says("NOOP", 200)
+
+
+def test_one_user_s_digests_take_one_thread(serve: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not one of those that wait for disks."""
+    running, most, names = 0, 0, set()
+    lock = threading.Lock()
+    read = LocalFile.read_now
+
+    def watched(self: LocalFile, count: int) -> bytes:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+            names.add(threading.current_thread().name.partition("_")[0])
+        try:
+            return read(self, count)
+        finally:
+            with lock:
+                running -= 1
+
+    (serve.folder / "file").write_bytes(CONTENT)
+    port = serve()
+    monkeypatch.setattr(LocalFile, "read_now", watched)
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(Dialogue(port)) for _ in range(8)]
+        for client in clients:
+            client.logs_in()
+            client.send("HASH file")
+        for client in clients:
+            assert digest("SHA-256", CONTENT) in client.expects(213)
+    assert most == 1
+    assert names == {"ftpcluster-digests"}
+
+
+def test_whoever_has_many_digests_computed_disturbs_nobody(
+    port: int, root: Path, huge: Path
+) -> None:
+    (root / "small").write_bytes(b"x" * 1_000_000)
+    with contextlib.ExitStack() as stack:
+        honest = stack.enter_context(Dialogue(port))
+        honest.logs_in()
+        quiet = felt_time(lambda: honest.downloads("RETR small"))
+        greedy = [stack.enter_context(Dialogue(port)) for _ in range(32)]
+        for client in greedy:
+            client.logs_in()
+            client.send("HASH huge")
+        assert_unnoticed(lambda: honest.downloads("RETR small"), quiet)

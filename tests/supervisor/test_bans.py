@@ -9,12 +9,15 @@ import os
 import pytest
 
 from ftpcluster.ipc.messages import (
+    BeginTry,
     Declined,
     EndSession,
+    EndTry,
     Identified,
     LoggedIn,
     LoginDelay,
     LoginFailed,
+    Message,
     Ready,
     SlotAnswer,
 )
@@ -265,3 +268,41 @@ async def test_a_descriptor_of_a_refused_connection_is_closed() -> None:
             client.writer.close()
             await client.writer.wait_closed()
         assert len(os.listdir("/proc/self/fd")) <= before + 1
+
+
+# ---------------------------------------------------------------------- tries
+
+
+async def test_tries_count_over_all_workers_and_a_worker_s_end_gives_its_own_to_others() -> None:
+    async with supervised(2, bans=RULES) as scene:
+        one, two = await scene.ready(2)
+        for _ in range(12):
+            await scene.connect(MALLORY)
+        first = [await one.adopt() for _ in range(6)]
+        second = [await two.adopt() for _ in range(6)]
+        for session in first:
+            one.say(BeginTry(session))
+        for session in first[:4]:
+            assert await one.hear(SlotAnswer) == SlotAnswer(session, None)
+        for session in second:
+            two.say(BeginTry(session))
+        await two.round_trip(second[5])  # it has a login then, and no try
+        one.die()
+        for session in second[:4]:
+            assert await two.hear(SlotAnswer) == SlotAnswer(session, None)
+        for session in second[:4]:
+            two.say(LoginFailed(session, "bob"))
+        heard = [await two.hear(Message) for _ in range(6 + 4 + 1)]
+        assert heard.count(SlotAnswer(second[4], "banned")) == 1
+        assert not len(scene.supervisor.guard._tries)
+
+
+async def test_nobody_has_a_try_of_another_worker_s_session() -> None:
+    async with supervised(2, bans=RULES) as scene:
+        one, two = await scene.ready(2)
+        a, b = await sessions_of(scene, MALLORY, one, two)
+        one.say(BeginTry(b))
+        one.say(EndTry(b))
+        await one.round_trip(a)
+        assert not len(scene.supervisor.guard._tries)
+        assert two.unheard == 0

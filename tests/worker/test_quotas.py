@@ -9,6 +9,8 @@ import pytest
 
 from ftpcluster.ipc.channel import pair, supervisor_end, worker_end
 from ftpcluster.ipc.messages import (
+    BeginTry,
+    EndTry,
     GiveSlot,
     LoggedIn,
     Login,
@@ -23,6 +25,8 @@ from ftpcluster.ipc.messages import (
 from ftpcluster.quota.ledger import Refusal
 from ftpcluster.worker.quotas import RemoteQuotas
 
+SPARED, MALLORY = "127.0.0.1", "192.0.2.7"
+
 
 class FarEnd:
     """A worker's quotas on a real channel, and the supervisor's end of it."""
@@ -30,7 +34,7 @@ class FarEnd:
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
         ours, theirs = pair()
-        self.quotas = RemoteQuotas(loop)
+        self.quotas = RemoteQuotas(loop, counts=lambda address: address != SPARED)
         self._inbox: asyncio.Queue[ToSupervisor] = asyncio.Queue()
         self.supervisor = supervisor_end(
             loop, ours, lambda message, _: self._inbox.put_nowait(message), lambda _: None
@@ -208,3 +212,54 @@ async def test_a_failed_login_of_who_has_hung_up_is_told_before_the_session_s_en
     assert await far_end.hears() == LoginFailed(2, "bob")
     far_end.supervisor.send(LoginDelay(2, 1.5))
     assert await asyncio.wait_for(failed, 20) == 1.5
+
+
+# ---------------------------------------------------------------------- tries
+
+
+async def begin(far_end: FarEnd, session: int) -> None:
+    begun = asyncio.create_task(far_end.quotas.begin_try(session, MALLORY))
+    assert await far_end.hears() == BeginTry(session)
+    assert not begun.done()
+    far_end.supervisor.send(SlotAnswer(session, None))
+    assert await asyncio.wait_for(begun, 20) is None
+
+
+async def test_a_try_of_an_address_that_is_spared_costs_no_message(far_end: FarEnd) -> None:
+    assert await far_end.quotas.begin_try(1, SPARED) is None
+    await far_end.quotas.login(1, "alice", None)
+    far_end.quotas.end_try(1)
+    await far_end.hears_only()
+
+
+async def test_a_banned_address_has_no_try(far_end: FarEnd) -> None:
+    begun = asyncio.create_task(far_end.quotas.begin_try(1, MALLORY))
+    await far_end.hears()
+    far_end.supervisor.send(SlotAnswer(1, Refusal.BANNED.value))
+    assert await asyncio.wait_for(begun, 20) is Refusal.BANNED
+
+
+async def test_a_try_ends_once_by_whatever_came_of_it(far_end: FarEnd) -> None:
+    for session in (1, 2, 3, 4, 5):
+        await begin(far_end, session)
+    await far_end.quotas.login(1, "alice", None)
+    login = asyncio.create_task(far_end.quotas.login(2, "alice", 1))
+    await asyncio.sleep(0)
+    far_end.quotas.login_failed_unheard(3, "alice")
+    far_end.quotas.end_try(4)
+    far_end.quotas.end(5)
+    far_end.quotas.report()
+    for session in range(1, 6):
+        far_end.quotas.end_try(session)
+    await far_end.hears_only(
+        EndTry(1), TakeSlot(2, "alice", 1), LoginFailed(3, "alice"), EndTry(4), Released((5,))
+    )
+    login.cancel()
+
+
+async def test_who_is_to_tell_logins_asks_for_every_try(far_end: FarEnd) -> None:
+    """Other rules are going to hold, which this worker does not know."""
+    far_end.quotas.tell_logins()
+    begun = asyncio.create_task(far_end.quotas.begin_try(1, SPARED))
+    assert await far_end.hears() == BeginTry(1)
+    begun.cancel()

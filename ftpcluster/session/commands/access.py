@@ -7,21 +7,21 @@ import logging
 import re
 from collections.abc import Awaitable, Coroutine
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from ftpcluster.net.stream import pause
 from ftpcluster.passwords import BadHash, TooManyLogins
-from ftpcluster.protocol.address import site
 from ftpcluster.protocol.errors import ArgumentProblem, LocalProblem, NotLoggedIn, SessionEnded
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.session.run import contained, wait_out
 from ftpcluster.session.state import Account, Claim, Session, shown
-from ftpcluster.users import AbstractUserManager, MemoryUserManager, User
+from ftpcluster.users import AbstractUserManager, MemoryUserManager, User, replaces
 
 T = TypeVar("T")
 _Response = AbstractUserManager.GetUserResponse
 _Found = tuple[_Response, User | None, str]
 
+_JUDGES = ("authenticate", "recognizes", "has_hash", "compare_hash", "begin_comparing")
 _GOODBYE = Reply(Code.CLOSING_CONTROL_CONNECTION, "Goodbye.")
 _NEED_PASSWORD = Reply(Code.NEED_PASSWORD, "Please specify the password.")
 _NO_ACCOUNTS = Reply(Code.SUPERFLUOUS, "No account is needed.")
@@ -78,24 +78,53 @@ def after_user(session: Session) -> str | None:
     return None if session.login else "Log in with USER first."
 
 
+class _Attempt:
+    """A password on its way. ``is_right``: None as long as nobody knows, whoever waits for it."""
+
+    __slots__ = ("_is_counted", "claim", "is_right", "secret", "session")
+
+    def __init__(
+        self, session: Session, claim: Claim, secret: str, *, is_right: bool | None
+    ) -> None:
+        self.session = session
+        self.claim = claim
+        self.secret = secret
+        self.is_right = is_right
+        self._is_counted = False
+
+    def abandon(self) -> None:
+        """Nobody is going to be told what comes of it. What is known to be wrong has failed all
+        the same; a right password is not a login any more."""
+        session, quotas = self.session, self.session.services.quotas
+        if self.is_right is False and not self._is_counted:
+            self._is_counted = True
+            _note_failure(session, self.claim.login)
+            quotas.login_failed_unheard(session.conversation.session, self.claim.login)
+
+
 async def password(session: Session, secret: str) -> Reply:
     """PASS: the user's slot is taken only now, so that strangers cannot lock a user out."""
     claim = session.login
     assert isinstance(claim, Claim)
+    is_right = _judge_at_once(session.services.users, claim, secret)
+    counts = session.services.quotas.counts(session.conversation.peer)
     try:
-        return await _log_in(session, claim, secret)
+        if is_right and claim.user and not counts:
+            return await _let_in(session, claim.login, claim.user)
+        return await _settle(_Attempt(session, claim, secret, is_right=is_right))
     finally:
         # where the session has ended meanwhile, its end does so
         if session.login is claim:
             session.log_out()
 
 
-async def _log_in(session: Session, claim: Claim, secret: str) -> Reply:
-    account = claim.user
+async def _settle(attempt: _Attempt) -> Reply:
+    """Find out whether a password is right, and say so."""
+    session, claim = attempt.session, attempt.claim
     try:
-        is_authentic = await _is_authentic(session, claim, secret)
+        attempt.is_right = await _judge(attempt)
     except TooManyLogins:
-        return await _postpone(session)
+        return await _postpone(attempt)
     except BadHash as error:
         # the client is told nothing of it: who may log in is nobody's business
         session.note(
@@ -104,19 +133,29 @@ async def _log_in(session: Session, claim: Claim, secret: str) -> Reply:
             "`ftpcluster hash` makes one",
         )
         return await _fail(session, claim.login)
-    if not is_authentic or account is None:
+    except SessionEnded:
+        raise  # it was not to be judged
+    except BaseException:
+        attempt.abandon()
+        session.services.quotas.end_try(session.conversation.session)
+        raise
+    if not attempt.is_right or claim.user is None:
         return await _fail(session, claim.login)
+    return await _let_in(session, claim.login, claim.user)
+
+
+async def _let_in(session: Session, login: str, account: User) -> Reply:
     quotas, number = session.services.quotas, session.conversation.session
     refused = await quotas.login(number, account.login or "", account.maximum_connections)
     if refused is not None:
         raise NotLoggedIn(refused.explanation)
     try:
-        session.begin_login(account, claim.login, holds_slot=True)
+        session.begin_login(account, login, holds_slot=True)
     except BaseException as error:
         quotas.logout(number)
         if not isinstance(error, OSError):
             raise  # a path layer of somebody else's cannot be made
-        name, why = shown(claim.login), error.strerror or error
+        name, why = shown(login), error.strerror or error
         session.note(logging.ERROR, f"the folder of user {name} cannot be opened: {why}")
         raise NotLoggedIn("Your folder is not available; please tell the administrator.") from None
     session.services.counts.logins += 1
@@ -124,48 +163,113 @@ async def _log_in(session: Session, claim: Claim, secret: str) -> Reply:
     return _LOGGED_IN
 
 
-async def _is_authentic(session: Session, claim: Claim, secret: str) -> bool:
-    manager = session.services.users
-    if not manager.needs_no_task or not isinstance(manager, MemoryUserManager):
-        return await _is_authentic_elsewhere(session, manager, claim, secret)
-    if claim.user is not None and (
-        not claim.needs_password or manager.recognizes(claim.user, secret)
-    ):
+# ---------------------------------------------------------------------- whether it is right
+
+
+def _judge_at_once(manager: AbstractUserManager, claim: Claim, secret: str) -> bool | None:
+    """Whether a password is right, where that takes neither a hash nor somebody else's answer."""
+    user = claim.user
+    if user is None:
+        return False
+    if not claim.needs_password:
         return True
-    turns = session.services.turns
-    turn = await turns.take(site(session.conversation.peer))
+    if not _is_ours(manager):
+        return None
+    if manager.recognizes(user, secret):
+        return True
+    return None if manager.has_hash(user) else False
+
+
+def _is_ours(manager: AbstractUserManager) -> TypeGuard[MemoryUserManager]:
+    """Whether passwords are judged by our code alone, whatever else a subclass does."""
+    return isinstance(manager, MemoryUserManager) and not replaces(
+        manager, MemoryUserManager, *_JUDGES
+    )
+
+
+async def _judge(attempt: _Attempt) -> bool:
+    """Whether a password is right, and not before its try has come.
+
+    Raises SessionEnded where its address is banned, TooManyLogins, BadHash.
+    """
+    talk, services = attempt.session.conversation, attempt.session.services
+    refused = await services.quotas.begin_try(talk.session, talk.peer)
+    if refused is not None:
+        raise SessionEnded(refused.explanation)
+    if attempt.is_right:
+        return True
+    manager = services.users
+    if _is_ours(manager):
+        return await _compare_hashes(attempt, manager)
+    return await _ask_manager(attempt, manager)
+
+
+async def _compare_hashes(attempt: _Attempt, manager: MemoryUserManager) -> bool:
+    """By a thread, also what is known to be wrong: that takes as long as what is not."""
+    turns = attempt.session.services.turns
+    turn = await turns.take(attempt.session.conversation.peer)
     try:
-        comparison = manager.begin_comparing(claim.user, secret)
-        return comparison is not None and await _outlast_thread(session, claim, comparison)
+        comparison = manager.begin_comparing(attempt.claim.user, attempt.secret)
+        if comparison is None:
+            return False
+        is_right = await _outlast_thread(attempt, comparison)
     finally:
         turns.give(turn)
+    if is_right:
+        turns.trust(attempt.session.conversation.peer)
+    return is_right
 
 
-async def _outlast_thread(session: Session, claim: Claim, comparison: Future[bool]) -> bool:
+async def _outlast_thread(attempt: _Attempt, comparison: Future[bool]) -> bool:
     """A thread's answer. It keeps its turn, and counts, though its client hangs up: else whoever
     does so would have hashes computed side by side, and never be banned."""
     answer = asyncio.wrap_future(comparison)
     try:
         return await asyncio.shield(answer)
     except asyncio.CancelledError:
+        attempt.abandon()
         if not comparison.cancel():  # else no thread had begun, and it has cost nothing
             await wait_out(answer)
-            _count_unheard(session, claim.login, answer)
+            if attempt.is_right is None:
+                attempt.is_right = _late_answer(answer)
         raise
 
 
-async def _is_authentic_elsewhere(
-    session: Session, manager: AbstractUserManager, claim: Claim, secret: str
-) -> bool:
-    if claim.user is None:
-        if not isinstance(manager, MemoryUserManager):
-            return False
-        return await _outlast_task(session, claim, manager.compare_hash(None, secret))
-    if not claim.needs_password:
-        return True
-    return await _asked(
-        session, _outlast_task(session, claim, manager.authenticate(claim.user, secret))
-    )
+async def _ask_manager(attempt: _Attempt, manager: AbstractUserManager) -> bool:
+    claim, secret = attempt.claim, attempt.secret
+    if claim.user is not None:
+        asked = _outlast_task(attempt, manager.authenticate(claim.user, secret))
+        return await _asked(attempt.session, asked)
+    if isinstance(manager, MemoryUserManager):
+        return await _outlast_task(attempt, manager.compare_hash(None, secret))
+    return False
+
+
+async def _outlast_task(attempt: _Attempt, authenticating: Coroutine[Any, Any, bool]) -> bool:
+    """The answer of a user manager that is not ours, which a session does not wait for for ever."""
+    answer = attempt.session.services.background(contained(authenticating))
+    try:
+        return await asyncio.shield(answer)
+    except asyncio.CancelledError:
+        attempt.abandon()
+        await asyncio.wait((answer,), timeout=_PATIENCE)
+        # where it has not answered nobody knows whether it was right
+        if not answer.cancel() and attempt.is_right is None:
+            attempt.is_right = _late_answer(answer)
+        raise
+
+
+def _late_answer(answer: asyncio.Future[bool]) -> bool | None:
+    """Whether a password was right; None where that was not found out.
+
+    Raises what else the user manager raised: it knows no more whether it was right.
+    """
+    try:
+        return answer.result()
+    except TooManyLogins:
+        return None
+    except BadHash:
+        return False
 
 
 async def _asked(session: Session, answer: Awaitable[T]) -> T:
@@ -184,40 +288,22 @@ async def _asked(session: Session, answer: Awaitable[T]) -> T:
     raise LocalProblem("Nobody can log in at this moment; try again later.")
 
 
-async def _outlast_task(
-    session: Session, claim: Claim, authenticating: Coroutine[Any, Any, bool]
-) -> bool:
-    """The answer of a user manager that is not ours, which a session does not wait for for ever."""
-    answer = session.services.background(contained(authenticating))
-    try:
-        return await asyncio.shield(answer)
-    except asyncio.CancelledError:
-        await asyncio.wait((answer,), timeout=_PATIENCE)
-        if not answer.cancel():  # else nobody knows whether it was right
-            _count_unheard(session, claim.login, answer)
-        raise
+# ---------------------------------------------------------------------- what comes of it
 
 
-def _count_unheard(session: Session, login: str, answer: asyncio.Future[bool]) -> None:
-    """Count a failed login whose client has hung up. A right password is not a login any more.
-
-    Raises what else the user manager raised: it knows no more whether it was right.
-    """
-    try:
-        is_authentic = answer.result()
-    except TooManyLogins:
-        return
-    except BadHash:
-        is_authentic = False
-    if not is_authentic:
-        _note_failure(session, login)
-        number = session.conversation.session
-        session.services.quotas.login_failed_unheard(number, login)
-
-
-async def _postpone(session: Session) -> Reply:
+async def _postpone(attempt: _Attempt) -> Reply:
     """421 after the delay of a failed login: 530 would tell an honest client that its password is
-    wrong, and an answer at once would have the storm that is to blame come back at once."""
+    wrong, and an answer at once would have the storm that is to blame come back at once.
+
+    What is known to be wrong has failed all the same, and is told no more than others are.
+    """
+    session = attempt.session
+    session.log_out()
+    quotas, number = session.services.quotas, session.conversation.session
+    if attempt.is_right is False:
+        _note_failure(session, attempt.claim.login)
+        await quotas.login_failed(number, attempt.claim.login)
+    quotas.end_try(number)
     await pause(session.services.loop, session.settings.login_delay)
     raise SessionEnded("Too many logins at this moment; try again later.")
 
@@ -243,7 +329,7 @@ def _note_failure(session: Session, login: str) -> None:
     session.services.counts.failed_logins += 1
     peer = session.conversation.peer
     session.note(logging.WARNING, f"failed login of {shown(login)!r} from {peer}")
-    session.services.turns.suspect(site(peer))
+    session.services.turns.suspect(peer)
 
 
 def rein(session: Session, _: str) -> Reply:

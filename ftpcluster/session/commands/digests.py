@@ -1,7 +1,7 @@
 """Digests of files: HASH and RANG (draft-bryan-ftpext-hash), XCRC, XMD5, XSHA1, XSHA256.
 
-They are computed in the pool, a piece at a time: other sessions do not notice, ABOR ends it, and
-no file is closed while a thread still reads it.
+They are computed by threads of their own, a piece at a time: other sessions do not notice, ABOR
+ends it, and no file is closed while a thread still reads it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from ftpcluster.protocol.command import integer
 from ftpcluster.protocol.errors import ArgumentProblem, FileUnavailable
 from ftpcluster.protocol.listing import printable
 from ftpcluster.protocol.reply import Code, Reply
-from ftpcluster.session.run import wait_out
 from ftpcluster.session.state import Session
 from ftpcluster.storage.base import File
 from ftpcluster.storage.local import LocalFile
@@ -166,15 +165,12 @@ async def _digest(
 
 
 async def _digest_piece(session: Session, file: File, digest: Digest, count: int) -> int:
-    services = session.services
-    if not isinstance(file, LocalFile):
-        data = await file.read(count)
-        await services.in_pool(digest.update, data)
-        return len(data)
-    work = services.loop.run_in_executor(services.pool, _read_and_digest, file, digest, count)
-    if (cancelled := await wait_out(work)) is not None:
-        raise cancelled
-    return work.result()
+    threads, user = session.services.digests, session.account.user.login or ""
+    if isinstance(file, LocalFile):
+        return await threads.run(user, _read_and_digest, file, digest, count)
+    data = await file.read(count)
+    await threads.run(user, digest.update, data)
+    return len(data)
 
 
 def _read_and_digest(file: LocalFile, digest: Digest, count: int) -> int:

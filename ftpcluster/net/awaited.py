@@ -1,0 +1,142 @@
+"""Waiting for a passive data connection from the right peer, or through its proxy."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+
+from ftpcluster.net.passive import PassiveListener
+from ftpcluster.net.poller import READ, Poller
+from ftpcluster.net.proxy import Introduction
+from ftpcluster.net.stream import expire
+from ftpcluster.protocol.address import plain
+from ftpcluster.protocol.errors import NoDataConnection
+from ftpcluster.protocol.proxy import BadProxyHeader, Origin
+
+log = logging.getLogger(__name__)
+
+
+class _Arrival:
+    """Waits at a listener for the right peer."""
+
+    __slots__ = ("_listener", "_peer", "fd", "waiter")
+
+    def __init__(self, listener: PassiveListener, peer: str, waiter: asyncio.Future[None]) -> None:
+        self._listener = listener
+        self._peer = peer
+        self.waiter = waiter
+        self.fd: int | None = None
+
+    def on_ready(self, _: int) -> None:
+        if self.fd is not None or self.waiter.done():
+            return
+        try:
+            self.fd = self._accept()
+        except OSError as error:  # no descriptor is left
+            self.waiter.set_exception(error)
+            return
+        if self.fd is not None:
+            self.waiter.set_result(None)
+
+    def _accept(self) -> int | None:
+        return self._listener.accept(self._peer)
+
+    def end(self) -> None:
+        """Nobody else is wanted."""
+
+
+class _ProxiedArrival(_Arrival):
+    """Waits for the right peer itself, and for the proxy that brings it.
+
+    Who knows the port may connect through the proxy, too: each header is read by itself, so that
+    none keeps the right one waiting, and the first that names the peer ends the wait.
+    """
+
+    __slots__ = ("_introductions", "_loop", "_poller", "_proxy")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        poller: Poller,
+        listener: PassiveListener,
+        peer: str,
+        proxy: str,
+    ) -> None:
+        super().__init__(listener, peer, loop.create_future())
+        self._loop = loop
+        self._poller = poller
+        self._proxy = proxy
+        self._introductions: set[Introduction] = set()
+
+    def _accept(self) -> int | None:
+        # a client on the proxy's machine may come through it, and then a header is in front
+        directly = None if self._peer == self._proxy else self._peer
+        return self._listener.accept(directly, self._on_other)
+
+    def _on_other(self, fd: int, address: str) -> None:
+        if plain(address) == self._proxy:
+            introduction = Introduction(self._loop, self._poller, fd, self._on_origin)
+            self._introductions.add(introduction)
+        else:
+            os.close(fd)
+
+    def _on_origin(
+        self, introduction: Introduction, origin: Origin | BadProxyHeader | None
+    ) -> None:
+        self._introductions.discard(introduction)
+        if isinstance(origin, BadProxyHeader):
+            log.warning("a data connection from the proxy %s was closed: %s", self._proxy, origin)
+        else:
+            source = self._proxy if origin is None else origin.address
+            if source == self._peer and not self.waiter.done():
+                self.fd = introduction.fd
+                self.waiter.set_result(None)
+                return
+        os.close(introduction.fd)
+
+    def end(self) -> None:
+        for introduction in self._introductions:
+            introduction.end()
+            os.close(introduction.fd)
+        self._introductions.clear()
+
+
+async def await_data_connection(
+    loop: asyncio.AbstractEventLoop,
+    poller: Poller,
+    listener: PassiveListener,
+    peer: str,
+    timeout: float | None,
+    proxy: str | None = None,
+) -> int:
+    """Wait for the connection from ``peer``: its descriptor. An intruder does not end the wait.
+
+    ``proxy`` may bring it: a connection from that address begins with a PROXY header, which is
+    read off it. Raises NoDataConnection after ``timeout`` seconds; with None the caller bounds
+    the wait.
+    """
+    if proxy is None:
+        arrival = _Arrival(listener, peer, loop.create_future())
+    else:
+        arrival = _ProxiedArrival(loop, poller, listener, peer, proxy)
+    timer = None
+    if timeout is not None:
+        error = NoDataConnection("No data connection was made.")
+        timer = expire(loop, arrival.waiter, timeout, error)
+    listener.watch(poller, arrival)
+    if listener.kept:  # of which nobody else would tell
+        arrival.on_ready(READ)
+    try:
+        await arrival.waiter
+    except BaseException:
+        if arrival.fd is not None:
+            os.close(arrival.fd)
+        raise
+    finally:
+        if timer is not None:
+            timer.cancel()
+        listener.unwatch()
+        arrival.end()
+    assert arrival.fd is not None
+    return arrival.fd

@@ -1,0 +1,48 @@
+"""Whether others notice what somebody does: how long their commands take, before and meanwhile."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+_NOTICED = 3.0
+_FLOOR = 0.01
+"""Seconds. Below that a busy machine says more than the server does."""
+_LOOKS = 6
+
+
+def felt_time(operation: Callable[[], object], seconds: float = 1.5) -> float:
+    """Seconds that an operation takes which somebody begins at any moment.
+
+    The median over time, and not over operations: a server that stands still for 50 ms, and then
+    serves a hundred of them in 2 ms, is slow most of the time.
+    """
+    took = []
+    now = begin = time.perf_counter()
+    while now < begin + seconds:
+        before = now
+        operation()
+        now = time.perf_counter()
+        took.append(now - before)
+    rest = (now - begin) / 2
+    for each in sorted(took):
+        rest -= each
+        if rest <= 0:
+            return each
+    raise AssertionError
+
+
+def assert_unnoticed(operation: Callable[[], object], quiet: float) -> None:
+    """What it takes now is no more than a few times ``quiet``, as it was while nobody did anything.
+
+    A machine that does something else meanwhile is given several looks.
+    """
+    bound = max(_NOTICED * quiet, _FLOOR)
+    seen = []
+    for _ in range(_LOOKS):
+        seen.append(felt_time(operation))
+        if seen[-1] < bound:
+            break
+    told = ", ".join(f"{each * 1e3:.2f}" for each in seen)
+    print(f"{quiet * 1e3:.2f} ms, meanwhile {told} ms")
+    assert seen[-1] < bound
