@@ -337,11 +337,14 @@ def _drop_listener(session: Session) -> None:
 
 
 def _set_user(session: Session, user: User) -> None:
+    """Whoever it is when that is over, the user manager is told, as of those whom it has given."""
     login, name = session.login, user.login or ""
     is_logged = isinstance(login, Account) or (isinstance(login, Claim) and login.is_logged)
-    if login is not None:
+    is_another = login is None or login.user is not user
+    if login is not None and is_another:
         session.give_back_user(login)
-    session.login = Claim(name, user, needs_password=True)
+    if is_another or isinstance(login, Account):
+        session.login = Claim(name, user, needs_password=True, is_handed_out=True)
     if is_logged:
         session.begin_login(user, name, holds_slot=False)
 

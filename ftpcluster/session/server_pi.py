@@ -299,9 +299,15 @@ class ServerPI:
             del self._lines[0]
             self._answer_meanwhile(row, argument)
             return True
-        if any(_is_abort(line) for line in self._lines):
+        if any(self._is_abort(line) for line in self._lines):
             self._cancel(TransferAborted("Transfer aborted."))
         return False
+
+    def _is_abort(self, line: bytes | None) -> bool:
+        verb = b"" if line is None else split_command(line)[0]
+        row = COMMANDS.get(verb)
+        # whoever has removed the verb has it end nothing
+        return row is not None and row.during is During.ABORTS and bool(self._find_command(verb))
 
     def _answer_meanwhile(self, command: Command, argument: str) -> None:
         try:
@@ -498,11 +504,6 @@ class ServerPI:
         session.forget_client()
         session.services.quotas.end(session.conversation.session)
         self._on_end(self)
-
-
-def _is_abort(line: bytes | None) -> bool:
-    row = COMMANDS.get(split_command(line)[0]) if line is not None else None
-    return row is not None and row.during is During.ABORTS
 
 
 def shutting_down() -> SessionEnded:
