@@ -373,7 +373,11 @@ class Server(BuiltinVerbs):
             self._last_ended = services.loop.create_future()
             await asyncio.wait((self._last_ended,), timeout=_END_OF_SESSIONS)
         if services.tasks:
-            await asyncio.wait(services.tasks, timeout=_END_OF_SESSIONS)
+            _, late = await asyncio.wait(services.tasks, timeout=_END_OF_SESSIONS)
+            for task in late:  # a notify_logout that hangs, for instance
+                task.cancel()
+            if late:
+                await asyncio.wait(late, timeout=_END_OF_SESSIONS)
         await services.masquerade.close()
         services.close()
         close_idle_pipes()

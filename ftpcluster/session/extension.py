@@ -15,13 +15,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
-import msgspec
-
-from ftpcluster.protocol.errors import FTPError, LocalProblem, SessionEnded
+from ftpcluster.protocol.errors import FTPError, LocalProblem
 from ftpcluster.protocol.path import resolve
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.session.commands.table import Command
-from ftpcluster.session.connection import SessionConnection
+from ftpcluster.session.connection import SessionConnection, take_slot
 from ftpcluster.session.gates import pass_gates, reply_for
 from ftpcluster.session.run import in_task
 from ftpcluster.session.state import Session
@@ -238,30 +236,11 @@ class ForeignHandler:
         finally:
             session.overriding = before
         if session.is_logged_in and not session.account.holds_slot:
-            await _take_slot(session)
+            await take_slot(session)
         if not goes_on:
             session.ending = True
         held, session.held_reply = session.held_reply, None
         return held
-
-
-async def _take_slot(session: Session) -> None:
-    """The command has logged somebody in, who counts like everybody else.
-
-    Raises SessionEnded where the user has no connection left.
-    """
-    user, quotas = session.account.user, session.services.quotas
-    number = session.conversation.session
-    quotas.logout(number)  # of the user before, where it is another one now
-    try:
-        refused = await quotas.login(number, user.login or "", user.maximum_connections)
-    except BaseException:
-        session.log_out()
-        raise
-    if refused is not None:
-        session.log_out()
-        raise SessionEnded(refused.explanation)
-    session.login = msgspec.structs.replace(session.account, holds_slot=True)
 
 
 async def _run(function: Verb, connection: SessionConnection, argument: str) -> bool:

@@ -490,6 +490,57 @@ async def test_a_command_that_logs_in_and_fails_has_logged_nobody_in(root: Path)
         await second.says("PWD", 530)
 
 
+@on_both_loops
+async def test_a_login_by_a_task_of_a_command_counts(root: Path) -> None:
+    user = ftpcluster.User("a", "12345", base_path=root, maximum_connections=1)
+    confirmed, done = asyncio.Event(), asyncio.Event()
+    kept: list[asyncio.Task[None]] = []
+
+    async def xlater(connection: Any, rest: str) -> bool:
+        async def confirm() -> None:
+            await confirmed.wait()
+            connection.user = user
+            connection.logged = True
+            done.set()
+
+        kept.append(asyncio.create_task(confirm()))
+        connection.response("200", "to be confirmed")
+        return True
+
+    server = ftpcluster.Server([user], login_delay=0)
+    server.commands_mapping["xlater"] = xlater
+    async with server, Client(server.server_port) as first, Client(server.server_port) as second:
+        await first.logs_in("a", "12345")
+        await second.says("XLATER", 200)
+        confirmed.set()
+        await done.wait()
+        await second.says("PWD", 530)
+        await first.says("REIN", 220)
+        done.clear()
+        await second.says("XLATER", 200)
+        await done.wait()
+        await second.says("PWD", 257)
+        await first.says("USER a", 331)
+        await first.says("PASS 12345", 421, 530)
+        await asyncio.wait(kept)
+
+
+@on_both_loops
+async def test_a_notify_logout_that_hangs_is_ended_with_the_server(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ftpcluster.server._END_OF_SESSIONS", 0.1)
+
+    class Hanging(ftpcluster.MemoryUserManager):
+        async def notify_logout(self, user: ftpcluster.User) -> None:
+            await asyncio.Event().wait()
+
+    async with ftpcluster.Server(Hanging(users(root))) as server:
+        async with Client(server.server_port) as client:
+            await client.logs_in()
+            await client.says("REIN", 220)
+
+
 def _again(connection: Any, user: ftpcluster.User) -> None:
     connection.user = connection.user
 
