@@ -32,23 +32,25 @@ from ftpcluster.quota.ledger import Refusal
 from ftpcluster.quota.quotas import LocalQuotas
 from ftpcluster.server_parts import MADE, NEVER_CALLED, make_settings
 from ftpcluster.server_services import ServerServices
-from ftpcluster.session.commands.table import ROWS
 from ftpcluster.session.connection import Connection
 from ftpcluster.session.extension import Verb, worker  # noqa: F401
-from ftpcluster.session.overrides import METHODS, VerbMap
+from ftpcluster.session.overrides import VerbMap
 from ftpcluster.session.reception import Arrived, Reception
 from ftpcluster.session.server_dtp import close_idle_pipes
 from ftpcluster.storage.layered import is_link
 from ftpcluster.storage.pathio import AbstractPathIO, PathIO
-from ftpcluster.users import AbstractUserManager, MemoryUserManager, User, replaces  # noqa: F401
+from ftpcluster.users import (  # noqa: F401
+    AbstractUserManager,
+    MemoryUserManager,
+    User,
+    may_replace,
+    replaces,
+)
 from ftpcluster.verbs import BuiltinVerbs
 
 _THREADS = 16
 _END_OF_SESSIONS = 10.0
 """Seconds that ``close`` gives commands which are not ours to end after their cancellation."""
-
-VERBS = {METHODS.get(row.verb.lower(), row.verb.lower()): row.verb.lower() for row in ROWS}
-"""The verb that a method is for."""
 
 
 class ListenOptions(TypedDict, total=False):
@@ -150,7 +152,7 @@ class Server(BuiltinVerbs):
         vars(self)["_arguments"] = {name: given[name] for name in _ARGUMENTS}
         self._services: ServerServices | None = None
         self._configure(_ARGUMENTS)
-        self._verbs = VerbMap(self, Server)
+        self._verbs = VerbMap(self, Server, BuiltinVerbs)
         self._path_io_state: Any = None
         self._numbers = itertools.count(1)
         self._acceptor: Acceptor[Server] | None = None
@@ -172,6 +174,14 @@ class Server(BuiltinVerbs):
                     f"{cls.__name__}.{name} would have no effect: {name} is an argument of "
                     "ftpcluster.Server, to be given to super().__init__"
                 )
+        for name in ("commands_mapping", *_PARTS):
+            found = getattr(cls, name, None)
+            is_dead = name == "commands_mapping" or not isinstance(found, property)
+            if is_dead and found is not getattr(Server, name, None):
+                raise TypeError(
+                    f"{cls.__name__}.{name} would have no effect: each server has its own, which "
+                    "may be changed after super().__init__()"
+                )
 
     def __getattr__(self, name: str) -> Any:
         """Arguments of the constructor, as attributes."""
@@ -188,9 +198,17 @@ class Server(BuiltinVerbs):
                 raise AttributeError(f"{name} can be set after super().__init__(), or given to it")
             self._set_argument(name, value)
             return
+        if name in _FOR_ALL_SESSIONS and vars(self).get("_services") is not None:
+            raise AttributeError(f"{name} cannot be set while the server runs")
+        if callable(value) and "_verbs" in vars(self):
+            self._verbs.on_set(name, value)
         super().__setattr__(name, value)
-        if callable(value) and name in VERBS and "_verbs" in vars(self):
-            self._verbs.override(VERBS[name], value)
+
+    def __delattr__(self, name: str) -> None:
+        value = vars(self).get(name)
+        super().__delattr__(name)
+        if callable(value):
+            self._verbs.on_deleted(name, value)
 
     def _set_argument(self, name: str, value: Any) -> None:
         if self._services is not None:
@@ -357,7 +375,11 @@ class Server(BuiltinVerbs):
             self._last_ended = services.loop.create_future()
             await asyncio.wait((self._last_ended,), timeout=_END_OF_SESSIONS)
         if services.tasks:
-            await asyncio.wait(services.tasks, timeout=_END_OF_SESSIONS)
+            _, late = await asyncio.wait(services.tasks, timeout=_END_OF_SESSIONS)
+            for task in late:  # a notify_logout that hangs, for instance
+                task.cancel()
+            if late:
+                await asyncio.wait(late, timeout=_END_OF_SESSIONS)
         await services.masquerade.close()
         services.close()
         close_idle_pipes()
@@ -421,4 +443,9 @@ class Server(BuiltinVerbs):
         return f"{mode_string(mode)} {links} none none {size} {when} {printable(name)}"
 
 
+may_replace(Server, "get_paths", "build_list_string", "build_list_mtime")
+_PARTS = ("settings", *(attribute for _, attribute, _ in MADE))
+"""Attributes that are made of the arguments."""
+_FOR_ALL_SESSIONS = frozenset({*_PARTS, "get_paths"})
+"""What sessions are given when they begin, or log in: set later, it would be half obeyed."""
 _ARGUMENTS = frozenset(inspect.signature(Server.__init__).parameters) - {"self"}

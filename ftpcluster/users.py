@@ -19,6 +19,23 @@ class PathIsNotAbsolute(Exception):
     """Raised where a virtual path must be absolute and is not."""
 
 
+_ours: dict[tuple[type, str], object] = {}
+
+
+def may_replace(kind: type, *names: str) -> None:
+    """Remember methods as they are now, since they may also be replaced on the class itself."""
+    _ours.update({(kind, name): getattr(kind, name) for name in names})
+
+
+def replaces(owner: object, kind: type, *names: str) -> bool:
+    """Whether ``owner``, its class or one above that has methods in place of ``kind``'s."""
+    return any(
+        name in getattr(owner, "__dict__", ())
+        or getattr(type(owner), name) is not _ours[kind, name]
+        for name in names
+    )
+
+
 def _virtual(path: str | PurePosixPath) -> PurePosixPath:
     """In normal form, as paths of clients are looked up. Raises PathIsNotAbsolute."""
     if not PurePosixPath(path).is_absolute():
@@ -37,7 +54,7 @@ class Permission:
 
     path: PurePosixPath
     covers_all: bool
-    """Whether ``path`` is "/"."""
+    """Whether ``path`` is "/", and nothing but the path says what it covers."""
 
     def __init__(
         self, path: str | PurePosixPath = "/", *, readable: bool = True, writable: bool = True
@@ -49,7 +66,10 @@ class Permission:
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "path":
             value = _virtual(value)
-            super().__setattr__("covers_all", str(value) == "/")
+            covers_all = str(value) == "/" and not replaces(self, Permission, "is_parent")
+            super().__setattr__("covers_all", covers_all)
+        elif name == "is_parent":
+            super().__setattr__("covers_all", False)
         super().__setattr__(name, value)
 
     def is_parent(self, other: str | PurePosixPath) -> bool:
@@ -62,6 +82,8 @@ class Permission:
             f"writable={self.writable!r})"
         )
 
+
+may_replace(Permission, "is_parent")
 
 _CHECKED: dict[str, Callable[[Any], Any]] = {
     "base_path": lambda path: path if isinstance(path, PurePath) else Path(path),
@@ -144,6 +166,8 @@ class User:
         )
 
 
+may_replace(User, "get_permissions")
+
 _NOTHING = Permission("/", readable=False, writable=False)
 
 
@@ -153,15 +177,6 @@ def nearest_permission(permissions: Iterable[Permission], path: str | PurePosixP
     if len(covering) == 1:
         return covering[0]
     return max(covering, key=lambda permission: len(permission.path.parts), default=_NOTHING)
-
-
-def replaces(owner: object, kind: type, *names: str) -> bool:
-    """Whether the class of ``owner``, or ``owner`` itself, has methods in place of ``kind``'s."""
-    return any(
-        name in getattr(owner, "__dict__", ())
-        or getattr(type(owner), name) is not getattr(kind, name)
-        for name in names
-    )
 
 
 class AbstractUserManager(ABC):
@@ -293,6 +308,9 @@ class MemoryUserManager(AbstractUserManager):
         if stored is None:
             matches_plain(self._decoy, password)
         return None
+
+
+may_replace(MemoryUserManager, "get_user", "authenticate", "notify_logout")
 
 
 def _is_whole_hash(password: str) -> bool:

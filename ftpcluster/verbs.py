@@ -23,7 +23,8 @@ class BuiltinVerbs:
     async def _builtin(self, verb: bytes, connection: Connection, rest: str) -> bool:
         """Obey a verb as the table says, or as the override says that holds for it, too."""
         assert isinstance(connection, SessionConnection)
-        row = self._verbs.builtin(verb.decode().lower())
+        overriding = connection.session.overriding
+        row = self._verbs.builtin(verb.decode().lower(), overriding)
         if row is None:
             raise NotImplementedVerb
         return await obey_builtin(row, connection, str(rest))

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import PurePosixPath
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from ftpcluster.net.passive import PassiveListener
 from ftpcluster.net.stream import Stream
 from ftpcluster.net.tls import TLSStream
+from ftpcluster.protocol.errors import NotLoggedIn, SessionEnded
 from ftpcluster.protocol.reply import CustomReply
 from ftpcluster.session.arrival import Arrival
 from ftpcluster.session.lingering import Lingering
@@ -343,14 +347,51 @@ def _drop_listener(session: Session) -> None:
         session.drop_data()
 
 
+async def take_slot(session: Session) -> None:
+    """Code of somebody else's has logged somebody in, who counts like everybody else.
+
+    Raises SessionEnded where the user has no connection left.
+    """
+    user, quotas = session.account.user, session.services.quotas
+    number = session.conversation.session
+    quotas.logout(number)  # of the user before, where it is another one now
+    try:
+        refused = await quotas.login(number, user.login or "", user.maximum_connections)
+    except BaseException:
+        session.log_out()
+        raise
+    if refused is not None:
+        session.log_out()
+        raise SessionEnded(refused.explanation)
+    session.login = msgspec.structs.replace(session.account, holds_slot=True)
+
+
+def _begin_login(session: Session, user: User, name: str) -> None:
+    """The slot is taken behind the command that runs, or, where a task has done it, at once."""
+    session.begin_login(user, name, holds_slot=False)
+    if not session.overriding:
+        session.services.background(_take_slot_or_log_out(session))
+
+
+async def _take_slot_or_log_out(session: Session) -> None:
+    try:
+        if session.is_logged_in and not session.account.holds_slot:
+            await take_slot(session)
+    except (NotLoggedIn, SessionEnded) as error:
+        session.note(logging.INFO, f"logged out: {error.reply.text}")
+
+
 def _set_user(session: Session, user: User) -> None:
+    """Whoever it is when that is over, the user manager is told, as of those whom it has given."""
     login, name = session.login, user.login or ""
     is_logged = isinstance(login, Account) or (isinstance(login, Claim) and login.is_logged)
-    if login is not None:
+    is_another = login is None or login.user is not user
+    if login is not None and is_another:
         session.give_back_user(login)
-    session.login = Claim(name, user, needs_password=True)
+    if is_another or isinstance(login, Account):
+        session.login = Claim(name, user, needs_password=True, is_handed_out=True)
     if is_logged:
-        session.begin_login(user, name, holds_slot=False)
+        _begin_login(session, user, name)
 
 
 def _set_logged(session: Session, logged: bool) -> None:  # noqa: FBT001
@@ -360,7 +401,7 @@ def _set_logged(session: Session, logged: bool) -> None:  # noqa: FBT001
     if login is None or login.user is None:
         session.login = Claim("", None, needs_password=True, is_logged=True)
     else:
-        session.begin_login(login.user, login.login, holds_slot=False)
+        _begin_login(session, login.user, login.login)
 
 
 _LIVE: dict[str, _Live] = {

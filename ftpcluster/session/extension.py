@@ -12,14 +12,14 @@ import functools
 import inspect
 import re
 from collections.abc import Awaitable, Callable
+from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
-import msgspec
-
-from ftpcluster.protocol.errors import FTPError, LocalProblem, SessionEnded
+from ftpcluster.protocol.errors import FTPError, LocalProblem
+from ftpcluster.protocol.path import resolve
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.session.commands.table import Command
-from ftpcluster.session.connection import SessionConnection
+from ftpcluster.session.connection import SessionConnection, take_slot
 from ftpcluster.session.gates import pass_gates, reply_for
 from ftpcluster.session.run import in_task
 from ftpcluster.session.state import Session
@@ -60,14 +60,16 @@ class ConnectionConditions:
 
     def __call__(self, command: F) -> F:
         @functools.wraps(command)
-        async def checked(server: Any, connection: Any, rest: Any, *args: Any) -> Any:
+        async def checked(
+            server: Any, connection: Any, rest: Any, *args: Any, **kwargs: Any
+        ) -> Any:
             timeout = connection.wait_future_timeout if self.wait else 0
             for name, message in self.fields:
                 if not await _comes_about(connection, name, timeout):
                     info = self.fail_info or f"bad sequence of commands ({message})"
                     connection.response(self.fail_code, info)
                     return True
-            return await command(server, connection, rest, *args)
+            return await command(server, connection, rest, *args, **kwargs)
 
         checked.is_command = True  # type: ignore[attr-defined]
         return checked  # type: ignore[return-value]
@@ -102,13 +104,15 @@ class PathConditions:
 
     def __call__(self, command: F) -> F:
         @functools.wraps(command)
-        async def checked(server: Any, connection: Any, rest: Any, *args: Any) -> Any:
+        async def checked(
+            server: Any, connection: Any, rest: Any, *args: Any, **kwargs: Any
+        ) -> Any:
             real, _ = server.get_paths(connection, rest)
             for question, wanted, message in self.conditions:
                 if bool(await getattr(connection.path_io, question)(real)) is not wanted:
                     connection.response(_FILE_UNAVAILABLE, message)
                     return True
-            return await command(server, connection, rest, *args)
+            return await command(server, connection, rest, *args, **kwargs)
 
         checked.is_command = True  # type: ignore[attr-defined]
         return checked  # type: ignore[return-value]
@@ -128,14 +132,18 @@ class PathPermissions:
 
     def __call__(self, command: F) -> F:
         @functools.wraps(command)
-        async def checked(server: Any, connection: Any, rest: Any, *args: Any) -> Any:
-            _, virtual = server.get_paths(connection, rest)
+        async def checked(
+            server: Any, connection: Any, rest: Any, *args: Any, **kwargs: Any
+        ) -> Any:
+            _, path = server.get_paths(connection, rest)
+            # permissions go by components, among which ".." would stand for another directory
+            virtual = PurePosixPath(resolve("/", str(path)))
             granted = await connection.user.get_permissions(virtual)
             may = all(getattr(granted, permission) for permission in self.permissions)
             if not may or connection.session.services.forbidden.are_in(str(virtual)):
                 connection.response(_FILE_UNAVAILABLE, "permission denied")
                 return True
-            return await command(server, connection, rest, *args)
+            return await command(server, connection, rest, *args, **kwargs)
 
         checked.is_command = True  # type: ignore[attr-defined]
         return checked  # type: ignore[return-value]
@@ -175,9 +183,21 @@ def command(verb: str, *, login: bool = True) -> Callable[[F], F]:
     return mark
 
 
-def is_decorated(function: Any) -> bool:
-    """Whether one of the decorators above has made a function a command."""
-    return callable(function) and getattr(function, "is_command", False)
+def mark_of(function: Any, name: str, default: bool) -> bool:  # noqa: FBT001
+    """What the decorators above say of a function, also where it is the function of a partial."""
+    while (mark := getattr(function, name, None)) is None and isinstance(
+        function, functools.partial
+    ):
+        function = function.func
+    return mark if isinstance(mark, bool) else default
+
+
+def verb_of(name: str, function: Any) -> str | None:
+    """The verb that a method is, where one of the decorators above has made it one."""
+    if not callable(function) or getattr(function, "is_command", None) is not True:
+        return None
+    verb: str | None = getattr(function, "verb", None)
+    return verb or (None if name.startswith("_") else name.rstrip("_"))
 
 
 def is_verb_like(function: Any) -> bool:
@@ -192,42 +212,35 @@ def is_verb_like(function: Any) -> bool:
 class ForeignHandler:
     """The handler that calls a command which isn't ours, in a task."""
 
-    def __init__(self, function: Verb) -> None:
+    def __init__(self, function: Verb, verb: str) -> None:
+        """``verb`` is the one that ``function`` overrides, which may obey others of its kin."""
         self._function = function
+        self._verb = verb
 
     async def __call__(self, session: Session, argument: str) -> Reply | None:
         connection: SessionConnection = session.view
+        before = session.overriding
+        session.overriding = (*before, self._verb)
         try:
             goes_on = await in_task(_run(self._function, connection, argument))
         except BaseException as error:
             if session.held_reply is not None:
                 session.ending = True  # half of AUTH was obeyed: nobody knows what is protected
+            if session.is_logged_in and not session.account.holds_slot:
+                session.log_out()  # nobody counts it
             if isinstance(error, FTPError | ConnectionError) or not isinstance(error, Exception):
                 raise
             # of ours an OSError has a reply of its own; in somebody else's command it is a bug
             session.note_bug(error)
             raise LocalProblem from error
+        finally:
+            session.overriding = before
         if session.is_logged_in and not session.account.holds_slot:
-            await _take_slot(session)
+            await take_slot(session)
         if not goes_on:
             session.ending = True
         held, session.held_reply = session.held_reply, None
         return held
-
-
-async def _take_slot(session: Session) -> None:
-    """The command has logged somebody in, who counts like everybody else.
-
-    Raises SessionEnded where the user has no connection left.
-    """
-    user, quotas = session.account.user, session.services.quotas
-    number = session.conversation.session
-    quotas.logout(number)  # of the user before, where it is another one now
-    refused = await quotas.login(number, user.login or "", user.maximum_connections)
-    if refused is not None:
-        session.log_out()
-        raise SessionEnded(refused.explanation)
-    session.login = msgspec.structs.replace(session.account, holds_slot=True)
 
 
 async def _run(function: Verb, connection: SessionConnection, argument: str) -> bool:
@@ -235,6 +248,8 @@ async def _run(function: Verb, connection: SessionConnection, argument: str) -> 
     workers: set[asyncio.Task[Any]] = connection.extra_workers
     try:
         answer: Any = function(connection, argument)
+        if inspect.isasyncgen(answer) or inspect.isgenerator(answer):
+            raise TypeError(f"{function!r} is a generator, and no command")  # none of it would run
         goes_on = await answer if inspect.isawaitable(answer) else answer
         while workers:
             done, _ = await asyncio.wait(workers)

@@ -10,14 +10,15 @@ import dataclasses
 import inspect
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
+import types
+from collections.abc import Awaitable, Callable, Container
 from typing import Any
 
 from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.errors import NotImplementedVerb
 from ftpcluster.session.commands.information import status
 from ftpcluster.session.commands.table import COMMANDS, OPTIONAL, Command, During
-from ftpcluster.session.extension import ForeignHandler, Verb, is_decorated, is_verb_like
+from ftpcluster.session.extension import ForeignHandler, Verb, is_verb_like, mark_of, verb_of
 from ftpcluster.session.state import Session
 
 log = logging.getLogger("ftpcluster.server")
@@ -42,36 +43,82 @@ _HEADS = {
 class VerbMap:
     """The verbs of one server: its ``commands_mapping``, and what that means."""
 
-    def __init__(self, server: Any, base: type) -> None:
-        """``base`` is the class that has a method for each verb of the table."""
+    def __init__(self, server: Any, base: type, builtins: type) -> None:
+        """``base`` is the class that servers are made of, ``builtins`` has the table's verbs."""
         self.mapping: dict[str, Verb] = {}
         self._base = base
+        self._builtins = builtins
         self._server = server
         self._builtin: dict[str, Verb] = {}
-        self._own: dict[str, Verb] = {}
-        self._rows: dict[tuple[str, Verb], Command] = {}
-        self._map_builtin()
-        self._map_own()
-
-    def _map_builtin(self) -> None:
-        """The verbs of the table, and what a subclass has in their methods' places."""
+        self._own: dict[str, tuple[Verb, bool]] = {}
+        self._names: dict[str, str] = {}
+        self._rows: dict[str, tuple[Verb, str, Command]] = {}
         for verb in (row.verb.lower() for row in COMMANDS.values()):
             name = METHODS.get(verb, verb)
-            builtin = getattr(self._base, name)
-            found = getattr(type(self._server), name)
-            if found is builtin or not callable(found):
-                self._builtin[verb] = self.mapping[verb] = builtin.__get__(self._server)
-            elif is_verb_like(bound := getattr(self._server, name)):
+            self._names[name] = verb
+            self._builtin[verb] = getattr(builtins, name).__get__(server)
+            self._map_method(name, verb)
+        self._map_own()
+
+    def _map_method(self, name: str, verb: str) -> None:
+        """Have a verb of the table obeyed by the built-in command, or what is in its place."""
+        builtin = self._builtin[verb]
+        found = getattr(type(self._server), name)
+        mine = vars(self._server).get(name)
+        self.mapping.pop(verb, None)
+        if callable(mine):  # set before super().__init__()
+            self.override(verb, mine)
+        elif found is getattr(self._builtins, name):
+            self.mapping[verb] = builtin
+        elif callable(found):
+            if verb_of(name, found) not in (None, name.rstrip("_")):
+                raise TypeError(
+                    f"{type(self._server).__name__}.{name} overrides {verb.upper()} by its name, "
+                    "and its decorator says another command: give it another name"
+                )
+            if is_verb_like(bound := getattr(self._server, name)):
                 self.mapping[verb] = bound
+        elif hasattr(found, "__get__"):
+            self.mapping[verb] = _by_property(self._server, name, builtin)
+        elif found is not None:
+            self.mapping[verb] = builtin  # some value, which has a verb's name by chance
 
     def _map_own(self) -> None:
-        """Methods of a subclass that a decorator has made new verbs."""
-        for name in dir(type(self._server)):
-            function = getattr(type(self._server), name)
-            if not hasattr(self._base, name) and is_decorated(function):
-                verb = getattr(function, "verb", name.rstrip("_"))
-                if not name.startswith("_") or hasattr(function, "verb"):
-                    self.mapping[verb] = self._own[verb] = getattr(self._server, name)
+        """Methods that a decorator has made verbs. Of two for one verb the nearer class decides."""
+        chosen: dict[str, str] = {}
+        for name in sorted({*dir(type(self._server)), *vars(self._server)}):
+            if hasattr(self._base, name):
+                continue
+            function = vars(self._server).get(name, getattr(type(self._server), name, None))
+            verb = verb_of(name, function)
+            if verb is None:
+                continue
+            rival = chosen.get(verb, METHODS.get(verb, verb))
+            if verb in chosen or self.mapping.get(verb) != self._builtin.get(verb):
+                mine, theirs = self._distance(name), self._distance(rival)
+                if mine == theirs:
+                    raise TypeError(
+                        f"{type(self._server).__name__}: {rival} and {name} are both the command "
+                        f"{verb.upper()}"
+                    )
+                if mine > theirs:
+                    continue
+            chosen[verb] = name
+        for verb, name in chosen.items():
+            self._add(name, verb, getattr(self._server, name))
+
+    def _distance(self, name: str) -> int:
+        """How far off the class is that has a method; -1 is the server itself."""
+        places = (vars(self._server), *(vars(kind) for kind in type(self._server).__mro__))
+        return next(number for number, place in enumerate(places, -1) if name in place)
+
+    def _add(self, name: str, verb: str, function: Verb) -> None:
+        self._names[name] = verb
+        # whatever takes the method's place keeps the gate of its verb
+        _, needs_login = self._own.get(verb, (None, True))
+        self._own[verb] = function, mark_of(function, "needs_login", needs_login)
+        self._rows.pop(verb, None)
+        self.mapping[verb] = function
 
     def override(self, verb: str, function: Any) -> None:
         """Have ``function`` obey a verb. Raises TypeError where it cannot."""
@@ -79,22 +126,48 @@ class VerbMap:
             raise TypeError(f"{verb}: expected async def {verb}(connection, rest)")
         self.mapping[verb] = function
 
+    def on_set(self, name: str, function: Any) -> None:
+        """A function has become an attribute of the server. Raises TypeError where it cannot."""
+        verb = self._names.get(name) or verb_of(name, function)
+        if verb is None:
+            return
+        self.override(verb, function)
+        if verb in self._own or verb not in self._builtin:
+            self._add(name, verb, function)
+
+    def on_deleted(self, name: str, function: Any) -> None:
+        """It is none any more: what the class has counts again, where it obeyed its verb."""
+        verb = self._names.get(name)
+        if verb is None or self.mapping.get(verb) is not function:
+            return
+        if verb not in self._own:
+            self._map_method(name, verb)
+        elif (theirs := getattr(self._server, name, None)) is not None:
+            self._add(name, verb, theirs)
+        else:
+            del self.mapping[verb], self._own[verb], self._names[name]
+
     def warn(self) -> None:
         """Log each method that looks like a verb, and is none."""
         mapped = list(self.mapping.values())
         kind = type(self._server)
         for name in dir(kind):
-            function = getattr(kind, name)
-            if function is getattr(self._base, name, None) or not callable(function):
+            function = getattr(kind, name, None)
+            if function is getattr(self._base, name, None):
                 continue
-            if getattr(self._server, name) in mapped:
+            is_builtin = hasattr(self._base, name) and name in self._names
+            if is_builtin and function is None:
+                verb = self._names[name].upper()
+                log.warning("%s.%s is None, and %s is turned off", kind.__name__, name, verb)
+            elif not callable(function) or getattr(self._server, name) in mapped:
                 continue
-            verb = name.rstrip("_")
-            if hasattr(self._base, name) and verb.upper().encode() in COMMANDS:
+            elif not is_builtin and verb_of(name, function) in self.mapping:
+                continue  # a nearer class has that command
+            elif is_builtin:
                 log.warning(
                     "%s.%s is no verb, and %s is turned off: expected "
                     "async def %s(self, connection, rest)",
-                    *(kind.__name__, name, verb.upper(), name),
+                    *(kind.__name__, name, self._names[name].upper(), name),
                 )
             elif not (name.startswith("_") or hasattr(self._base, name)) and _looks_like_verb(
                 function
@@ -102,7 +175,7 @@ class VerbMap:
                 log.warning(
                     '%s.%s is no verb: decorate it with @ftpcluster.command("%s") if it is one, '
                     "or begin its name with _",
-                    *(kind.__name__, name, verb.upper()),
+                    *(kind.__name__, name, name.rstrip("_").upper()),
                 )
 
     def find(self, verb: bytes) -> Command | None:
@@ -111,32 +184,52 @@ class VerbMap:
         function = self.mapping.get(name)
         if function is None:
             return None
-        if function is self._builtin.get(name):
+        if _is_same(function, self._builtin.get(name)):
             return self.builtin(name)
         return self._row(name, name, function)
 
-    def builtin(self, name: str) -> Command | None:
-        """The row of a verb that nobody has overridden itself; None where its head was removed."""
+    def builtin(self, name: str, overriding: Container[str] = ()) -> Command | None:
+        """The row of a verb that nobody has overridden itself; None where its head was removed.
+
+        ``overriding``: verbs whose overrides are asking. These have decided already.
+        """
         head = _HEADS.get(name)
         while head is not None:
             function = self.mapping.get(head)
             if function is None:
                 return None
-            if function is not self._builtin.get(head):
+            if head not in overriding and not _is_same(function, self._builtin.get(head)):
                 return self._row(name, head, function)
             head = _HEADS.get(head)
         return COMMANDS[name.upper().encode()]
 
     def _row(self, name: str, head: str, function: Verb) -> Command:
-        row = self._rows.get((name, function))
-        if row is None:
-            if name != head:
-                row = _row_of_kin(name, head, function)
-            else:
-                is_by_hand = function is not self._own.get(name)
-                row = _row_of(name, function, login=not is_by_hand)
-            self._rows[name, function] = row
+        known = self._rows.get(name)
+        if known is not None and known[0] is function and known[1] == head:
+            return known[2]
+        if name != head:
+            row = _row_of_kin(name, head, function)
+        else:
+            own, needs_login = self._own.get(name, (None, False))
+            row = _row_of(name, function, login=needs_login and function is own)
+        self._rows[name] = function, head, row
         return row
+
+
+def _is_same(function: Verb, builtin: Verb | None) -> bool:
+    """Whether a function is a built-in command, which is a new object whenever it is asked for."""
+    return function is builtin or (type(function) is types.MethodType and function == builtin)
+
+
+def _by_property(server: Any, name: str, builtin: Verb) -> Verb:
+    """What a property gives obeys, whenever it is asked; a value is no command."""
+
+    def obey(connection: Any, rest: str) -> Awaitable[bool]:
+        found: Any = getattr(server, name)
+        obeyed: Verb = found if callable(found) else builtin
+        return obeyed(connection, rest)
+
+    return obey
 
 
 def _looks_like_verb(function: Any) -> bool:
@@ -151,16 +244,14 @@ def _row_of(name: str, function: Verb, *, login: bool) -> Command:
     ``login``: whether a new verb needs one that does not say so itself.
     """
     row = COMMANDS.get(name.upper().encode())
-    handler = ForeignHandler(function)
+    handler = ForeignHandler(function, name)
+    abortable = mark_of(function, "is_abortable", default=False)
     if row is not None:
-        return dataclasses.replace(row, handler=handler, argument=OPTIONAL, during=During.WAITS)
-    return Command(
-        name.upper(),
-        handler,
-        OPTIONAL,
-        login=getattr(function, "needs_login", login),
-        transfers=getattr(function, "is_abortable", False),
-    )
+        return dataclasses.replace(
+            row, handler=handler, argument=OPTIONAL, during=During.WAITS, abortable=abortable
+        )
+    login = mark_of(function, "needs_login", default=login)
+    return Command(name.upper(), handler, OPTIONAL, login=login, transfers=abortable)
 
 
 # ---------------------------------------------------------------------- kin
@@ -180,15 +271,24 @@ def _row_of_kin(name: str, head: str, function: Verb) -> Command:
         ("stou", "stor"): _under_a_new_name,
     }
     obeyed = makers.get((name, head), _as_it_is)(function)
-    return dataclasses.replace(row, handler=ForeignHandler(obeyed), during=During.WAITS)
+    return dataclasses.replace(
+        row,
+        handler=ForeignHandler(obeyed, head),
+        during=During.WAITS,
+        abortable=mark_of(function, "is_abortable", default=False),
+    )
 
 
 def _takes_mode(function: Verb) -> bool:
-    try:
-        inspect.signature(function).bind(None, "", "ab")
-    except TypeError:
-        return False
-    return True
+    """Whether the third argument is a mode. Taken for another one, APPE would replace the file."""
+    parameters = list(inspect.signature(function).parameters.values())
+    for position, each in enumerate(parameters[:3]):
+        if each.kind is each.VAR_POSITIONAL:
+            return True
+        if position == 2:
+            is_mode = each.name == "mode" or each.default in ("wb", each.empty)
+            return is_mode and each.kind is not each.KEYWORD_ONLY
+    return False
 
 
 def _bare_status(session: Session, argument: str) -> Any:

@@ -37,7 +37,10 @@ class Rights(Protocol):
 
 
 class DeclaredRights:
-    """The rights of a user's ``permissions``."""
+    """The rights of a user's ``permissions``, which may be others at any time.
+
+    Some may have an ``is_parent`` of their own. Then paths alone do not say what they cover.
+    """
 
     is_foreign = False
 
@@ -55,13 +58,17 @@ class DeclaredRights:
     async def at(self, path: str) -> Permission:
         return self.known(path)
 
-    def is_divided(self, path: str) -> bool:
+    def is_divided(self, path: str) -> bool | None:
+        if _go_by_more_than_paths(self._user):
+            return None
         return any(
             str(each.path) != path and virtual.is_beneath(str(each.path), path)
             for each in self._user.permissions
         )
 
     async def unwritable_above(self, path: str) -> str | None:
+        if _go_by_more_than_paths(self._user):
+            return await _unwritable_above(self, path)
         # each permission decides up to its own path, so each is looked at once
         directory = virtual.parent(path)
         while (permission := self.known(directory)).writable:
@@ -90,17 +97,23 @@ class AskedRights:
         return None
 
     async def unwritable_above(self, path: str) -> str | None:
-        directory = path
-        while directory != "/":
-            directory = virtual.parent(directory)
-            if not (await self.at(directory)).writable:
-                return directory
-        return None
+        return await _unwritable_above(self, path)
+
+
+def _go_by_more_than_paths(user: User) -> bool:
+    return any(replaces(each, Permission, "is_parent") for each in user.permissions)
+
+
+async def _unwritable_above(rights: Rights, path: str) -> str | None:
+    """The same, asked for each directory."""
+    directory = path
+    while directory != "/":
+        directory = virtual.parent(directory)
+        if not (await rights.at(directory)).writable:
+            return directory
+    return None
 
 
 def rights_of(user: User) -> Rights:
     """Whatever decides for this user."""
-    is_asked = replaces(user, User, "get_permissions") or any(
-        replaces(each, Permission, "is_parent") for each in user.permissions
-    )
-    return AskedRights(user) if is_asked else DeclaredRights(user)
+    return AskedRights(user) if replaces(user, User, "get_permissions") else DeclaredRights(user)

@@ -355,7 +355,8 @@ class ServerPI:
             self._lines.take()
             self._answer_meanwhile(row, rest)
             return True
-        if self._lines.has(_ABORT):
+        # where the verb has been removed it ends nothing
+        if self._lines.has(_ABORT) and self._find_command(_ABORT) is not None:
             self._cancel(TransferAborted("Transfer aborted."))
         elif self._lines.has(_QUIT):
             self._deadlines.quit(self._command)

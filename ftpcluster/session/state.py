@@ -131,6 +131,7 @@ class Session:
         "last_transfer",
         "leaves_tls",
         "login",
+        "overriding",
         "progress",
         "protected",
         "rename_from",
@@ -194,6 +195,7 @@ class Session:
         self.progress = 0
         self.transfer: DataTransfer | None = None
         self.last_transfer: DataTransfer | None = None  # of the command that runs
+        self.overriding: tuple[str, ...] = ()  # verbs whose overrides run, the outer first
 
     @property
     def who(self) -> Who:
@@ -358,9 +360,10 @@ class Session:
 
         Raises OSError where the user's folder cannot be opened.
         """
-        storage = self.services.open_storage(self, user)
+        storage, home = self.services.open_storage(self, user), str(user.home_path)
+        # a user of somebody else's may fail in any of its attributes: before this it is no login
         self.login = Account(user, storage, rights_of(user), holds_slot, self._throttles(user))
-        self.current_folder = str(user.home_path)
+        self.current_folder = home
         self.user_name = shown(name)
         self._who = None
 

@@ -47,6 +47,8 @@ def server(config: Config, name: str, users: AbstractUserManager) -> Server:
         inspect.signature(factory).bind(users)
     except (TypeError, ValueError):
         made = _call("server", name, factory)
+        if isinstance(made, Server):
+            _give_users(config, name, made, users)
     else:
         made = _call("server", name, factory, users)
     if not isinstance(made, Server):
@@ -69,6 +71,17 @@ def server(config: Config, name: str, users: AbstractUserManager) -> Server:
             f"{config.workers} workers would each have their own; use one (--workers 1)"
         )
     return made
+
+
+def _give_users(config: Config, name: str, made: Server, users: AbstractUserManager) -> None:
+    """Users for a ``Server`` that takes no argument: without any it would let everybody in."""
+    if made.users is None:
+        made.users = users
+    elif config.user_manager is not None or config.users:
+        raise ConfigError(
+            f"server {name}: it has users of its own and takes no others, so those that are "
+            "configured could not log in"
+        )
 
 
 def _load(key: str, name: str) -> Callable[..., Any]:

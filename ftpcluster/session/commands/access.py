@@ -63,7 +63,11 @@ async def _find_user(session: Session, manager: AbstractUserManager, login: str)
     """What a user manager of somebody else's says of a name."""
     answer = session.services.background(contained(manager.get_user(login)))
     try:
-        return await answer
+        found = await answer
+        if not isinstance(found[0], _Response):
+            # of another library's enumeration, ERROR would be none, and let somebody in
+            raise TypeError(f"get_user: expected a GetUserResponse, got {found[0]!r}")
+        return found
     except asyncio.CancelledError:
         if answer.done() and not answer.cancelled() and answer.exception() is None:
             response, account, _ = answer.result()

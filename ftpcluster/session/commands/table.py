@@ -58,6 +58,7 @@ class Command:
     sequence: Gate | None = None  # says what is missing before this verb (503)
     transfers: bool = False  # uses the data connection
     digests: bool = False  # reads a file for as long as that takes
+    abortable: bool = False  # somebody else's, which may take long
     logged: bool = False  # at INFO; all others at DEBUG
     feature: str = ""  # the line of FEAT
     tls_feature: str = ""  # its lines where there is TLS
@@ -66,7 +67,7 @@ class Command:
     @property
     def is_long(self) -> bool:
         """Whether ABOR may end it, and some verbs are answered while it runs."""
-        return self.transfers or self.digests
+        return self.transfers or self.digests or self.abortable
 
 
 NONE, OPTIONAL, REQUIRED = Argument.NONE, Argument.OPTIONAL, Argument.REQUIRED
