@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 
 import msgspec
 
 from ftpcluster.ipc.channel import BadMessage, Channel
+from ftpcluster.ipc.closing import Closer, forget_linger
 from ftpcluster.ipc.messages import Adopt, Drain, EndSession, ToSupervisor
 from ftpcluster.net.acceptor import is_untouched
 from ftpcluster.net.listeners import Listener
@@ -101,6 +104,22 @@ class HandOver(msgspec.Struct, frozen=True):
         return self.adopt.session
 
 
+def is_filtered(pid: int | None) -> bool:
+    """Whether a process has a seccomp filter more than this one has."""
+    ours, its = _filters("self"), _filters(pid)
+    return ours is not None and its is not None and its > ours
+
+
+def _filters(pid: int | str | None) -> int | None:
+    """None where the kernel does not tell, as before Linux 5.9."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_bytes()
+    except OSError:
+        return None
+    found = re.search(rb"^Seccomp_filters:\s*(\d+)$", status, re.MULTILINE)
+    return None if found is None else int(found[1])
+
+
 @dataclass(slots=True, eq=False)
 class WorkerHandle:
     """``epoch`` names this life and is never used again."""
@@ -109,10 +128,13 @@ class WorkerHandle:
     epoch: int
     process: ProcessLike
     channel: Channel[ToSupervisor]
+    closer: Closer
     pulse: Pulse
     started: float
     phase: Phase = Phase.STARTING
     is_suspect: bool = False
+    is_filtered: bool = False
+    """Whether the kernel keeps it from making us wait when we close (``worker/seccomp.py``)."""
     memory: int = 0  # bytes, as it told last
     lag: float = 0.0  # seconds
     load: float = 0.0  # of a core
@@ -142,8 +164,12 @@ class WorkerHandle:
         Raises BadMessage where that was not sent yet.
         """
         connection = self.take_back(session)
-        if connection is not None:
+        if connection is None:
+            return
+        if self.is_filtered:
             os.close(connection.fd)
+        else:
+            self.closer.close((connection.fd,))
 
     def take_back(self, session: int) -> HandOver | None:
         """A connection that it has answered for. Raises BadMessage where that was not sent yet."""
@@ -172,9 +198,11 @@ class WorkerHandle:
         lost = []
         for connection in self.unconfirmed.values():
             if is_untouched(connection.fd):
+                forget_linger(connection.fd)
                 lost.append(connection)
             else:
-                os.close(connection.fd)
+                self.closer.close((connection.fd,))
+        self.closer.end()
         self.unconfirmed.clear()
         return lost
 

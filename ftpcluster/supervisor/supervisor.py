@@ -15,6 +15,7 @@ import socket
 from collections.abc import Mapping
 
 from ftpcluster.ipc.channel import BadMessage
+from ftpcluster.ipc.closing import close_aside, forget_linger
 from ftpcluster.ipc.messages import (
     Adopt,
     Adopted,
@@ -358,18 +359,17 @@ class Supervisor:
             self._rehouse(self._homeless.pop(0), worker)
 
     def _rehouse(self, connection: HandOver, worker: WorkerHandle) -> None:
+        forget_linger(connection.fd)
         self.ledger.move(_NOBODY, connection.session, worker.epoch)
         self._give(worker, connection)
 
     def _turn_away(self, connection: HandOver, reason: str = OVERLOADED) -> None:
         self.ledger.release(_NOBODY, connection.session)
-        refuse(connection.fd, reason)
+        refuse(connection.fd, reason, close_aside)  # a worker has had it
 
     # ------------------------------------------------------------------ messages
 
-    def on_message(self, worker: WorkerHandle, message: ToSupervisor, fd: int | None) -> None:
-        if fd is not None:
-            os.close(fd)  # no worker has a reason to send one
+    def on_message(self, worker: WorkerHandle, message: ToSupervisor) -> None:
         if isinstance(message, Adopted):
             for session in message.sessions:
                 worker.confirm(session)

@@ -22,6 +22,7 @@ from ftpcluster.ipc.messages import (
 )
 from ftpcluster.quota.ledger import Refusal
 from ftpcluster.worker.quotas import RemoteQuotas
+from tests.support.lingering import CLOSER
 
 
 class FarEnd:
@@ -33,7 +34,7 @@ class FarEnd:
         self.quotas = RemoteQuotas(loop)
         self._inbox: asyncio.Queue[ToSupervisor] = asyncio.Queue()
         self.supervisor = supervisor_end(
-            loop, ours, lambda message, _: self._inbox.put_nowait(message), lambda _: None
+            loop, ours, self._inbox.put_nowait, lambda _: None, CLOSER.close
         )
         self.quotas.channel = self.worker = worker_end(
             loop, theirs, self._on_message, lambda _: None, lambda: None
