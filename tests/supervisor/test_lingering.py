@@ -11,8 +11,8 @@ from collections.abc import Callable
 import pytest
 
 from ftpcluster.ipc.messages import Adopted, Declined, Released
-from tests.support.fake_workers import FakeWorker, Supervised, supervised, until
-from tests.support.lingering import LINGER, closers, lingers, make_linger
+from tests.support.fake_workers import FakeWorker, Supervised, supervised
+from tests.support.lingering import LINGER, lingers, make_linger
 
 
 def confirm(worker: FakeWorker, session: int) -> None:
@@ -59,7 +59,6 @@ async def test_the_supervisor_goes_on_whatever_a_worker_has_set(
         assert time.monotonic() - began < LINGER / 2
         for client in clients:
             client.writer.close()
-    await until(lambda: not closers())
 
 
 async def test_a_server_that_stops_does_not_wait_for_what_no_worker_has() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
-import threading
 
 from ftpcluster.ipc.closing import Closer
 
@@ -46,8 +45,3 @@ def lingers(fd: int) -> bool:
         return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8)[0])
     finally:
         sock.detach()
-
-
-def closers() -> int:
-    """Threads of this process that close what workers have had."""
-    return sum(thread.name == "closer" for thread in threading.enumerate())
