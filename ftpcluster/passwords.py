@@ -187,7 +187,8 @@ def _give_way() -> None:
     """For the calling thread alone, and what it starts: Linux keeps niceness by thread."""
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGABRT,))  # the main thread answers to it
     try:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+        # 0 is this thread; by its number it could be another process's (worker/seccomp.py)
+        os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
     except OSError:
         pass  # a sandbox refuses it: then they compete with the loops as equals
 

@@ -39,7 +39,8 @@ class Connection:
         except OSError as error:
             self._sock.close()
             raise NoServer(
-                f"{path}: {os.strerror(error.errno or 0)}; only root and the server's user may"
+                f"{path}: {os.strerror(error.errno or 0)}; only root and the user who started "
+                "the server may"
             ) from None
         self._answers = self._sock.makefile("rb")
 
