@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 
@@ -46,8 +47,9 @@ class Connection:
 
     def ask(self, request: Request) -> AnyReply:
         """The server's answer. Raises OrderRefused, NoServer where the server ends meanwhile."""
-        try:
+        with contextlib.suppress(OSError):  # a refusal may have come already
             self._sock.sendall(msgspec.json.encode(request) + b"\n")
+        try:
             line = self._answers.readline()
         except OSError:
             line = b""
