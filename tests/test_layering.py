@@ -21,7 +21,7 @@ LAYERS: dict[str, set[str]] = {
     "common": set(),
     "arguments": {"protocol"},
     "logfile": set(),
-    "logs": set(),
+    "logs": {"protocol"},
     "passwords": set(),
     "prctl": set(),
     "privileges": set(),

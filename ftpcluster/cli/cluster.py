@@ -19,6 +19,7 @@ from ftpcluster.cli.streams import say
 from ftpcluster.common import settle_collector
 from ftpcluster.config import Config, ConfigError, Listen, Loop
 from ftpcluster.config.checks import accounts
+from ftpcluster.ipc.messages import sendable
 from ftpcluster.net.certificates import BadCertificate, read_certificates
 from ftpcluster.net.listeners import BACKLOG, CannotListen, Listener, listen, listen_on_all
 from ftpcluster.prctl import no_new_privs
@@ -307,8 +308,10 @@ def _plan(config: Config, binder: Binder, logs: LogFiles) -> Plan:
         ),
         rates=Rates(config.limits.upload, config.limits.download),
         accounts={
-            login: Rates(account.upload, account.download) for _, login, account in accounts(config)
+            sendable(login): Rates(account.upload, account.download)
+            for _, login, account in accounts(config)
         },
+        knows_all_users=runs_our_code(config),
         bans=BanRules(
             failures=config.ban.failures,
             window=config.ban.window,

@@ -22,7 +22,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from ftpcluster.ipc.messages import Failed, Message, ToSupervisor, ToWorker
+from ftpcluster.ipc.messages import MOST_REASON, Failed, Message, ToSupervisor, ToWorker
 
 Incoming = TypeVar("Incoming", bound=Message)
 
@@ -260,7 +260,7 @@ def supervisor_end(
 def report_failure(sock: socket.socket, reason: str) -> None:
     """A worker's last words, where it never comes to serve."""
     sock.settimeout(None)
-    sock.send(_encode(Failed(reason.encode(errors="replace").decode()[: MAX_MESSAGE // 8])))
+    sock.send(_encode(Failed(reason.encode(errors="replace").decode()[:MOST_REASON])))
     sock.close()
 
 

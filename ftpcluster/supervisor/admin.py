@@ -40,6 +40,7 @@ from ftpcluster.admin.messages import (
     WorkerView,
 )
 from ftpcluster.ipc.messages import SessionReport
+from ftpcluster.protocol.text import visible
 from ftpcluster.quota.leases import Rates
 from ftpcluster.supervisor.handle import WorkerHandle
 from ftpcluster.supervisor.peers import why_not
@@ -203,7 +204,12 @@ class AdminServer:
 
     async def _sessions_of(self, name: str) -> list[int]:
         account = self._supervisor.account_of(name)
-        return [each.session for each in await self._sessions() if each.user == account]
+        return [
+            report.session
+            for _, reports in await self._supervisor.survey.take()
+            for report in reports
+            if report.login == account
+        ]
 
     async def _hint(self, word: object) -> str:
         """What to say where a word means something else than the user who has it for a name."""
@@ -327,18 +333,18 @@ class AdminServer:
 
     def _session(self, worker: WorkerHandle, report: SessionReport) -> SessionView:
         supervisor = self._supervisor
-        held_by = report.held_by
+        held_by: str = report.held_by
         if held_by == "shared limit":
             held_by = supervisor.speed.who_holds(report.login, report.direction)
         return SessionView(
             session=report.session,
             worker=worker.place.index + 1,
-            user=report.login,
+            user=visible(report.login),
             address=supervisor.ledger.address_of(worker.epoch, report.session) or "",
             tls=report.is_protected,
             age=report.age,
             idle=report.idle,
-            command=report.command,
+            command=visible(report.command),
             direction=report.direction,
             size=report.size,
             moved=report.moved,

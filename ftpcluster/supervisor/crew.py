@@ -26,6 +26,7 @@ from ftpcluster.ipc.messages import (
     ToSupervisor,
     heartbeat_interval,
 )
+from ftpcluster.protocol.text import visible
 from ftpcluster.supervisor.handle import Generation, Phase, Place, WorkerHandle, is_filtered
 from ftpcluster.supervisor.process import ProcessLike
 from ftpcluster.supervisor.restart import Health, Pulse, is_hopeless
@@ -227,7 +228,7 @@ class Crew:
         elif isinstance(message, Ready):
             self._on_ready(worker)
         elif isinstance(message, Failed):
-            worker.failure = message.reason
+            worker.failure = "; ".join(map(visible, message.reason.splitlines()))
 
     def _on_ready(self, worker: WorkerHandle) -> None:
         if worker.phase is not Phase.STARTING:

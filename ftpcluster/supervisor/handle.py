@@ -51,6 +51,8 @@ class Plan:
     rates: Rates = field(default_factory=Rates)
     accounts: Mapping[str, Rates] = field(default_factory=dict)
     """Speeds of the users that the configuration knows."""
+    knows_all_users: bool = False
+    """Whether there are no other users, and no other limits: no code of somebody else's runs."""
     bans: BanRules | None = field(default_factory=BanRules)
     shutdown_grace: float = 30.0
     drain_grace: float = 30.0

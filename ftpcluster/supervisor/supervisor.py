@@ -38,6 +38,7 @@ from ftpcluster.ipc.messages import (
     ToSupervisor,
     UserLimits,
     WriteLog,
+    sendable,
 )
 from ftpcluster.net.acceptor import OVERLOADED, Acceptor, refuse
 from ftpcluster.protocol.address import display, plain, without_zone
@@ -74,7 +75,7 @@ class Supervisor:
         self._listen_on(plan)
         self.ledger = Ledger(plan.limits)
         self.guard = Guard(self.ledger, plan.bans, self._end_stranger, self._loop.call_later)
-        self.speed = SharedSpeed(self._loop, plan.rates, self._grant)
+        self.speed = SharedSpeed(self._loop, plan.rates, self._grant, plan)
         self._crew = Crew(self._loop, self)
         self.totals = Totals()
         self.survey = Survey(self._loop, self._crew.workers.values)
@@ -261,7 +262,7 @@ class Supervisor:
         """The account that a name logs in to: "ftp" is another one for anonymous users."""
         accounts = self._plan.accounts
         is_alias = name == "ftp" and name not in accounts and "anonymous" in accounts
-        return "anonymous" if is_alias else name
+        return "anonymous" if is_alias else sendable(name)
 
     @property
     def listening(self) -> tuple[str, ...]:
@@ -379,9 +380,14 @@ class Supervisor:
         elif isinstance(message, TakeSlot):
             self._on_take_slot(worker, message)
         elif isinstance(message, Reports):
-            self.speed.on_reports(worker.epoch, message)
+            self.speed.on_reports(worker.epoch, message, self.ledger.held_by(worker.epoch))
         elif isinstance(message, UserLimits):
-            self.speed.on_user_limits(message, is_old=worker.place.generation.is_over)
+            self.speed.on_user_limits(
+                message,
+                worker.epoch,
+                self.ledger.held_by(worker.epoch),
+                is_old=worker.place.generation.is_over,
+            )
         elif isinstance(message, Identified):
             self._on_identified(worker, message)
         elif isinstance(message, LoginFailed):
@@ -392,7 +398,7 @@ class Supervisor:
             for session, login in message.logins:
                 self._log_in(worker, session, login)
         elif isinstance(message, Described):
-            self.survey.on_described(worker.epoch, message)
+            self.survey.on_described(worker.epoch, message, self.ledger)
         elif isinstance(message, Counted):
             self.totals.on_counted(worker.epoch, message)
         elif isinstance(message, Declined):
@@ -442,6 +448,8 @@ class Supervisor:
         address = message.address
         try:
             without_zone(address)
+            if not address.isprintable():  # its zone may be any text
+                raise ValueError(f"{address!r} is no address")
         except ValueError as error:
             raise BadMessage(str(error)) from error
         try:

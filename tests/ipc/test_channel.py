@@ -173,8 +173,15 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
     """Values of a field; integers as msgspec encodes them."""
     arguments = typing.get_args(kind)
     if typing.get_origin(kind) is typing.Annotated:
-        (_, bounds) = arguments
-        return st.integers(bounds.ge, bounds.le)
+        (kind, bounds) = arguments
+        if kind is int:
+            return st.integers(bounds.ge, min(bounds.le, 2**63 - 1))
+        if kind is float:
+            return st.floats(bounds.ge, bounds.le)
+        if kind is str:
+            return st.text(max_size=bounds.max_length)
+        many = min(bounds.max_length, 20 if typing.get_args(kind)[0] is not int else 1000)
+        return st.lists(values(typing.get_args(kind)[0]), max_size=many).map(tuple)
     if kind is int:
         return st.integers(0, 2**63 - 1)
     if typing.get_origin(kind) is tuple and arguments[-1] is ...:
@@ -200,7 +207,7 @@ def messages_to(side: str) -> st.SearchStrategy[Message]:
     """Every kind of message that this side may hear."""
     kinds = []
     for kind in typing.get_args(UNIONS[side]):
-        fields = typing.get_type_hints(kind)
+        fields = typing.get_type_hints(kind, include_extras=True)
         kinds.append(st.builds(kind, *(values(fields[name]) for name in kind.__struct_fields__)))
     return st.one_of(*kinds)
 
