@@ -26,6 +26,7 @@ _SET_MODE_FILTER = 1
 _SPEC_ALLOW = 1 << 2
 """SECCOMP_FILTER_FLAG_SPEC_ALLOW: else kernels before 5.16 slow the whole process down, to keep
 programs apart that share one process."""
+_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
 _NEWEST = 470
 """The last call that this list was compared with; numbers have been the same everywhere since 424.
@@ -150,6 +151,9 @@ def _install(machine: _Machine, code: Code) -> int:
     buffer = ctypes.create_string_buffer(packed, len(packed))
     filled = _Program(len(code), ctypes.addressof(buffer))
     if _libc.syscall(machine.seccomp, _SET_MODE_FILTER, _SPEC_ALLOW, ctypes.byref(filled)) == 0:
+        return 0
+    # the older way, where a service manager's own filter does not know the newer one
+    if _libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(filled)) == 0:
         return 0
     return ctypes.get_errno()
 

@@ -269,24 +269,31 @@ say(before=before, after=after, again=sets(), kept=sum(1 << each for each in _NE
     assert said["raw"] == "PermissionError"
 
 
-def test_a_container_that_refuses_filters_gets_a_line_and_a_worker_that_serves() -> None:
+@pytest.mark.parametrize("refused", ["seccomp", "seccomp prctl"])
+def test_a_container_that_refuses_filters_gets_a_line_and_a_worker_that_serves(
+    refused: str,
+) -> None:
     said = said_by(
-        """
+        f"""
 import ctypes, os, struct
 from ftpcluster.prctl import no_new_privs
 from ftpcluster.worker import seccomp
 
 no_new_privs()
-number = seccomp._MACHINES[os.uname().machine].seccomp
-seccomp.program = lambda machine, pid, real=seccomp.program: [
-    (0x20, 0, 0, 0), (0x15, 0, 1, number), (6, 0, 0, 0x00050001), (6, 0, 0, 0x7FFF0000)]
+machine = seccomp._MACHINES[os.uname().machine]
+numbers = {{"seccomp": machine.seccomp, "prctl": seccomp._CONDITIONAL["prctl"][machine.column]}}
+seccomp.program = lambda machine, pid: seccomp._one_of(
+    0, [numbers[name] for name in "{refused}".split()], seccomp._refuse(1), seccomp._allow())
 first = seccomp.restrict()
 say(first=first, second=seccomp.restrict(), passwd=refused(open, "/etc/passwd"))
 """
     )
+    is_refused = refused == "seccomp prctl"
     assert said == {
         "first": "system calls are filtered",
-        "second": "system calls are not filtered: Operation not permitted",
+        "second": "system calls are not filtered: Operation not permitted"
+        if is_refused
+        else "system calls are filtered",
         "passwd": None,
     }
 
