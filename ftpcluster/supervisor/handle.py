@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import socket
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -144,6 +145,8 @@ class WorkerHandle:
     last_used: int = 0
     failure: str | None = None
     unconfirmed: dict[int, HandOver] = field(default_factory=dict)
+    failures: Counter[int] = field(default_factory=Counter)
+    """Failed logins, by session."""
 
     def __str__(self) -> str:
         return f"worker {self.place.index + 1} (pid {self.process.pid})"

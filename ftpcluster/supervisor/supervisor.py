@@ -56,6 +56,9 @@ log = logging.getLogger(__name__)
 
 _NOBODY = 0
 """The epoch that holds connections between two workers."""
+_MOST_FAILURES = 100
+"""Failed logins of a session, which has three tries as a rule: a worker that says more wants what
+is remembered of other guessers to be forgotten."""
 _CROWDED = 1.0
 """Seconds for which a worker without free descriptors gets connections only where no other can."""
 
@@ -442,6 +445,7 @@ class Supervisor:
         for session in message.sessions:
             worker.confirm(session)
             self.ledger.release(worker.epoch, session)
+            worker.failures.pop(session, None)
         self.on_capacity()
 
     def _on_identified(self, worker: WorkerHandle, message: Identified) -> None:
@@ -465,6 +469,9 @@ class Supervisor:
             )
         except KeyError:
             return  # as below
+        worker.failures[message.session] += 1
+        if worker.failures[message.session] > _MOST_FAILURES:
+            raise BadMessage(f"session {message.session} failed to log in again and again")
         worker.channel.send(LoginDelay(message.session, seconds))
 
     def _on_take_slot(self, worker: WorkerHandle, message: TakeSlot) -> None:
