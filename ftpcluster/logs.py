@@ -6,6 +6,7 @@ costs 1 µs instead of 8. It cannot be gathered for later either: planning that 
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import select
@@ -14,6 +15,8 @@ from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
+
+from ftpcluster.protocol.text import visible
 
 LogFormat = Literal["text", "json"]
 
@@ -56,7 +59,10 @@ class _Lines(logging.Handler):
             self.handleError(record)
 
     def write(self, level: int, text: str) -> None:
-        """A line of now."""
+        """A line of now; where the text has several, the others are set in, so that none of them
+        can pretend to be one of ours."""
+        if not text.isprintable():
+            text = "\n  ".join(_tabbed(line) for line in text.split("\n"))
         now = time.time()
         second = int(now)
         if second != self._second:
@@ -103,6 +109,8 @@ class _Objects(_Lines):
             line = msgspec.json.encode(fields)
         except UnicodeEncodeError:  # a name that is not UTF-8
             line = msgspec.json.encode({key: _sendable(value) for key, value in fields.items()})
+        if not line.decode().isprintable():  # what a terminal would obey is written as an escape
+            line = json.dumps(msgspec.json.decode(line), separators=(",", ":")).encode()
         write_whole(self._fd, line + b"\n")
 
     def tell(self, level: int, who: Who, text: str, fields: Mapping[str, object]) -> None:
@@ -110,6 +118,10 @@ class _Objects(_Lines):
         if who.user:
             about["user"] = who.user
         self.write_fields(level, text, {**about, **fields})
+
+
+def _tabbed(line: str) -> str:
+    return "\t".join(map(visible, line.split("\t")))
 
 
 def _sendable(value: object) -> object:

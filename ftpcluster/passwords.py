@@ -209,7 +209,8 @@ def give_way(niceness: int) -> None:
     """For the calling thread alone, and what it starts: Linux keeps niceness by thread."""
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGABRT,))  # the main thread answers to it
     try:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
+        # 0 is this thread; by its number it could be another process's (worker/seccomp.py)
+        os.setpriority(os.PRIO_PROCESS, 0, niceness)
     except OSError:
         pass  # a sandbox refuses it: then they compete with the loops as equals
 

@@ -1,11 +1,20 @@
-"""What a process tells Linux about itself, prctl(2), and the standard library has no call for."""
+"""What a process tells Linux about itself, where the standard library has no call for it."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import struct
+from collections.abc import Iterable
 
 _PR_SET_NO_NEW_PRIVS = 38
+_PR_CAPBSET_READ, _PR_CAPBSET_DROP = 23, 24
+_PR_CAP_AMBIENT, _CLEAR_ALL = 47, 4
+_CAPABILITY_VERSION = 0x20080522
+_MOST_CAPABILITIES = 64
+_HALF = 2**32 - 1
+_ZEROS = (ctypes.c_ulong(0),) * 3
+"""As unsigned long: prctl takes variable arguments, and the kernel wants zeros in the last."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -15,8 +24,29 @@ def no_new_privs() -> None:
 
     It holds for the calling thread, for what that one starts, and for good. Raises OSError.
     """
-    # as unsigned long: prctl takes variable arguments, and the kernel wants zeros in the last three
-    zero = ctypes.c_ulong(0)
-    if _libc.prctl(_PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), zero, zero, zero) != 0:
+    _check("PR_SET_NO_NEW_PRIVS", _libc.prctl(_PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), *_ZEROS))
+
+
+def keep_capabilities(kept: Iterable[int]) -> None:
+    """Give up all capabilities but these, for good; those that it has not got are not gained.
+
+    For the calling thread, and those that it starts. Raises OSError.
+    """
+    header = struct.pack("Ii", _CAPABILITY_VERSION, 0)
+    now = ctypes.create_string_buffer(struct.calcsize("6I"))
+    _check("capget", _libc.capget(header, now))
+    _, low, _, _, high, _ = struct.unpack("6I", now.raw)
+    wanted = sum(1 << each for each in kept)
+    # while it may: nothing can be had back by execve(2)
+    for number in range(_MOST_CAPABILITIES):
+        if _libc.prctl(_PR_CAPBSET_READ, ctypes.c_ulong(number), *_ZEROS) == 1:
+            _libc.prctl(_PR_CAPBSET_DROP, ctypes.c_ulong(number), *_ZEROS)
+    _libc.prctl(_PR_CAP_AMBIENT, ctypes.c_ulong(_CLEAR_ALL), *_ZEROS)  # none before Linux 4.3
+    low, high = low & wanted & _HALF, high & wanted >> 32
+    _check("capset", _libc.capset(header, struct.pack("6I", low, low, 0, high, high, 0)))
+
+
+def _check(what: str, result: int) -> None:
+    if result != 0:
         error = ctypes.get_errno()
-        raise OSError(error, f"PR_SET_NO_NEW_PRIVS: {os.strerror(error)}")
+        raise OSError(error, f"{what}: {os.strerror(error)}")

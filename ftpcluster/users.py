@@ -310,7 +310,9 @@ class MemoryUserManager(AbstractUserManager):
         return None
 
 
-may_replace(MemoryUserManager, "get_user", "authenticate", "notify_logout")
+JUDGES = ("authenticate", "recognizes", "has_hash", "compare_hash", "begin_comparing")
+"""The methods of ``MemoryUserManager`` that have a part in whether a password is right."""
+may_replace(MemoryUserManager, "get_user", "notify_logout", *JUDGES)
 
 
 def _is_whole_hash(password: str) -> bool:

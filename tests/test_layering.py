@@ -21,7 +21,7 @@ LAYERS: dict[str, set[str]] = {
     "common": set(),
     "arguments": {"protocol"},
     "logfile": {"privileges", "ways"},
-    "logs": set(),
+    "logs": {"protocol"},
     "libcrypt": set(),
     "passwords": {"libcrypt"},
     "prctl": set(),

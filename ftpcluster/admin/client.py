@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 
@@ -39,14 +40,16 @@ class Connection:
         except OSError as error:
             self._sock.close()
             raise NoServer(
-                f"{path}: {os.strerror(error.errno or 0)}; only root and the server's user may"
+                f"{path}: {os.strerror(error.errno or 0)}; only root and the user who started "
+                "the server may"
             ) from None
         self._answers = self._sock.makefile("rb")
 
     def ask(self, request: Request) -> AnyReply:
         """The server's answer. Raises OrderRefused, NoServer where the server ends meanwhile."""
-        try:
+        with contextlib.suppress(OSError):  # a refusal may have come already
             self._sock.sendall(msgspec.json.encode(request) + b"\n")
+        try:
             line = self._answers.readline()
         except OSError:
             line = b""

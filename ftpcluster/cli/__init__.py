@@ -18,6 +18,7 @@ from ftpcluster.cli.top import top
 from ftpcluster.config import ConfigError
 from ftpcluster.net.listeners import CannotListen
 from ftpcluster.privileges import CannotRunAs
+from ftpcluster.protocol.text import visible
 from ftpcluster.supervisor.admin import CannotBind
 
 NOT_DONE = 1
@@ -69,6 +70,6 @@ def main() -> None:
 
 def _complain(*messages: str) -> int:
     for message in messages:
-        line = " ".join(message.split())
+        line = visible(" ".join(message.split()))
         say(f"ftpcluster: error: {line}")
     return WRONG_USAGE

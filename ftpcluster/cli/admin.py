@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,6 +36,7 @@ from ftpcluster.cli.views import bans_table, headline, sessions_table, workers_t
 from ftpcluster.config import ConfigError
 from ftpcluster.config.load import admin_socket
 from ftpcluster.config.units import parse_duration, parse_size, show_size
+from ftpcluster.protocol.text import visible
 
 F = TypeVar("F", bound=Callable[..., Any])
 _WIDE = 10_000
@@ -79,11 +81,12 @@ def _order(file: Path | None, path: str | None, request: Request) -> None:
     with connected(file, path) as connection:
         reply = connection.ask(request)
     assert isinstance(reply, Done)
-    click.echo(reply.text)
+    click.echo(visible(reply.text))
 
 
 def _print_json(reply: AnyReply) -> None:
-    click.echo(msgspec.json.format(msgspec.json.encode(reply)).decode())
+    # in ASCII: what a client sent may hold what a terminal obeys
+    click.echo(json.dumps(msgspec.to_builtins(reply), indent=2))
 
 
 def _console() -> Any:

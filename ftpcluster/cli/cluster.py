@@ -19,6 +19,7 @@ from ftpcluster.cli.streams import say
 from ftpcluster.common import settle_collector
 from ftpcluster.config import Config, ConfigError, Listen, Loop
 from ftpcluster.config.checks import accounts, identity_of
+from ftpcluster.ipc.messages import sendable
 from ftpcluster.net.certificates import BadCertificate, read_certificates
 from ftpcluster.net.listeners import BACKLOG, CannotListen, Listener, listen, listen_on_all
 from ftpcluster.prctl import no_new_privs
@@ -36,7 +37,7 @@ from ftpcluster.supervisor.restart import Recycling
 from ftpcluster.supervisor.supervisor import Supervisor
 from ftpcluster.supervisor.systemd import IMPLICIT_TLS, Notifier, inherited_sockets
 from ftpcluster.ways import NotOurs, acting_for, reading_for
-from ftpcluster.worker.entry import initialize, run_worker
+from ftpcluster.worker.entry import initialize, new_uvloop, run_worker, runs_our_code
 from ftpcluster.worker.parcel import pack, parcel
 
 log = logging.getLogger(__name__)
@@ -121,6 +122,7 @@ class Cluster:
         self._notifier = Notifier()
         self._binder = Binder(inherited=inherited_sockets())
         self._plan = _plan(config, self._binder, logs)
+        self._operator = os.geteuid()  # before root is given up: workers are somebody else then
         self._admin = self._bind_admin()
         listen = config.metrics.listen
         self._metrics = None if listen is None else Metrics(*listen)
@@ -150,9 +152,6 @@ class Cluster:
         _open_more_files()
         if self._config.run_as is not None:
             identity = parse_run_as(self._config.run_as)
-            if self._admin is not None:
-                path = self._admin.getsockname()
-                os.chown(path, identity.uid, identity.gid, follow_symlinks=False)
             self._logs.give_to(identity)
             drop(identity)
             no_new_privs()
@@ -171,7 +170,7 @@ class Cluster:
         self._supervisor.stopping.add_done_callback(lambda _: self._notifier.stopping())
         admin = None
         if self._admin is not None:
-            admin = AdminServer(self._admin, self._supervisor, self.reload_now)
+            admin = AdminServer(self._admin, self._supervisor, self.reload_now, self._operator)
             await admin.start()
         if self._metrics is not None:
             self._metrics.start(self._supervisor)
@@ -312,8 +311,10 @@ def _plan(config: Config, binder: Binder, logs: LogFiles) -> Plan:
         ),
         rates=Rates(config.limits.upload, config.limits.download),
         accounts={
-            login: Rates(account.upload, account.download) for _, login, account in accounts(config)
+            sendable(login): Rates(account.upload, account.download)
+            for _, login, account in accounts(config)
         },
+        knows_all_users=runs_our_code(config),
         bans=BanRules(
             failures=config.ban.failures,
             window=config.ban.window,
@@ -376,12 +377,18 @@ def _start_process(
             target=run_worker,
             args=(sock, settings, os.getpid(), logs.transfers),
             name=f"ftpcluster-worker-{index + 1}-{epoch}",
-            loop_initializer=loop_factory(config.loop),
+            loop_initializer=_workers_loop(config),
             initializer=initialize,
             initargs=(f"worker {index + 1}", config.log.level, config.log.format, logs.log),
         )
         process.start()
     return process
+
+
+def _workers_loop(config: Config) -> Callable[[], asyncio.AbstractEventLoop]:
+    if config.loop == "uvloop" and config.confine and runs_our_code(config):
+        return new_uvloop
+    return loop_factory(config.loop)
 
 
 def loop_factory(loop: Loop) -> Callable[[], asyncio.AbstractEventLoop]:

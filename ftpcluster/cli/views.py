@@ -7,6 +7,7 @@ from typing import Any
 
 from ftpcluster.admin.messages import BanView, Overview, SessionView, WorkerView
 from ftpcluster.config.units import show_size
+from ftpcluster.protocol.text import visible
 
 _SESSION = (
     *("SESSION", "WORKER", "USER", "ADDRESS", "TLS", "AGE", "IDLE"),
@@ -41,7 +42,7 @@ def workers_table(workers: Iterable[WorkerView]) -> Any:
         table.add_row(
             str(each.worker),
             str(each.pid),
-            each.state,
+            _cell(each.state),
             str(each.sessions),
             f"{100 * each.load:.0f} %",
             f"{1000 * each.lag:.0f} ms",
@@ -68,33 +69,36 @@ def sessions_table(sessions: Sequence[SessionView], width: int | None) -> Any:
 
 def bans_table(bans: Iterable[BanView]) -> Any:
     """Who is banned, a row each."""
-    from rich.markup import escape
-
     table = _table("ADDRESS", "FOR", "BY", "REASON")
     for each in bans:
         left = "ever" if each.left is None else duration(each.left)
         by = "hand" if each.by_hand else "server"
-        table.add_row(each.network, left, by, escape(each.reason))
+        table.add_row(_cell(each.network), left, by, _cell(each.reason))
     return table
 
 
 def _session_row(each: SessionView) -> list[str]:
-    from rich.markup import escape
-
     moves = bool(each.direction)
     return [
         str(each.session),
         str(each.worker),
-        escape(each.user or "-"),
-        each.address,
+        _cell(each.user or "-"),
+        _cell(each.address),
         "yes" if each.tls else "no",
         duration(each.age),
         "" if moves else duration(each.idle),
-        escape(each.command or "-"),
+        _cell(each.command or "-"),
         progress(each) if moves else "",
         f"{size(each.speed)}/s" if moves else "",
-        each.held_by if moves else "",
+        _cell(each.held_by) if moves else "",
     ]
+
+
+def _cell(text: str) -> str:
+    """What a client, or a worker, has said: neither the terminal nor rich is to obey it."""
+    from rich.markup import escape
+
+    return escape(visible(text))
 
 
 def progress(each: SessionView) -> str:

@@ -2,22 +2,27 @@
 
 SEQPACKET keeps the bounds of messages and ties a descriptor to its message, so there is no
 framing here. Sending never blocks: what the socket does not take waits, in order.
+
+Descriptors go to workers only. One that comes from a worker ends it, and is closed in a thread
+(``closing``): the kernel refuses to send them since Linux 6.16, older ones deliver them.
 """
 
 from __future__ import annotations
 
 import array
 import asyncio
+import contextlib
 import math
 import os
 import socket
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from ftpcluster.ipc.messages import Failed, Message, ToSupervisor, ToWorker
+from ftpcluster.ipc.messages import MOST_REASON, Failed, Message, ToSupervisor, ToWorker
 
 Incoming = TypeVar("Incoming", bound=Message)
 
@@ -28,9 +33,15 @@ to end a hundred thousand sessions at once, as a ban may, takes less."""
 _OVERHEAD = 64
 """Bytes that a waiting message takes beyond its own."""
 _MESSAGES_PER_TURN = 32
+_LONGEST_TURN = 0.002
+"""Seconds after which the rest of what has come waits for the loop's next turn: other workers, and
+clients that connect, come first. A single message takes up to some milliseconds."""
 _TRUNCATED = int(socket.MSG_TRUNC)  # as plain numbers: the enums' operators are slow
 _CLOSE_ON_EXEC = int(socket.MSG_CMSG_CLOEXEC)
-_ANCILLARY = socket.CMSG_SPACE(array.array("i").itemsize * 2)
+_SO_PASSRIGHTS = 83  # SO_PASSRIGHTS, which the socket module has no name for
+_ROOM_FOR_TWO = socket.CMSG_SPACE(array.array("i").itemsize * 2)
+_ROOM_FOR_ALL = socket.CMSG_SPACE(array.array("i").itemsize * 253)
+"""SCM_MAX_FD: what finds no room is closed by the kernel, and we would wait for that."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
@@ -63,12 +74,21 @@ class Channel(Generic[Incoming]):
         on_closed: Callable[[Exception | None], None],
         on_turn: Callable[[], None] | None = None,
         most_waiting: float = math.inf,
+        close_aside: Callable[[Iterable[int]], None] | None = None,
     ) -> None:
         """Takes over ``sock``. ``on_turn`` ends a batch of messages.
 
-        Where more than ``most_waiting`` bytes wait for it the other end is given up.
+        Where more than ``most_waiting`` bytes wait for it the other end is given up. With
+        ``close_aside`` it may send no descriptors: those that come all the same, and ``sock``, are
+        left to that function.
         """
         sock.settimeout(0)
+        self._close_aside = close_aside
+        self._room = _ROOM_FOR_TWO
+        if close_aside is not None:
+            self._room = _ROOM_FOR_ALL
+            with contextlib.suppress(OSError):  # before Linux 6.16
+                sock.setsockopt(socket.SOL_SOCKET, _SO_PASSRIGHTS, 0)
         self._loop = loop
         self._sock = sock
         self._decode = decoder.decode
@@ -126,6 +146,7 @@ class Channel(Generic[Incoming]):
             self._loop.remove_writer(self._sock.fileno())
 
     def _on_readable(self) -> None:
+        began = time.perf_counter()
         for _ in range(_MESSAGES_PER_TURN):
             if self.closed:
                 return
@@ -135,20 +156,26 @@ class Channel(Generic[Incoming]):
             except BadMessage as error:
                 self._fail(error)
                 return
+            if time.perf_counter() - began > _LONGEST_TURN:
+                break
         if self._on_turn is not None and not self.closed:
             self._on_turn()
+
+    def _read_rest(self) -> None:
+        """Until its end: after an error libuv watches a socket no more."""
+        self._on_readable()
+        if not self.closed:
+            self._loop.call_soon(self._read_rest)
 
     def _receive(self) -> bool:
         """Receive one message; False where there is none (any more)."""
         try:
-            data, ancillary, flags, _ = self._sock.recvmsg(MAX_MESSAGE, _ANCILLARY, _CLOSE_ON_EXEC)
+            data, ancillary, flags, _ = self._sock.recvmsg(MAX_MESSAGE, self._room, _CLOSE_ON_EXEC)
         except BlockingIOError:
             return False
         except ConnectionResetError:
-            # It ended with messages unread, which is said once, before its own. These are read at
-            # once: after an error libuv watches a socket no more.
-            while not self.closed and self._receive():
-                pass
+            # it ended with messages unread, which is said once, before its own
+            self._loop.call_soon(self._read_rest)
             return False
         except OSError:
             self._fail(None)
@@ -157,16 +184,23 @@ class Channel(Generic[Incoming]):
         if not data and not descriptors:
             self._fail(None)
             return False
-        try:
-            message = self._decode(data)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            _close_all(descriptors)
-            raise BadMessage(str(error)) from error
-        if len(descriptors) > 1 or flags & _TRUNCATED:
-            _close_all(descriptors)
-            raise BadMessage("a datagram was too large, or held too many descriptors")
-        self._on_message(message, descriptors[0] if descriptors else None)
+        self._on_message(*self._checked(data, descriptors, flags))
         return True
+
+    def _checked(
+        self, data: bytes, descriptors: list[int], flags: int
+    ) -> tuple[Incoming, int | None]:
+        """What was received, as a message and its descriptor. Raises BadMessage."""
+        try:
+            if descriptors and self._close_aside is not None:
+                raise BadMessage("it sent descriptors")
+            if len(descriptors) > 1 or flags & _TRUNCATED:
+                raise BadMessage("a datagram was too large, or held too many descriptors")
+            message: Incoming = self._decode(data)
+        except (BadMessage, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            (self._close_aside or _close_all)(descriptors)
+            raise BadMessage(str(error)) from error
+        return message, descriptors[0] if descriptors else None
 
     def _fail(self, error: Exception | None) -> None:
         if not self.closed:
@@ -179,9 +213,17 @@ class Channel(Generic[Incoming]):
             self.closed = True
             self._loop.remove_reader(self._sock.fileno())
             self._loop.remove_writer(self._sock.fileno())
-            self._sock.close()
+            self._close_socket()
             self._waiting.clear()
             self.backlog = 0
+
+    def _close_socket(self) -> None:
+        if self._close_aside is None:
+            self._sock.close()
+            return
+        with contextlib.suppress(OSError):  # the other end is gone
+            self._sock.shutdown(socket.SHUT_RDWR)  # at once, whenever it is closed
+        self._close_aside((self._sock.detach(),))
 
 
 def worker_end(
@@ -198,17 +240,27 @@ def worker_end(
 def supervisor_end(
     loop: asyncio.AbstractEventLoop,
     sock: socket.socket,
-    on_message: Callable[[ToSupervisor, int | None], None],
+    on_message: Callable[[ToSupervisor], None],
     on_closed: Callable[[Exception | None], None],
+    close_aside: Callable[[Iterable[int]], None],
 ) -> Channel[ToSupervisor]:
-    """The supervisor's end: a worker that asks and never reads cannot fill its memory."""
-    return Channel(loop, sock, _to_supervisor, on_message, on_closed, most_waiting=_MOST_WAITING)
+    """The supervisor's end: a worker that asks and never reads cannot fill its memory, and none
+    sends descriptors."""
+    return Channel(
+        loop,
+        sock,
+        _to_supervisor,
+        lambda message, _: on_message(message),
+        on_closed,
+        most_waiting=_MOST_WAITING,
+        close_aside=close_aside,
+    )
 
 
 def report_failure(sock: socket.socket, reason: str) -> None:
     """A worker's last words, where it never comes to serve."""
     sock.settimeout(None)
-    sock.send(_encode(Failed(reason.encode(errors="replace").decode()[: MAX_MESSAGE // 8])))
+    sock.send(_encode(Failed(reason.encode(errors="replace").decode()[:MOST_REASON])))
     sock.close()
 
 
@@ -220,6 +272,6 @@ def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
     return list(found)
 
 
-def _close_all(descriptors: list[int]) -> None:
+def _close_all(descriptors: Iterable[int]) -> None:
     for fd in descriptors:
         os.close(fd)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import hashlib
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
+from msgspec import Meta
 
 from ftpcluster.protocol.protection import Protection
-from ftpcluster.quota.leases import Grant, Rates, Report
+from ftpcluster.quota.leases import MOST_NAME, Grant, Rates, Report
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -102,6 +104,39 @@ class LoginDelay(Message, frozen=True, tag=9):
 
 # ---------------------------------------------------------------------- worker → supervisor
 
+# A worker may have been taken over. What it says is bounded here, in size and in value, so that
+# the supervisor's books cannot be filled, nor its numbers broken; whose sessions it speaks of is
+# looked at where they are kept.
+
+Session = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Sessions = Annotated[tuple[Session, ...], Meta(max_length=1000)]
+Name = Annotated[str, Meta(max_length=MOST_NAME)]
+Count = Annotated[int, Meta(ge=0, le=2**62)]
+Amount = Annotated[float, Meta(ge=0, le=1e18)]
+"""Seconds, or bytes a second; neither infinite nor NaN."""
+Speed = Annotated[int, Meta(ge=0, le=10**15)]
+Direction = Literal["download", "upload", "listing"]
+Result = Literal["complete", "failed"]
+Doing = Literal["download", "upload", "listing", ""]
+HeldBy = Literal["client", "disk", "connection limit", "shared limit", ""]
+MOST_REASON = 8192
+MOST_COMMAND = 512
+
+
+def sendable(name: str) -> str:
+    """A user's name as it is told: what is no text could not be, and what is too long is cut to
+    what is as much its own."""
+    text = name.encode("utf-8", "backslashreplace").decode()
+    if len(text) <= MOST_NAME:
+        return text
+    digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return f"{text[: MOST_NAME - len(digest)]}{digest}"
+
+
+def quantity(number: float) -> float:
+    """A number that an honest worker tells, within the bounds of what it may tell."""
+    return min(max(number, 0), 2**62 - 1)
+
 
 class Ready(Message, frozen=True, tag=1):
     """The worker serves."""
@@ -110,51 +145,51 @@ class Ready(Message, frozen=True, tag=1):
 class Failed(Message, frozen=True, tag=6):
     """The worker cannot serve, ever: a person has to read why."""
 
-    reason: str
+    reason: Annotated[str, Meta(max_length=MOST_REASON)]
 
 
 class Adopted(Message, frozen=True, tag=2):
     """These sockets have arrived: the supervisor may close its duplicates."""
 
-    sessions: tuple[int, ...]
+    sessions: Sessions
 
 
 class Released(Message, frozen=True, tag=3):
     """These sessions have ended; what they held is free."""
 
-    sessions: tuple[int, ...]
+    sessions: Sessions
 
 
 class TakeSlot(Message, frozen=True, tag=4):
     """A session wants a slot of a user, of whom ``limit`` sessions may exist."""
 
-    session: int
-    login: str
-    limit: int | None
+    session: Session
+    login: Name
+    limit: Count | None
 
 
 class Login(NamedTuple):
-    session: int
-    login: str
+    session: Session
+    login: Name
 
 
 class LoggedIn(Message, frozen=True, tag=12):
     """These sessions are those of these users, who have no limit here."""
 
-    logins: tuple[Login, ...]
+    logins: Annotated[tuple[Login, ...], Meta(max_length=1000)]
 
 
 class GiveSlot(Message, frozen=True, tag=5):
     """A session gives the user's slot back and goes on."""
 
-    session: int
+    session: Session
 
 
 class Identified(Message, frozen=True, tag=7):
     """A proxied session's client has this address, whose slot it wants."""
 
-    session: int
-    address: str
+    session: Session
+    address: Annotated[str, Meta(max_length=64)]
 
 
 class BeginTry(Message, frozen=True, tag=16):
@@ -175,30 +210,37 @@ class EndTry(Message, frozen=True, tag=17):
 class LoginFailed(Message, frozen=True, tag=15):
     """Somebody gave a wrong password, or a name that nobody has. Answered by LoginDelay."""
 
-    session: int
-    login: str
+    session: Session
+    login: Name
+
+
+class ToldRates(NamedTuple):
+    """As ``Rates``."""
+
+    read: Speed | None = None
+    write: Speed | None = None
 
 
 class UserLimits(Message, frozen=True, tag=8):
     """The speed limits of a user of whom Reports will speak."""
 
-    login: str
-    rates: Rates
+    login: Name
+    rates: ToldRates
 
 
 class Reports(Message, frozen=True, tag=9):
     """What transfers under shared speed limits want, and what they give back. Once a tick."""
 
-    reports: tuple[Report, ...]
+    reports: Annotated[tuple[Report, ...], Meta(max_length=1000)]
 
 
 class Heartbeat(Message, frozen=True, tag=10):
     """The worker's loop runs. ``memory``: its resident bytes; ``lag``: seconds that this is late;
     ``load``: the part of a core that it has used since the last one."""
 
-    memory: int
-    lag: float = 0.0
-    load: float = 0.0
+    memory: Count
+    lag: Amount = 0.0
+    load: Amount = 0.0
 
 
 class Counted(Message, frozen=True, tag=14):
@@ -208,13 +250,16 @@ class Counted(Message, frozen=True, tag=14):
     that grants were waited for, and how often.
     """
 
-    logins: int
-    failed_logins: int
-    replies: dict[int, int]
-    transfers: tuple[tuple[str, str, bool, int], ...]
-    moved: tuple[tuple[str, bool, int], ...]
-    grants: int
-    waited: float
+    logins: Count
+    failed_logins: Count
+    replies: dict[Annotated[int, Meta(ge=0, le=999)], Count]
+    transfers: Annotated[
+        tuple[tuple[Direction, Result, bool, Count], ...],
+        Meta(max_length=12),
+    ]
+    moved: Annotated[tuple[tuple[Direction, bool, Count], ...], Meta(max_length=6)]
+    grants: Count
+    waited: Amount
 
 
 class SessionReport(NamedTuple):
@@ -225,31 +270,31 @@ class SessionReport(NamedTuple):
     ``held_by``: "client", "disk", "connection limit", "shared limit" or nothing.
     """
 
-    session: int
-    login: str
+    session: Session
+    login: Name
     is_protected: bool
-    age: float
-    idle: float
-    command: str
-    direction: str
-    size: int | None
-    moved: int
-    speed: float
-    held_by: str
+    age: Amount
+    idle: Amount
+    command: Annotated[str, Meta(max_length=MOST_COMMAND)]
+    direction: Doing
+    size: Count | None
+    moved: Count
+    speed: Amount
+    held_by: HeldBy
 
 
 class Described(Message, frozen=True, tag=13):
     """Some of the sessions, all with the last such message."""
 
-    number: int
-    sessions: tuple[SessionReport, ...]
+    number: Count
+    sessions: Annotated[tuple[SessionReport, ...], Meta(max_length=100)]
     is_last: bool
 
 
 class Declined(Message, frozen=True, tag=11):
     """These sockets did not arrive: the worker has no file descriptor left."""
 
-    sessions: tuple[int, ...]
+    sessions: Sessions
 
 
 def heartbeat_interval(timeout: float) -> float:

@@ -142,14 +142,17 @@ class Acceptor(Generic[Target]):
         self.resume()
 
 
-def refuse(fd: int, why: str) -> None:
+def refuse(fd: int, why: str, close: Callable[[int], None] = os.close) -> None:
     """Say 421, if the socket takes it at once, and close the connection."""
     reply = Reply(Code.SERVICE_NOT_AVAILABLE, why)
-    with socket.socket(fileno=fd) as sock:
-        try:
-            sock.send(reply.encode(), socket.MSG_DONTWAIT)
-        except OSError:
-            pass  # the client is gone already
+    sock = socket.socket(fileno=fd)
+    try:
+        sock.send(reply.encode(), socket.MSG_DONTWAIT)
+    except OSError:
+        pass  # the client is gone already
+    finally:
+        sock.detach()
+        close(fd)
 
 
 def is_untouched(fd: int) -> bool:

@@ -9,8 +9,11 @@ over transfers. What was granted is a *lease*: what isn't used of it comes back 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal, NamedTuple, Protocol, TypeVar
+from typing import Annotated, Literal, NamedTuple, Protocol, TypeVar
+
+import msgspec
 
 from ftpcluster.quota.fair import Claim, Demand, Size, level, share
 
@@ -41,10 +44,14 @@ class Rates(NamedTuple):
         return bool(self.read or self.write)
 
 
+MOST_NAME = 255
+"""Characters of a user's name as workers tell it."""
+
+
 class Report(NamedTuple):
     """What the transfers of a user want in one direction, and what comes back of their lease."""
 
-    login: str
+    login: Annotated[str, msgspec.Meta(max_length=MOST_NAME)]
     direction: Direction
     demand: Demand
     returned: Size = 0
@@ -158,6 +165,8 @@ class _OneWay:
         self.server = Bucket(rate or None, now)
         self.users: dict[str, Bucket] = {}
         self.wanted: dict[str, _Wanted] = {}
+        self.users_of: Counter[int] = Counter()
+        """Of how many users a worker's transfers want something."""
         self._heard: dict[int, float] = {}
         # the users of whom workers have reported what was not served yet
         self._news: dict[int, dict[str, None]] = {}
@@ -196,12 +205,16 @@ class _OneWay:
         if demand.total:
             if wanted is None:
                 wanted = self.wanted[login] = _Wanted()
+            if epoch not in wanted.demands:
+                self.users_of[epoch] += 1
             wanted.put(epoch, demand)
             self._news.setdefault(epoch, {})[login] = None
         elif wanted is not None:
             self._drop(epoch, login, wanted)
 
     def _drop(self, epoch: int, login: str, wanted: _Wanted) -> None:
+        if epoch in wanted.demands:
+            self.users_of[epoch] -= 1
         wanted.drop(epoch)
         if not wanted.demands:
             del self.wanted[login]
@@ -278,6 +291,7 @@ class _OneWay:
         self._news.pop(epoch, None)
         for login, wanted in tuple(self.wanted.items()):
             self._drop(epoch, login, wanted)
+        del self.users_of[epoch]
 
 
 class LeaseBook:
@@ -321,6 +335,15 @@ class LeaseBook:
     def knows(self, login: str) -> bool:
         """Whether there are limits of a user."""
         return any(login in direction.users for direction in self._directions)
+
+    def wants(self, epoch: int, login: str, direction: Direction) -> bool:
+        """Whether a worker's transfers of a user want something, as it told last."""
+        wanted = self._directions[direction].wanted.get(login)
+        return wanted is not None and epoch in wanted.demands
+
+    def users_of(self, epoch: int, direction: Direction) -> int:
+        """Of how many users a worker's transfers want something."""
+        return self._directions[direction].users_of[epoch]
 
     def set_user(self, login: str, rates: Rates, now: float) -> None:
         """A user's limits, from now on."""

@@ -70,6 +70,10 @@ class Ledger:
         """Connections that one worker holds."""
         return len(self._held.get(epoch, ()))
 
+    def holds(self, epoch: int, session: int) -> bool:
+        """Whether a session is that worker's."""
+        return session in self._held.get(epoch, ())
+
     def epoch_of(self, session: int) -> int | None:
         """The worker that holds a session."""
         return next((epoch for epoch, held in self._held.items() if session in held), None)

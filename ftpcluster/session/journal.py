@@ -11,8 +11,8 @@ from __future__ import annotations
 import logging
 
 from ftpcluster.logs import has_fields, is_told, tell, write_whole
-from ftpcluster.protocol.listing import printable
 from ftpcluster.protocol.reply import Code, Reply
+from ftpcluster.protocol.text import visible
 from ftpcluster.session.commands.table import Command
 from ftpcluster.session.server_dtp import DataTransfer
 from ftpcluster.session.state import Account, Session
@@ -21,8 +21,6 @@ from ftpcluster.session.xferlog import transfer_line
 _LONGEST = 1024
 """Characters of an argument that are told."""
 _OUR_FAULT = (Code.LOCAL_ERROR, Code.INSUFFICIENT_STORAGE, Code.EXCEEDED_ALLOCATION)
-_LINE_ENDS = str.maketrans("\u2028\u2029", "??")
-"""What some take for an end of line, beside what is no character."""
 _ANONYMOUS = (None, "anonymous")
 SECRETS = ("PASS", "ACCT")
 _AS_GIVEN = ("MFMT", "SITE", "STOU")
@@ -154,4 +152,4 @@ def _fields(
 
 def _safe(text: str) -> str:
     """What a client sent, as a part of a line that it cannot end."""
-    return text if text.isprintable() else printable(text).translate(_LINE_ENDS)
+    return visible(text)

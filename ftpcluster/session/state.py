@@ -25,9 +25,10 @@ from ftpcluster.protocol.errors import (
     NotLoggedIn,
     ProtectionRequired,
 )
-from ftpcluster.protocol.listing import FACTS, printable
+from ftpcluster.protocol.listing import FACTS
 from ftpcluster.protocol.protection import Protection
 from ftpcluster.protocol.reply import Reply
+from ftpcluster.protocol.text import visible
 from ftpcluster.quota.bucket import Throttle
 from ftpcluster.quota.quotas import Throttled
 from ftpcluster.session.arrival import Arrival
@@ -429,7 +430,7 @@ class Session:
 
 def shown(login: str) -> str:
     """A user's name as people read it, whatever a client has sent for one."""
-    return printable(login)[:_LONGEST_NAME]
+    return visible(login)[:_LONGEST_NAME]
 
 
 def _unheard(_: Reply) -> None:

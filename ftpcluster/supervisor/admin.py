@@ -1,6 +1,7 @@
 """The admin socket: what an administrator asks of the server while it runs.
 
-Only root and the user who runs the server may: the socket is theirs, and the kernel says who calls.
+Only root and the user who started the server may: the socket is theirs, and the kernel says who
+calls. Where root was given up workers are somebody else; elsewhere they are told apart (``peers``).
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import logging
 import os
 import socket
 import stat
-import struct
 from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 
@@ -40,8 +40,10 @@ from ftpcluster.admin.messages import (
     WorkerView,
 )
 from ftpcluster.ipc.messages import SessionReport
+from ftpcluster.protocol.text import visible
 from ftpcluster.quota.leases import Rates
 from ftpcluster.supervisor.handle import WorkerHandle
+from ftpcluster.supervisor.peers import why_not
 from ftpcluster.supervisor.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
@@ -99,9 +101,17 @@ class AdminServer:
     """Answers administrators for as long as the server runs."""
 
     def __init__(
-        self, sock: socket.socket, supervisor: Supervisor, reload: Callable[[], Awaitable[str]]
+        self,
+        sock: socket.socket,
+        supervisor: Supervisor,
+        reload: Callable[[], Awaitable[str]],
+        operator: int,
     ) -> None:
-        """``reload`` tells what is served then, and raises ReloadRefused with what is wrong."""
+        """``reload`` tells what is served then, and raises ReloadRefused with what is wrong.
+
+        ``operator``: the user, beside root, who may give orders.
+        """
+        self._operator = operator
         self._sock = sock
         self._path = sock.getsockname()
         self._supervisor = supervisor
@@ -134,8 +144,10 @@ class AdminServer:
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            if not _may_order(writer.get_extra_info("socket")):
-                writer.write(_line(Refused("only root and the server's user may")))
+            refusal = why_not(writer.get_extra_info("socket"), self._operator)
+            if refusal is not None:
+                log.warning("an order was refused: %s", refusal)
+                writer.write(_line(Refused(refusal)))
                 return
             while line := await reader.readline():
                 writer.write(_line(await self._answer(line)))
@@ -192,7 +204,12 @@ class AdminServer:
 
     async def _sessions_of(self, name: str) -> list[int]:
         account = self._supervisor.account_of(name)
-        return [each.session for each in await self._sessions() if each.user == account]
+        return [
+            report.session
+            for _, reports in await self._supervisor.survey.take()
+            for report in reports
+            if report.login == account
+        ]
 
     async def _hint(self, word: object) -> str:
         """What to say where a word means something else than the user who has it for a name."""
@@ -316,31 +333,24 @@ class AdminServer:
 
     def _session(self, worker: WorkerHandle, report: SessionReport) -> SessionView:
         supervisor = self._supervisor
-        held_by = report.held_by
+        held_by: str = report.held_by
         if held_by == "shared limit":
             held_by = supervisor.speed.who_holds(report.login, report.direction)
         return SessionView(
             session=report.session,
             worker=worker.place.index + 1,
-            user=report.login,
+            user=visible(report.login),
             address=supervisor.ledger.address_of(worker.epoch, report.session) or "",
             tls=report.is_protected,
             age=report.age,
             idle=report.idle,
-            command=report.command,
+            command=visible(report.command),
             direction=report.direction,
             size=report.size,
             moved=report.moved,
             speed=report.speed,
             held_by=held_by,
         )
-
-
-def _may_order(sock: socket.socket) -> bool:
-    """Whether who calls is root or the server's own user."""
-    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    _, uid, _ = struct.unpack("3i", credentials)
-    return uid in (0, os.geteuid())
 
 
 def _line(reply: AnyReply) -> bytes:

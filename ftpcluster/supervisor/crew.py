@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from ftpcluster.ipc.channel import pair, supervisor_end
+from ftpcluster.ipc.closing import Closer
 from ftpcluster.ipc.messages import (
     Failed,
     Heartbeat,
@@ -25,7 +26,8 @@ from ftpcluster.ipc.messages import (
     ToSupervisor,
     heartbeat_interval,
 )
-from ftpcluster.supervisor.handle import Generation, Phase, Place, WorkerHandle
+from ftpcluster.protocol.text import visible
+from ftpcluster.supervisor.handle import Generation, Phase, Place, WorkerHandle, is_filtered
 from ftpcluster.supervisor.process import ProcessLike
 from ftpcluster.supervisor.restart import Health, Pulse, is_hopeless
 
@@ -51,7 +53,7 @@ class BootFailure(Exception):
 class Owner(Protocol):
     """Who gives work to the crew, and keeps the books."""
 
-    def on_message(self, worker: WorkerHandle, message: ToSupervisor, fd: int | None) -> None: ...
+    def on_message(self, worker: WorkerHandle, message: ToSupervisor) -> None: ...
     def on_start(self, worker: WorkerHandle) -> None:
         """A worker has been started: tell it what it has to know."""
 
@@ -189,15 +191,17 @@ class Crew:
         except OSError as error:
             self._on_not_started(place, error)
             return
+        closer = Closer()
         channel = supervisor_end(
             self._loop,
             ours,
-            lambda message, fd: self._owner.on_message(worker, message, fd),
+            lambda message: self._owner.on_message(worker, message),
             lambda error: self._on_closed(worker, error),
+            closer.close,
         )
         late = max(0.0, plan.start_timeout - plan.worker_timeout)
         pulse = Pulse(heartbeat_interval(plan.worker_timeout), plan.worker_timeout, now + late)
-        worker = place.starting = WorkerHandle(place, epoch, process, channel, pulse, now)
+        worker = place.starting = WorkerHandle(place, epoch, process, channel, closer, pulse, now)
         self.workers[epoch] = worker
         self._processes.add(process)
         process.on_exit(lambda: self._on_exit(process))
@@ -224,7 +228,7 @@ class Crew:
         elif isinstance(message, Ready):
             self._on_ready(worker)
         elif isinstance(message, Failed):
-            worker.failure = message.reason
+            worker.failure = "; ".join(map(visible, message.reason.splitlines()))
 
     def _on_ready(self, worker: WorkerHandle) -> None:
         if worker.phase is not Phase.STARTING:
@@ -232,6 +236,7 @@ class Crew:
         place, generation = worker.place, worker.place.generation
         worker.pulse.beat(self._loop.time())
         worker.phase = Phase.SERVING if generation is self.current else Phase.WAITING
+        worker.is_filtered = is_filtered(worker.process.pid)  # it has no client yet
         before, place.worker, place.starting = place.worker, worker, None
         place.has_served = True
         if before is not None:

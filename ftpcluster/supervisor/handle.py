@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 
 import msgspec
 
 from ftpcluster.ipc.channel import BadMessage, Channel
+from ftpcluster.ipc.closing import Closer, forget_linger
 from ftpcluster.ipc.messages import Adopt, Drain, EndSession, ToSupervisor
 from ftpcluster.net.acceptor import is_untouched
 from ftpcluster.net.listeners import Listener
@@ -48,6 +52,8 @@ class Plan:
     rates: Rates = field(default_factory=Rates)
     accounts: Mapping[str, Rates] = field(default_factory=dict)
     """Speeds of the users that the configuration knows."""
+    knows_all_users: bool = False
+    """Whether there are no other users, and no other limits: no code of somebody else's runs."""
     bans: BanRules | None = field(default_factory=BanRules)
     shutdown_grace: float = 30.0
     drain_grace: float = 30.0
@@ -101,6 +107,22 @@ class HandOver(msgspec.Struct, frozen=True):
         return self.adopt.session
 
 
+def is_filtered(pid: int | None) -> bool:
+    """Whether a process has a seccomp filter more than this one has."""
+    ours, its = _filters("self"), _filters(pid)
+    return ours is not None and its is not None and its > ours
+
+
+def _filters(pid: int | str | None) -> int | None:
+    """None where the kernel does not tell, as before Linux 5.9."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_bytes()
+    except OSError:
+        return None
+    found = re.search(rb"^Seccomp_filters:\s*(\d+)$", status, re.MULTILINE)
+    return None if found is None else int(found[1])
+
+
 @dataclass(slots=True, eq=False)
 class WorkerHandle:
     """``epoch`` names this life and is never used again."""
@@ -109,10 +131,13 @@ class WorkerHandle:
     epoch: int
     process: ProcessLike
     channel: Channel[ToSupervisor]
+    closer: Closer
     pulse: Pulse
     started: float
     phase: Phase = Phase.STARTING
     is_suspect: bool = False
+    is_filtered: bool = False
+    """Whether the kernel keeps it from making us wait when we close (``worker/seccomp.py``)."""
     memory: int = 0  # bytes, as it told last
     lag: float = 0.0  # seconds
     load: float = 0.0  # of a core
@@ -120,6 +145,8 @@ class WorkerHandle:
     last_used: int = 0
     failure: str | None = None
     unconfirmed: dict[int, HandOver] = field(default_factory=dict)
+    failures: Counter[int] = field(default_factory=Counter)
+    """Failed logins, by session."""
 
     def __str__(self) -> str:
         return f"worker {self.place.index + 1} (pid {self.process.pid})"
@@ -142,8 +169,12 @@ class WorkerHandle:
         Raises BadMessage where that was not sent yet.
         """
         connection = self.take_back(session)
-        if connection is not None:
+        if connection is None:
+            return
+        if self.is_filtered:
             os.close(connection.fd)
+        else:
+            self.closer.close((connection.fd,))
 
     def take_back(self, session: int) -> HandOver | None:
         """A connection that it has answered for. Raises BadMessage where that was not sent yet."""
@@ -172,9 +203,11 @@ class WorkerHandle:
         lost = []
         for connection in self.unconfirmed.values():
             if is_untouched(connection.fd):
+                forget_linger(connection.fd)
                 lost.append(connection)
             else:
-                os.close(connection.fd)
+                self.closer.close((connection.fd,))
+        self.closer.end()
         self.unconfirmed.clear()
         return lost
 

@@ -3,11 +3,40 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ftpcluster.ipc.messages import Grants, Reports, SetLimits, UserLimits
-from ftpcluster.quota.leases import FORGET, READ, STALE, TICK, WRITE, LeaseBook, Rates, portions
+from ftpcluster.quota.fair import Demand
+from ftpcluster.quota.leases import (
+    FORGET,
+    READ,
+    STALE,
+    TICK,
+    WRITE,
+    LeaseBook,
+    Rates,
+    Report,
+    portions,
+)
 from ftpcluster.supervisor.handle import Plan
+
+_MANY = 1 << 40
+
+
+def _most_users(sessions: int) -> int:
+    """Users of whom a worker may speak: what one of them still wants may be withdrawn only at the
+    next tick, when its session has ended and another one begun."""
+    return 2 * sessions + 16
+
+
+def _most_generous(told: Iterable[Rates]) -> Rates:
+    """No limit, where any says so, else the highest."""
+    reads, writes = zip(*told, strict=True)
+    return Rates(_highest(reads), _highest(writes))
+
+
+def _highest(rates: Sequence[int | None]) -> int | None:
+    return max(map(int, filter(None, rates))) if all(rates) else None
 
 
 class SharedSpeed:
@@ -18,12 +47,18 @@ class SharedSpeed:
         loop: asyncio.AbstractEventLoop,
         rates: Rates,
         grant: Callable[[int, Grants], None],
+        plan: Plan | None = None,
     ) -> None:
-        """``rates``: the whole server's. ``grant(epoch, message)`` tells a worker."""
+        """``rates``: the whole server's. ``grant(epoch, message)`` tells a worker. ``plan``: what
+        is configured of users; without one workers know."""
         self._loop = loop
         self._book = LeaseBook(rates, loop.time())
         self._grant = grant
-        self._accounts: Mapping[str, Rates] = {}
+        self._accounts: Mapping[str, Rates] = {} if plan is None else plan.accounts
+        self._is_all_configured = plan is not None and plan.knows_all_users
+        # by user and worker's epoch; of each worker no more than it has sessions
+        self._told: dict[str, dict[int, Rates]] = {}
+        self._leased: dict[int, list[int]] = {}
         self._orders: dict[str | None, Rates] = {}
         self._tick: asyncio.TimerHandle | None = None
         self._next = 0.0
@@ -61,6 +96,7 @@ class SharedSpeed:
         """
         now = self._loop.time()
         self._accounts = plan.accounts
+        self._is_all_configured = plan.knows_all_users
         self._book.set_server(plan.rates, now)
         messages = [SetLimits(None, plan.rates)]
         for login, rates in plan.accounts.items():
@@ -76,25 +112,65 @@ class SharedSpeed:
         self._orders.clear()
         return messages
 
-    def on_user_limits(self, message: UserLimits, *, is_old: bool = False) -> None:
-        """``is_old``: by a plan that no longer holds; what a new one says counts more."""
-        login, rates = message.login, message.rates
+    def on_user_limits(
+        self, message: UserLimits, epoch: int = 0, sessions: int = 1, *, is_old: bool = False
+    ) -> None:
+        """A worker that has so many sessions tells a user's limits, which it may be lying about.
+
+        What is ordered, or configured, is known better. What only a user manager knows is as the
+        worker says that gives the user most: a lie slows nobody down, and who would lie the other
+        way can move what it likes without asking. ``is_old``: by a plan that no longer holds; what
+        a new one says counts more.
+        """
+        login = message.login
+        rates = Rates(*message.rates)
         if login in self._orders:
             rates = self._orders[login]
-        elif is_old and login in self._accounts:
+        elif login in self._accounts and (is_old or self._is_all_configured):
             rates = self._accounts[login]
-        elif is_old and self._book.knows(login):
+        elif self._is_all_configured or (is_old and self._book.knows(login)):
             return
+        else:
+            told = self._told.get(login, {})
+            if epoch not in told and self._count_told(epoch) >= _most_users(sessions):
+                return
+            self._told.setdefault(login, told)[epoch] = rates
+            rates = _most_generous(told.values())
         self._book.set_user(login, rates, self._loop.time())
 
-    def on_reports(self, epoch: int, message: Reports) -> None:
+    def _count_told(self, epoch: int) -> int:
+        return sum(epoch in told for told in self._told.values())
+
+    def on_reports(self, epoch: int, message: Reports, sessions: int = _MANY) -> None:
+        """What the transfers of a worker want that has so many sessions."""
         now = self._loop.time()
-        self._book.report(epoch, message.reports, now)
+        reports = [self._believed(epoch, report, sessions) for report in message.reports]
+        self._book.report(epoch, filter(None, reports), now)
         if self._tick is not None:
             self._distribute(now, only=epoch)
         elif self._book.is_wanted:
             self._next = now
             self._on_tick()
+
+    def _believed(self, epoch: int, report: Report, sessions: int) -> Report | None:
+        """A report as far as it can be true: no more transfers than sessions, no more users, and
+        nothing comes back that was not leased."""
+        login, direction, demand, returned = report
+        if self._is_all_configured and login not in self._accounts and login not in self._orders:
+            return None
+        leased = self._leased.setdefault(epoch, [0, 0])
+        returned = min(returned, leased[direction])
+        leased[direction] -= returned
+        if not demand.total or (
+            not self._book.wants(epoch, login, direction)
+            and self._book.users_of(epoch, direction) >= _most_users(sessions)
+        ):
+            return Report(login, direction, Demand(), returned)
+        if demand.hungry + demand.slow > sessions:
+            hungry = min(demand.hungry, sessions)
+            slow = min(demand.slow, sessions - hungry)
+            demand = demand._replace(hungry=hungry, slow=slow)
+        return Report(login, direction, demand, returned)
 
     def _on_tick(self) -> None:
         self._tick = None
@@ -103,6 +179,9 @@ class SharedSpeed:
         if now - self._forgotten > FORGET:
             self._forgotten = now
             self._book.forget_idle(now)
+            self._told = {
+                login: each for login, each in self._told.items() if self._book.knows(login)
+            }
         if self._book.is_wanted:
             # on a schedule of its own, however late this one came
             self._next = max(self._next + TICK, now + TICK / 2)
@@ -112,11 +191,17 @@ class SharedSpeed:
         if now - self._next > STALE:
             self._book.resume(now)  # the workers went on without us: what has come is spent
         for epoch, grants in self._book.distribute(now, only).items():
+            leased = self._leased.setdefault(epoch, [0, 0])
+            for grant in grants:
+                leased[grant.direction] += grant.size
             for some in portions(grants):
                 self._grant(epoch, Grants(some, self._book.contended))
 
     def release_worker(self, epoch: int) -> None:
         self._book.release_worker(epoch)
+        self._leased.pop(epoch, None)
+        for told in self._told.values():
+            told.pop(epoch, None)
 
     def close(self) -> None:
         """Distribute no more; harmless when repeated."""

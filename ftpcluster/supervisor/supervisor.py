@@ -16,6 +16,7 @@ import socket
 from collections.abc import Mapping
 
 from ftpcluster.ipc.channel import BadMessage
+from ftpcluster.ipc.closing import close_aside, forget_linger
 from ftpcluster.ipc.messages import (
     Adopt,
     Adopted,
@@ -40,6 +41,7 @@ from ftpcluster.ipc.messages import (
     ToSupervisor,
     UserLimits,
     WriteLog,
+    sendable,
 )
 from ftpcluster.net.acceptor import OVERLOADED, Acceptor, refuse
 from ftpcluster.protocol.address import display, plain, without_zone
@@ -57,6 +59,9 @@ log = logging.getLogger(__name__)
 
 _NOBODY = 0
 """The epoch that holds connections between two workers."""
+_MOST_FAILURES = 100
+"""Failed logins of a session, which has three tries as a rule: a worker that says more wants what
+is remembered of other guessers to be forgotten."""
 _CROWDED = 1.0
 """Seconds for which a worker without free descriptors gets connections only where no other can."""
 
@@ -76,7 +81,7 @@ class Supervisor:
         self._listen_on(plan)
         self.ledger = Ledger(plan.limits)
         self.guard = Guard(self.ledger, plan.bans, self._end_stranger, self._loop.call_later)
-        self.speed = SharedSpeed(self._loop, plan.rates, self._grant)
+        self.speed = SharedSpeed(self._loop, plan.rates, self._grant, plan)
         self._crew = Crew(self._loop, self)
         self.totals = Totals()
         self.survey = Survey(self._loop, self._crew.workers.values)
@@ -263,7 +268,7 @@ class Supervisor:
         """The account that a name logs in to: "ftp" is another one for anonymous users."""
         accounts = self._plan.accounts
         is_alias = name == "ftp" and name not in accounts and "anonymous" in accounts
-        return "anonymous" if is_alias else name
+        return "anonymous" if is_alias else sendable(name)
 
     @property
     def listening(self) -> tuple[str, ...]:
@@ -362,18 +367,17 @@ class Supervisor:
             self._rehouse(self._homeless.pop(0), worker)
 
     def _rehouse(self, connection: HandOver, worker: WorkerHandle) -> None:
+        forget_linger(connection.fd)
         self.ledger.move(_NOBODY, connection.session, worker.epoch)
         self._give(worker, connection)
 
     def _turn_away(self, connection: HandOver, reason: str = OVERLOADED) -> None:
         self.ledger.release(_NOBODY, connection.session)
-        refuse(connection.fd, reason)
+        refuse(connection.fd, reason, close_aside)  # a worker has had it
 
     # ------------------------------------------------------------------ messages
 
-    def on_message(self, worker: WorkerHandle, message: ToSupervisor, fd: int | None) -> None:
-        if fd is not None:
-            os.close(fd)  # no worker has a reason to send one
+    def on_message(self, worker: WorkerHandle, message: ToSupervisor) -> None:
         if isinstance(message, Adopted):
             for session in message.sessions:
                 worker.confirm(session)
@@ -383,9 +387,14 @@ class Supervisor:
         elif isinstance(message, TakeSlot):
             self._on_take_slot(worker, message)
         elif isinstance(message, Reports):
-            self.speed.on_reports(worker.epoch, message)
+            self.speed.on_reports(worker.epoch, message, self.ledger.held_by(worker.epoch))
         elif isinstance(message, UserLimits):
-            self.speed.on_user_limits(message, is_old=worker.place.generation.is_over)
+            self.speed.on_user_limits(
+                message,
+                worker.epoch,
+                self.ledger.held_by(worker.epoch),
+                is_old=worker.place.generation.is_over,
+            )
         elif isinstance(message, Identified):
             self._on_identified(worker, message)
         elif isinstance(message, BeginTry):
@@ -400,7 +409,7 @@ class Supervisor:
             for session, login in message.logins:
                 self._log_in(worker, session, login)
         elif isinstance(message, Described):
-            self.survey.on_described(worker.epoch, message)
+            self.survey.on_described(worker.epoch, message, self.ledger)
         elif isinstance(message, Counted):
             self.totals.on_counted(worker.epoch, message)
         elif isinstance(message, Declined):
@@ -444,6 +453,7 @@ class Supervisor:
         for session in message.sessions:
             worker.confirm(session)
             self.ledger.release(worker.epoch, session)
+            worker.failures.pop(session, None)
             if self.guard.has_tries:
                 self.guard.end_try(worker.epoch, session, self._loop.time())
         self.on_capacity()
@@ -452,6 +462,8 @@ class Supervisor:
         address = message.address
         try:
             without_zone(address)
+            if not address.isprintable():  # its zone may be any text
+                raise ValueError(f"{address!r} is no address")
         except ValueError as error:
             raise BadMessage(str(error)) from error
         try:
@@ -474,6 +486,9 @@ class Supervisor:
             )
         except KeyError:
             return  # as below
+        worker.failures[message.session] += 1
+        if worker.failures[message.session] > _MOST_FAILURES:
+            raise BadMessage(f"session {message.session} failed to log in again and again")
         worker.channel.send(LoginDelay(message.session, seconds))
 
     def _on_take_slot(self, worker: WorkerHandle, message: TakeSlot) -> None:

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable, Iterable
 
 from ftpcluster.ipc.messages import Describe, Described, SessionReport
+from ftpcluster.quota.ledger import Ledger
 from ftpcluster.supervisor.handle import WorkerHandle
 
 _PATIENCE = 0.25
@@ -23,7 +24,7 @@ class Survey:
         self._workers = workers
         self._numbers = itertools.count(1)
         self._asked: dict[tuple[int, int], asyncio.Future[None]] = {}
-        self._found: dict[tuple[int, int], list[SessionReport]] = {}
+        self._found: dict[tuple[int, int], dict[int, SessionReport]] = {}
 
     async def take(self) -> list[tuple[WorkerHandle, list[SessionReport]]]:
         """What the sessions of each worker that answers in time do now."""
@@ -32,7 +33,7 @@ class Survey:
         for worker in workers:
             key = worker.epoch, number
             self._asked[key] = self._loop.create_future()
-            self._found[key] = []
+            self._found[key] = {}
             worker.channel.send(Describe(number))
         waited_for = [self._asked[worker.epoch, number] for worker in workers]
         if waited_for:
@@ -42,14 +43,16 @@ class Survey:
             key = worker.epoch, number
             has_answered = self._asked.pop(key).done()
             found = self._found.pop(key)
-            answers.append((worker, found if has_answered else []))
+            answers.append((worker, list(found.values()) if has_answered else []))
         return answers
 
-    def on_described(self, epoch: int, message: Described) -> None:
-        """A worker answers."""
+    def on_described(self, epoch: int, message: Described, ledger: Ledger) -> None:
+        """A worker answers. What it says of other workers' sessions nobody believes."""
         key = epoch, message.number
         if key in self._found:
-            self._found[key] += message.sessions
+            for report in message.sessions:
+                if ledger.holds(epoch, report.session):
+                    self._found[key][report.session] = report
             if message.is_last and not self._asked[key].done():
                 self._asked[key].set_result(None)
 

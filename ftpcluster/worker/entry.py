@@ -17,6 +17,8 @@ import socket
 import sys
 import threading
 import time
+from multiprocessing import resource_tracker
+from typing import Any
 
 from ftpcluster.common import leave_aborts_to_the_main_thread, settle_collector
 from ftpcluster.config import Config, ConfigError, WorkerConfig
@@ -24,6 +26,7 @@ from ftpcluster.ipc.channel import report_failure
 from ftpcluster.logfile import LogFile
 from ftpcluster.logs import LogFormat, log_to
 from ftpcluster.passwords import share_cores
+from ftpcluster.prctl import keep_capabilities, no_new_privs
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +35,21 @@ ORPHAN_GRACE = 8.0
 _NOT_OURS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 """Signals that only the supervisor obeys, also where all processes get them."""
 _PR_SET_PDEATHSIG = 1
+_NEEDED = (0, 1, 3, 4, 10)
+"""CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_FSETID: what root needs to serve files of any owner,
+and CAP_NET_BIND_SERVICE for data ports below 1024. Where root was given up they are gone."""
+
+
+def new_uvloop() -> asyncio.AbstractEventLoop:
+    """A loop without an io_uring, for a process that is going to be confined."""
+    import uvloop
+
+    from ftpcluster.worker.seccomp import refuse_rings
+
+    no_new_privs()
+    refuse_rings()
+
+    return uvloop.new_event_loop()
 
 
 async def run_worker(
@@ -48,9 +66,10 @@ async def run_worker(
     if settings.config.storage.umask is not None:
         os.umask(settings.config.storage.umask)
     # what is not ours opens files that nobody knows of, may hang, or start threads, as it is made
-    is_ours = settings.config.server is None and settings.config.user_manager is None
+    is_ours = runs_our_code(settings.config)
+    handle = _handle_of(supervisor)
     if not is_ours:
-        _end_with(supervisor)
+        _end_with(handle)
     try:
         worker = Worker(loop, sock, settings, transfers)
     except ConfigError as error:
@@ -59,13 +78,19 @@ async def run_worker(
     if is_ours:
         if settings.config.confine:
             _confine(settings.config)
-        _end_with(supervisor)  # a thread: from here on it would be too late to be confined
+        _end_with(handle)  # a thread: from here on it would be too late to be confined
     settle_collector()
     await worker.serve()
 
 
+def runs_our_code(config: Config) -> bool:
+    """Whether workers run nothing but ours, so that they can be confined."""
+    return config.server is None and config.user_manager is None
+
+
 def initialize(name: str, log_level: str, log_format: LogFormat, log_file: LogFile | None) -> None:
     """What a worker process does first: Ctrl-C is the supervisor's."""
+    _leave_tracker()
     for number in _NOT_OURS:
         signal.signal(number, signal.SIG_IGN)
     if log_file is not None:
@@ -77,25 +102,41 @@ def initialize(name: str, log_level: str, log_format: LogFormat, log_file: LogFi
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGCONT)
 
 
+def _leave_tracker() -> None:
+    """``multiprocessing`` hands all children a pipe to a process that unlinks what it is told to,
+    when the server ends: it has to hear of nothing but the supervisor's."""
+    tracker: Any = resource_tracker._resource_tracker
+    fd, tracker._fd = tracker._fd, None
+    if fd is not None:
+        os.close(fd)
+
+
 def _confine(config: Config) -> None:
     """Leave this process nothing but the users' folders, and what Python needs."""
     from ftpcluster.worker.confinement import confine, needed_by_python
+    from ftpcluster.worker.seccomp import restrict
 
     accounts = [*config.users, *([] if config.anonymous is None else [config.anonymous])]
     written = {each.root for each in accounts if any(p.write for p in each.permissions)}
     read = {each.root for each in accounts} - written
     log.debug("files: %s", confine(sorted(written), [*sorted(read), *needed_by_python()]))
+    keep_capabilities(_NEEDED)
+    log.debug("system calls: %s", restrict())
 
 
-def _end_with(supervisor: int) -> None:
+def _handle_of(supervisor: int) -> int:
+    handle = os.pidfd_open(supervisor) if os.getppid() == supervisor else None
+    if handle is None:
+        raise SystemExit("the supervisor is gone")
+    return handle
+
+
+def _end_with(handle: int) -> None:
     """See to it that this process does not outlive the supervisor by more than the grace.
 
     The channel's end says that the supervisor is gone, but only to a loop that runs: a thread ends
     one that hangs.
     """
-    handle = os.pidfd_open(supervisor) if os.getppid() == supervisor else None
-    if handle is None:
-        raise SystemExit("the supervisor is gone")
     threading.Thread(target=_outlive, args=(handle,), name="orphan", daemon=True).start()
 
 

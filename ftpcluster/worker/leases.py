@@ -12,11 +12,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 from weakref import WeakValueDictionary
 
-from ftpcluster.ipc.messages import Grants, Reports, UserLimits
+from ftpcluster.ipc.messages import Grants, Reports, ToldRates, UserLimits
 from ftpcluster.quota.fair import Demand
 from ftpcluster.quota.leases import READ, STALE, TICK, WRITE, Direction, Rates, Report, portions
 
 _LEAST = 512
+_MOST_SPEED = 10**15
 _PIECE = 64 * 1024
 """Bytes that a transfer takes at once, at least, from a pool that has them."""
 _APPETITE = 1 << 20
@@ -285,7 +286,8 @@ class Leases:
 
         Also where there is none: there may have been one before.
         """
-        self._send(UserLimits(pool.login, pool.rates))
+        read, write = (rate and min(max(rate, 1), _MOST_SPEED) for rate in pool.rates)
+        self._send(UserLimits(pool.login, ToldRates(read, write)))
 
     def report_soon(self) -> None:
         """A transfer waits: the supervisor should know before the tick."""

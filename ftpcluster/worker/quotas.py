@@ -21,6 +21,8 @@ from ftpcluster.ipc.messages import (
     TakeSlot,
     ToSupervisor,
     ToWorker,
+    quantity,
+    sendable,
 )
 from ftpcluster.quota.bucket import SpeedLimited
 from ftpcluster.quota.leases import Rates, portions
@@ -38,11 +40,6 @@ class SharedThrottle(NamedTuple):
 
     read: Pool
     write: Pool
-
-
-def sendable(name: str) -> str:
-    """A name that can be sent as a string: what is no text could not be."""
-    return name.encode("utf-8", "backslashreplace").decode()
 
 
 class RemoteQuotas:
@@ -81,7 +78,8 @@ class RemoteQuotas:
             self.end_try(session)
             return None
         self._trying.discard(session)
-        refused = await self._ask(session, TakeSlot(session, sendable(login), limit))
+        most = None if limit is None else int(quantity(limit))
+        refused = await self._ask(session, TakeSlot(session, sendable(login), most))
         if refused is None:
             self._holding.add(session)
         return refused

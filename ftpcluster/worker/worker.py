@@ -11,19 +11,23 @@ import logging
 import os
 import socket
 import time
+from typing import Any, cast
 
 from ftpcluster.config import WorkerConfig
 from ftpcluster.ipc.channel import worker_end
 from ftpcluster.ipc.messages import (
+    MOST_COMMAND,
     Adopt,
     Adopted,
     Counted,
     Declined,
     Describe,
     Described,
+    Doing,
     EndSession,
     Grants,
     Heartbeat,
+    HeldBy,
     LoginDelay,
     Ready,
     SessionReport,
@@ -33,6 +37,8 @@ from ftpcluster.ipc.messages import (
     ToWorker,
     WriteLog,
     heartbeat_interval,
+    quantity,
+    sendable,
 )
 from ftpcluster.logfile import LogFile
 from ftpcluster.protocol.address import Networks
@@ -44,7 +50,7 @@ from ftpcluster.session.server_pi import shutting_down
 from ftpcluster.session.state import Activity
 from ftpcluster.session.waits import Cause
 from ftpcluster.worker.entry import ORPHAN_GRACE
-from ftpcluster.worker.quotas import RemoteQuotas, sendable
+from ftpcluster.worker.quotas import RemoteQuotas
 from ftpcluster.worker.services import make_services
 
 log = logging.getLogger(__name__)
@@ -52,8 +58,7 @@ log = logging.getLogger(__name__)
 _END_OF_TASKS = 5.0
 _REPORTED = 20
 """Sessions in one message: their commands may be long."""
-_LONGEST = 512
-_HELD_BY = {
+_HELD_BY: dict[Cause, HeldBy] = {
     Cause.CLIENT: "client",
     Cause.DISK: "disk",
     Cause.CONNECTION_LIMIT: "connection limit",
@@ -130,8 +135,8 @@ class Worker:
             counts.logins,
             counts.failed_logins,
             dict(counts.replies),
-            tuple((*labels, count) for labels, count in counts.transfers.items()),
-            tuple((*labels, count) for labels, count in counts.moved.items()),
+            cast(Any, tuple((*labels, count) for labels, count in counts.transfers.items())),
+            cast(Any, tuple((*labels, count) for labels, count in counts.moved.items())),
             leases.grants,
             leases.waited,
         )
@@ -145,7 +150,7 @@ class Worker:
         resident = int(os.pread(self._statm, 100, 0).split()[1]) * _PAGE
         since = now - self._beaten + self._heartbeat_interval
         lag = max(0.0, now - self._beaten)
-        self._channel.send(Heartbeat(resident, lag, (spent - self._spent) / since))
+        self._channel.send(Heartbeat(resident, lag, quantity((spent - self._spent) / since)))
         self._count()
         self._spent = spent
         self._beaten = now + self._heartbeat_interval
@@ -249,16 +254,17 @@ class Worker:
 
 
 def _report(session: int, now: Activity) -> SessionReport:
+    command = now.command[:MOST_COMMAND].encode("utf-8", "backslashreplace").decode()
     return SessionReport(
         session,
         sendable(now.user),
         now.is_protected,
-        now.age,
-        now.idle,
-        sendable(now.command)[:_LONGEST],
-        now.direction,
-        now.size,
-        now.moved,
-        now.speed,
+        quantity(now.age),
+        quantity(now.idle),
+        command[:MOST_COMMAND],
+        cast(Doing, now.direction),
+        None if now.size is None else int(quantity(now.size)),
+        int(quantity(now.moved)),
+        quantity(now.speed),
         "" if now.held_by is None else _HELD_BY[now.held_by],
     )

@@ -482,7 +482,10 @@ def test_only_root_and_the_server_s_user_may(cluster: Cluster) -> None:
         cwd="/",
         check=False,
     )
-    assert done.stdout == '{"type":"refused","text":"only root and the server\'s user may"}\n\n'
+    assert json.loads(done.stdout) == {
+        "type": "refused",
+        "text": "only root and the user who started the server may",
+    }
 
 
 @pytest.mark.parametrize(

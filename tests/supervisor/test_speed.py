@@ -306,6 +306,15 @@ def test_a_new_worker_is_told_each_limit_that_was_changed_once(room: Room) -> No
 # ---------------------------------------------------------------------- over real channels
 
 
+async def serving(scene: Supervised, count: int) -> list[FakeWorker]:
+    """Workers that have a session each: without one there is nothing to report."""
+    workers = await scene.ready(count)
+    for worker in workers:
+        await scene.connect()
+        await worker.adopt()
+    return workers
+
+
 async def hears_grants(worker: FakeWorker, login: str = "alice") -> int:
     grants = (await worker.hear(Grants)).grants
     assert {grant.login for grant in grants} == {login}
@@ -314,7 +323,7 @@ async def hears_grants(worker: FakeWorker, login: str = "alice") -> int:
 
 async def test_two_workers_share_what_there_is() -> None:
     async with supervised(2) as scene:
-        workers = await scene.ready(2)
+        workers = await serving(scene, 2)
         scene.supervisor.set_limits(None, Rates(None, 10_000))
         for worker in workers:
             assert await worker.hear(SetLimits) == SetLimits(None, Rates(None, 10_000))
@@ -330,7 +339,7 @@ async def test_two_workers_share_what_there_is() -> None:
 
 async def test_a_worker_that_wants_more_than_there_can_be_ends_and_nobody_else_waits() -> None:
     async with supervised(2) as scene:
-        liar, honest = await scene.ready(2)
+        liar, honest = await serving(scene, 2)
         scene.supervisor.set_limits("alice", Rates(None, 10_000))
         for worker in (liar, honest):
             await worker.hear(SetLimits)
@@ -346,7 +355,7 @@ async def test_a_worker_that_wants_more_than_there_can_be_ends_and_nobody_else_w
 
 async def test_what_a_dead_worker_wanted_is_for_the_others() -> None:
     async with supervised(2) as scene:
-        first, second = await scene.ready(2)
+        first, second = await serving(scene, 2)
         scene.supervisor.set_limits(None, Rates(None, 10_000))
         for worker in (first, second):
             await worker.hear(SetLimits)

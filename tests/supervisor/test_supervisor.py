@@ -473,22 +473,6 @@ async def test_messages_about_another_worker_s_sessions_change_nothing() -> None
         assert b"220 hello\r\n" in [await client.hears() for client in (clients[0], clients[2])]
 
 
-async def test_a_descriptor_that_a_worker_sends_is_closed() -> None:
-    async with supervised(1) as scene:
-        (worker,) = await scene.ready(1)
-        await scene.connect()
-        session = await worker.adopt()
-        reader, writer = os.pipe()
-        try:
-            worker.say(Ready(), writer)
-            os.close(writer)
-            await worker.round_trip(session)
-            os.set_blocking(reader, False)
-            assert os.read(reader, 1) == b""  # BlockingIOError: somebody still holds it
-        finally:
-            os.close(reader)
-
-
 # ---------------------------------------------------------------------- end
 
 

@@ -126,9 +126,9 @@ def main() -> None:
             counts.clear()
             return seen
 
-        def on_message(self, worker: Any, message: Any, fd: int | None) -> None:
+        def on_message(self, worker: Any, message: Any) -> None:
             counts[type(message).__name__] += 1
-            super().on_message(worker, message, fd)
+            super().on_message(worker, message)
 
     channel.Channel.send = counting_send  # type: ignore[method-assign]
     vars(importlib.import_module("ftpcluster.cli.cluster"))["Supervisor"] = Obedient

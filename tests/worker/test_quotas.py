@@ -21,9 +21,11 @@ from ftpcluster.ipc.messages import (
     TakeSlot,
     ToSupervisor,
     ToWorker,
+    sendable,
 )
 from ftpcluster.quota.ledger import Refusal
 from ftpcluster.worker.quotas import RemoteQuotas
+from tests.support.lingering import CLOSER
 
 SPARED, MALLORY = "127.0.0.1", "192.0.2.7"
 
@@ -37,7 +39,7 @@ class FarEnd:
         self.quotas = RemoteQuotas(loop, counts=lambda address: address != SPARED)
         self._inbox: asyncio.Queue[ToSupervisor] = asyncio.Queue()
         self.supervisor = supervisor_end(
-            loop, ours, lambda message, _: self._inbox.put_nowait(message), lambda _: None
+            loop, ours, self._inbox.put_nowait, lambda _: None, CLOSER.close
         )
         self.quotas.channel = self.worker = worker_end(
             loop, theirs, self._on_message, lambda _: None, lambda: None
@@ -174,7 +176,9 @@ async def test_users_without_a_limit_are_told_on_order(far_end: FarEnd) -> None:
 
 
 async def test_any_number_of_logins_fits_into_messages(far_end: FarEnd) -> None:
-    names = {session: "n" * 4000 + str(session) for session in range(1, 101)}
+    names = {
+        session: str(session) + "n" * (4000 if session % 2 else 200) for session in range(1, 501)
+    }
     for session, name in names.items():
         await far_end.quotas.login(session, name, None)
     far_end.quotas.tell_logins()
@@ -183,7 +187,9 @@ async def test_any_number_of_logins_fits_into_messages(far_end: FarEnd) -> None:
         message = await far_end.hears()
         assert isinstance(message, LoggedIn)
         told.update(message.logins)
-    assert told == names
+    assert told == {session: sendable(name) for session, name in names.items()}
+    assert len(set(told.values())) == len(names), "what is cut is still somebody's own"
+    assert max(map(len, told.values())) == 255
 
 
 async def test_a_failed_login_waits_as_long_as_the_supervisor_says(far_end: FarEnd) -> None:
@@ -195,7 +201,11 @@ async def test_a_failed_login_waits_as_long_as_the_supervisor_says(far_end: FarE
 
 async def test_a_long_name_that_is_no_text_is_told_cut_and_readable(far_end: FarEnd) -> None:
     failed = asyncio.create_task(far_end.quotas.login_failed(1, "\udcff" + "x" * 4000))
-    assert await far_end.hears() == LoginFailed(1, "\\udcff" + "x" * 254)
+    message = await far_end.hears()
+    assert isinstance(message, LoginFailed)
+    assert message.login == sendable("\udcff" + "x" * 254)
+    assert message.login.startswith("\\udcffxxx")
+    assert len(message.login) == 255
     far_end.supervisor.send(LoginDelay(1, 0.0))
     await asyncio.wait_for(failed, 20)
 

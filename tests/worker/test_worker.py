@@ -35,6 +35,7 @@ from ftpcluster.ipc.messages import (
 from ftpcluster.net.stream import Stream
 from ftpcluster.quota.ledger import Refusal
 from ftpcluster.worker.worker import Worker
+from tests.support.lingering import CLOSER
 
 DEADLINE = 20.0
 
@@ -91,13 +92,13 @@ class Scene:
         self.worker = Worker(loop, theirs, settings)
         self.heartbeats = 0
         self.channel: Channel[ToSupervisor] = supervisor_end(
-            loop, self.ours, self._on_message, lambda _: None
+            loop, self.ours, self._on_message, lambda _: None, CLOSER.close
         )
         self.serving = asyncio.create_task(self.worker.serve())
         self.clients: list[Client] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
 
-    def _on_message(self, message: ToSupervisor, _: int | None) -> None:
+    def _on_message(self, message: ToSupervisor) -> None:
         if isinstance(message, Heartbeat):
             assert message.memory > 1_000_000
             self.heartbeats += 1

@@ -15,13 +15,12 @@ from ftpcluster.protocol.errors import ArgumentProblem, LocalProblem, NotLoggedI
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.session.run import contained, wait_out
 from ftpcluster.session.state import Account, Claim, Session, shown
-from ftpcluster.users import AbstractUserManager, MemoryUserManager, User, replaces
+from ftpcluster.users import JUDGES, AbstractUserManager, MemoryUserManager, User, replaces
 
 T = TypeVar("T")
 _Response = AbstractUserManager.GetUserResponse
 _Found = tuple[_Response, User | None, str]
 
-_JUDGES = ("authenticate", "recognizes", "has_hash", "compare_hash", "begin_comparing")
 _GOODBYE = Reply(Code.CLOSING_CONTROL_CONNECTION, "Goodbye.")
 _NEED_PASSWORD = Reply(Code.NEED_PASSWORD, "Please specify the password.")
 _NO_ACCOUNTS = Reply(Code.SUPERFLUOUS, "No account is needed.")
@@ -187,7 +186,7 @@ def _judge_at_once(manager: AbstractUserManager, claim: Claim, secret: str) -> b
 def _is_ours(manager: AbstractUserManager) -> TypeGuard[MemoryUserManager]:
     """Whether passwords are judged by our code alone, whatever else a subclass does."""
     return isinstance(manager, MemoryUserManager) and not replaces(
-        manager, MemoryUserManager, *_JUDGES
+        manager, MemoryUserManager, *JUDGES
     )
 
 
