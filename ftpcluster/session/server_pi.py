@@ -192,6 +192,9 @@ class ServerPI:
 
     def _on_eof(self) -> None:
         """The client closed, or says that it will send no more: its last line may lack its end."""
+        if self.session.has_workers and not (self._command and self._command.transfers):
+            self.end()  # what somebody else's command has left running may never end by itself
+            return
         self._has_hung_up = True
         self._stop_reading()
         self._deadlines.hang_up(self._command)

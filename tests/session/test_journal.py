@@ -10,7 +10,7 @@ import pytest
 
 from tests.session.conftest import Maker
 from tests.support.cluster import Cluster, until
-from tests.support.dialogue import Dialogue
+from tests.support.dialogue import Dialogue, reset
 
 Line = tuple[int, str]
 
@@ -98,9 +98,10 @@ def test_an_upload_whose_client_leaves_is_told_with_what_came(
             data.sendall(b"x" * 1000)
             until(lambda: client.says("STAT", 211))
             client.sock.close()
+            reset(data)
             until(lambda: any("STOR" in text for _, text in lines(caplog)))
     (told,) = (text for _, text in lines(caplog) if "STOR" in text)
-    assert re.fullmatch(r'user: STOR "/new": no reply, \d+ bytes in \d+\.\d\d s', told)
+    assert re.fullmatch(r'user: STOR "/new": 426 .+, \d+ bytes in \d+\.\d\d s', told)
 
 
 def test_a_failed_login_is_a_warning_with_the_address(

@@ -16,7 +16,7 @@ from ftpcluster.net import masquerade
 from tests.conftest import InProcess
 from tests.session.conftest import Maker
 from tests.support.cluster import Cluster, until
-from tests.support.dialogue import DEADLINE, Dialogue
+from tests.support.dialogue import DEADLINE, Dialogue, reset
 
 NAME = "ftp.example.org"
 NOT_FOUND = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
@@ -216,7 +216,7 @@ def test_a_client_that_leaves_during_the_lookup_is_forgotten(
     resolver = Resolver(named, None)
     client.send("PASV")
     until(lambda: resolver.asked)
-    client.sock.close()
+    reset(client.sock)
     until(lambda: named.call(lambda: named.server.ledger.connections == 0))
     resolver.give_up()
 

@@ -14,7 +14,7 @@ import pytest
 
 from ftpcluster import MemoryUserManager, User, passwords
 from tests.session.conftest import Maker
-from tests.support.dialogue import Dialogue
+from tests.support.dialogue import Dialogue, reset
 
 BUSY = "421 Too many logins at this moment; try again later."
 HASH = argon2.PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash("12345")
@@ -109,7 +109,7 @@ def test_sessions_that_end_while_they_wait_leave_their_places_to_others(
             late.send("PASS 12345")
             late.expects(421)
         for client in clients:
-            client.sock.close()
+            reset(client.sock)
     stuck.set()
     with Dialogue(port) as client:
         client.logs_in()
