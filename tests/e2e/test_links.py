@@ -84,7 +84,7 @@ def test_lftp_lists_links_as_links(site: Site, home: Path, remote: Path) -> None
     assert {"dir@", "file@", "dangling@", "outside@", "sub/", "plain"} <= set(names)
 
 
-def test_rclone_copies_what_is_no_link_and_says_which_it_could_not(
+def test_rclone_copies_files_also_by_links_and_says_what_it_could_not(
     site: Site, home: Path, remote: Path
 ) -> None:
     client = Rclone(site, PASSIVE, home, remote.name)
@@ -94,6 +94,7 @@ def test_rclone_copies_what_is_no_link_and_says_which_it_could_not(
     here = home / "here"
     assert (here / "plain").read_text() == "plain"
     assert (here / "sub/inner").read_text() == "sub/inner"
+    assert (here / "file").read_bytes() == PRECIOUS
     assert not (here / "dir").exists()
 
 

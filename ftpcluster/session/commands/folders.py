@@ -252,6 +252,8 @@ async def mlst(session: Session, argument: str) -> Reply:
     path = await session.readable(argument)
     status = await _status(session, argument, path)
     perm = _perm(status.st_mode, await session.account.rights.at(path))
+    if stat.S_ISLNK(status.st_mode):
+        status = await _with_size_sent(session, path, status)
     line = fact_line(path, status, perm, session.facts)
     return Reply(Code.FILE_ACTION_COMPLETED, f"Listing {printable(path)}", (line,))
 
@@ -318,8 +320,26 @@ async def _facts(session: Session, path: str, entries: Iterable[Entry]) -> str:
             perm = found
         else:
             perm = perms[mode] = _perm(mode, everywhere)
+        if stat.S_ISLNK(mode):
+            status = await _with_size_sent(session, virtual.join(path, name), status)
         lines.append(fact_line(name, status, perm, facts) + "\r\n")
     return "".join(lines)
+
+
+async def _with_size_sent(session: Session, path: str, status: os.stat_result) -> os.stat_result:
+    """The status of a link, with the size of the file that RETR sends for it.
+
+    Clients which copy trees (rclone) take the link for a file, and compare.
+    """
+    try:
+        target = await session.storage.stat(path)
+    except OSError:
+        return status  # it leads nowhere, or out
+    if not stat.S_ISREG(target.st_mode):
+        return status
+    fields = list(status[:10])
+    fields[stat.ST_SIZE] = target.st_size
+    return os.stat_result(fields)
 
 
 def _perm(mode: int, permission: Permission) -> str:
