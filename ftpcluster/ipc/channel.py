@@ -156,7 +156,7 @@ class Channel(Generic[Incoming]):
             except BadMessage as error:
                 self._fail(error)
                 return
-            if time.perf_counter() - began > _LONGEST_TURN:
+            if self._close_aside is not None and time.perf_counter() - began > _LONGEST_TURN:
                 break
         if self._on_turn is not None and not self.closed:
             self._on_turn()
