@@ -100,6 +100,7 @@ async def in_task(coroutine: Coroutine[Any, Any, T]) -> T:
     cancellation's place, since nobody else would hear of it.
     """
     task = asyncio.get_running_loop().create_task(contained(coroutine))
+    task.add_done_callback(lambda _: coroutine.close())  # cancelled before its first step
     try:
         return await task
     except asyncio.CancelledError:

@@ -145,7 +145,7 @@ class Services:
     def notify_logout(self, user: User) -> None:
         """Tell the user manager; nobody waits for that."""
         if not self.users.needs_no_task:
-            self.background(contained(self.users.notify_logout(user)))
+            self.ask(self.users.notify_logout(user))
 
     def close(self) -> None:
         """Give back what no session holds, when no session is left."""
@@ -156,6 +156,12 @@ class Services:
         self.poller.close()
         self.digests.close()
         self.pool.shutdown(wait=False, cancel_futures=True)
+
+    def ask(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run a coroutine of a user manager's, whose end the server's end has to wait for."""
+        task = self.background(contained(coroutine))
+        task.add_done_callback(lambda _: coroutine.close())  # cancelled before its first step
+        return task
 
     def background(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run what the server's end has to wait for; ``tasks`` holds it until it has ended."""

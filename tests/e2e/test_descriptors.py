@@ -51,6 +51,7 @@ def test_a_supervisor_without_descriptors_says_421_and_recovers(cluster: Cluster
 
 
 def test_connections_of_a_worker_without_descriptors_go_to_another(cluster: Cluster) -> None:
+    began = time.monotonic()
     with cluster:
         with Dialogue(cluster.port) as one, Dialogue(cluster.port) as other:
             full = cluster.worker_of(one.sock)
@@ -66,7 +67,8 @@ def test_connections_of_a_worker_without_descriptors_go_to_another(cluster: Clus
             other.says("NOOP", 200)
         cluster.wait_for(re.compile(rf"\(pid {full}\) has no file descriptors left"))
         until(lambda: serves(cluster, full))
-    assert cluster.log.count("has no file descriptors left") == 1
+    # one line a second
+    assert 1 <= cluster.log.count("has no file descriptors left") <= 1 + time.monotonic() - began
 
 
 def serves(cluster: Cluster, worker: int) -> bool:

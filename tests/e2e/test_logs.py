@@ -77,6 +77,7 @@ def test_a_json_log_stays_json_whatever_names_and_errors_there_are(tmp_path: Pat
     (tmp_path / "mine.py").write_text(
         "import ftpcluster\n"
         "class Mine(ftpcluster.Server):\n"
+        "    @ftpcluster.command('BUG')\n"
         "    async def bug(self, connection, rest):\n"
         "        raise RuntimeError('unforeseen')\n"
     )

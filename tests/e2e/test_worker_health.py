@@ -20,6 +20,7 @@ import time
 import ftpcluster
 
 class Blocking(ftpcluster.Server):
+    @ftpcluster.command("BLOCK")
     async def block(self, connection, rest):
         time.sleep(600)
 """
@@ -94,7 +95,8 @@ import os
 import ftpcluster
 
 class Closing(ftpcluster.Server):
-    async def hide(self, connection, rest):
+    @ftpcluster.command("CONCEAL")
+    async def conceal(self, connection, rest):
         for fd in map(int, os.listdir("/proc/self/fd")):
             try:
                 if fd > 2 and os.readlink(f"/proc/self/fd/{fd}").startswith("pipe:"):
@@ -115,7 +117,7 @@ def test_a_worker_that_closes_its_pipes_and_lives_on_holds_nobody_up(tmp_path: P
         with Dialogue(cluster.port) as hidden:
             hidden.says("USER anonymous", 331)
             hidden.says("PASS x", 230)
-            hidden.says("HIDE", 200)
+            hidden.says("CONCEAL", 200)
             for _ in range(4):
                 with Dialogue(cluster.port) as client:
                     client.says("USER anonymous", 331)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import struct
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -248,6 +249,9 @@ async def test_a_session_that_ends_while_it_waits_for_a_slot_is_reported(scene: 
     await client.says("USER one", 331)
     client.writer.write(b"PASS any\r\n")
     await scene.hears(TakeSlot)
+    # a FIN would only say that no more will come
+    linger = struct.pack("ii", 1, 0)
+    client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
     client.writer.transport.abort()
     assert await scene.hears(Released) == Released((1,))
     scene.channel.send(SlotAnswer(1, None))

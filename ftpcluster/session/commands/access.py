@@ -13,7 +13,7 @@ from ftpcluster.net.stream import pause
 from ftpcluster.passwords import BadHash, TooManyLogins
 from ftpcluster.protocol.errors import ArgumentProblem, LocalProblem, NotLoggedIn, SessionEnded
 from ftpcluster.protocol.reply import Code, Reply
-from ftpcluster.session.run import contained, wait_out
+from ftpcluster.session.run import wait_out
 from ftpcluster.session.state import Account, Claim, Session, shown
 from ftpcluster.users import JUDGES, AbstractUserManager, MemoryUserManager, User, replaces
 
@@ -60,7 +60,7 @@ async def user(session: Session, login: str) -> Reply:
 
 async def _find_user(session: Session, manager: AbstractUserManager, login: str) -> _Found:
     """What a user manager of somebody else's says of a name."""
-    answer = session.services.background(contained(manager.get_user(login)))
+    answer = session.services.ask(manager.get_user(login))
     try:
         found = await answer
         if not isinstance(found[0], _Response):
@@ -250,7 +250,7 @@ async def _ask_manager(attempt: _Attempt, manager: AbstractUserManager) -> bool:
 
 async def _outlast_task(attempt: _Attempt, authenticating: Coroutine[Any, Any, bool]) -> bool:
     """The answer of a user manager that is not ours, which a session does not wait for for ever."""
-    answer = attempt.session.services.background(contained(authenticating))
+    answer = attempt.session.services.ask(authenticating)
     try:
         return await asyncio.shield(answer)
     except asyncio.CancelledError:

@@ -1,0 +1,28 @@
+"""What a worker's sessions share is made as the configuration says."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from ftpcluster.config import Config, WorkerConfig
+from ftpcluster.config.model import StorageConfig
+from ftpcluster.quota.ledger import ConnectionLimits, Ledger
+from ftpcluster.quota.quotas import LocalQuotas
+from ftpcluster.worker.services import make_services
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+async def test_file_operations_that_block_have_as_many_threads_as_the_file_says(
+    threads: int,
+) -> None:
+    worker = WorkerConfig(index=0, config=Config(storage=StorageConfig(threads=threads)))
+    quotas = LocalQuotas(Ledger(ConnectionLimits()))
+    services = make_services(asyncio.get_running_loop(), worker, quotas)
+    try:
+        assert isinstance(services.pool, ThreadPoolExecutor)
+        assert services.pool._max_workers == threads
+    finally:
+        services.close()
