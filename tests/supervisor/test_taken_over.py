@@ -33,6 +33,8 @@ from ftpcluster.ipc.messages import (
     TakeSlot,
     UserLimits,
 )
+from ftpcluster.protocol.address import Networks
+from ftpcluster.quota.bans import BanRules
 from ftpcluster.quota.fair import Demand
 from ftpcluster.quota.leases import WRITE, Rates, Report
 from ftpcluster.supervisor import restart
@@ -267,13 +269,19 @@ FLOODS: dict[str, list[bytes]] = {
     ]
     * 400,
     "failed logins": [_encode([15, 2, "x" * 255])] * 4000,
+    "tries of its own session": [_encode([16, 2])] * 10_000,
+    "tries that end at once": [_encode([16, 2]), _encode([17, 2])] * 10_000,
+    "tries of sessions that are not its own": [_encode([16, n]) for n in (1, *range(9, 9000))],
+    "ends of tries that are not its own": [_encode([17, 1])] * 10_000,
     "heartbeats": [_encode([10, 1, 0.0, 0.0])] * 10_000,
 }
 
 
 @pytest.mark.parametrize("flood", FLOODS)
 async def test_a_flood_leaves_loop_and_memory_to_others(flood: str, soon: None) -> None:
-    async with beside_an_honest_one(rates=Rates(None, 10_000_000)) as here:
+    # of an address that counts, where that is no guesser's
+    bans = BanRules(allow=Networks(())) if "tries" in flood else BanRules()
+    async with beside_an_honest_one(rates=Rates(None, 10_000_000), bans=bans) as here:
         before = resident()
         with watched():
             waiting = list(FLOODS[flood])
