@@ -584,15 +584,14 @@ def test_a_server_that_hangs_does_not_keep_another_one_waiting(tmp_path: Path) -
     file.write_text('workers = 1\n[admin]\nsocket = "sock"\n[anonymous]\nroot = "."\n')
     path = str(tmp_path / "sock")
     with contextlib.ExitStack() as stack:
-        listening, *waiting = [
-            stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(3)
-        ]
+        listening, *waiting = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(3)]
         listening.bind(path)
         listening.listen(0)
+        for each in waiting:
+            each.settimeout(0)
+        waiting[0].connect(path)
         with pytest.raises(BlockingIOError):  # its queue is full
-            for each in waiting:
-                each.settimeout(0)
-                each.connect(path)
+            waiting[1].connect(path)
         second = Cluster("-c", str(file))
         assert second.wait() == 2
         assert "another server has it" in second.log

@@ -11,7 +11,6 @@ import pytest
 from ftpcluster.ipc.messages import (
     BeginTry,
     Declined,
-    Declined,
     EndSession,
     EndTry,
     Identified,

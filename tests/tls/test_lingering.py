@@ -24,9 +24,7 @@ VERSIONS = pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVe
 
 
 @contextlib.contextmanager
-def protected(
-    port: int, context: ssl.SSLContext, source: str | None = None
-) -> Iterator[FTP_TLS]:
+def protected(port: int, context: ssl.SSLContext, source: str | None = None) -> Iterator[FTP_TLS]:
     come_from = None if source is None else (source, 0)
     with FTP_TLS(context=context) as client:
         client.connect("localhost", port, timeout=20, source_address=come_from)
