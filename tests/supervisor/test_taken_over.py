@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ftpcluster.ipc.messages import (
+    BeginTry,
     Describe,
     Described,
     EndSession,
@@ -114,13 +115,14 @@ class Scene:
         return worker
 
     async def asks(self) -> None:
-        """The honest worker is heard, as are its client, and its user's slot."""
-        self.honest.say(TakeSlot(self.alice, "alice", None))
-        answer = await self.honest.hear(Message)
-        while not isinstance(answer, SlotAnswer):
-            assert not isinstance(answer, EndSession)
+        """The honest worker is heard, as are its client, its login, and its user's slot."""
+        for question in (BeginTry(self.alice), TakeSlot(self.alice, "alice", None)):
+            self.honest.say(question)
             answer = await self.honest.hear(Message)
-        assert answer == SlotAnswer(self.alice, None)
+            while not isinstance(answer, SlotAnswer):
+                assert not isinstance(answer, EndSession)
+                answer = await self.honest.hear(Message)
+            assert answer == SlotAnswer(self.alice, None)
         os.write(self.honest.held[self.alice], b"200 there\r\n")
         assert await self.client.hears() == b"200 there\r\n"
 
@@ -134,10 +136,12 @@ class Scene:
 
 @contextlib.asynccontextmanager
 async def beside_an_honest_one(**plan: Any) -> AsyncIterator[Scene]:
-    plan = {"accounts": {"alice": Rates(None, 1_000_000)}, "knows_all_users": True, **plan}
+    # that of the hostile one's clients counts, too, and may be banned
+    bans = BanRules(allow=Networks(()))
+    plan = {"bans": bans, "accounts": {"alice": Rates(None, 1_000_000)}, "knows_all_users": True, **plan}
     async with supervised(2, **plan) as scene:
         first, second = await scene.ready(2)
-        client = await scene.connect()
+        client = await scene.connect("127.0.0.2")
         other = await scene.connect()
         alice = await first.adopt()
         await second.adopt()
@@ -279,9 +283,7 @@ FLOODS: dict[str, list[bytes]] = {
 
 @pytest.mark.parametrize("flood", FLOODS)
 async def test_a_flood_leaves_loop_and_memory_to_others(flood: str, soon: None) -> None:
-    # of an address that counts, where that is no guesser's
-    bans = BanRules(allow=Networks(())) if "tries" in flood else BanRules()
-    async with beside_an_honest_one(rates=Rates(None, 10_000_000), bans=bans) as here:
+    async with beside_an_honest_one(rates=Rates(None, 10_000_000)) as here:
         before = resident()
         with watched():
             waiting = list(FLOODS[flood])
