@@ -138,7 +138,12 @@ class Scene:
 async def beside_an_honest_one(**plan: Any) -> AsyncIterator[Scene]:
     # that of the hostile one's clients counts, too, and may be banned
     bans = BanRules(allow=Networks(()))
-    plan = {"bans": bans, "accounts": {"alice": Rates(None, 1_000_000)}, "knows_all_users": True, **plan}
+    plan = {
+        "bans": bans,
+        "accounts": {"alice": Rates(None, 1_000_000)},
+        "knows_all_users": True,
+        **plan,
+    }
     async with supervised(2, **plan) as scene:
         first, second = await scene.ready(2)
         client = await scene.connect("127.0.0.2")
