@@ -130,7 +130,8 @@ class DataConnection:
         )
         self.end()
         if has_sent and isinstance(self.stream, TLSStream) and self.stream.say_end():
-            Lingering(self._session.services, self.stream)
+            session = self._session
+            Lingering(session.services, self.stream, session.conversation.peer)
         self.stream.close()
         if self._session.data is self.stream:
             self._session.data = None

@@ -190,12 +190,23 @@ class Deadlines:
     def _patience(self) -> float | None:
         """Seconds without progress after which the command that runs is given up."""
         command, transfer = self._command, self._session.last_transfer
-        bounds = [self._session.settings.stalled_timeout, self._most]
+        bounds = [self._session.settings.stalled_timeout, self._longest_wait()]
         if command is not None and command.transfers and transfer is None:
             bounds.append(None if self._most is None else _UNCONNECTED)
         if self._quits and transfer is not None and transfer.waits.is_for_client:
             bounds.append(_QUIT)
         return min((bound for bound in bounds if bound is not None), default=None)
+
+    def _longest_wait(self) -> float | None:
+        """The same, of a client that is gone.
+
+        Where it is not the client that is waited for, but a path layer that stores what has come,
+        the client's end says nothing of how long that takes.
+        """
+        transfer = self._session.last_transfer
+        if self._most is None or transfer is None or transfer.waits.is_for_client:
+            return self._most
+        return max(self._most, _HUNG_UP)
 
     def _mark(self) -> tuple[object, ...]:
         """What changes while the command comes on.

@@ -9,10 +9,13 @@ nothing of the connection ends before the client has said something, or is not w
 
 from __future__ import annotations
 
+import functools
 import sys
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from ftpcluster.net.tls import TLSStream
+from ftpcluster.protocol.address import site
 
 if TYPE_CHECKING:
     from ftpcluster.session.services import Services
@@ -22,17 +25,21 @@ _PATIENCE = 2.0
 side acknowledges more of what was sent, and when it closes."""
 _MOST = 256
 """Such connections of a process. They hold descriptors, and no slot of anybody's: beyond so many
-the one that has waited for longest is closed."""
+one is closed of whoever has most, the one that has waited for longest. Else a client that fetches
+small files all the time, and never closes, would have everybody's closed too early."""
+
+_site = functools.lru_cache(_MOST)(site)
 
 
 class Lingering:
     """One such connection; ``services.lingering`` holds it."""
 
-    __slots__ = ("_has_ended", "_left", "_services", "_slot", "_stream")
+    __slots__ = ("_has_ended", "_host", "_left", "_services", "_slot", "_stream")
 
-    def __init__(self, services: Services, stream: TLSStream) -> None:
-        """Takes over ``stream``, which has said close_notify."""
+    def __init__(self, services: Services, stream: TLSStream, host: str) -> None:
+        """Takes over ``stream``, which has said close_notify; the client comes from ``host``."""
         self._services = services
+        self._host = host
         self._stream = stream.leave_tls()
         self._left = sys.maxsize
         self._has_ended = False  # this side has
@@ -40,7 +47,12 @@ class Lingering:
         self._stream.watch(self._on_readable)
         self._arm()
         if len(services.lingering) > _MOST:
-            next(iter(services.lingering)).close()
+            self._make_room()
+
+    def _make_room(self) -> None:
+        held = [(_site(each._host), each) for each in self._services.lingering]
+        [(most, _)] = Counter(who for who, _ in held).most_common(1)
+        next(each for who, each in held if who == most).close()
 
     def _arm(self) -> None:
         wheel, now = self._services.wheel, self._services.loop.time()

@@ -257,7 +257,7 @@ class Download(DataTransfer):
 
     async def _finish_tls(self, stream: TLSStream) -> None:
         await super()._finish_tls(stream)
-        Lingering(self._session.services, stream)
+        Lingering(self._session.services, stream, self._session.conversation.peer)
 
     async def send_file(self, file: File) -> None:
         """Send ``file`` from its position to the end that it had when it was opened."""

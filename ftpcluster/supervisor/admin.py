@@ -89,12 +89,25 @@ def _remove_stale(path: str) -> None:
     if not stat.S_ISSOCK(os.lstat(path).st_mode):
         raise CannotBind(f"{path}: there is something else; remove it, or name another path")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        # of a server that hangs the queue may be full, and to wait for it would be to hang, too
+        probe.settimeout(0)
         try:
             probe.connect(path)
         except ConnectionRefusedError:
             os.unlink(path)
             return
+        except BlockingIOError:
+            pass
     raise CannotBind(f"{path}: another server has it; give this one its own: [admin] socket")
+
+
+def _file_at(path: str) -> tuple[int, int] | None:
+    """Which file it is; None where there is none, or none that may be looked at."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 class AdminServer:
@@ -114,6 +127,7 @@ class AdminServer:
         self._operator = operator
         self._sock = sock
         self._path = sock.getsockname()
+        self._made = _file_at(self._path)
         self._supervisor = supervisor
         self._reload = reload
         self._began = asyncio.get_running_loop().time()
@@ -128,13 +142,16 @@ class AdminServer:
 
     def close(self) -> None:
         """Take no more connections, and leave nothing behind."""
+        # where somebody has removed ours, another server may have put its own there; and as long
+        # as ours is open no other file can have its number
+        if self._made is not None and self._made == _file_at(self._path):
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)
         if self._server is not None:
             self._server.close()
         for conversation in self._conversations:
             conversation.cancel()
         self._sock.close()
-        with contextlib.suppress(OSError):
-            os.unlink(self._path)
 
     def _on_client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # a task of our own: Python 3.11 takes the end of one that it made for an error

@@ -439,6 +439,7 @@ class Supervisor:
             connection = worker.take_back(session)
             if connection is None:
                 continue
+            self._forget(worker, session)
             self.ledger.move(worker.epoch, session, _NOBODY)
             other = self._choose()
             if connection.ended is not None:
@@ -453,10 +454,15 @@ class Supervisor:
         for session in message.sessions:
             worker.confirm(session)
             self.ledger.release(worker.epoch, session)
-            worker.failures.pop(session, None)
-            if self.guard.has_tries:
-                self.guard.end_try(worker.epoch, session, self._loop.time())
+            self._forget(worker, session)
         self.on_capacity()
+
+    def _forget(self, worker: WorkerHandle, session: int) -> None:
+        """A session is not this worker's any more, nor is a try that it had: one that declines what
+        it has already spoken of would keep that for as long as it lives."""
+        worker.failures.pop(session, None)
+        if self.guard.has_tries:
+            self.guard.end_try(worker.epoch, session, self._loop.time())
 
     def _on_identified(self, worker: WorkerHandle, message: Identified) -> None:
         address = message.address

@@ -71,7 +71,8 @@ _THE_KERNEL: _Numbers = {
     "personality": (135, 92), "lookup_dcookie": (212, 18), "capset": (126, 91),
 }  # fmt: skip
 _DESCRIPTORS: _Numbers = {"sendmsg": (46, 211), "sendmmsg": (307, 269)}
-"""What passes descriptors: to the supervisor, or in circles that the kernel has to untie."""
+"""What passes descriptors: to the supervisor, or in circles that the kernel has to untie. So a name
+is looked up for one family at a time: the C library asks a server for two by sendmmsg."""
 _CONDITIONAL: _Numbers = {
     "kill": (62, 129), "tgkill": (234, 131), "rt_sigqueueinfo": (129, 138),
     "rt_tgsigqueueinfo": (297, 240), "prlimit64": (302, 261), "setpriority": (141, 140),
@@ -221,7 +222,7 @@ def _conditions(pid: int) -> dict[str, Code]:
         "clone": a_thread,
         "clone3": _refuse(errno.ENOSYS),  # its flags lie in memory; the C library then uses clone
         # as where there is no such family: libraries read names from files then
-        "socket": _one_of(_argument(0), (2, 10), allow, _refuse(errno.EAFNOSUPPORT)),
+        "socket": _one_of(_argument(0), (2, 10), _tcp_or_udp(), _refuse(errno.EAFNOSUPPORT)),
         # a pair of datagram sockets could be connected anew
         "socketpair": _one_of(
             _argument(0), (1,), _one_of(_argument(1), (1,), allow, refuse, 0xF), refuse
@@ -241,6 +242,14 @@ def _conditions(pid: int) -> dict[str, Code]:
         "ioctl": _one_of(_argument(1), (_TERMINAL,), terminals, others, 0xFFFFFF00),
         "prctl": _one_of(_argument(0), (_PR_SCHED_CORE,), refuse, allow),
     }
+
+
+def _tcp_or_udp() -> Code:
+    """Of IP's other protocols (SCTP, DCCP, MPTCP, SMC, ...) the kernel loads a module for each that
+    is asked for, by its number or by a kind of socket that only it has."""
+    refuse = _refuse(errno.EPROTONOSUPPORT)
+    protocol = _one_of(_argument(2), (0, 6, 17), _allow(), refuse)
+    return _one_of(_argument(1), (1, 2), protocol, refuse, 0xF)  # SOCK_STREAM, SOCK_DGRAM
 
 
 # ---------------------------------------------------------------------- instructions

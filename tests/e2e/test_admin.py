@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -565,6 +566,35 @@ def test_the_socket_of_a_killed_server_is_replaced_that_of_a_living_one_is_not(
     assert third.wait() == 2
     assert "there is something else; remove it, or name another path" in third.log
     assert (tmp_path / "sock").read_text() == "precious"
+
+
+def test_a_server_s_end_leaves_the_socket_that_another_one_has_put_there(tmp_path: Path) -> None:
+    file = tmp_path / "ftpcluster.toml"
+    file.write_text('workers = 1\n[admin]\nsocket = "sock"\n[anonymous]\nroot = "."\n')
+    with Cluster("-c", str(file)) as first:
+        (tmp_path / "sock").unlink()  # by whoever tidies up there
+        with Cluster("-c", str(file)) as second:
+            first.stop()
+            order(second, "who", "-c", str(file))
+        assert not (tmp_path / "sock").exists()
+
+
+def test_a_server_that_hangs_does_not_keep_another_one_waiting(tmp_path: Path) -> None:
+    file = tmp_path / "ftpcluster.toml"
+    file.write_text('workers = 1\n[admin]\nsocket = "sock"\n[anonymous]\nroot = "."\n')
+    path = str(tmp_path / "sock")
+    with contextlib.ExitStack() as stack:
+        listening, *waiting = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(3)]
+        listening.bind(path)
+        listening.listen(0)
+        for each in waiting:
+            each.settimeout(0)
+        waiting[0].connect(path)
+        with pytest.raises(BlockingIOError):  # its queue is full
+            waiting[1].connect(path)
+        second = Cluster("-c", str(file))
+        assert second.wait() == 2
+        assert "another server has it" in second.log
 
 
 def test_a_second_server_at_the_usual_place_goes_on_without(tmp_path: Path) -> None:

@@ -6,16 +6,18 @@ counts as it ends, and nothing of it is held for longer than the client moves on
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import argon2
 import pytest
 
-from ftpcluster import User
+from ftpcluster import PathIO, User
 from ftpcluster.session import deadlines, server_pi
 from ftpcluster.session.counts import Counts
 from tests.session.conftest import Maker
@@ -261,6 +263,34 @@ def test_a_client_that_is_gone_is_not_waited_for_where_others_are_for_ever(
         with client.begins(command, window=4096):
             end(client.sock)
             until(lambda: ledger.connections == 0)
+
+
+@pytest.mark.parametrize("slow", ["write", "close"])
+def test_a_client_s_end_does_not_bound_what_storing_takes(
+    serve: Maker, monkeypatch: pytest.MonkeyPatch, slow: str
+) -> None:
+    """Of a path layer over a network, say, which has all that the client sent."""
+    monkeypatch.setattr(deadlines, "_STALL_CHECK", 0.05)
+    monkeypatch.setattr(deadlines, "_RESET", 0.2)
+
+    class Slow(PathIO):
+        async def write(self, file: BinaryIO, data: bytes) -> int:
+            if slow == "write":
+                await asyncio.sleep(1)
+            return await super().write(file, data)
+
+        async def close(self, file: BinaryIO) -> None:
+            if slow == "close" and file.writable():
+                await asyncio.sleep(1)
+            await super().close(file)
+
+    port = serve(path_io_factory=Slow, atomic_uploads=True)
+    with Dialogue(port) as client:
+        client.logs_in()
+        with client.begins("STOR file") as data:
+            data.sendall(b"content")
+            reset(client.sock)
+    is_there(serve.folder / "file", b"content")
 
 
 def test_a_command_that_hangs_ends_with_a_client_that_is_gone(

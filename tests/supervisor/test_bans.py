@@ -306,3 +306,28 @@ async def test_nobody_has_a_try_of_another_worker_s_session() -> None:
         await one.round_trip(a)
         assert not len(scene.supervisor.guard._tries)
         assert two.unheard == 0
+
+
+async def test_a_worker_that_declines_a_session_keeps_neither_its_try_nor_its_count() -> None:
+    """It would keep honest logins of that address waiting, with sessions that are others'."""
+    async with supervised(2, bans=RULES) as scene:
+        one, two = await scene.ready(2)
+        handle = scene.supervisor._crew.workers[one.epoch]
+        for _ in range(RULES.failures - 1):
+            await scene.connect(MALLORY)
+            session = await one.adopt(confirm=False)
+            one.say(BeginTry(session))
+            assert await one.hear(SlotAnswer) == SlotAnswer(session, None)
+            one.say(Declined((session,)))
+            assert await two.adopt() == session
+            handle.crowded_until = 0.0
+        await scene.connect(MALLORY)
+        session = await one.adopt(confirm=False)
+        await fails(one, session)
+        one.say(Declined((session,)))
+        assert await two.adopt() == session
+        assert not len(scene.supervisor.guard._tries)
+        assert not handle.failures
+        for session in list(two.held)[:3]:
+            two.say(BeginTry(session))
+            assert await two.hear(SlotAnswer) == SlotAnswer(session, None)

@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ftpcluster.ipc.messages import (
+    BeginTry,
     Describe,
     Described,
     EndSession,
@@ -33,6 +34,8 @@ from ftpcluster.ipc.messages import (
     TakeSlot,
     UserLimits,
 )
+from ftpcluster.protocol.address import Networks
+from ftpcluster.quota.bans import BanRules
 from ftpcluster.quota.fair import Demand
 from ftpcluster.quota.leases import WRITE, Rates, Report
 from ftpcluster.supervisor import restart
@@ -112,13 +115,14 @@ class Scene:
         return worker
 
     async def asks(self) -> None:
-        """The honest worker is heard, as are its client, and its user's slot."""
-        self.honest.say(TakeSlot(self.alice, "alice", None))
-        answer = await self.honest.hear(Message)
-        while not isinstance(answer, SlotAnswer):
-            assert not isinstance(answer, EndSession)
+        """The honest worker is heard, as are its client, its login, and its user's slot."""
+        for question in (BeginTry(self.alice), TakeSlot(self.alice, "alice", None)):
+            self.honest.say(question)
             answer = await self.honest.hear(Message)
-        assert answer == SlotAnswer(self.alice, None)
+            while not isinstance(answer, SlotAnswer):
+                assert not isinstance(answer, EndSession)
+                answer = await self.honest.hear(Message)
+            assert answer == SlotAnswer(self.alice, None)
         os.write(self.honest.held[self.alice], b"200 there\r\n")
         assert await self.client.hears() == b"200 there\r\n"
 
@@ -132,10 +136,17 @@ class Scene:
 
 @contextlib.asynccontextmanager
 async def beside_an_honest_one(**plan: Any) -> AsyncIterator[Scene]:
-    plan = {"accounts": {"alice": Rates(None, 1_000_000)}, "knows_all_users": True, **plan}
+    # that of the hostile one's clients counts, too, and may be banned
+    bans = BanRules(allow=Networks(()))
+    plan = {
+        "bans": bans,
+        "accounts": {"alice": Rates(None, 1_000_000)},
+        "knows_all_users": True,
+        **plan,
+    }
     async with supervised(2, **plan) as scene:
         first, second = await scene.ready(2)
-        client = await scene.connect()
+        client = await scene.connect("127.0.0.2")
         other = await scene.connect()
         alice = await first.adopt()
         await second.adopt()
@@ -267,6 +278,10 @@ FLOODS: dict[str, list[bytes]] = {
     ]
     * 400,
     "failed logins": [_encode([15, 2, "x" * 255])] * 4000,
+    "tries of its own session": [_encode([16, 2])] * 10_000,
+    "tries that end at once": [_encode([16, 2]), _encode([17, 2])] * 10_000,
+    "tries of sessions that are not its own": [_encode([16, n]) for n in (1, *range(9, 9000))],
+    "ends of tries that are not its own": [_encode([17, 1])] * 10_000,
     "heartbeats": [_encode([10, 1, 0.0, 0.0])] * 10_000,
 }
 

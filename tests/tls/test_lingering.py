@@ -24,9 +24,10 @@ VERSIONS = pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVe
 
 
 @contextlib.contextmanager
-def protected(port: int, context: ssl.SSLContext) -> Iterator[FTP_TLS]:
+def protected(port: int, context: ssl.SSLContext, source: str | None = None) -> Iterator[FTP_TLS]:
+    come_from = None if source is None else (source, 0)
     with FTP_TLS(context=context) as client:
-        client.connect("localhost", port, timeout=20)
+        client.connect("localhost", port, timeout=20, source_address=come_from)
         client.login("user", "12345")
         client.prot_p()
         client.voidcmd("TYPE I")
@@ -147,6 +148,39 @@ def test_only_so_many_are_held(
             beneath.settimeout(20)
             with beneath:
                 assert beneath.recv(1) == b""
+
+
+def test_who_holds_most_of_them_ends_nobody_else_s(
+    root: Path,
+    files: Files,
+    trusting: ssl.SSLContext,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lingering, "_MOST", 4)
+    monkeypatch.setattr(lingering, "_PATIENCE", 3600.0)
+    (root / "small").write_bytes(b"content")
+    with (
+        serving("uvloop", root, files.server, tmp_path) as running,
+        protected(running.port, trusting) as victim,
+        protected(running.port, trusting, "127.0.0.7") as greedy,
+        contextlib.ExitStack() as stack,
+    ):
+
+        def fetches(client: FTP_TLS) -> socket.socket:
+            data = stack.enter_context(client.transfercmd("RETR small"))
+            assert data.recv(100) == b"content"
+            client.voidresp()
+            return data
+
+        slow = fetches(victim)
+        for _ in range(12):
+            fetches(greedy)
+        assert slow.recv(1) == b""  # close_notify, which came before
+        with socket.socket(fileno=os.dup(slow.fileno())) as beneath:
+            beneath.settimeout(0)
+            with pytest.raises(BlockingIOError):
+                beneath.recv(1)
 
 
 @VERSIONS

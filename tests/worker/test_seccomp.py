@@ -118,12 +118,16 @@ say(answers={
     "sendmmsg": call("sendmmsg", 1, bytes(64), 1, 0),
     "socketpair of datagrams": refused(socket.socketpair, socket.AF_UNIX, socket.SOCK_DGRAM),
 }, without=call("clone3", bytes(88), 88), newer=call(471), x32=call(0x40000000 + 39),
-families=[call("socket", family, 2, 0) for family in (1, 16, 17, 31, 38, 40, 44)])
+families=[call("socket", family, 2, 0) for family in (1, 16, 17, 31, 38, 40, 44)],
+protocols=[call("socket", family, *each) for family in (2, 10)
+           for each in ((1, 132), (5, 0), (6, 33), (6, 0), (1, 262), (1, 256), (2, 136),
+                        (2, 1), (3, 255), (4, 0), (0x80801, 132), (2, 115))])
 """
     )
     assert set(answers["answers"].values()) <= {"EPERM", "PermissionError"}, answers
     assert (answers["without"], answers["newer"], answers["x32"]) == ("ENOSYS",) * 3
     assert set(answers["families"]) == {"EAFNOSUPPORT"}
+    assert set(answers["protocols"]) == {"EPROTONOSUPPORT"}
 
 
 def test_what_only_holes_are_found_in_is_refused_before_it_is_looked_at() -> None:
@@ -215,7 +219,11 @@ with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
     lives.append(runner.run(life()))
 say(lives=lives, nice=nice - os.getpriority(os.PRIO_PROCESS, 0), signals=len(got),
     account=pwd.getpwuid(0).pw_name, group=grp.getgrgid(0).gr_name,
-    interface=socket.if_nametoindex("lo"), limit=resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 0,
+    interface=socket.if_nametoindex("lo"),
+    sockets=len([socket.socket(family, kind, protocol)
+                 for family in (socket.AF_INET, socket.AF_INET6)
+                 for kind, protocol in ((1, 0), (1, 6), (0x80801, 0), (2, 0), (2, 17))]),
+    limit=resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 0,
     context=type(ssl.create_default_context()).__name__, affinity=len(os.sched_getaffinity(0)) > 0,
     memory=os.close(os.memfd_create("x")), temporary=tempfile.TemporaryFile().write(b"x"))
 """
@@ -224,6 +232,7 @@ say(lives=lives, nice=nice - os.getpriority(os.PRIO_PROCESS, 0), signals=len(got
     assert said["nice"] > 0
     assert (said["signals"], said["account"], said["group"]) == (2, "root", "root")
     assert said["interface"] > 0
+    assert said["sockets"] == 10
     assert (said["limit"], said["affinity"]) == (True, True)
     assert (said["context"], said["memory"], said["temporary"]) == ("SSLContext", None, 1)
 
