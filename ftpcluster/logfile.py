@@ -14,7 +14,7 @@ from multiprocessing.reduction import DupFd
 from typing import Any
 
 from ftpcluster.privileges import Identity
-from ftpcluster.ways import acting_for
+from ftpcluster.safe_paths import acting_for
 
 # O_NONBLOCK, since opening a fifo that nobody reads would stop the whole server
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC

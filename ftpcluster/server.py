@@ -30,7 +30,7 @@ from ftpcluster.protocol.protection import Protection
 from ftpcluster.quota.bans import LOOPBACK
 from ftpcluster.quota.ledger import Refusal
 from ftpcluster.quota.quotas import LocalQuotas
-from ftpcluster.server_parts import MADE, NEVER_CALLED, make_settings
+from ftpcluster.server_arguments import MADE, NEVER_CALLED, make_settings
 from ftpcluster.server_services import ServerServices
 from ftpcluster.session.connection import Connection
 from ftpcluster.session.extension import Verb, worker  # noqa: F401

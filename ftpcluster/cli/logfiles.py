@@ -12,7 +12,7 @@ from ftpcluster.logfile import LogFile
 from ftpcluster.logs import log_to
 from ftpcluster.privileges import Identity
 from ftpcluster.supervisor.supervisor import Supervisor
-from ftpcluster.ways import NotOurs
+from ftpcluster.safe_paths import UnsafePath
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ def why_not(error: OSError) -> str:
     """Why a log cannot be opened, and what to do."""
     if isinstance(error, IsADirectoryError):
         return "is a folder; name a file in it"
-    if isinstance(error, NotOurs):
+    if isinstance(error, UnsafePath):
         return str(error)
     why = f"cannot be opened: {error.strerror}"
     return f"{why}; make its folder, and let who starts the server write there"

@@ -18,7 +18,7 @@ from ftpcluster.config.tree import Tree, quoted
 from ftpcluster.net.certificates import BadCertificate, NoKey, make_context
 from ftpcluster.privileges import CannotRunAs, Identity, barriers, may_read, parse_run_as
 from ftpcluster.protocol.protection import Protection
-from ftpcluster.ways import controllers, reading_for
+from ftpcluster.safe_paths import controllers, reading_for
 
 _LOGIN = "{login}"
 _OTHERS = 0o004

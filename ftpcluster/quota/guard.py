@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ftpcluster.protocol.address import Bits, plain, site
 from ftpcluster.quota.bans import Ban, BanRules, Bans
 from ftpcluster.quota.ledger import Ledger, Refusal
-from ftpcluster.quota.tries import Answer, Tries
+from ftpcluster.quota.login_tries import Answer, LoginTries
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class Guard:
         self._end = end
         self._call_later = call_later
         self._bans = Bans(rules)
-        self._tries = Tries()
+        self._tries = LoginTries()
         self.counts = counting(rules)
         """Whether failed logins of an address count."""
         self.refused: Counter[Refusal] = Counter()

@@ -24,7 +24,7 @@ from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.quota.bucket import Throttle
 from ftpcluster.quota.quotas import Quotas
 from ftpcluster.session.counts import Counts
-from ftpcluster.session.digesting import DigestThreads
+from ftpcluster.session.digest_threads import DigestThreads
 from ftpcluster.session.run import contained
 from ftpcluster.session.turns import Turns
 from ftpcluster.session.wheel import Wheel

@@ -323,7 +323,7 @@ class Session:
             self.data = Arrival(self, listener, self.tls)
         else:
             self.data, talk, services = listener, self.conversation, self.services
-            services.ports.doorkeepers.expect(listener, services.poller, talk.peer, talk.proxy)
+            services.ports.early_acceptors.expect(listener, services.poller, talk.peer, talk.proxy)
 
     def protect_data(self, protected: bool) -> None:  # noqa: FBT001
         """PROT, which holds for the data connection that is prepared, too."""
