@@ -11,8 +11,8 @@ from ftpcluster.config.model import Log
 from ftpcluster.logfile import LogFile
 from ftpcluster.logs import log_to
 from ftpcluster.privileges import Identity
-from ftpcluster.supervisor.supervisor import Supervisor
 from ftpcluster.safe_paths import UnsafePath
+from ftpcluster.supervisor.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 

@@ -22,8 +22,8 @@ from ftpcluster.session.run import wait_out
 T = TypeVar("T")
 
 _NICENESS = 5
-"""As for threads that hash passwords. A nicer thread could hold Python's lock and wait for a core on
-a busy machine, and the loop would wait for that thread."""
+"""As for threads that hash passwords. On a busy machine a nicer thread could hold Python's lock and
+wait for a core; the loop would wait for that thread."""
 
 
 class DigestThreads:
