@@ -12,18 +12,14 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
-from ftpcluster.passwords import give_way, threads_of_this_process
+from ftpcluster.passwords import nice_threads
 from ftpcluster.session.run import wait_out
 
 T = TypeVar("T")
-
-_NICENESS = 5
-"""As for threads that hash passwords. On a busy machine a nicer thread could hold Python's lock and
-wait for a core; the loop would wait for that thread."""
 
 
 class DigestThreads:
@@ -35,11 +31,7 @@ class DigestThreads:
 
     @functools.cached_property
     def _pool(self) -> Executor:
-        return ThreadPoolExecutor(
-            threads_of_this_process(),
-            "ftpcluster-digests",
-            functools.partial(give_way, _NICENESS),
-        )
+        return nice_threads("ftpcluster-digests")
 
     async def run(self, user: str, function: Callable[..., T], *arguments: object) -> T:
         """Run ``function`` in a thread when it is the user's turn.

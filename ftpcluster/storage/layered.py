@@ -184,12 +184,10 @@ class LayeredStorage(Storage):
         """Raises PermissionError where a link leads out."""
         target = os.path.realpath(real)
         if self._find_real is None:
-            is_inside = _is_beneath(target, self._base)
+            roots = [self._base]
         else:
-            is_inside = _is_beneath(target, self._find_real("/")) or _is_beneath(
-                target, self._mapped_root(path, real, self._find_real)
-            )
-        if not is_inside:
+            roots = [self._find_real("/"), self._mapped_root(path, real, self._find_real)]
+        if not any(virtual.is_beneath(target, os.path.realpath(root)) for root in roots):
             raise PermissionError(errno.EXDEV, os.strerror(errno.EXDEV))
 
     def _mapped_root(self, path: str, real: Path, find_real: Callable[[str], Path]) -> Path:
@@ -351,11 +349,6 @@ class LayeredStorage(Storage):
     async def _is_directory(self, real: Path) -> bool:
         """Whether it is one itself: a link to one is removed and renamed as files are."""
         return not self._is_link(real) and await _asked(self._layer.is_dir(real))
-
-
-def _is_beneath(target: str, directory: Path) -> bool:
-    base = os.path.realpath(directory)
-    return target == base or target.startswith(base.rstrip("/") + "/")
 
 
 async def _awaited(opening: OpenFile) -> OpenFile:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import select
 import socket
 import struct
 from collections.abc import Iterator
+
+from ftpcluster.supervisor.procstatus import number_in_status
 
 _SO_PEERPIDFD = 77
 _CREDENTIALS = struct.Struct("3i")
@@ -54,12 +55,8 @@ def _handle_of_peer(sock: socket.socket, pid: int) -> int:
 
 
 def _ancestors(pid: int) -> Iterator[int]:
-    """A process, its parent, and so on."""
+    """A process, its parent, and so on. It breaks off where one has just ended: its children are
+    init's."""
     while pid > 0:
         yield pid
-        try:
-            with open(f"/proc/{pid}/status", "rb") as file:
-                found = re.search(rb"^PPid:\s*(\d+)$", file.read(), re.MULTILINE)
-        except OSError:
-            return  # it ends just now: its children are init's
-        pid = 0 if found is None else int(found[1])
+        pid = number_in_status(pid, "PPid") or 0

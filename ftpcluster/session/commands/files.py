@@ -13,11 +13,11 @@ from ftpcluster.protocol.errors import ArgumentProblem, FileUnavailable
 from ftpcluster.protocol.listing import parse_timestamp, printable, timestamp
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.session.commands.writeonly import (
+    HidingNames,
     check_own,
     forget,
     is_write_only,
     remember,
-    told,
 )
 from ftpcluster.session.run import give_way
 from ftpcluster.session.state import Session
@@ -34,10 +34,8 @@ _READY_FOR_RNTO = Reply(Code.PENDING_FURTHER_INFORMATION, "Ready for RNTO.")
 async def dele(session: Session, argument: str) -> Reply:
     path = await session.writable(argument)
     write_only = await is_write_only(session, path)
-    try:
+    with HidingNames(write_only=write_only):
         await session.storage.unlink(path)
-    except OSError as error:
-        raise told(error, write_only=write_only) from None
     forget(session, path)
     return _DELETED
 
@@ -48,10 +46,8 @@ async def rnfr(session: Session, argument: str) -> Reply:
         raise FileUnavailable('"/" cannot be renamed.')
     _check_undivided(session, path)
     write_only = await check_own(session, path)
-    try:
+    with HidingNames(write_only=write_only):
         await session.storage.lstat(path)
-    except OSError as error:
-        raise told(error, write_only=write_only) from None
     session.rename_from = path
     return _READY_FOR_RNTO
 
@@ -127,11 +123,9 @@ async def rnto(session: Session, argument: str) -> Reply:
     _check_undivided(session, target)
     await _check_move(session, source, target)
     write_only = await is_write_only(session, target)
-    try:
+    with HidingNames(write_only=write_only):
         await _check_tree(session, source, target)
         await session.storage.rename(source, target, replace=session.settings.rename_replaces)
-    except OSError as error:
-        raise told(error, write_only=write_only) from None
     forget(session, source)
     if write_only:
         remember(session, target)
@@ -165,10 +159,8 @@ async def mfmt(session: Session, argument: str) -> Reply:
 async def set_modified(session: Session, path: str, seconds: float) -> None:
     """What MFMT and SITE UTIME do."""
     write_only = await check_own(session, path)
-    try:
+    with HidingNames(write_only=write_only):
         await session.storage.set_modified(path, seconds)
-    except OSError as error:
-        raise told(error, write_only=write_only) from None
 
 
 async def _regular(session: Session, path: str) -> os.stat_result:

@@ -16,7 +16,7 @@ from ftpcluster.protocol.errors import ArgumentProblem, FileUnavailable, FTPErro
 from ftpcluster.protocol.listing import FACTS, fact_line, list_line, permission_fact, printable
 from ftpcluster.protocol.pattern import LONGEST, Pattern, is_pattern
 from ftpcluster.protocol.reply import Code, Opening, Reply, ReplyLines, on_wire, quoted
-from ftpcluster.session.commands.writeonly import forget, is_write_only, remember, told
+from ftpcluster.session.commands.writeonly import HidingNames, forget, is_write_only, remember
 from ftpcluster.session.run import give_way
 from ftpcluster.session.server_dtp import Listing
 from ftpcluster.session.state import Session
@@ -64,14 +64,15 @@ async def mkd(session: Session, argument: str) -> Reply:
     check_new_name(path)
     await _check_missing_parents(session, path)
     write_only = await is_write_only(session, path)
-    try:
-        await session.storage.mkdir(path)
-    except OSError as error:
-        if not (write_only and await _is_directory(session, path)):
-            raise told(error, write_only=write_only) from None
-    else:
-        if write_only:
-            remember(session, path)
+    with HidingNames(write_only=write_only):
+        try:
+            await session.storage.mkdir(path)
+        except OSError:
+            if not (write_only and await _is_directory(session, path)):
+                raise
+        else:
+            if write_only:
+                remember(session, path)
     return Reply(Code.PATHNAME, f"{quoted(path)} created.")
 
 
@@ -102,10 +103,8 @@ async def rmd(session: Session, argument: str) -> Reply:
     if path == "/":
         raise FileUnavailable('"/" cannot be removed.')
     write_only = await is_write_only(session, path)
-    try:
+    with HidingNames(write_only=write_only):
         await session.storage.rmdir(path)
-    except OSError as error:
-        raise told(error, write_only=write_only) from None
     forget(session, path)
     return _REMOVED
 
