@@ -160,3 +160,6 @@ MADE: tuple[tuple[frozenset[str], str, Callable[[Any], Any]], ...] = (
     ),
 )
 """For each attribute of a server: the arguments that it is made of, its name, and its maker."""
+
+PARTS = ("settings", *(attribute for _, attribute, _ in MADE))
+"""The attributes of a server that are made of its arguments."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ftpcluster.protocol.errors import NotImplementedVerb
 from ftpcluster.session.commands.table import COMMANDS
 from ftpcluster.session.connection import Connection, SessionConnection
-from ftpcluster.session.extension import obey_builtin
+from ftpcluster.session.extension import Verb, obey_builtin
 from ftpcluster.session.overrides import VerbMap
 
 _STORES = {"wb": b"STOR", "ab": b"APPE"}
@@ -19,6 +19,15 @@ class BuiltinVerbs:
     """
 
     _verbs: VerbMap
+
+    @property
+    def commands_mapping(self) -> dict[str, Verb]:
+        """Lower-case verb → coroutine function ``(connection, rest)``; looked up per command."""
+        return self._verbs.mapping
+
+    @commands_mapping.setter
+    def commands_mapping(self, mapping: dict[str, Verb]) -> None:
+        self._verbs.mapping = mapping
 
     async def _builtin(self, verb: bytes, connection: Connection, rest: str) -> bool:
         """Obey a verb as the table says, or as the override says that holds for it, too."""

@@ -43,10 +43,11 @@ LAYERS: dict[str, set[str]] = {
     "supervisor": {"admin", "ipc", "net", "protocol", "quota", "supervisor"},
     "verbs": {"protocol", "session"},
     "server_arguments": {"arguments", "net", "protocol", "quota", "session", "storage", "users"},
+    "server_paths": {"protocol", "session", "storage"},
     "server_services": {"protocol", "server", "session", "storage", "users"},
     "server": {
-        *("net", "protocol", "quota", "server_arguments", "server_services", "session", "storage"),
-        *("users", "verbs"),
+        *("net", "protocol", "quota", "server_arguments", "server_paths", "server_services"),
+        *("session", "storage", "users", "verbs"),
     },
     "__init__": {"common", "protocol", "quota", "server", "session", "storage", "users"},
     "__main__": {"cli"},
