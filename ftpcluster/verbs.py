@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from ftpcluster.protocol.errors import NotImplementedVerb
 from ftpcluster.session.commands.table import COMMANDS
 from ftpcluster.session.connection import Connection, SessionConnection
 from ftpcluster.session.extension import Verb, obey_builtin
-from ftpcluster.session.overrides import VerbMap
+from ftpcluster.session.overrides import VerbMap, method_name
 
 _STORES = {"wb": b"STOR", "ab": b"APPE"}
 
@@ -276,3 +278,21 @@ class BuiltinVerbs:
     async def clnt(self, connection: Connection, rest: str) -> bool:
         """CLNT name: what program you are."""
         return await self._builtin(b"CLNT", connection, rest)
+
+
+def add_missing_methods() -> None:
+    """Add a method for each verb of the table that has none above: a new verb needs only a row."""
+    for verb in COMMANDS:
+        name = method_name(verb.decode().lower())
+        if not hasattr(BuiltinVerbs, name):
+            setattr(BuiltinVerbs, name, _method(verb))
+
+
+def _method(verb: bytes) -> Callable[[BuiltinVerbs, Connection, str], Awaitable[bool]]:
+    async def obey(self: BuiltinVerbs, connection: Connection, rest: str) -> bool:
+        return await self._builtin(verb, connection, rest)
+
+    return obey
+
+
+add_missing_methods()

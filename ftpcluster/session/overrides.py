@@ -23,8 +23,8 @@ from ftpcluster.session.state import Session
 
 log = logging.getLogger("ftpcluster.server")
 
-METHODS = {"pass": "pass_"}
-"""Verbs whose methods have other names."""
+_METHODS = {"pass": "pass_"}
+"""Verbs that are no names in Python."""
 _HEADS = {
     "xcwd": "cwd",
     "cdup": "cwd",
@@ -38,6 +38,11 @@ _HEADS = {
     "stat": "list",
 }
 """The verb whose override holds for another one, too."""
+
+
+def method_name(verb: str) -> str:
+    """The name of the method for a verb in lower case."""
+    return _METHODS.get(verb, verb)
 
 
 class VerbMap:
@@ -54,7 +59,7 @@ class VerbMap:
         self._names: dict[str, str] = {}
         self._rows: dict[str, tuple[Verb, str, Command]] = {}
         for verb in (row.verb.lower() for row in COMMANDS.values()):
-            name = METHODS.get(verb, verb)
+            name = method_name(verb)
             self._names[name] = verb
             self._builtin[verb] = getattr(builtins, name).__get__(server)
             self._map_method(name, verb)
@@ -93,7 +98,7 @@ class VerbMap:
             verb = verb_of(name, function)
             if verb is None:
                 continue
-            rival = chosen.get(verb, METHODS.get(verb, verb))
+            rival = chosen.get(verb, method_name(verb))
             if verb in chosen or self.mapping.get(verb) != self._builtin.get(verb):
                 mine, theirs = self._distance(name), self._distance(rival)
                 if mine == theirs:
