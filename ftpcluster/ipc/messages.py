@@ -198,13 +198,13 @@ class BeginTry(Message, frozen=True, tag=16):
     The try ends with LoginFailed, TakeSlot, EndTry, or the session.
     """
 
-    session: int
+    session: Session
 
 
 class EndTry(Message, frozen=True, tag=17):
     """A password was right, or it is not judged after all."""
 
-    session: int
+    session: Session
 
 
 class LoginFailed(Message, frozen=True, tag=15):
