@@ -64,9 +64,9 @@ _processes = 1
 
 
 def is_hash(password: str) -> bool:
-    """Whether a stored password is a hash, by its form, not plain text.
+    """Whether a stored password is a hash by its form, and not plain text.
 
-    Also one of a kind that cannot be checked here: as plain text, it would be a password itself.
+    A hash that cannot be checked here is one, too: as plain text it would be the password itself.
     """
     return password.startswith((*_HASHES, *_FOREIGN))
 
@@ -207,7 +207,7 @@ def set_niceness(niceness: int) -> None:
     """Of the calling thread and those that it starts: Linux keeps niceness by thread."""
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGABRT,))  # the main thread answers to it
     try:
-        # 0 is this thread; by its number it could be another process's (worker/seccomp.py)
+        # 0 is this thread; the filter of worker/seccomp.py allows no other number
         os.setpriority(os.PRIO_PROCESS, 0, niceness)
     except OSError:
         pass  # a sandbox refuses it: then they compete with the loops as equals

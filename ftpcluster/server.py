@@ -95,11 +95,11 @@ class Server(PathMethods, BuiltinVerbs):
     names that no command may use, in any place of a path; neither knows capitals.
 
     A method ``async def verb(self, connection, rest) -> bool`` of a subclass overrides the built-in
-    command of that name, and the decorators, ``@ftpcluster.command("XVERB")`` among them, make a
-    method a new one; so does what is put into ``commands_mapping``.
+    command of that name. ``@ftpcluster.command("XVERB")``, and the other decorators, make a method
+    a new command; so does an entry in ``commands_mapping``.
 
-    Arguments are attributes, too, which may be set until the server is started. Raises TypeError or
-    ValueError for arguments that cannot be what they are for.
+    Arguments are attributes, too, and may be set until the server is started. Raises TypeError or
+    ValueError for values that cannot be used.
     """
 
     def __init__(
@@ -298,7 +298,7 @@ class Server(PathMethods, BuiltinVerbs):
         )
 
     def replaces(self, *names: str) -> bool:
-        """Whether the class of this server, or this server itself, has methods in place of ours."""
+        """Whether this server, or its class, overrides any of these methods."""
         return replaces(self, Server, *names)
 
     def _on_connection(self, _: socket.socket, fd: int, address: str, port: int) -> None:

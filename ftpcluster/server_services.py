@@ -49,7 +49,7 @@ class ServerServices(Services):
         return self._map(session, argument)
 
     def _map(self, session: Session, argument: str) -> MappedPath:
-        """What a ``get_paths`` of the user's own says."""
+        """Both paths, as an overridden ``get_paths`` gives them."""
         real, virtual = self.server.get_paths(session.view, argument)
         return MappedPath(resolve("/", str(virtual)), Path(real))
 
@@ -69,7 +69,7 @@ class ServerServices(Services):
         return layer
 
     async def long_line(self, session: Session, path: str) -> str | None:
-        """LIST's line where that has been overridden, or the time in it, else None."""
+        """LIST's line where it, or the time in it, is made by an override; else None."""
         server = self.server
         if not server.replaces("build_list_string", "build_list_mtime"):
             return None

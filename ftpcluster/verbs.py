@@ -32,7 +32,7 @@ class BuiltinVerbs:
         self._verbs.mapping = mapping
 
     async def _builtin(self, verb: bytes, connection: Connection, rest: str) -> bool:
-        """Obey a verb as the table says, or as the override says that holds for it, too."""
+        """Obey a verb by its row, or by the override of a related verb that holds for it, too."""
         assert isinstance(connection, SessionConnection)
         overriding = connection.session.overriding
         row = self._verbs.builtin(verb.decode().lower(), overriding)

@@ -31,7 +31,7 @@ class LogFiles:
     """The log and the transfer log; None where there is none, or it is stderr."""
 
     def __init__(self, config: Log, identity: Identity | None = None) -> None:
-        """``identity``: who is going to run the server. Raises ConfigError where one fails."""
+        """``identity``: the user that will run the server. Raises ConfigError where one fails."""
         self.log = _open("log.file", config.file, identity)
         self.transfers = _open("log.transfers", config.transfers, identity)
 

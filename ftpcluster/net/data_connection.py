@@ -1,4 +1,4 @@
-"""Waiting for a passive data connection from the right peer, or through its proxy."""
+"""Waiting for a passive data connection from the client's address, or through its proxy."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ async def await_data_connection(
         error = NoDataConnection("No data connection was made.")
         timer = expire(loop, arrival.waiter, timeout, error)
     listener.watch(poller, arrival)
-    if listener.kept:  # of which nobody else would tell
+    if listener.kept:  # accepted early: the poller would never report them
         arrival.on_ready(READ)
     try:
         await arrival.waiter

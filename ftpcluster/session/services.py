@@ -131,7 +131,7 @@ class Services:
         return self.files.open(user.base_path)
 
     def locate(self, session: Session, argument: str) -> str:
-        """The virtual path that an argument of a client's names."""
+        """The virtual path of a command's argument."""
         return resolve(session.current_folder, argument)
 
     def make_view(self, session: Session) -> SessionConnection:

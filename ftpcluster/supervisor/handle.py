@@ -52,7 +52,7 @@ class Plan:
     accounts: Mapping[str, Rates] = field(default_factory=dict)
     """Speeds of the users that the configuration knows."""
     knows_all_users: bool = False
-    """Whether there are no other users, and no other limits: no code of somebody else's runs."""
+    """Whether ``accounts`` has all users and limits: no ``server`` or ``user_manager`` is set."""
     bans: BanRules | None = field(default_factory=BanRules)
     shutdown_grace: float = 30.0
     drain_grace: float = 30.0
@@ -128,7 +128,7 @@ class WorkerHandle:
     phase: Phase = Phase.STARTING
     is_suspect: bool = False
     is_filtered: bool = False
-    """Whether the kernel keeps it from making us wait when we close (``worker/seccomp.py``)."""
+    """Whether its filter forbids SO_LINGER, so that no close of ours can block."""
     memory: int = 0  # bytes, as it told last
     lag: float = 0.0  # seconds
     load: float = 0.0  # of a core

@@ -17,8 +17,10 @@ def unbounded(kind: Any, *, is_bounded: bool = False) -> Iterator[Any]:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is typing.Annotated:
         yield from unbounded(arguments[0], is_bounded=True)
-    elif (kind in (int, float, str) and not is_bounded) or (origin is tuple and arguments[-1] is ... and not is_bounded):
-        yield kind
+    elif kind in (int, float, str) or (origin is tuple and arguments[-1] is ...):
+        yield from () if is_bounded else (kind,)
+        for argument in arguments[:1]:
+            yield from unbounded(argument)
     elif origin not in (None, typing.Literal):
         for argument in arguments:
             yield from unbounded(argument)

@@ -36,7 +36,7 @@ _SENT = Reply(Code.TRANSFER_COMPLETE, "Directory send OK.")
 _MANY = 256
 """Entries for which the other sessions wait: half a millisecond."""
 _SLOWLY = 16
-"""Names that are matched with a slow pattern at once: less than a millisecond."""
+"""Names that are matched with a slow pattern in one turn: less than a millisecond."""
 _OPENING = "Here comes the directory listing."
 
 Batches = AsyncGenerator[str, None]
@@ -77,7 +77,7 @@ async def mkd(session: Session, argument: str) -> Reply:
 
 
 async def _is_directory(session: Session, path: str) -> bool:
-    """Whether there is one at a path, maybe behind a link."""
+    """Whether a path is a directory, or a link to one."""
     try:
         return stat.S_ISDIR((await session.storage.stat(path)).st_mode)
     except OSError:
@@ -145,14 +145,14 @@ async def _listed(session: Session, argument: str, form: Formatter) -> Batches:
         status = await _status(session, argument, path)
     except FileNotFoundError:
         last = virtual.name(path)
-        # the kernel says so of longer ones where the directory is there; to look at them takes long
+        # no name is longer: such a pattern fits nothing, and would take long to look at
         if len(last) > LONGEST or not is_pattern(last):
             raise
         return _matching(session, argument, form, hidden=hidden)
     target = None
     is_directory = stat.S_ISDIR(status.st_mode)
     if stat.S_ISLNK(status.st_mode):
-        is_directory = await _is_directory(session, path)  # then that is listed, as by ls
+        is_directory = await _is_directory(session, path)  # then its entries are listed, as by ls
         target = None if is_directory else await session.storage.read_link(path)
     if is_directory:
         form = _names_in(argument) if form is _names else form
@@ -161,9 +161,9 @@ async def _listed(session: Session, argument: str, form: Formatter) -> Batches:
 
 
 async def _status(session: Session, argument: str, path: str) -> os.stat_result:
-    """The status of what an argument names; of "link", but not of "link/", that of the link.
+    """The status of what an argument names. "link" is the link itself, "link/" its target.
 
-    As in POSIX; and the current directory is one, also behind a link.
+    So it is in POSIX. No argument means the current directory, never a link to it.
     """
     if argument.rpartition("/")[2] in ("", ".", ".."):
         return await session.storage.stat(path)
@@ -190,7 +190,7 @@ async def _matching(session: Session, argument: str, form: Formatter, *, hidden:
     pattern = None
     async with contextlib.aclosing(session.storage.scan(folder)) as batches:
         async for batch in batches:
-            if pattern is None:  # not before the directory is known to be there
+            if pattern is None:  # not before the directory is known to exist
                 pattern = Pattern(last)
                 hidden = hidden or pattern.shows_hidden
             shown = _shown(session, batch, hidden=hidden)
@@ -204,7 +204,7 @@ async def _matching(session: Session, argument: str, form: Formatter, *, hidden:
 
 
 async def _fitting(pattern: Pattern, batch: list[Entry]) -> list[Entry]:
-    """The entries whose names fit. While a slow pattern is matched the others get turns."""
+    """The entries whose names fit. Other sessions get turns while a slow pattern is matched."""
     matches = pattern.matches
     if not pattern.is_slow:
         return [entry for entry in batch if matches(entry[0])]
@@ -291,8 +291,7 @@ async def _names(_: Session, __: str, entries: Iterable[Entry]) -> str:
 def _names_in(argument: str) -> Formatter:
     """NLST of a directory: names that can be used as they are (RFC 1123 section 4.1.2.7).
 
-    A bare one would be that of a file in the current directory, which is what a client would then
-    fetch, or delete.
+    With a bare name a client would fetch, or delete, another file in the current directory.
     """
     if argument in ("", "."):
         return _names
