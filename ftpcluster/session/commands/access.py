@@ -59,7 +59,7 @@ async def user(session: Session, login: str) -> Reply:
 
 
 async def _find_user(session: Session, manager: AbstractUserManager, login: str) -> _Found:
-    """What a user manager that is not ours says of a name."""
+    """What a user manager of somebody else's says of a name."""
     answer = session.services.background(contained(manager.get_user(login)))
     try:
         found = await answer
