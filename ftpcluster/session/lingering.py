@@ -21,8 +21,8 @@ _PATIENCE = 2.0
 """Seconds without a sign of the client after which its connection is closed. A sign is that its
 side acknowledges more data, or that it closes."""
 _MOST = 256
-"""Such connections in a process. They hold descriptors, but no slots. With more of them the oldest
-is closed."""
+"""Such connections of a process. They hold descriptors, and no slot of anybody's: beyond so many
+the one that has waited for longest is closed."""
 
 
 class Lingering:

@@ -71,7 +71,7 @@ _THE_KERNEL: _Numbers = {
     "personality": (135, 92), "lookup_dcookie": (212, 18), "capset": (126, 91),
 }  # fmt: skip
 _DESCRIPTORS: _Numbers = {"sendmsg": (46, 211), "sendmmsg": (307, 269)}
-"""Calls that pass descriptors: to the supervisor, or in cycles that the kernel has to collect."""
+"""What passes descriptors: to the supervisor, or in circles that the kernel has to untie."""
 _CONDITIONAL: _Numbers = {
     "kill": (62, 129), "tgkill": (234, 131), "rt_sigqueueinfo": (129, 138),
     "rt_tgsigqueueinfo": (297, 240), "prlimit64": (302, 261), "setpriority": (141, 140),
@@ -200,6 +200,15 @@ def _decide(
             found[number] = codes[name]
 
 
+def _socket_options() -> Code:
+    """SO_LINGER would make the supervisor wait; TCP_ULP would open more of the kernel (kTLS)."""
+    allow, refuse = _allow(), _refuse(errno.EPERM)
+    no_linger = _one_of(_argument(2), (_SO_LINGER,), refuse, allow)
+    no_ulp = _one_of(_argument(2), (_TCP_ULP,), refuse, allow)
+    of_tcp = _one_of(_argument(1), (_SOL_TCP,), no_ulp, allow)
+    return _one_of(_argument(1), (_SOL_SOCKET,), no_linger, of_tcp)
+
+
 def _conditions(pid: int) -> dict[str, Code]:
     """The decisions that depend on arguments. Of a pointer a filter sees only whether it is 0."""
     allow, refuse = _allow(), _refuse(errno.EPERM)
@@ -223,9 +232,9 @@ def _conditions(pid: int) -> dict[str, Code]:
         "ioprio_set": _one_of(_argument(0), (1,), own_niceness, refuse),
         "clone": a_thread,
         "clone3": _refuse(errno.ENOSYS),  # its flags lie in memory; the C library then uses clone
-        # as if the kernel had no AF_UNIX: libraries then read names from files
+        # as where there is no such family: libraries read names from files then
         "socket": _one_of(_argument(0), (2, 10), allow, _refuse(errno.EAFNOSUPPORT)),
-        # one of a pair of datagram sockets could be connected to another socket
+        # a pair of datagram sockets could be connected anew
         "socketpair": _one_of(
             _argument(0), (1,), _one_of(_argument(1), (1,), allow, refuse, 0xF), refuse
         ),
@@ -234,15 +243,6 @@ def _conditions(pid: int) -> dict[str, Code]:
         "ioctl": _one_of(_argument(1), (_TERMINAL,), terminals, others, 0xFFFFFF00),
         "prctl": _one_of(_argument(0), (_PR_SCHED_CORE,), refuse, allow),
     }
-
-
-def _socket_options() -> Code:
-    """SO_LINGER would make the supervisor wait; TCP_ULP would open more of the kernel (kTLS)."""
-    allow, refuse = _allow(), _refuse(errno.EPERM)
-    no_linger = _one_of(_argument(2), (_SO_LINGER,), refuse, allow)
-    no_ulp = _one_of(_argument(2), (_TCP_ULP,), refuse, allow)
-    of_tcp = _one_of(_argument(1), (_SOL_TCP,), no_ulp, allow)
-    return _one_of(_argument(1), (_SOL_SOCKET,), no_linger, of_tcp)
 
 
 # ---------------------------------------------------------------------- instructions
