@@ -39,8 +39,8 @@ from ftpcluster.users import (  # noqa: F401 (the reference has them here)
     AbstractUserManager,
     MemoryUserManager,
     User,
-    may_replace,
-    replaces,
+    overrides,
+    remember_methods,
 )
 from ftpcluster.verbs import BuiltinVerbs
 
@@ -297,9 +297,9 @@ class Server(PathMethods, BuiltinVerbs):
             },
         )
 
-    def replaces(self, *names: str) -> bool:
+    def overrides(self, *names: str) -> bool:
         """Whether this server, or its class, overrides any of these methods."""
-        return replaces(self, Server, *names)
+        return overrides(self, Server, *names)
 
     def _on_connection(self, _: socket.socket, fd: int, address: str, port: int) -> None:
         assert self._reception is not None
@@ -393,7 +393,7 @@ class Server(PathMethods, BuiltinVerbs):
         await self.close()
 
 
-may_replace(Server, "get_paths", "build_list_string", "build_list_mtime")
+remember_methods(Server, "get_paths", "build_list_string", "build_list_mtime")
 _FOR_ALL_SESSIONS = frozenset({*PARTS, "get_paths"})
 """Sessions take these when they begin or log in. Set later, they would hold for some of them."""
 _ARGUMENTS = frozenset(inspect.signature(Server.__init__).parameters) - {"self"}

@@ -30,7 +30,7 @@ class ServerServices(Services):
 
     def open_storage(self, session: Session, user: User) -> Storage:
         factory = self.server.path_io_factory
-        is_mapped = self.server.replaces("get_paths")
+        is_mapped = self.server.overrides("get_paths")
         if factory is PathIO and not is_mapped:
             return self.files.open(user.base_path)
         if factory is AsyncPathIO and not is_mapped:
@@ -44,7 +44,7 @@ class ServerServices(Services):
         return LayeredStorage(layer, Path(user.base_path), self.settings.block_size, find_real)
 
     def locate(self, session: Session, argument: str) -> str:
-        if not self.server.replaces("get_paths"):
+        if not self.server.overrides("get_paths"):
             return resolve(session.current_folder, argument)
         return self._map(session, argument)
 
@@ -71,7 +71,7 @@ class ServerServices(Services):
     async def long_line(self, session: Session, path: str) -> str | None:
         """LIST's line where it, or the time in it, is made by an override; else None."""
         server = self.server
-        if not server.replaces("build_list_string", "build_list_mtime"):
+        if not server.overrides("build_list_string", "build_list_mtime"):
             return None
         real, _ = server.get_paths(session.view, path)
         return await in_task(server.build_list_string(session.view, real))

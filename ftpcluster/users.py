@@ -22,12 +22,12 @@ class PathIsNotAbsolute(Exception):
 _ours: dict[tuple[type, str], object] = {}
 
 
-def may_replace(kind: type, *names: str) -> None:
+def remember_methods(kind: type, *names: str) -> None:
     """Remember methods as they are now: a program may even replace them on our own class."""
     _ours.update({(kind, name): getattr(kind, name) for name in names})
 
 
-def replaces(owner: object, kind: type, *names: str) -> bool:
+def overrides(owner: object, kind: type, *names: str) -> bool:
     """Whether ``owner`` or its class has other methods than those that ``kind`` began with."""
     return any(
         name in getattr(owner, "__dict__", ())
@@ -66,7 +66,7 @@ class Permission:
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "path":
             value = _virtual(value)
-            covers_all = str(value) == "/" and not replaces(self, Permission, "is_parent")
+            covers_all = str(value) == "/" and not overrides(self, Permission, "is_parent")
             super().__setattr__("covers_all", covers_all)
         elif name == "is_parent":
             super().__setattr__("covers_all", False)
@@ -83,7 +83,7 @@ class Permission:
         )
 
 
-may_replace(Permission, "is_parent")
+remember_methods(Permission, "is_parent")
 
 _CHECKED: dict[str, Callable[[Any], Any]] = {
     "base_path": lambda path: path if isinstance(path, PurePath) else Path(path),
@@ -166,7 +166,7 @@ class User:
         )
 
 
-may_replace(User, "get_permissions")
+remember_methods(User, "get_permissions")
 
 _NOTHING = Permission("/", readable=False, writable=False)
 
@@ -197,7 +197,7 @@ class AbstractUserManager(ABC):
     @property
     def needs_no_task(self) -> bool:
         """Whether its coroutines can run outside a task: they never ask for the current one."""
-        return type(self) is MemoryUserManager and not replaces(
+        return type(self) is MemoryUserManager and not overrides(
             self, MemoryUserManager, "get_user", "authenticate", "notify_logout"
         )
 
@@ -312,7 +312,7 @@ class MemoryUserManager(AbstractUserManager):
 
 JUDGES = ("authenticate", "recognizes", "has_hash", "compare_hash", "begin_comparing")
 """The methods of ``MemoryUserManager`` that decide whether a password is right."""
-may_replace(MemoryUserManager, "get_user", "notify_logout", *JUDGES)
+remember_methods(MemoryUserManager, "get_user", "notify_logout", *JUDGES)
 
 
 def _is_whole_hash(password: str) -> bool:

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import Protocol
 
 from ftpcluster.protocol import path as virtual
-from ftpcluster.users import Permission, User, nearest_permission, replaces
+from ftpcluster.users import Permission, User, nearest_permission, overrides
 
 
 class Rights(Protocol):
@@ -101,7 +101,7 @@ class AskedRights:
 
 
 def _go_by_more_than_paths(user: User) -> bool:
-    return any(replaces(each, Permission, "is_parent") for each in user.permissions)
+    return any(overrides(each, Permission, "is_parent") for each in user.permissions)
 
 
 async def _unwritable_above(rights: Rights, path: str) -> str | None:
@@ -116,4 +116,4 @@ async def _unwritable_above(rights: Rights, path: str) -> str | None:
 
 def rights_of(user: User) -> Rights:
     """The rights of this user."""
-    return AskedRights(user) if replaces(user, User, "get_permissions") else DeclaredRights(user)
+    return AskedRights(user) if overrides(user, User, "get_permissions") else DeclaredRights(user)

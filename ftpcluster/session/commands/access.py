@@ -15,7 +15,7 @@ from ftpcluster.protocol.errors import ArgumentProblem, LocalProblem, NotLoggedI
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.session.run import contained, wait_out
 from ftpcluster.session.state import Account, Claim, Session, shown
-from ftpcluster.users import JUDGES, AbstractUserManager, MemoryUserManager, User, replaces
+from ftpcluster.users import JUDGES, AbstractUserManager, MemoryUserManager, User, overrides
 
 T = TypeVar("T")
 _Response = AbstractUserManager.GetUserResponse
@@ -185,7 +185,7 @@ def _judge_at_once(manager: AbstractUserManager, claim: Claim, secret: str) -> b
 
 def _is_ours(manager: AbstractUserManager) -> TypeGuard[MemoryUserManager]:
     """Whether our code alone checks passwords, whatever else a subclass overrides."""
-    return isinstance(manager, MemoryUserManager) and not replaces(
+    return isinstance(manager, MemoryUserManager) and not overrides(
         manager, MemoryUserManager, *JUDGES
     )
 
