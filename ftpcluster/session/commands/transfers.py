@@ -22,7 +22,7 @@ from ftpcluster.protocol.errors import (
 )
 from ftpcluster.protocol.listing import printable
 from ftpcluster.protocol.reply import Code, Reply
-from ftpcluster.session.commands.writeonly import HidingNames, is_write_only, remember
+from ftpcluster.session.commands.writeonly import HidingNames, hidden, is_write_only, remember
 from ftpcluster.session.run import wait_out
 from ftpcluster.session.server_dtp import Download, Upload
 from ftpcluster.session.state import Session
@@ -77,8 +77,10 @@ async def _store(session: Session, path: str, mode: WriteMode, offset: int) -> R
     if offset and write_only:
         raise FileUnavailable("Permission denied: only what may be read can be gone on with.")
     _check_data(session)
-    with HidingNames(write_only=write_only):
+    try:
         file = await _open(session, path, mode)
+    except OSError as error:
+        raise hidden(error, write_only=write_only) from None
     try:
         if offset > file.size:
             raise InvalidRest

@@ -29,8 +29,16 @@ async def is_write_only(session: Session, path: str) -> bool:
     return not (await session.account.rights.at(path)).readable
 
 
+def hidden(error: OSError, *, write_only: bool) -> OSError | FileUnavailable:
+    """The error itself, or "permission denied" where it would tell whether a name exists."""
+    if write_only and error.errno in _TELLING:
+        return FileUnavailable("Permission denied.")
+    return error
+
+
 class HidingNames:
-    """Within this block an error that tells whether a name exists becomes "permission denied"."""
+    """Raise the ``hidden`` error in place of one within this block. STOR calls that itself: to make
+    such an object costs 1 µs."""
 
     __slots__ = ("_write_only",)
 
@@ -44,8 +52,8 @@ class HidingNames:
     def __exit__(
         self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
     ) -> None:
-        if self._write_only and isinstance(error, OSError) and error.errno in _TELLING:
-            raise FileUnavailable("Permission denied.") from None
+        if isinstance(error, OSError):
+            raise hidden(error, write_only=self._write_only) from None
 
 
 def remember(session: Session, path: str) -> None:
