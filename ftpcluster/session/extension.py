@@ -183,7 +183,7 @@ def command(verb: str, *, login: bool = True) -> Callable[[F], F]:
     return mark
 
 
-def mark_of(function: Any, name: str, default: bool) -> bool:  # noqa: FBT001
+def mark_of(function: Any, name: str, *, default: bool) -> bool:
     """The value that a decorator above has set on a function, or on the function of a partial."""
     while (mark := getattr(function, name, None)) is None and isinstance(
         function, functools.partial

@@ -121,7 +121,7 @@ class VerbMap:
         self._names[name] = verb
         # a replacement of the method keeps the gate of its verb
         _, needs_login = self._own.get(verb, (None, True))
-        self._own[verb] = function, mark_of(function, "needs_login", needs_login)
+        self._own[verb] = function, mark_of(function, "needs_login", default=needs_login)
         self._rows.pop(verb, None)
         self.mapping[verb] = function
 
