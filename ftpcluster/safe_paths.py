@@ -1,7 +1,7 @@
 """Safe paths for root: nobody else may lead it elsewhere by a link.
 
-Whoever may write a directory decides where a name in it leads. The server's user (``run_as``) may
-own such a directory. Then a worker that was taken over could put a link there, and root would
+The users who may write a directory decide where its names lead. The server's user (``run_as``) may
+be one of them. Then a worker that was taken over could put a link there, and root would
 write to a file of root's at the next start. So root opens such a path as that user. A path that
 any other user controls is refused.
 """

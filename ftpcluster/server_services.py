@@ -1,4 +1,4 @@
-"""What the sessions of a ``Server`` share, with what its user has replaced."""
+"""The services of a ``Server``'s sessions, with its commands, paths and path layers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class ServerServices(Services):
-    """What the sessions of a ``Server`` share, with what its user has replaced."""
+    """The services of a ``Server``'s sessions, with its commands, paths and path layers."""
 
     server: Server
 
@@ -57,7 +57,7 @@ class ServerServices(Services):
         return SessionConnection(session, self._make_layer)
 
     def _make_layer(self, connection: SessionConnection) -> AbstractPathIO:
-        """A path layer for one connection; what they share is made by the first of them."""
+        """A path layer for one connection; the first one makes the state that all share."""
         server = self.server
         layer: AbstractPathIO = server.path_io_factory(
             timeout=self.settings.path_timeout,

@@ -49,8 +49,8 @@ class _Arrival:
 class _ProxiedArrival(_Arrival):
     """Waits for the right peer itself, and for the proxy that brings it.
 
-    Who knows the port may connect through the proxy, too: each header is read by itself, so that
-    none keeps the right one waiting, and the first that names the peer ends the wait.
+    Strangers may connect through the proxy, too. So headers are read independently, and none keeps
+    the right one waiting. The first one that names the peer ends the wait.
     """
 
     __slots__ = ("_introductions", "_loop", "_poller", "_proxy")

@@ -68,7 +68,7 @@ class Guard:
         """Bans that were made, for failed logins and (True) by hand."""
         self._untold: dict[Refusal, _Untold] = {}
 
-    def set_rules(self, rules: BanRules | None, now: float = 0.0) -> None:
+    def set_rules(self, rules: BanRules | None, now: float) -> None:
         """Other rules from now on; what was counted, and the bans, stay."""
         self._bans.rules = rules
         self.counts = counting(rules)

@@ -107,7 +107,7 @@ class Turns:
         return turn
 
     def give(self, turn: Turn) -> None:
-        """It is over: whoever is next has it."""
+        """The turn is over: the next one has it."""
         for key in turn.path:
             self._places[key].running -= 1
         self._strangers -= turn.is_stranger

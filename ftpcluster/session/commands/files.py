@@ -158,7 +158,7 @@ async def mfmt(session: Session, argument: str) -> Reply:
 
 
 async def set_modified(session: Session, path: str, seconds: float) -> None:
-    """What MFMT and SITE UTIME do."""
+    """Set the time of a file, for MFMT and SITE UTIME."""
     write_only = await check_own(session, path)
     with HidingNames(write_only=write_only):
         await session.storage.set_modified(path, seconds)

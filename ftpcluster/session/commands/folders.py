@@ -184,7 +184,7 @@ async def _entries(session: Session, path: str, form: Formatter, *, hidden: bool
 
 
 async def _matching(session: Session, argument: str, form: Formatter, *, hidden: bool) -> Batches:
-    """What a pattern in the last component matches, beneath the directory as it was written."""
+    """The names that match a pattern in the last component, behind the directory as written."""
     written, slash, last = argument.rpartition("/")
     folder = await session.readable(written + slash)
     pattern = None
