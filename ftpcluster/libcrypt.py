@@ -8,7 +8,7 @@ import hmac
 import re
 
 KINDS = ("$1$", "$5$", "$6$", "$7$", "$y$", "$gy$")
-"""How the hashes begin that are left to libcrypt."""
+"""The prefixes of the hashes that libcrypt checks."""
 _ROOM = 1 << 18
 """Bytes that crypt_r may use; glibc's own libcrypt takes 128 KiB."""
 _TEXT = "[./0-9A-Za-z]"
@@ -36,19 +36,19 @@ def kind_of(stored: str) -> str | None:
 
 
 def is_whole(stored: str) -> bool:
-    """Whether a hash of these kinds has the form of one, so that nothing was cut off."""
+    """Whether a hash of these kinds is complete in its form: nothing was cut off."""
     return re.fullmatch(_FORMS[kind_of(stored) or ""], stored, re.ASCII) is not None
 
 
 @functools.cache
 def can_check(kind: str) -> bool:
-    """Whether this system has a libcrypt, and it knows hashes of a kind."""
+    """Whether this system has a libcrypt that can check hashes of a kind."""
     return _crypt(b"", _SAMPLES[kind].encode()) is not None
 
 
 def matches(stored: str, given: bytes) -> bool | None:
-    """Whether a password has this hash; None where that cannot be found out. Blocks."""
-    if b"\0" in given:  # it would end there
+    """Whether a password has this hash; None where libcrypt cannot tell. Blocks."""
+    if b"\0" in given:  # a C string would end there
         return False
     computed = _crypt(given, stored.encode())
     return None if computed is None else hmac.compare_digest(computed, stored.encode())

@@ -14,7 +14,7 @@ from multiprocessing.reduction import DupFd
 from typing import Any
 
 from ftpcluster.privileges import Identity
-from ftpcluster.ways import acting_for
+from ftpcluster.safe_paths import acting_for
 
 # O_NONBLOCK, since opening a fifo that nobody reads would stop the whole server
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -36,7 +36,7 @@ class LogFile:
 
     @classmethod
     def open(cls, path: str, identity: Identity | None = None) -> LogFile:
-        """``identity``: whom this process is going to run as. Raises OSError."""
+        """``identity``: the user that this process will run as. Raises OSError."""
         with acting_for(path, identity):
             try:
                 fd = os.open(path, _FLAGS | os.O_EXCL, _MODE)
@@ -77,7 +77,7 @@ class LogFile:
 
 
 def _as_it_is(path: str) -> int:
-    """The flag for a file that is no link now: then it is not to become one meanwhile, either."""
+    """O_NOFOLLOW where the path is no link now, so that nobody can make it one meanwhile."""
     return 0 if os.path.islink(path) else os.O_NOFOLLOW
 
 

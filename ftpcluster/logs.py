@@ -59,8 +59,8 @@ class _Lines(logging.Handler):
             self.handleError(record)
 
     def write(self, level: int, text: str) -> None:
-        """A line of now; where the text has several, the others are set in, so that none of them
-        can pretend to be one of ours."""
+        """Write a line. Further lines of a text are indented: none of them can be taken for a line
+        of the log."""
         if not text.isprintable():
             text = "\n  ".join(_tabbed(line) for line in text.split("\n"))
         now = time.time()
@@ -109,7 +109,7 @@ class _Objects(_Lines):
             line = msgspec.json.encode(fields)
         except UnicodeEncodeError:  # a name that is not UTF-8
             line = msgspec.json.encode({key: _sendable(value) for key, value in fields.items()})
-        if not line.decode().isprintable():  # what a terminal would obey is written as an escape
+        if not line.decode().isprintable():  # escapes: a terminal obeys control characters
             line = json.dumps(msgspec.json.decode(line), separators=(",", ":")).encode()
         write_whole(self._fd, line + b"\n")
 

@@ -42,8 +42,9 @@ could log in any more, with scrypt anybody in the end, since it compares what is
 _FOREIGN = ("$apr1$", "$2x$", "$3$", "$sha1$", "$md5", "$pbkdf2")
 _BCRYPT_BYTES = 72
 _NICENESS = 5
-"""Of the threads that hash: a loop that has something to do gets three times as much of a core,
-and logins still come to an end where transfers, or others, keep all cores busy."""
+"""Of threads that hash passwords or compute digests. A busy loop gets three times as much of a
+core, and logins still come to an end where transfers or other programs keep all cores busy. A nicer
+thread could hold Python's lock and wait for a core; the loop would wait for that thread."""
 MOST_AT_ONCE = 64
 """Hashes of this process that are computed or wait: the last of them waits for seconds, which
 clients still do. Without a bound a storm would have everybody wait for minutes, until nobody wants
@@ -63,9 +64,9 @@ _processes = 1
 
 
 def is_hash(password: str) -> bool:
-    """Whether a stored password is a hash, by its form, not plain text.
+    """Whether a stored password is a hash by its form, and not plain text.
 
-    Also one of a kind that cannot be checked here: as plain text, it would be a password itself.
+    A hash that cannot be checked here is one, too: as plain text it would be the password itself.
     """
     return password.startswith((*_HASHES, *_FOREIGN))
 
@@ -191,25 +192,22 @@ def _in_pool(function: Callable[..., bool], *arguments: str | None) -> Future[bo
     return work
 
 
-def threads_of_this_process() -> int:
-    """Threads that keep no more cores busy than are this process's share of them."""
-    return max(1, len(os.sched_getaffinity(0)) // _processes)
-
-
 @functools.cache
 def _pool() -> Executor:
-    return ThreadPoolExecutor(
-        threads_of_this_process(),
-        "ftpcluster-passwords",
-        functools.partial(give_way, _NICENESS),
-    )
+    return nice_threads("ftpcluster-passwords")
 
 
-def give_way(niceness: int) -> None:
-    """For the calling thread alone, and what it starts: Linux keeps niceness by thread."""
+def nice_threads(name: str) -> Executor:
+    """Threads that let the loops go first, one for each core in this process's share of them."""
+    count = max(1, len(os.sched_getaffinity(0)) // _processes)
+    return ThreadPoolExecutor(count, name, functools.partial(set_niceness, _NICENESS))
+
+
+def set_niceness(niceness: int) -> None:
+    """Of the calling thread and those that it starts: Linux keeps niceness by thread."""
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGABRT,))  # the main thread answers to it
     try:
-        # 0 is this thread; by its number it could be another process's (worker/seccomp.py)
+        # 0 is this thread; the filter of worker/seccomp.py allows no other number
         os.setpriority(os.PRIO_PROCESS, 0, niceness)
     except OSError:
         pass  # a sandbox refuses it: then they compete with the loops as equals

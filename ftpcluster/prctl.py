@@ -1,4 +1,4 @@
-"""What a process tells Linux about itself, where the standard library has no call for it."""
+"""Calls about the own process that the standard library lacks: prctl(2), capset(2)."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def no_new_privs() -> None:
 
 
 def keep_capabilities(kept: Iterable[int]) -> None:
-    """Give up all capabilities but these, for good; those that it has not got are not gained.
+    """Give up all capabilities but these, for good. None is gained.
 
-    For the calling thread, and those that it starts. Raises OSError.
+    It holds for the calling thread, and for those that it starts. Raises OSError.
     """
     header = struct.pack("Ii", _CAPABILITY_VERSION, 0)
     now = ctypes.create_string_buffer(struct.calcsize("6I"))
     _check("capget", _libc.capget(header, now))
     _, low, _, _, high, _ = struct.unpack("6I", now.raw)
     wanted = sum(1 << each for each in kept)
-    # while it may: nothing can be had back by execve(2)
+    # before capset takes the right to: a dropped one cannot come back by execve(2)
     for number in range(_MOST_CAPABILITIES):
         if _libc.prctl(_PR_CAPBSET_READ, ctypes.c_ulong(number), *_ZEROS) == 1:
             _libc.prctl(_PR_CAPBSET_DROP, ctypes.c_ulong(number), *_ZEROS)

@@ -11,10 +11,8 @@ import inspect
 import itertools
 import os
 import socket
-import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import PurePath, PurePosixPath
 from types import SimpleNamespace, TracebackType
 from typing import Any, Self, TypedDict, Unpack
 
@@ -23,28 +21,26 @@ from ftpcluster.net.certificates import Source
 from ftpcluster.net.listeners import BACKLOG, addresses, listen_on_all
 from ftpcluster.net.passive import PassivePorts
 from ftpcluster.net.poller import Poller
-from ftpcluster.protocol import path as virtual_path
 from ftpcluster.protocol.address import plain
-from ftpcluster.protocol.listing import list_time, mode_string, printable
 from ftpcluster.protocol.protection import Protection
 from ftpcluster.quota.bans import LOOPBACK
 from ftpcluster.quota.ledger import Refusal
 from ftpcluster.quota.quotas import LocalQuotas
-from ftpcluster.server_parts import MADE, NEVER_CALLED, make_settings
+from ftpcluster.server_arguments import MADE, NEVER_CALLED, PARTS, make_settings
+from ftpcluster.server_paths import PathMethods
 from ftpcluster.server_services import ServerServices
-from ftpcluster.session.connection import Connection
-from ftpcluster.session.extension import Verb, worker  # noqa: F401
+from ftpcluster.session.connection import Connection  # noqa: F401 (the reference has it here)
+from ftpcluster.session.extension import worker  # noqa: F401 (the reference has it here)
 from ftpcluster.session.overrides import VerbMap
 from ftpcluster.session.reception import Arrived, Reception
 from ftpcluster.session.server_dtp import close_idle_pipes
-from ftpcluster.storage.layered import is_link
 from ftpcluster.storage.pathio import AbstractPathIO, PathIO
-from ftpcluster.users import (  # noqa: F401
+from ftpcluster.users import (  # noqa: F401 (the reference has them here)
     AbstractUserManager,
     MemoryUserManager,
     User,
-    may_replace,
-    replaces,
+    overrides,
+    remember_methods,
 )
 from ftpcluster.verbs import BuiltinVerbs
 
@@ -62,7 +58,7 @@ class ListenOptions(TypedDict, total=False):
     reuse_port: bool
 
 
-class Server(BuiltinVerbs):
+class Server(PathMethods, BuiltinVerbs):
     """FTP server.
 
     ``users`` are User objects or a user manager; none is one anonymous user who may read and write
@@ -99,11 +95,11 @@ class Server(BuiltinVerbs):
     names that no command may use, in any place of a path; neither knows capitals.
 
     A method ``async def verb(self, connection, rest) -> bool`` of a subclass overrides the built-in
-    command of that name, and the decorators, ``@ftpcluster.command("XVERB")`` among them, make a
-    method a new one; so does what is put into ``commands_mapping``.
+    command of that name. ``@ftpcluster.command("XVERB")``, and the other decorators, make a method
+    a new command; so does an entry in ``commands_mapping``.
 
-    Arguments are attributes, too, which may be set until the server is started. Raises TypeError or
-    ValueError for arguments that cannot be what they are for.
+    Arguments are attributes, too, and may be set until the server is started. Raises TypeError or
+    ValueError for values that cannot be used.
     """
 
     def __init__(
@@ -174,7 +170,7 @@ class Server(BuiltinVerbs):
                     f"{cls.__name__}.{name} would have no effect: {name} is an argument of "
                     "ftpcluster.Server, to be given to super().__init__"
                 )
-        for name in ("commands_mapping", *_PARTS):
+        for name in ("commands_mapping", *PARTS):
             found = getattr(cls, name, None)
             is_dead = name == "commands_mapping" or not isinstance(found, property)
             if is_dead and found is not getattr(Server, name, None):
@@ -190,7 +186,7 @@ class Server(BuiltinVerbs):
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Nothing that is set may be without an effect: it counts, or is an error."""
+        """Whatever is set takes effect, or is an error."""
         if name in NEVER_CALLED:
             raise AttributeError(f"{name} would never be called: {NEVER_CALLED[name]}")
         if name in _ARGUMENTS:
@@ -301,9 +297,9 @@ class Server(BuiltinVerbs):
             },
         )
 
-    def replaces(self, *names: str) -> bool:
-        """Whether the class of this server, or this server itself, has methods in place of ours."""
-        return replaces(self, Server, *names)
+    def overrides(self, *names: str) -> bool:
+        """Whether this server, or its class, overrides any of these methods."""
+        return overrides(self, Server, *names)
 
     def _on_connection(self, _: socket.socket, fd: int, address: str, port: int) -> None:
         assert self._reception is not None
@@ -396,56 +392,8 @@ class Server(BuiltinVerbs):
     ) -> None:
         await self.close()
 
-    # ------------------------------------------------------------------ commands
 
-    @property
-    def commands_mapping(self) -> dict[str, Verb]:
-        """Lower-case verb → coroutine function ``(connection, rest)``; looked up per command."""
-        return self._verbs.mapping
-
-    @commands_mapping.setter
-    def commands_mapping(self, mapping: dict[str, Verb]) -> None:
-        self._verbs.mapping = mapping
-
-    # ------------------------------------------------------------------ paths and listings
-
-    @staticmethod
-    def get_paths(connection: Connection, path: str | PurePosixPath) -> tuple[Any, PurePosixPath]:
-        """The real and the virtual path that a client's ``path`` means, never outside base_path."""
-        virtual = PurePosixPath(virtual_path.resolve(str(connection.current_directory), str(path)))
-        base: PurePath = connection.user.base_path
-        real = base / virtual.relative_to("/")
-        if (
-            not real.is_relative_to(base) or ".." in real.relative_to(base).parts
-        ):  # "C:\\" within a path that was sent to Windows
-            return base, PurePosixPath("/")
-        return real, virtual
-
-    @staticmethod
-    def build_list_mtime(st_mtime: float, now: float | None = None) -> str:
-        """A time as ``ls -l`` shows it, in local time: ``Jan  1 00:00`` or ``Jan  1  2001``."""
-        if now is None:
-            now = time.time()
-        local = time.localtime(st_mtime).tm_gmtoff
-        return list_time(st_mtime + local, now + local)
-
-    async def build_list_string(self, connection: Connection, path: Any) -> str:
-        """The line of LIST for a real ``path``, with no line ending. May be overridden."""
-        layer: AbstractPathIO = connection.path_io
-        if is_link(layer, path):
-            status, is_dir, name = os.lstat(path), False, f"{path.name} -> {os.readlink(path)}"
-        else:
-            status, is_dir, name = await layer.stat(path), await layer.is_dir(path), path.name
-        mode = getattr(status, "st_mode", 0o40755 if is_dir else 0o100644)
-        links = getattr(status, "st_nlink", 1)
-        when = self.build_list_mtime(status.st_mtime)
-        size = status.st_size
-        return f"{mode_string(mode)} {links} none none {size} {when} {printable(name)}"
-
-
-may_replace(Server, "get_paths", "build_list_string", "build_list_mtime")
-_PARTS = ("settings", *(attribute for _, attribute, _ in MADE))
-"""Attributes that are made of the arguments."""
-_FOR_ALL_SESSIONS = frozenset({*_PARTS, "get_paths"})
-"""What sessions are given when they begin, or log in: set later, it would be half obeyed."""
+remember_methods(Server, "get_paths", "build_list_string", "build_list_mtime")
+_FOR_ALL_SESSIONS = frozenset({*PARTS, "get_paths"})
+"""Sessions take these when they begin or log in. Set later, they would hold for some of them."""
 _ARGUMENTS = frozenset(inspect.signature(Server.__init__).parameters) - {"self"}

@@ -1,4 +1,4 @@
-"""What the sessions of a ``Server`` share, with what its user has replaced."""
+"""The services of a ``Server``'s sessions, with its commands, paths and path layers."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class ServerServices(Services):
-    """What the sessions of a ``Server`` share, with what its user has replaced."""
+    """The services of a ``Server``'s sessions, with its commands, paths and path layers."""
 
     server: Server
 
     def open_storage(self, session: Session, user: User) -> Storage:
         factory = self.server.path_io_factory
-        is_mapped = self.server.replaces("get_paths")
+        is_mapped = self.server.overrides("get_paths")
         if factory is PathIO and not is_mapped:
             return self.files.open(user.base_path)
         if factory is AsyncPathIO and not is_mapped:
@@ -44,12 +44,12 @@ class ServerServices(Services):
         return LayeredStorage(layer, Path(user.base_path), self.settings.block_size, find_real)
 
     def locate(self, session: Session, argument: str) -> str:
-        if not self.server.replaces("get_paths"):
+        if not self.server.overrides("get_paths"):
             return resolve(session.current_folder, argument)
         return self._map(session, argument)
 
     def _map(self, session: Session, argument: str) -> MappedPath:
-        """What a ``get_paths`` of the user's own says."""
+        """Both paths, as an overridden ``get_paths`` gives them."""
         real, virtual = self.server.get_paths(session.view, argument)
         return MappedPath(resolve("/", str(virtual)), Path(real))
 
@@ -57,7 +57,7 @@ class ServerServices(Services):
         return SessionConnection(session, self._make_layer)
 
     def _make_layer(self, connection: SessionConnection) -> AbstractPathIO:
-        """A path layer for one connection; what they share is made by the first of them."""
+        """A path layer for one connection; the first one makes the state that all share."""
         server = self.server
         layer: AbstractPathIO = server.path_io_factory(
             timeout=self.settings.path_timeout,
@@ -69,9 +69,9 @@ class ServerServices(Services):
         return layer
 
     async def long_line(self, session: Session, path: str) -> str | None:
-        """LIST's line where that has been overridden, or the time in it, else None."""
+        """LIST's line where it, or the time in it, is made by an override; else None."""
         server = self.server
-        if not server.replaces("build_list_string", "build_list_mtime"):
+        if not server.overrides("build_list_string", "build_list_mtime"):
             return None
         real, _ = server.get_paths(session.view, path)
         return await in_task(server.build_list_string(session.view, real))

@@ -22,13 +22,13 @@ class PathIsNotAbsolute(Exception):
 _ours: dict[tuple[type, str], object] = {}
 
 
-def may_replace(kind: type, *names: str) -> None:
-    """Remember methods as they are now, since they may also be replaced on the class itself."""
+def remember_methods(kind: type, *names: str) -> None:
+    """Remember methods as they are now: a program may even replace them on our own class."""
     _ours.update({(kind, name): getattr(kind, name) for name in names})
 
 
-def replaces(owner: object, kind: type, *names: str) -> bool:
-    """Whether ``owner``, its class or one above that has methods in place of ``kind``'s."""
+def overrides(owner: object, kind: type, *names: str) -> bool:
+    """Whether ``owner`` or its class has other methods than those that ``kind`` began with."""
     return any(
         name in getattr(owner, "__dict__", ())
         or getattr(type(owner), name) is not _ours[kind, name]
@@ -54,7 +54,7 @@ class Permission:
 
     path: PurePosixPath
     covers_all: bool
-    """Whether ``path`` is "/", and nothing but the path says what it covers."""
+    """Whether ``path`` is "/" and ``is_parent`` is not overridden."""
 
     def __init__(
         self, path: str | PurePosixPath = "/", *, readable: bool = True, writable: bool = True
@@ -66,7 +66,7 @@ class Permission:
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "path":
             value = _virtual(value)
-            covers_all = str(value) == "/" and not replaces(self, Permission, "is_parent")
+            covers_all = str(value) == "/" and not overrides(self, Permission, "is_parent")
             super().__setattr__("covers_all", covers_all)
         elif name == "is_parent":
             super().__setattr__("covers_all", False)
@@ -83,14 +83,14 @@ class Permission:
         )
 
 
-may_replace(Permission, "is_parent")
+remember_methods(Permission, "is_parent")
 
 _CHECKED: dict[str, Callable[[Any], Any]] = {
     "base_path": lambda path: path if isinstance(path, PurePath) else Path(path),
     "home_path": _virtual,
     "permissions": lambda permissions: tuple(permissions or (Permission(),)),
 }
-"""How a user's attributes are looked at whenever they are set."""
+"""The checks of a user's attributes, each time when one is set."""
 _LIMITS = frozenset(
     {
         "maximum_connections",
@@ -111,12 +111,12 @@ class User:
     (ValueError for what is no number); None is no limit. *Read* is what the server receives,
     *write* what it sends.
 
-    Attributes that are set later are checked likewise, and count from the next login on;
-    permissions count at once.
+    Attributes that are set later are checked, too. They hold from the next login on, permissions at
+    once.
     """
 
     changes: ClassVar[int] = 0
-    """How often the login or the password of any user has been set anew."""
+    """How often the login or the password of any user has been set."""
 
     def __init__(
         self,
@@ -155,7 +155,7 @@ class User:
     async def get_permissions(self, path: str | PurePosixPath) -> Permission:
         """Return nearest parent permission for path.
 
-        A subclass may override it: then it is asked before every command that names a path.
+        A subclass may override it. Then it is called before every command that names a path.
         """
         return nearest_permission(self.permissions, path)
 
@@ -166,13 +166,13 @@ class User:
         )
 
 
-may_replace(User, "get_permissions")
+remember_methods(User, "get_permissions")
 
 _NOTHING = Permission("/", readable=False, writable=False)
 
 
 def nearest_permission(permissions: Iterable[Permission], path: str | PurePosixPath) -> Permission:
-    """The nearest permission above a virtual path; what none covers may not be touched."""
+    """The nearest permission above a virtual path. A path without one may not be used at all."""
     covering = [permission for permission in permissions if permission.is_parent(path)]
     if len(covering) == 1:
         return covering[0]
@@ -197,7 +197,7 @@ class AbstractUserManager(ABC):
     @property
     def needs_no_task(self) -> bool:
         """Whether its coroutines can run outside a task: they never ask for the current one."""
-        return type(self) is MemoryUserManager and not replaces(
+        return type(self) is MemoryUserManager and not overrides(
             self, MemoryUserManager, "get_user", "authenticate", "notify_logout"
         )
 
@@ -205,8 +205,8 @@ class AbstractUserManager(ABC):
     async def get_user(self, login: str) -> tuple[GetUserResponse, User | None, str]:
         """Look up who logs in: a response, the user (None for ERROR), and a message.
 
-        OK says that any password will do. ERROR is no login, whatever user comes with it. Its
-        message never reaches the client: every name gets the same reply.
+        OK means that any password is right. ERROR means no login, even where a user comes with it.
+        The message of ERROR never reaches the client: every name gets the same reply.
         """
 
     @abstractmethod
@@ -246,7 +246,7 @@ class MemoryUserManager(AbstractUserManager):
 
     @property
     def users(self) -> tuple[User, ...]:
-        """The users. They may be replaced by others."""
+        """The users. Others may be set."""
         return self._users
 
     @users.setter
@@ -311,8 +311,8 @@ class MemoryUserManager(AbstractUserManager):
 
 
 JUDGES = ("authenticate", "recognizes", "has_hash", "compare_hash", "begin_comparing")
-"""The methods of ``MemoryUserManager`` that have a part in whether a password is right."""
-may_replace(MemoryUserManager, "get_user", "notify_logout", *JUDGES)
+"""The methods of ``MemoryUserManager`` that decide whether a password is right."""
+remember_methods(MemoryUserManager, "get_user", "notify_logout", *JUDGES)
 
 
 def _is_whole_hash(password: str) -> bool:

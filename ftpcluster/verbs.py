@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from ftpcluster.protocol.errors import NotImplementedVerb
 from ftpcluster.session.commands.table import COMMANDS
 from ftpcluster.session.connection import Connection, SessionConnection
-from ftpcluster.session.extension import obey_builtin
-from ftpcluster.session.overrides import VerbMap
+from ftpcluster.session.extension import Verb, obey_builtin
+from ftpcluster.session.overrides import VerbMap, method_name
 
 _STORES = {"wb": b"STOR", "ab": b"APPE"}
 
@@ -20,8 +22,17 @@ class BuiltinVerbs:
 
     _verbs: VerbMap
 
+    @property
+    def commands_mapping(self) -> dict[str, Verb]:
+        """Lower-case verb → coroutine function ``(connection, rest)``; looked up per command."""
+        return self._verbs.mapping
+
+    @commands_mapping.setter
+    def commands_mapping(self, mapping: dict[str, Verb]) -> None:
+        self._verbs.mapping = mapping
+
     async def _builtin(self, verb: bytes, connection: Connection, rest: str) -> bool:
-        """Obey a verb as the table says, or as the override says that holds for it, too."""
+        """Obey a verb by its row, or by the override of a related verb that holds for it, too."""
         assert isinstance(connection, SessionConnection)
         overriding = connection.session.overriding
         row = self._verbs.builtin(verb.decode().lower(), overriding)
@@ -267,3 +278,21 @@ class BuiltinVerbs:
     async def clnt(self, connection: Connection, rest: str) -> bool:
         """CLNT name: what program you are."""
         return await self._builtin(b"CLNT", connection, rest)
+
+
+def add_missing_methods() -> None:
+    """Add a method for each verb of the table that has none above: a new verb needs only a row."""
+    for verb in COMMANDS:
+        name = method_name(verb.decode().lower())
+        if not hasattr(BuiltinVerbs, name):
+            setattr(BuiltinVerbs, name, _method(verb))
+
+
+def _method(verb: bytes) -> Callable[[BuiltinVerbs, Connection, str], Awaitable[bool]]:
+    async def obey(self: BuiltinVerbs, connection: Connection, rest: str) -> bool:
+        return await self._builtin(verb, connection, rest)
+
+    return obey
+
+
+add_missing_methods()

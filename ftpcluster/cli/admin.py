@@ -85,7 +85,7 @@ def _order(file: Path | None, path: str | None, request: Request) -> None:
 
 
 def _print_json(reply: AnyReply) -> None:
-    # in ASCII: what a client sent may hold what a terminal obeys
+    # in ASCII: clients may send characters that a terminal obeys
     click.echo(json.dumps(msgspec.to_builtins(reply), indent=2))
 
 

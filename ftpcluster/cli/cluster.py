@@ -29,6 +29,7 @@ from ftpcluster.protocol.protection import Protection
 from ftpcluster.quota.bans import BanRules
 from ftpcluster.quota.leases import Rates
 from ftpcluster.quota.ledger import ConnectionLimits
+from ftpcluster.safe_paths import UnsafePath, acting_for, reading_for
 from ftpcluster.supervisor.admin import AdminServer, CannotBind, ReloadRefused, bind
 from ftpcluster.supervisor.crew import STOPPING, BootFailure
 from ftpcluster.supervisor.handle import Plan
@@ -36,7 +37,6 @@ from ftpcluster.supervisor.process import WorkerProcess
 from ftpcluster.supervisor.restart import Recycling
 from ftpcluster.supervisor.supervisor import Supervisor
 from ftpcluster.supervisor.systemd import IMPLICIT_TLS, Notifier, inherited_sockets
-from ftpcluster.ways import NotOurs, acting_for, reading_for
 from ftpcluster.worker.entry import initialize, new_uvloop, run_worker, runs_our_code
 from ftpcluster.worker.parcel import pack, parcel
 
@@ -141,7 +141,7 @@ class Cluster:
         try:
             with acting_for(path, None):
                 return bind(path)
-        except (CannotBind, NotOurs) as error:
+        except (CannotBind, UnsafePath) as error:
             if admin.socket is not None:
                 raise CannotBind(str(error)) from error
             log.warning("`ftpcluster who` and its like cannot reach this server: %s", error)

@@ -202,8 +202,8 @@ class Flags:
         seen: set[str] = set()
         for text in self.users:
             self._lay_user(tree, text, seen)
-        # beside a file nobody is anonymous who was not asked for: one that was cut off or emptied
-        # would let everybody in, and at a reload nobody looks
+        # with a file anonymous users have to be asked for: else a file that was cut off or emptied
+        # would let everybody in, at a reload without anybody noticing
         is_alone = tree.file is None and not self.users
         if self.anonymous or is_alone:
             if self.root is not None or tree.get((ANONYMOUS, "root")) is None:

@@ -11,8 +11,8 @@ from ftpcluster.config.model import Log
 from ftpcluster.logfile import LogFile
 from ftpcluster.logs import log_to
 from ftpcluster.privileges import Identity
+from ftpcluster.safe_paths import UnsafePath
 from ftpcluster.supervisor.supervisor import Supervisor
-from ftpcluster.ways import NotOurs
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ def why_not(error: OSError) -> str:
     """Why a log cannot be opened, and what to do."""
     if isinstance(error, IsADirectoryError):
         return "is a folder; name a file in it"
-    if isinstance(error, NotOurs):
+    if isinstance(error, UnsafePath):
         return str(error)
     why = f"cannot be opened: {error.strerror}"
     return f"{why}; make its folder, and let who starts the server write there"
@@ -31,7 +31,7 @@ class LogFiles:
     """The log and the transfer log; None where there is none, or it is stderr."""
 
     def __init__(self, config: Log, identity: Identity | None = None) -> None:
-        """``identity``: who is going to run the server. Raises ConfigError where one fails."""
+        """``identity``: the user that will run the server. Raises ConfigError where one fails."""
         self.log = _open("log.file", config.file, identity)
         self.transfers = _open("log.transfers", config.transfers, identity)
 

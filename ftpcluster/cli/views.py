@@ -95,7 +95,7 @@ def _session_row(each: SessionView) -> list[str]:
 
 
 def _cell(text: str) -> str:
-    """What a client, or a worker, has said: neither the terminal nor rich is to obey it."""
+    """Text from a client or a worker, which neither the terminal nor rich may obey."""
     from rich.markup import escape
 
     return escape(visible(text))

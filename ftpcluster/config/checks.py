@@ -18,7 +18,7 @@ from ftpcluster.config.tree import Tree, quoted
 from ftpcluster.net.certificates import BadCertificate, NoKey, make_context
 from ftpcluster.privileges import CannotRunAs, Identity, barriers, may_read, parse_run_as
 from ftpcluster.protocol.protection import Protection
-from ftpcluster.ways import controllers, reading_for
+from ftpcluster.safe_paths import controllers, reading_for
 
 _LOGIN = "{login}"
 _OTHERS = 0o004
@@ -157,7 +157,7 @@ def try_certificates(tls: TLSConfig, identity: Identity | None) -> None:
 
 
 def identity_of(config: Config) -> Identity | None:
-    """Whom the server is going to run as; None: as whoever starts it. Raises CannotRunAs."""
+    """The user of ``run_as``; None: the one who starts the server. Raises CannotRunAs."""
     return None if config.run_as is None else parse_run_as(config.run_as)
 
 
@@ -177,9 +177,9 @@ def accounts(config: Config) -> list[tuple[Path, str, Any]]:
 
 
 def check_accounts(config: Config, tree: Tree) -> None:
-    """A file in which nobody is named who may log in was cut off, or emptied, or is not done yet.
+    """Refuse a file without accounts: it was cut off or emptied, or is not finished.
 
-    Where something else is wrong, such as a misspelt [[user]], that is the reason.
+    Not where something else is wrong, such as a misspelt [[user]]: that is the reason.
     """
     brings_its_own = config.server is not None or config.user_manager is not None
     if tree.file is None or tree.has_problems or brings_its_own or accounts(config):
@@ -319,7 +319,7 @@ def _unreadable(file: FilePath, identity: Identity | None) -> Iterator[str]:
 
 
 def _replaceable(file: FilePath, identity: Identity | None) -> Iterator[str]:
-    """Whoever writes the configuration has the server, and root at its next start."""
+    """A user who can write the configuration can be root at the next start."""
     if identity is not None and os.geteuid() == 0:
         place = controllers(os.path.abspath(file), identity).get(identity.uid)
         if place is not None or file.stat().st_uid == identity.uid:

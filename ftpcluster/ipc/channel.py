@@ -3,8 +3,8 @@
 SEQPACKET keeps the bounds of messages and ties a descriptor to its message, so there is no
 framing here. Sending never blocks: what the socket does not take waits, in order.
 
-Descriptors go to workers only. One that comes from a worker ends it, and is closed in a thread
-(``closing``): the kernel refuses to send them since Linux 6.16, older ones deliver them.
+Descriptors go to workers only. A worker that sends one is ended, and the descriptor is closed in a
+thread (``closing``). Linux refuses to send it since 6.16; older kernels deliver it.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _OVERHEAD = 64
 """Bytes that a waiting message takes beyond its own."""
 _MESSAGES_PER_TURN = 32
 _LONGEST_TURN = 0.002
-"""Seconds after which the rest of what has come waits for the loop's next turn: other workers, and
-clients that connect, come first. A single message takes up to some milliseconds."""
+"""Seconds after which further messages wait for the loop's next turn, so that other workers, and
+clients that connect, get theirs. A single message takes up to some milliseconds."""
 _TRUNCATED = int(socket.MSG_TRUNC)  # as plain numbers: the enums' operators are slow
 _CLOSE_ON_EXEC = int(socket.MSG_CMSG_CLOEXEC)
 _SO_PASSRIGHTS = 83  # SO_PASSRIGHTS, which the socket module has no name for
 _ROOM_FOR_TWO = socket.CMSG_SPACE(array.array("i").itemsize * 2)
 _ROOM_FOR_ALL = socket.CMSG_SPACE(array.array("i").itemsize * 253)
-"""SCM_MAX_FD: what finds no room is closed by the kernel, and we would wait for that."""
+"""For SCM_MAX_FD. The kernel closes descriptors without room, and we would wait for that."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
@@ -78,9 +78,9 @@ class Channel(Generic[Incoming]):
     ) -> None:
         """Takes over ``sock``. ``on_turn`` ends a batch of messages.
 
-        Where more than ``most_waiting`` bytes wait for it the other end is given up. With
-        ``close_aside`` it may send no descriptors: those that come all the same, and ``sock``, are
-        left to that function.
+        The other end is given up when more than ``most_waiting`` bytes wait for it. With
+        ``close_aside`` it may send no descriptors; that function closes those that come all the
+        same, and ``sock``.
         """
         sock.settimeout(0)
         self._close_aside = close_aside
@@ -162,7 +162,7 @@ class Channel(Generic[Incoming]):
             self._on_turn()
 
     def _read_rest(self) -> None:
-        """Until its end: after an error libuv watches a socket no more."""
+        """Read to the end, turn by turn: libuv does not watch a socket after an error."""
         self._on_readable()
         if not self.closed:
             self._loop.call_soon(self._read_rest)
@@ -174,7 +174,7 @@ class Channel(Generic[Incoming]):
         except BlockingIOError:
             return False
         except ConnectionResetError:
-            # it ended with messages unread, which is said once, before its own
+            # it ended with our messages unread; the kernel says so once, before its last messages
             self._loop.call_soon(self._read_rest)
             return False
         except OSError:
@@ -190,7 +190,7 @@ class Channel(Generic[Incoming]):
     def _checked(
         self, data: bytes, descriptors: list[int], flags: int
     ) -> tuple[Incoming, int | None]:
-        """What was received, as a message and its descriptor. Raises BadMessage."""
+        """The message that was received, and its descriptor. Raises BadMessage."""
         try:
             if descriptors and self._close_aside is not None:
                 raise BadMessage("it sent descriptors")

@@ -1,8 +1,9 @@
-"""Closing descriptors that a worker has had a hand in: in a thread, since it may make that wait.
+"""Closing sockets that a worker has, too: in a thread, since the worker may make close(2) block.
 
-Linux lets the one who closes a socket last wait until its peer has taken what was sent, for as
-long as SO_LINGER says, whether the socket is non-blocking or not; and whoever else has the socket
-may set that at any moment. The same happens where descriptors that lie in a channel go with it.
+With SO_LINGER the last close of a socket blocks until its peer has taken all data, for as long as
+that option says, even where the socket is non-blocking. Any process that has the socket may set the
+option at any moment. A channel with unread descriptors in it closes these with it, and may block,
+too.
 """
 
 from __future__ import annotations
@@ -18,15 +19,14 @@ _NO_LINGER = struct.pack("ii", 0, 0)
 
 
 class Closer:
-    """Closes what one worker has had, in order: where it has to wait, only that worker's
-    clients do."""
+    """Closes one worker's sockets in order. If a close blocks, only that worker's clients wait."""
 
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
     def close(self, descriptors: Iterable[int]) -> None:
-        """Close them soon. They are nobody's from now on."""
+        """Take these descriptors over, and close them soon."""
         for fd in descriptors:
             self._queue.put(fd)
         if self._thread is None:
@@ -34,7 +34,7 @@ class Closer:
             self._thread.start()
 
     def end(self) -> None:
-        """Nothing more comes."""
+        """End the thread when all are closed."""
         if self._thread is not None:
             self._queue.put(None)
 
@@ -45,14 +45,14 @@ class Closer:
 
 
 def close_aside(fd: int) -> None:
-    """Close one of a worker that is gone, or does not matter any more."""
+    """Close a descriptor in a thread of its own."""
     closer = Closer()
     closer.close((fd,))
     closer.end()
 
 
 def forget_linger(fd: int) -> None:
-    """Undo SO_LINGER, where it is a socket: also for the next worker that is to close it."""
+    """Undo SO_LINGER, if it is a socket. It would hold for other processes that close it, too."""
     try:
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=fd)
     except OSError:

@@ -51,7 +51,7 @@ class TellLogins(Message, frozen=True, tag=4):
     """Tell who has logged in, by LoggedIn, and by TakeSlot from now on who does: others are
     going to limit them. Users without a limit are not told of as a rule.
 
-    And ask for each try, by BeginTry: the rules for bans may be going to be others."""
+    And ask for each login try, by BeginTry: a reload may change the rules for bans."""
 
 
 class Grants(Message, frozen=True, tag=5):
@@ -104,9 +104,9 @@ class LoginDelay(Message, frozen=True, tag=9):
 
 # ---------------------------------------------------------------------- worker → supervisor
 
-# A worker may have been taken over. What it says is bounded here, in size and in value, so that
-# the supervisor's books cannot be filled, nor its numbers broken; whose sessions it speaks of is
-# looked at where they are kept.
+# A worker may have been taken over. The types bound each field in size and in value, so that no
+# message can fill the supervisor's memory, or break its numbers. The ledger knows whether a session
+# is that worker's.
 
 Session = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Sessions = Annotated[tuple[Session, ...], Meta(max_length=1000)]
@@ -124,8 +124,8 @@ MOST_COMMAND = 512
 
 
 def sendable(name: str) -> str:
-    """A user's name as it is told: what is no text could not be, and what is too long is cut to
-    what is as much its own."""
+    """A user's name as it can be sent. Bytes that are no text become escapes; of a name that is too
+    long the end is replaced by a digest."""
     text = name.encode("utf-8", "backslashreplace").decode()
     if len(text) <= MOST_NAME:
         return text
@@ -134,7 +134,7 @@ def sendable(name: str) -> str:
 
 
 def quantity(number: float) -> float:
-    """A number that an honest worker tells, within the bounds of what it may tell."""
+    """A number within the bounds of the messages: an honest worker never sends another one."""
     return min(max(number, 0), 2**62 - 1)
 
 
@@ -193,7 +193,7 @@ class Identified(Message, frozen=True, tag=7):
 
 
 class BeginTry(Message, frozen=True, tag=16):
-    """Somebody has sent a password: may it be judged? The answer may take a while.
+    """A client has sent a password: may it be checked? The answer may take a while.
 
     The try ends with LoginFailed, TakeSlot, EndTry, or the session.
     """
@@ -202,7 +202,7 @@ class BeginTry(Message, frozen=True, tag=16):
 
 
 class EndTry(Message, frozen=True, tag=17):
-    """A password was right, or it is not judged after all."""
+    """The password was right, or it is not checked after all."""
 
     session: Session
 

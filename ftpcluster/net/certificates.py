@@ -157,8 +157,8 @@ class ContextMaker:
         minimum_version: str = "1.2",
         shares_authorities: bool = False,
     ) -> None:
-        """``contents``: what ``read_certificates`` gave. ``shares_authorities``: many contexts are
-        wanted, which all look into one store of the client CA. Raises BadCertificate."""
+        """``contents``: what ``read_certificates`` returned. ``shares_authorities``: all contexts
+        share one store of the client CA. Raises BadCertificate."""
         self._minimum_version = minimum_version
         self._copies = tuple(map(_anonymous_file, contents))  # OpenSSL reads files only
         self._common = self._make() if shares_authorities and len(contents) == 3 else None
@@ -193,12 +193,12 @@ class ContextMaker:
 def _continue_with(
     context: ssl.SSLContext, connection: ssl.SSLObject | ssl.SSLSocket, *_: object
 ) -> None:
-    """Verify what the client shows against another context's authorities.
+    """Verify the client's certificate with another context's authorities.
 
-    The system's bundle takes 25 ms to read, and 0.8 MB, which no client may cost before it has
-    logged in. OpenSSL calls this for each ClientHello, whether a server is named in it or not.
-    Sessions stay those of the context that the connection began with (``session_ctx``): it alone
-    can read its tickets.
+    The system's bundle takes 25 ms to read, and 0.8 MB: too much for a client that has not logged
+    in. OpenSSL calls this for each ClientHello, with or without a server name in it. TLS sessions
+    stay those of the context that the connection began with (``session_ctx``): only that one can
+    read its tickets.
     """
     connection.context = context
 

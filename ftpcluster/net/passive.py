@@ -18,7 +18,7 @@ import socket
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from ftpcluster.net.doorkeeper import Doorkeeper, Doorkeepers
+from ftpcluster.net.early_accept import EarlyAcceptor, EarlyAcceptors
 from ftpcluster.net.poller import READ, Poller, Watcher
 from ftpcluster.net.stream import accept, expire
 from ftpcluster.protocol.address import interface_of, is_ipv6, plain, socket_address
@@ -27,9 +27,10 @@ from ftpcluster.protocol.errors import NoAvailablePort, NoDataConnection
 log = logging.getLogger(__name__)
 
 _BACKLOG = 512
-"""Connections that may come before a doorkeeper does; more would be memory that strangers have."""
+"""Connections that may queue before the early acceptor starts. Strangers could hold the memory of a
+longer queue."""
 _DRAINED = 64
-"""Connections that are thrown away one by one; where there are more the listener is."""
+"""Connections that are thrown away one by one. A listener with more of them is closed instead."""
 _POOLED = 32
 """Listeners that are kept open per local address; below that number new ones are made first, so
 that ports stay hard to guess."""
@@ -47,7 +48,7 @@ class PassiveListener:
     """A listener on a data port, assigned to one session at a time."""
 
     __slots__ = (
-        "_doorkeeper",
+        "_early_acceptor",
         "_pool",
         "_watched_by",
         "assignment",
@@ -60,18 +61,20 @@ class PassiveListener:
     def __init__(self, pool: PassivePorts, host: str, sock: socket.socket) -> None:
         self._pool = pool
         self._watched_by: Poller | None = None
-        self._doorkeeper: Doorkeeper | None = None
+        self._early_acceptor: EarlyAcceptor | None = None
         self.kept: list[tuple[int, str]] = []
-        """Connections, and where they came from, that a doorkeeper has let in."""
+        """Connections that the early acceptor has accepted, each with its address."""
         self.assignment = 0
-        """Another number for each session that has it."""
+        """Another number for each session that the listener is assigned to."""
         self.host = host
         self.sock = sock
         self.port: int = sock.getsockname()[1]
 
     def drain(self) -> bool:
-        """Throw away connections that were made before the listener was assigned; False where
-        there are too many."""
+        """Throw away connections that were made before the listener was assigned.
+
+        False: there are too many of them.
+        """
         for _ in range(_DRAINED):
             try:
                 os.close(accept(self.sock)[0])
@@ -87,8 +90,8 @@ class PassiveListener:
         ``on_other(fd, address)`` takes over who came from another address: as a rule such
         connections are closed.
         """
-        if self._doorkeeper is not None:
-            self.dismiss_doorkeeper()
+        if self._early_acceptor is not None:
+            self.stop_early_accept()
         while True:
             try:
                 fd, address = self.kept.pop(0) if self.kept else accept(self.sock)[:2]
@@ -100,27 +103,27 @@ class PassiveListener:
                 return fd
             on_other(fd, address)
 
-    def begin_watch(self, poller: Poller, expected: tuple[str | None, ...]) -> None:
-        """Turn away all but those who are expected, unless the command has come meanwhile."""
-        if self._watched_by is None and self._doorkeeper is None:
-            self._doorkeeper = Doorkeeper(self, poller, expected)
+    def start_early_accept(self, poller: Poller, expected: tuple[str | None, ...]) -> None:
+        """Accept early from the expected addresses, unless the command has come meanwhile."""
+        if self._watched_by is None and self._early_acceptor is None:
+            self._early_acceptor = EarlyAcceptor(self, poller, expected)
 
-    def dismiss_doorkeeper(self) -> None:
-        """Harmless where there is none."""
-        doorkeeper, self._doorkeeper = self._doorkeeper, None
-        if doorkeeper is not None:
-            doorkeeper.end()
+    def stop_early_accept(self) -> None:
+        """Leave the listener to the command. Harmless where nothing accepts early."""
+        early_acceptor, self._early_acceptor = self._early_acceptor, None
+        if early_acceptor is not None:
+            early_acceptor.end()
 
     def forget(self) -> None:
-        """It is not this session's any more."""
+        """The session gives the listener up: close what was kept for it."""
         self.assignment += 1
-        self.dismiss_doorkeeper()
+        self.stop_early_accept()
         while self.kept:
             os.close(self.kept.pop()[0])
 
     def watch(self, poller: Poller, watcher: Watcher) -> None:
         """Tell ``watcher`` of connections, until ``unwatch`` or the listener's end."""
-        self.dismiss_doorkeeper()
+        self.stop_early_accept()
         poller.add(self.sock.fileno(), READ, watcher)
         self._watched_by = poller
 
@@ -155,7 +158,7 @@ class PassivePorts:
         self._ports = None if ports is None else sorted(ports)
         self._unbound = None if self._ports is None else self._ports.copy()
         self._next_complaint = -math.inf
-        self.doorkeepers = Doorkeepers(loop)
+        self.early_acceptors = EarlyAcceptors(loop)
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._is_closed = False
 
@@ -296,7 +299,7 @@ class PassivePorts:
     def close(self) -> None:
         """Close every listener that no session holds; the others close with their session."""
         self._is_closed = True
-        self.doorkeepers.close()
+        self.early_acceptors.close()
         for idle in self._idle.values():
             while idle:
                 self._close(idle.pop())

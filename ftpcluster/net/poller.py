@@ -17,9 +17,9 @@ log = logging.getLogger(__name__)
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
 FAILURE = select.EPOLLERR
-"""To hear of nothing but that the connection failed, which whoever waits hears of anyway."""
+"""Asks for errors only. (Errors are reported to other watchers as well.)"""
 BROKEN = select.EPOLLERR | select.EPOLLHUP
-"""What is reported then. An end that is only the peer's is not among it."""
+"""The events of a broken connection. A FIN of the peer alone is none of them."""
 
 _ROUNDS = 8
 """Looks at what is ready in one turn of the loop. What happened meanwhile is found for a tenth of

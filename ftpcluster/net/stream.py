@@ -88,7 +88,7 @@ class Stream:
             sock.detach()
 
     def end_output(self) -> None:
-        """Say that no more will come (FIN). Raises OSError where the peer is gone."""
+        """Send FIN: no more data will come. Raises OSError where the peer is gone."""
         sock = socket.SocketType(socket.AF_INET, socket.SOCK_STREAM, 0, self.fd)
         try:
             sock.shutdown(socket.SHUT_WR)
@@ -101,7 +101,7 @@ class Stream:
         return any(waiting)
 
     def unacknowledged(self) -> int:
-        """Bytes that were sent and have not reached the peer, as far as is known."""
+        """Bytes that were sent and that the peer has not acknowledged."""
         if self.fd < 0:
             return 0
         left = fcntl.ioctl(self.fd, termios.TIOCOUTQ, b"\0\0\0\0")
@@ -125,9 +125,9 @@ class Stream:
         self._unwant(READ)
 
     def watch_for_break(self, callback: Callable[[], None]) -> None:
-        """Read no more; call ``callback`` once, if ever, when the connection was reset.
+        """Read no more; call ``callback`` once, as soon as the connection is reset.
 
-        Else nobody would hear of it before something is sent.
+        Without this a reset would be noticed only when something is sent.
         """
         self._on_broken = callback
         self._want(FAILURE)

@@ -18,7 +18,7 @@ _SINGLE = tuple(
     (network.prefixlen, int(network.network_address) >> 128 - network.prefixlen)
     for network in map(
         IPv6Network,
-        # where in an address of the last one the IPv4 address lies is up to the site (RFC 8215)
+        # in the last one each site chooses where the IPv4 address lies (RFC 8215)
         ("fe80::/10", "fc00::/7", "64:ff9b::/96", "64:ff9b:1::/48"),
     )
 )
@@ -65,9 +65,9 @@ def socket_address(host: str, port: int, interface: int = 0) -> SocketAddress:
 def site(host: str) -> Bits:
     """What one customer has: an IPv4 address, or the /64 of an IPv6 one.
 
-    An IPv6 address that stands for an IPv4 one counts as that, else all of IPv4 behind a NAT64
-    would be one site. In local networks (link-local addresses, ULA, NAT64 of their own) a site is
-    a single address: a /64 is everybody there. Raises ValueError where it is no address.
+    An IPv6 address with an IPv4 one in it counts as that one, else all of IPv4 behind a NAT64
+    would be one site. In local networks (link-local, ULA, a local NAT64 prefix) a site is a single
+    address: all hosts share one /64 there. Raises ValueError where it is no address.
     """
     address = without_zone(plain(host))
     if isinstance(address, IPv4Address):
@@ -82,10 +82,10 @@ def site(host: str) -> Bits:
 
 
 def embedded_ipv4(address: IPv6Address) -> IPv4Address | None:
-    """The IPv4 address of the host that an IPv6 one stands for, or that makes it.
+    """The IPv4 address within an IPv6 one: mapped, or of NAT64, 6to4 or Teredo.
 
-    By NAT64 (RFC 6052), 6to4 (RFC 3056) and Teredo (RFC 4380). No translator makes one of an
-    address that no host can have: that is what it is, an IPv6 address.
+    RFC 4291, 6052, 3056 and 4380 say where it lies. None where no host can have it:
+    then no translator has made the IPv6 address.
     """
     number = int(address)
     meant = address.ipv4_mapped or address.sixtofour
@@ -99,7 +99,7 @@ def embedded_ipv4(address: IPv6Address) -> IPv4Address | None:
 
 
 def may_embed_ipv4(host: str) -> bool:
-    """Whether an address could stand for an IPv4 one, by its text alone."""
+    """Whether an IPv4 address could be within this one, by its text alone."""
     return host.startswith(_EMBEDDING)
 
 

@@ -37,7 +37,7 @@ def split_line(line: bytes) -> tuple[bytes, bytes]:
 
 
 def to_text(argument: bytes, encoding: str = "utf-8") -> str:
-    """An argument as text; bytes that are none in ``encoding`` survive as surrogate escapes."""
+    """An argument as text; bytes that are invalid in ``encoding`` become surrogate escapes."""
     return argument.decode(encoding, "surrogateescape")
 
 
@@ -53,28 +53,27 @@ class TooMuchRubbish(Exception):
 
 
 TOO_LONG = b"\n"
-"""The verb of a line that was longer than MAX_LINE; no verb of a client's has a newline in it."""
+"""The verb of a line that was longer than MAX_LINE. A client cannot send it: it is a newline."""
 
 
 class CommandLines:
-    """What a client has sent and nobody has obeyed yet, line by line, within bounds.
+    """The lines that a client has sent and that were not obeyed yet, within bounds.
 
-    It stays as it came until it is its turn: as objects, lines of one byte would take a hundred
-    times the room that their sender has paid for. Each is looked at once, however much comes
-    behind it and however often somebody asks.
+    They stay bytes until it is their turn: as objects, lines of one byte would take a hundred times
+    the room. Each line is looked at once, however many follow it, and however often ``has`` asks.
     """
 
     __slots__ = ("_buffer", "_complete", "_discarded", "_found", "_head", "_looked", "_start")
 
     def __init__(self, sought: Iterable[bytes] = ()) -> None:
-        """``sought``: verbs, of four letters, that ``has`` can be asked for."""
+        """``sought``: the verbs that ``has`` can look for, of four letters each."""
         self._head: tuple[bytes, bytes] | None = None
         self._buffer = b""
-        self._start = 0  # where what is behind the head begins: complete lines
-        self._complete = 0  # where these end, and a part of the next one begins
-        self._looked = 0  # up to where ``has`` has looked at them
+        self._start = 0  # where the lines behind the head begin
+        self._complete = 0  # where the complete ones of them end
+        self._looked = 0  # where the lines end that ``has`` has looked at
         self._found = dict.fromkeys(sought, 0)
-        self._discarded = 0  # bytes of a line that is too long, beyond those that show it
+        self._discarded = 0  # bytes of a line that is too long, beyond MAX_LINE + 1
 
     def __len__(self) -> int:
         """Bytes that are held behind the head."""
@@ -86,11 +85,11 @@ class CommandLines:
 
     @property
     def holds_anything(self) -> bool:
-        """Whether anything has been received that was not taken: a part, an empty line."""
+        """Whether anything is held at all, even a part of a line, or an empty one."""
         return self._head is not None or len(self) > 0
 
     def feed(self, data: bytes) -> None:
-        """Raises TooMuchRubbish."""
+        """Add what was received. Raises TooMuchRubbish."""
         if self._start:
             self._buffer = self._buffer[self._start :]
             self._complete -= self._start
@@ -115,7 +114,7 @@ class CommandLines:
             self._append(line)
 
     def _append(self, piece: bytes) -> None:
-        """Add to the last line. Of one that is too long so much is kept that this can be seen."""
+        """Add to the last line. Of one that is too long MAX_LINE + 1 bytes are kept as a sign."""
         room = MAX_LINE + 1 - (len(self._buffer) - self._complete)
         self._buffer += piece[:room]
         self._discarded += max(0, len(piece) - room)
@@ -146,11 +145,11 @@ class CommandLines:
         return self._head
 
     def take(self) -> None:
-        """The head is obeyed: the next one's turn."""
+        """Remove the head."""
         self._head = None
 
     def has(self, verb: bytes) -> bool:
-        """Whether a command of those that are sought waits."""
+        """Whether a command with this verb waits; it must be one of ``sought``."""
         head = self.head()
         new = max(self._start, self._looked)
         if new < self._complete:
@@ -168,7 +167,7 @@ class CommandLines:
         return verb if verb in self._found else None
 
     def clear(self) -> None:
-        """Nobody will obey them any more."""
+        """Throw all lines away."""
         self._head = None
         self._buffer = b""
         self._start = self._complete = self._looked = self._discarded = 0

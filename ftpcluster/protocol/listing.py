@@ -22,8 +22,8 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 _KINDS = {
     stat.S_IFREG: "file",
     stat.S_IFDIR: "dir",
-    # never "dir", also where it leads to one: clients that delete trees would go through it. And
-    # not slink:TARGET, which may lie outside of what the client may know
+    # never "dir", even for a link to one: clients that delete trees would follow it. Nor
+    # slink:TARGET, since the target may lie where the client may not look
     stat.S_IFLNK: "OS.unix=symlink",
 }
 _HALF_A_YEAR = 15_778_476
@@ -143,8 +143,8 @@ def _list_prefix(
 def permission_fact(mode: int, *, readable: bool, writable: bool) -> str:
     """The perm fact (RFC 3659 section 7.5.5): what the user's permissions allow here.
 
-    A link may be deleted and renamed. What else it allows hangs on where it leads, which is not
-    looked at: to follow each of a listing would tell of what is not listed.
+    A link may be deleted and renamed. The rights at its target are not shown: to follow each link
+    of a listing would tell of files that are not in it.
     """
     if stat.S_ISLNK(mode):
         return "df" if writable else ""

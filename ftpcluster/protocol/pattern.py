@@ -1,9 +1,9 @@
 """Patterns as shells have them: ``*``, ``?`` and ``[…]``, for ``mget`` (no braces, no ``**``).
 
-Those of clients are not made into regular expressions: to compile one of 4 KB takes 140 ms, and
-``re`` keeps hundreds of them. They are matched by the places that a name has come to in the
-pattern, all of them at once, as the bits of a number (Shift-And): the time grows with the name, and
-with the pattern by a word of the machine for each 30 characters, whatever the pattern is.
+Clients' patterns are not compiled to regular expressions: one of 4 KB would take 140 ms, and ``re``
+keeps hundreds of them. They are matched by the Shift-And algorithm: a bit of a number stands for
+each place in the pattern that the name may have reached. The time grows with the length of the
+name, and only slowly with that of the pattern, whatever it is.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def is_name_pattern(text: object) -> bool:
 
 
 LONGEST = 255
-"""Bytes that a client's pattern may have: a name has no more."""
+"""Bytes that a client's pattern may have: no name has more."""
 _KEPT = 1024
-"""Characters of names for which a pattern keeps where they fit."""
+"""Characters whose places a pattern remembers."""
 
 
 class Pattern:
@@ -47,9 +47,9 @@ class Pattern:
         self.shows_hidden = text.startswith(".")
         tokens = [*_TOKEN.finditer(text)]
         self.is_slow = any(token[2] is not None or token[0] == "?" for token in tokens)
-        """Whether a name takes a step for each of its characters: 50 µs for one of 255."""
+        """Whether each character of a name takes a step: 50 µs for a name of 255."""
         self.matches: Callable[[str], bool]
-        """Whether all of a name fits. (A leading dot is no different here.)"""
+        """Whether all of a name fits. (A leading dot is a character as any other here.)"""
         self.matches = _Places(tokens).lead_to_end if self.is_slow else _of_text(text.split("*"))
 
 
@@ -62,7 +62,7 @@ class _Places:
         self._begin = "".join(token[0] for token in itertools.takewhile(_is_text, tokens))
         last = [token[0] for token in itertools.takewhile(_is_text, reversed(tokens))]
         self._last = "".join(reversed(last))
-        self._loops = 0  # the places at which a star takes any character
+        self._loops = 0  # the places of stars, which accept any character
         self._tokens: list[Callable[[str], bool]] = []
         for token in tokens:
             if token[0] == "*":
@@ -78,7 +78,7 @@ class _Places:
         if not (name.startswith(begin) and name.endswith(self._last)):
             return False
         places = 1 << len(begin)
-        accepted = self._end & loops  # a star is last: whatever comes now
+        accepted = self._end & loops  # a star at the end accepts the rest
         for character in name[len(begin) :]:
             if places & accepted:
                 return True
@@ -91,7 +91,7 @@ class _Places:
         return bool(places & self._end)
 
     def _where_fits(self, character: str) -> int:
-        """The places behind which the pattern goes on with ``character``."""
+        """The places whose token accepts ``character``."""
         fit = 0
         for place, accepts in enumerate(self._tokens):
             if accepts(character):
@@ -143,7 +143,7 @@ def _accepting(token: re.Match[str]) -> Callable[[str], bool]:
     singles, ranges = set(), []
     for each in _MEMBER.finditer(token[2]):
         if each[1]:
-            ranges.append((each[1], each[2]))  # nothing lies in one that runs backwards
+            ranges.append((each[1], each[2]))  # a range that runs backwards contains nothing
         else:
             singles.add(each[0])
     is_member = functools.partial(_is_member, frozenset(singles), ranges)

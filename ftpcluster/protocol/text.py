@@ -1,18 +1,18 @@
-"""What others have sent, as a person may see it in a terminal or a log."""
+"""Text from others, as a terminal or a log may show it."""
 
 from __future__ import annotations
 
 import unicodedata
 
 _UNSEEN = ("Cc", "Cf", "Zl", "Zp")
-"""Categories: what a terminal obeys; what is not seen, or turns what follows around (U+202E); what
-some take for an end of line."""
+"""Unicode's categories of control characters, of format characters (invisible ones, and those that
+reverse text, as U+202E), and of line and paragraph separators."""
 
 
 def visible(text: str) -> str:
-    """``text`` in one line that cannot pretend to be another one: "?" for what is not seen.
+    """``text`` in one line, with "?" for each character of ``_UNSEEN``.
 
-    What is no character (a byte of a name that is not UTF-8) is written as an escape.
+    A surrogate (a byte of a name that is not UTF-8) becomes an escape.
     """
     if text.isprintable():
         return text

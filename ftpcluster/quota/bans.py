@@ -1,8 +1,8 @@
 """Failed logins, and what comes of them: bans of addresses, and delays for names.
 
 Pure bookkeeping; ``now`` is an argument, in seconds of a monotonic clock. Addresses count by
-``site``: what one customer has, of IPv6 a /64. Memory is bounded whoever attacks: what is dropped
-when it is full, and why that helps nobody, stands at each bound.
+``site``: the addresses of one customer, in IPv6 a /64. Memory is bounded. Each bound says what is
+dropped when it is full, and why that helps no attacker.
 """
 
 from __future__ import annotations
@@ -180,15 +180,15 @@ class Bans:
         return Verdict(delay, ban, is_new=True)
 
     def has_banned(self, bits: Bits, now: float) -> bool:
-        """Whether guesses have led to a ban of a site, which holds."""
+        """Whether a site is banned for guesses now."""
         ban = self._automatic.get(bits)
         return ban is not None and ban.holds(now)
 
     def addresses_of(self, ban: Ban, addresses: Iterable[str]) -> set[str]:
-        """The addresses that a ban is of."""
+        """The banned addresses among these, and the ban's own one."""
         network = ip_network(ban.network)
         if network.prefixlen == 32 and network.version == 4:
-            # there may be thousands, and bans in a row: only those are parsed that have to be
+            # there may be thousands of addresses, and of bans: parse only those that can match
             if ban.is_manual:
                 return {ban.network}
             bits = _bits_of_network(ban.network)

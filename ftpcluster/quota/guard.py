@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from ftpcluster.protocol.address import Bits, plain, site
 from ftpcluster.quota.bans import Ban, BanRules, Bans
 from ftpcluster.quota.ledger import Ledger, Refusal
-from ftpcluster.quota.tries import Answer, Tries
+from ftpcluster.quota.login_tries import Answer, LoginTries
 
 log = logging.getLogger(__name__)
 
 _REMEMBERED = 1024
-"""Addresses of which it is remembered whether they are allowed: that takes a while to find out."""
+"""Addresses whose answers are remembered: to look for one in ``ban.allow`` takes a while."""
 _COMPLAINT_INTERVAL = 1.0
 """Seconds between two lines about connections that were refused for one reason."""
 
@@ -33,7 +33,7 @@ class _Untold:
 
 
 def counting(rules: BanRules | None) -> Callable[[str], bool]:
-    """What says of an address whether its failed logins count."""
+    """A function that tells whether failed logins of an address count."""
     if rules is None:
         return lambda _: False
     allow = rules.allow
@@ -59,7 +59,7 @@ class Guard:
         self._end = end
         self._call_later = call_later
         self._bans = Bans(rules)
-        self._tries = Tries()
+        self._tries = LoginTries()
         self.counts = counting(rules)
         """Whether failed logins of an address count."""
         self.refused: Counter[Refusal] = Counter()
@@ -68,7 +68,7 @@ class Guard:
         """Bans that were made, for failed logins and (True) by hand."""
         self._untold: dict[Refusal, _Untold] = {}
 
-    def set_rules(self, rules: BanRules | None, now: float = 0.0) -> None:
+    def set_rules(self, rules: BanRules | None, now: float) -> None:
         """Other rules from now on; what was counted, and the bans, stay."""
         self._bans.rules = rules
         self.counts = counting(rules)
@@ -156,7 +156,7 @@ class Guard:
     # ------------------------------------------------------------------ tries
 
     def begin_try(self, epoch: int, session: int, answer: Answer, now: float) -> None:
-        """A password is to be judged: ``answer`` is called when it may be, or is refused.
+        """A password is to be checked: ``answer`` is called when it may be, or is refused.
 
         Its try ends with ``login_failed``, ``end_try``, or ``end_tries``. Raises KeyError as
         ``login_failed`` does.
@@ -173,17 +173,17 @@ class Guard:
 
     @property
     def has_tries(self) -> bool:
-        """Whether any password is being judged."""
+        """Whether any session has a try, or waits for one."""
         return len(self._tries) > 0
 
     def end_try(self, epoch: int, session: int, now: float) -> None:
-        """A password was right, or is not judged after all. Harmless where there is no try."""
+        """A password was right, or is not checked after all. Harmless where there is no try."""
         bits = self._tries.end((epoch, session))
         if bits is not None:
             self._admit_tries(bits, now)
 
     def end_tries(self, epoch: int, now: float) -> None:
-        """A worker is gone, and with it what it was to judge."""
+        """A worker is gone, and with it its tries."""
         for bits in self._tries.end_all(epoch):
             self._admit_tries(bits, now)
 

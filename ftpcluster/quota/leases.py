@@ -45,7 +45,7 @@ class Rates(NamedTuple):
 
 
 MOST_NAME = 255
-"""Characters of a user's name as workers tell it."""
+"""Characters of a user's name in a message."""
 
 
 class Report(NamedTuple):
@@ -166,7 +166,7 @@ class _OneWay:
         self.users: dict[str, Bucket] = {}
         self.wanted: dict[str, _Wanted] = {}
         self.users_of: Counter[int] = Counter()
-        """Of how many users a worker's transfers want something."""
+        """How many users of a worker have transfers that want something, by epoch."""
         self._heard: dict[int, float] = {}
         # the users of whom workers have reported what was not served yet
         self._news: dict[int, dict[str, None]] = {}
@@ -337,12 +337,12 @@ class LeaseBook:
         return any(login in direction.users for direction in self._directions)
 
     def wants(self, epoch: int, login: str, direction: Direction) -> bool:
-        """Whether a worker's transfers of a user want something, as it told last."""
+        """Whether a worker's last report says that transfers of a user want something."""
         wanted = self._directions[direction].wanted.get(login)
         return wanted is not None and epoch in wanted.demands
 
     def users_of(self, epoch: int, direction: Direction) -> int:
-        """Of how many users a worker's transfers want something."""
+        """How many users of a worker have transfers that want something."""
         return self._directions[direction].users_of[epoch]
 
     def set_user(self, login: str, rates: Rates, now: float) -> None:

@@ -23,7 +23,7 @@ class Waiter(Protocol):
 
 
 class Promise(Protocol):
-    """An answer that is to come: a loop's future."""
+    """A future of an event loop, for an answer."""
 
     def __await__(self) -> Generator[Any, None, Refusal | None]: ...
     def done(self) -> bool: ...
@@ -71,17 +71,17 @@ class Quotas(Protocol):
         """Take the slot of the address that a session behind a proxy comes from."""
 
     def counts(self, address: str) -> bool:
-        """Whether failed logins of an address count, so that each password needs a try."""
+        """Whether failed logins of an address count. Then each password needs a try."""
 
     async def begin_try(self, session: int, address: str) -> Refusal | None:
-        """Somebody who comes from ``address`` has sent a password: whether it may be judged.
+        """A client at ``address`` has sent a password: ask whether it may be checked.
 
-        It waits while as many of that site are being judged as may still be wrong. What comes of
-        it is told by ``login``, ``login_failed`` or ``end_try``.
+        This waits while as many passwords of the site are being checked as may still be wrong.
+        ``login``, ``login_failed`` or ``end_try`` ends the try.
         """
 
     def end_try(self, session: int) -> None:
-        """A password is not judged after all. Harmless where none is being judged."""
+        """A password is not checked after all. Harmless where the session has no try."""
 
     async def login(self, session: int, login: str, limit: int | None) -> Refusal | None:
         """Take a slot of the user ``login``, of whom ``limit`` sessions may exist (None: any)."""
@@ -126,7 +126,7 @@ class LocalQuotas:
     ) -> None:
         """``clock`` tells the seconds of a monotonic clock. ``end_stranger`` is told of sessions
         that are to end, unless they have logged in: their address has been banned. ``call_later``
-        is as of a ``Guard``. ``promise`` makes futures, which bans need."""
+        is as of a ``Guard``. ``promise`` makes a future; without it there are no tries."""
         self.ledger = ledger
         self._throttle = throttle or Throttle()
         self._users = UserThrottles()
@@ -178,5 +178,5 @@ class LocalQuotas:
 
 
 def _resolve(answer: Promise, refusal: Refusal | None) -> None:
-    if not answer.done():  # who asked may have gone
+    if not answer.done():  # the session may have ended meanwhile
         answer.set_result(refusal)

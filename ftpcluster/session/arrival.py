@@ -6,7 +6,7 @@ import asyncio
 import ssl
 from typing import TYPE_CHECKING
 
-from ftpcluster.net.awaited import await_data_connection
+from ftpcluster.net.data_connection import await_data_connection
 from ftpcluster.net.passive import PassiveListener
 from ftpcluster.net.stream import Stream
 from ftpcluster.net.tls import DATA_TICKETS, TLSStream

@@ -349,7 +349,7 @@ def _drop_listener(session: Session) -> None:
 
 
 async def take_slot(session: Session) -> None:
-    """Code of somebody else's has logged somebody in, who counts like everybody else.
+    """Count a login that a command of the user's own has made, as every login is counted.
 
     Raises SessionEnded where the user has no connection left.
     """
@@ -368,7 +368,7 @@ async def take_slot(session: Session) -> None:
 
 
 def _begin_login(session: Session, user: User, name: str) -> None:
-    """The slot is taken behind the command that runs, or, where a task has done it, at once."""
+    """The slot is taken after the command that runs. A login by a task takes it at once."""
     session.begin_login(user, name, holds_slot=False)
     if not session.overriding:
         session.services.background(_take_slot_or_log_out(session))
@@ -383,7 +383,7 @@ async def _take_slot_or_log_out(session: Session) -> None:
 
 
 def _set_user(session: Session, user: User) -> None:
-    """Whoever it is when that is over, the user manager is told, as of those whom it has given."""
+    """The user manager is told of this user's end, too, as of users that it has given itself."""
     login, name = session.login, user.login or ""
     is_logged = isinstance(login, Account) or (isinstance(login, Claim) and login.is_logged)
     is_another = login is None or login.user is not user

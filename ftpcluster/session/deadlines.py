@@ -1,7 +1,7 @@
 """How long a session may do nothing: before its login, between commands, within a transfer.
 
-And for how long its client may leave replies unread; and what may still come of a client that has
-said its last.
+And for how long its client may leave replies unread, and what time a command has left when the
+client has closed the control connection or said QUIT.
 
 A deadline that was set anew for every command would cost more than many a command, so a session
 looks now and then how far it has moved.
@@ -17,16 +17,16 @@ from ftpcluster.session.state import Account, Session
 _STALL_CHECK = 2.0
 """Seconds between two looks at a transfer's progress."""
 _HUNG_UP = 120.0
-"""Seconds without progress after which a command ends whose client has closed the control
-connection, where no shorter ones are set: somebody has to say the end."""
+"""Seconds without progress after which a command ends when its client has closed the control
+connection. They hold where ``stalled_timeout`` is switched off: it could last for ever."""
 _RESET = 15.0
-"""The same where that connection was reset. What was on its way to us then comes within three or
-four retransmissions (1, 2, 4 and 8 s), or, since its sender is gone, never."""
+"""The same where the control connection was reset. Data on the way arrive within three or four
+retransmissions (1, 2, 4 and 8 s), or never, since their sender is gone."""
 _UNCONNECTED = 5.0
-"""Seconds in which the data connection of such a client has to come: it was made before, and waits
-to be accepted, or for its handshake. After the end of the control connection nobody makes one."""
+"""Seconds that such a client's data connection has to come. It was made before the control
+connection ended, and waits to be accepted or for its handshake. Nobody makes one afterwards."""
 _QUIT = 5.0
-"""Seconds in which a client has to read or send data when it has said QUIT."""
+"""Seconds in which a client that has said QUIT has to read or send data."""
 
 
 class Deadlines:
@@ -68,7 +68,7 @@ class Deadlines:
         self._active = self._loop.time()
         self._in_transfer = False
         self._command: Command | None = None
-        self._most: float | None = None  # seconds without progress, of a client that is gone
+        self._most: float | None = None  # seconds without progress, where the client is gone
         self._quits = False
         self._progress: tuple[object, ...] = ()
         self._last_progress = self._last_read = 0.0
@@ -97,11 +97,11 @@ class Deadlines:
         self._limit(_HUNG_UP if stalled is None else stalled, command)
 
     def lose(self, command: Command) -> None:
-        """The control connection was reset, or is of no use any more."""
+        """The control connection was reset, or was given up."""
         self._limit(_RESET, command)
 
     def quit(self, command: Command) -> None:
-        """The client has said QUIT, and is not waited for for long."""
+        """The client has said QUIT: it is not waited for for long."""
         if command.transfers and not self._quits:
             self._quits = True
             self._limit(self._most, command)
@@ -209,10 +209,10 @@ class Deadlines:
         return max(self._most, _HUNG_UP)
 
     def _mark(self) -> tuple[object, ...]:
-        """What changes while the command comes on.
+        """A value that changes while the command makes progress.
 
-        Of a download also what the client's side has not acknowledged: to somebody who reads
-        slowly nothing can be sent for minutes, though he reads.
+        For a download it includes the bytes that are not acknowledged: where a client reads slowly
+        nothing can be sent for minutes, and these still become fewer.
         """
         session = self._session
         transfer, last = session.transfer, session.last_transfer

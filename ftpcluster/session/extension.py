@@ -2,7 +2,7 @@
 
 A command is ``async def verb(self, connection, rest) -> bool`` of a ``Server`` subclass, or any
 such function in ``commands_mapping``; False ends the session. It sends its replies itself, with
-``connection.response(code, lines)``. Which verbs these are says ``overrides``.
+``connection.response(code, lines)``. ``overrides`` says which verbs these are.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class PathPermissions:
             server: Any, connection: Any, rest: Any, *args: Any, **kwargs: Any
         ) -> Any:
             _, path = server.get_paths(connection, rest)
-            # permissions go by components, among which ".." would stand for another directory
+            # permissions go by components: with ".." among them they would be those of another path
             virtual = PurePosixPath(resolve("/", str(path)))
             granted = await connection.user.get_permissions(virtual)
             may = all(getattr(granted, permission) for permission in self.permissions)
@@ -183,8 +183,8 @@ def command(verb: str, *, login: bool = True) -> Callable[[F], F]:
     return mark
 
 
-def mark_of(function: Any, name: str, default: bool) -> bool:  # noqa: FBT001
-    """What the decorators above say of a function, also where it is the function of a partial."""
+def mark_of(function: Any, name: str, *, default: bool) -> bool:
+    """The value that a decorator above has set on a function, or on the function of a partial."""
     while (mark := getattr(function, name, None)) is None and isinstance(
         function, functools.partial
     ):
@@ -193,7 +193,7 @@ def mark_of(function: Any, name: str, default: bool) -> bool:  # noqa: FBT001
 
 
 def verb_of(name: str, function: Any) -> str | None:
-    """The verb that a method is, where one of the decorators above has made it one."""
+    """The verb of a method that a decorator above has made a command; else None."""
     if not callable(function) or getattr(function, "is_command", None) is not True:
         return None
     verb: str | None = getattr(function, "verb", None)
@@ -213,7 +213,7 @@ class ForeignHandler:
     """The handler that calls a command which isn't ours, in a task."""
 
     def __init__(self, function: Verb, verb: str) -> None:
-        """``verb`` is the one that ``function`` overrides, which may obey others of its kin."""
+        """``function`` overrides ``verb``, and maybe obeys a related verb now."""
         self._function = function
         self._verb = verb
 
@@ -227,7 +227,7 @@ class ForeignHandler:
             if session.held_reply is not None:
                 session.ending = True  # half of AUTH was obeyed: nobody knows what is protected
             if session.is_logged_in and not session.account.holds_slot:
-                session.log_out()  # nobody counts it
+                session.log_out()  # the login has taken no slot
             if isinstance(error, FTPError | ConnectionError) or not isinstance(error, Exception):
                 raise
             # of ours an OSError has a reply of its own; in somebody else's command it is a bug
@@ -249,7 +249,9 @@ async def _run(function: Verb, connection: SessionConnection, argument: str) -> 
     try:
         answer: Any = function(connection, argument)
         if inspect.isasyncgen(answer) or inspect.isgenerator(answer):
-            raise TypeError(f"{function!r} is a generator, and no command")  # none of it would run
+            raise TypeError(
+                f"{function!r} is a generator, and no command"
+            )  # no line of it would run
         goes_on = await answer if inspect.isawaitable(answer) else answer
         while workers:
             done, _ = await asyncio.wait(workers)

@@ -31,7 +31,7 @@ def refuse_unknown(session: Session, verb: bytes) -> Command:
     if verb in NOT_IMPLEMENTED:
         raise NotImplementedVerb
     if not verb.strip():
-        raise SyntaxProblem  # a line of blanks is a slip, and no other protocol's
+        raise SyntaxProblem  # a line of blanks is a mistake, and no sign of another protocol
     if type(session.login) is not Account:
         session.unknown_verbs += 1
         if session.unknown_verbs >= _UNKNOWN_VERBS:

@@ -1,10 +1,10 @@
 """Protected data connections whose download is complete, until the client has closed, too.
 
 A client answers our close_notify with its own. Had we closed by then, the answer would meet a
-reset, which some clients (rclone) take for a failed download. And a FIN that follows close_notify
-at once makes uvloop's clients throw away all that they have not read yet, without an error. So
-nothing of the connection ends before the client has said something, or is not waited for any more.
-226 does not wait for this.
+reset, which some clients (rclone) take for a failed download. And where a FIN follows close_notify
+at once, clients on uvloop silently lose the data that they have not read yet. So both directions
+stay open until the client sends something, or closes, or the wait is over. 226 does not wait for
+this.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from ftpcluster.session.services import Services
 
 _PATIENCE = 2.0
-"""Seconds without a sign of the client after which its connection is closed. It gives one when its
-side acknowledges more of what was sent, and when it closes."""
+"""Seconds without a sign of the client after which its connection is closed. A sign is that its
+side acknowledges more data, or that it closes."""
 _MOST = 256
 """Such connections of a process. They hold descriptors, and no slot of anybody's: beyond so many
 one is closed of whoever has most, the one that has waited for longest. Else a client that fetches
@@ -42,7 +42,7 @@ class Lingering:
         self._host = host
         self._stream = stream.leave_tls()
         self._left = sys.maxsize
-        self._has_ended = False  # this side has
+        self._has_ended = False  # our side has sent FIN
         services.lingering[self] = None
         self._stream.watch(self._on_readable)
         self._arm()
@@ -67,7 +67,7 @@ class Lingering:
             self._arm()
 
     def _on_readable(self) -> None:
-        """What comes is the client's close_notify, or its end."""
+        """The client has sent close_notify, or FIN."""
         try:
             is_over = not self._stream.recv(4096)
             if not is_over and not self._has_ended:

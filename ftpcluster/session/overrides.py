@@ -1,7 +1,7 @@
-"""Which code obeys a verb: the table's handler, a method of a ``Server`` subclass, or a function.
+"""The code that obeys a verb: a handler of the table, a method of a ``Server``, or a function.
 
-An override holds for its kin: whoever overrides ``stor`` to refuse uploads must not be passed by
-with APPE. And no method becomes a verb by its name alone, since helpers have names, too.
+An override holds for related verbs, too (its kin): one of ``stor`` that refuses uploads must not be
+evaded with APPE. No method becomes a new verb by its name alone, since it may be a helper.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from ftpcluster.session.state import Session
 
 log = logging.getLogger("ftpcluster.server")
 
-METHODS = {"pass": "pass_"}
-"""Verbs whose methods have other names."""
+_METHODS = {"pass": "pass_"}
+"""Verbs that are no names in Python."""
 _HEADS = {
     "xcwd": "cwd",
     "cdup": "cwd",
@@ -37,14 +37,19 @@ _HEADS = {
     "nlst": "list",
     "stat": "list",
 }
-"""The verb whose override holds for another one, too."""
+"""For each related verb: the verb whose override holds for it, too (its head)."""
+
+
+def method_name(verb: str) -> str:
+    """The name of the method for a verb in lower case."""
+    return _METHODS.get(verb, verb)
 
 
 class VerbMap:
-    """The verbs of one server: its ``commands_mapping``, and what that means."""
+    """The verbs of one server: its ``commands_mapping``, and the row of each verb in it."""
 
     def __init__(self, server: Any, base: type, builtins: type) -> None:
-        """``base`` is the class that servers are made of, ``builtins`` has the table's verbs."""
+        """``base``: ``Server`` itself. ``builtins``: the class with a method for each verb."""
         self.mapping: dict[str, Verb] = {}
         self._base = base
         self._builtins = builtins
@@ -54,14 +59,14 @@ class VerbMap:
         self._names: dict[str, str] = {}
         self._rows: dict[str, tuple[Verb, str, Command]] = {}
         for verb in (row.verb.lower() for row in COMMANDS.values()):
-            name = METHODS.get(verb, verb)
+            name = method_name(verb)
             self._names[name] = verb
             self._builtin[verb] = getattr(builtins, name).__get__(server)
             self._map_method(name, verb)
         self._map_own()
 
     def _map_method(self, name: str, verb: str) -> None:
-        """Have a verb of the table obeyed by the built-in command, or what is in its place."""
+        """Map a verb of the table to its built-in command, or to the override of it."""
         builtin = self._builtin[verb]
         found = getattr(type(self._server), name)
         mine = vars(self._server).get(name)
@@ -81,10 +86,10 @@ class VerbMap:
         elif hasattr(found, "__get__"):
             self.mapping[verb] = _by_property(self._server, name, builtin)
         elif found is not None:
-            self.mapping[verb] = builtin  # some value, which has a verb's name by chance
+            self.mapping[verb] = builtin  # a value that only happens to have a verb's name
 
     def _map_own(self) -> None:
-        """Methods that a decorator has made verbs. Of two for one verb the nearer class decides."""
+        """Map the methods that a decorator has made verbs; of two the one of the nearer class."""
         chosen: dict[str, str] = {}
         for name in sorted({*dir(type(self._server)), *vars(self._server)}):
             if hasattr(self._base, name):
@@ -93,7 +98,7 @@ class VerbMap:
             verb = verb_of(name, function)
             if verb is None:
                 continue
-            rival = chosen.get(verb, METHODS.get(verb, verb))
+            rival = chosen.get(verb, method_name(verb))
             if verb in chosen or self.mapping.get(verb) != self._builtin.get(verb):
                 mine, theirs = self._distance(name), self._distance(rival)
                 if mine == theirs:
@@ -108,15 +113,15 @@ class VerbMap:
             self._add(name, verb, getattr(self._server, name))
 
     def _distance(self, name: str) -> int:
-        """How far off the class is that has a method; -1 is the server itself."""
+        """The place in the MRO of the class that has a method; -1 is the server itself."""
         places = (vars(self._server), *(vars(kind) for kind in type(self._server).__mro__))
         return next(number for number, place in enumerate(places, -1) if name in place)
 
     def _add(self, name: str, verb: str, function: Verb) -> None:
         self._names[name] = verb
-        # whatever takes the method's place keeps the gate of its verb
+        # a replacement of the method keeps the gate of its verb
         _, needs_login = self._own.get(verb, (None, True))
-        self._own[verb] = function, mark_of(function, "needs_login", needs_login)
+        self._own[verb] = function, mark_of(function, "needs_login", default=needs_login)
         self._rows.pop(verb, None)
         self.mapping[verb] = function
 
@@ -127,7 +132,7 @@ class VerbMap:
         self.mapping[verb] = function
 
     def on_set(self, name: str, function: Any) -> None:
-        """A function has become an attribute of the server. Raises TypeError where it cannot."""
+        """A function was set on the server. Raises TypeError where it cannot be a command."""
         verb = self._names.get(name) or verb_of(name, function)
         if verb is None:
             return
@@ -136,7 +141,7 @@ class VerbMap:
             self._add(name, verb, function)
 
     def on_deleted(self, name: str, function: Any) -> None:
-        """It is none any more: what the class has counts again, where it obeyed its verb."""
+        """Such an attribute was deleted: if it obeyed its verb, the class's method obeys again."""
         verb = self._names.get(name)
         if verb is None or self.mapping.get(verb) is not function:
             return
@@ -148,7 +153,7 @@ class VerbMap:
             del self.mapping[verb], self._own[verb], self._names[name]
 
     def warn(self) -> None:
-        """Log each method that looks like a verb, and is none."""
+        """Log each method that looks like a command and is none."""
         mapped = list(self.mapping.values())
         kind = type(self._server)
         for name in dir(kind):
@@ -189,9 +194,9 @@ class VerbMap:
         return self._row(name, name, function)
 
     def builtin(self, name: str, overriding: Container[str] = ()) -> Command | None:
-        """The row of a verb that nobody has overridden itself; None where its head was removed.
+        """The row of a verb without an override of its own; None where its head was removed.
 
-        ``overriding``: verbs whose overrides are asking. These have decided already.
+        ``overriding``: verbs whose overrides run now and call this verb. None is called again.
         """
         head = _HEADS.get(name)
         while head is not None:
@@ -217,12 +222,12 @@ class VerbMap:
 
 
 def _is_same(function: Verb, builtin: Verb | None) -> bool:
-    """Whether a function is a built-in command, which is a new object whenever it is asked for."""
+    """Whether a function is a built-in command: as a bound method it is a new object each time."""
     return function is builtin or (type(function) is types.MethodType and function == builtin)
 
 
 def _by_property(server: Any, name: str, builtin: Verb) -> Verb:
-    """What a property gives obeys, whenever it is asked; a value is no command."""
+    """Obey with the function that a property returns at that moment, if it returns one."""
 
     def obey(connection: Any, rest: str) -> Awaitable[bool]:
         found: Any = getattr(server, name)
@@ -239,9 +244,9 @@ def _looks_like_verb(function: Any) -> bool:
 
 
 def _row_of(name: str, function: Verb, *, login: bool) -> Command:
-    """An override keeps the gates of its row; what else it needs it checks itself.
+    """An override keeps the gates of its row, and checks for itself what else it needs.
 
-    ``login``: whether a new verb needs one that does not say so itself.
+    ``login``: whether a new verb needs a login, where no decorator says so.
     """
     row = COMMANDS.get(name.upper().encode())
     handler = ForeignHandler(function, name)
@@ -258,7 +263,7 @@ def _row_of(name: str, function: Verb, *, login: bool) -> Command:
 
 
 def _row_of_kin(name: str, head: str, function: Verb) -> Command:
-    """The row of a verb that has no override itself, but whose head has: ``function``."""
+    """The row of a verb without an override of its own; ``function`` overrides its head."""
     row = COMMANDS[name.upper().encode()]
     if name == "stat":
         return dataclasses.replace(row, handler=_bare_status)
@@ -280,7 +285,7 @@ def _row_of_kin(name: str, head: str, function: Verb) -> Command:
 
 
 def _takes_mode(function: Verb) -> bool:
-    """Whether the third argument is a mode. Taken for another one, APPE would replace the file."""
+    """Whether the third argument is a mode. If it is not, APPE would replace the file."""
     parameters = list(inspect.signature(function).parameters.values())
     for position, each in enumerate(parameters[:3]):
         if each.kind is each.VAR_POSITIONAL:

@@ -1,7 +1,7 @@
-"""What a user may do at a virtual path: asked of the user's permissions, or of the user's own code.
+"""A user's rights at a virtual path: by ``permissions``, or by an own ``get_permissions``.
 
-Both kinds answer the same questions. A user whose class overrides ``get_permissions`` is asked for
-every path, since nothing is known of the answers beforehand.
+Where ``get_permissions`` is overridden it is called for every path, since its answers cannot be
+known beforehand.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from pathlib import PurePosixPath
 from typing import Protocol
 
 from ftpcluster.protocol import path as virtual
-from ftpcluster.users import Permission, User, nearest_permission, replaces
+from ftpcluster.users import Permission, User, nearest_permission, overrides
 
 
 class Rights(Protocol):
     """A user's permissions."""
 
     is_foreign: bool
-    """Whether custom code answers, which may need a task."""
+    """Whether code of the library's user answers, which may need a task."""
 
     @property
     def everywhere(self) -> Permission | None:
@@ -37,9 +37,9 @@ class Rights(Protocol):
 
 
 class DeclaredRights:
-    """The rights of a user's ``permissions``, which may be others at any time.
+    """The rights of a user's ``permissions``, which may be replaced at any time.
 
-    Some may have an ``is_parent`` of their own. Then paths alone do not say what they cover.
+    Some may override ``is_parent``. Then their paths alone do not say what they cover.
     """
 
     is_foreign = False
@@ -69,7 +69,7 @@ class DeclaredRights:
     async def unwritable_above(self, path: str) -> str | None:
         if _go_by_more_than_paths(self._user):
             return await _unwritable_above(self, path)
-        # each permission decides up to its own path, so each is looked at once
+        # each permission decides up to its own path, so each is asked once
         directory = virtual.parent(path)
         while (permission := self.known(directory)).writable:
             if permission.covers_all:
@@ -101,11 +101,11 @@ class AskedRights:
 
 
 def _go_by_more_than_paths(user: User) -> bool:
-    return any(replaces(each, Permission, "is_parent") for each in user.permissions)
+    return any(overrides(each, Permission, "is_parent") for each in user.permissions)
 
 
 async def _unwritable_above(rights: Rights, path: str) -> str | None:
-    """The same, asked for each directory."""
+    """``unwritable_above``, by asking for each directory."""
     directory = path
     while directory != "/":
         directory = virtual.parent(directory)
@@ -115,5 +115,5 @@ async def _unwritable_above(rights: Rights, path: str) -> str | None:
 
 
 def rights_of(user: User) -> Rights:
-    """Whatever decides for this user."""
-    return AskedRights(user) if replaces(user, User, "get_permissions") else DeclaredRights(user)
+    """The rights of this user."""
+    return AskedRights(user) if overrides(user, User, "get_permissions") else DeclaredRights(user)

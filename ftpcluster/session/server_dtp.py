@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, ClassVar, Self
 
 from ftpcluster.net.active import ActiveTarget, connect
-from ftpcluster.net.awaited import await_data_connection
+from ftpcluster.net.data_connection import await_data_connection
 from ftpcluster.net.passive import PassiveListener
 from ftpcluster.net.stream import Stream
 from ftpcluster.net.tls import TLSStream

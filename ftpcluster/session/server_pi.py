@@ -1,12 +1,7 @@
-"""The server-PI: reads command lines, keeps the gates, runs commands, sends replies.
+"""The server-PI: keeps the gates, runs commands, and says what came of them.
 
-One command at a time. Lines that come while a command waits are queued; of those only what the
-table allows during a transfer is looked at. Replies are gathered while a batch of lines is obeyed
-and leave with one call.
-
-What had arrived when the client closed the control connection is still obeyed. A transfer that
-runs goes on even where that connection was reset: clients close both connections at once, and the
-data connection says for itself how the data end.
+One command at a time. Of the lines that come while it runs, only those that the table allows during
+a transfer are looked at.
 """
 
 from __future__ import annotations
@@ -18,7 +13,7 @@ from typing import Any
 
 from ftpcluster.net.stream import Stream
 from ftpcluster.net.tls import CONTROL_TICKETS, TLSStream
-from ftpcluster.protocol.command import TOO_LONG, CommandLines, TooMuchRubbish, to_text
+from ftpcluster.protocol.command import TOO_LONG, to_text
 from ftpcluster.protocol.errors import (
     FTPError,
     NoDataConnection,
@@ -33,46 +28,25 @@ from ftpcluster.session.commands.table import (
     Command,
     During,
 )
+from ftpcluster.session.control_connection import ABORT, QUIT, ControlConnection
 from ftpcluster.session.deadlines import Deadlines
 from ftpcluster.session.gates import pass_gates, refuse_unknown, reply_for
-from ftpcluster.session.run import Run, give_way, in_task
+from ftpcluster.session.run import Run, in_task
 from ftpcluster.session.services import Services
-from ftpcluster.session.state import Account, Activity, Conversation, Session, shown
-
-_RECEIVE = 4096
-_LINES_PER_TURN = 16
-"""Lines of one session that are obeyed before the others get their turn."""
-_QUEUED = 12 * 1024
-"""Bytes that may wait behind a command before no more are read. With what is read at once that is
-all that a session holds of what its client has sent: 16 KiB, before a login, too."""
-_ABORT, _QUIT = b"ABOR", b"QUIT"
-_UNSENT = 64 * 1024
-"""Bytes of replies that a client may leave unread before no more commands are obeyed."""
+from ftpcluster.session.state import Account, Activity, Conversation, shown
 
 
-class ServerPI:
+class ServerPI(ControlConnection):
     """One session, from its greeting to its end."""
 
     __slots__ = (
         "_argument",
         "_began",
-        "_command",
-        "_deadlines",
         "_draining",
-        "_emptied",
         "_entry",
         "_find_command",
-        "_gathering",
-        "_has_hung_up",
-        "_is_due",
-        "_is_lost",
-        "_lines",
         "_on_end",
         "_reason",
-        "_run",
-        "_unsent",
-        "ended",
-        "session",
     )
 
     def __init__(
@@ -83,24 +57,14 @@ class ServerPI:
         on_end: Callable[[ServerPI], None],
     ) -> None:
         """Takes over ``stream``. ``on_end`` is called once, when all is given back."""
-        self.session = Session(services, stream, conversation, self.reply, self._room)
-        self.ended = False
+        super().__init__(services, stream, conversation)
         self._on_end = on_end
-        self._lines = CommandLines((_ABORT, _QUIT))
-        self._has_hung_up = False  # the client has said its last; it may still read
-        self._is_lost = False  # it cannot be told anything any more
-        self._is_due = False  # the queue's next turn is arranged
-        self._unsent = b""
-        self._gathering = False
-        self._run: Run[Reply | None] | None = None
-        self._command: Command | None = None
         self._reason: FTPError | None = None
         self._argument = ""
         self._began = services.loop.time()
         self._find_command = services.find_command or COMMANDS.get
         self._draining = False
         self._entry: journal.Entry | None = None
-        self._emptied: asyncio.Future[None] | None = None
         self._deadlines = Deadlines(self.session, self._on_idle, self._on_stalled, self._on_unread)
 
     def start(self) -> None:
@@ -162,126 +126,6 @@ class ServerPI:
             self.end()
             return
         self.session.stream = Stream(services.loop, services.poller, fd)
-
-    def _has_more_input(self) -> bool:
-        return self._lines.holds_anything or self.session.stream.has_input()
-
-    # ------------------------------------------------------------------ reading
-
-    def _on_readable(self) -> None:
-        try:
-            data = self.session.stream.recv(_RECEIVE)
-        except BlockingIOError:
-            return
-        except OSError:
-            self._on_broken()
-            return
-        if not data:
-            self._on_eof()
-            return
-        self._deadlines.touch()
-        try:
-            self._lines.feed(data)
-        except TooMuchRubbish:
-            self._give_up(SyntaxProblem("Line too long."))
-            return
-        if not self._is_due:
-            self._obey_lines()
-        elif len(self._lines) > _QUEUED:
-            self._stop_reading()
-
-    def _on_eof(self) -> None:
-        """The client closed, or says that it will send no more: its last line may lack its end."""
-        if self.session.has_workers and not (self._command and self._command.transfers):
-            self.end()  # what somebody else's command has left running may never end by itself
-            return
-        self._has_hung_up = True
-        self._stop_reading()
-        self._deadlines.hang_up(self._command)
-        self._obey_lines()
-
-    def _stop_reading(self) -> None:
-        self.session.stream.watch_for_break(self._on_broken)
-
-    def _on_broken(self) -> None:
-        """The control connection was reset: by a client that is gone, or only closed it while
-        replies were on their way to it."""
-        self._give_up()
-
-    def _give_up(self, reason: FTPError | None = None) -> None:
-        """There is no more to hear from the client, and no more to tell it after ``reason``.
-
-        Only a transfer goes on, as long as it comes on: what the client has sent may be all here.
-        """
-        if self.ended or self._is_lost:
-            return
-        if self._run is None or self._command is None or not self._command.transfers:
-            self.end(reason)
-            return
-        if reason is not None:
-            self._gathering = False
-            self.session.note(logging.INFO, f"the control connection is given up: {reason}")
-            self.reply(reason.reply)
-        self._is_lost = self._has_hung_up = True
-        self._lines.clear()
-        self._unsent = b""
-        self._say_there_is_room()
-        self._deadlines.end_wait_for_reader()
-        self._deadlines.lose(self._command)
-        self.session.stream.unwatch()
-        self.session.stream.unwatch_for_break()
-
-    def _obey_lines(self) -> None:
-        """Obey what is queued, as far as it may be obeyed now; send the replies together."""
-        self._gathering = True
-        obeyed = 0
-        while not self.ended and (line := self._lines.head()) is not None:
-            if obeyed == _LINES_PER_TURN or len(self._unsent) > _UNSENT:
-                break
-            if self._run is None:
-                self._lines.take()
-                self._obey(*line)
-            elif not self._obey_meanwhile(*line):
-                break
-            obeyed += 1
-        self._gathering = False
-        if not self.ended:
-            self._send()
-            self._go_on(is_held=self._run is not None and obeyed < _LINES_PER_TURN)
-
-    def _go_on(self, *, is_held: bool) -> None:
-        """Read from a client that is not ahead of us, and obey what it is ahead by.
-
-        ``is_held``: what is queued has to wait until the command that runs has ended.
-        """
-        if self.ended or (self._run is not None and self._command is None):
-            return  # the handshake reads for itself
-        stream = self.session.stream
-        if self.session.ending:
-            stream.unwatch()  # only its last words are still to be read
-            return
-        has_room = len(self._unsent) <= _UNSENT
-        if has_room and self._lines and not is_held:
-            self._obey_soon()
-        if self._has_hung_up:
-            if self._run is None and not self._unsent and not self._lines:
-                self.end()
-        elif not has_room or len(self._lines) > _QUEUED:
-            if stream.is_watched:
-                self._stop_reading()
-        elif not stream.is_watched:
-            stream.watch(self._on_readable)
-
-    def _obey_soon(self) -> None:
-        """Once the others have had their turn."""
-        if not self._is_due:
-            self._is_due = True
-            self.session.services.loop.call_soon(self._obey_later)
-
-    def _obey_later(self) -> None:
-        self._is_due = False
-        if not self.ended:
-            self._obey_lines()
 
     # ------------------------------------------------------------------ obeying
 
@@ -359,9 +203,9 @@ class ServerPI:
             self._answer_meanwhile(row, rest)
             return True
         # where the verb has been removed it ends nothing
-        if self._lines.has(_ABORT) and self._find_command(_ABORT) is not None:
+        if self._lines.has(ABORT) and self._find_command(ABORT) is not None:
             self._cancel(TransferAborted("Transfer aborted."))
-        elif self._lines.has(_QUIT):
+        elif self._lines.has(QUIT):
             self._deadlines.quit(self._command)
         return False
 
@@ -382,16 +226,6 @@ class ServerPI:
             self._run.cancel()
 
     # ------------------------------------------------------------------ replying
-
-    def reply(self, reply: Reply) -> None:
-        """Send a reply, or gather it with others that are about to be sent."""
-        if not reply.is_part:
-            self.session.services.counts.replies[reply.code] += 1
-        if self._is_lost:
-            return
-        self._unsent += reply.encode(self.session.settings.encoding)
-        if not self._gathering:
-            self._send()
 
     def _finish(self, reply: Reply | None) -> None:
         """A command has ended; one that isn't ours has sent its replies itself."""
@@ -434,59 +268,6 @@ class ServerPI:
         entry, self._entry = self._entry, None
         if entry is not None:
             entry.end(self.session, reply)
-
-    def _send(self, *, is_last: bool = False) -> None:
-        if not self._unsent or self.ended:
-            return
-        stream = self.session.stream
-        try:
-            sent = (stream.send_last if is_last else stream.send)(self._unsent)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            self._on_broken()
-            return
-        self._unsent = self._unsent[sent:]
-        if self._unsent:
-            self._deadlines.wait_for_reader(sent)
-            stream.writable().add_done_callback(self._on_writable)
-
-    def _send_all(self) -> bool:
-        """Send what has to be sent before the connection goes on as another; False where it ends.
-
-        Who has asked for that, and has not read thousands of replies, cannot be waited for.
-        """
-        self._send()
-        if self._unsent:
-            self.end()
-        return not self.ended
-
-    def _on_writable(self, waiter: asyncio.Future[None]) -> None:
-        if not waiter.cancelled() and not self.ended:
-            self._send()
-            if not self._unsent:
-                self._deadlines.end_wait_for_reader()
-                if self.session.ending:
-                    self.end()
-                    return
-            if len(self._unsent) <= _UNSENT:
-                self._say_there_is_room()
-            self._go_on(is_held=False)
-
-    async def _room(self) -> None:
-        """Wait until the client has read what it was sent, but for a little."""
-        if len(self._unsent) > _UNSENT:
-            # a command's first step is not known as what runs: the session must not end in it
-            await give_way()
-            self._send()
-        if len(self._unsent) > _UNSENT:
-            self._emptied = self.session.services.loop.create_future()
-            await self._emptied
-
-    def _say_there_is_room(self) -> None:
-        emptied, self._emptied = self._emptied, None
-        if emptied is not None and not emptied.done():
-            emptied.set_result(None)
 
     # ------------------------------------------------------------------ watching
 

@@ -24,7 +24,7 @@ from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.quota.bucket import Throttle
 from ftpcluster.quota.quotas import Quotas
 from ftpcluster.session.counts import Counts
-from ftpcluster.session.digesting import DigestThreads
+from ftpcluster.session.digest_threads import DigestThreads
 from ftpcluster.session.run import contained
 from ftpcluster.session.turns import Turns
 from ftpcluster.session.wheel import Wheel
@@ -131,7 +131,7 @@ class Services:
         return self.files.open(user.base_path)
 
     def locate(self, session: Session, argument: str) -> str:
-        """The virtual path that an argument of a client's names."""
+        """The virtual path of a command's argument."""
         return resolve(session.current_folder, argument)
 
     def make_view(self, session: Session) -> SessionConnection:

@@ -52,7 +52,7 @@ class Claim(msgspec.Struct, frozen=True):
     """Somebody said USER. ``user`` is None where nobody has that name, which isn't told.
 
     ``is_logged``: a command of somebody else's has said so before it has said who it is.
-    ``is_handed_out``: the user manager has given the user, and is to be told when that is over.
+    ``is_handed_out``: the user manager has to be told when the user is not needed any more.
     """
 
     login: str
@@ -65,8 +65,8 @@ class Claim(msgspec.Struct, frozen=True):
 class Account(msgspec.Struct, frozen=True):
     """Somebody has logged in.
 
-    ``holds_slot``: one of the user's connections is counted for it. ``made``: what this login has
-    stored where it may not look.
+    ``holds_slot``: it counts as one of the user's connections. ``made``: the paths that this login
+    has stored in directories that it may not read.
     """
 
     user: User
@@ -323,7 +323,7 @@ class Session:
             self.data = Arrival(self, listener, self.tls)
         else:
             self.data, talk, services = listener, self.conversation, self.services
-            services.ports.doorkeepers.expect(listener, services.poller, talk.peer, talk.proxy)
+            services.ports.early_acceptors.expect(listener, services.poller, talk.peer, talk.proxy)
 
     def protect_data(self, protected: bool) -> None:  # noqa: FBT001
         """PROT, which holds for the data connection that is prepared, too."""
@@ -362,7 +362,7 @@ class Session:
         Raises OSError where the user's folder cannot be opened.
         """
         storage, home = self.services.open_storage(self, user), str(user.home_path)
-        # a user of somebody else's may fail in any of its attributes: before this it is no login
+        # the attributes of an overridden user may raise: until here there is no login
         self.login = Account(user, storage, rights_of(user), holds_slot, self._throttles(user))
         self.current_folder = home
         self.user_name = shown(name)
@@ -406,7 +406,7 @@ class Session:
             self.services.quotas.logout(self.conversation.session)
 
     def give_back_user(self, login: Claim | Account) -> None:
-        """Tell the user manager, once, that a user that it has given is not needed any more."""
+        """Tell the user manager, once, that a user is not needed any more."""
         if isinstance(login, Account) or (login.is_handed_out and login.user is not None):
             assert login.user is not None
             self.services.notify_logout(login.user)

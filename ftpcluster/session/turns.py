@@ -4,9 +4,9 @@ Else whoever guesses over many connections would have all of them hashed at once
 everybody else's logins waiting: so a storm costs one thread, and, as soon as its addresses are
 banned, no more hashes. Where a check need not wait, neither does anybody here.
 
-Who has an IPv6 network has a fresh /64 for each guess. So those of a /56 have one turn together,
-those of a /48 two, and whoever waits there gets it in turn: by /56, then by /64. And room is kept
-for sites that have logged in before: no storm of others takes all of it, nor their turn.
+A guesser with an IPv6 network has a fresh /64 for each guess. So all of a /56 share one turn, and
+all of a /48 share two; those that wait get them round-robin, by /56 and then by /64. Some room is
+kept for sites that have logged in before, so that no storm of strangers takes it all.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from ftpcluster.passwords import MOST_AT_ONCE, TooManyLogins
 from ftpcluster.protocol.address import is_ipv6, plain, site, without_zone
 
 _MOST_STRANGERS = MOST_AT_ONCE * 3 // 4
-"""Turns at once of those who have not logged in before."""
+"""Turns at once of strangers: sites that have not logged in before."""
 _SUSPICION = 60.0
 """Seconds after a failed login."""
 _MOST_SUSPECTS = 1024
 """Addresses; whoever is forgotten has turns of its own again, and no more than that."""
 _MOST_TRUSTED = 4096
-"""Sites that have logged in before; the one that has not for longest is a stranger again."""
+"""Sites that are known to have logged in; beyond that the oldest is a stranger again."""
 
 Key = str | tuple[int, int, int]
 _SUSPECTS: tuple[Key, ...] = ("",)
 _NETWORKS = (48, 56, 64)
 _TURNS = {48: 2, 56: 1}
-"""Turns at once of networks that are more than a site; anything else has one."""
+"""Turns at once of a network, by its prefix; a site has one."""
 _MOST_WAITING = {48: 64}
-"""Logins that may wait in a network: what waits longer than that would meet its deadline."""
+"""Logins that may wait in a network, by its prefix. With more the last would meet its deadline."""
 _MOST_WAITING_ELSE = 32
 
 
 class _Place:
-    """What goes on in a site, or in a network of sites."""
+    """A network: how many turns run, how many logins wait, and when the last turn began."""
 
     __slots__ = ("running", "served", "waiting")
 
@@ -46,7 +46,7 @@ class _Place:
 
 
 class Turn:
-    """Somebody's turn, or a place in the queue for one. ``path``: the widest network first."""
+    """A turn, or a place in the queue for one. ``path``: its networks, the widest first."""
 
     __slots__ = ("is_stranger", "path", "waiter")
 
@@ -57,7 +57,7 @@ class Turn:
 
 
 class Turns:
-    """Turns of addresses; within one first come, first served."""
+    """The turns of all addresses; within a site first come, first served."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -107,7 +107,7 @@ class Turns:
         return turn
 
     def give(self, turn: Turn) -> None:
-        """It is over: whoever is next has it."""
+        """The turn is over: the next one has it."""
         for key in turn.path:
             self._places[key].running -= 1
         self._strangers -= turn.is_stranger
@@ -123,7 +123,7 @@ class Turns:
     def _turn_of(self, host: str) -> Turn:
         key = _key(host)
         if key in self._trusted:
-            # with a name of its own: who still waits as a stranger is in another queue
+            # a key of its own: logins that still wait as strangers are in another queue
             return Turn((f"known {key}",), is_stranger=False)
         if self._suspects.get(key, 0.0) > self._loop.time():
             return Turn(_SUSPECTS, is_stranger=True)
@@ -131,7 +131,7 @@ class Turns:
 
     def _is_free(self, turn: Turn) -> bool:
         if turn.waiter is not None and turn.waiter.done():
-            return False  # it has been cancelled, and does not know yet
+            return False  # it was cancelled, and has not run since
         for key in turn.path:
             place = self._places.get(key)
             if place is not None and place.running >= _of(_TURNS, key, 1):
@@ -146,7 +146,7 @@ class Turns:
                 raise TooManyLogins
 
     def _when_served(self, turn: Turn) -> tuple[int, ...]:
-        """Whoever was served longest ago is next, network by network; of equals, who came first."""
+        """The network that was served longest ago is next; of equals, the login that came first."""
         return tuple(self._places[key].served for key in turn.path[1:])
 
     def _begin(self, turn: Turn) -> None:
@@ -171,7 +171,7 @@ class Turns:
             del self._waiting[turn.path[0]]
 
     def _tidy(self, turn: Turn) -> None:
-        """Forget where nothing goes on any more."""
+        """Forget networks with no turns and no queue."""
         for key in turn.path:
             place = self._places.get(key)
             if place is not None and not place.running and not place.waiting:
@@ -183,7 +183,7 @@ def _of(table: dict[int, int], key: Key, otherwise: int) -> int:
 
 
 def _key(host: str) -> Key:
-    """The site of an address. As text where it is IPv4, since that costs a login nothing."""
+    """The site of an address. IPv4 stays text: to parse it would cost each login time."""
     if not is_ipv6(host):
         return host
     counted = site(host)
@@ -191,8 +191,10 @@ def _key(host: str) -> Key:
 
 
 def _path(host: str, key: Key) -> tuple[Key, ...]:
-    """The networks that an address is in, down to its site. Of local ones, too, here: a turn less
-    harms nobody as a ban would."""
+    """The networks of an address, down to its site.
+
+    Local addresses share turns by network, too: to wait harms them less than a ban would.
+    """
     address = without_zone(plain(host)) if isinstance(key, tuple) else None
     if not isinstance(address, IPv6Address):
         return (key,)

@@ -44,7 +44,7 @@ class Waits:
 
     @property
     def is_for_client(self) -> bool:
-        """Whether it waits for the client at this moment."""
+        """Whether the transfer waits for its client now."""
         return self._cause is Cause.CLIENT
 
     def look(self, moved: int) -> tuple[float, Cause | None]:

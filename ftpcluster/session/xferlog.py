@@ -11,7 +11,7 @@ import time
 _NO_PART_OF_A_FIELD = re.compile(
     r"[\s\x00-\x20\x7f-\xa0\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
 )
-"""What ends a field or a line, or what a terminal obeys: it turns what follows around, too."""
+"""Characters that end a field or a line, or that a terminal obeys; bidirectional ones, too."""
 
 
 def transfer_line(

@@ -35,7 +35,7 @@ class WriteMode(Enum):
 
 
 class MappedPath(str):
-    """A virtual path, with the real one that a ``get_paths`` of a user's own gave it."""
+    """A virtual path, with the real one that an overridden ``get_paths`` has given."""
 
     __slots__ = ("real",)
     real: Path
@@ -101,11 +101,11 @@ class Storage(ABC):
 
     @abstractmethod
     async def read_link(self, path: str) -> str:
-        """What a symbolic link says."""
+        """The target of a symbolic link, as it is written there."""
 
     @abstractmethod
     def scan(self, path: str) -> AsyncGenerator[list[Entry], None]:
-        """The entries of a directory in batches, in no order; of links what they are themselves."""
+        """The entries of a directory in batches, in no order; links as such."""
 
     @abstractmethod
     async def open_reader(self, path: str) -> File:

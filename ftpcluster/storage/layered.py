@@ -145,7 +145,7 @@ class _Place:
 
 
 def is_link(layer: AbstractPathIO, real: Any) -> bool:
-    """Whether a layer's entry is a symbolic link. No layer has a call for that but the disk's."""
+    """Whether a layer's entry is a symbolic link: only layers on disk can have some."""
     return isinstance(layer, PathIO | AsyncPathIO) and os.path.islink(real)
 
 
@@ -161,7 +161,7 @@ class LayeredStorage(Storage):
         block_size: int = 8192,
         find_real: Callable[[str], Path] | None = None,
     ) -> None:
-        """``find_real`` gives the real path of a virtual one, where it is not ``base`` and that."""
+        """``find_real`` maps virtual paths to real ones; without it they lie beneath ``base``."""
         self._block_size = block_size
         self._layer = layer
         self._base = base
@@ -184,18 +184,16 @@ class LayeredStorage(Storage):
         """Raises PermissionError where a link leads out."""
         target = os.path.realpath(real)
         if self._find_real is None:
-            is_inside = _is_beneath(target, self._base)
+            roots = [self._base]
         else:
-            is_inside = _is_beneath(target, self._find_real("/")) or _is_beneath(
-                target, self._mapped_root(path, real, self._find_real)
-            )
-        if not is_inside:
+            roots = [self._find_real("/"), self._mapped_root(path, real, self._find_real)]
+        if not any(virtual.is_beneath(target, os.path.realpath(root)) for root in roots):
             raise PermissionError(errno.EXDEV, os.strerror(errno.EXDEV))
 
     def _mapped_root(self, path: str, real: Path, find_real: Callable[[str], Path]) -> Path:
-        """The nearest directory above that is mapped by itself, and not with its parent.
+        """The nearest directory above that ``find_real`` maps on its own, not with its parent.
 
-        Whoever mapped it meant it, wherever it is; links in it may not lead out of it.
+        It may lie anywhere, since the mapping says so; links in it may not lead out of it.
         """
         while path != "/":
             above = find_real(virtual.parent(path))
@@ -226,10 +224,10 @@ class LayeredStorage(Storage):
         return os.readlink(self._named(path))
 
     async def _own_status(self, path: str, real: Path) -> os.stat_result:
-        """The status of an entry; of a link that of the link.
+        """The status of an entry, and not of a link's target.
 
-        A layer with a ``stat`` of its own is still asked, where the link leads anywhere: a name
-        that it does not know is not there.
+        A layer with a ``stat`` of its own is asked about the target of a link, too: names that it
+        refuses do not exist.
         """
         if not self._is_link(real):
             return await self._status(real)
@@ -241,7 +239,7 @@ class LayeredStorage(Storage):
         try:
             self._check_links(path, real)
         except OSError:
-            return False  # a layer would look at a file that is none of the user's
+            return False  # the layer must not look at files that are not the user's
         return os.path.exists(real)
 
     async def _status(self, real: Path) -> os.stat_result:
@@ -349,13 +347,8 @@ class LayeredStorage(Storage):
         return not any([await self._is_directory(each) for each in paths])
 
     async def _is_directory(self, real: Path) -> bool:
-        """Whether it is one itself: a link to one is removed and renamed as files are."""
+        """Whether it is a directory itself: a link to one is removed and renamed as a file is."""
         return not self._is_link(real) and await _asked(self._layer.is_dir(real))
-
-
-def _is_beneath(target: str, directory: Path) -> bool:
-    base = os.path.realpath(directory)
-    return target == base or target.startswith(base.rstrip("/") + "/")
 
 
 async def _awaited(opening: OpenFile) -> OpenFile:

@@ -116,10 +116,10 @@ class OpenFile:
 def defend_file_methods(
     method: Callable[P, Awaitable[T]],
 ) -> Callable[P, Coroutine[Any, Any, T]]:
-    """Let a layer's method of an open file take the result of ``open`` as well.
+    """Let a layer's method for open files take the result of ``open``, too, and not only the file.
 
-    That has methods of the same names. Called in the file's place they would only make a coroutine,
-    which nobody awaits: nothing would be written.
+    That result has methods of the same names. Called instead of the file's they would only make a
+    coroutine that nobody awaits: nothing would be written.
     """
 
     @functools.wraps(method)

@@ -2,9 +2,9 @@
 
 An atomic upload is a new file beside the one that it is going to be, with a name of its own, until
 it is whole and takes the other's. For as long as somebody writes it, it is locked (flock): so what
-a killed worker has left is known by its name, by its lock, which the kernel took back, and by its
-sticky bit, which it loses before it is whole. Linux gives that bit no meaning for files, no client
-can set it, and files that were stored otherwise do not have it: nothing else is ever removed.
+a killed worker has left has such a name, no lock any more, and the sticky bit, which an upload
+loses before it is whole. For files that bit means nothing to Linux, no client can set it, and files
+that were stored otherwise do not have it: so no other file is ever removed.
 """
 
 from __future__ import annotations
@@ -35,10 +35,9 @@ _reserved = Names((TEMPORARY,))
 
 
 def check_new_name(path: str) -> None:
-    """Raises FileNameNotAllowed where a client would make a name of an unfinished upload.
+    """Raises FileNameNotAllowed for names that unfinished uploads have.
 
-    Also where uploads are not atomic: they may have been, or may be tomorrow, and then no listing
-    shows it.
+    Also where uploads are not atomic now: when they are, no listing shows such a name.
     """
     if "~" in path and _reserved.are_in(path):
         raise FileNameNotAllowed
@@ -85,10 +84,10 @@ class Place:
         return fd
 
     def unmark(self, fd: int) -> None:
-        """All has been written: what is whole is never taken for a leftover.
+        """All is written: take the sticky bit away, so that the file is never taken for a leftover.
 
-        A file system without such bits has none to take away, and one that lets nobody change
-        them leaves it, on a file whose name is going to be another one.
+        Some file systems have no such bit, and on some nobody may change it. There it stays, which
+        does no harm: the file gets another name.
         """
         if self._temporary is None:
             return
@@ -184,7 +183,7 @@ def _remove_leftover(folder: int, name: str) -> bool:
     try:
         mode = os.fstat(fd).st_mode
         if not (stat.S_ISREG(mode) and mode & _UNFINISHED):
-            return False  # a client or an administrator has put it there
+            return False  # a client or an administrator has stored it
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.unlink(name, dir_fd=folder)
     except BlockingIOError:

@@ -1,7 +1,7 @@
 """The admin socket: what an administrator asks of the server while it runs.
 
-Only root and the user who started the server may: the socket is theirs, and the kernel says who
-calls. Where root was given up workers are somebody else; elsewhere they are told apart (``peers``).
+Only root and the user who started the server may: the socket is theirs, and the kernel tells the
+caller's user. With ``run_as`` workers have another one; without it they are told apart (``peers``).
 """
 
 from __future__ import annotations
@@ -120,9 +120,9 @@ class AdminServer:
         reload: Callable[[], Awaitable[str]],
         operator: int,
     ) -> None:
-        """``reload`` tells what is served then, and raises ReloadRefused with what is wrong.
+        """``reload`` returns what is served then, and raises ReloadRefused with what is wrong.
 
-        ``operator``: the user, beside root, who may give orders.
+        ``operator``: the user, beside root, that may give orders.
         """
         self._operator = operator
         self._sock = sock

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import socket
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from pathlib import Path
 
 import msgspec
 
@@ -23,6 +21,7 @@ from ftpcluster.quota.bans import BanRules
 from ftpcluster.quota.leases import Rates
 from ftpcluster.quota.ledger import ConnectionLimits
 from ftpcluster.supervisor.process import ProcessLike
+from ftpcluster.supervisor.procstatus import number_in_status
 from ftpcluster.supervisor.restart import Pulse, Recycling, RestartPolicy
 
 MAX_UNCONFIRMED = 64
@@ -53,7 +52,7 @@ class Plan:
     accounts: Mapping[str, Rates] = field(default_factory=dict)
     """Speeds of the users that the configuration knows."""
     knows_all_users: bool = False
-    """Whether there are no other users, and no other limits: no code of somebody else's runs."""
+    """Whether ``accounts`` has all users and limits: no ``server`` or ``user_manager`` is set."""
     bans: BanRules | None = field(default_factory=BanRules)
     shutdown_grace: float = 30.0
     drain_grace: float = 30.0
@@ -108,19 +107,11 @@ class HandOver(msgspec.Struct, frozen=True):
 
 
 def is_filtered(pid: int | None) -> bool:
-    """Whether a process has a seccomp filter more than this one has."""
-    ours, its = _filters("self"), _filters(pid)
+    """Whether a process has more seccomp filters than this one."""
+    # Linux tells the number of filters since 5.9
+    ours = number_in_status("self", "Seccomp_filters")
+    its = number_in_status(pid, "Seccomp_filters")
     return ours is not None and its is not None and its > ours
-
-
-def _filters(pid: int | str | None) -> int | None:
-    """None where the kernel does not tell, as before Linux 5.9."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_bytes()
-    except OSError:
-        return None
-    found = re.search(rb"^Seccomp_filters:\s*(\d+)$", status, re.MULTILINE)
-    return None if found is None else int(found[1])
 
 
 @dataclass(slots=True, eq=False)
@@ -137,7 +128,7 @@ class WorkerHandle:
     phase: Phase = Phase.STARTING
     is_suspect: bool = False
     is_filtered: bool = False
-    """Whether the kernel keeps it from making us wait when we close (``worker/seccomp.py``)."""
+    """Whether its filter forbids SO_LINGER, so that no close of ours can block."""
     memory: int = 0  # bytes, as it told last
     lag: float = 0.0  # seconds
     load: float = 0.0  # of a core

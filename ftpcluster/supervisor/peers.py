@@ -1,26 +1,30 @@
-"""Who speaks on the admin socket: no worker, and nothing that a worker has started.
+"""Peers on the admin socket: a worker, and a process that it has started, may give no orders.
 
-Where root was not given up workers run as the user who may give orders. So whoever descends from
-this process may not. Where workers are filtered (``worker/seccomp.py``) they can neither make such
-a socket nor another process; this is for where they are not.
+Without ``run_as`` workers run as the user that may give orders, so descendants of this process are
+refused. Workers with a filter (``worker/seccomp.py``) can make neither such a socket nor a process;
+this check is for those without one.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
 import select
 import socket
 import struct
 from collections.abc import Iterator
+
+from ftpcluster.supervisor.procstatus import number_in_status
 
 _SO_PEERPIDFD = 77
 _CREDENTIALS = struct.Struct("3i")
 
 
 def why_not(sock: socket.socket, operator: int) -> str | None:
-    """Why who calls may not give orders; None where it is root, or that user, and none of ours."""
+    """Why the peer may not give orders; None where it may.
+
+    It may as root or ``operator``, if it does not descend from this process.
+    """
     data = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     pid, uid, _ = _CREDENTIALS.unpack(data)
     if uid not in (0, operator):
@@ -31,9 +35,9 @@ def why_not(sock: socket.socket, operator: int) -> str | None:
 
 
 def _is_descendant(sock: socket.socket, pid: int) -> bool:
-    """Also where its end cannot be told: whoever waits for an answer lives."""
+    """True also where the peer has ended: an honest one waits for its answer."""
     if pid == 0:
-        return False  # outside of this container, where none of ours can be
+        return False  # it is outside of this container: no descendant
     with contextlib.ExitStack() as stack:
         try:
             handle = _handle_of_peer(sock, pid)
@@ -41,25 +45,21 @@ def _is_descendant(sock: socket.socket, pid: int) -> bool:
             return True  # it has ended
         stack.callback(os.close, handle)
         is_found = os.getpid() in _ancestors(pid)
-        # it lived all the while, so nobody else had its number
+        # if it still lives, no other process had its number meanwhile
         return is_found or bool(select.select((handle,), (), (), 0)[0])
 
 
 def _handle_of_peer(sock: socket.socket, pid: int) -> int:
-    """A descriptor of the process that connected. Raises OSError where that has ended."""
+    """A descriptor of the process that connected. Raises OSError where it has ended."""
     try:
         return sock.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD)
     except OSError:
-        return os.pidfd_open(pid)  # before Linux 6.5: of whoever has its number now
+        return os.pidfd_open(pid)  # before Linux 6.5: of the process that has this number now
 
 
 def _ancestors(pid: int) -> Iterator[int]:
-    """A process, its parent, and so on."""
+    """A process, its parent, and so on. It breaks off where one has just ended: its children are
+    init's."""
     while pid > 0:
         yield pid
-        try:
-            with open(f"/proc/{pid}/status", "rb") as file:
-                found = re.search(rb"^PPid:\s*(\d+)$", file.read(), re.MULTILINE)
-        except OSError:
-            return  # it ends just now: its children are init's
-        pid = 0 if found is None else int(found[1])
+        pid = number_in_status(pid, "PPid") or 0

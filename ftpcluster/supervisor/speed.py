@@ -24,13 +24,16 @@ _MANY = 1 << 40
 
 
 def _most_users(sessions: int) -> int:
-    """Users of whom a worker may speak: what one of them still wants may be withdrawn only at the
-    next tick, when its session has ended and another one begun."""
+    """The most users that a worker may report.
+
+    A demand is withdrawn only at the next tick. By then its session may have ended and another one
+    begun, so there may be more users than sessions.
+    """
     return 2 * sessions + 16
 
 
 def _most_generous(told: Iterable[Rates]) -> Rates:
-    """No limit, where any says so, else the highest."""
+    """The highest of the limits that workers told; None is the highest."""
     reads, writes = zip(*told, strict=True)
     return Rates(_highest(reads), _highest(writes))
 
@@ -49,14 +52,14 @@ class SharedSpeed:
         grant: Callable[[int, Grants], None],
         plan: Plan | None = None,
     ) -> None:
-        """``rates``: the whole server's. ``grant(epoch, message)`` tells a worker. ``plan``: what
-        is configured of users; without one workers know."""
+        """``rates``: the whole server's. ``grant(epoch, message)`` tells a worker. ``plan``
+        has the configured users; without it workers tell them."""
         self._loop = loop
         self._book = LeaseBook(rates, loop.time())
         self._grant = grant
         self._accounts: Mapping[str, Rates] = {} if plan is None else plan.accounts
         self._is_all_configured = plan is not None and plan.knows_all_users
-        # by user and worker's epoch; of each worker no more than it has sessions
+        # by user and by the worker's epoch; of each worker at most ``_most_users``
         self._told: dict[str, dict[int, Rates]] = {}
         self._leased: dict[int, list[int]] = {}
         self._orders: dict[str | None, Rates] = {}
@@ -115,12 +118,12 @@ class SharedSpeed:
     def on_user_limits(
         self, message: UserLimits, epoch: int = 0, sessions: int = 1, *, is_old: bool = False
     ) -> None:
-        """A worker that has so many sessions tells a user's limits, which it may be lying about.
+        """A worker with so many sessions tells a user's limits, and may lie.
 
-        What is ordered, or configured, is known better. What only a user manager knows is as the
-        worker says that gives the user most: a lie slows nobody down, and who would lie the other
-        way can move what it likes without asking. ``is_old``: by a plan that no longer holds; what
-        a new one says counts more.
+        Limits by order or by configuration win over it. Limits that only a user manager knows are
+        the highest that any worker tells: so a lie slows no user down, and a worker that wants more
+        speed for a user can move data without asking. ``is_old``: the worker's plan no longer
+        holds, and what workers with the new one say wins.
         """
         login = message.login
         rates = Rates(*message.rates)
@@ -142,7 +145,7 @@ class SharedSpeed:
         return sum(epoch in told for told in self._told.values())
 
     def on_reports(self, epoch: int, message: Reports, sessions: int = _MANY) -> None:
-        """What the transfers of a worker want that has so many sessions."""
+        """A worker with so many sessions tells what its transfers want."""
         now = self._loop.time()
         reports = [self._believed(epoch, report, sessions) for report in message.reports]
         self._book.report(epoch, filter(None, reports), now)
@@ -153,8 +156,11 @@ class SharedSpeed:
             self._on_tick()
 
     def _believed(self, epoch: int, report: Report, sessions: int) -> Report | None:
-        """A report as far as it can be true: no more transfers than sessions, no more users, and
-        nothing comes back that was not leased."""
+        """A report within what can be true.
+
+        There are no more transfers than sessions, hardly more users, and no more bytes come back
+        than were leased.
+        """
         login, direction, demand, returned = report
         if self._is_all_configured and login not in self._accounts and login not in self._orders:
             return None

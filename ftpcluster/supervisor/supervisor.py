@@ -60,8 +60,8 @@ log = logging.getLogger(__name__)
 _NOBODY = 0
 """The epoch that holds connections between two workers."""
 _MOST_FAILURES = 100
-"""Failed logins of a session, which has three tries as a rule: a worker that says more wants what
-is remembered of other guessers to be forgotten."""
+"""Failed logins of a session, which has three tries as a rule. A worker that tells more wants the
+counts of real guessers to be pushed out."""
 _CROWDED = 1.0
 """Seconds for which a worker without free descriptors gets connections only where no other can."""
 

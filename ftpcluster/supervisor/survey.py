@@ -47,7 +47,7 @@ class Survey:
         return answers
 
     def on_described(self, epoch: int, message: Described, ledger: Ledger) -> None:
-        """A worker answers. What it says of other workers' sessions nobody believes."""
+        """A worker answers. Reports of sessions that are not its own are dropped."""
         key = epoch, message.number
         if key in self._found:
             for report in message.sessions:

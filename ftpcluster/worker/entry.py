@@ -36,12 +36,12 @@ _NOT_OURS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 """Signals that only the supervisor obeys, also where all processes get them."""
 _PR_SET_PDEATHSIG = 1
 _NEEDED = (0, 1, 3, 4, 10)
-"""CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_FSETID: what root needs to serve files of any owner,
-and CAP_NET_BIND_SERVICE for data ports below 1024. Where root was given up they are gone."""
+"""CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER and CAP_FSETID, to serve files of any owner as root, and
+CAP_NET_BIND_SERVICE for data ports below 1024. With ``run_as`` they are gone already."""
 
 
 def new_uvloop() -> asyncio.AbstractEventLoop:
-    """A loop without an io_uring, for a process that is going to be confined."""
+    """A uvloop loop without an io_uring, for a process that will be confined."""
     import uvloop
 
     from ftpcluster.worker.seccomp import refuse_rings
@@ -84,7 +84,7 @@ async def run_worker(
 
 
 def runs_our_code(config: Config) -> bool:
-    """Whether workers run nothing but ours, so that they can be confined."""
+    """Whether workers run only our code, so that they can be confined."""
     return config.server is None and config.user_manager is None
 
 
@@ -103,8 +103,10 @@ def initialize(name: str, log_level: str, log_format: LogFormat, log_file: LogFi
 
 
 def _leave_tracker() -> None:
-    """``multiprocessing`` hands all children a pipe to a process that unlinks what it is told to,
-    when the server ends: it has to hear of nothing but the supervisor's."""
+    """Close the pipe to ``multiprocessing``'s resource tracker, which all children inherit.
+
+    The tracker unlinks the names that it is told, when the server ends: no worker may tell it any.
+    """
     tracker: Any = resource_tracker._resource_tracker
     fd, tracker._fd = tracker._fd, None
     if fd is not None:

@@ -74,7 +74,7 @@ def server(config: Config, name: str, users: AbstractUserManager) -> Server:
 
 
 def _give_users(config: Config, name: str, made: Server, users: AbstractUserManager) -> None:
-    """Users for a ``Server`` that takes no argument: without any it would let everybody in."""
+    """Set the users of a ``Server`` that takes no argument: without users it admits everybody."""
     if made.users is None:
         made.users = users
     elif config.user_manager is not None or config.users:

@@ -60,7 +60,7 @@ class RemoteQuotas:
     ) -> None:
         """``rates``: the whole server's speed limits. ``tells_logins``: the supervisor has to know
         who has logged in, whether there is a limit on that user or not. ``counts``: whether failed
-        logins of an address count, so that it is asked before a password is judged."""
+        logins of an address count, so that the supervisor is asked for a try."""
         self._loop = loop
         self.counts = counts
         self._tells_logins = tells_logins
@@ -134,7 +134,7 @@ class RemoteQuotas:
             answer.set_result(message)
 
     def tell_logins(self) -> None:
-        """Tell the supervisor who has logged in, and from now on who does, and who tries to."""
+        """Tell the supervisor of all logins and, from now on, of each new one and of each try."""
         self._tells_logins = True
         self.counts = lambda _: True
         told = [Login(session, sendable(login)) for session, login in self._untold.items()]

@@ -1,14 +1,14 @@
-"""The system calls that a worker may not make, whoever has taken it over: a seccomp filter.
+"""A seccomp filter: the system calls that a worker may not make, even when it was taken over.
 
-Landlock says which files a worker may open. What it does to *processes* is not Landlock's: as long
-as workers and supervisor run as one user, prlimit(2) ends the supervisor, and sched_setaffinity(2)
-leaves it no core. So the kernel refuses what no session needs: to touch another process, to make
-one, to speak with sockets of this machine (AF_UNIX, where databases, containers' daemons and our
-own admin socket listen), and the large parts of the kernel in which holes are found.
+Landlock says which files a worker may open. It does not protect *processes*: as long as workers and
+supervisor run as one user, a worker could end the supervisor with prlimit(2), or leave it no core
+with sched_setaffinity(2). So the kernel refuses calls that no session needs: those that touch
+another process or make one, AF_UNIX sockets (databases, container daemons and our own admin socket
+listen there), and large parts of the kernel in which holes are found.
 
-It is a list of what is refused, not of what is allowed: Python, OpenSSL and the C library may make
-any call that a list of ours would lack. Refused calls fail with EPERM, so that libraries do
-without; ENOSYS where they look for that, and for calls that are newer than this list.
+The list says which calls are refused, not which are allowed: Python, OpenSSL and the C library may
+need any call that a list of allowed ones lacks. A refused call fails with EPERM, and libraries then
+do without. Where they expect ENOSYS they get that, as do calls that are newer than this list.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from typing import NamedTuple
 
 _SET_MODE_FILTER = 1
 _SPEC_ALLOW = 1 << 2
-"""SECCOMP_FILTER_FLAG_SPEC_ALLOW: else kernels before 5.16 slow the whole process down, to keep
-programs apart that share one process."""
+"""SECCOMP_FILTER_FLAG_SPEC_ALLOW. Without it kernels before 5.16 restrict speculative execution of
+the whole process, which slows it down."""
 _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
 _NEWEST = 470
-"""The last call that this list was compared with; numbers have been the same everywhere since 424.
-x32's calls, which have a bit more, lie beyond it, too."""
+"""The newest call when this list was made. Since 424 all architectures have the same numbers. Calls
+of x32 have one more bit, and so are beyond it, too."""
 
 Code = list[tuple[int, int, int, int]]
 """Instructions of the kernel's classic BPF: operation, jump if true, jump if false, constant."""
@@ -99,7 +99,8 @@ _CLONE_NEW = 0x7E020000
 _SOL_SOCKET, _SO_LINGER = 1, 13
 _SOL_TCP, _TCP_ULP = 6, 31
 _SIGNALS = (8, 10, 15)
-"""F_SETOWN, F_SETSIG, F_SETOWN_EX: news of a file as a signal, SIGKILL too, to another process."""
+"""F_SETOWN, F_SETSIG and F_SETOWN_EX: they have any signal, even SIGKILL, sent to another process
+when a file becomes ready."""
 _SIGNALS_BY_IOCTL = (0x8901, 0x8902)  # FIOSETOWN, SIOCSPGRP
 _TERMINAL = 0x5400
 _HARMLESS = (0x5401, 0x5411, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
@@ -115,10 +116,10 @@ class _Program(ctypes.Structure):  # struct sock_fprog
 
 
 def restrict() -> str:
-    """Refuse these calls to this process from now on. What was done, for the log.
+    """Refuse these calls to this process from now on. Returns what was done, for the log.
 
-    no_new_privs has to be set, and there may be no other thread yet: the kernel restricts the one
-    that calls, and those that it starts.
+    no_new_privs has to be set. There may be no other thread yet: the filter holds for the calling
+    thread, and for those that it starts.
     """
     machine = _machine()
     if machine is None:
@@ -131,8 +132,10 @@ def restrict() -> str:
 
 
 def refuse_rings() -> None:
-    """Let this process have no io_uring, where that can be had: what is asked for through one that
-    was made before, as libuv makes one for each loop, no filter sees. As for ``restrict``."""
+    """Refuse io_uring to this process, if that is possible. Needs what ``restrict`` needs.
+
+    libuv makes one for each loop, and no filter sees the requests in it.
+    """
     machine = _machine()
     number = _THE_KERNEL["io_uring_setup"]
     if machine is not None and (setup := number[machine.column]) is not None:
@@ -147,13 +150,13 @@ def _machine() -> _Machine | None:
 
 
 def _install(machine: _Machine, code: Code) -> int:
-    """The error; 0 where there is none."""
+    """The error number; 0 where there is none."""
     packed = b"".join(struct.pack("=HBBI", *each) for each in code)
     buffer = ctypes.create_string_buffer(packed, len(packed))
     filled = _Program(len(code), ctypes.addressof(buffer))
     if _libc.syscall(machine.seccomp, _SET_MODE_FILTER, _SPEC_ALLOW, ctypes.byref(filled)) == 0:
         return 0
-    # the older way, where a service manager's own filter does not know the newer one
+    # prctl, where a filter of the service manager does not allow seccomp(2)
     if _libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(filled)) == 0:
         return 0
     return ctypes.get_errno()
@@ -198,8 +201,17 @@ def _decide(
             found[number] = codes[name]
 
 
+def _socket_options() -> Code:
+    """SO_LINGER would make the supervisor wait; TCP_ULP would open more of the kernel (kTLS)."""
+    allow, refuse = _allow(), _refuse(errno.EPERM)
+    no_linger = _one_of(_argument(2), (_SO_LINGER,), refuse, allow)
+    no_ulp = _one_of(_argument(2), (_TCP_ULP,), refuse, allow)
+    of_tcp = _one_of(_argument(1), (_SOL_TCP,), no_ulp, allow)
+    return _one_of(_argument(1), (_SOL_SOCKET,), no_linger, of_tcp)
+
+
 def _conditions(pid: int) -> dict[str, Code]:
-    """What is decided by arguments. Of pointers nothing is known but whether they are 0."""
+    """The decisions that depend on arguments. Of a pointer a filter sees only whether it is 0."""
     allow, refuse = _allow(), _refuse(errno.EPERM)
     to_itself = _one_of(_argument(0), (pid,), allow, refuse)
     of_itself = _one_of(_argument(0), (0,), allow, refuse)
@@ -227,17 +239,7 @@ def _conditions(pid: int) -> dict[str, Code]:
         "socketpair": _one_of(
             _argument(0), (1,), _one_of(_argument(1), (1,), allow, refuse, 0xF), refuse
         ),
-        "setsockopt": _one_of(
-            _argument(1),
-            (_SOL_SOCKET,),
-            _one_of(_argument(2), (_SO_LINGER,), refuse, allow),
-            _one_of(
-                _argument(1),
-                (_SOL_TCP,),
-                _one_of(_argument(2), (_TCP_ULP,), refuse, allow),
-                allow,
-            ),
-        ),
+        "setsockopt": _socket_options(),
         "fcntl": _one_of(_argument(1), _SIGNALS, refuse, allow),
         "ioctl": _one_of(_argument(1), (_TERMINAL,), terminals, others, 0xFFFFFF00),
         "prctl": _one_of(_argument(0), (_PR_SCHED_CORE,), refuse, allow),
@@ -259,7 +261,7 @@ _NUMBER, _ARCHITECTURE = 0, 4  # struct seccomp_data
 
 
 def _argument(index: int) -> int:
-    """Where the low half of an argument lies: numbers are ints, whose high half means nothing."""
+    """The offset of an argument's low half. Arguments are ints: the high half has no meaning."""
     return 16 + 8 * index
 
 
@@ -278,7 +280,7 @@ def _refuse(error: int) -> Code:
 def _one_of(
     offset: int, values: Iterable[int], then: Code, otherwise: Code, mask: int | None = None
 ) -> Code:
-    """``then`` where the word there, as far as ``mask`` goes, is one of the values."""
+    """``then`` where the word at ``offset``, masked, is one of the values, else ``otherwise``."""
     wanted = list(values)
     code: Code = [_load(offset)]
     if mask is not None:
@@ -289,8 +291,10 @@ def _one_of(
 
 
 def _tree(segments: list[tuple[int, Code]]) -> Code:
-    """Seven comparisons for a number, not a hundred. (Kernels since 5.11 remember which numbers are
-    allowed whatever the arguments, and do not even run it for them.)"""
+    """A binary search: seven comparisons for a number, not a hundred.
+
+    Since 5.11 Linux does not run it at all for numbers that are allowed whatever the arguments.
+    """
     if len(segments) == 1:
         return segments[0][1]
     middle = len(segments) // 2

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ftpcluster.common import leave_aborts_to_the_main_thread
-from ftpcluster.config import Account, Config, WorkerConfig
+from ftpcluster.config import Account, Config, TLSConfig, WorkerConfig
 from ftpcluster.config.leaves import PLAIN
 from ftpcluster.config.model import ANONYMOUS
 from ftpcluster.logfile import LogFile
@@ -61,16 +61,19 @@ def make_services(
         "transfers": transfers,
     }
     if config.tls is not None and worker.certificates is not None:
-        common["tls"] = Contexts(
-            ContextMaker(
-                worker.certificates,
-                minimum_version=config.tls.minimum_version,
-                shares_authorities=settings.require_session_reuse,
-            ),
-            one_each=settings.require_session_reuse,
-            strict_eof=settings.strict_tls_eof,
-        )
+        common["tls"] = _contexts(worker.certificates, config.tls, settings)
     return Services(**common) if server is None else server.make_services(**common)
+
+
+def _contexts(certificates: tuple[bytes, ...], tls: TLSConfig, settings: Settings) -> Contexts:
+    maker = ContextMaker(
+        certificates,
+        minimum_version=tls.minimum_version,
+        shares_authorities=settings.require_session_reuse,
+    )
+    return Contexts(
+        maker, one_each=settings.require_session_reuse, strict_eof=settings.strict_tls_eof
+    )
 
 
 def _settings(config: Config) -> dict[str, Any]:

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 import ftpcluster
-from ftpcluster import Permission
+from ftpcluster import Permission, verbs
+from ftpcluster.protocol.reply import Code, Reply
+from ftpcluster.session.commands import table
 from tests.library.client import Client
 from tests.library.loops import on_both_loops
 
@@ -443,7 +445,7 @@ async def test_cdup_names_the_directory_above_to_an_overridden_cwd(root: Path) -
 async def test_kin_that_is_overridden_itself_decides_itself(root: Path) -> None:
     (root / "d").mkdir()
 
-    class Both(refusing("cwd")):  # type: ignore[misc]
+    class Both(refusing("cwd")):
         async def xcwd(self, connection: Any, rest: str) -> bool:
             connection.response("250", "mine")
             return True
@@ -914,3 +916,31 @@ async def test_a_login_by_a_command_of_ones_own_counts_for_the_users_connections
             assert await second.is_ended()
             await first.says("REIN", 220)
             await third.logs_in("a")
+
+
+# ---------------------------------------------------------------------- a new row of the table
+
+
+def made_up(_: object, argument: str) -> Reply:
+    return Reply(Code.OK, f"Made up {argument}.")
+
+
+@on_both_loops
+async def test_a_new_verb_needs_a_handler_and_a_row(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As CONTRIBUTING says: the library's method for it is made."""
+    row = table.Command("XMADE", made_up, table.OPTIONAL, login=table.STRANGERS)
+    monkeypatch.setitem(table.COMMANDS, b"XMADE", row)
+    monkeypatch.setattr(verbs.BuiltinVerbs, "xmade", None, raising=False)
+    delattr(verbs.BuiltinVerbs, "xmade")
+    verbs.add_missing_methods()
+
+    class Polite(ftpcluster.Server):
+        async def xmade(self, connection: ftpcluster.Connection, rest: str) -> bool:
+            return await super().xmade(connection, rest.upper())
+
+    for kind, text in ((ftpcluster.Server, "x"), (Polite, "X")):
+        async with kind([ftpcluster.User(base_path=root)]) as server:
+            async with Client(server.server_port) as client:
+                assert (await client.says("XMADE x", 200)) == f"200 Made up {text}."

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ftpcluster.net import passive
-from ftpcluster.net.awaited import await_data_connection
+from ftpcluster.net.data_connection import await_data_connection
 from ftpcluster.net.passive import PassiveListener, PassivePorts
 from ftpcluster.net.poller import Poller
 from ftpcluster.protocol.errors import NoDataConnection, SessionEnded

@@ -21,7 +21,8 @@ from typing import Any
 import pytest
 
 from ftpcluster import Permission, Server, User
-from tests.conftest import InProcess
+from tests.conftest import LOOPS, InProcess
+from tests.session.hung_up import Hashes, Start, held_hashes, starting
 from tests.session.proxied import AUTHORITY, CONTENT, KINDS, Front, make_front
 from tests.support.cluster import Cluster, until
 from tests.support.dialogue import Dialogue
@@ -233,3 +234,20 @@ def proxied_tls_port(
             assert match is not None
             port = int(match[1])
         yield port
+
+
+# ---------------------------------------------------------------------- hashes that are held
+
+
+@pytest.fixture
+def hashes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hashes]:
+    """Hashes of passwords are ready when the test says so."""
+    with held_hashes(monkeypatch) as hashes:
+        yield hashes
+
+
+@pytest.fixture(params=list(LOOPS))
+def start(request: pytest.FixtureRequest, hashes: Hashes) -> Iterator[Start]:
+    """Starts servers with such hashes, on each loop."""
+    with starting(request.param, hashes) as start:
+        yield start

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ftpcluster import AbstractUserManager, MemoryUserManager, User
-from tests.conftest import LOOPS
 from tests.session.hung_up import (
     ALICE,
     HASH,
@@ -20,25 +19,10 @@ from tests.session.hung_up import (
     Hashes,
     Scene,
     Start,
-    held_hashes,
-    starting,
     tries,
 )
 from tests.support.cluster import until
 from tests.support.dialogue import Dialogue, reset
-
-
-@pytest.fixture
-def hashes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hashes]:
-    with held_hashes(monkeypatch) as hashes:
-        yield hashes
-
-
-@pytest.fixture(params=list(LOOPS))
-def start(request: pytest.FixtureRequest, hashes: Hashes) -> Iterator[Start]:
-    with starting(request.param, hashes) as start:
-        yield start
-
 
 # ---------------------------------------------------------------------- ways to leave
 

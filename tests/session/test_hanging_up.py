@@ -18,7 +18,7 @@ import argon2
 import pytest
 
 from ftpcluster import PathIO, User
-from ftpcluster.session import deadlines, server_pi
+from ftpcluster.session import control_connection, deadlines
 from ftpcluster.session.counts import Counts
 from tests.session.conftest import Maker
 from tests.support.cluster import until
@@ -435,7 +435,7 @@ def test_more_than_is_held_of_what_arrived_behind_a_long_command_is_obeyed_in_or
         file.truncate(30_000_000)
     size = root.joinpath("large").stat().st_size
     lines = b"MLST large\r\nXMD5 large\r\n" + b"SIZE large\r\nPWD\r\n" * 2000 + b"QUI"
-    assert len(lines) > 2 * server_pi._QUEUED
+    assert len(lines) > 2 * control_connection._QUEUED
     client.sock.sendall(lines)
     client.sock.shutdown(socket.SHUT_WR)
     client.expects(250)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from ftpcluster import AbstractUserManager, MemoryUserManager, User, passwords
 from ftpcluster.session.commands import access
-from tests.conftest import LOOPS
 from tests.session.hung_up import (
     ALICE,
     BUSY,
@@ -20,25 +18,11 @@ from tests.session.hung_up import (
     Hashes,
     Scene,
     Start,
-    held_hashes,
-    starting,
     tries,
     use_threads,
 )
 from tests.support.cluster import until
 from tests.support.dialogue import reset
-
-
-@pytest.fixture
-def hashes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hashes]:
-    with held_hashes(monkeypatch) as hashes:
-        yield hashes
-
-
-@pytest.fixture(params=list(LOOPS))
-def start(request: pytest.FixtureRequest, hashes: Hashes) -> Iterator[Start]:
-    with starting(request.param, hashes) as start:
-        yield start
 
 
 class Ours(MemoryUserManager):

@@ -5,38 +5,22 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
 from ftpcluster import AbstractUserManager, MemoryUserManager, User
-from tests.conftest import LOOPS
 from tests.session.hung_up import (
     HASH,
     MALLORY,
     Hashes,
     Start,
-    held_hashes,
-    starting,
     tries,
 )
 from tests.support.dialogue import Dialogue
 
 BANNED = "421 Banned; try again later."
-
-
-@pytest.fixture
-def hashes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hashes]:
-    with held_hashes(monkeypatch) as hashes:
-        yield hashes
-
-
-@pytest.fixture(params=list(LOOPS))
-def start(request: pytest.FixtureRequest, hashes: Hashes) -> Iterator[Start]:
-    with starting(request.param, hashes) as start:
-        yield start
 
 
 class Slow(AbstractUserManager):

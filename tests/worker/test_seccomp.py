@@ -203,7 +203,7 @@ async def life():
     return found[0][4][0], await passwords.verify_off_loop(stored, "secret")
 
 def niceness():
-    passwords.give_way(5)
+    passwords.set_niceness(5)
     return os.getpriority(os.PRIO_PROCESS, 0)
 
 with ThreadPoolExecutor(1) as pool:

@@ -15,7 +15,7 @@ from ftpcluster.protocol.errors import ArgumentProblem, LocalProblem, NotLoggedI
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.session.run import wait_out
 from ftpcluster.session.state import Account, Claim, Session, shown
-from ftpcluster.users import JUDGES, AbstractUserManager, MemoryUserManager, User, replaces
+from ftpcluster.users import JUDGES, AbstractUserManager, MemoryUserManager, User, overrides
 
 T = TypeVar("T")
 _Response = AbstractUserManager.GetUserResponse
@@ -33,7 +33,7 @@ _LOGGED_IN = Reply(Code.LOGGED_IN, "Login successful.")
 
 
 def over_tls(session: Session) -> None:
-    """The gate of USER, since a command that overrides it has to pass it, too.
+    """The gate of USER, which an override of USER has to pass, too.
 
     Raises NotLoggedIn where TLS is required and missing.
     """
@@ -52,7 +52,7 @@ async def user(session: Session, login: str) -> Reply:
         else _asked(session, _find_user(session, manager, login))
     )
     if response is _Response.ERROR:
-        account = None  # it is no login, whatever user comes with it
+        account = None  # no login, even where a user comes with it
     needs_password = response is not _Response.OK
     session.login = Claim(login, account, needs_password, is_handed_out=account is not None)
     return _NEED_PASSWORD
@@ -64,7 +64,7 @@ async def _find_user(session: Session, manager: AbstractUserManager, login: str)
     try:
         found = await answer
         if not isinstance(found[0], _Response):
-            # of another library's enumeration, ERROR would be none, and let somebody in
+            # ERROR of another library's enumeration would let somebody in
             raise TypeError(f"get_user: expected a GetUserResponse, got {found[0]!r}")
         return found
     except asyncio.CancelledError:
@@ -82,7 +82,7 @@ def after_user(session: Session) -> str | None:
 
 
 class _Attempt:
-    """A password on its way. ``is_right``: None as long as nobody knows, whoever waits for it."""
+    """A password that is being checked. ``is_right`` is None as long as the answer is not known."""
 
     __slots__ = ("_is_counted", "claim", "is_right", "secret", "session")
 
@@ -96,8 +96,8 @@ class _Attempt:
         self._is_counted = False
 
     def abandon(self) -> None:
-        """Nobody is going to be told what comes of it. What is known to be wrong has failed all
-        the same; a right password is not a login any more."""
+        """The client has left. A password that is known to be wrong counts all the same; a right
+        one is no login any more."""
         session, quotas = self.session, self.session.services.quotas
         if self.is_right is False and not self._is_counted:
             self._is_counted = True
@@ -116,13 +116,13 @@ async def password(session: Session, secret: str) -> Reply:
             return await _let_in(session, claim.login, claim.user)
         return await _settle(_Attempt(session, claim, secret, is_right=is_right))
     finally:
-        # where the session has ended meanwhile, its end does so
+        # a session that has ended meanwhile has done so itself
         if session.login is claim:
             session.log_out()
 
 
 async def _settle(attempt: _Attempt) -> Reply:
-    """Find out whether a password is right, and say so."""
+    """Find out whether a password is right, and reply."""
     session, claim = attempt.session, attempt.claim
     try:
         attempt.is_right = await _judge(attempt)
@@ -137,7 +137,7 @@ async def _settle(attempt: _Attempt) -> Reply:
         )
         return await _fail(session, claim.login)
     except SessionEnded:
-        raise  # it was not to be judged
+        raise  # the address is banned: the password was not checked
     except BaseException:
         attempt.abandon()
         session.services.quotas.end_try(session.conversation.session)
@@ -170,7 +170,7 @@ async def _let_in(session: Session, login: str, account: User) -> Reply:
 
 
 def _judge_at_once(manager: AbstractUserManager, claim: Claim, secret: str) -> bool | None:
-    """Whether a password is right, where that takes neither a hash nor somebody else's answer."""
+    """Whether a password is right; None where a hash, or code that is not ours, has to tell."""
     user = claim.user
     if user is None:
         return False
@@ -184,14 +184,14 @@ def _judge_at_once(manager: AbstractUserManager, claim: Claim, secret: str) -> b
 
 
 def _is_ours(manager: AbstractUserManager) -> TypeGuard[MemoryUserManager]:
-    """Whether passwords are judged by our code alone, whatever else a subclass does."""
-    return isinstance(manager, MemoryUserManager) and not replaces(
+    """Whether our code alone checks passwords, whatever else a subclass overrides."""
+    return isinstance(manager, MemoryUserManager) and not overrides(
         manager, MemoryUserManager, *JUDGES
     )
 
 
 async def _judge(attempt: _Attempt) -> bool:
-    """Whether a password is right, and not before its try has come.
+    """Whether a password is right, once the session has a try.
 
     Raises SessionEnded where its address is banned, TooManyLogins, BadHash.
     """
@@ -208,7 +208,7 @@ async def _judge(attempt: _Attempt) -> bool:
 
 
 async def _compare_hashes(attempt: _Attempt, manager: MemoryUserManager) -> bool:
-    """By a thread, also what is known to be wrong: that takes as long as what is not."""
+    """By a thread, also where the password is known to be wrong: that takes as long."""
     turns = attempt.session.services.turns
     turn = await turns.take(attempt.session.conversation.peer)
     try:
@@ -265,7 +265,7 @@ async def _outlast_task(attempt: _Attempt, authenticating: Coroutine[Any, Any, b
 def _late_answer(answer: asyncio.Future[bool]) -> bool | None:
     """Whether a password was right; None where that was not found out.
 
-    Raises what else the user manager raised: it knows no more whether it was right.
+    Raises other errors of the user manager: after them nothing is known, either.
     """
     try:
         return answer.result()
@@ -298,7 +298,7 @@ async def _postpone(attempt: _Attempt) -> Reply:
     """421 after the delay of a failed login: 530 would tell an honest client that its password is
     wrong, and an answer at once would have the storm that is to blame come back at once.
 
-    What is known to be wrong has failed all the same, and is told no more than others are.
+    A password that is known to be wrong counts all the same, and gets the same reply.
     """
     session = attempt.session
     session.log_out()
@@ -313,7 +313,7 @@ async def _postpone(attempt: _Attempt) -> Reply:
 
 async def _fail(session: Session, login: str) -> Reply:
     """530 after a delay, which slows guessing down; the last attempt ends the session."""
-    session.log_out()  # before the delay, for which nobody's slot has to be held
+    session.log_out()  # before the delay, so that no slot is held meanwhile
     _note_failure(session, login)
     settings, services = session.settings, session.services
     # counted before the delay: who hangs up on it has used up a try all the same

@@ -13,11 +13,11 @@ from ftpcluster.protocol.errors import ArgumentProblem, FileUnavailable
 from ftpcluster.protocol.listing import parse_timestamp, printable, timestamp
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.session.commands.writeonly import (
+    HidingNames,
     check_own,
     forget,
     is_write_only,
     remember,
-    told,
 )
 from ftpcluster.session.run import give_way
 from ftpcluster.session.state import Session
@@ -25,7 +25,7 @@ from ftpcluster.storage.base import Entry
 from ftpcluster.storage.uploads import check_new_name
 
 _MOST_MOVED = 100_000
-"""Entries that are looked at before a directory is moved."""
+"""Entries that may have to be looked at before a directory is moved."""
 _DELETED = Reply(Code.FILE_ACTION_COMPLETED, "File deleted.")
 _RENAMED = Reply(Code.FILE_ACTION_COMPLETED, "Renamed.")
 _READY_FOR_RNTO = Reply(Code.PENDING_FURTHER_INFORMATION, "Ready for RNTO.")
@@ -34,10 +34,8 @@ _READY_FOR_RNTO = Reply(Code.PENDING_FURTHER_INFORMATION, "Ready for RNTO.")
 async def dele(session: Session, argument: str) -> Reply:
     path = await session.writable(argument)
     write_only = await is_write_only(session, path)
-    try:
+    with HidingNames(write_only=write_only):
         await session.storage.unlink(path)
-    except OSError as error:
-        raise told(error, write_only=write_only) from None
     forget(session, path)
     return _DELETED
 
@@ -48,10 +46,8 @@ async def rnfr(session: Session, argument: str) -> Reply:
         raise FileUnavailable('"/" cannot be renamed.')
     _check_undivided(session, path)
     write_only = await check_own(session, path)
-    try:
+    with HidingNames(write_only=write_only):
         await session.storage.lstat(path)
-    except OSError as error:
-        raise told(error, write_only=write_only) from None
     session.rename_from = path
     return _READY_FOR_RNTO
 
@@ -63,7 +59,7 @@ def _check_undivided(session: Session, path: str) -> None:
 
 
 async def _check_move(session: Session, source: str, target: str) -> None:
-    """A new name must not permit more than the old one did, nor take away what had to stay."""
+    """Raises FileUnavailable where the new name permits more, or the old one had to stay."""
     rights = session.account.rights
     old, new = await rights.at(source), await rights.at(target)
     if new.readable and not old.readable:
@@ -73,10 +69,11 @@ async def _check_move(session: Session, source: str, target: str) -> None:
 
 
 async def _check_tree(session: Session, source: str, target: str) -> None:
-    """What is moved with its directory, where permissions divide.
+    """Check the entries of a directory that is moved, where there are several permissions.
 
-    Where nobody knows how they do, each entry is looked at. And links are not moved to another
-    directory: a relative one leads elsewhere from there, perhaps to what the user may not read.
+    Each entry is looked at where only the user's own code knows the permissions. Links are not
+    moved to another directory: from there a relative one leads elsewhere, perhaps to a file that
+    the user may not read. Raises FileUnavailable.
     """
     rights = session.account.rights
     is_asked = rights.is_divided(source) is None
@@ -110,7 +107,7 @@ async def _entries_of(session: Session, directory: str) -> AsyncGenerator[Entry,
 
 
 def _leads_up(status: os.stat_result, says: str | None) -> bool:
-    """Whether it is a link that may lead out of the directory that is moved with it."""
+    """Whether it is a link that may lead out of the directory that is moved."""
     return stat.S_ISLNK(status.st_mode) and (says is None or ".." in says.split("/"))
 
 
@@ -127,11 +124,9 @@ async def rnto(session: Session, argument: str) -> Reply:
     _check_undivided(session, target)
     await _check_move(session, source, target)
     write_only = await is_write_only(session, target)
-    try:
+    with HidingNames(write_only=write_only):
         await _check_tree(session, source, target)
         await session.storage.rename(source, target, replace=session.settings.rename_replaces)
-    except OSError as error:
-        raise told(error, write_only=write_only) from None
     forget(session, source)
     if write_only:
         remember(session, target)
@@ -163,12 +158,10 @@ async def mfmt(session: Session, argument: str) -> Reply:
 
 
 async def set_modified(session: Session, path: str, seconds: float) -> None:
-    """What MFMT and SITE UTIME do."""
+    """Set the time of a file, for MFMT and SITE UTIME."""
     write_only = await check_own(session, path)
-    try:
+    with HidingNames(write_only=write_only):
         await session.storage.set_modified(path, seconds)
-    except OSError as error:
-        raise told(error, write_only=write_only) from None
 
 
 async def _regular(session: Session, path: str) -> os.stat_result:

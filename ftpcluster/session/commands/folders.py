@@ -16,7 +16,7 @@ from ftpcluster.protocol.errors import ArgumentProblem, FileUnavailable, FTPErro
 from ftpcluster.protocol.listing import FACTS, fact_line, list_line, permission_fact, printable
 from ftpcluster.protocol.pattern import LONGEST, Pattern, is_pattern
 from ftpcluster.protocol.reply import Code, Opening, Reply, ReplyLines, on_wire, quoted
-from ftpcluster.session.commands.writeonly import forget, is_write_only, remember, told
+from ftpcluster.session.commands.writeonly import HidingNames, forget, is_write_only, remember
 from ftpcluster.session.run import give_way
 from ftpcluster.session.server_dtp import Listing
 from ftpcluster.session.state import Session
@@ -36,7 +36,7 @@ _SENT = Reply(Code.TRANSFER_COMPLETE, "Directory send OK.")
 _MANY = 256
 """Entries for which the other sessions wait: half a millisecond."""
 _SLOWLY = 16
-"""Names that are matched with a slow pattern at once: less than a millisecond."""
+"""Names that are matched with a slow pattern in one turn: less than a millisecond."""
 _OPENING = "Here comes the directory listing."
 
 Batches = AsyncGenerator[str, None]
@@ -64,19 +64,20 @@ async def mkd(session: Session, argument: str) -> Reply:
     check_new_name(path)
     await _check_missing_parents(session, path)
     write_only = await is_write_only(session, path)
-    try:
-        await session.storage.mkdir(path)
-    except OSError as error:
-        if not (write_only and await _is_directory(session, path)):
-            raise told(error, write_only=write_only) from None
-    else:
-        if write_only:
-            remember(session, path)
+    with HidingNames(write_only=write_only):
+        try:
+            await session.storage.mkdir(path)
+        except OSError:
+            if not (write_only and await _is_directory(session, path)):
+                raise
+        else:
+            if write_only:
+                remember(session, path)
     return Reply(Code.PATHNAME, f"{quoted(path)} created.")
 
 
 async def _is_directory(session: Session, path: str) -> bool:
-    """Whether there is one at a path, maybe behind a link."""
+    """Whether a path is a directory, or a link to one."""
     try:
         return stat.S_ISDIR((await session.storage.stat(path)).st_mode)
     except OSError:
@@ -102,10 +103,8 @@ async def rmd(session: Session, argument: str) -> Reply:
     if path == "/":
         raise FileUnavailable('"/" cannot be removed.')
     write_only = await is_write_only(session, path)
-    try:
+    with HidingNames(write_only=write_only):
         await session.storage.rmdir(path)
-    except OSError as error:
-        raise told(error, write_only=write_only) from None
     forget(session, path)
     return _REMOVED
 
@@ -146,14 +145,14 @@ async def _listed(session: Session, argument: str, form: Formatter) -> Batches:
         status = await _status(session, argument, path)
     except FileNotFoundError:
         last = virtual.name(path)
-        # the kernel says so of longer ones where the directory is there; to look at them takes long
+        # no name is longer: such a pattern fits nothing, and would take long to look at
         if len(last) > LONGEST or not is_pattern(last):
             raise
         return _matching(session, argument, form, hidden=hidden)
     target = None
     is_directory = stat.S_ISDIR(status.st_mode)
     if stat.S_ISLNK(status.st_mode):
-        is_directory = await _is_directory(session, path)  # then that is listed, as by ls
+        is_directory = await _is_directory(session, path)  # then its entries are listed, as by ls
         target = None if is_directory else await session.storage.read_link(path)
     if is_directory:
         form = _names_in(argument) if form is _names else form
@@ -162,9 +161,9 @@ async def _listed(session: Session, argument: str, form: Formatter) -> Batches:
 
 
 async def _status(session: Session, argument: str, path: str) -> os.stat_result:
-    """The status of what an argument names; of "link", but not of "link/", that of the link.
+    """The status of what an argument names. "link" is the link itself, "link/" its target.
 
-    As in POSIX; and the current directory is one, also behind a link.
+    So it is in POSIX. No argument means the current directory, never a link to it.
     """
     if argument.rpartition("/")[2] in ("", ".", ".."):
         return await session.storage.stat(path)
@@ -185,13 +184,13 @@ async def _entries(session: Session, path: str, form: Formatter, *, hidden: bool
 
 
 async def _matching(session: Session, argument: str, form: Formatter, *, hidden: bool) -> Batches:
-    """What a pattern in the last component matches, beneath the directory as it was written."""
+    """The names that match a pattern in the last component, behind the directory as written."""
     written, slash, last = argument.rpartition("/")
     folder = await session.readable(written + slash)
     pattern = None
     async with contextlib.aclosing(session.storage.scan(folder)) as batches:
         async for batch in batches:
-            if pattern is None:  # not before the directory is known to be there
+            if pattern is None:  # not before the directory is known to exist
                 pattern = Pattern(last)
                 hidden = hidden or pattern.shows_hidden
             shown = _shown(session, batch, hidden=hidden)
@@ -205,7 +204,7 @@ async def _matching(session: Session, argument: str, form: Formatter, *, hidden:
 
 
 async def _fitting(pattern: Pattern, batch: list[Entry]) -> list[Entry]:
-    """The entries whose names fit. While a slow pattern is matched the others get turns."""
+    """The entries whose names fit. Other sessions get turns while a slow pattern is matched."""
     matches = pattern.matches
     if not pattern.is_slow:
         return [entry for entry in batch if matches(entry[0])]
@@ -294,8 +293,7 @@ async def _names(_: Session, __: str, entries: Iterable[Entry]) -> str:
 def _names_in(argument: str) -> Formatter:
     """NLST of a directory: names that can be used as they are (RFC 1123 section 4.1.2.7).
 
-    A bare one would be that of a file in the current directory, which is what a client would then
-    fetch, or delete.
+    With a bare name a client would fetch, or delete, another file in the current directory.
     """
     if argument in ("", "."):
         return _names

@@ -17,7 +17,7 @@ from ftpcluster.protocol.errors import (
 from ftpcluster.protocol.listing import parse_timestamp
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.session.commands.files import set_modified
-from ftpcluster.session.commands.writeonly import check_own, told
+from ftpcluster.session.commands.writeonly import HidingNames, check_own
 from ftpcluster.session.state import Account, Session
 from ftpcluster.storage.uploads import check_new_name
 
@@ -40,10 +40,8 @@ async def chmod(session: Session, argument: str) -> Reply:
         raise ArgumentProblem("Expected an octal mode up to 777 and a path.")
     path = await session.writable(match[2])
     write_only = await check_own(session, path)
-    try:
+    with HidingNames(write_only=write_only):
         await session.storage.chmod(path, int(match[1], 8))
-    except OSError as error:
-        raise told(error, write_only=write_only) from None
     return _CHMOD_DONE
 
 

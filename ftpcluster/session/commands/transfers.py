@@ -22,7 +22,7 @@ from ftpcluster.protocol.errors import (
 )
 from ftpcluster.protocol.listing import printable
 from ftpcluster.protocol.reply import Code, Reply
-from ftpcluster.session.commands.writeonly import is_write_only, remember, told
+from ftpcluster.session.commands.writeonly import HidingNames, hidden, is_write_only, remember
 from ftpcluster.session.run import wait_out
 from ftpcluster.session.server_dtp import Download, Upload
 from ftpcluster.session.state import Session
@@ -80,7 +80,7 @@ async def _store(session: Session, path: str, mode: WriteMode, offset: int) -> R
     try:
         file = await _open(session, path, mode)
     except OSError as error:
-        raise told(error, write_only=write_only) from None
+        raise hidden(error, write_only=write_only) from None
     try:
         if offset > file.size:
             raise InvalidRest
@@ -108,13 +108,13 @@ async def stou(session: Session, argument: str) -> Reply:
     for _ in range(_UNIQUE_ATTEMPTS):
         name = f"{argument or 'file'}.{secrets.token_hex(4)}"
         path = await session.writable(name)
-        try:
-            file = await _open(session, path, WriteMode.CREATE)
-            break
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise told(error, write_only=await is_write_only(session, path)) from None
+        write_only = await is_write_only(session, path)
+        with HidingNames(write_only=write_only):
+            try:
+                file = await _open(session, path, WriteMode.CREATE)
+                break
+            except FileExistsError:
+                continue
     else:
         raise FileUnavailable("No unique name was found.")
     name, came = printable(name), False
@@ -129,7 +129,7 @@ async def stou(session: Session, argument: str) -> Reply:
         # whether it took too long, or the client did not wait
         if not came and not session.settings.atomic_uploads:
             await session.storage.unlink(path)
-    if await is_write_only(session, path):
+    if write_only:
         remember(session, path)
     return Reply(Code.TRANSFER_COMPLETE, f"Transfer complete; unique file name: {name}")
 

@@ -1,9 +1,10 @@
 """Threads that compute digests: few, nice, and one of them for a user.
 
-A digest of 4 GB is seconds of a core, which takes its client one line. In the pool of the files
-thirty of them would keep all cores busy, and whoever waits for a disk waiting: so they have threads
-of their own, as few as hashes of passwords have, which give way to the loops. A user's digests take
-turns, piece by piece, in whichever sessions they are: a short one does not wait for a long one.
+A client starts a digest with one line, and a digest of 4 GB takes seconds of a core. In the file
+pool thirty of them would keep all cores busy, and requests for the disk waiting. So digests have
+their own threads, as few as password hashes have, with a niceness that lets the loops go first.
+The digests of one user take turns piece by piece, over all the user's sessions in this process. So
+a short one does not wait for the end of a long one.
 """
 
 from __future__ import annotations
@@ -11,18 +12,14 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
-from ftpcluster.passwords import give_way, threads_of_this_process
+from ftpcluster.passwords import nice_threads
 from ftpcluster.session.run import wait_out
 
 T = TypeVar("T")
-
-_NICENESS = 5
-"""As that of threads that hash passwords. With more, on a machine that is busy with something else,
-a thread that has Python's lock would wait for a core, and the loop for the thread."""
 
 
 class DigestThreads:
@@ -34,16 +31,12 @@ class DigestThreads:
 
     @functools.cached_property
     def _pool(self) -> Executor:
-        return ThreadPoolExecutor(
-            threads_of_this_process(),
-            "ftpcluster-digests",
-            functools.partial(give_way, _NICENESS),
-        )
+        return nice_threads("ftpcluster-digests")
 
     async def run(self, user: str, function: Callable[..., T], *arguments: object) -> T:
-        """What a thread says, once it is the user's turn.
+        """Run ``function`` in a thread when it is the user's turn.
 
-        A thread that has begun is waited for also where that is cancelled: it may use a file.
+        A cancelled call still waits for a thread that has begun: the thread may use a file.
         """
         turn = self._turns.get(user)
         if turn is None:

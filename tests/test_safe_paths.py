@@ -17,7 +17,7 @@ import pytest
 import trustme
 
 from ftpcluster.privileges import Identity, parse_run_as
-from ftpcluster.ways import NotOurs, acting_for, controllers, reading_for
+from ftpcluster.safe_paths import UnsafePath, acting_for, controllers, reading_for
 from tests.support.cluster import CHECKOUT, Cluster, environment, until
 from tests.support.dialogue import Dialogue
 from tests.support.unprivileged import PACKAGES, python_for_nobody
@@ -106,7 +106,7 @@ def test_root_acts_as_who_serves_or_not_at_all(place: Path, nobody: Identity) ->
     with acting_for(str(place / "ours/x"), nobody):
         assert os.geteuid() == 0
     for identity in (None, parse_run_as("daemon")):
-        with pytest.raises(NotOurs, match="theirs belongs to nobody"):
+        with pytest.raises(UnsafePath, match="theirs belongs to nobody"):
             with acting_for(str(place / "theirs/x"), identity):
                 pass
         with reading_for([str(place / "theirs/x")], identity):

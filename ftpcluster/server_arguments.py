@@ -1,4 +1,4 @@
-"""What a ``Server`` is made of: its arguments, looked at and turned into what sessions need."""
+"""A ``Server``'s arguments: checked, and turned into the parts that sessions need."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NEVER_CALLED = {
     "_format_mlsx_time": _FACTS,
     "_start_passive_server": "data_ports and masquerade_for say where passive connections go",
 }
-"""Methods of the reference's server that have no part in this one, and what to use instead."""
+"""Methods of the reference's server that this one never calls, and the replacement for each."""
 
 _NUMBERS = (
     "block_size",
@@ -159,4 +159,7 @@ MADE: tuple[tuple[frozenset[str], str, Callable[[Any], Any]], ...] = (
         _throttle_per_connection,
     ),
 )
-"""Which arguments make which attribute of a server, and how."""
+"""For each attribute of a server: the arguments that it is made of, its name, and its maker."""
+
+PARTS = ("settings", *(attribute for _, attribute, _ in MADE))
+"""The attributes of a server that are made of its arguments."""

@@ -1,9 +1,9 @@
-"""As whom root opens, makes and removes files: nobody else may lead it elsewhere by a link.
+"""Safe paths for root: nobody else may lead it elsewhere by a link.
 
-Whoever may change a directory decides what a name in it leads to. Where that is the user as whom
-the server is going to run (``run_as``), a worker that was taken over could have root, at the next
-start, write to a file that is root's alone. There root acts as that user; where anybody else has
-such a directory it does not act at all.
+The users who may write a directory decide where its names lead. The server's user (``run_as``) may
+be one of them. Then a worker that was taken over could put a link there, and root would
+write to a file of root's at the next start. So root opens such a path as that user. A path that
+any other user controls is refused.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ _ANYBODY = -1
 _MOST_LINKS = 40
 
 
-class NotOurs(PermissionError):
-    """Somebody else decides what a path leads to; the message says who, and what to do."""
+class UnsafePath(PermissionError):
+    """Another user controls where a path leads; the message says who, and what to do."""
 
 
 @contextlib.contextmanager
 def acting_for(path: str, identity: Identity | None) -> Iterator[None]:
-    """Within this block ``path`` is opened, made or removed as the one who decides where it leads.
+    """Open, make or remove ``path`` within this block with the rights of the user who controls it.
 
-    ``identity``: whom this process is going to run as. Raises NotOurs.
+    ``identity``: the user that this process will run as. Raises UnsafePath.
     """
     with contextlib.ExitStack() as stack:
         if os.geteuid() == 0:
             found = controllers(path, identity)
             for uid, directory in found.items():
                 if identity is None or uid != identity.uid:
-                    raise NotOurs(_explained(uid, directory))
+                    raise UnsafePath(_explained(uid, directory))
             if found and identity is not None:
                 stack.enter_context(_acting_as(identity))
         yield
@@ -44,7 +44,7 @@ def acting_for(path: str, identity: Identity | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def reading_for(paths: Iterable[str], identity: Identity | None) -> Iterator[None]:
-    """As ``acting_for``, for what is only read: others than ``identity`` do not get to see it."""
+    """As ``acting_for``, for files that are only read: they may be controlled by any other user."""
     with contextlib.ExitStack() as stack:
         if identity is not None and os.geteuid() == 0 and _may_lead(identity, paths):
             stack.enter_context(_acting_as(identity))
@@ -56,9 +56,9 @@ def _may_lead(identity: Identity, paths: Iterable[str]) -> bool:
 
 
 def controllers(path: str, identity: Identity | None) -> dict[int, str]:
-    """Users, beside root, who may change what ``path`` leads to, each with where they may."""
+    """The users, beside root, who may change where ``path`` leads, each with the place."""
     found: dict[int, str] = {}
-    for place, status in _way(path):
+    for place, status in _components(path):
         uid = status.st_uid
         if stat.S_ISDIR(status.st_mode) and not status.st_mode & stat.S_ISVTX:
             if status.st_mode & stat.S_IWOTH:
@@ -71,10 +71,10 @@ def controllers(path: str, identity: Identity | None) -> dict[int, str]:
     return found
 
 
-def _way(path: str) -> Iterator[tuple[str, os.stat_result]]:
-    """The directories and links that decide what ``path`` leads to."""
+def _components(path: str) -> Iterator[tuple[str, os.stat_result]]:
+    """The directories and links that decide where ``path`` leads."""
     here, links = "/", 0
-    # not normalized: "link/.." is what the link leads to, and then up
+    # not normalized: "link/.." is the parent of the link's target
     names = [*reversed(os.path.join(os.getcwd(), path).split("/"))]
     yield here, os.lstat(here)
     while names:
@@ -82,13 +82,13 @@ def _way(path: str) -> Iterator[tuple[str, os.stat_result]]:
         if name in ("", "."):
             continue
         if name == "..":
-            here = os.path.dirname(here)  # which has no link in it
+            here = os.path.dirname(here)  # ``here`` has no link in it
             continue
         place = os.path.join(here, name)
         try:
             status = os.lstat(place)
         except OSError:
-            return  # what is not there leads nowhere
+            return  # it does not exist: it leads nowhere
         if stat.S_ISLNK(status.st_mode):
             links += 1
             if links > _MOST_LINKS:
@@ -104,7 +104,7 @@ def _way(path: str) -> Iterator[tuple[str, os.stat_result]]:
 
 @contextlib.contextmanager
 def _acting_as(identity: Identity) -> Iterator[None]:
-    """Be somebody for the kernel, and root again afterwards."""
+    """Take a user's rights for this block, and root's again behind it."""
     groups, gid = os.getgroups(), os.getegid()
     os.setgroups([])
     os.setegid(identity.gid)

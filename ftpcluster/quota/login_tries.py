@@ -1,10 +1,11 @@
-"""Passwords that are being judged: of one site no more at once than may still be wrong.
+"""Login tries: passwords of one site that are checked at once, no more than may still be wrong.
 
-Else whoever sends two hundred at a time would have all of them judged before the first that is
-wrong has counted. Who comes when that many are being judged waits until one of them has turned
-out right, or wrong, or has come to nothing; so a site with many honest users waits, and is not
-turned away. Pure bookkeeping, keyed by who can die: the worker's epoch and the session. One
-session has one try, so memory is bounded by the sessions.
+Without this bound two hundred passwords sent at once would all be checked before the first wrong
+one counts. When the bound is reached, the next login waits until one of those before it has
+succeeded, failed or ended. So honest users of a crowded site wait, and are not turned away.
+
+Pure bookkeeping, keyed by the worker's epoch and the session, since both can die. A session has one
+try, so the number of sessions bounds the memory.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ class _Site:
 
     def __init__(self) -> None:
         self.judged: set[Holder] = set()
-        self.waiting: dict[Holder, Answer] = {}  # who came first stands first
+        self.waiting: dict[Holder, Answer] = {}  # in the order of arrival
 
 
-class Tries:
-    """Tries of sites, as bans count them."""
+class LoginTries:
+    """The tries of each site; a site is what bans count by."""
 
     def __init__(self) -> None:
         self._sites: dict[Bits, _Site] = {}
@@ -46,7 +47,7 @@ class Tries:
         self._sites.setdefault(site, _Site()).waiting[holder] = answer
 
     def end(self, holder: Holder) -> Bits | None:
-        """A session's try is over: the site, where it had one, or waited for one."""
+        """End a session's try, or its wait for one. Returns the site; None: it had neither."""
         site = self._held.pop(holder, None)
         if site is not None:
             entry = self._sites[site]
@@ -57,7 +58,7 @@ class Tries:
         return site
 
     def end_all(self, epoch: int) -> set[Bits]:
-        """The tries of a worker are over; the sites that they were of."""
+        """End all tries of a worker. Returns their sites."""
         ended = [holder for holder in self._held if holder[0] == epoch]
         return {site for site in map(self.end, ended) if site is not None}
 
@@ -65,9 +66,9 @@ class Tries:
         return list(self._sites)
 
     def admit(self, site: Bits, most: int) -> None:
-        """Let those who wait have their tries, as far as ``most`` passwords are judged at once.
+        """Grant tries to waiting sessions until ``most`` passwords are being checked.
 
-        One is, whatever ``most`` is: rules may have become stricter than what has been counted.
+        One is always granted: after a reload with stricter rules ``most`` may be 0 or less.
         """
         entry = self._sites.get(site)
         while entry is not None and entry.waiting and len(entry.judged) < max(most, 1):
@@ -77,7 +78,7 @@ class Tries:
             answer(None)
 
     def refuse(self, site: Bits, refusal: Refusal) -> None:
-        """Nobody else of a site has a password judged."""
+        """Refuse all waiting sessions of a site."""
         entry = self._sites.get(site)
         while entry is not None and entry.waiting:
             holder = next(iter(entry.waiting))

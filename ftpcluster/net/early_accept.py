@@ -1,9 +1,9 @@
-"""Listeners whose command does not come at once: strangers are turned away meanwhile.
+"""Passive listeners that wait for their command: connections of strangers are closed meanwhile.
 
-A plain data connection is accepted by the command that uses it. Until then whoever knows the port
-could fill the listener's queue, and the client's own connection would wait for a second, or for
-ever. To watch each listener from 227 on would cost a small transfer more than that is worth: so
-only those are watched that have waited for a moment, and the queue has room for that long.
+A plain data connection is accepted by the command that uses it. Until then anybody who knows the
+port could fill the listener's queue. The client's own connection would then wait for a second, or
+for ever. To watch each listener from 227 on would cost a small transfer too much. So a listener is
+watched only after a moment, and its queue is long enough for that moment.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from ftpcluster.net.passive import PassiveListener
 
 _MOMENT = 0.05
-"""Seconds; a listener is watched after one or two of these."""
+"""Seconds. A listener is watched after one or two of them."""
 _AT_ONCE = 64
-"""Connections that are looked at before others get their turn."""
+"""Connections that are accepted before other sessions get their turn."""
 _KEPT = 16
-"""Connections of those who may come that are kept for the command. A proxy may bring more than
-one, since whoever knows the port may come through it."""
+"""Connections from a proxy that are kept for the command. Anybody who knows the port may come
+through the proxy, so the first one need not be the client's."""
 
 
-class Doorkeeper:
-    """Accepts at a listener until its command comes. What is kept is the listener's."""
+class EarlyAcceptor:
+    """Accepts at a listener until its command comes. The listener keeps the connections."""
 
     __slots__ = ("_expected", "_listener", "_poller")
 
@@ -50,14 +50,14 @@ class Doorkeeper:
             except ConnectionError:
                 continue  # it was reset while it queued
             except OSError:  # no descriptor is left: the command will say so
-                self._listener.dismiss_doorkeeper()
+                self._listener.stop_early_accept()
                 return
             if address not in self._expected and plain(address) not in self._expected:
                 os.close(fd)
                 continue
             self._listener.kept.append((fd, address))
             if len(self._listener.kept) >= self._most:
-                self._listener.dismiss_doorkeeper()
+                self._listener.stop_early_accept()
                 return
 
     @property
@@ -68,8 +68,8 @@ class Doorkeeper:
         self._poller.remove(self._listener.sock.fileno())
 
 
-class Doorkeepers:
-    """Gives each listener one that needs one."""
+class EarlyAcceptors:
+    """Starts an early acceptor for each listener whose command does not come soon."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None) -> None:
         self._loop = loop
@@ -80,7 +80,7 @@ class Doorkeepers:
     def expect(
         self, listener: PassiveListener, poller: Poller, peer: str, proxy: str | None
     ) -> None:
-        """Only these may come to a listener, which has just been assigned."""
+        """A listener has just been assigned. Only the client and its proxy may connect to it."""
         self._newer.append((listener, listener.assignment, poller, (peer, proxy)))
         if self._timer is None:
             self._wait()
@@ -90,11 +90,11 @@ class Doorkeepers:
         self._timer = loop.call_later(_MOMENT, self._look)
 
     def _look(self) -> None:
-        """What was here a moment ago, and still is, is watched."""
+        """Watch the listeners that were assigned before the last look, and still are."""
         waiting, self._older, self._newer = self._older, self._newer, []
         for listener, assignment, poller, expected in waiting:
             if listener.assignment == assignment:
-                listener.begin_watch(poller, expected)
+                listener.start_early_accept(poller, expected)
         self._timer = None
         if self._older:
             self._wait()

@@ -1,4 +1,4 @@
-"""Waiting for a passive data connection from the right peer, or through its proxy."""
+"""Waiting for a passive data connection from the client's address, or through its proxy."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ class _Arrival:
 class _ProxiedArrival(_Arrival):
     """Waits for the right peer itself, and for the proxy that brings it.
 
-    Who knows the port may connect through the proxy, too: each header is read by itself, so that
-    none keeps the right one waiting, and the first that names the peer ends the wait.
+    Strangers may connect through the proxy, too. So headers are read independently, and none keeps
+    the right one waiting. The first one that names the peer ends the wait.
     """
 
     __slots__ = ("_introductions", "_loop", "_poller", "_proxy")
@@ -125,7 +125,7 @@ async def await_data_connection(
         error = NoDataConnection("No data connection was made.")
         timer = expire(loop, arrival.waiter, timeout, error)
     listener.watch(poller, arrival)
-    if listener.kept:  # of which nobody else would tell
+    if listener.kept:  # accepted early: the poller would never report them
         arrival.on_ready(READ)
     try:
         await arrival.waiter

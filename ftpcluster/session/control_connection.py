@@ -1,0 +1,265 @@
+"""The control connection: lines come in and are queued, replies are gathered and go out.
+
+Lines that come while a command waits are queued. Replies are gathered while a batch of lines is
+obeyed, and leave with one call. The server-PI obeys the lines.
+
+Lines that arrived before the client closed the control connection are still obeyed. A transfer goes
+on even where that connection was reset: clients close both connections at once, and only the data
+connection tells how the data end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+
+from ftpcluster.net.stream import Stream
+from ftpcluster.protocol.command import CommandLines, TooMuchRubbish
+from ftpcluster.protocol.errors import FTPError, SyntaxProblem
+from ftpcluster.protocol.reply import Reply
+from ftpcluster.session.commands.table import Command
+from ftpcluster.session.deadlines import Deadlines
+from ftpcluster.session.run import Run, give_way
+from ftpcluster.session.services import Services
+from ftpcluster.session.state import Conversation, Session
+
+_RECEIVE = 4096
+_LINES_PER_TURN = 16
+"""Lines of one session that are obeyed before other sessions get their turn."""
+_QUEUED = 12 * 1024
+"""Bytes that may wait behind a command before no more are read. With one read of 4 KiB a session
+holds at most 16 KiB of its client's lines, before a login, too."""
+ABORT, QUIT = b"ABOR", b"QUIT"
+_UNSENT = 64 * 1024
+"""Bytes of replies that a client may leave unread before no more commands are obeyed."""
+
+
+class ControlConnection(ABC):
+    """The control connection of one session; its subclass, the server-PI, obeys commands."""
+
+    __slots__ = (
+        "_command",
+        "_deadlines",
+        "_emptied",
+        "_gathering",
+        "_has_hung_up",
+        "_is_due",
+        "_is_lost",
+        "_lines",
+        "_run",
+        "_unsent",
+        "ended",
+        "session",
+    )
+    _deadlines: Deadlines
+
+    def __init__(self, services: Services, stream: Stream, conversation: Conversation) -> None:
+        """Takes over ``stream``."""
+        self.session = Session(services, stream, conversation, self.reply, self._room)
+        self.ended = False
+        self._run: Run[Reply | None] | None = None
+        self._command: Command | None = None  # the one that runs
+        self._lines = CommandLines((ABORT, QUIT))
+        self._has_hung_up = False  # the client sends no more; it may still read
+        self._is_lost = False  # the client can be told nothing more
+        self._is_due = False  # the next turn of the queue is arranged
+        self._unsent = b""
+        self._gathering = False
+        self._emptied: asyncio.Future[None] | None = None
+
+    @abstractmethod
+    def end(self, reason: FTPError | None = None) -> None:
+        """End the session now; ``reason``, if any, is the last that the client is told."""
+
+    @abstractmethod
+    def _obey(self, verb: bytes, rest: bytes) -> None:
+        """Obey a command while no other one runs."""
+
+    @abstractmethod
+    def _obey_meanwhile(self, verb: bytes, rest: bytes) -> bool:
+        """Look at a line that came while a command runs; False where it has to wait."""
+
+    # ------------------------------------------------------------------ reading
+
+    def _on_readable(self) -> None:
+        try:
+            data = self.session.stream.recv(_RECEIVE)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._on_broken()
+            return
+        if not data:
+            self._on_eof()
+            return
+        self._deadlines.touch()
+        try:
+            self._lines.feed(data)
+        except TooMuchRubbish:
+            self._give_up(SyntaxProblem("Line too long."))
+            return
+        if not self._is_due:
+            self._obey_lines()
+        elif len(self._lines) > _QUEUED:
+            self._stop_reading()
+
+    def _on_eof(self) -> None:
+        """The client sends no more. It may still read. A line without its end is never obeyed."""
+        if self.session.has_workers and not (self._command and self._command.transfers):
+            self.end()  # a task that a command of the user's left running may never end by itself
+            return
+        self._has_hung_up = True
+        self._stop_reading()
+        self._deadlines.hang_up(self._command)
+        self._obey_lines()
+
+    def _stop_reading(self) -> None:
+        self.session.stream.watch_for_break(self._on_broken)
+
+    def _on_broken(self) -> None:
+        """The connection was reset: the client is gone, or closed it with replies unread."""
+        self._give_up()
+
+    def _give_up(self, reason: FTPError | None = None) -> None:
+        """Nothing more can be read from the client, or sent to it, but for ``reason``.
+
+        Only a transfer goes on, as long as it makes progress: all of an upload may have arrived.
+        """
+        if self.ended or self._is_lost:
+            return
+        if self._run is None or self._command is None or not self._command.transfers:
+            self.end(reason)
+            return
+        if reason is not None:
+            self._gathering = False
+            self.session.note(logging.INFO, f"the control connection is given up: {reason}")
+            self.reply(reason.reply)
+        self._is_lost = self._has_hung_up = True
+        self._lines.clear()
+        self._unsent = b""
+        self._say_there_is_room()
+        self._deadlines.end_wait_for_reader()
+        self._deadlines.lose(self._command)
+        self.session.stream.unwatch()
+        self.session.stream.unwatch_for_break()
+
+    def _obey_lines(self) -> None:
+        """Obey the queued lines that may be obeyed now, and send their replies together."""
+        self._gathering = True
+        obeyed = 0
+        while not self.ended and (line := self._lines.head()) is not None:
+            if obeyed == _LINES_PER_TURN or len(self._unsent) > _UNSENT:
+                break
+            if self._run is None:
+                self._lines.take()
+                self._obey(*line)
+            elif not self._obey_meanwhile(*line):
+                break
+            obeyed += 1
+        self._gathering = False
+        if not self.ended:
+            self._send()
+            self._go_on(is_held=self._run is not None and obeyed < _LINES_PER_TURN)
+
+    def _go_on(self, *, is_held: bool) -> None:
+        """Read on, or stop reading where too much is queued; obey later what is queued.
+
+        ``is_held``: the queue has to wait for the end of the command that runs.
+        """
+        if self.ended or (self._run is not None and self._command is None):
+            return  # the handshake reads for itself
+        stream = self.session.stream
+        if self.session.ending:
+            stream.unwatch()  # the client has only to read the last reply
+            return
+        has_room = len(self._unsent) <= _UNSENT
+        if has_room and self._lines and not is_held:
+            self._obey_soon()
+        if self._has_hung_up:
+            if self._run is None and not self._unsent and not self._lines:
+                self.end()
+        elif not has_room or len(self._lines) > _QUEUED:
+            if stream.is_watched:
+                self._stop_reading()
+        elif not stream.is_watched:
+            stream.watch(self._on_readable)
+
+    def _obey_soon(self) -> None:
+        """Obey the queue when other sessions have had their turn."""
+        if not self._is_due:
+            self._is_due = True
+            self.session.services.loop.call_soon(self._obey_later)
+
+    def _obey_later(self) -> None:
+        self._is_due = False
+        if not self.ended:
+            self._obey_lines()
+
+    def _has_more_input(self) -> bool:
+        return self._lines.holds_anything or self.session.stream.has_input()
+
+    # ------------------------------------------------------------------ replying
+
+    def reply(self, reply: Reply) -> None:
+        """Send a reply, or gather it with others that are about to be sent."""
+        if not reply.is_part:
+            self.session.services.counts.replies[reply.code] += 1
+        if self._is_lost:
+            return
+        self._unsent += reply.encode(self.session.settings.encoding)
+        if not self._gathering:
+            self._send()
+
+    def _send(self, *, is_last: bool = False) -> None:
+        if not self._unsent or self.ended:
+            return
+        stream = self.session.stream
+        try:
+            sent = (stream.send_last if is_last else stream.send)(self._unsent)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._on_broken()
+            return
+        self._unsent = self._unsent[sent:]
+        if self._unsent:
+            self._deadlines.wait_for_reader(sent)
+            stream.writable().add_done_callback(self._on_writable)
+
+    def _send_all(self) -> bool:
+        """Send what has to be sent before the connection goes on as another; False where it ends.
+
+        Who has asked for that, and has not read thousands of replies, cannot be waited for.
+        """
+        self._send()
+        if self._unsent:
+            self.end()
+        return not self.ended
+
+    def _on_writable(self, waiter: asyncio.Future[None]) -> None:
+        if not waiter.cancelled() and not self.ended:
+            self._send()
+            if not self._unsent:
+                self._deadlines.end_wait_for_reader()
+                if self.session.ending:
+                    self.end()
+                    return
+            if len(self._unsent) <= _UNSENT:
+                self._say_there_is_room()
+            self._go_on(is_held=False)
+
+    async def _room(self) -> None:
+        """Wait until the client has read what it was sent, but for a little."""
+        if len(self._unsent) > _UNSENT:
+            # a command's first step is not known as what runs: the session must not end in it
+            await give_way()
+            self._send()
+        if len(self._unsent) > _UNSENT:
+            self._emptied = self.session.services.loop.create_future()
+            await self._emptied
+
+    def _say_there_is_room(self) -> None:
+        emptied, self._emptied = self._emptied, None
+        if emptied is not None and not emptied.done():
+            emptied.set_result(None)
