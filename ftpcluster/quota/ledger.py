@@ -45,10 +45,11 @@ class ConnectionLimits:
 
 
 class _Held:
-    __slots__ = ("address", "login")
+    __slots__ = ("address", "is_told", "login")
 
     def __init__(self, address: str | None) -> None:
         self.address = address
+        self.is_told = False  # the address, by the worker
         self.login: str | None = None
 
 
@@ -135,6 +136,7 @@ class Ledger:
         if self._is_full(address):
             return Refusal.ADDRESS_FULL
         held.address = address
+        held.is_told = True
         self._count_address(address)
         return None
 
@@ -147,13 +149,20 @@ class Ledger:
             self._addresses[address] = self._addresses.get(address, 0) + 1
 
     def move(self, epoch: int, session: int, new_epoch: int) -> None:
-        """The same connection, held by another worker from now on."""
+        """The same connection, held by another worker from now on, which has not begun with it.
+
+        What the one before has said of it is forgotten: the next one could not say it any more.
+        """
         held = self._held[epoch][session]
         sessions = self._held.setdefault(new_epoch, {})
         if session in sessions and new_epoch != epoch:
             raise ValueError(f"session {session} of worker {new_epoch} is held already")
         del self._held[epoch][session]
         sessions[session] = held
+        self._logout(held)
+        if held.is_told and held.address is not None:
+            _decrement(self._addresses, held.address)
+            held.address, held.is_told = None, False
 
     def login(self, epoch: int, session: int, login: str, limit: int | None) -> Refusal | None:
         """Take a slot of a user, or say why not. The session lets go of the one that it had.

@@ -27,6 +27,7 @@ class Held:
     epoch: int
     address: str | None
     login: str | None = None
+    is_told: bool = False
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -90,6 +91,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert refused is (Refusal.ADDRESS_FULL if full else None)
         if not full:
             self.held[session].address = address
+            self.held[session].is_told = True
 
     @rule(claimed=CLAIMED, session=SESSIONS, login=USERS, limit=LIMITS)
     def log_in(self, claimed: int | None, session: int, login: str, limit: int | None) -> None:
@@ -120,7 +122,10 @@ class LedgerMachine(RuleBasedStateMachine):
                 self.ledger.move(epoch, session, other)
             return
         self.ledger.move(epoch, session, other)
-        self.held[session].epoch = other
+        held = self.held[session]
+        held.epoch, held.login = other, None
+        if held.is_told:
+            held.address, held.is_told = None, False
 
     @rule(claimed=CLAIMED, session=SESSIONS)
     def release(self, claimed: int | None, session: int) -> None:

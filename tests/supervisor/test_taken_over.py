@@ -20,9 +20,11 @@ from hypothesis import strategies as st
 
 from ftpcluster.ipc.messages import (
     BeginTry,
+    Declined,
     Describe,
     Described,
     EndSession,
+    Identified,
     LoggedIn,
     Login,
     Message,
@@ -404,3 +406,30 @@ async def test_sessions_that_are_not_its_own_are_not_released_or_logged_in() -> 
         await worker.round_trip(2)
         assert here.supervisor.ledger.of_user("mallory") == 0
         here.is_untouched()
+
+
+async def test_a_connection_that_is_passed_on_is_whose_the_next_worker_says(soon: None) -> None:
+    """Else that one, which is never answered, would keep the connection for ever."""
+    async with supervised(2, proxies=Networks(["127.0.0.1"])) as scene:
+        hostile, honest = await scene.ready(2)
+        ledger = scene.supervisor.ledger
+        for says in ("declines", "dies"):
+            await scene.connect()
+            session = await hostile.adopt(confirm=False)
+            hostile.say(Identified(session, "192.0.2.1"))
+            assert (await hostile.hear(SlotAnswer)).refused is None
+            hostile.say(TakeSlot(session, "alice", 1))
+            assert (await hostile.hear(SlotAnswer)).refused is None
+            if says == "declines":
+                hostile.say(Declined((session,)))
+            else:
+                hostile.die()
+            assert await honest.adopt() == session
+            assert (ledger.of_address("192.0.2.1"), ledger.of_user("alice")) == (0, 0)
+            honest.say(Identified(session, "192.0.2.2"))
+            assert await honest.hear(SlotAnswer) == SlotAnswer(session, None)
+            assert ledger.of_address("192.0.2.2") == 1
+            honest.say(Released((session,)))
+            await until(lambda: not ledger.connections)
+            for worker in scene.supervisor.workers:
+                worker.crowded_until = 0.0
