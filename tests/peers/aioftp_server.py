@@ -24,9 +24,11 @@ async def serve(told: dict[str, Any]) -> None:
         aioftp.Permission("/", writable=False),
         aioftp.Permission("/foo", readable=False, writable=False),
         aioftp.Permission("/foobar"),
+        aioftp.Permission("/drop", readable=False),
     )
     users = (
         aioftp.User(*told["user"], base_path=root),
+        aioftp.User(*told["plain"], base_path=root),
         aioftp.User(*told["bob"], base_path=root, maximum_connections=2),
         aioftp.User(*told["limited"], base_path=root, permissions=limited),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.peers import on_connections, on_files, on_logins
+from tests.peers import on_connections, on_ends, on_files, on_logins, on_names, on_storms
 from tests.peers.target import Broken, Lacking, Target
 from tests.support.outside import picture
 
@@ -48,6 +48,10 @@ CHECKS = {
     "stranger": Check(
         "somebody else is first at the data port", on_connections.strangers_at_the_data_port
     ),
+    "strangers": Check(
+        "70 others are at the data port before its client",
+        on_connections.many_strangers_at_the_data_port,
+    ),
     "bounce": Check(
         "PORT and EPRT to others, to low ports, malformed", on_connections.connections_to_others
     ),
@@ -58,8 +62,42 @@ CHECKS = {
         "lines that wait behind a transfer, and then a byte at a time",
         on_connections.much_behind_a_transfer,
     ),
+    "patterns": Check(
+        "4 KB of `[…]` in STAT, sixteen at once, and others' NOOP", on_storms.costly_patterns
+    ),
+    "digests": Check(
+        "32 digests of a sparse file of 4 GB, and others' RETR", on_storms.digests_of_one_reader
+    ),
+    "haste": Check(
+        "uploads whose client closes both connections at once", on_ends.uploads_in_haste
+    ),
+    "protected": Check(
+        "the end of downloads over TLS, with a client on uvloop", on_ends.protected_downloads
+    ),
     "names": Check("names with CR LF and quotes", on_files.names_with_line_ends),
+    "unfinished": Check("names that unfinished uploads have", on_names.names_of_unfinished_uploads),
+    "moved": Check(
+        "links that are moved to where they lead elsewhere", on_names.links_that_are_moved
+    ),
+    "drop": Check(
+        "what a directory tells that may only be written",
+        on_names.directories_that_are_only_written,
+    ),
+    "removal": Check(
+        "removing directories with links in them by what MLSD says",
+        on_names.directories_with_links,
+    ),
     "guesses": Check("guessing passwords", on_logins.guesses, strict=True),
+    "half-closed": Check(
+        "guessing by USER and PASS and a half-close at once",
+        on_logins.guesses_and_no_more,
+        strict=True,
+    ),
+    "at once": Check(
+        "200 guesses at once, with the right password among them",
+        on_logins.guesses_at_once,
+        strict=True,
+    ),
     "bob": Check(
         "idle sockets that have said `USER bob`, who may have 2 sessions",
         on_logins.names_without_passwords,

@@ -88,6 +88,59 @@ def strangers_at_the_data_port(target: Target) -> None:
                     raise Broken("the client does not get the file")
 
 
+MANY = 70
+"""Connections that fill the queue of a listener that nobody accepts from; 64 is a usual length."""
+
+
+def many_strangers_at_the_data_port(target: Target) -> None:
+    """“70 strangers' connections at a data port before the client's own”: it is made all the same,
+    and they get nothing."""
+    content = b"content" * 1000
+    (target.root / "file").write_bytes(content)
+    with target.session() as client, ExitStack() as stack:
+        port = client.epsv()
+        strangers = [stack.enter_context(calling(port)) for _ in range(MANY)]
+        try:
+            data = stack.enter_context(connected(port))
+        except OSError:
+            raise Broken("the client's own connection is not made") from None
+        dropped(strangers, 1.0)
+        code, _ = client.asks("RETR file")
+        if code not in TAKEN:
+            raise Broken(f"RETR is answered with {code}, which was about a stranger")
+        received = rest_of(data)
+        final = client.final()
+        if any(map(arrived, strangers)):
+            raise Broken("a stranger gets the file")
+        if received != content or final != 226:
+            raise Broken("the client does not get the file")
+
+
+def dropped(socks: list[socket.socket], seconds: float) -> None:
+    """Wait until all have been closed by the server, or so long: it may drop them only later."""
+    end = time.monotonic() + seconds
+    left = socks
+    while left and (rest := end - time.monotonic()) > 0:
+        ended = select.select(left, [], [], rest)[0]
+        left = [sock for sock in left if sock not in ended]
+
+
+def calling(port: int) -> socket.socket:
+    """A stranger's connection, which may have to wait to be made."""
+    sock = socket.socket()
+    sock.bind((STRANGER, 0))
+    sock.setblocking(False)
+    sock.connect_ex(("127.0.0.1", port))
+    return sock
+
+
+def arrived(sock: socket.socket) -> bytes:
+    """What has come over a connection, or none where there is none."""
+    with contextlib.suppress(OSError):
+        return sock.recv(1 << 16)
+    return b""
+
+
 def connected(port: int, source: str = "127.0.0.1") -> socket.socket:
     return socket.create_connection(("127.0.0.1", port), DEADLINE, (source, 0))
 

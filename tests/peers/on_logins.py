@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import statistics
 import time
 from contextlib import ExitStack
 
 from tests.peers.target import (
     BOB,
+    CROWDED,
     DELAY,
     FAILURES,
     GUESSER,
+    HALF_CLOSER,
     IDLE,
     LOGIN,
+    PLAIN,
     PORTS,
     Broken,
     Client,
@@ -60,6 +64,50 @@ def tries_of_one_connection(target: Target) -> int:
             if client.asks("PASS wrong")[0] == 0:
                 return tried
     return TRIES
+
+
+def guesses_and_no_more(target: Target) -> None:
+    """“sends USER and PASS and shuts down his sending side”: answered, counted and banned"""
+    answered = True
+    for _ in range(FAILURES + TRIES):
+        with Client(target.port, source=HALF_CLOSER, greeting=None) as client:
+            if client.reply()[0] != 220:
+                break
+            # in one segment: whoever reads the lines has the end as well
+            client.sock.send(b"USER user\r\nPASS wrong\r\n", socket.MSG_MORE)
+            client.sock.shutdown(socket.SHUT_WR)
+            answered &= client.final() == 331 and client.final() in (421, 530)
+    else:
+        raise Broken(f"after {FAILURES + TRIES} failures the address is still let in")
+    if not answered:
+        raise Broken("a wrong password is not answered")
+
+
+AT_ONCE = 200
+RIGHT = 190
+"""Which of them has the right password."""
+
+
+def guesses_at_once(target: Target) -> None:
+    """“200 connections that send PASS together with a plain password”: no more are judged than
+    may be wrong"""
+    with ExitStack() as stack:
+        clients = [stack.enter_context(Client(target.port, source=CROWDED)) for _ in range(AT_ONCE)]
+        for client in clients:
+            client.send(f"USER {PLAIN[0]}")
+        for client in clients:
+            client.final()
+        for number, client in enumerate(clients):
+            with contextlib.suppress(ConnectionError):  # it may have been banned meanwhile
+                client.send(f"PASS {PLAIN[1] if number == RIGHT else 'wrong'}")
+        codes = [client.final() for client in clients]
+    wrong = []
+    if codes.count(230) + codes.count(530) > FAILURES:
+        wrong.append(f"more than {FAILURES} passwords are judged")
+    if codes[RIGHT] == 230:
+        wrong.append("the right one gets in")
+    if wrong:
+        raise Broken("; ".join(wrong))
 
 
 def names_without_passwords(target: Target) -> None:

@@ -7,16 +7,30 @@ its port once it serves; ends with its stdin, whatever it is doing then.
 import hashlib
 import json
 import os
+import shutil
 import sys
 import threading
 from typing import Any
 
 from pyftpdlib.authorizers import DummyAuthorizer
-from pyftpdlib.filesystems import UnixFilesystem
+from pyftpdlib.filesystems import AbstractedFS, UnixFilesystem
 from pyftpdlib.handlers import TLS_FTPHandler
 from pyftpdlib.servers import FTPServer
 
 ALL = "elradfmwMT"
+
+
+class Hiding(AbstractedFS):  # type: ignore[misc, unused-ignore]
+    """Has files that nobody sees, and that go with their directory."""
+
+    def listdir(self, path: str) -> list[str]:
+        return [name for name in os.listdir(path) if not name.startswith(".")]
+
+    def rmdir(self, path: str) -> None:
+        if self.listdir(path):
+            os.rmdir(path)
+        else:
+            shutil.rmtree(path)
 
 
 def end_with_stdin() -> None:
@@ -28,10 +42,12 @@ def serve(told: dict[str, Any]) -> None:
     root = told["root"]
     authorizer = DummyAuthorizer()
     authorizer.add_user(*told["user"], root, perm=ALL)
+    authorizer.add_user(*told["plain"], root, perm=ALL)
     authorizer.add_user(*told["bob"], root, perm=ALL)
     authorizer.add_user(*told["limited"], root, perm="elr")
     authorizer.override_perm("limited", f"{root}/foo", "", recursive=True)
     authorizer.override_perm("limited", f"{root}/foobar", ALL, recursive=True)
+    authorizer.override_perm("limited", f"{root}/drop", "adfmwMT", recursive=True)
     handler = TLS_FTPHandler
     handler.authorizer = authorizer
     handler.certfile = told["certificate"]
@@ -42,6 +58,8 @@ def serve(told: dict[str, Any]) -> None:
         handler.passive_dtp.timeout = told["idle"]
     if "folders" in told["weak"]:
         handler.abstracted_fs = UnixFilesystem
+    if "leftovers" in told["weak"]:
+        handler.abstracted_fs = Hiding
     if "permissions" in told["weak"]:
         authorizer.override_perm("limited", f"{root}/foo", "elr", recursive=True)
     if "addresses" in told["weak"]:

@@ -24,7 +24,18 @@ import trustme
 
 from ftpcluster import Permission, Server, User
 from tests.conftest import InProcess
-from tests.peers.target import BOB, DELAY, FAILURES, IDLE, LIMITED, LOGIN, PORTS, USER, Target
+from tests.peers.target import (
+    BOB,
+    DELAY,
+    FAILURES,
+    IDLE,
+    LIMITED,
+    LOGIN,
+    PLAIN,
+    PORTS,
+    USER,
+    Target,
+)
 from tests.support.configured import configured
 from tests.support.outside import SECRET
 from tests.support.ports import bind_range
@@ -83,7 +94,11 @@ class Place:
                     shutil.rmtree(entry.path)
                 else:
                     os.unlink(entry.path)
-        for name in ("foo", "foobar"):  # pyftpdlib wants to see them when it is told of them
+        for name in (
+            "foo",
+            "foobar",
+            "drop",
+        ):  # pyftpdlib wants to see them when it is told of them
             (self.root / name).mkdir()
         (self.outside / "folder").mkdir()
         for name in ("file", "victim", "outsider"):
@@ -102,9 +117,11 @@ def library(place: Place) -> int:
         Permission("/", writable=False),
         Permission("/foo", readable=False, writable=False),
         Permission("/foobar"),
+        Permission("/drop", readable=False),
     ]
     users = [
         User(USER[0], hashed(USER[1]), base_path=place.root),
+        User(*PLAIN, base_path=place.root),
         User(BOB[0], hashed(BOB[1]), base_path=place.root, maximum_connections=2),
         User(LIMITED[0], hashed(LIMITED[1]), base_path=place.root, permissions=limited),
     ]
@@ -125,12 +142,14 @@ def cluster(place: Place) -> int:
     rules = (
         "{ path = '/', read = true, write = false }, "
         "{ path = '/foo', read = false, write = false }, "
-        "{ path = '/foobar', read = true, write = true }"
+        "{ path = '/foobar', read = true, write = true }, "
+        "{ path = '/drop', read = false, write = true }"
     )
     more = {BOB: "connections = 2", LIMITED: f"permissions = [{rules}]"}
-    for account in (USER, BOB, LIMITED):
+    for account in (USER, PLAIN, BOB, LIMITED):
         login, password = account
-        text += f"[[user]]\nlogin = '{login}'\npassword = '{hashed(password)}'\nroot = 'root'\n"
+        stored = f"plain:{password}" if account is PLAIN else hashed(password)
+        text += f"[[user]]\nlogin = '{login}'\npassword = '{stored}'\nroot = 'root'\n"
         text += more.get(account, "") + "\n"
     running = configured(place.folder, text, env={"PYTHONPATH": str(place.folder)})
     return place.stack.enter_context(running).port
@@ -148,6 +167,7 @@ def peer(script: str, *weak: str) -> Callable[[Place], int]:
         told = {
             "root": str(place.root),
             "user": USER,
+            "plain": PLAIN,
             "bob": BOB,
             "limited": LIMITED,
             "certificate": str(place.certificate),

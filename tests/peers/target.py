@@ -13,13 +13,18 @@ from tests.support.dialogue import DEADLINE, Dialogue, rest_of
 
 USER = ("user", "12345")
 """May do everything in the folder."""
+PLAIN = ("plain", "plains")
+"""As `USER`; his password is stored as it is."""
 BOB = ("bob", "bobs")
 """May do so in two sessions at a time, where the server can be told so."""
 LIMITED = ("limited", "limiteds")
-"""May read; nothing in /foo; everything in /foobar."""
+"""May read; nothing in /foo; everything in /foobar; only write in /drop."""
 
 STRANGER = "127.0.0.2"
 GUESSER = "127.0.0.7"
+HALF_CLOSER = "127.0.0.8"
+CROWDED = "127.0.0.10"
+"""Those who guess passwords: each from an address of its own, since it may be banned."""
 
 LOGIN = 2.0
 """Seconds that a client has to log in, where a server has such a deadline; strict servers only."""

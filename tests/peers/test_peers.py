@@ -80,6 +80,7 @@ WEAK = {
     "paths": ("folders", "RETR, LIST, SIZE, MLST, APPE, RNFR, STOR, DELE and MKD reached"),
     "permissions": ("permissions", "CWD /foo is allowed"),
     "bounce": ("addresses", "PORT 127,0,0,2,"),
+    "unfinished": ("leftovers", "a file that was stored is not listed"),
     "known": ("times", "failed logins of known and unknown names take different times"),
     "lorises": ("deadlines", "a byte now and then keeps a session open"),
 }
