@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from ftpcluster import User
+from ftpcluster.session import deadlines
 from ftpcluster.session.server_dtp import close_idle_pipes
 from ftpcluster.storage.local import LocalFile
 from tests.session.conftest import Maker
@@ -373,8 +374,13 @@ def test_a_client_may_close_behind_quit(client: Dialogue, root: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["STOR file", "RETR big", "RETR unconnected"])
-def test_a_client_that_hangs_up_in_a_transfer_frees_all(serve: Maker, command: str) -> None:
+def test_a_client_that_hangs_up_in_a_transfer_frees_all(
+    serve: Maker, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """faults.md: “client vanishes in RETR, STOR, LIST: … resources back … slot released”."""
+    # else that takes as long as data may be on their way
+    monkeypatch.setattr(deadlines, "_STALL_CHECK", 0.1)
+    monkeypatch.setattr(deadlines, "_RESET", 0.5)
     for name in ("big", "unconnected"):
         with (serve.folder / name).open("wb") as file:
             file.truncate(1 << 30)
