@@ -19,21 +19,22 @@ class PathIsNotAbsolute(Exception):
     """Raised where a virtual path must be absolute and is not."""
 
 
-_ours: dict[tuple[type, str], object] = {}
+_ours: dict[type, dict[str, object]] = {}
 
 
 def remember_methods(kind: type, *names: str) -> None:
     """Remember methods as they are now: a program may even replace them on our own class."""
-    _ours.update({(kind, name): getattr(kind, name) for name in names})
+    _ours.setdefault(kind, {}).update({name: getattr(kind, name) for name in names})
 
 
 def overrides(owner: object, kind: type, *names: str) -> bool:
     """Whether ``owner`` or its class has other methods than those that ``kind`` began with."""
-    return any(
-        name in getattr(owner, "__dict__", ())
-        or getattr(type(owner), name) is not _ours[kind, name]
-        for name in names
-    )
+    # a loop and no expression of one: each login asks three times
+    own, its_kind, ours = getattr(owner, "__dict__", ()), type(owner), _ours[kind]
+    for name in names:  # noqa: SIM110
+        if name in own or getattr(its_kind, name) is not ours[name]:
+            return True
+    return False
 
 
 def _virtual(path: str | PurePosixPath) -> PurePosixPath:

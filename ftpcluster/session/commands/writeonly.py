@@ -26,7 +26,8 @@ _TELLING = frozenset(
 
 async def is_write_only(session: Session, path: str) -> bool:
     """Whether the user may not know whether a virtual path exists."""
-    return not (await session.account.rights.at(path)).readable
+    rights = session.account.rights
+    return not (rights.known(path) or await rights.at(path)).readable
 
 
 def hidden(error: OSError, *, write_only: bool) -> OSError | FileUnavailable:
