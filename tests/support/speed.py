@@ -348,6 +348,8 @@ class Traffic:
     def span(self, start: float, end: float) -> Span:
         """What was seen from ``start`` to ``end``, two times of ``time.monotonic``."""
         looks = [look for look in self._looks if look.since >= start and look.until <= end]
+        if not looks:  # this process stood still all the time: what there is says so
+            looks = [look for look in self._looks if look.until > start and look.since < end]
         waits = [wait for when, wait in self._waits if start <= when <= end + _WAITS]
         return Span(looks, max(waits, default=0.0))
 
