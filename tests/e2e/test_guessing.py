@@ -200,21 +200,24 @@ def guesses_and_leaves(port: int, source: str, name: str, way: str) -> bool:
     return False
 
 
+def replies_to_all_at_once(port: int, name: str, passwords: list[str]) -> collections.Counter[str]:
+    """Log in from one address over a connection for each password, all at the same time."""
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(Dialogue(port, source="127.0.0.7")) for _ in passwords]
+        for client in clients:
+            client.says(f"USER {name}", 331)
+        for client, password in zip(clients, passwords, strict=True):
+            client.send(f"PASS {password}")
+        return collections.Counter(client.reply()[1] for client in clients)
+
+
 @pytest.mark.parametrize("name", ["user", "hashed"])
 def test_of_guesses_at_once_over_both_workers_no_more_are_judged_than_may_be_wrong(
     folder: Path, name: str
 ) -> None:
     hashed = MIXED.format(hash=CHEAP.hash("12345"))
     with configured(folder, text(ban="failures = 10") + hashed) as cluster:
-        with contextlib.ExitStack() as stack:
-            clients = [
-                stack.enter_context(Dialogue(cluster.port, source="127.0.0.7")) for _ in range(200)
-            ]
-            for client in clients:
-                client.says(f"USER {name}", 331)
-            for number, client in enumerate(clients):
-                client.send(f"PASS {'12345' if number >= 190 else 'wrong'}")
-            seen = collections.Counter(client.reply()[1] for client in clients)
+        seen = replies_to_all_at_once(cluster.port, name, ["wrong"] * 190 + ["12345"] * 10)
         assert set(seen) <= {BANNED, "530 Login incorrect."}
         assert seen[BANNED] >= 190
         cluster.wait_for(re.compile(r"127\.0\.0\.7 is banned for 1800 s: 10 failed logins"))
@@ -224,14 +227,7 @@ def test_of_guesses_at_once_over_both_workers_no_more_are_judged_than_may_be_wro
 def test_honest_logins_at_once_from_one_address_are_all_let_in(folder: Path, name: str) -> None:
     hashed = MIXED.format(hash=CHEAP.hash("12345"))
     with configured(folder, text(ban="failures = 3") + hashed) as cluster:
-        with contextlib.ExitStack() as stack:
-            clients = [
-                stack.enter_context(Dialogue(cluster.port, source="127.0.0.7")) for _ in range(100)
-            ]
-            for client in clients:
-                client.says(f"USER {name}", 331)
-                client.send("PASS 12345")
-            seen = collections.Counter(client.reply()[1] for client in clients)
+        seen = replies_to_all_at_once(cluster.port, name, ["12345"] * 100)
         assert seen == {"230 Login successful.": 100}
 
 
