@@ -8,20 +8,18 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ftpcluster.common import setlocale, with_timeout
-    from ftpcluster.protocol.errors import NoAvailablePort
-    from ftpcluster.quota.available import AvailableConnections
-    from ftpcluster.server import Server
-    from ftpcluster.session.connection import Connection
-    from ftpcluster.session.extension import (
+    from ftpcluster.compat.available import AvailableConnections
+    from ftpcluster.compat.common import setlocale, with_timeout
+    from ftpcluster.compat.connection import Connection
+    from ftpcluster.compat.extension import (
         ConnectionConditions,
         PathConditions,
         PathPermissions,
         command,
         worker,
     )
-    from ftpcluster.storage.memory import MemoryPathIO
-    from ftpcluster.storage.pathio import (
+    from ftpcluster.compat.memory import MemoryPathIO
+    from ftpcluster.compat.pathio import (
         AbstractAsyncLister,
         AbstractPathIO,
         AsyncPathIO,
@@ -29,6 +27,8 @@ if TYPE_CHECKING:
         PathIOError,
         universal_exception,
     )
+    from ftpcluster.compat.server import Server
+    from ftpcluster.protocol.errors import NoAvailablePort
     from ftpcluster.users import (
         AbstractUserManager,
         MemoryUserManager,
@@ -38,29 +38,29 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
-    "AbstractAsyncLister": "storage.pathio",
-    "AbstractPathIO": "storage.pathio",
+    "AbstractAsyncLister": "compat.pathio",
+    "AbstractPathIO": "compat.pathio",
     "AbstractUserManager": "users",
-    "AsyncPathIO": "storage.pathio",
-    "AvailableConnections": "quota.available",
-    "Connection": "session.connection",
-    "ConnectionConditions": "session.extension",
-    "MemoryPathIO": "storage.memory",
+    "AsyncPathIO": "compat.pathio",
+    "AvailableConnections": "compat.available",
+    "Connection": "compat.connection",
+    "ConnectionConditions": "compat.extension",
+    "MemoryPathIO": "compat.memory",
     "MemoryUserManager": "users",
     "NoAvailablePort": "protocol.errors",
-    "PathConditions": "session.extension",
-    "PathIO": "storage.pathio",
-    "PathIOError": "storage.pathio",
+    "PathConditions": "compat.extension",
+    "PathIO": "compat.pathio",
+    "PathIOError": "compat.pathio",
     "PathIsNotAbsolute": "users",
-    "PathPermissions": "session.extension",
+    "PathPermissions": "compat.extension",
     "Permission": "users",
-    "Server": "server",
+    "Server": "compat.server",
     "User": "users",
-    "command": "session.extension",
-    "setlocale": "common",
-    "universal_exception": "storage.pathio",
-    "with_timeout": "common",
-    "worker": "session.extension",
+    "command": "compat.extension",
+    "setlocale": "compat.common",
+    "universal_exception": "compat.pathio",
+    "with_timeout": "compat.common",
+    "worker": "compat.extension",
 }
 
 __all__ = [

@@ -16,7 +16,6 @@ from ftpcluster.admin import default_socket
 from ftpcluster.cli.logfiles import LogFiles
 from ftpcluster.cli.metrics import Metrics
 from ftpcluster.cli.streams import say
-from ftpcluster.common import settle_collector
 from ftpcluster.config import Config, ConfigError, Listen, Loop
 from ftpcluster.config.checks import accounts, identity_of
 from ftpcluster.ipc.messages import sendable
@@ -29,6 +28,7 @@ from ftpcluster.protocol.protection import Protection
 from ftpcluster.quota.bans import BanRules
 from ftpcluster.quota.leases import Rates
 from ftpcluster.quota.ledger import ConnectionLimits
+from ftpcluster.runtime import settle_collector
 from ftpcluster.safe_paths import UnsafePath, acting_for, reading_for
 from ftpcluster.supervisor.admin import AdminServer, CannotBind, ReloadRefused, bind
 from ftpcluster.supervisor.crew import STOPPING, BootFailure

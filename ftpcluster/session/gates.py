@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from ftpcluster.compat.pathio import PathIOError
 from ftpcluster.protocol.command import check_argument
 from ftpcluster.protocol.errors import (
     ArgumentProblem,
@@ -20,7 +21,6 @@ from ftpcluster.protocol.errors import (
 from ftpcluster.protocol.reply import Reply
 from ftpcluster.session.commands.table import NOT_IMPLEMENTED, Argument, Command
 from ftpcluster.session.state import Account, Session
-from ftpcluster.storage.pathio import PathIOError
 
 _UNKNOWN_VERBS = 10
 """Unknown verbs before login after which a session ends: no FTP client talks so (ALPACA)."""

@@ -34,8 +34,8 @@ from ftpcluster.storage.uploads import TEMPORARY
 from ftpcluster.users import AbstractUserManager, User
 
 if TYPE_CHECKING:
+    from ftpcluster.compat.connection import SessionConnection
     from ftpcluster.session.commands.table import Command
-    from ftpcluster.session.connection import SessionConnection
     from ftpcluster.session.lingering import Lingering
     from ftpcluster.session.state import Session
 

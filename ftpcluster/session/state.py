@@ -39,7 +39,7 @@ from ftpcluster.storage.base import Storage
 from ftpcluster.users import User
 
 if TYPE_CHECKING:
-    from ftpcluster.session.connection import SessionConnection
+    from ftpcluster.compat.connection import SessionConnection
     from ftpcluster.session.server_dtp import DataTransfer
 
 log = logging.getLogger("ftpcluster.session")

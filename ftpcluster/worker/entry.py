@@ -20,13 +20,13 @@ import time
 from multiprocessing import resource_tracker
 from typing import Any
 
-from ftpcluster.common import leave_aborts_to_the_main_thread, settle_collector
 from ftpcluster.config import Config, ConfigError, WorkerConfig
 from ftpcluster.ipc.channel import report_failure
 from ftpcluster.logfile import LogFile
 from ftpcluster.logs import LogFormat, log_to
 from ftpcluster.passwords import share_cores
 from ftpcluster.prctl import keep_capabilities, no_new_privs
+from ftpcluster.runtime import leave_aborts_to_the_main_thread, settle_collector
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from ftpcluster.quota.ledger import ConnectionLimits
 from ftpcluster.users import AbstractUserManager
 
 if TYPE_CHECKING:
-    from ftpcluster.server import Server
+    from ftpcluster.compat.server import Server
 
 
 def look(config: Config) -> None:
@@ -40,7 +40,7 @@ def user_manager(name: str) -> AbstractUserManager:
 
 def server(config: Config, name: str, users: AbstractUserManager) -> Server:
     """The user's ``Server``, who gets the configured users if it takes any."""
-    from ftpcluster.server import Server
+    from ftpcluster.compat.server import Server
 
     factory = _load("server", name)
     try:

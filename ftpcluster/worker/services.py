@@ -7,7 +7,6 @@ import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from ftpcluster.common import leave_aborts_to_the_main_thread
 from ftpcluster.config import Account, Config, TLSConfig, WorkerConfig
 from ftpcluster.config.leaves import PLAIN
 from ftpcluster.config.model import ANONYMOUS
@@ -17,6 +16,7 @@ from ftpcluster.net.passive import PassivePorts
 from ftpcluster.net.poller import Poller
 from ftpcluster.quota.bucket import Throttle
 from ftpcluster.quota.quotas import Quotas
+from ftpcluster.runtime import leave_aborts_to_the_main_thread
 from ftpcluster.session.services import Services, Settings
 from ftpcluster.users import MemoryUserManager, Permission, User
 from ftpcluster.worker import own

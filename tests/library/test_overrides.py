@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 import ftpcluster
-from ftpcluster import Permission, verbs
+from ftpcluster import Permission
+from ftpcluster.compat import verbs
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.session.commands import table
 from tests.library.client import Client

@@ -529,7 +529,7 @@ async def test_a_login_by_a_task_of_a_command_counts(root: Path) -> None:
 async def test_a_notify_logout_that_hangs_is_ended_with_the_server(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ftpcluster.server._END_OF_SESSIONS", 0.1)
+    monkeypatch.setattr("ftpcluster.compat.server._END_OF_SESSIONS", 0.1)
 
     class Hanging(ftpcluster.MemoryUserManager):
         async def notify_logout(self, user: ftpcluster.User) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from ftpcluster.compat.connection import Connection, SessionConnection
+from ftpcluster.compat.extension import Verb, obey_builtin
+from ftpcluster.compat.overrides import VerbMap, method_name
 from ftpcluster.protocol.errors import NotImplementedVerb
 from ftpcluster.session.commands.table import COMMANDS
-from ftpcluster.session.connection import Connection, SessionConnection
-from ftpcluster.session.extension import Verb, obey_builtin
-from ftpcluster.session.overrides import VerbMap, method_name
 
 _STORES = {"wb": b"STOR", "ab": b"APPE"}
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, ParamSpec, TypeVar
 
-from ftpcluster.common import with_timeout
+from ftpcluster.compat.common import with_timeout
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -7,11 +7,11 @@ import time
 from pathlib import PurePath, PurePosixPath
 from typing import Any
 
+from ftpcluster.compat.connection import Connection
+from ftpcluster.compat.layered import is_link
+from ftpcluster.compat.pathio import AbstractPathIO
 from ftpcluster.protocol import path as virtual_path
 from ftpcluster.protocol.listing import list_time, mode_string, printable
-from ftpcluster.session.connection import Connection
-from ftpcluster.storage.layered import is_link
-from ftpcluster.storage.pathio import AbstractPathIO
 
 
 class PathMethods:

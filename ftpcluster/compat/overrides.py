@@ -14,11 +14,11 @@ import types
 from collections.abc import Awaitable, Callable, Container
 from typing import Any
 
+from ftpcluster.compat.extension import ForeignHandler, Verb, is_verb_like, mark_of, verb_of
 from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.errors import NotImplementedVerb
 from ftpcluster.session.commands.information import status
 from ftpcluster.session.commands.table import COMMANDS, OPTIONAL, Command, During
-from ftpcluster.session.extension import ForeignHandler, Verb, is_verb_like, mark_of, verb_of
 from ftpcluster.session.state import Session
 
 log = logging.getLogger("ftpcluster.server")

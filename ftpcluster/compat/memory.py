@@ -10,7 +10,7 @@ import time
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
-from ftpcluster.storage.pathio import (
+from ftpcluster.compat.pathio import (
     BLOCK_SIZE,
     AbstractAsyncLister,
     AbstractPathIO,

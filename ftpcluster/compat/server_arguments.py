@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ftpcluster import arguments
+from ftpcluster.compat.pathio import AbstractPathIO
 from ftpcluster.net.certificates import Contexts
 from ftpcluster.net.passive import PassivePorts
 from ftpcluster.protocol.address import Networks
@@ -13,7 +14,6 @@ from ftpcluster.quota.bans import BanRules
 from ftpcluster.quota.bucket import Throttle
 from ftpcluster.quota.ledger import ConnectionLimits, Ledger
 from ftpcluster.session.services import Settings
-from ftpcluster.storage.pathio import AbstractPathIO
 from ftpcluster.users import AbstractUserManager, MemoryUserManager, User
 
 _REPLY = "a command replies with connection.response(code, lines)"

@@ -6,20 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ftpcluster.compat.connection import SessionConnection
+from ftpcluster.compat.layered import LayeredStorage
+from ftpcluster.compat.memory import MemoryPathIO
+from ftpcluster.compat.pathio import AbstractPathIO, AsyncPathIO, PathIO
 from ftpcluster.protocol.path import resolve
-from ftpcluster.session.connection import SessionConnection
 from ftpcluster.session.run import in_task
 from ftpcluster.session.services import Services
 from ftpcluster.session.state import Session
 from ftpcluster.storage.base import MappedPath, Storage
-from ftpcluster.storage.layered import LayeredStorage
-from ftpcluster.storage.memory import MemoryPathIO
-from ftpcluster.storage.pathio import AbstractPathIO, AsyncPathIO, PathIO
 from ftpcluster.storage.pooled import PooledStorage
 from ftpcluster.users import User
 
 if TYPE_CHECKING:
-    from ftpcluster.server import Server
+    from ftpcluster.compat.server import Server
 
 
 @dataclass(kw_only=True)

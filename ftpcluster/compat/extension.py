@@ -15,11 +15,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
+from ftpcluster.compat.connection import SessionConnection, take_slot
 from ftpcluster.protocol.errors import FTPError, LocalProblem
 from ftpcluster.protocol.path import resolve
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.session.commands.table import Command
-from ftpcluster.session.connection import SessionConnection, take_slot
 from ftpcluster.session.gates import pass_gates, reply_for
 from ftpcluster.session.run import in_task
 from ftpcluster.session.state import Session

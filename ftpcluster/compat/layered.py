@@ -14,10 +14,10 @@ from collections.abc import AsyncGenerator, Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ftpcluster.compat.pathio import AbstractPathIO, AsyncPathIO, OpenFile, PathIO, PathIOError
 from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.errors import LocalProblem
 from ftpcluster.storage.base import Entry, MappedPath, Storage, WriteMode
-from ftpcluster.storage.pathio import AbstractPathIO, AsyncPathIO, OpenFile, PathIO, PathIOError
 from ftpcluster.storage.uploads import temporary_name
 
 T = TypeVar("T")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ftpcluster.compat.pathio import AbstractPathIO
 from ftpcluster.net.passive import PassiveListener
 from ftpcluster.net.stream import Stream
 from ftpcluster.net.tls import TLSStream
@@ -21,7 +22,6 @@ from ftpcluster.session.arrival import Arrival
 from ftpcluster.session.lingering import Lingering
 from ftpcluster.session.server_dtp import DataTransfer, Download, Upload, accept, arrived
 from ftpcluster.session.state import Account, Claim
-from ftpcluster.storage.pathio import AbstractPathIO
 
 if TYPE_CHECKING:
     from ftpcluster.session.state import Session

@@ -1,0 +1,397 @@
+"""The single-process server: sessions in the caller's own event loop, with no other process.
+
+The sessions are the very ones that workers run; only the accounting is in this process too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import itertools
+import os
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace, TracebackType
+from typing import Any, Self, TypedDict, Unpack
+
+from ftpcluster.compat.overrides import VerbMap
+from ftpcluster.compat.pathio import AbstractPathIO, PathIO
+from ftpcluster.compat.server_arguments import MADE, NEVER_CALLED, PARTS, make_settings
+from ftpcluster.compat.server_paths import PathMethods
+from ftpcluster.compat.server_services import ServerServices
+from ftpcluster.compat.verbs import BuiltinVerbs
+from ftpcluster.net.acceptor import Acceptor, refuse
+from ftpcluster.net.certificates import Source
+from ftpcluster.net.listeners import BACKLOG, addresses, listen_on_all
+from ftpcluster.net.passive import PassivePorts
+from ftpcluster.net.poller import Poller
+from ftpcluster.protocol.address import plain
+from ftpcluster.protocol.protection import Protection
+from ftpcluster.quota.bans import LOOPBACK
+from ftpcluster.quota.ledger import Refusal
+from ftpcluster.quota.quotas import LocalQuotas
+from ftpcluster.session.reception import Arrived, Reception
+from ftpcluster.session.server_dtp import close_idle_pipes
+from ftpcluster.users import (  # noqa: F401 (the reference has them here)
+    AbstractUserManager,
+    MemoryUserManager,
+    User,
+    overrides,
+    remember_methods,
+)
+
+_THREADS = 16
+_END_OF_SESSIONS = 10.0
+"""Seconds that ``close`` gives commands which are not ours to end after their cancellation."""
+
+
+class ListenOptions(TypedDict, total=False):
+    """Keywords of ``start`` and ``run``. Addresses are reused whatever ``reuse_address`` says."""
+
+    family: int
+    backlog: int
+    reuse_address: bool
+    reuse_port: bool
+
+
+class Server(PathMethods, BuiltinVerbs):
+    """FTP server.
+
+    ``users`` are User objects or a user manager; none is one anonymous user who may read and write
+    the current folder. Speeds are bytes per second, *read* what the server receives, *write* what
+    it sends; times are seconds; None is no limit and no deadline.
+
+    ``block_size`` are the bytes that custom path layers are asked for at once. ``socket_timeout``
+    ends transfers and replies that make no progress, ``idle_timeout`` sessions that say nothing;
+    ``wait_future_timeout`` bounds the wait of ConnectionConditions, ``path_timeout`` operations of
+    path layers that can be bounded. ``data_ports`` are the ports for passive data connections,
+    ``ipv4_pasv_forced_response_address`` what PASV names. ``encoding`` is that of names on the
+    wire, ``ssl`` makes it a server with implicit TLS, on control and data connections.
+
+    Beyond the reference: ``tls`` makes it a server with explicit TLS (AUTH TLS); both may also be
+    functions that make a context, which ``reload_certificates`` calls again.
+    ``require_tls`` refuses logins without TLS, ``require_tls_data`` transfers without PROT P,
+    ``require_session_reuse`` data connections that don't resume the TLS session of their control
+    connection (it takes a function that makes contexts, one each), ``strict_tls_eof`` uploads that
+    end without close_notify. ``maximum_connections_per_address`` are those of a client's address.
+    ``masquerade_for`` are other addresses for PASV to name, by the
+    client's network; both may be host names. ``proxy_protocol`` are the networks of proxies: who
+    comes from there has to send the PROXY protocol's header, all others are turned away; the
+    same proxy may bring data connections, with a header each.
+    ``welcome_message`` and ``system_type`` (SYST), ``data_timeout`` (the wait
+    for a data connection), ``login_timeout``, ``login_delay`` (before a failed login is answered),
+    ``rename_replaces`` (whether RNTO may replace a file). An address from which ``ban_failures``
+    logins fail within ``ban_window`` is banned for ``ban_duration``, unless it is in a network of
+    ``ban_allow``; without ``ban_failures`` nobody is.
+
+    ``durable_uploads``: 226 says that the disk has the file and its name (fsync), so that a crash
+    of the machine leaves it. ``atomic_uploads``: a file that is stored has its name, and replaces
+    another of that name, when it is whole; REST and APPE go on with a file where it is.
+    ``hide`` are patterns (``*``, ``?``, ``[…]``) of names that listings do not show, ``forbid`` of
+    names that no command may use, in any place of a path; neither knows capitals.
+
+    A method ``async def verb(self, connection, rest) -> bool`` of a subclass overrides the built-in
+    command of that name. ``@ftpcluster.command("XVERB")``, and the other decorators, make a method
+    a new command; so does an entry in ``commands_mapping``.
+
+    Arguments are attributes, too, and may be set until the server is started. Raises TypeError or
+    ValueError for values that cannot be used.
+    """
+
+    def __init__(
+        self,
+        users: Iterable[User] | AbstractUserManager | None = None,
+        *,
+        block_size: int = 8192,
+        socket_timeout: float | None = None,
+        idle_timeout: float | None = None,
+        wait_future_timeout: float | None = 1,
+        path_timeout: float | None = None,
+        path_io_factory: Callable[..., AbstractPathIO] = PathIO,
+        maximum_connections: int | None = None,
+        read_speed_limit: int | None = None,
+        write_speed_limit: int | None = None,
+        read_speed_limit_per_connection: int | None = None,
+        write_speed_limit_per_connection: int | None = None,
+        ipv4_pasv_forced_response_address: str | None = None,
+        data_ports: Iterable[int] | None = None,
+        encoding: str = "utf-8",
+        ssl: Source | None = None,
+        tls: Source | None = None,
+        require_tls: bool = False,
+        require_tls_data: bool = False,
+        require_session_reuse: bool = False,
+        strict_tls_eof: bool = False,
+        maximum_connections_per_address: int | None = None,
+        masquerade_for: Mapping[str, str] | None = None,
+        proxy_protocol: Iterable[str] | None = None,
+        welcome_message: str = "welcome",
+        system_type: str = "UNIX Type: L8",
+        data_timeout: float = 30.0,
+        login_timeout: float | None = None,
+        login_delay: float = 3.0,
+        rename_replaces: bool = False,
+        ban_failures: int | None = None,
+        ban_window: float = 600.0,
+        ban_duration: float = 1800.0,
+        ban_allow: Iterable[str] = LOOPBACK,
+        durable_uploads: bool = False,
+        atomic_uploads: bool = False,
+        hide: Iterable[str] = (),
+        forbid: Iterable[str] = (),
+    ) -> None:
+        given = locals()
+        vars(self)["_arguments"] = {name: given[name] for name in _ARGUMENTS}
+        self._services: ServerServices | None = None
+        self._configure(_ARGUMENTS)
+        self._verbs = VerbMap(self, Server, BuiltinVerbs)
+        self._path_io_state: Any = None
+        self._numbers = itertools.count(1)
+        self._acceptor: Acceptor[Server] | None = None
+        self._reception: Reception | None = None
+        self._closed: asyncio.Future[None] | None = None
+        self._last_ended: asyncio.Future[None] | None = None
+        self.server_host: str | None = None
+        self.server_port = 0
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in dir(cls):
+            if name in NEVER_CALLED:
+                raise TypeError(
+                    f"{cls.__name__}.{name} would never be called: {NEVER_CALLED[name]}"
+                )
+            if name in _ARGUMENTS:
+                raise TypeError(
+                    f"{cls.__name__}.{name} would have no effect: {name} is an argument of "
+                    "ftpcluster.Server, to be given to super().__init__"
+                )
+        for name in ("commands_mapping", *PARTS):
+            found = getattr(cls, name, None)
+            is_dead = name == "commands_mapping" or not isinstance(found, property)
+            if is_dead and found is not getattr(Server, name, None):
+                raise TypeError(
+                    f"{cls.__name__}.{name} would have no effect: each server has its own, which "
+                    "may be changed after super().__init__()"
+                )
+
+    def __getattr__(self, name: str) -> Any:
+        """Arguments of the constructor, as attributes."""
+        if name in _ARGUMENTS:
+            return self._arguments[name]
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Whatever is set takes effect, or is an error."""
+        if name in NEVER_CALLED:
+            raise AttributeError(f"{name} would never be called: {NEVER_CALLED[name]}")
+        if name in _ARGUMENTS:
+            if "_arguments" not in vars(self):
+                raise AttributeError(f"{name} can be set after super().__init__(), or given to it")
+            self._set_argument(name, value)
+            return
+        if name in _FOR_ALL_SESSIONS and vars(self).get("_services") is not None:
+            raise AttributeError(f"{name} cannot be set while the server runs")
+        if callable(value) and "_verbs" in vars(self):
+            self._verbs.on_set(name, value)
+        super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        value = vars(self).get(name)
+        super().__delattr__(name)
+        if callable(value):
+            self._verbs.on_deleted(name, value)
+
+    def _set_argument(self, name: str, value: Any) -> None:
+        if self._services is not None:
+            raise AttributeError(f"{name} cannot be set while the server runs")
+        before = self._arguments[name]
+        self._arguments[name] = value
+        try:
+            self._configure(frozenset((name,)))
+        except BaseException:
+            self._arguments[name] = before
+            raise
+
+    def _configure(self, changed: frozenset[str]) -> None:
+        """Have the arguments take effect. Raises TypeError or ValueError, with nothing changed."""
+        given = SimpleNamespace(**self._arguments)
+        made: dict[str, Any] = {"settings": make_settings(given)}
+        for names, attribute, make in MADE:
+            if changed & names:
+                made[attribute] = make(given)
+        vars(self).update(made)
+
+    # ------------------------------------------------------------------ life
+
+    @property
+    def address(self) -> tuple[str | None, int]:
+        """Host and port that the server listens on."""
+        return self.server_host, self.server_port
+
+    @property
+    def available_data_ports(self) -> PassivePorts | None:
+        """None without ``data_ports``; else ``qsize()`` is the number of free ones."""
+        if self.data_ports is None:
+            return None
+        ports: PassivePorts = self._ports
+        return ports
+
+    async def start(
+        self, host: str | None = None, port: int = 0, **kwargs: Unpack[ListenOptions]
+    ) -> None:
+        """Listen and serve: on all addresses where ``host`` is None, on a free port where 0.
+
+        ``kwargs`` are those of ``asyncio.start_server`` that ListenOptions names. Raises OSError.
+        """
+        if unknown := kwargs.keys() - ListenOptions.__annotations__.keys():
+            raise TypeError(f"start() got an unexpected keyword argument {min(unknown)!r}")
+        if self._services is not None:
+            raise RuntimeError("the server has been started already")
+        loop = asyncio.get_running_loop()
+        sockets = listen_on_all(
+            addresses(host, kwargs.get("family", socket.AF_UNSPEC)),
+            port,
+            kwargs.get("backlog", BACKLOG),
+            reuse_port=kwargs.get("reuse_port", False),
+        )
+        self.server_host, self.server_port = host, sockets[0].getsockname()[1]
+        self._quotas = LocalQuotas(
+            self.ledger,
+            self.throttle,
+            clock=loop.time,
+            bans=self.bans,
+            end_stranger=self._end_stranger,
+            call_later=loop.call_later,
+            promise=loop.create_future,
+        )
+        self._ports.open()
+        self._services = self.make_services(
+            loop=loop,
+            poller=Poller(loop),
+            settings=self.settings,
+            users=self.user_manager,
+            quotas=self._quotas,
+            ports=self._ports,
+            pool=ThreadPoolExecutor(_THREADS, "ftpcluster-files"),
+        )
+        self._reception = Reception(self._services, self._on_empty)
+        self._closed = loop.create_future()
+        self._acceptor = Acceptor(loop, sockets, lambda: self, Server._on_connection)
+        self._acceptor.resume()
+
+    def make_services(self, **common: Any) -> ServerServices:
+        """What sessions share, with this server's commands and path layer (workers call it too)."""
+        self._verbs.warn()
+        return ServerServices(
+            server=self,
+            find_command=self._verbs.find,
+            **{
+                "tls": self._contexts,
+                "throttle_per_connection": self.throttle_per_connection,
+                **common,
+            },
+        )
+
+    def overrides(self, *names: str) -> bool:
+        """Whether this server, or its class, overrides any of these methods."""
+        return overrides(self, Server, *names)
+
+    def _on_connection(self, _: socket.socket, fd: int, address: str, port: int) -> None:
+        assert self._reception is not None
+        number, peer = next(self._numbers), plain(address)
+        if self._proxies is not None and peer not in self._proxies:
+            os.close(fd)
+            return
+        refused = self._quotas.admit(number, peer if self._proxies is None else None)
+        if refused is not None:
+            refuse(fd, refused.explanation)
+            return
+        self._reception.receive(
+            Arrived(
+                number,
+                fd,
+                peer,
+                port,
+                Protection.IMPLICIT if self.ssl is not None else Protection.EXPLICIT,
+                is_proxied=self._proxies is not None,
+            )
+        )
+
+    def _end_stranger(self, session: int) -> None:
+        """Soon: it may be the one whose command asks for it, which must not end in that."""
+        if self._services is not None and self._reception is not None:
+            reason = Refusal.BANNED.explanation
+            end = functools.partial(self._reception.end, session, reason, only_strangers=True)
+            self._services.loop.call_soon(end)
+
+    def _on_empty(self) -> None:
+        if self._last_ended is not None and not self._last_ended.done():
+            self._last_ended.set_result(None)
+
+    def reload_certificates(self) -> None:
+        """Read certificates again, where ``ssl`` or ``tls`` is a function: for new connections.
+
+        Raises what that function raises; then nothing has changed.
+        """
+        if self._contexts is not None:
+            self._contexts.reload()
+
+    async def serve_forever(self) -> None:
+        """Wait until the server is closed."""
+        if self._closed is None:
+            raise RuntimeError("the server has not been started")
+        await asyncio.shield(self._closed)
+
+    async def run(
+        self, host: str | None = None, port: int = 0, **kwargs: Unpack[ListenOptions]
+    ) -> None:
+        """Start, serve until cancelled, and close."""
+        await self.start(host, port, **kwargs)
+        try:
+            await self.serve_forever()
+        finally:
+            await self.close()
+
+    async def close(self) -> None:
+        """End all sessions and give everything back; harmless when repeated."""
+        services, self._services = self._services, None
+        if services is None or self._acceptor is None or self._closed is None:
+            return
+        self._acceptor.close()
+        self._quotas.guard.tell_rest()
+        reception, self._reception = self._reception, None
+        assert reception is not None
+        reception.end_all()
+        if not reception.is_empty:
+            self._last_ended = services.loop.create_future()
+            await asyncio.wait((self._last_ended,), timeout=_END_OF_SESSIONS)
+        if services.tasks:
+            _, late = await asyncio.wait(services.tasks, timeout=_END_OF_SESSIONS)
+            for task in late:  # a notify_logout that hangs, for instance
+                task.cancel()
+            if late:
+                await asyncio.wait(late, timeout=_END_OF_SESSIONS)
+        await services.masquerade.close()
+        services.close()
+        close_idle_pipes()
+        if not self._closed.done():
+            self._closed.set_result(None)
+
+    async def __aenter__(self) -> Self:
+        if self._services is None:
+            await self.start()
+        return self
+
+    async def __aexit__(
+        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+remember_methods(Server, "get_paths", "build_list_string", "build_list_mtime")
+_FOR_ALL_SESSIONS = frozenset({*PARTS, "get_paths"})
+"""Sessions take these when they begin or log in. Set later, they would hold for some of them."""
+_ARGUMENTS = frozenset(inspect.signature(Server.__init__).parameters) - {"self"}
