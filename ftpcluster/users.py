@@ -196,9 +196,9 @@ class AbstractUserManager(ABC):
         self.timeout = timeout
 
     @property
-    def needs_no_task(self) -> bool:
-        """Whether its coroutines can run outside a task: they never ask for the current one."""
-        return type(self) is MemoryUserManager and not overrides(
+    def needs_task(self) -> bool:
+        """Whether its coroutines may ask for the task that they run in."""
+        return type(self) is not MemoryUserManager or overrides(
             self, MemoryUserManager, "get_user", "authenticate", "notify_logout"
         )
 

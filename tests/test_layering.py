@@ -55,23 +55,15 @@ LAYERS["cli"] = {*LAYERS, "cli"}
 PURE = {"protocol", "quota"}
 SESSION = (
     *("waits", "wheel", "counts", "run", "turns", "rights", "xferlog", "digest_threads"),
-    *("throttle", "services", "lingering", "arrival", "state", "server_dtp"),
+    *("throttle", "conversation", "row", "login", "hooks", "services", "lingering", "arrival"),
+    *("state", "server_dtp"),
     *("commands.writeonly", "commands.access", "commands.digests", "commands.files"),
     *("commands.folders", "commands.parameters", "commands.security", "commands.site"),
     *("commands.transfers", "commands.information", "commands.table", "deadlines", "journal"),
     *("gates", "control_connection", "server_pi", "reception"),
 )
 """The modules of ``session/``: each may import those before it, for types alone as well."""
-EXCEPTIONS = {
-    "session.gates: compat.pathio": "errors of path layers are mapped where replies are chosen",
-    "session.services: compat.connection": "services make the view that path layers get",
-    "session.services: session.commands.table": "services hold the function that finds commands",
-    "session.services: session.lingering": "services hold the connections that linger",
-    "session.services: session.state": "services open a session's storage, and locate its paths",
-    "session.state: compat.connection": "a session holds the view that path layers get",
-    "session.state: session.server_dtp": "a session holds the transfer that runs",
-    "session.arrival: session.state": "an arrival is made of a session and its conversation",
-}
+EXCEPTIONS: dict[str, str] = {}
 """What is still wrong, and why. The list only shrinks: what is right by now must leave it."""
 IMPURE = {"asyncio", "os", "select", "selectors", "signal", "socket", "threading", "time", "uvloop"}
 

@@ -1,4 +1,4 @@
-"""Commands of somebody else's: the decorators of the reference, and how such a command is run.
+"""Custom commands: the decorators of the reference, and how such a command is run.
 
 A command is ``async def verb(self, connection, rest) -> bool`` of a ``Server`` subclass, or any
 such function in ``commands_mapping``; False ends the session. It sends its replies itself, with
@@ -15,13 +15,13 @@ from collections.abc import Awaitable, Callable
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
-from ftpcluster.compat.connection import SessionConnection, take_slot
+from ftpcluster.compat.server_hooks import connection_of
+from ftpcluster.compat.session_connection import SessionConnection, needs_slot, take_slot
 from ftpcluster.protocol.errors import FTPError, LocalProblem
 from ftpcluster.protocol.path import resolve
 from ftpcluster.protocol.reply import Code, Reply
-from ftpcluster.session.commands.table import Command
 from ftpcluster.session.gates import pass_gates, reply_for
-from ftpcluster.session.run import in_task
+from ftpcluster.session.row import Command
 from ftpcluster.session.state import Session
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -209,8 +209,8 @@ def is_verb_like(function: Any) -> bool:
     return True
 
 
-class ForeignHandler:
-    """The handler that calls a command which isn't ours, in a task."""
+class CustomHandler:
+    """The handler of a custom command. Its row says that it needs a task."""
 
     def __init__(self, function: Verb, verb: str) -> None:
         """``function`` overrides ``verb``, and maybe obeys a related verb now."""
@@ -218,28 +218,29 @@ class ForeignHandler:
         self._verb = verb
 
     async def __call__(self, session: Session, argument: str) -> Reply | None:
-        connection: SessionConnection = session.view
-        before = session.overriding
-        session.overriding = (*before, self._verb)
+        connection = connection_of(session)
+        state = connection.command_state
+        before = state.overriding
+        state.overriding = (*before, self._verb)
         try:
-            goes_on = await in_task(_run(self._function, connection, argument))
+            goes_on = await _run(self._function, connection, argument)
         except BaseException as error:
-            if session.held_reply is not None:
+            if state.held_reply is not None:
                 session.ending = True  # half of AUTH was obeyed: nobody knows what is protected
-            if session.is_logged_in and not session.account.holds_slot:
-                session.log_out()  # the login has taken no slot
+            if needs_slot(connection):
+                session.log_out()
             if isinstance(error, FTPError | ConnectionError) or not isinstance(error, Exception):
                 raise
-            # of ours an OSError has a reply of its own; in somebody else's command it is a bug
+            # of the core an OSError has a reply of its own; in a custom command it is a bug
             session.note_bug(error)
             raise LocalProblem from error
         finally:
-            session.overriding = before
-        if session.is_logged_in and not session.account.holds_slot:
-            await take_slot(session)
+            state.overriding = before
+        if needs_slot(connection):
+            await take_slot(connection)
         if not goes_on:
             session.ending = True
-        held, session.held_reply = session.held_reply, None
+        held, state.held_reply = state.held_reply, None
         return held
 
 
@@ -262,23 +263,23 @@ async def _run(function: Verb, connection: SessionConnection, argument: str) -> 
         for task in workers:
             task.cancel()
         workers.clear()
-        connection.session.stop_sharing()
+        connection.command_state.stop_sharing()
     return goes_on is not False
 
 
 async def obey_builtin(command: Command, connection: SessionConnection, argument: str) -> bool:
-    """Obey a built-in command for one that isn't ours; whether the session goes on."""
-    session = connection.session
+    """Obey a built-in command for a custom one; whether the session goes on."""
+    session, state = connection.session, connection.command_state
     try:
         pass_gates(session, command, argument)
         outcome = command.handler(session, argument)
         reply = await outcome if inspect.isawaitable(outcome) else outcome
     except Exception as error:
         reply = reply_for(session, error)
-    if session.held_reply is None and (session.wants_tls or session.leaves_tls):
+    if state.held_reply is None and (session.wants_tls or session.leaves_tls):
         # who has read it begins TLS at once, which would be taken for plain text put behind AUTH:
         # it is sent when the command has ended, and nobody reads lines any more
-        session.held_reply = reply
+        state.held_reply = reply
     elif reply is not None:
         session.announce(reply)
     return not session.ending

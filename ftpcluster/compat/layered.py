@@ -12,12 +12,12 @@ import os
 import stat
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from ftpcluster.compat.pathio import AbstractPathIO, AsyncPathIO, OpenFile, PathIO, PathIOError
 from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.errors import LocalProblem
-from ftpcluster.storage.base import Entry, MappedPath, Storage, WriteMode
+from ftpcluster.storage.base import Entry, Storage, WriteMode
 from ftpcluster.storage.uploads import temporary_name
 
 T = TypeVar("T")
@@ -30,6 +30,18 @@ _MODES = {
     WriteMode.APPEND: "ab",
     WriteMode.RESUME: "r+b",
 }
+
+
+class MappedPath(str):
+    """A virtual path, with the real one that an overridden ``get_paths`` has given."""
+
+    __slots__ = ("real",)
+    real: Path
+
+    def __new__(cls, path: str, real: Path) -> Self:
+        self = super().__new__(cls, path)
+        self.real = real
+        return self
 
 
 async def _asked(call: Coroutine[Any, Any, T]) -> T:
@@ -152,7 +164,7 @@ def is_link(layer: AbstractPathIO, real: Any) -> bool:
 class LayeredStorage(Storage):
     """A user's files, as a path layer has them."""
 
-    is_foreign = True
+    needs_task = True
 
     def __init__(
         self,

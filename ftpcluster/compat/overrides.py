@@ -14,11 +14,11 @@ import types
 from collections.abc import Awaitable, Callable, Container
 from typing import Any
 
-from ftpcluster.compat.extension import ForeignHandler, Verb, is_verb_like, mark_of, verb_of
+from ftpcluster.compat.extension import CustomHandler, Verb, is_verb_like, mark_of, verb_of
 from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.errors import NotImplementedVerb
-from ftpcluster.session.commands.information import status
-from ftpcluster.session.commands.table import COMMANDS, OPTIONAL, Command, During
+from ftpcluster.session.commands.table import COMMANDS
+from ftpcluster.session.row import Argument, Command, During
 from ftpcluster.session.state import Session
 
 log = logging.getLogger("ftpcluster.server")
@@ -249,14 +249,26 @@ def _row_of(name: str, function: Verb, *, login: bool) -> Command:
     ``login``: whether a new verb needs a login, where no decorator says so.
     """
     row = COMMANDS.get(name.upper().encode())
-    handler = ForeignHandler(function, name)
+    handler = CustomHandler(function, name)
     abortable = mark_of(function, "is_abortable", default=False)
     if row is not None:
         return dataclasses.replace(
-            row, handler=handler, argument=OPTIONAL, during=During.WAITS, abortable=abortable
+            row,
+            handler=handler,
+            argument=Argument.OPTIONAL,
+            during=During.WAITS,
+            abortable=abortable,
+            needs_task=True,
         )
     login = mark_of(function, "needs_login", default=login)
-    return Command(name.upper(), handler, OPTIONAL, login=login, transfers=abortable)
+    return Command(
+        name.upper(),
+        handler,
+        Argument.OPTIONAL,
+        login=login,
+        transfers=abortable,
+        needs_task=True,
+    )
 
 
 # ---------------------------------------------------------------------- kin
@@ -278,9 +290,10 @@ def _row_of_kin(name: str, head: str, function: Verb) -> Command:
     obeyed = makers.get((name, head), _as_it_is)(function)
     return dataclasses.replace(
         row,
-        handler=ForeignHandler(obeyed, head),
+        handler=CustomHandler(obeyed, head),
         during=During.WAITS,
         abortable=mark_of(function, "is_abortable", default=False),
+        needs_task=True,
     )
 
 
@@ -299,7 +312,7 @@ def _takes_mode(function: Verb) -> bool:
 def _bare_status(session: Session, argument: str) -> Any:
     if argument:
         raise NotImplementedVerb
-    return status(session, argument)
+    return COMMANDS[b"STAT"].handler(session, argument)
 
 
 def _not_implemented(_: Session, __: str) -> Any:

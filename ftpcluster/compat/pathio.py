@@ -37,6 +37,18 @@ class PathIOError(Exception):
         self.reason = reason
 
 
+@contextlib.contextmanager
+def os_errors() -> Iterator[None]:
+    """A PathIOError around an OSError leaves the block as that OSError."""
+    try:
+        yield
+    except PathIOError as error:
+        cause = error.reason[1] if error.reason else None
+        if isinstance(cause, OSError):
+            raise cause from None
+        raise
+
+
 def universal_exception(
     method: Callable[P, Awaitable[T]],
 ) -> Callable[P, Coroutine[Any, Any, T]]:

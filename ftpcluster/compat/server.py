@@ -19,8 +19,8 @@ from typing import Any, Self, TypedDict, Unpack
 from ftpcluster.compat.overrides import VerbMap
 from ftpcluster.compat.pathio import AbstractPathIO, PathIO
 from ftpcluster.compat.server_arguments import MADE, NEVER_CALLED, PARTS, make_settings
+from ftpcluster.compat.server_hooks import ServerHooks
 from ftpcluster.compat.server_paths import PathMethods
-from ftpcluster.compat.server_services import ServerServices
 from ftpcluster.compat.verbs import BuiltinVerbs
 from ftpcluster.net.acceptor import Acceptor, refuse
 from ftpcluster.net.certificates import Source
@@ -34,6 +34,7 @@ from ftpcluster.quota.ledger import Refusal
 from ftpcluster.quota.quotas import LocalQuotas
 from ftpcluster.session.reception import Arrived, Reception
 from ftpcluster.session.server_dtp import close_idle_pipes
+from ftpcluster.session.services import Services
 from ftpcluster.users import (  # noqa: F401 (the reference has them here)
     AbstractUserManager,
     MemoryUserManager,
@@ -144,7 +145,7 @@ class Server(PathMethods, BuiltinVerbs):
     ) -> None:
         given = locals()
         vars(self)["_arguments"] = {name: given[name] for name in _ARGUMENTS}
-        self._services: ServerServices | None = None
+        self._services: Services | None = None
         self._configure(_ARGUMENTS)
         self._verbs = VerbMap(self, Server, BuiltinVerbs)
         self._path_io_state: Any = None
@@ -282,22 +283,18 @@ class Server(PathMethods, BuiltinVerbs):
         self._acceptor = Acceptor(loop, sockets, lambda: self, Server._on_connection)
         self._acceptor.resume()
 
-    def make_services(self, **common: Any) -> ServerServices:
+    def make_services(self, **common: Any) -> Services:
         """What sessions share, with this server's commands and path layer (workers call it too)."""
         self._verbs.warn()
-        return ServerServices(
-            server=self,
+        return Services(
             find_command=self._verbs.find,
+            hooks_for=functools.partial(ServerHooks, self),
             **{
                 "tls": self._contexts,
                 "throttle_per_connection": self.throttle_per_connection,
                 **common,
             },
         )
-
-    def overrides(self, *names: str) -> bool:
-        """Whether this server, or its class, overrides any of these methods."""
-        return overrides(self, Server, *names)
 
     def _on_connection(self, _: socket.socket, fd: int, address: str, port: int) -> None:
         assert self._reception is not None
@@ -391,7 +388,6 @@ class Server(PathMethods, BuiltinVerbs):
         await self.close()
 
 
-remember_methods(Server, "get_paths", "build_list_string", "build_list_mtime")
 _FOR_ALL_SESSIONS = frozenset({*PARTS, "get_paths"})
 """Sessions take these when they begin or log in. Set later, they would hold for some of them."""
 _ARGUMENTS = frozenset(inspect.signature(Server.__init__).parameters) - {"self"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import PurePath, PurePosixPath
 from typing import Any
 
@@ -12,10 +13,21 @@ from ftpcluster.compat.layered import is_link
 from ftpcluster.compat.pathio import AbstractPathIO
 from ftpcluster.protocol import path as virtual_path
 from ftpcluster.protocol.listing import list_time, mode_string, printable
+from ftpcluster.users import overrides, remember_methods
 
 
 class PathMethods:
     """Where a client's path leads, and how LIST shows a file. Built-in commands call them, too."""
+
+    path_io_factory: Callable[..., AbstractPathIO]
+    path_timeout: float | None
+    block_size: int
+    wait_future_timeout: float | None
+    _path_io_state: Any
+
+    def overrides(self, *names: str) -> bool:
+        """Whether this server, or its class, overrides any of these methods."""
+        return overrides(self, PathMethods, *names)
 
     @staticmethod
     def get_paths(connection: Connection, path: str | PurePosixPath) -> tuple[Any, PurePosixPath]:
@@ -49,3 +61,16 @@ class PathMethods:
         when = self.build_list_mtime(status.st_mtime)
         size = status.st_size
         return f"{mode_string(mode)} {links} none none {size} {when} {printable(name)}"
+
+
+remember_methods(PathMethods, "get_paths", "build_list_string", "build_list_mtime")
+
+
+def make_layer(server: PathMethods, connection: Connection) -> AbstractPathIO:
+    """A path layer for one connection; the first one makes the state that all share."""
+    layer = server.path_io_factory(
+        timeout=server.path_timeout, connection=connection, state=server._path_io_state
+    )
+    if server._path_io_state is None:
+        server._path_io_state = layer.state
+    return layer

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from ftpcluster.compat.connection import Connection, SessionConnection
+from ftpcluster.compat.connection import Connection
 from ftpcluster.compat.extension import Verb, obey_builtin
 from ftpcluster.compat.overrides import VerbMap, method_name
+from ftpcluster.compat.session_connection import SessionConnection
 from ftpcluster.protocol.errors import NotImplementedVerb
 from ftpcluster.session.commands.table import COMMANDS
 
@@ -34,7 +35,7 @@ class BuiltinVerbs:
     async def _builtin(self, verb: bytes, connection: Connection, rest: str) -> bool:
         """Obey a verb by its row, or by the override of a related verb that holds for it, too."""
         assert isinstance(connection, SessionConnection)
-        overriding = connection.session.overriding
+        overriding = connection.command_state.overriding
         row = self._verbs.builtin(verb.decode().lower(), overriding)
         if row is None:
             raise NotImplementedVerb

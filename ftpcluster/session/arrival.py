@@ -1,22 +1,18 @@
-"""Protected data connections: accepted early, and shaken hands with."""
+"""Data connections that are accepted before their command comes: protected ones, for one."""
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import TYPE_CHECKING
 
 from ftpcluster.net.data_connection import await_data_connection
 from ftpcluster.net.passive import PassiveListener
 from ftpcluster.net.stream import Stream
 from ftpcluster.net.tls import DATA_TICKETS, TLSStream
 from ftpcluster.protocol.errors import NoDataConnection, ProtectionRequired
+from ftpcluster.session.conversation import Conversation
 from ftpcluster.session.run import give_way
-
-if TYPE_CHECKING:
-    from ftpcluster.session.services import Services
-    from ftpcluster.session.state import Conversation, Session
-
+from ftpcluster.session.services import Services
 
 _FAILED = "TLS handshake failed on the data connection."
 _NOBODY = "No data connection was made."
@@ -28,36 +24,41 @@ _SETTLE = 1.0
 
 
 class Arrival:
-    """A protected data connection on its way: accepted, and shaken hands with, when it comes."""
+    """A data connection on its way. When it comes it is accepted, and protected if need be."""
 
-    __slots__ = ("_has_come", "_listener", "_stream", "task")
+    __slots__ = ("_context", "_has_come", "_listener", "_stream", "task")
 
     def __init__(
-        self, session: Session, listener: PassiveListener, context: ssl.SSLContext
+        self,
+        services: Services,
+        talk: Conversation,
+        listener: PassiveListener,
+        context: ssl.SSLContext | None,
     ) -> None:
+        """Takes over ``listener``. Without ``context`` the connection is a plain one."""
+        self._context = context
         self._listener = listener
         self._has_come = False
         self._stream: TLSStream | None = None
-        services = session.services
-        self.task = services.background(self._arrive(services, session.conversation, context))
+        self.task = services.background(self._arrive(services, talk))
         self.task.add_done_callback(self._on_done)
 
-    async def _arrive(
-        self, services: Services, talk: Conversation, context: ssl.SSLContext
-    ) -> Stream:
+    async def _arrive(self, services: Services, talk: Conversation) -> Stream:
         # no deadline here: it begins with the command that uses the connection (``wait``)
         fd = await await_data_connection(
             services.loop, services.poller, self._listener, talk.peer, None, talk.proxy
         )
         self._has_come = True
         self._listener.give_back()
-        self._stream = wrap(services, fd, context)
+        if self._context is None:
+            return Stream(services.loop, services.poller, fd)
+        self._stream = wrap(services, fd, self._context)
         return await shake_hands(services, self._stream, None)
 
     async def wait(self, timeout: float) -> Stream:
         """The connection. Raises NoDataConnection, at the latest after ``timeout`` seconds."""
         await asyncio.wait((self.task,), timeout=timeout)
-        if not self.task.done():
+        if not self.task.done() or self.task.cancelled():
             raise NoDataConnection(_FAILED if self._has_come else _NOBODY)
         return self.task.result()
 
@@ -68,6 +69,8 @@ class Arrival:
         in hand it would close the connection of an empty upload in the middle of the handshake.
         Clients that begin after 150 are not waited for, those that stop until 150 only so long.
         """
+        if self._context is None:
+            return
         for _ in range(_TURNS):
             if self.task.done() or (self._stream is not None and self._stream.has_begun):
                 break

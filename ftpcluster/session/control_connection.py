@@ -18,11 +18,12 @@ from ftpcluster.net.stream import Stream
 from ftpcluster.protocol.command import CommandLines, TooMuchRubbish
 from ftpcluster.protocol.errors import FTPError, SyntaxProblem
 from ftpcluster.protocol.reply import Reply
-from ftpcluster.session.commands.table import Command
+from ftpcluster.session.conversation import Conversation
 from ftpcluster.session.deadlines import Deadlines
+from ftpcluster.session.row import Command
 from ftpcluster.session.run import Run, give_way
 from ftpcluster.session.services import Services
-from ftpcluster.session.state import Conversation, Session
+from ftpcluster.session.state import Session
 
 _RECEIVE = 4096
 _LINES_PER_TURN = 16
@@ -106,8 +107,8 @@ class ControlConnection(ABC):
 
     def _on_eof(self) -> None:
         """The client sends no more. It may still read. A line without its end is never obeyed."""
-        if self.session.has_workers and not (self._command and self._command.transfers):
-            self.end()  # a task that a command of the user's left running may never end by itself
+        if self.session.hooks.has_tasks and not (self._command and self._command.transfers):
+            self.end()  # such a task may never end by itself
             return
         self._has_hung_up = True
         self._stop_reading()

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ftpcluster.session.commands.table import Command
-from ftpcluster.session.state import Account, Session
+from ftpcluster.session.login import Account
+from ftpcluster.session.row import Command
+from ftpcluster.session.state import Session
 
 _STALL_CHECK = 2.0
 """Seconds between two looks at a transfer's progress."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 
-from ftpcluster.compat.pathio import PathIOError
 from ftpcluster.protocol.command import check_argument
 from ftpcluster.protocol.errors import (
     ArgumentProblem,
@@ -19,8 +18,10 @@ from ftpcluster.protocol.errors import (
     reply_for_os_error,
 )
 from ftpcluster.protocol.reply import Reply
-from ftpcluster.session.commands.table import NOT_IMPLEMENTED, Argument, Command
-from ftpcluster.session.state import Account, Session
+from ftpcluster.session.commands.table import NOT_IMPLEMENTED
+from ftpcluster.session.login import Account
+from ftpcluster.session.row import Argument, Command
+from ftpcluster.session.state import Session
 
 _UNKNOWN_VERBS = 10
 """Unknown verbs before login after which a session ends: no FTP client talks so (ALPACA)."""
@@ -59,8 +60,6 @@ def pass_gates(session: Session, command: Command, argument: str) -> None:
 
 def reply_for(session: Session, error: BaseException) -> Reply:
     """What the client is told of an error. One that isn't foreseen is logged, and is 451."""
-    if isinstance(error, PathIOError) and error.reason and isinstance(error.reason[1], OSError):
-        error = error.reason[1]
     if isinstance(error, SessionEnded):
         session.ending = True
     if isinstance(error, FTPError):

@@ -13,9 +13,9 @@ import logging
 from ftpcluster.logs import has_fields, is_told, tell, write_whole
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.protocol.text import visible
-from ftpcluster.session.commands.table import Command
-from ftpcluster.session.server_dtp import DataTransfer
-from ftpcluster.session.state import Account, Session
+from ftpcluster.session.login import Account
+from ftpcluster.session.row import Command
+from ftpcluster.session.state import Session, Transfer
 from ftpcluster.session.xferlog import transfer_line
 
 _LONGEST = 1024
@@ -85,10 +85,8 @@ class Entry:
             fields |= {"bytes": session.progress, "seconds": round(took, 3)}
         tell(level, self._who, f"{what}: {came}", fields)
 
-    def _write_transfer(
-        self, session: Session, transfer: DataTransfer, reply: Reply | None
-    ) -> None:
-        if reply is None:  # a command of somebody else's has replied for itself, and is done
+    def _write_transfer(self, session: Session, transfer: Transfer, reply: Reply | None) -> None:
+        if reply is None:  # a command has replied for itself, and is done
             is_complete = not session.stream.closed
         else:
             is_complete = reply.code < Code.SERVICE_NOT_AVAILABLE

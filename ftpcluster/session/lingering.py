@@ -12,13 +12,10 @@ from __future__ import annotations
 import functools
 import sys
 from collections import Counter
-from typing import TYPE_CHECKING
 
 from ftpcluster.net.tls import TLSStream
 from ftpcluster.protocol.address import site
-
-if TYPE_CHECKING:
-    from ftpcluster.session.services import Services
+from ftpcluster.session.services import Services
 
 _PATIENCE = 2.0
 """Seconds without a sign of the client after which its connection is closed. A sign is that its
@@ -34,12 +31,12 @@ _site = functools.lru_cache(_MOST)(site)
 class Lingering:
     """One such connection; ``services.lingering`` holds it."""
 
-    __slots__ = ("_has_ended", "_host", "_left", "_services", "_slot", "_stream")
+    __slots__ = ("_has_ended", "_left", "_services", "_slot", "_stream", "host")
 
     def __init__(self, services: Services, stream: TLSStream, host: str) -> None:
         """Takes over ``stream``, which has said close_notify; the client comes from ``host``."""
         self._services = services
-        self._host = host
+        self.host = host
         self._stream = stream.leave_tls()
         self._left = sys.maxsize
         self._has_ended = False  # our side has sent FIN
@@ -50,7 +47,7 @@ class Lingering:
             self._make_room()
 
     def _make_room(self) -> None:
-        held = [(_site(each._host), each) for each in self._services.lingering]
+        held = [(_site(each.host), each) for each in self._services.lingering]
         [(most, _)] = Counter(who for who, _ in held).most_common(1)
         next(each for who, each in held if who == most).close()
 

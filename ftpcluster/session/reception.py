@@ -14,9 +14,10 @@ from ftpcluster.net.proxy import read_origin
 from ftpcluster.protocol.errors import FTPError, SessionEnded
 from ftpcluster.protocol.protection import Protection
 from ftpcluster.protocol.proxy import BadProxyHeader
+from ftpcluster.session.conversation import Conversation
 from ftpcluster.session.server_pi import ServerPI
 from ftpcluster.session.services import Services
-from ftpcluster.session.state import Activity, Conversation
+from ftpcluster.session.state import Activity
 
 log = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from ftpcluster.users import Permission, User, nearest_permission, overrides
 class Rights(Protocol):
     """A user's permissions."""
 
-    is_foreign: bool
-    """Whether code of the library's user answers, which may need a task."""
+    needs_task: bool
+    """Whether the code that answers may ask for the task that it runs in."""
 
     @property
     def everywhere(self) -> Permission | None:
@@ -42,7 +42,7 @@ class DeclaredRights:
     Some may override ``is_parent``. Then their paths alone do not say what they cover.
     """
 
-    is_foreign = False
+    needs_task = False
 
     def __init__(self, user: User) -> None:
         self._user = user
@@ -81,7 +81,7 @@ class DeclaredRights:
 class AskedRights:
     """The rights of a user with a ``get_permissions`` of its own."""
 
-    is_foreign = True
+    needs_task = True
     everywhere = None
 
     def __init__(self, user: User) -> None:

@@ -7,14 +7,13 @@ replies then take two system calls less, and the client cannot tell.
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import fcntl
 import math
 import os
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 from ftpcluster.net.active import ActiveTarget, connect
 from ftpcluster.net.data_connection import await_data_connection
@@ -123,10 +122,7 @@ class DataTransfer:
         opening = Reply(Code.FILE_STATUS_OK, self._text)
         if session.data is None:
             raise NoDataConnection("Use PASV, EPSV, PORT or EPRT first.")
-        if (accepting := session.accepting) is not None:
-            session.announce(opening)
-            await _join(session, accepting)
-        elif isinstance(session.data, PassiveListener):
+        if isinstance(session.data, PassiveListener):
             await accept(session, session.settings.data_timeout, opening)
         else:
             if isinstance(session.data, Arrival):
@@ -413,27 +409,17 @@ async def _connect(session: Session, target: ActiveTarget) -> Stream:
     return Stream(services.loop, services.poller, fd)
 
 
-async def arrived(session: Session, arrival: Arrival) -> None:
-    """Wait for a protected data connection. Raises NoDataConnection."""
+async def arrived(session: Session, arrival: Arrival) -> Stream:
+    """Wait for a data connection that is accepted as it comes. Raises NoDataConnection."""
     try:
-        session.data = await arrival.wait(session.settings.data_timeout)
+        stream = await arrival.wait(session.settings.data_timeout)
     except BaseException:
         if session.data is arrival:
             session.drop_data()
         raise
-
-
-async def _join(session: Session, accepting: asyncio.Task[Any]) -> None:
-    """Wait for the data connection that a command of somebody else's has asked for before.
-
-    Its task is not cancelled for that: it may hold the connection already. Raises NoDataConnection.
-    """
-    try:
-        await asyncio.wait((accepting,))
-        accepting.result()
-    except BaseException:
-        session.drop_data()
-        raise
+    if session.data is arrival:  # else another one who waited for it was faster
+        session.data = stream
+    return stream
 
 
 def close_idle_pipes() -> None:

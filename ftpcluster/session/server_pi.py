@@ -23,17 +23,16 @@ from ftpcluster.protocol.errors import (
 )
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.session import journal
-from ftpcluster.session.commands.table import (
-    COMMANDS,
-    Command,
-    During,
-)
+from ftpcluster.session.commands.table import COMMANDS
 from ftpcluster.session.control_connection import ABORT, QUIT, ControlConnection
+from ftpcluster.session.conversation import Conversation
 from ftpcluster.session.deadlines import Deadlines
 from ftpcluster.session.gates import pass_gates, refuse_unknown, reply_for
+from ftpcluster.session.login import Account
+from ftpcluster.session.row import Command, During
 from ftpcluster.session.run import Run, in_task
 from ftpcluster.session.services import Services
-from ftpcluster.session.state import Account, Activity, Conversation, shown
+from ftpcluster.session.state import Activity, shown
 
 
 class ServerPI(ControlConnection):
@@ -149,7 +148,7 @@ class ServerPI(ControlConnection):
         if isinstance(outcome, Reply):
             self._finish(outcome)
         else:
-            if session.is_foreign:
+            if command.needs_task or session.needs_task:
                 outcome = in_task(outcome)
             self._begin(command, outcome)
 
@@ -193,7 +192,7 @@ class ServerPI(ControlConnection):
 
     def _obey_meanwhile(self, verb: bytes, rest: bytes) -> bool:
         """Look at the lines that came while a command runs; False where all have to wait."""
-        if self._command is None or not (self._command.is_long or self.session.has_workers):
+        if self._command is None or not (self._command.is_long or self.session.hooks.has_tasks):
             return False
         row = self._find_command(verb)
         if row is not None and (
@@ -228,7 +227,7 @@ class ServerPI(ControlConnection):
     # ------------------------------------------------------------------ replying
 
     def _finish(self, reply: Reply | None) -> None:
-        """A command has ended; one that isn't ours has sent its replies itself."""
+        """A command has ended; where there is no reply it has sent its own."""
         if self._entry is not None:
             self._write_down(reply)
         if self.session.last_transfer is not None:

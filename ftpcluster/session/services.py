@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from ftpcluster.logfile import LogFile
 from ftpcluster.net.certificates import Contexts
@@ -17,7 +17,6 @@ from ftpcluster.net.passive import PassivePorts
 from ftpcluster.net.poller import Poller
 from ftpcluster.net.stream import Stream
 from ftpcluster.net.tls import CONTROL_TICKETS, TLSStream
-from ftpcluster.protocol.path import resolve
 from ftpcluster.protocol.pattern import Names
 from ftpcluster.protocol.protection import Protection
 from ftpcluster.protocol.reply import Code, Reply
@@ -25,21 +24,24 @@ from ftpcluster.quota.bucket import Throttle
 from ftpcluster.quota.quotas import Quotas
 from ftpcluster.session.counts import Counts
 from ftpcluster.session.digest_threads import DigestThreads
+from ftpcluster.session.hooks import SessionHooks
+from ftpcluster.session.row import Command
 from ftpcluster.session.run import contained
 from ftpcluster.session.turns import Turns
 from ftpcluster.session.wheel import Wheel
-from ftpcluster.storage.base import Storage
 from ftpcluster.storage.local import LocalFiles
 from ftpcluster.storage.uploads import TEMPORARY
 from ftpcluster.users import AbstractUserManager, User
 
-if TYPE_CHECKING:
-    from ftpcluster.compat.connection import SessionConnection
-    from ftpcluster.session.commands.table import Command
-    from ftpcluster.session.lingering import Lingering
-    from ftpcluster.session.state import Session
-
 T = TypeVar("T")
+
+
+class Leftover(Protocol):
+    """A connection to ``host`` that outlives its transfer, or even its session."""
+
+    host: str
+
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +71,7 @@ class Settings:
     strict_tls_eof: bool = False
     max_digest: int | None = 4 << 30
     allow_symlinks: bool = False
-    # for commands, user managers and path layers of somebody else's
+    # for custom commands and path layers
     wait_future_timeout: float | None = 1.0
     path_timeout: float | None = None
     block_size: int = 8192
@@ -92,8 +94,11 @@ class Services:
     tls: Contexts | None = None
     transfers: LogFile | None = None
     find_command: Callable[[bytes], Command | None] | None = None
+    """The row of a verb, in place of the table's."""
+    hooks_for: Callable[[Any], SessionHooks] | None = None
+    """Makes the hooks of a Session."""
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
-    lingering: dict[Lingering, None] = field(default_factory=dict)
+    lingering: dict[Leftover, None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.wheel = Wheel(self.loop)
@@ -126,25 +131,9 @@ class Services:
             return TLSStream(self.loop, self.poller, fd, context, CONTROL_TICKETS)
         return Stream(self.loop, self.poller, fd)
 
-    def open_storage(self, session: Session, user: User) -> Storage:
-        """A user's files. Raises OSError where there is no such folder."""
-        return self.files.open(user.base_path)
-
-    def locate(self, session: Session, argument: str) -> str:
-        """The virtual path of a command's argument."""
-        return resolve(session.current_folder, argument)
-
-    def make_view(self, session: Session) -> SessionConnection:
-        """Only a ``Server`` has commands and path layers of somebody else's."""
-        raise NotImplementedError
-
-    async def long_line(self, _: Session, __: str) -> str | None:
-        """LIST's line of a path where somebody has one of their own."""
-        return None
-
     def notify_logout(self, user: User) -> None:
         """Tell the user manager; nobody waits for that."""
-        if not self.users.needs_no_task:
+        if self.users.needs_task:
             self.ask(self.users.notify_logout(user))
 
     def close(self) -> None:

@@ -5,10 +5,9 @@ What all sessions of a process share stands in ``services``.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -32,62 +31,19 @@ from ftpcluster.protocol.text import visible
 from ftpcluster.quota.bucket import Throttle
 from ftpcluster.quota.quotas import Throttled
 from ftpcluster.session.arrival import Arrival
-from ftpcluster.session.rights import Rights, rights_of
+from ftpcluster.session.conversation import Conversation
+from ftpcluster.session.hooks import NO_HOOKS
+from ftpcluster.session.login import Account, Claim
+from ftpcluster.session.rights import rights_of
 from ftpcluster.session.services import Services
-from ftpcluster.session.waits import Cause
+from ftpcluster.session.waits import Cause, Waits
 from ftpcluster.storage.base import Storage
 from ftpcluster.users import User
-
-if TYPE_CHECKING:
-    from ftpcluster.compat.connection import SessionConnection
-    from ftpcluster.session.server_dtp import DataTransfer
 
 log = logging.getLogger("ftpcluster.session")
 
 _LONGEST_NAME = 64
 """Characters of a user's name that are shown."""
-
-
-class Claim(msgspec.Struct, frozen=True):
-    """Somebody said USER. ``user`` is None where nobody has that name, which isn't told.
-
-    ``is_logged``: a command of somebody else's has said so before it has said who it is.
-    ``is_handed_out``: the user manager has to be told when the user is not needed any more.
-    """
-
-    login: str
-    user: User | None
-    needs_password: bool
-    is_logged: bool = False
-    is_handed_out: bool = False
-
-
-class Account(msgspec.Struct, frozen=True):
-    """Somebody has logged in.
-
-    ``holds_slot``: it counts as one of the user's connections. ``made``: the paths that this login
-    has stored in directories that it may not read.
-    """
-
-    user: User
-    storage: Storage
-    rights: Rights
-    holds_slot: bool
-    throttles: tuple[Throttled, ...] = ()
-    made: dict[str, None] = {}
-
-
-class Conversation(msgspec.Struct, frozen=True):
-    """Who talks to whom, and how: addresses and the session's number, for logs and for 227.
-
-    ``proxy``: the address of the proxy in between, which may bring data connections, too.
-    """
-
-    session: int
-    peer: str
-    peer_port: int
-    tls: Protection = Protection.EXPLICIT
-    proxy: str | None = None
 
 
 class Activity(NamedTuple):
@@ -108,31 +64,42 @@ class Activity(NamedTuple):
     held_by: Cause | None = None
 
 
+class Transfer(Protocol):
+    """What a session knows of a transfer over its data connection."""
+
+    stream: Stream
+    total: int | None
+    path: str
+    waits: Waits
+
+    @property
+    def direction(self) -> str: ...
+
+    def limits_changed(self) -> None: ...
+
+
 class Session:
     """One control connection's life, as the commands see it."""
 
     __slots__ = (
         "__weakref__",
         "_server_address",
-        "_view",
         "_who",
         "announce",
         "binary",
         "conversation",
         "current_folder",
         "data",
-        "data_view",
         "ending",
         "epsv_only",
         "facts",
         "failed_logins",
         "hash_algorithm",
         "hash_range",
-        "held_reply",
+        "hooks",
         "last_transfer",
         "leaves_tls",
         "login",
-        "overriding",
         "progress",
         "protected",
         "rename_from",
@@ -180,8 +147,6 @@ class Session:
         self.hash_algorithm = "SHA-256"
         self.wants_tls = False  # AUTH was accepted: TLS begins behind its reply
         self.leaves_tls = False  # CCC was: TLS ends behind its reply
-        # that reply, where a command of somebody else's had AUTH or CCC obeyed
-        self.held_reply: Reply | None = None
         self.protected = False  # PROT P: data connections are encrypted
         self.current_folder = "/"
         # for one command
@@ -189,14 +154,11 @@ class Session:
         self.hash_range: tuple[int, int] | None = None  # RANG: from the first to before the second
         self.rename_from: str | None = None
         self.data: PassiveListener | Arrival | ActiveTarget | Stream | None = None
-        # what a command of somebody else's sees of that (``session.connection``)
-        self.data_view: Any = None
-        self._view: Any = None
         # bytes of the transfer that runs, which shows whether it stalls
         self.progress = 0
-        self.transfer: DataTransfer | None = None
-        self.last_transfer: DataTransfer | None = None  # of the command that runs
-        self.overriding: tuple[str, ...] = ()  # verbs whose overrides run, the outer first
+        self.transfer: Transfer | None = None
+        self.last_transfer: Transfer | None = None  # of the command that runs
+        self.hooks = NO_HOOKS if services.hooks_for is None else services.hooks_for(self)
 
     @property
     def who(self) -> Who:
@@ -237,28 +199,10 @@ class Session:
         return self.account.storage
 
     @property
-    def is_foreign(self) -> bool:
-        """Whether commands run code that may ask for a task."""
+    def needs_task(self) -> bool:
+        """Whether commands run code that may ask for the task that it runs in."""
         login = self.login
-        return type(login) is Account and (login.storage.is_foreign or login.rights.is_foreign)
-
-    @property
-    def view(self) -> SessionConnection:
-        """The session as commands and path layers of somebody else's see it."""
-        if self._view is None:
-            self._view = self.services.make_view(self)
-        view: SessionConnection = self._view
-        return view
-
-    @property
-    def has_workers(self) -> bool:
-        """Whether a command of somebody else's has left tasks, which ABOR may end."""
-        return self._view is not None and bool(self._view.extra_workers)
-
-    @property
-    def accepting(self) -> asyncio.Task[Any] | None:
-        """The task that accepts the data connection, where somebody else's command wanted it."""
-        return None if self._view is None else self._view.accepting_task()
+        return type(login) is Account and login.needs_task
 
     @property
     def server_address(self) -> str:
@@ -271,9 +215,13 @@ class Session:
         """The virtual path an argument names. It is for replies: no permission was looked at."""
         return virtual.resolve(self.current_folder, argument)
 
+    def _locate(self, argument: str) -> str:
+        path = self.hooks.locate(argument)
+        return self.path(argument) if path is None else path
+
     async def readable(self, argument: str) -> str:
         """The virtual path an argument names, where the user may read it, else FileUnavailable."""
-        path = self.services.locate(self, argument)
+        path = self._locate(argument)
         rights = self.account.rights
         if not (rights.known(path) or await rights.at(path)).readable:
             raise FileUnavailable("Permission denied.")
@@ -286,7 +234,7 @@ class Session:
 
         Raises FileUnavailable, FileNameNotAllowed.
         """
-        path = self.services.locate(self, argument)
+        path = self._locate(argument)
         rights = self.account.rights
         if not (rights.known(path) or await rights.at(path)).writable:
             raise FileUnavailable("Permission denied.")
@@ -320,7 +268,7 @@ class Session:
         the command, others begin it only after 150.
         """
         if self.tls is not None and self.protected:
-            self.data = Arrival(self, listener, self.tls)
+            self.data = Arrival(self.services, self.conversation, listener, self.tls)
         else:
             self.data, talk, services = listener, self.conversation, self.services
             services.ports.early_acceptors.expect(listener, services.poller, talk.peer, talk.proxy)
@@ -343,27 +291,23 @@ class Session:
 
     def take_data(self) -> Stream:
         """The data connection, which from now on is the caller's to close."""
-        self.stop_sharing()
+        self.hooks.on_data_taken()
         data, self.data = self.data, None
         assert isinstance(data, Stream)
         return data
 
-    def stop_sharing(self) -> None:
-        """Nothing of somebody else's reads or writes the data connection any more.
-
-        It may stay open; its part of the limits is for others.
-        """
-        if self.data_view is not None and self.data_view.stream is self.data:
-            self.data_view.end()
-
-    def begin_login(self, user: User, name: str, *, holds_slot: bool) -> None:
+    def begin_login(self, user: User, name: str) -> None:
         """``user`` has logged in, as ``name``.
 
         Raises OSError where the user's folder cannot be opened.
         """
-        storage, home = self.services.open_storage(self, user), str(user.home_path)
+        storage, home = self.hooks.open_storage(user), str(user.home_path)
+        if storage is None:
+            storage = self.services.files.open(user.base_path)
+        rights = self.hooks.rights_of(user) or rights_of(user)
         # the attributes of an overridden user may raise: until here there is no login
-        self.login = Account(user, storage, rights_of(user), holds_slot, self._throttles(user))
+        needs_task = storage.needs_task or rights.needs_task
+        self.login = Account(user, storage, rights, needs_task, self._throttles(user))
         self.current_folder = home
         self.user_name = shown(name)
         self._who = None
@@ -404,6 +348,7 @@ class Session:
             self._who = None
             self.stranger_since = self.services.loop.time()
             self.services.quotas.logout(self.conversation.session)
+        self.hooks.on_logout()
 
     def give_back_user(self, login: Claim | Account) -> None:
         """Tell the user manager, once, that a user is not needed any more."""
@@ -414,14 +359,12 @@ class Session:
     def forget_client(self) -> None:
         """Nobody is there any more who could be told anything."""
         self.announce, self.room = _unheard, _no_wait
+        self.hooks = NO_HOOKS
 
     def drop_data(self) -> None:
         """Close the data connection, whether it was made or is awaited."""
-        self.stop_sharing()
+        self.hooks.on_data_dropped()
         data, self.data = self.data, None
-        self.data_view = None
-        if self._view is not None:
-            self._view.stop_awaiting()
         if isinstance(data, PassiveListener | Arrival):
             data.abandon()
         elif isinstance(data, Stream):

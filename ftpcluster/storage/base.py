@@ -11,8 +11,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator
 from enum import Enum
-from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol
 
 
 class WriteMode(Enum):
@@ -32,18 +31,6 @@ class WriteMode(Enum):
     def can_be_atomic(self) -> bool:
         """Whether it begins a file; the others go on with one, where it is."""
         return self in (WriteMode.CREATE, WriteMode.TRUNCATE)
-
-
-class MappedPath(str):
-    """A virtual path, with the real one that an overridden ``get_paths`` has given."""
-
-    __slots__ = ("real",)
-    real: Path
-
-    def __new__(cls, path: str, real: Path) -> Self:
-        self = super().__new__(cls, path)
-        self.real = real
-        return self
 
 
 Entry = tuple[str, os.stat_result, str | None]
@@ -88,8 +75,8 @@ class File(Protocol):
 class Storage(ABC):
     """A user's files."""
 
-    is_foreign = False
-    """Whether commands on it need a task, since it runs code that may ask for one."""
+    needs_task = False
+    """Whether its code may ask for the task that it runs in."""
 
     @abstractmethod
     async def stat(self, path: str) -> os.stat_result:

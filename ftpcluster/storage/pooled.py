@@ -104,7 +104,7 @@ class PooledFile:
 class PooledStorage(Storage):
     """``LocalStorage`` whose calls run in a pool."""
 
-    is_foreign = True  # asyncio.timeout asks for a task
+    needs_task = True  # asyncio.timeout asks for a task
 
     def __init__(self, local: LocalStorage, executor: Executor, timeout: float | None) -> None:
         self._local = local

@@ -13,8 +13,9 @@ from ftpcluster.net.stream import pause
 from ftpcluster.passwords import BadHash, TooManyLogins
 from ftpcluster.protocol.errors import ArgumentProblem, LocalProblem, NotLoggedIn, SessionEnded
 from ftpcluster.protocol.reply import Code, Reply
+from ftpcluster.session.login import Account, Claim
 from ftpcluster.session.run import wait_out
-from ftpcluster.session.state import Account, Claim, Session, shown
+from ftpcluster.session.state import Session, shown
 from ftpcluster.users import JUDGES, AbstractUserManager, MemoryUserManager, User, overrides
 
 T = TypeVar("T")
@@ -47,9 +48,9 @@ async def user(session: Session, login: str) -> Reply:
     session.log_out()
     manager = session.services.users
     response, account, _ = await (
-        manager.get_user(login)
-        if manager.needs_no_task
-        else _asked(session, _find_user(session, manager, login))
+        _asked(session, _find_user(session, manager, login))
+        if manager.needs_task
+        else manager.get_user(login)
     )
     if response is _Response.ERROR:
         account = None  # no login, even where a user comes with it
@@ -153,11 +154,11 @@ async def _let_in(session: Session, login: str, account: User) -> Reply:
     if refused is not None:
         raise NotLoggedIn(refused.explanation)
     try:
-        session.begin_login(account, login, holds_slot=True)
+        session.begin_login(account, login)
     except BaseException as error:
         quotas.logout(number)
         if not isinstance(error, OSError):
-            raise  # a path layer of somebody else's cannot be made
+            raise  # a hook failed
         name, why = shown(login), error.strerror or error
         session.note(logging.ERROR, f"the folder of user {name} cannot be opened: {why}")
         raise NotLoggedIn("Your folder is not available; please tell the administrator.") from None

@@ -267,22 +267,22 @@ def _shown(session: Session, batch: list[Entry], *, hidden: bool) -> list[Entry]
 
 
 async def _long_lines(session: Session, folder: str, entries: Iterable[Entry]) -> str:
-    if (theirs := await _their_lines(session, folder, entries)) is not None:
-        return theirs
+    if (custom := await _custom_lines(session, folder, entries)) is not None:
+        return custom
     now = time.time()
     return "".join(
         [list_line(name, status, now, _owner, _group, target) for name, status, target in entries]
     )
 
 
-async def _their_lines(session: Session, folder: str, entries: Iterable[Entry]) -> str | None:
-    """The lines of a ``build_list_string`` that isn't ours."""
+async def _custom_lines(session: Session, folder: str, entries: Iterable[Entry]) -> str | None:
+    """The lines that the hook makes; None where it leaves them to us."""
     lines = []
     for entry in entries:
-        line = await session.services.long_line(session, virtual.resolve(folder, entry[0]))
+        line = session.hooks.list_line(virtual.resolve(folder, entry[0]))
         if line is None:
             return None
-        lines.append(f"{line}\r\n")
+        lines.append(f"{await line}\r\n")
     return "".join(lines)
 
 

@@ -10,7 +10,8 @@ from ftpcluster.protocol.listing import FACTS, printable
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.session.commands import digests
 from ftpcluster.session.commands.folders import mlst_feature, stat_path
-from ftpcluster.session.state import Account, Session
+from ftpcluster.session.login import Account
+from ftpcluster.session.state import Session
 
 _FIRST_FEATURES = ("UTF8", "TVFS")  # RFC 2640, RFC 3659 section 6: not tied to a verb
 _UTF8_ON = Reply(Code.OK, "UTF-8 is always on.")

@@ -18,7 +18,8 @@ from ftpcluster.protocol.listing import parse_timestamp
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.session.commands.files import set_modified
 from ftpcluster.session.commands.writeonly import HidingNames, check_own
-from ftpcluster.session.state import Account, Session
+from ftpcluster.session.login import Account
+from ftpcluster.session.state import Session
 from ftpcluster.storage.uploads import check_new_name
 
 _MODE = re.compile(r"([0-7]{1,4}) (.+)", re.DOTALL)

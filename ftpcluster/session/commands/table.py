@@ -6,12 +6,6 @@ hold before it is called (the gates) is written here and enforced in ``gates``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
-from enum import Enum
-from typing import Any
-
-from ftpcluster.protocol.reply import Reply
 from ftpcluster.session.commands import (
     access,
     digests,
@@ -23,52 +17,7 @@ from ftpcluster.session.commands import (
     site,
     transfers,
 )
-from ftpcluster.session.state import Session
-
-Handler = Callable[[Session, str], Reply | Coroutine[Any, Any, Reply | None]]
-Gate = Callable[[Session], str | None]
-
-
-class Argument(Enum):
-    """Whether a verb takes an argument; a missing or superfluous one is 501."""
-
-    NONE = "none"
-    OPTIONAL = "optional"
-    REQUIRED = "required"
-
-
-class During(Enum):
-    """What happens to a verb that comes while a transfer runs."""
-
-    WAITS = "waits"  # it is obeyed when the transfer has ended
-    ANSWERED = "answered"  # at once
-    ANSWERED_BARE = "answered where it has no argument"
-    ABORTS = "aborts"  # the transfer ends with 426; then the verb itself is obeyed
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """One row of the table."""
-
-    verb: str
-    handler: Handler
-    argument: Argument
-    login: bool = True  # is a login needed?
-    during: During = During.WAITS
-    sequence: Gate | None = None  # says what is missing before this verb (503)
-    transfers: bool = False  # uses the data connection
-    digests: bool = False  # reads a file for as long as that takes
-    abortable: bool = False  # somebody else's, which may take long
-    logged: bool = False  # at INFO; all others at DEBUG
-    feature: str = ""  # the line of FEAT
-    tls_feature: str = ""  # its lines where there is TLS
-    help: str = ""
-
-    @property
-    def is_long(self) -> bool:
-        """Whether ABOR may end it, and some verbs are answered while it runs."""
-        return self.transfers or self.digests or self.abortable
-
+from ftpcluster.session.row import Argument, Command, During
 
 NONE, OPTIONAL, REQUIRED = Argument.NONE, Argument.OPTIONAL, Argument.REQUIRED
 STRANGERS = False  # a login is not needed

@@ -1,0 +1,37 @@
+"""How far a login has come: somebody has said USER, or has logged in."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ftpcluster.quota.quotas import Throttled
+from ftpcluster.session.rights import Rights
+from ftpcluster.storage.base import Storage
+from ftpcluster.users import User
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """Somebody said USER. ``user`` is None where nobody has that name, which isn't told.
+
+    ``is_handed_out``: the user manager has to be told when the user is not needed any more.
+    """
+
+    login: str
+    user: User | None
+    needs_password: bool
+    is_handed_out: bool = False
+
+
+class Account(msgspec.Struct, frozen=True):
+    """Somebody has logged in.
+
+    ``needs_task``: the storage or the rights run code that may ask for the task that it runs in.
+    ``made``: the paths that this login has stored in directories that it may not read.
+    """
+
+    user: User
+    storage: Storage
+    rights: Rights
+    needs_task: bool
+    throttles: tuple[Throttled, ...] = ()
+    made: dict[str, None] = {}

@@ -1,0 +1,57 @@
+"""A row of the command table: a verb, what obeys it, and what must hold before it is obeyed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from ftpcluster.protocol.reply import Reply
+
+Handler = Callable[[Any, str], Reply | Coroutine[Any, Any, Reply | None]]
+"""It gets the Session and the argument. None says that it has sent its last reply itself."""
+Gate = Callable[[Any], str | None]
+"""It gets the Session, and says what is missing, if anything is."""
+
+
+class Argument(Enum):
+    """Whether a verb takes an argument; a missing or superfluous one is 501."""
+
+    NONE = "none"
+    OPTIONAL = "optional"
+    REQUIRED = "required"
+
+
+class During(Enum):
+    """What happens to a verb that comes while a transfer runs."""
+
+    WAITS = "waits"  # it is obeyed when the transfer has ended
+    ANSWERED = "answered"  # at once
+    ANSWERED_BARE = "answered where it has no argument"
+    ABORTS = "aborts"  # the transfer ends with 426; then the verb itself is obeyed
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One row of the table."""
+
+    verb: str
+    handler: Handler
+    argument: Argument
+    login: bool = True  # is a login needed?
+    during: During = During.WAITS
+    sequence: Gate | None = None  # says what is missing before this verb (503)
+    transfers: bool = False  # uses the data connection
+    digests: bool = False  # reads a file for as long as that takes
+    abortable: bool = False  # ABOR may end it, though it neither transfers nor digests
+    needs_task: bool = False  # its code may ask for the task that it runs in
+    logged: bool = False  # at INFO; all others at DEBUG
+    feature: str = ""  # the line of FEAT
+    tls_feature: str = ""  # its lines where there is TLS
+    help: str = ""
+
+    @property
+    def is_long(self) -> bool:
+        """Whether ABOR may end it, and some verbs are answered while it runs."""
+        return self.transfers or self.digests or self.abortable
