@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import re
 import time
@@ -14,6 +15,8 @@ import pytest
 
 import ftpcluster
 from ftpcluster import ConnectionConditions, PathConditions, PathPermissions, worker
+from ftpcluster.session.commands.table import COMMANDS
+from ftpcluster.session.row import Command
 from tests.library.client import Client
 from tests.library.conftest import Sleeps
 from tests.library.examples.shop import Shop
@@ -102,6 +105,15 @@ async def test_commands_mapping_has_every_verb_in_lower_case(root: Path) -> None
     assert all(verb == verb.lower() for verb in one.commands_mapping)
     assert all(asyncio.iscoroutinefunction(verb) for verb in one.commands_mapping.values())
     assert one.commands_mapping is not other.commands_mapping
+
+
+@pytest.mark.parametrize("row", COMMANDS.values(), ids=lambda row: row.verb)
+def test_every_verb_is_a_method_that_says_what_help_says(row: Command) -> None:
+    name = "pass_" if row.verb == "PASS" else row.verb.lower()
+    method = getattr(ftpcluster.Server, name)
+    assert list(inspect.signature(method).parameters)[:3] == ["self", "connection", "rest"]
+    assert method.__name__ == name
+    assert method.__doc__.startswith("STOR path: upload" if name == "stor" else row.help)
 
 
 @on_both_loops
