@@ -1,0 +1,63 @@
+"""A server on the core alone, with hooks of its own: nothing of the reference's API is in it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import socket
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from ftpcluster.net.passive import PassivePorts
+from ftpcluster.net.poller import Poller
+from ftpcluster.quota.ledger import ConnectionLimits, Ledger
+from ftpcluster.quota.quotas import LocalQuotas
+from ftpcluster.session.reception import Arrived, Reception
+from ftpcluster.session.server_dtp import close_idle_pipes
+from ftpcluster.session.services import Services, Settings
+from ftpcluster.users import MemoryUserManager, User
+
+
+@contextlib.asynccontextmanager
+async def serving(user: User, **hooks: Any) -> AsyncIterator[int]:
+    """Serve one user; ``hooks`` are fields of Services. The port."""
+    loop = asyncio.get_running_loop()
+    ports = PassivePorts(loop)
+    services = Services(
+        loop=loop,
+        poller=Poller(loop),
+        settings=Settings(login_delay=0.0),
+        users=MemoryUserManager([user]),
+        quotas=(quotas := LocalQuotas(Ledger(ConnectionLimits()), clock=loop.time)),
+        ports=ports,
+        pool=ThreadPoolExecutor(2),
+        **hooks,
+    )
+    ended = asyncio.Event()
+    reception = Reception(services, ended.set)
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setblocking(False)
+    numbers = itertools.count(1)
+
+    def accept() -> None:
+        sock, (address, port) = listener.accept()
+        number = next(numbers)
+        quotas.admit(number, address)
+        reception.receive(Arrived(number, sock.detach(), address, port))
+
+    loop.add_reader(listener, accept)
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        loop.remove_reader(listener)
+        listener.close()
+        reception.end_all()
+        if not reception.is_empty:
+            ended.clear()
+            await ended.wait()
+        if services.tasks:
+            await asyncio.wait(services.tasks)
+        services.close()
+        close_idle_pipes()
