@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from ftpcluster.compat.available import AvailableConnections
     from ftpcluster.compat.common import setlocale, with_timeout
     from ftpcluster.compat.connection import Connection
@@ -18,12 +19,11 @@ if TYPE_CHECKING:
         command,
         worker,
     )
+    from ftpcluster.compat.local_pathio import AsyncPathIO, PathIO
     from ftpcluster.compat.memory import MemoryPathIO
     from ftpcluster.compat.pathio import (
         AbstractAsyncLister,
         AbstractPathIO,
-        AsyncPathIO,
-        PathIO,
         PathIOError,
         universal_exception,
     )
@@ -41,7 +41,7 @@ _HOMES = {
     "AbstractAsyncLister": "compat.pathio",
     "AbstractPathIO": "compat.pathio",
     "AbstractUserManager": "users",
-    "AsyncPathIO": "compat.pathio",
+    "AsyncPathIO": "compat.local_pathio",
     "AvailableConnections": "compat.available",
     "Connection": "compat.connection",
     "ConnectionConditions": "compat.extension",
@@ -49,7 +49,7 @@ _HOMES = {
     "MemoryUserManager": "users",
     "NoAvailablePort": "protocol.errors",
     "PathConditions": "compat.extension",
-    "PathIO": "compat.pathio",
+    "PathIO": "compat.local_pathio",
     "PathIOError": "compat.pathio",
     "PathIsNotAbsolute": "users",
     "PathPermissions": "compat.extension",
@@ -92,6 +92,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used: the supervisor needs none of them."""
+    if name == "__version__":
+        from importlib.metadata import version  # which the supervisor need not load
+
+        return version("ftpcluster")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = importlib.import_module(f"{__name__}.{_HOMES[name]}")
@@ -100,7 +104,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(_HOMES)
+    return sorted([*_HOMES, "__version__"])
 
 
 class _Package(ModuleType):

@@ -1,7 +1,26 @@
 """The reference's module of this name: what it has there, from where it is."""
 
-from ftpcluster.compat.common import setlocale, with_timeout
+from ftpcluster.compat.common import (
+    DEFAULT_BLOCK_SIZE,
+    END_OF_LINE,
+    AsyncStreamIterator,
+    async_enterable,
+    setlocale,
+    with_timeout,
+    wrap_with_container,
+)
 from ftpcluster.compat.connection import Connection
-from ftpcluster.compat.pathio import AbstractAsyncLister
+from ftpcluster.compat.pathio import AbstractAsyncLister, AsyncListerMixin
 
-__all__ = ["AbstractAsyncLister", "Connection", "setlocale", "with_timeout"]
+__all__ = [
+    "DEFAULT_BLOCK_SIZE",
+    "END_OF_LINE",
+    "AbstractAsyncLister",
+    "AsyncListerMixin",
+    "AsyncStreamIterator",
+    "Connection",
+    "async_enterable",
+    "setlocale",
+    "with_timeout",
+    "wrap_with_container",
+]

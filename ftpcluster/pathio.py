@@ -1,11 +1,25 @@
 """The reference's module of this name: what it has there, from where it is."""
 
-from ftpcluster.compat.memory import MemoryPathIO
+from ftpcluster.compat.local_pathio import AsyncPathIO, PathIO
+from ftpcluster.compat.memory import MemoryPathIO, Node
 from ftpcluster.compat.pathio import (
     AbstractPathIO,
-    AsyncPathIO,
-    PathIO,
+    OpenFile,
+    PathIOError,
+    defend_file_methods,
     universal_exception,
 )
 
-__all__ = ["AbstractPathIO", "AsyncPathIO", "MemoryPathIO", "PathIO", "universal_exception"]
+AsyncPathIOContext = OpenFile
+
+__all__ = [
+    "AbstractPathIO",
+    "AsyncPathIO",
+    "AsyncPathIOContext",
+    "MemoryPathIO",
+    "Node",
+    "PathIO",
+    "PathIOError",
+    "defend_file_methods",
+    "universal_exception",
+]

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any
 
+from ftpcluster.compat.common import DEFAULT_BLOCK_SIZE
 from ftpcluster.net.passive import PassiveListener
 from ftpcluster.net.stream import Stream
 from ftpcluster.net.tls import TLSStream
@@ -54,7 +55,7 @@ class DataConnection:
         download: Download = self._transfer(Download)
         await download.send(data)
 
-    async def iter_by_block(self, count: int = 8192) -> AsyncIterator[bytes]:
+    async def iter_by_block(self, count: int = DEFAULT_BLOCK_SIZE) -> AsyncIterator[bytes]:
         """What arrives until the end, in blocks of at most ``count`` bytes."""
         while block := await self.read(count):
             yield block

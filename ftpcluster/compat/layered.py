@@ -14,7 +14,9 @@ from collections.abc import AsyncGenerator, Callable, Coroutine
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from ftpcluster.compat.pathio import AbstractPathIO, AsyncPathIO, OpenFile, PathIO, PathIOError
+from ftpcluster.compat.common import DEFAULT_BLOCK_SIZE
+from ftpcluster.compat.local_pathio import AsyncPathIO, PathIO
+from ftpcluster.compat.pathio import AbstractPathIO, OpenFile, PathIOError
 from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.errors import LocalProblem
 from ftpcluster.storage.base import Entry, Storage, WriteMode
@@ -127,7 +129,7 @@ def _has_name(file: Any) -> bool:
 class _Place:
     """Where an upload goes, and the path that it has until it is whole."""
 
-    def __init__(self, layer: AbstractPathIO, real: Path, *, durable: bool) -> None:
+    def __init__(self, layer: AbstractPathIO[Any], real: Path, *, durable: bool) -> None:
         self.is_durable = durable
         self._layer = layer
         self._real = real
@@ -156,7 +158,7 @@ class _Place:
                 pass  # somebody was faster, with the whole folder for instance
 
 
-def is_link(layer: AbstractPathIO, real: Any) -> bool:
+def is_link(layer: AbstractPathIO[Any], real: Any) -> bool:
     """Whether a layer's entry is a symbolic link: only layers on disk can have some."""
     return isinstance(layer, PathIO | AsyncPathIO) and os.path.islink(real)
 
@@ -168,9 +170,9 @@ class LayeredStorage(Storage):
 
     def __init__(
         self,
-        layer: AbstractPathIO,
+        layer: AbstractPathIO[Any],
         base: Path,
-        block_size: int = 8192,
+        block_size: int = DEFAULT_BLOCK_SIZE,
         find_real: Callable[[str], Path] | None = None,
     ) -> None:
         """``find_real`` maps virtual paths to real ones; without it they lie beneath ``base``."""
@@ -284,7 +286,7 @@ class LayeredStorage(Storage):
         entries = aiter(self._layer.list(directory))
         while True:
             try:
-                entry: Any = await _asked(anext(entries))  # type: ignore[arg-type]
+                entry: Any = await _asked(anext(entries))
             except StopAsyncIteration:
                 break
             name = Path(entry).name

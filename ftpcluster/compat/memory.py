@@ -10,8 +10,8 @@ import time
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
+from ftpcluster.compat.common import DEFAULT_BLOCK_SIZE
 from ftpcluster.compat.pathio import (
-    BLOCK_SIZE,
     AbstractAsyncLister,
     AbstractPathIO,
     check_mode,
@@ -54,7 +54,7 @@ class MemoryFile:
         self.position = 0
 
 
-class _MemoryLister(AbstractAsyncLister):
+class _MemoryLister(AbstractAsyncLister[PurePosixPath]):
     def __init__(self, paths: list[PurePosixPath], *, timeout: float | None = None) -> None:
         super().__init__(timeout=timeout)
         self._paths = iter(paths)
@@ -66,25 +66,41 @@ class _MemoryLister(AbstractAsyncLister):
             raise StopAsyncIteration from None
 
 
-class MemoryPathIO(AbstractPathIO):
-    """Files in memory. ``state`` is the root folder, which the connections of a server share."""
+class MemoryPathIO(AbstractPathIO[PurePosixPath]):
+    """Files in memory. ``state`` is the root folder, which the connections of a server share.
+
+    Relative paths begin at ``cwd``.
+    """
 
     def __init__(
-        self, timeout: float | None = None, connection: Any = None, state: Node | None = None
+        self,
+        timeout: float | None = None,
+        connection: Any = None,
+        state: Node | None = None,
+        *,
+        cwd: str | PurePosixPath | None = None,
     ) -> None:
         super().__init__(timeout, connection, state if state is not None else Node(folder=True))
+        self.cwd = PurePosixPath(cwd or "/")
+
+    def _parts(self, path: Any) -> list[str]:
+        """The components of a path, from the root on."""
+        return _components(self.cwd / PurePosixPath(path))
 
     def make_base(self, path: Any) -> None:
         """Make a folder and those above it: a user's base, which nobody else could make in here."""
         node: Node = self.state
-        for part in _parts(path):
+        for part in self._parts(path):
             if node.children is None:
                 raise _error(errno.ENOTDIR, path)
             node = node.children.setdefault(part, Node(folder=True))
 
     def _find(self, path: Any) -> Node | None:
+        return self._at(self._parts(path))
+
+    def _at(self, parts: list[str]) -> Node | None:
         node: Node = self.state
-        for part in _parts(path):
+        for part in parts:
             if node.children is None or part not in node.children:
                 return None
             node = node.children[part]
@@ -98,8 +114,8 @@ class MemoryPathIO(AbstractPathIO):
 
     def _parent(self, path: Any) -> tuple[dict[str, Node], str]:
         """The entries of the folder that holds ``path``, and its name there."""
-        *folders, name = _parts(path) or [""]
-        node = self._find(folders)
+        *folders, name = self._parts(path) or [""]
+        node = self._at(folders)
         if node is None:
             raise _error(errno.ENOENT, path)
         if node.children is None or not name:
@@ -128,7 +144,7 @@ class MemoryPathIO(AbstractPathIO):
                 raise _error(errno.EEXIST, path)
             return
         if parents:
-            self.make_base(_parts(path)[:-1])
+            self.make_base(PurePosixPath("/", *self._parts(path)[:-1]))
         children, name = self._parent(path)
         children[name] = Node(folder=True)
 
@@ -149,7 +165,7 @@ class MemoryPathIO(AbstractPathIO):
         children, name = self._parent(path)
         del children[name]
 
-    def list(self, path: Any) -> AbstractAsyncLister:
+    def list(self, path: Any) -> AbstractAsyncLister[PurePosixPath]:
         node = self._find(path)
         names = list(node.children or ()) if node is not None else []
         folder = PurePosixPath(path)
@@ -204,7 +220,7 @@ class MemoryPathIO(AbstractPathIO):
 
     @universal_exception
     @defend_file_methods
-    async def read(self, file: MemoryFile, block_size: int = BLOCK_SIZE) -> bytes:
+    async def read(self, file: MemoryFile, block_size: int = DEFAULT_BLOCK_SIZE) -> bytes:
         end = len(file.node.content) if block_size < 0 else file.position + block_size
         block = bytes(file.node.content[file.position : end])
         file.position += len(block)
@@ -220,8 +236,9 @@ class MemoryPathIO(AbstractPathIO):
         node = self._get(source)
         old, old_name = self._parent(source)
         new, new_name = self._parent(destination)
-        if _parts(destination)[: len(_parts(source))] == _parts(source):
-            if _parts(destination) == _parts(source):
+        begin, end = self._parts(source), self._parts(destination)
+        if end[: len(begin)] == begin:
+            if end == begin:
                 return
             raise _error(errno.EINVAL, destination)
         there = new.get(new_name)
@@ -231,10 +248,8 @@ class MemoryPathIO(AbstractPathIO):
         new[new_name] = node
 
 
-def _parts(path: Any) -> list[str]:
-    """The components of a path, whether it is absolute or not."""
-    parts = path if isinstance(path, list) else PurePosixPath(path).parts
-    return [part for part in parts if part not in ("/", "//", ".")]
+def _components(path: PurePosixPath) -> list[str]:
+    return [part for part in path.parts if part not in ("/", "//", ".")]
 
 
 def _error(code: int, path: Any) -> OSError:

@@ -2,8 +2,7 @@
 
 A layer works on real paths (``pathlib``), one instance for each connection; what the instances
 share is their ``state``. Its methods are coroutines that raise PathIOError around what went
-wrong. ``PathIO`` is the local file system; where a server has exactly that, sessions take the
-fast path of ``storage.local`` instead.
+wrong. ``local_pathio`` has those of the local file system, ``memory`` the one in memory.
 """
 
 from __future__ import annotations
@@ -12,20 +11,19 @@ import asyncio
 import contextlib
 import functools
 import io
-import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
-from pathlib import Path
+from pathlib import PurePath
 from types import TracebackType
-from typing import Any, BinaryIO, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, Self, TypeVar
 
-from ftpcluster.compat.common import with_timeout
+from ftpcluster.compat.common import DEFAULT_BLOCK_SIZE
 
 P = ParamSpec("P")
 T = TypeVar("T")
+PathT = TypeVar("PathT", bound=PurePath)
 
-BLOCK_SIZE = 8192
 _MODES = ("rb", "wb", "ab", "r+b")
 
 
@@ -66,30 +64,38 @@ def universal_exception(
     return guarded
 
 
-class AbstractAsyncLister(ABC):
+class AsyncListerMixin(ABC, Generic[T]):
+    """Lets what can be iterated with ``async for`` be awaited, too, for a list."""
+
+    @abstractmethod
+    def __aiter__(self) -> AsyncIterator[T]:
+        """The iterator."""
+
+    def __await__(self) -> Generator[Any, None, list[T]]:
+        return self._all().__await__()
+
+    async def _all(self) -> list[T]:
+        return [each async for each in self]
+
+
+class AbstractAsyncLister(AsyncListerMixin[T]):
     """The entries of a folder: ``async for path in lister``, or ``await lister`` for a list."""
 
     def __init__(self, *, timeout: float | None = None) -> None:
         self.timeout = timeout
 
-    def __aiter__(self) -> AsyncIterator[Any]:
+    def __aiter__(self) -> Self:
         return self
 
     @abstractmethod
-    async def __anext__(self) -> Any:
+    async def __anext__(self) -> T:
         """The next path; raises StopAsyncIteration at the end."""
-
-    def __await__(self) -> Generator[Any, None, list[Any]]:
-        return self._all().__await__()
-
-    async def _all(self) -> list[Any]:
-        return [path async for path in self]
 
 
 class OpenFile:
     """What ``open`` gives: await it, or ``async with`` it. Its methods are the layer's, bound."""
 
-    def __init__(self, layer: AbstractPathIO, args: Any, kwargs: Any) -> None:
+    def __init__(self, layer: AbstractPathIO[Any], args: Any, kwargs: Any) -> None:
         self._layer = layer
         self._args = args
         self._kwargs = kwargs
@@ -119,7 +125,7 @@ class OpenFile:
         if self._opened:
             await self.close()
 
-    async def iter_by_block(self, count: int = BLOCK_SIZE) -> AsyncIterator[bytes]:
+    async def iter_by_block(self, count: int = DEFAULT_BLOCK_SIZE) -> AsyncIterator[bytes]:
         """The content from here to the end, in blocks of at most ``count`` bytes."""
         while block := await self.read(count):
             yield block
@@ -143,7 +149,7 @@ def defend_file_methods(
     return unwrapped
 
 
-class AbstractPathIO(ABC):
+class AbstractPathIO(ABC, Generic[PathT]):
     """Base of all path layers.
 
     ``timeout`` in seconds bounds operations of the layers that can be bounded (None: no bound);
@@ -164,39 +170,39 @@ class AbstractPathIO(ABC):
         return self._state
 
     @abstractmethod
-    async def exists(self, path: Any) -> bool:
+    async def exists(self, path: PathT) -> bool:
         """Whether there is anything at ``path``."""
 
     @abstractmethod
-    async def is_dir(self, path: Any) -> bool:
+    async def is_dir(self, path: PathT) -> bool:
         """Whether a folder is at ``path``."""
 
     @abstractmethod
-    async def is_file(self, path: Any) -> bool:
+    async def is_file(self, path: PathT) -> bool:
         """Whether a file is at ``path``."""
 
     @abstractmethod
-    async def mkdir(self, path: Any, *, parents: bool = False, exist_ok: bool = False) -> None:
+    async def mkdir(self, path: PathT, *, parents: bool = False, exist_ok: bool = False) -> None:
         """Make a folder; ``parents`` and ``exist_ok`` as in ``pathlib.Path.mkdir``."""
 
     @abstractmethod
-    async def rmdir(self, path: Any) -> None:
+    async def rmdir(self, path: PathT) -> None:
         """Remove an empty folder."""
 
     @abstractmethod
-    async def unlink(self, path: Any) -> None:
+    async def unlink(self, path: PathT) -> None:
         """Remove a file."""
 
     @abstractmethod
-    def list(self, path: Any) -> AbstractAsyncLister:
+    def list(self, path: PathT) -> AbstractAsyncLister[PathT]:
         """The entries of a folder, as paths; none where there is no such folder."""
 
     @abstractmethod
-    async def stat(self, path: Any) -> Any:
+    async def stat(self, path: PathT) -> Any:
         """An object with st_size, st_mtime and st_ctime at least; st_mode where it has one."""
 
     @abstractmethod
-    async def _open(self, path: Any, mode: str = "rb") -> Any:
+    async def _open(self, path: PathT, mode: str = "rb") -> Any:
         """Open a file: mode "rb", "wb", "ab" or "r+b", else ValueError."""
 
     def open(self, *args: Any, **kwargs: Any) -> OpenFile:
@@ -212,7 +218,7 @@ class AbstractPathIO(ABC):
         """Write all of ``data``."""
 
     @abstractmethod
-    async def read(self, file: Any, block_size: int = BLOCK_SIZE) -> bytes:
+    async def read(self, file: Any, block_size: int = DEFAULT_BLOCK_SIZE) -> bytes:
         """Up to ``block_size`` bytes; none at the end."""
 
     @abstractmethod
@@ -220,32 +226,17 @@ class AbstractPathIO(ABC):
         """Close an open file."""
 
     @abstractmethod
-    async def rename(self, source: Any, destination: Any) -> Any:
+    async def rename(self, source: PathT, destination: PathT) -> Any:
         """Move a file or folder."""
 
-    async def sync(self, file: Any) -> None:  # noqa: B027
+    async def sync(self, file: Any) -> None:
         """Wait until what was written survives a crash; called before ``close`` by durable uploads.
 
         Override it where that takes more than ``close`` does.
         """
 
-    async def sync_folder(self, path: Any) -> None:  # noqa: B027
+    async def sync_folder(self, path: PathT) -> None:
         """The same for the names in a folder, when a file of it has been closed."""
-
-
-def _sync_file(file: Any) -> None:
-    """Have the disk store an open file; blocks."""
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _sync_folder(path: Any) -> None:
-    """Have the disk store the names in a folder; blocks."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def check_mode(mode: str) -> str:
@@ -253,206 +244,3 @@ def check_mode(mode: str) -> str:
     if mode not in _MODES:
         raise ValueError(f"expected a mode of {', '.join(_MODES)}, got {mode!r}")
     return mode
-
-
-class _LocalLister(AbstractAsyncLister):
-    """Entries of a local folder; the folder is closed when they are through."""
-
-    def __init__(self, path: Path, *, timeout: float | None = None) -> None:
-        super().__init__(timeout=timeout)
-        self._path = Path(path)
-        self._entries: Iterator[Path] | None = None
-
-    @universal_exception
-    async def __anext__(self) -> Path:
-        return self._next()
-
-    def _next(self) -> Path:
-        if self._entries is None:
-            names: list[str] = []
-            with contextlib.suppress(FileNotFoundError):
-                names = os.listdir(self._path)
-            self._entries = iter([self._path / name for name in names])
-        try:
-            return next(self._entries)
-        except StopIteration:
-            raise StopAsyncIteration from None
-
-
-class PathIO(AbstractPathIO):
-    """The local file system; its calls block, as short as they are."""
-
-    @universal_exception
-    async def exists(self, path: Path) -> bool:
-        return path.exists()
-
-    @universal_exception
-    async def is_dir(self, path: Path) -> bool:
-        return path.is_dir()
-
-    @universal_exception
-    async def is_file(self, path: Path) -> bool:
-        return path.is_file()
-
-    @universal_exception
-    async def mkdir(self, path: Path, *, parents: bool = False, exist_ok: bool = False) -> None:
-        path.mkdir(parents=parents, exist_ok=exist_ok)
-
-    @universal_exception
-    async def rmdir(self, path: Path) -> None:
-        path.rmdir()
-
-    @universal_exception
-    async def unlink(self, path: Path) -> None:
-        path.unlink()
-
-    def list(self, path: Path) -> AbstractAsyncLister:
-        return _LocalLister(path, timeout=self.timeout)
-
-    @universal_exception
-    async def stat(self, path: Path) -> os.stat_result:
-        return path.stat()
-
-    @universal_exception
-    async def _open(self, path: Path, mode: str = "rb") -> BinaryIO:
-        return path.open(check_mode(mode))  # type: ignore[return-value]
-
-    @universal_exception
-    @defend_file_methods
-    async def seek(self, file: BinaryIO, offset: int, whence: int = io.SEEK_SET) -> int:
-        return file.seek(offset, whence)
-
-    @universal_exception
-    @defend_file_methods
-    async def write(self, file: BinaryIO, data: bytes) -> int:
-        return file.write(data)
-
-    @universal_exception
-    @defend_file_methods
-    async def read(self, file: BinaryIO, block_size: int = BLOCK_SIZE) -> bytes:
-        return file.read(block_size)
-
-    @universal_exception
-    @defend_file_methods
-    async def close(self, file: BinaryIO) -> None:
-        file.close()
-
-    @universal_exception
-    async def rename(self, source: Path, destination: Path) -> Path:
-        return source.rename(destination)
-
-    @universal_exception
-    @defend_file_methods
-    async def sync(self, file: BinaryIO) -> None:
-        await asyncio.to_thread(_sync_file, file)  # this is not short
-
-    @universal_exception
-    async def sync_folder(self, path: Path) -> None:
-        await asyncio.to_thread(_sync_folder, path)
-
-
-def _in_executor(method: Callable[..., T]) -> Callable[..., Coroutine[Any, Any, T]]:
-    """A layer's method that runs in the layer's pool, bounded by its timeout."""
-
-    @universal_exception
-    @with_timeout
-    @functools.wraps(method)
-    async def run(self: AsyncPathIO, *args: Any, **kwargs: Any) -> T:
-        call = functools.partial(method, self, *args, **kwargs)
-        return await asyncio.get_running_loop().run_in_executor(self.executor, call)
-
-    return run
-
-
-class _ExecutorLister(_LocalLister):
-    def __init__(self, layer: AsyncPathIO, path: Path) -> None:
-        super().__init__(path, timeout=layer.timeout)
-        self._executor = layer.executor
-
-    @universal_exception
-    @with_timeout
-    async def __anext__(self) -> Path:
-        if self._entries is None:
-            await asyncio.get_running_loop().run_in_executor(self._executor, self._load)
-        return self._next()
-
-    def _load(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            self._entries = iter([self._path / name for name in os.listdir(self._path)])
-
-
-class AsyncPathIO(AbstractPathIO):
-    """The local file system in a bounded pool of threads: for NFS and slow disks.
-
-    ``executor`` is the pool; None is the loop's own.
-    """
-
-    executor: Any = None
-
-    @_in_executor
-    def exists(self, path: Path) -> bool:
-        return path.exists()
-
-    @_in_executor
-    def is_dir(self, path: Path) -> bool:
-        return path.is_dir()
-
-    @_in_executor
-    def is_file(self, path: Path) -> bool:
-        return path.is_file()
-
-    @_in_executor
-    def mkdir(self, path: Path, *, parents: bool = False, exist_ok: bool = False) -> None:
-        path.mkdir(parents=parents, exist_ok=exist_ok)
-
-    @_in_executor
-    def rmdir(self, path: Path) -> None:
-        path.rmdir()
-
-    @_in_executor
-    def unlink(self, path: Path) -> None:
-        path.unlink()
-
-    def list(self, path: Path) -> AbstractAsyncLister:
-        return _ExecutorLister(self, path)
-
-    @_in_executor
-    def stat(self, path: Path) -> os.stat_result:
-        return path.stat()
-
-    @_in_executor
-    def _open(self, path: Path, mode: str = "rb") -> Any:
-        return path.open(check_mode(mode))
-
-    @defend_file_methods
-    @_in_executor
-    def seek(self, file: BinaryIO, offset: int, whence: int = io.SEEK_SET) -> int:
-        return file.seek(offset, whence)
-
-    @defend_file_methods
-    @_in_executor
-    def write(self, file: BinaryIO, data: bytes) -> int:
-        return file.write(data)
-
-    @defend_file_methods
-    @_in_executor
-    def read(self, file: BinaryIO, block_size: int = BLOCK_SIZE) -> bytes:
-        return file.read(block_size)
-
-    @defend_file_methods
-    @_in_executor
-    def close(self, file: BinaryIO) -> None:
-        file.close()
-
-    @_in_executor
-    def rename(self, source: Path, destination: Path) -> Path:
-        return source.rename(destination)
-
-    @defend_file_methods
-    @_in_executor
-    def sync(self, file: BinaryIO) -> None:
-        _sync_file(file)
-
-    @_in_executor
-    def sync_folder(self, path: Path) -> None:
-        _sync_folder(path)

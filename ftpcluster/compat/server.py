@@ -16,8 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace, TracebackType
 from typing import Any, Self, TypedDict, Unpack
 
+from ftpcluster.compat.common import DEFAULT_BLOCK_SIZE
+from ftpcluster.compat.local_pathio import PathIO
 from ftpcluster.compat.overrides import VerbMap
-from ftpcluster.compat.pathio import AbstractPathIO, PathIO
+from ftpcluster.compat.pathio import AbstractPathIO
 from ftpcluster.compat.server_arguments import MADE, NEVER_CALLED, PARTS, make_settings
 from ftpcluster.compat.server_hooks import ServerHooks
 from ftpcluster.compat.server_paths import PathMethods
@@ -105,12 +107,12 @@ class Server(PathMethods, BuiltinVerbs):
         self,
         users: Iterable[User] | AbstractUserManager | None = None,
         *,
-        block_size: int = 8192,
+        block_size: int = DEFAULT_BLOCK_SIZE,
         socket_timeout: float | None = None,
         idle_timeout: float | None = None,
         wait_future_timeout: float | None = 1,
         path_timeout: float | None = None,
-        path_io_factory: Callable[..., AbstractPathIO] = PathIO,
+        path_io_factory: Callable[..., AbstractPathIO[Any]] = PathIO,
         maximum_connections: int | None = None,
         read_speed_limit: int | None = None,
         write_speed_limit: int | None = None,

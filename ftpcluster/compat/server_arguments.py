@@ -53,7 +53,6 @@ _AS_THEY_ARE = (
     *("welcome_message", "system_type", "encoding", "login_timeout", "idle_timeout"),
     *("data_timeout", "login_delay", "rename_replaces", "durable_uploads", "atomic_uploads"),
     *("require_tls", "require_tls_data", "require_session_reuse", "strict_tls_eof"),
-    *("wait_future_timeout", "path_timeout", "block_size"),
 )
 
 
@@ -108,13 +107,13 @@ def _ports(given: Any) -> PassivePorts:
     return PassivePorts(None, arguments.ports(given.data_ports))
 
 
-def _layer(given: Any) -> Callable[..., AbstractPathIO]:
+def _layer(given: Any) -> Callable[..., AbstractPathIO[Any]]:
     factory: Any = given.path_io_factory
     if not callable(factory):
         raise TypeError(
             f"path_io_factory: expected a class such as ftpcluster.PathIO, got {factory!r}"
         )
-    made: Callable[..., AbstractPathIO] = factory
+    made: Callable[..., AbstractPathIO[Any]] = factory
     return made
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from ftpcluster.compat.command_state import CommandState
 from ftpcluster.compat.layered import LayeredStorage, MappedPath
+from ftpcluster.compat.local_pathio import AsyncPathIO, PathIO
 from ftpcluster.compat.memory import MemoryPathIO
-from ftpcluster.compat.pathio import AsyncPathIO, PathIO, os_errors
+from ftpcluster.compat.pathio import os_errors
 from ftpcluster.compat.server_paths import PathMethods
 from ftpcluster.compat.session_connection import SessionConnection
 from ftpcluster.protocol.path import resolve

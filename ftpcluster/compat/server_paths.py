@@ -19,7 +19,7 @@ from ftpcluster.users import overrides, remember_methods
 class PathMethods:
     """Where a client's path leads, and how LIST shows a file. Built-in commands call them, too."""
 
-    path_io_factory: Callable[..., AbstractPathIO]
+    path_io_factory: Callable[..., AbstractPathIO[Any]]
     path_timeout: float | None
     block_size: int
     wait_future_timeout: float | None
@@ -51,7 +51,7 @@ class PathMethods:
 
     async def build_list_string(self, connection: Connection, path: Any) -> str:
         """The line of LIST for a real ``path``, with no line ending. May be overridden."""
-        layer: AbstractPathIO = connection.path_io
+        layer: AbstractPathIO[Any] = connection.path_io
         if is_link(layer, path):
             status, is_dir, name = os.lstat(path), False, f"{path.name} -> {os.readlink(path)}"
         else:
@@ -66,7 +66,7 @@ class PathMethods:
 remember_methods(PathMethods, "get_paths", "build_list_string", "build_list_mtime")
 
 
-def make_layer(server: PathMethods, connection: Connection) -> AbstractPathIO:
+def make_layer(server: PathMethods, connection: Connection) -> AbstractPathIO[Any]:
     """A path layer for one connection; the first one makes the state that all share."""
     layer = server.path_io_factory(
         timeout=server.path_timeout, connection=connection, state=server._path_io_state

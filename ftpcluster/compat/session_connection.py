@@ -29,7 +29,7 @@ class SessionConnection(Connection):
     session: Session
     server: PathMethods
     command_state: CommandState
-    layer: AbstractPathIO
+    layer: AbstractPathIO[Any]
 
     def __init__(self, session: Session, server: PathMethods, state: CommandState) -> None:
         object.__setattr__(self, "session", session)

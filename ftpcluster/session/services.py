@@ -71,10 +71,6 @@ class Settings:
     strict_tls_eof: bool = False
     max_digest: int | None = 4 << 30
     allow_symlinks: bool = False
-    # for custom commands and path layers
-    wait_future_timeout: float | None = 1.0
-    path_timeout: float | None = None
-    block_size: int = 8192
 
 
 @dataclass(kw_only=True)

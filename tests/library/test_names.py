@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 import ftpcluster
+from ftpcluster import common
 
 NAMES = [
     "Server",
@@ -65,10 +66,81 @@ def test_star_import_gives_every_name() -> None:
     assert set(NAMES) <= set(names)
 
 
-@pytest.mark.parametrize("name", ["Server", "worker", "MemoryUserManager"])
-def test_names_that_the_reference_has_in_its_server_module_are_there(name: str) -> None:
-    module = importlib.import_module("ftpcluster.server")
-    assert getattr(module, name) is getattr(ftpcluster, name)
+MODULES = {
+    "server": (
+        "AbstractUserManager AvailableConnections Connection ConnectionConditions "
+        "MemoryUserManager PathConditions PathPermissions Permission Server User worker"
+    ),
+    "pathio": "AbstractPathIO AsyncPathIO MemoryPathIO PathIO PathIOError universal_exception",
+    "common": "AbstractAsyncLister Connection setlocale with_timeout",
+    "errors": "NoAvailablePort PathIOError PathIsNotAbsolute",
+}
+
+
+@pytest.mark.parametrize(
+    ("module", "name"), [(m, name) for m, names in MODULES.items() for name in names.split()]
+)
+def test_names_can_be_imported_from_where_the_reference_has_them(module: str, name: str) -> None:
+    there = importlib.import_module(f"ftpcluster.{module}")
+    assert getattr(there, name) is getattr(ftpcluster, name)
+    assert name in there.__all__
+
+
+def test_constants_and_helpers_of_the_reference_are_there() -> None:
+    assert (common.DEFAULT_BLOCK_SIZE, common.END_OF_LINE) == (8192, "\r\n")
+    assert common.wrap_with_container("line") == ("line",)
+    assert common.wrap_with_container(["line"]) == ["line"]
+    assert ftpcluster.__version__ == importlib.metadata.version("ftpcluster")
+
+
+def test_path_layers_and_listers_are_generic_as_the_references_are() -> None:
+    class Layer(ftpcluster.AbstractPathIO[Path]):
+        """One of a user's own."""
+
+    class Lister(ftpcluster.AbstractAsyncLister[Path]):
+        """One of a user's own."""
+
+    assert issubclass(Layer, ftpcluster.AbstractPathIO)
+    assert issubclass(Lister, ftpcluster.AbstractAsyncLister)
+
+
+class Doubling:
+    """A context whose value is twice what it was made of."""
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+        self.is_left = False
+
+    async def __aenter__(self) -> int:
+        return 2 * self.value
+
+    async def __aexit__(self, *_: object) -> None:
+        self.is_left = True
+
+
+async def test_async_enterable_lets_a_result_be_entered_at_once() -> None:
+    made: list[Doubling] = []
+
+    @common.async_enterable
+    async def doubling(value: int) -> Doubling:
+        made.append(Doubling(value))
+        return made[-1]
+
+    async with doubling(2) as four:
+        assert four == 4
+        assert not made[0].is_left
+    assert made[0].is_left
+    async with await doubling(3) as six:
+        assert six == 6
+
+
+async def test_what_is_read_can_be_iterated() -> None:
+    blocks = iter((b"one", b"two", b""))
+
+    async def read() -> bytes:
+        return next(blocks)
+
+    assert [block async for block in common.AsyncStreamIterator(read)] == [b"one", b"two"]
 
 
 @pytest.mark.parametrize(

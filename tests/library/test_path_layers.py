@@ -6,8 +6,10 @@ import asyncio
 import io
 import os
 import stat
+import threading
 from collections.abc import Callable
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
 from typing import Any
 
@@ -50,6 +52,29 @@ async def test_the_constructor_takes_timeout_connection_and_state(layer: Layer) 
     second = layer(4, "another", first.state)
     assert (second.timeout, second.connection) == (4, "another")
     assert second.state is first.state
+
+
+@on_both_loops
+async def test_async_path_io_runs_in_the_pool_that_it_is_given(root: Path) -> None:
+    with ThreadPoolExecutor(1, "of-ones-own") as pool:
+        path_io = ftpcluster.AsyncPathIO(executor=pool)
+        before = {thread.name for thread in threading.enumerate()}
+        assert await path_io.exists(root)
+        new = {thread.name for thread in threading.enumerate()} - before
+        assert [name.partition("_")[0] for name in new] == ["of-ones-own"]
+
+
+@on_both_loops
+async def test_relative_paths_of_memory_path_io_begin_at_its_cwd() -> None:
+    path_io = ftpcluster.MemoryPathIO(cwd="/home")
+    await path_io.mkdir(PurePosixPath("/home/own"), parents=True)
+    await path_io.mkdir(PurePosixPath("own/inner"))
+    await put(path_io, Path("file"), b"content")
+    assert await get(path_io, Path("/home/file")) == b"content"
+    assert await path_io.is_dir(PurePosixPath("/home/own/inner"))
+    await path_io.rename(PurePosixPath("file"), PurePosixPath("/file"))
+    assert await path_io.is_file(PurePosixPath("/file"))
+    assert sorted(map(str, await path_io.list(PurePosixPath("own")))) == ["own/inner"]
 
 
 @on_both_loops
