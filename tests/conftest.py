@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import re
 import signal
@@ -114,6 +115,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for rank, item in variants:
             if rank != first:
                 item.add_marker(pytest.mark.slow)
+
+
+def pytest_collection_finish() -> None:
+    """What was collected stays: the collections of garbage that tests ask for need not look at it.
+
+    With 10,000 tests in memory each took 0.1 s.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_xdist_auto_num_workers() -> int:
