@@ -19,6 +19,7 @@ from tests.bench.workloads import Site, workloads
 from tests.support.cluster import CHECKOUT, DEADLINE, environment, until
 from tests.support.programs import need_distribution
 
+pytestmark = pytest.mark.slow
 TIMEOUT = 110
 TINY = ("--rounds", "1", "--seconds", "0.3", "--scale", "0.002", "--hold", "20")
 PYTHON = shlex.quote(sys.executable)

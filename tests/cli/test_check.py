@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from tests.cli.command import command
+from tests.support.command import command
 
 SECRET = "s3cr3t"
 HASH = "$2b$04$" + "a" * 21 + "u" + "a" * 31

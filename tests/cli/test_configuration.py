@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from ftpcluster.passwords import verify
-from tests.cli.command import command
 from tests.support.cluster import Cluster, environment
+from tests.support.command import command
 from tests.support.dialogue import DEADLINE, Dialogue
 
 SECRET = "s3cr3t"

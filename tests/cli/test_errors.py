@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import sys
@@ -10,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import trustme
+
+from tests.support.command import command
 
 SECRET = "s3cr3t"
 
@@ -24,6 +25,8 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 
 def run(*arguments: str | bytes, prefix: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     """``python -m ftpcluster …`` to its end, which has to come soon."""
+    if not prefix:
+        return command(*arguments)
     return subprocess.run(
         [sys.executable, *prefix, "-m", "ftpcluster", *arguments],
         stdin=subprocess.DEVNULL,
@@ -203,13 +206,7 @@ def test_a_low_port_that_is_not_permitted_is_named(tmp_path: Path) -> None:
 
 
 def test_a_password_from_the_environment_may_not_be_empty(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "ftpcluster", *RUN, "--root", str(tmp_path), "--user", "alice"],
-        env={**os.environ, "FTPCLUSTER_USER_ALICE": ""},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    password = {"FTPCLUSTER_USER_ALICE": ""}
+    done = command(*RUN, "--root", str(tmp_path), "--user", "alice", env=password)
     assert done.returncode == 2
     assert done.stderr.splitlines() == ["ftpcluster: error: --user alice: the password is empty"]

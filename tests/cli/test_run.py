@@ -8,13 +8,13 @@ import random
 import re
 import socket
 import subprocess
-import sys
 import sysconfig
 from pathlib import Path
 
 import pytest
 
 from tests.support.cluster import Cluster
+from tests.support.command import command
 from tests.support.dialogue import Dialogue
 
 SECRET = "s3cr3t"
@@ -22,13 +22,7 @@ SECRET = "s3cr3t"
 
 def output(*arguments: str) -> str:
     """What a command that succeeds says on stdout."""
-    done = subprocess.run(
-        [sys.executable, "-m", "ftpcluster", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = command(*arguments)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
@@ -163,8 +157,8 @@ def test_both_workers_keep_to_the_data_ports_and_share_none(root: Path) -> None:
 def is_read_only(client: Dialogue) -> None:
     assert client.downloads("RETR file") == b"content"
     assert client.downloads("NLST") == b"file\r\n"
-    for command in ("DELE file", "MKD folder", "RNFR file", "RMD file"):
-        client.says(command, 550)
+    for line in ("DELE file", "MKD folder", "RNFR file", "RMD file"):
+        client.says(line, 550)
     client.says("EPSV", 229)
     client.says("STOR other", 550)
     client.says("APPE file", 550)

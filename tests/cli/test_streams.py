@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command import command
 from tests.support.cluster import DEADLINE, environment
+from tests.support.command import command
 from tests.support.dialogue import Dialogue
 
 PYTHON = (sys.executable, "-m", "ftpcluster")

@@ -144,6 +144,8 @@ def test_fifty_who_only_say_a_name_do_not_keep_its_owner_out(serve: Maker, crowd
         one.says("NOOP", 200)
 
 
+@pytest.mark.slow
+@pytest.mark.alone
 def test_five_hundred_slow_lorises_are_gone_at_the_deadline_and_hinder_nobody(
     serve: Maker, crowd: Crowd
 ) -> None:
@@ -238,6 +240,7 @@ def test_a_line_of_ten_megabytes_ends_its_session_and_costs_nothing(serve: Maker
         client.logs_in()
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("count", [300, pytest.param(2000, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("hashed", [False, True], ids=["plain", "hash"])
 def test_failed_logins_of_known_and_unknown_names_cannot_be_told_apart(

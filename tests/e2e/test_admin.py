@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from tests.support.cluster import Cluster, begin_download, until
+from tests.support.command import command
 from tests.support.dialogue import Dialogue, rest_of
 from tests.support.programs import need
 
@@ -47,15 +48,8 @@ def order(
     cluster: Cluster, *arguments: str, status: int = 0, env: dict[str, str] | None = None
 ) -> str:
     """Run a command against a server; the only line that it prints, wherever."""
-    environment = {**os.environ, "RUNTIME_DIRECTORY": str(Path(cluster.admin).parent)}
-    done = subprocess.run(
-        [sys.executable, "-m", "ftpcluster", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**environment, **(env or {})},
-        check=False,
-    )
+    runtime = {"RUNTIME_DIRECTORY": str(Path(cluster.admin).parent)}
+    done = command(*arguments, env={**runtime, **(env or {})})
     assert done.returncode == status, done.stdout + done.stderr
     return (done.stdout + done.stderr).removesuffix("\n")
 

@@ -17,6 +17,7 @@ from tests.support.configured import configured
 from tests.support.dialogue import Dialogue, reset
 from tests.support.memory import anonymous
 
+pytestmark = pytest.mark.alone
 HASH = argon2.PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash("12345")
 TIMES = 3
 """By how much a session may take longer while another one does its worst."""

@@ -316,6 +316,8 @@ class Storm:
 HASHERS = [CHEAP, pytest.param(USUAL, marks=pytest.mark.soak)]
 
 
+@pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("seconds", "hasher"), [(4, CHEAP), pytest.param(60, USUAL, marks=pytest.mark.soak)]
 )
@@ -344,6 +346,8 @@ def test_fifty_guessers_are_banned_and_honest_logins_go_on(
         assert sorted(took)[int(len(took) * 0.99)] < 2
 
 
+@pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize("hasher", HASHERS)
 @pytest.mark.parametrize("patient", [True, False], ids=["patient", "impatient"])
 def test_a_storm_of_logins_stalls_neither_transfers_nor_commands(
@@ -387,6 +391,8 @@ def noop_times(client: Dialogue) -> tuple[float, float]:
     return round(statistics.median(took), 4), round(sorted(took)[297], 4)
 
 
+@pytest.mark.slow
+@pytest.mark.alone
 def test_guesses_from_all_of_a_48_leave_others_their_turns(folder: Path) -> None:
     """Each from a /64 of its own: before, they took all places, and others were told 421."""
     need("ip")

@@ -15,6 +15,7 @@ from tests.support.cluster import Cluster
 from tests.support.dialogue import Dialogue
 from tests.support.memory import anonymous
 
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 MB = 1_000_000
 WHOLE = 10_000
 """So many sessions on two workers have to do with ``MEMORY`` in all."""

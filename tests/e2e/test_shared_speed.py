@@ -27,6 +27,7 @@ from tests.support.driver import Driven
 from tests.support.speed import Flow, Span, Traffic, fairly
 from tests.support.tree import digest, make_file
 
+pytestmark = pytest.mark.alone
 MB = 1_000_000
 LIMIT = 4 * MB
 USERS = ("user", "alice", "bob", "carol")

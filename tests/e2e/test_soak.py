@@ -156,6 +156,7 @@ def configuration(workers: int, upload: str) -> str:
     return CONFIGURATION.format(workers=workers, upload=upload, timeout=TIMEOUT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [12, pytest.param(600, marks=pytest.mark.soak)])
 @pytest.mark.timeout(780)
 def test_trouble_leaves_nothing_behind(tmp_path: Path, seconds: float) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command import command
 from tests.support.cluster import Cluster, begin_download, until
+from tests.support.command import command
 from tests.support.dialogue import Dialogue
 from tests.support.tree import digest, make_file
 from tests.support.xferlog import parse_all

@@ -19,6 +19,7 @@ from tests.support.dialogue import Dialogue
 from tests.support.kinds import Running, running
 from tests.support.memory import resident
 
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 LINES = (b"NOOP\r\n" * 1000, b"FEAT\r\n" * 1000)
 """What is said: all replies to the one fit into the kernel, those to the other do not."""
 LINE = 6

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.library.examples.sqlite_users import SQLiteUsers
 from tests.support.cluster import Cluster, until
+from tests.support.command import command
 from tests.support.dialogue import Dialogue
 
 SHOP = "tests.library.examples.shop"
@@ -70,24 +69,7 @@ kind = dict
 
 def fails(*arguments: str, cwd: Path) -> str:
     """Run the server, which must end with code 2 and one line; the line."""
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "ftpcluster",
-            "run",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            "0",
-            *arguments,
-        ],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = command("run", "--host", "127.0.0.1", "--port", "0", *arguments, cwd=cwd)
     assert done.returncode == 2, done.stderr
     (line,) = done.stderr.splitlines()
     return line

@@ -15,6 +15,7 @@ from tests.peers.servers import MAKES, OURS, Make, Running, peer
 from tests.support.dialogue import DEADLINE
 from tests.support.programs import need_distribution
 
+pytestmark = pytest.mark.slow
 TEXT = page.PAGE.read_text()
 SAID = page.read(TEXT)
 SHORT = 3.0

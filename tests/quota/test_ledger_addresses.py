@@ -26,6 +26,7 @@ class AddressMachine(RuleBasedStateMachine):
         self.limits = ConnectionLimits(server, per_address)
         self.ledger = Ledger(self.limits)
         self.model: dict[tuple[int, int], str | None] = {}
+        self.told: set[tuple[int, int]] = set()  # whose address its worker has identified
 
     def is_full(self, address: str | None) -> bool:
         most = self.limits.per_address
@@ -58,17 +59,22 @@ class AddressMachine(RuleBasedStateMachine):
         assert refused is (Refusal.ADDRESS_FULL if full else None)
         if not full:
             self.model[epoch, session] = address
+            self.told.add((epoch, session))
 
     @rule(epoch=EPOCHS, session=SESSIONS, other=EPOCHS)
     def move(self, epoch: int, session: int, other: int) -> None:
         if (epoch, session) in self.model and (other, session) not in self.model:
             self.ledger.move(epoch, session, other)
-            self.model[other, session] = self.model.pop((epoch, session))
+            address = self.model.pop((epoch, session))
+            # the new worker has not identified it yet
+            self.model[other, session] = None if (epoch, session) in self.told else address
+            self.told.discard((epoch, session))
 
     @rule(epoch=EPOCHS, session=SESSIONS)
     def release(self, epoch: int, session: int) -> None:
         assert self.ledger.release(epoch, session) is ((epoch, session) in self.model)
         self.model.pop((epoch, session), None)
+        self.told.discard((epoch, session))
 
     @rule(epoch=EPOCHS)
     def kill_worker(self, epoch: int) -> None:
@@ -76,6 +82,7 @@ class AddressMachine(RuleBasedStateMachine):
         assert self.ledger.release_worker(epoch) == len(held)
         for key in held:
             del self.model[key]
+            self.told.discard(key)
 
     @invariant()
     def all_counts_equal_the_model(self) -> None:

@@ -136,6 +136,8 @@ def receive_status(client: Dialogue) -> int:
     return lines
 
 
+@pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize("command", COMMANDS)
 def test_others_are_served_while_a_large_folder_is_listed(
     serving: Serving, client: Dialogue, folder: Path, command: str
@@ -148,6 +150,7 @@ def test_others_are_served_while_a_large_folder_is_listed(
     assert_lets_others_go_on(serving, client, lists)
 
 
+@pytest.mark.alone
 def test_others_are_served_while_a_large_folder_is_sent_as_status(
     serving: Serving, client: Dialogue, folder: Path
 ) -> None:

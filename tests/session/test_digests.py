@@ -506,6 +506,8 @@ def test_one_user_s_digests_take_one_thread(serve: Maker, monkeypatch: pytest.Mo
     assert names == {"ftpcluster-digests"}
 
 
+@pytest.mark.slow
+@pytest.mark.alone
 def test_whoever_has_many_digests_computed_disturbs_nobody(
     port: int, root: Path, huge: Path
 ) -> None:

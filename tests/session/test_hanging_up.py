@@ -209,6 +209,14 @@ def is_let_in(client: Dialogue) -> bool:
     return code == 230
 
 
+@contextlib.contextmanager
+def logged_in(server: Running) -> Iterator[Dialogue]:
+    """A client that has the only slot, which the session before may not have given back yet."""
+    with Dialogue(server.port) as client:
+        until(lambda: is_let_in(client))
+        yield client
+
+
 def has_slot(server: Running) -> bool:
     with Dialogue(server.port) as client:
         return is_let_in(client)
@@ -216,8 +224,7 @@ def has_slot(server: Running) -> bool:
 
 @ENDS
 def test_slots_stay_held_until_a_transfer_stalls(one: Running, end: End) -> None:
-    with Dialogue(one.port) as client:
-        client.logs_in()
+    with logged_in(one) as client:
         with client.begins("STOR stalls") as data:
             data.sendall(b"some")
             end(client.sock)
@@ -230,8 +237,7 @@ def test_slots_stay_held_until_a_transfer_stalls(one: Running, end: End) -> None
 
 @ENDS
 def test_who_never_connects_is_not_waited_for(one: Running, end: End) -> None:
-    with Dialogue(one.port) as client:
-        client.logs_in()
+    with logged_in(one) as client:
         client.epsv()
         client.says("STOR unconnected", 150)
         end(client.sock)
@@ -242,8 +248,7 @@ def test_who_never_connects_is_not_waited_for(one: Running, end: End) -> None:
 @ENDS
 def test_an_idle_session_ends_at_once(one: Running, end: End) -> None:
     for _ in range(5):
-        with Dialogue(one.port) as client:
-            until(lambda client=client: is_let_in(client))  # the one before may not be counted yet
+        with logged_in(one) as client:
             client.epsv()
             end(client.sock)
             if end is half_close:

@@ -96,6 +96,7 @@ def ordinary(number: int) -> str:
     return f"STAT nx/{number}"
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_expensive_patterns_hold_others_up_no_more_than_ordinary_commands(
     cluster: Cluster, attack: str

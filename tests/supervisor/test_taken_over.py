@@ -238,6 +238,8 @@ UNHURRIED = settings(
 )
 
 
+@pytest.mark.slow
+@pytest.mark.alone
 @settings(UNHURRIED, max_examples=40)
 @given(actions=st.lists(ACTIONS, max_size=25))
 def test_whatever_a_worker_does_the_others_go_on(
@@ -288,6 +290,7 @@ FLOODS: dict[str, list[bytes]] = {
 }
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("flood", FLOODS)
 async def test_a_flood_leaves_loop_and_memory_to_others(flood: str, soon: None) -> None:
     async with beside_an_honest_one(rates=Rates(None, 10_000_000)) as here:

@@ -125,6 +125,7 @@ def test_no_context_has_authorities_of_its_own(files: Files, bundle: Path) -> No
     assert shared.take().cert_store_stats()["x509_ca"] > 50
 
 
+@pytest.mark.alone
 def test_who_says_auth_again_and_again_disturbs_nobody(port: int, showing: Showing) -> None:
     stop = threading.Event()
 
