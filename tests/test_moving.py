@@ -24,8 +24,8 @@ import ftpcluster
 from ftpcluster.cli import cli
 from ftpcluster.cli.flags import Flags
 from ftpcluster.config import ConfigError
-from ftpcluster.config.decode import leaf_of
 from ftpcluster.config.load import load
+from ftpcluster.config.setting import kind_of
 from ftpcluster.passwords import hash_password, verify
 from tests.config.keys import TABLES
 from tests.support.cluster import Cluster
@@ -66,7 +66,7 @@ def test_the_tables_name_keys_that_there_are_with_values_that_fit(heading: str) 
         name, _, value = ours.partition(" = ")
         table, _, key = name.rpartition(".")
         assert key in TABLES[table], (theirs, ours)
-        leaf = leaf_of(TABLES[table][key][1]) if value else None
+        leaf = kind_of(TABLES[table][key].kind) if value else None
         if leaf is not None:
             leaf.read(tomllib.loads(f"x = {value}")["x"])
 

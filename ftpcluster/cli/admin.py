@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,6 +35,7 @@ from ftpcluster.admin.messages import (
 from ftpcluster.cli.paths import a_file, a_file_s_name
 from ftpcluster.cli.views import bans_table, headline, sessions_table, workers_table
 from ftpcluster.config import ConfigError
+from ftpcluster.config.environment import take_environment
 from ftpcluster.config.load import admin_socket
 from ftpcluster.config.units import parse_duration, parse_size, show_size
 from ftpcluster.protocol.text import visible
@@ -65,8 +67,8 @@ def of_server(command: F) -> F:
 @contextlib.contextmanager
 def connected(file: Path | None, path: str | None) -> Iterator[Connection]:
     """A connection to the server that is meant. Raises NoServer, ConfigError."""
-    if path is None and file is not None:
-        path = admin_socket(file)
+    if path is None:
+        path = admin_socket(file, take_environment(os.environ))
     path = path or default_socket()
     if path is None:
         raise NoServer("there is no usual place for a socket; say which one with --socket PATH")

@@ -1,18 +1,20 @@
-"""``ftpcluster check``: what is wrong in a configuration file, or what it would serve."""
+"""``ftpcluster check``: what is wrong in file and environment, or what they would serve."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
-from ftpcluster.cli.configured import configured
 from ftpcluster.cli.flags import Flags
+from ftpcluster.cli.loading import load_to_start
 from ftpcluster.cli.paths import a_file
+from ftpcluster.config import Account, Config, Limits, Listen, StorageConfig, Timeouts
 from ftpcluster.config.checks import accounts
-from ftpcluster.config.model import Account, Config, Limits, Listen, StorageConfig, Timeouts
-from ftpcluster.config.tree import quoted
+from ftpcluster.config.environment import take_environment
+from ftpcluster.config.source import quoted
 from ftpcluster.config.units import show_size
 from ftpcluster.protocol.address import display
 from ftpcluster.protocol.protection import Protection
@@ -31,10 +33,13 @@ from ftpcluster.worker import own
 )
 def check(file: Path) -> None:
     """Say what is wrong in a configuration file, or what it would serve."""
-    config = configured(file, Flags())
+    environment = take_environment(os.environ)
+    config = load_to_start(file, Flags(), environment)
     own.look(config)
     for line in describe(config):
         click.echo(line)
+    if environment.names:
+        click.echo(f"from the environment: {', '.join(environment.names)}")
 
 
 def describe(config: Config) -> Iterator[str]:

@@ -1,45 +1,98 @@
-"""Flags → what they lay over a configuration file: each wins over the key that it stands for."""
+"""Flags → what they lay over a configuration file: each wins over the key that it stands for.
+
+A flag that stands for a key is declared with it, in ``config``; the others are declared here.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Iterator, Mapping, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path as FilePath
+from typing import Any
 
-from ftpcluster.config.leaves import PLAIN
+from ftpcluster.config import ANONYMOUS, PLAIN, Config, ConfigError
+from ftpcluster.config.kinds import Folder, Port
 from ftpcluster.config.lines import Path
-from ftpcluster.config.model import ANONYMOUS, ConfigError
-from ftpcluster.config.tree import Tree
+from ftpcluster.config.setting import every_key
+from ftpcluster.config.source import Source
 from ftpcluster.passwords import is_hash
 
+_LAID_APART = ("tls", "listen", "user")
+"""Tables whose keys a flag does not simply replace."""
 _NAME = re.compile(r"[^:\s\x00-\x1f\x7f]+")
-_KEYS = (
-    ("workers", "--workers", ("workers",)),
-    ("loop", "--loop", ("loop",)),
-    ("run_as", "--run-as", ("run_as",)),
-    ("metrics", "--metrics", ("metrics", "listen")),
-    ("server", "--server", ("server",)),
-    ("user_manager", "--user-manager", ("user_manager",)),
-    ("log_level", "--log-level", ("log", "level")),
-    ("log_file", "--log-file", ("log", "file")),
-    ("log_format", "--log-format", ("log", "format")),
-    ("data_ports", "--data-ports", ("data", "ports")),
-    ("max_connections", "--max-connections", ("limits", "connections")),
-    (
-        "max_connections_per_address",
-        "--max-connections-per-address",
-        ("limits", "connections_per_address"),
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A flag of ``run``.
+
+    ``spelling`` is the flag with what stands behind it, and dots where it may be repeated. ``path``
+    is the key that it stands for, of the first one in an array of tables.
+    """
+
+    spelling: str
+    help: str
+    default: str
+    kind: Any
+    path: Path = ()
+
+    @property
+    def name(self) -> str:
+        return self.spelling.partition(" ")[0]
+
+    @property
+    def metavar(self) -> str:
+        return self.spelling.partition(" ")[2].removesuffix("...")
+
+    @property
+    def repeats(self) -> bool:
+        return self.spelling.endswith("...")
+
+    @property
+    def parameter(self) -> str:
+        """What ``Flags`` calls its value."""
+        return self.name.removeprefix("--").replace("-", "_")
+
+    def label(self, value: object) -> str:
+        """What messages call a value of this flag."""
+        if value is True:
+            return self.name
+        values = value if isinstance(value, tuple) else (value,)
+        return " ".join(f"{self.name} {each}" for each in values)
+
+
+_OTHERS = (
+    Flag("--root DIR", "the folder that is served", "the current one", Folder),
+    Flag(
+        "--user NAME:PASSWORD...",
+        "an account; without `:PASSWORD` it is that of `FTPCLUSTER_USER_<NAME>` in the environment",
+        "none: anonymous reads; with a file, those of the file",
+        str,
     ),
-    ("download_limit", "--download-limit", ("limits", "download")),
-    ("upload_limit", "--upload-limit", ("limits", "upload")),
+    Flag(
+        "--anonymous",
+        "anonymous users may read, beside the accounts",
+        "off; on without accounts and without a file",
+        bool,
+    ),
+    Flag("--writable", "accounts of `--user` may write; anonymous users never", "off", bool),
+    Flag("--implicit-tls-port P", "a further port, where connections begin with TLS", "none", Port),
 )
-_KEYS_OF_ACCOUNTS = (
-    ("max_connections_per_user", "--max-connections-per-user", "connections"),
-    ("download_limit_per_user", "--download-limit-per-user", "download"),
-    ("upload_limit_per_user", "--upload-limit-per-user", "upload"),
-)
+
+
+def _of_keys() -> Iterator[Flag]:
+    for path, key in every_key(Config):
+        setting = key.setting
+        if setting is not None and setting.flag and path[0] != ANONYMOUS:  # as those of a user
+            default = "off" if key.kind is bool else key.default_text
+            default = "none" if key.field.required else default
+            yield Flag(setting.flag, setting.help, default, key.kind, path)
+
+
+FLAGS = {flag.parameter: flag for flag in (*_OTHERS, *_of_keys())}
+"""All flags of ``run`` but that of the file, by what ``Flags`` calls their values."""
 
 
 def take_passwords(users: tuple[str, ...], environment: MutableMapping[str, str]) -> dict[str, str]:
@@ -64,219 +117,213 @@ def _here() -> str:
         raise ConfigError("the folder that this was started in is gone: cd to another") from None
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
 class Flags:
-    """What was given to ``ftpcluster run``; None is what was not. ``passwords``: see above.
+    """What was given to ``ftpcluster run``, by the flags' parameters. Its ``repr`` shows no value.
 
     Relative names lead from ``folder``, also at a reload, when that may have been removed.
+    ``passwords``: see ``take_passwords``.
     """
 
-    folder: str = field(default_factory=_here)
-    workers: int | None = None
-    hosts: tuple[str, ...] = ()
-    port: int | None = None
-    root: FilePath | None = None
-    users: tuple[str, ...] = ()
-    passwords: Mapping[str, str] = field(default_factory=dict)
-    anonymous: bool = False
-    writable: bool = False
-    data_ports: str | None = None
-    masquerades: tuple[str, ...] = ()
-    proxies: tuple[str, ...] = ()
-    max_connections: int | None = None
-    max_connections_per_user: int | None = None
-    max_connections_per_address: int | None = None
-    download_limit: str | None = None
-    upload_limit: str | None = None
-    download_limit_per_user: str | None = None
-    upload_limit_per_user: str | None = None
-    server: str | None = None
-    user_manager: str | None = None
-    tls_cert: FilePath | None = None
-    tls_key: FilePath | None = None
-    implicit_tls_port: int | None = None
-    require_tls: bool = False
-    loop: str | None = None
-    run_as: str | None = None
-    metrics: str | None = None
-    log_level: str | None = None
-    log_format: str | None = None
-    log_file: str | None = None
+    def __init__(
+        self,
+        *,
+        folder: str | None = None,
+        passwords: Mapping[str, str] | None = None,
+        **given: Any,
+    ) -> None:
+        """Nothing, False and an empty tuple are what was not given."""
+        if unknown := given.keys() - FLAGS.keys():
+            raise TypeError(f"there is no flag for {min(unknown)!r}")
+        self.folder = _here() if folder is None else folder
+        self._passwords = passwords or {}
+        self._given = {
+            name: value
+            for name, value in given.items()
+            if value is not None and value is not False and value != ()
+        }
+        self._users: tuple[str, ...] = self._given.get("user", ())
+        self._root: FilePath | None = self._given.get("root")
+
+    def _of(self, table: str) -> list[tuple[Flag, Any]]:
+        """What was given for the keys of a table at the top."""
+        flags = [(FLAGS[name], value) for name, value in self._given.items()]
+        return [(flag, value) for flag, value in flags if flag.path[:1] == (table,)]
 
     def doubts(self) -> Iterator[str]:
         """What is no error, and may not be what was meant."""
-        if self.writable and not self.users:
+        if "writable" in self._given and not self._users:
             yield (
                 "--writable: has no effect without --user: it is those accounts that may write, "
                 "anonymous users never"
             )
 
-    def lay_over(self, tree: Tree) -> None:
-        """Put what was given into the tree; what cannot be is refused there."""
-        for name, flag, path in _KEYS:
-            value = getattr(self, name)
-            if value is not None:
-                tree.put(path, value, f"{flag} {value}")
-        has_tls = self._lay_tls(tree)
-        self._lay_listeners(tree, has_tls=has_tls)
-        self._lay_masquerades(tree)
-        self._lay_accounts(tree)
+    def lay_over(self, source: Source) -> None:
+        """Put what was given into the source; what cannot be is refused there."""
+        for name, value in self._given.items():
+            flag = FLAGS[name]
+            if flag.path and flag.path[0] not in _LAID_APART and name != "masquerade":
+                source.put(flag.path, list(value) if flag.repeats else value, flag.label(value))
+        has_tls = self._lay_tls(source)
+        self._lay_listeners(source, has_tls=has_tls)
+        self._lay_masquerades(source)
+        self._lay_accounts(source)
 
     # ------------------------------------------------------------------ listeners and TLS
 
-    def _lay_tls(self, tree: Tree) -> bool:
+    def _lay_tls(self, source: Source) -> bool:
         """Whether there is a certificate, from wherever."""
-        certificate = self.tls_cert
-        if certificate is not None:
-            tree.put(("tls", "certificate"), str(certificate), f"--tls-cert {certificate}")
-        elif tree.get(("tls",)) is None:
-            for flag, given in (
-                ("--tls-key", self.tls_key is not None),
-                ("--implicit-tls-port", self.implicit_tls_port is not None),
-                ("--require-tls", self.require_tls),
-            ):
-                if given:
-                    tree.refuse_flag(f"{flag} needs --tls-cert")
+        given = self._of("tls")
+        certificate = self._given.get("tls_cert")
+        if certificate is None and source.get(("tls",)) is None:
+            implicit = FLAGS["implicit_tls_port"]
+            others = [implicit] if implicit.parameter in self._given else []
+            for flag in (*(flag for flag, _ in given), *others):
+                source.refuse_unplaced(f"{flag.name} needs --tls-cert")
             return False
-        key = self.tls_key or certificate  # also where the file names one: they are a pair
-        if key is not None:
-            tree.put(("tls", "key"), str(key), f"--tls-key {key}")
-        if self.require_tls:
-            tree.put(("tls", "required"), self.require_tls, "--require-tls")
+        if certificate is not None:  # its key, also where the file names one: they are a pair
+            key = FLAGS["tls_key"]
+            source.put(key.path, str(certificate), key.label(certificate))
+        for flag, value in given:
+            laid = value if value is True else str(value)
+            source.put(flag.path, laid, flag.label(value))
         return True
 
-    def _lay_listeners(self, tree: Tree, *, has_tls: bool) -> None:
-        implicit = self.implicit_tls_port if has_tls else None
-        if not (self.hosts or self.proxies or self.port is not None or implicit is not None):
+    def _lay_listeners(self, source: Source, *, has_tls: bool) -> None:
+        implicit = self._given.get("implicit_tls_port") if has_tls else None
+        given = self._of("listen")
+        if not given and implicit is None:
             return
-        plain = self._find(tree, is_implicit=False)
-        path: Path = ("listen", plain)
-        tree.put_default(path, {})
-        if self.hosts:
-            label = " ".join(f"--host {host}" for host in self.hosts)
-            tree.put((*path, "address"), list(self.hosts), label)
-        if self.port is not None:
-            tree.put((*path, "port"), self.port, f"--port {self.port}")
+        plain = self._find(source, is_implicit=False)
+        source.put_default(("listen", plain), {})
+        for flag, value in given:
+            if flag is not FLAGS["proxy_protocol"]:
+                laid = list(value) if flag.repeats else value
+                source.put(("listen", plain, flag.path[-1]), laid, flag.label(value))
         if implicit is not None:
-            self._lay_implicit(tree, plain, implicit)
-        for index in range(len(tree.tables("listen")) if self.proxies else 0):
-            path = ("listen", index, "proxy_protocol")
-            tree.put(path, [], "--proxy-protocol")
-            for number, network in enumerate(self.proxies):
-                tree.put((*path, number), network, f"--proxy-protocol {network}")
+            self._lay_implicit(source, plain, implicit)
+        self._lay_proxies(source)
 
-    def _lay_implicit(self, tree: Tree, plain: int, port: int) -> None:
+    def _lay_proxies(self, source: Source) -> None:
+        """They hold for all listeners."""
+        proxies = self._given.get("proxy_protocol", ())
+        for index in range(len(source.tables("listen")) if proxies else 0):
+            path: Path = ("listen", index, "proxy_protocol")
+            source.put(path, [], "--proxy-protocol")
+            for number, network in enumerate(proxies):
+                source.put((*path, number), network, f"--proxy-protocol {network}")
+
+    def _lay_implicit(self, source: Source, plain: int, port: int) -> None:
         """A listener with implicit TLS: a new one listens where the plain one does."""
-        index = self._find(tree, is_implicit=True)
+        index = self._find(source, is_implicit=True)
         label = f"--implicit-tls-port {port}"
-        address = tree.get(("listen", plain, "address"))
-        tree.put_default(("listen", index), {} if address is None else {"address": address})
-        tree.put(("listen", index, "tls"), "implicit", label)
-        tree.put(("listen", index, "port"), port, label)
+        address = source.get(("listen", plain, "address"))
+        source.put_default(("listen", index), {} if address is None else {"address": address})
+        source.put(("listen", index, "tls"), "implicit", label)
+        source.put(("listen", index, "port"), port, label)
 
     @staticmethod
-    def _find(tree: Tree, *, is_implicit: bool) -> int:
+    def _find(source: Source, *, is_implicit: bool) -> int:
         """The first listener of that kind; where there is none, the next one."""
-        listeners = tree.tables("listen")
+        listeners = source.tables("listen")
         for index, listener in enumerate(listeners):
             if (listener.get("tls") == "implicit") == is_implicit:
                 return index
         return len(listeners)
 
-    def _lay_masquerades(self, tree: Tree) -> None:
-        everywhere = [text for text in self.masquerades if "=" not in text]
+    def _lay_masquerades(self, source: Source) -> None:
+        masquerades: tuple[str, ...] = self._given.get("masquerade", ())
+        everywhere = [text for text in masquerades if "=" not in text]
         for text in everywhere[1:]:
-            tree.refuse_flag(f"--masquerade {text}: the address for all clients is given already")
-        for text in self.masquerades:
+            source.refuse_unplaced(
+                f"--masquerade {text}: the address for all clients is given already"
+            )
+        for text in masquerades:
             network, equals, address = text.partition("=")
             path: Path = ("data", "masquerade_for", network) if equals else ("data", "masquerade")
-            tree.put(path, address if equals else text, f"--masquerade {text}")
+            source.put(path, address if equals else text, f"--masquerade {text}")
 
     # ------------------------------------------------------------------ accounts
 
-    def _lay_accounts(self, tree: Tree) -> None:
-        if tree.get(("user_manager",)) is not None:
-            self._refuse_what_a_user_manager_knows(tree)
+    def _lay_accounts(self, source: Source) -> None:
+        if source.get(("user_manager",)) is not None:
+            self._refuse_what_a_user_manager_knows(source)
             return
-        had_accounts = any(tree.get((name,)) is not None for name in ("user", ANONYMOUS))
+        had_accounts = any(source.get((name,)) is not None for name in ("user", ANONYMOUS))
         seen: set[str] = set()
-        for text in self.users:
-            self._lay_user(tree, text, seen)
+        for text in self._users:
+            self._lay_user(source, text, seen)
         # with a file anonymous users have to be asked for: else a file that was cut off or emptied
         # would let everybody in, at a reload without anybody noticing
-        is_alone = tree.file is None and not self.users
-        if self.anonymous or is_alone:
-            if self.root is not None or tree.get((ANONYMOUS, "root")) is None:
-                self._put_root(tree, (ANONYMOUS,))
-                self._refuse_all_of_the_machine(tree)
-        elif self.root is not None and not self.users:
-            why = f"the accounts of {tree.file} have folders of their own"
+        has_users = bool(self._users) or source.get(("user",)) is not None
+        is_alone = source.file is None and not has_users
+        if "anonymous" in self._given or is_alone:
+            if self._root is not None or source.get((ANONYMOUS, "root")) is None:
+                self._put_root(source, (ANONYMOUS,))
+                self._refuse_all_of_the_machine(source)
+        elif self._root is not None and not self._users:
+            given = source.file or "the environment"
+            why = f"the accounts of {given} have folders of their own"
             if not had_accounts:
-                why = f"there is no account that would have it beside {tree.file}"
-            tree.refuse_flag(
-                f"--root {self.root}: {why}; --user and --anonymous add some that take this one"
+                why = f"there is no account that would have it beside {given}"
+            source.refuse_unplaced(
+                f"--root {self._root}: {why}; --user and --anonymous add some that take this one"
             )
-        self._lay_limits_of_accounts(tree)
+        self._lay_limits_of_accounts(source)
 
-    def _refuse_what_a_user_manager_knows(self, tree: Tree) -> None:
-        for flag, given in (
-            ("--user", bool(self.users)),
-            ("--anonymous", self.anonymous),
-            ("--writable", self.writable),
-            ("--root", self.root is not None),
-            *((flag, getattr(self, name) is not None) for name, flag, _ in _KEYS_OF_ACCOUNTS),
-        ):
-            if given:
-                tree.refuse_flag(
-                    f"{flag}: has no effect, since user_manager knows the users: leave it out; "
-                    "folders, permissions and limits are those of the users that it makes"
-                )
+    def _refuse_what_a_user_manager_knows(self, source: Source) -> None:
+        others = [FLAGS[name] for name in ("user", "anonymous", "writable", "root")]
+        limits = [flag for flag, _ in self._of("user")]
+        for flag in (*(each for each in others if each.parameter in self._given), *limits):
+            source.refuse_unplaced(
+                f"{flag.name}: has no effect, since user_manager knows the users: leave it out; "
+                "folders, permissions and limits are those of the users that it makes"
+            )
 
-    def _lay_limits_of_accounts(self, tree: Tree) -> None:
-        paths: list[Path] = [("user", index) for index in range(len(tree.tables("user")))]
-        if isinstance(tree.get((ANONYMOUS,)), dict):
+    def _lay_limits_of_accounts(self, source: Source) -> None:
+        paths: list[Path] = [("user", index) for index in range(len(source.tables("user")))]
+        if isinstance(source.get((ANONYMOUS,)), dict):
             paths.append((ANONYMOUS,))
-        for name, flag, key in _KEYS_OF_ACCOUNTS:
-            value = getattr(self, name)
-            if value is not None:
-                for path in paths:
-                    tree.put((*path, key), value, f"{flag} {value}")
+        for flag, value in self._of("user"):
+            for path in paths:
+                source.put((*path, flag.path[-1]), value, flag.label(value))
 
-    def _lay_user(self, tree: Tree, text: str, seen: set[str]) -> None:
+    def _lay_user(self, source: Source, text: str, seen: set[str]) -> None:
         """Add an account, or put it in the place of one that has the same login."""
         login, colon, password = text.partition(":")
         label = f"--user {login}"
         if not _NAME.fullmatch(login):
             # a password could stand where the name should: it is not repeated
-            tree.refuse_flag("--user: expected NAME:PASSWORD, with a name that has no space in it")
+            source.refuse_unplaced(
+                "--user: expected NAME:PASSWORD, with a name that has no space in it"
+            )
             return
         if login in seen:
-            tree.refuse_flag(f"{label}: given twice")
+            source.refuse_unplaced(f"{label}: given twice")
             return
         seen.add(login)
         variable = _variable(login)
-        if not colon and variable not in self.passwords:
-            tree.refuse_flag(f"{label}: no password; give {login}:PASSWORD or set {variable}")
+        if not colon and variable not in self._passwords:
+            source.refuse_unplaced(f"{label}: no password; give {login}:PASSWORD or set {variable}")
             return
-        password = password if colon else self.passwords[variable]
-        logins = [each.get("login") for each in tree.tables("user")]
+        password = password if colon else self._passwords[variable]
+        logins = [each.get("login") for each in source.tables("user")]
         path: Path = ("user", logins.index(login) if login in logins else len(logins))
-        permission = {"path": "/", "read": True, "write": self.writable}
-        tree.put(path, {}, label)
-        tree.put((*path, "login"), login, label)
+        permission = {"path": "/", "read": True, "write": "writable" in self._given}
+        source.put(path, {}, label)
+        source.put((*path, "login"), login, label)
         is_plain = not is_hash(password)
-        tree.put((*path, "password"), PLAIN * is_plain + password, label)
-        tree.put((*path, "permissions"), [permission], label)
-        self._put_root(tree, path)
+        source.put((*path, "password"), PLAIN * is_plain + password, label)
+        source.put((*path, "permissions"), [permission], label)
+        self._put_root(source, path)
 
-    def _refuse_all_of_the_machine(self, tree: Tree) -> None:
+    def _refuse_all_of_the_machine(self, source: Source) -> None:
         """Services are started in "/": whoever forgot to name a folder did not mean all of them."""
-        if self.root is None and self.folder == "/":
-            tree.refuse_flag(
+        if self._root is None and self.folder == "/":
+            source.refuse_unplaced(
                 "anonymous users would read all of /, where it was started: say what is "
                 'served: root = "/srv/ftp" in [anonymous], a [[user]], or --root DIR'
             )
 
-    def _put_root(self, tree: Tree, path: Path) -> None:
-        root = "." if self.root is None else str(self.root)
-        tree.put((*path, "root"), root, f"--root {root}")
+    def _put_root(self, source: Source, path: Path) -> None:
+        root = "." if self._root is None else str(self._root)
+        source.put((*path, "root"), root, f"--root {root}")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import shlex
-from importlib import resources
 from pathlib import Path
 
 import click
 
 from ftpcluster.cli.paths import a_file
+from ftpcluster.config.example import example
 
 _MODE = 0o600  # passwords are going to stand in it
 
@@ -18,11 +18,10 @@ _MODE = 0o600  # passwords are going to stand in it
 @click.argument("file", type=a_file, default=Path("ftpcluster.toml"))
 def init(file: Path) -> None:
     """Write a configuration file with all keys in it, explained [default: ftpcluster.toml]."""
-    text = resources.files("ftpcluster.config").joinpath("example.toml").read_bytes()
     try:
         fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
         with open(fd, "wb") as stream:
-            stream.write(text)
+            stream.write(example().encode())
     except FileExistsError:
         raise click.ClickException(
             f"{file} exists; nothing was written. Give another name, or move it away"

@@ -6,8 +6,7 @@ import logging
 import sys
 from collections.abc import Iterator
 
-from ftpcluster.config import ConfigError
-from ftpcluster.config.model import Log
+from ftpcluster.config import ConfigError, Log
 from ftpcluster.logfile import LogFile
 from ftpcluster.logs import log_to
 from ftpcluster.privileges import Identity

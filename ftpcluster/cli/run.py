@@ -4,23 +4,62 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from ftpcluster.cli.cluster import Cluster
-from ftpcluster.cli.configured import configured
-from ftpcluster.cli.flags import Flags, take_passwords
+from ftpcluster.cli.flags import FLAGS, Flag, Flags, take_passwords
+from ftpcluster.cli.loading import load_to_start
 from ftpcluster.cli.logfiles import LogFiles
 from ftpcluster.cli.paths import a_file, a_file_s_name, a_folder
 from ftpcluster.cli.streams import say
 from ftpcluster.config import ConfigError
+from ftpcluster.config.environment import take_environment
 from ftpcluster.config.load import load
+from ftpcluster.config.setting import NO_LIMIT, kind_of
 from ftpcluster.privileges import parse_run_as
 from ftpcluster.supervisor.crew import BootFailure
 
+F = TypeVar("F", bound=Callable[..., Any])
 _BOOT_FAILED = 1
+
+
+def _options(command: F) -> F:
+    """Add the flags, in the order in which they are declared."""
+    for flag in reversed(FLAGS.values()):
+        command = click.option(flag.name, **_type(flag), multiple=flag.repeats, help=_help(flag))(
+            command
+        )
+    return command
+
+
+def _type(flag: Flag) -> dict[str, Any]:
+    """How click reads a flag's value. What the value may be the key says."""
+    if flag.kind is bool:
+        return {"is_flag": True}
+    kind = kind_of(flag.kind)
+    if kind is None:
+        return {"metavar": flag.metavar}
+    if flag.parameter == "root":
+        return {"type": a_folder, "metavar": flag.metavar}
+    if kind.is_file:
+        return {"type": a_file_s_name, "metavar": flag.metavar}
+    if "enum" in kind.schema:
+        return {"type": click.Choice(kind.schema["enum"])}
+    is_number = kind.schema.get("type") == "integer"
+    return {"type": int if is_number else str, "metavar": flag.metavar}
+
+
+def _help(flag: Flag) -> str:
+    text = flag.help[0].upper() + flag.help[1:]
+    if flag.repeats:
+        text += "; may be repeated"
+    if flag.default not in (NO_LIMIT, "off", "none"):
+        text += f" [default: {flag.default}]"
+    return text.replace("`", "")
 
 
 @click.command()
@@ -32,106 +71,21 @@ _BOOT_FAILED = 1
     metavar="FILE",
     help="Configuration file; flags win over it [default: none is read]",
 )
-@click.option("--workers", type=int, metavar="N", help="Worker processes [default: the cores]")
-@click.option(
-    "--host",
-    "hosts",
-    multiple=True,
-    metavar="ADDR",
-    help="Address to listen on, may be repeated [default: all]",
-)
-@click.option(
-    "--port", type=int, metavar="P", help="Port; 0 for any free one [default: 2121, as root 21]"
-)
-@click.option(
-    "--root",
-    type=a_folder,
-    metavar="DIR",
-    help="The folder to serve [default: the current one]",
-)
-@click.option(
-    "--user",
-    "users",
-    multiple=True,
-    metavar="NAME:PASSWORD",
-    help="An account, may be repeated. NAME alone takes the password from "
-    "FTPCLUSTER_USER_<NAME> in the environment",
-)
-@click.option("--anonymous", is_flag=True, help="Anonymous users may read, beside the accounts")
-@click.option("--writable", is_flag=True, help="Accounts may write; anonymous users never")
-@click.option(
-    "--data-ports", metavar="A-B", help="Ports for passive data connections [default: any]"
-)
-@click.option(
-    "--masquerade",
-    "masquerades",
-    multiple=True,
-    metavar="[NET=]ADDR",
-    help="IPv4 address or host name that PASV names, behind NAT; NET=ADDR for clients in NET",
-)
-@click.option(
-    "--proxy-protocol",
-    "proxies",
-    multiple=True,
-    metavar="NET",
-    help="Connections come through a proxy in NET, with the PROXY protocol; may be repeated",
-)
-@click.option("--server", metavar="MODULE:CLASS", help="A subclass of ftpcluster.Server to run")
-@click.option(
-    "--user-manager", metavar="MODULE:FACTORY", help="What makes the user manager of a worker"
-)
-@click.option("--tls-cert", type=a_file, metavar="FILE", help="Certificate chain (PEM): AUTH TLS")
-@click.option("--tls-key", type=a_file, metavar="FILE", help="Its key [default: in the same file]")
-@click.option("--implicit-tls-port", type=int, metavar="P", help="A port that begins with TLS")
-@click.option("--require-tls", is_flag=True, help="Logins only with TLS")
-@click.option("--max-connections", type=int, metavar="N", help="Connections of the whole server")
-@click.option("--max-connections-per-user", type=int, metavar="N", help="Sessions of each user")
-@click.option(
-    "--max-connections-per-address", type=int, metavar="N", help="Connections of each address"
-)
-@click.option(
-    "--download-limit", metavar="SPEED", help='What the server sends, a second: "10MB", "1GiB"'
-)
-@click.option("--upload-limit", metavar="SPEED", help="What the server receives, a second")
-@click.option("--download-limit-per-user", metavar="SPEED", help="All sessions of a user together")
-@click.option("--upload-limit-per-user", metavar="SPEED", help="All sessions of a user together")
-@click.option("--run-as", metavar="USER[:GROUP]", help="Who serves, when it is started as root")
-@click.option(
-    "--metrics", metavar="ADDR:PORT", help="Tell Prometheus there, and /healthz and /readyz"
-)
-@click.option(
-    "--loop",
-    type=click.Choice(["uvloop", "asyncio"]),
-    help="Event loop [default: uvloop]",
-)
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    help="What is logged [default: info]",
-)
-@click.option(
-    "--log-format",
-    type=click.Choice(["text", "json"]),
-    help="Lines of text, or JSON objects, one a line [default: text]",
-)
-@click.option(
-    "--log-file",
-    type=a_file_s_name,
-    metavar="FILE",
-    help="Where it is logged; SIGUSR1 opens it again [default: stderr]",
-)
-def run(*, file: Path | None, users: tuple[str, ...], **given: Any) -> int:
+@_options
+def run(*, file: Path | None, **given: Any) -> int:
     """Serve folders over FTP.
 
     With no account, and no file, everybody may read, as "anonymous". Ctrl-C stops the server, a
     second one at once.
     """
-    flags = Flags(users=users, passwords=take_passwords(users, os.environ), **given)
-    config = configured(file, flags)  # workers inherit sys.path
+    flags = Flags(passwords=take_passwords(given["user"], os.environ), **given)
+    environment = take_environment(os.environ)
+    config = load_to_start(file, flags, environment)  # workers inherit sys.path
     logs = LogFiles(config.log, None if config.run_as is None else parse_run_as(config.run_as))
     logs.log_as(config.log)
     try:
-        cluster = Cluster(config, functools.partial(load, file, flags), logs)
+        load_again = functools.partial(load, file, flags, environment=environment)
+        cluster = Cluster(config, load_again, logs)
     except BaseException:
         logs.undo()
         raise

@@ -1,29 +1,39 @@
-"""What a server is told: read from a file and from flags, checked once, as frozen structs."""
+"""Settings: each declared once, read from a file, the environment and flags, and checked.
+
+What comes out are frozen structs. This package knows nothing of sessions, workers and sockets.
+"""
 
 from __future__ import annotations
 
-from ftpcluster.config.model import (
+from ftpcluster.config.accounts import (
+    ANONYMOUS,
     Account,
     AnonymousConfig,
-    Config,
-    ConfigError,
-    Listen,
-    Loop,
     PermissionConfig,
-    TLSConfig,
     UserConfig,
-    WorkerConfig,
 )
+from ftpcluster.config.model import Config, ConfigError, Loop, WorkerConfig
+from ftpcluster.config.network import Data, Listen, TLSConfig
+from ftpcluster.config.tables import Ban, Limits, Log, StorageConfig, Timeouts
+from ftpcluster.config.values import PLAIN
 
 __all__ = [
+    "ANONYMOUS",
     "Account",
     "AnonymousConfig",
+    "Ban",
     "Config",
     "ConfigError",
+    "Data",
+    "Limits",
     "Listen",
+    "Log",
     "Loop",
+    "PLAIN",
     "PermissionConfig",
+    "StorageConfig",
     "TLSConfig",
+    "Timeouts",
     "UserConfig",
     "WorkerConfig",
 ]

@@ -1,4 +1,4 @@
-"""A file, with flags laid over it, → Config. It changes nothing, and may be called again."""
+"""A file, with environment and flags over it, → Config. It changes nothing, and may be repeated."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Protocol
 
 from ftpcluster.config.checks import check, check_accounts, with_folders
 from ftpcluster.config.decode import decode
+from ftpcluster.config.environment import Environment
 from ftpcluster.config.model import Config
-from ftpcluster.config.tree import Tree
+from ftpcluster.config.source import Source
 
 
 class Overlay(Protocol):
@@ -19,35 +20,44 @@ class Overlay(Protocol):
     def folder(self) -> str:
         """Where it was given: relative names lead from there, whatever became of it."""
 
-    def lay_over(self, tree: Tree) -> None:
-        """Put what was given into the tree, or refuse it there."""
+    def lay_over(self, source: Source) -> None:
+        """Put what was given into the source, or refuse it there."""
 
 
-def load(file: Path | None, flags: Overlay, *further: Callable[[Config, Tree], None]) -> Config:
-    """What a server is told. Raises ConfigError with all that is wrong.
+def load(
+    file: Path | None,
+    flags: Overlay,
+    *further: Callable[[Config, Source], None],
+    environment: Environment | None = None,
+) -> Config:
+    """What a server is told: flags win over the environment, which wins over the file.
 
-    ``further`` checks are those that do not hold for a reload.
+    Raises ConfigError with all that is wrong. ``further`` checks are those that do not hold for a
+    reload.
     """
-    tree = Tree(file, flags.folder)
-    flags.lay_over(tree)
-    config = decode(tree, Config)
-    check(config, tree)
-    config = with_folders(config, tree)
+    source = Source(file, flags.folder)
+    if environment is not None:
+        environment.lay_over(source)
+    flags.lay_over(source)
+    config = decode(source, Config)
+    check(config, source)
+    config = with_folders(config, source)
     for each in further:
-        each(config, tree)
-    check_accounts(config, tree)
-    tree.check()
+        each(config, source)
+    check_accounts(config, source)
+    source.check()
     return config
 
 
-def admin_socket(file: Path) -> str | None:
-    """The one key of a file that says where its server is steered; None where it says nothing.
+def admin_socket(file: Path | None, environment: Environment) -> str | None:
+    """The one key that says where a server is steered; None where nothing does.
 
-    Whatever else is wrong with the file does not keep anybody from its server. Raises ConfigError.
+    Whatever else is wrong does not keep anybody from the server. Raises ConfigError.
     """
-    tree = Tree(file)
-    socket = tree.get(("admin", "socket"))
-    tree.values = {} if socket is None else {"admin": {"socket": socket}}
-    config = decode(tree, Config)
-    tree.check()
+    source = Source(file)
+    environment.only(("admin", "socket")).lay_over(source)
+    socket = source.get(("admin", "socket"))
+    source.values = {} if socket is None else {"admin": {"socket": socket}}
+    config = decode(source, Config)
+    source.check()
     return config.admin.socket

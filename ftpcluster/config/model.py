@@ -1,52 +1,28 @@
-"""What a server is told, as the file has it: frozen structs, one for each table."""
+"""A whole configuration: the settings above all tables, and what a worker is told of it."""
 
 from __future__ import annotations
 
 import os
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
-from ftpcluster.config.leaves import (
-    Addresses,
-    AddressPort,
-    Age,
-    Announced,
-    Count,
-    Duration,
-    Failures,
-    File,
-    Folder,
-    Grace,
-    Line,
-    Login,
-    Memory,
-    NamePattern,
-    Network,
-    NetworkList,
-    ObjectName,
-    Password,
-    Port,
-    PortRange,
-    RunAs,
-    Size,
-    Speed,
-    Threads,
-    Umask,
-    VirtualPath,
-    Workers,
+from ftpcluster.config.accounts import AnonymousConfig, UserConfig
+from ftpcluster.config.kinds import Line, ObjectName, RunAs, Workers
+from ftpcluster.config.network import Data, Listen, TLSConfig
+from ftpcluster.config.setting import Keyword, Setting, Table
+from ftpcluster.config.tables import (
+    Admin,
+    Ban,
+    Limits,
+    Log,
+    MetricsConfig,
+    Recycle,
+    StorageConfig,
+    Timeouts,
 )
-from ftpcluster.protocol.protection import Protection
 
 Loop = Literal["uvloop", "asyncio"]
-LogLevel = Literal["debug", "info", "warning", "error"]
-LogFormat = Literal["text", "json"]
-
-
-LOOPBACK = ("127.0.0.0/8", "::1/128")
-
-ANONYMOUS = "anonymous"
-"""The table, and the login, of those who have no account."""
 
 
 class ConfigError(Exception):
@@ -65,190 +41,70 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def default_port() -> int:
-    """FTP's own port for those who may use it."""
-    return 21 if os.geteuid() == 0 else 2121
-
-
-class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of all tables. A field that has no default has to be given."""
-
-
-class PermissionConfig(Table, frozen=True, kw_only=True):
-    """What a user may do at a path and beneath it; nothing that is not said here."""
-
-    path: VirtualPath
-    read: bool = True
-    write: bool = False
-
-
-EVERYTHING = (PermissionConfig(path="/", write=True),)
-READ_ONLY = (PermissionConfig(path="/"),)
-
-
-class Account(Table, frozen=True, kw_only=True):
-    """What users and anonymous ones have in common. Speeds are those of all sessions together."""
-
-    root: Folder
-    home: VirtualPath = "/"
-    connections: Count | None = None
-    download: Speed | None = None
-    upload: Speed | None = None
-    download_per_connection: Speed | None = None
-    upload_per_connection: Speed | None = None
-    permissions: tuple[PermissionConfig, ...] = EVERYTHING
-
-
-class UserConfig(Account, frozen=True, kw_only=True):
-    """One account."""
-
-    login: Login
-    password: Password
-
-    def __repr__(self) -> str:
-        return f"UserConfig(login={self.login!r}, root={self.root!r})"
-
-
-class AnonymousConfig(Account, frozen=True, kw_only=True):
-    """Whoever logs in as "anonymous" or "ftp", with any password."""
-
-    permissions: tuple[PermissionConfig, ...] = READ_ONLY
-
-
-class Listen(Table, frozen=True, kw_only=True):
-    """Addresses to listen on (none: all of them), and how connections to them begin."""
-
-    address: Addresses = ()
-    port: Port = msgspec.field(default_factory=default_port)
-    tls: Protection = Protection.EXPLICIT
-    proxy_protocol: tuple[Network, ...] | None = None
-
-
-class TLSConfig(Table, frozen=True, kw_only=True):
-    """Certificate and key, as PEM files. Without ``key`` it is in the certificate's file."""
-
-    certificate: File
-    key: File | None = None
-    minimum_version: Literal["1.2", "1.3"] = "1.2"
-    required: bool = False
-    required_data: bool = False
-    require_session_reuse: bool = False
-    strict_eof: bool = False
-    client_ca: File | None = None
-
-    @property
-    def key_file(self) -> str:
-        return self.key or self.certificate
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """All of them."""
-        return tuple(filter(None, (self.certificate, self.key, self.client_ca)))
-
-
-class Data(Table, frozen=True, kw_only=True):
-    """Data connections. ``ports``: the first and the last."""
-
-    ports: PortRange | None = None
-    masquerade: Announced | None = None
-    masquerade_for: dict[Network, Announced] = {}
-    active: bool = True
-
-
-class Limits(Table, frozen=True, kw_only=True):
-    """Limits of the whole server: connections, and bytes per second. None is no limit.
-
-    ``digest_size`` None: that of the ``server`` class, else the sessions' default.
-    """
-
-    connections: Count | None = None
-    connections_per_address: Count | None = None
-    connections_not_logged_in: Count | None = None
-    download: Speed | None = None
-    upload: Speed | None = None
-    download_per_connection: Speed | None = None
-    upload_per_connection: Speed | None = None
-    digest_size: Size | None = None
-
-
-class Timeouts(Table, frozen=True, kw_only=True):
-    """Deadlines in seconds. None: that of the ``server`` class, else the sessions' default.
-
-    ``drain`` None: as ``shutdown``.
-    """
-
-    login: Duration | None = None
-    idle: Duration | None = None
-    data: Duration | None = None
-    stalled: Duration | None = None
-    shutdown: Grace = 30
-    drain: Grace | None = None
-    worker: Duration = 30
-
-
-class StorageConfig(Table, frozen=True, kw_only=True):
-    """Files. None: as the ``server`` class has it, else the sessions' default."""
-
-    durable_uploads: bool | None = None
-    atomic_uploads: bool | None = None
-    hide: tuple[NamePattern, ...] | None = None
-    forbid: tuple[NamePattern, ...] | None = None
-    rename_replaces: bool | None = None
-    umask: Umask | None = None
-    threads: Threads = 16
-
-
-class Ban(Table, frozen=True, kw_only=True):
-    """An address with ``failures`` failed logins within ``window`` s is banned for ``duration`` s.
-
-    Never one of ``allow``.
-    """
-
-    failures: Failures = 10
-    window: Duration = 600
-    duration: Duration = 1800
-    allow: NetworkList = LOOPBACK
-
-
-class Log(Table, frozen=True, kw_only=True):
-    """What is logged, how and where. ``file`` None: stderr; ``transfers`` None: nowhere."""
-
-    level: LogLevel = "info"
-    format: LogFormat = "text"
-    file: File | None = None
-    transfers: File | None = None
-
-
-class Recycle(Table, frozen=True, kw_only=True):
-    """When a worker is replaced that does its work: bytes of memory, and seconds of life."""
-
-    memory: Memory | None = None
-    age: Age | None = None
-
-
-class Admin(Table, frozen=True, kw_only=True):
-    """The socket of ``who``, ``kick`` and so on. None: in the runtime folder."""
-
-    enabled: bool = True
-    socket: File | None = None
-
-
-class MetricsConfig(Table, frozen=True, kw_only=True):
-    """Where metrics are told, and how it is; None is nowhere."""
-
-    listen: AddressPort | None = None
-
-
 class Config(Table, frozen=True, kw_only=True):
     """A whole server."""
 
-    workers: Workers = msgspec.field(default_factory=available_cores)
-    loop: Loop = "uvloop"
-    run_as: RunAs | None = None
-    confine: bool = True
-    server: ObjectName | None = None
-    user_manager: ObjectName | None = None
-    welcome: Line | None = None
+    workers: Annotated[
+        Workers,
+        Setting(
+            "processes that run sessions",
+            otherwise="the cores that may be used",
+            example="4",
+            flag="--workers N",
+        ),
+    ] = msgspec.field(default_factory=available_cores)
+    loop: Annotated[Loop, Setting("the event loop", flag="--loop uvloop|asyncio")] = "uvloop"
+    run_as: Annotated[
+        RunAs | None,
+        Setting(
+            "who serves, where it is started as root",
+            ": after binding, supervisor and workers are that user, for good",
+            otherwise="who started it",
+            example='"ftp:ftp"',
+            flag="--run-as USER[:GROUP]",
+        ),
+    ] = None
+    confine: Annotated[
+        bool,
+        Setting(
+            "workers can open the accounts' folders only, and do little else",
+            ": no other files but what Python needs (Landlock), no system calls that sessions do "
+            "not need (seccomp), and no rights of root's but to serve files of any owner and to "
+            "use ports below 1024; not where `server` or `user_manager` is given, since nobody "
+            "knows their files",
+        ),
+    ] = True
+    server: Annotated[
+        ObjectName | None,
+        Setting(
+            "a subclass of `ftpcluster.Server`, in every worker",
+            "; what is set here wins over what it sets, but where both are about TLS the stricter "
+            "one wins. It gets the configured users if it takes any",
+            otherwise="ftpcluster's",
+            example='"mine:Server"',
+            flag="--server MODULE:CLASS",
+        ),
+    ] = None
+    user_manager: Annotated[
+        ObjectName | None,
+        Setting(
+            "what makes the user manager, in every worker; then there are no other accounts",
+            otherwise="the configured accounts",
+            example='"mine:factory"',
+            flag="--user-manager MODULE:FACTORY",
+        ),
+    ] = None
+    welcome: Annotated[
+        Line | None,
+        Setting(
+            "what clients are greeted with, one line",
+            "; with `server` the default is what its class says: `welcome`, where that says "
+            "nothing",
+            session="welcome_message",
+            fallback="ftpcluster ready.",
+            keyword=Keyword("welcome_message", "str", default="welcome"),
+        ),
+    ] = None
     listen: tuple[Listen, ...] = msgspec.field(default_factory=lambda: (Listen(),))
     tls: TLSConfig | None = None
     data: Data = Data()

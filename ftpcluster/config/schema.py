@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import tomllib
 import typing
 from typing import Any
 
 import msgspec
 
-from ftpcluster.config.decode import keys, leaf_of
 from ftpcluster.config.model import Config
+from ftpcluster.config.setting import Key, is_array, keys, kind_of, show
 
 
 def json_schema() -> dict[str, Any]:
@@ -16,27 +17,41 @@ def json_schema() -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "ftpcluster.toml",
-        **_schema(Config),
+        **schema_of(Config),
     }
 
 
-def _schema(kind: Any) -> dict[str, Any]:
-    leaf = leaf_of(kind)
-    if leaf is not None:
-        return {**leaf.schema, "description": leaf.expected}
-    if typing.get_origin(kind) is tuple:
-        return {"type": "array", "items": _schema(typing.get_args(kind)[0]), "minItems": 1}
+def schema_of(kind: Any) -> dict[str, Any]:
+    """The schema of a kind of value."""
+    found = kind_of(kind)
+    if found is not None:
+        return {**found.schema, "description": found.expected}
+    if is_array(kind):
+        return {"type": "array", "items": schema_of(typing.get_args(kind)[0]), "minItems": 1}
     if typing.get_origin(kind) is dict:
-        return {"type": "object", "additionalProperties": _schema(typing.get_args(kind)[1])}
+        return {"type": "object", "additionalProperties": schema_of(typing.get_args(kind)[1])}
     return _table(kind)
 
 
-def _table(kind: type[msgspec.Struct]) -> dict[str, Any]:
-    found = keys(kind)
+def _table(table: type[msgspec.Struct]) -> dict[str, Any]:
+    found = keys(table)
     schema = {
         "type": "object",
-        "properties": {name: _schema(inner) for name, (_, inner) in found.items()},
+        "properties": {name: _described(key) for name, key in found.items()},
         "additionalProperties": False,
     }
-    required = [name for name, (field, _) in found.items() if field.required]
+    required = [name for name, key in found.items() if key.field.required]
     return {**schema, "required": required} if required else schema
+
+
+def _described(key: Key) -> dict[str, Any]:
+    """The schema of a key's value, with what the key is for."""
+    schema = schema_of(key.kind)
+    if key.setting is None:
+        return schema
+    expected = schema.get("description")
+    text = key.setting.help if expected is None else f"{key.setting.help}: {expected}"
+    described = {**schema, "description": text}
+    if key.default is not None and not key.setting.otherwise:
+        described["default"] = tomllib.loads(f"value = {show(key.kind, key.default)}")["value"]
+    return described

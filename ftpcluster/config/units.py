@@ -40,3 +40,11 @@ def show_size(size: int) -> str:
         if size % factor == 0:
             return f"{size // factor}{unit}"
     return f"{size}B"
+
+
+def show_duration(seconds: int) -> str:
+    """A time as ``parse_duration`` reads it, in the largest unit that loses nothing."""
+    for unit, factor in (("h", 3600), ("m", 60)):
+        if seconds and seconds % factor == 0:
+            return f"{seconds // factor}{unit}"
+    return f"{seconds}s"

@@ -7,9 +7,7 @@ import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from ftpcluster.config import Account, Config, TLSConfig, WorkerConfig
-from ftpcluster.config.leaves import PLAIN
-from ftpcluster.config.model import ANONYMOUS
+from ftpcluster.config import ANONYMOUS, PLAIN, Account, Config, TLSConfig, WorkerConfig
 from ftpcluster.logfile import LogFile
 from ftpcluster.net.certificates import ContextMaker, Contexts
 from ftpcluster.net.passive import PassivePorts

@@ -234,6 +234,31 @@ def test_check_looks_for_what_is_not_ours(name: str, said: str, tmp_path: Path) 
     assert done.stderr.startswith(f"ftpcluster: error: {said}" if said else "")
 
 
+def test_check_looks_at_the_environment_and_says_which_variables_there_are(tmp_path: Path) -> None:
+    (tmp_path / "f.toml").write_text("[limits]\nconnections = 5\n[anonymous]\nroot = '.'\n")
+    variables = {"FTPCLUSTER__LIMITS__CONNECTIONS": "7", "FTPCLUSTER__WORKERS": "3"}
+    done = command("check", "-c", "f.toml", cwd=tmp_path, env=variables)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "limits of the server: connections 7" in done.stdout
+    assert done.stdout.splitlines()[-1] == (
+        "from the environment: FTPCLUSTER__LIMITS__CONNECTIONS, FTPCLUSTER__WORKERS"
+    )
+
+
+@pytest.mark.parametrize("name", ["check", "run"])
+def test_check_and_run_name_the_variable_whose_value_is_wrong(name: str, tmp_path: Path) -> None:
+    (tmp_path / "f.toml").write_text("[anonymous]\nroot = '.'\n")
+    variables = {"FTPCLUSTER__LIMITS__CONNECTIONS": "many", "FTPCLUSTER__LIMIT__UPLOAD": "1"}
+    done = command(name, "-c", "f.toml", cwd=tmp_path, env=variables)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == [
+        "ftpcluster: error: FTPCLUSTER__LIMIT__UPLOAD: unknown key; did you mean "
+        "FTPCLUSTER__LIMITS__UPLOAD?",
+        "ftpcluster: error: FTPCLUSTER__LIMITS__CONNECTIONS: expected a whole number, at least 1, "
+        'got "many"',
+    ]
+
+
 def test_check_warns_of_passwords_that_others_may_read(tmp_path: Path) -> None:
     file = tmp_path / "f.toml"
     file.write_text(f"[[user]]\nlogin = 'a'\npassword = 'plain:{SECRET}'\nroot = '.'\n")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
+import shlex
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -12,27 +12,15 @@ import msgspec
 import pytest
 
 from ftpcluster.cli.flags import Flags
-from ftpcluster.config.decode import leaf_of
+from ftpcluster.config import ConfigError
+from ftpcluster.config.environment import Environment
 from ftpcluster.config.load import load
-from ftpcluster.session.services import Settings
+from ftpcluster.config.setting import kind_of
 from tests.config.keys import ARRAYS, TABLES
+from tests.support.documents import WRITTEN
 
 PAGE = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
 ROW = re.compile(r"^\| `(\w+)` \| (.+?) \| (.+?) \| (.+) \|$", re.MULTILINE)
-OF_SESSIONS = {
-    "welcome": "welcome_message",
-    "limits.digest_size": "max_digest",
-    "timeouts.login": "login_timeout",
-    "timeouts.idle": "idle_timeout",
-    "timeouts.data": "data_timeout",
-    "timeouts.stalled": "stalled_timeout",
-    "storage.durable_uploads": "durable_uploads",
-    "storage.atomic_uploads": "atomic_uploads",
-    "storage.hide": "hide",
-    "storage.forbid": "forbid",
-    "storage.rename_replaces": "rename_replaces",
-}
-"""Keys whose defaults are the sessions' own."""
 
 
 def documented() -> dict[str, list[tuple[str, str]]]:
@@ -70,12 +58,8 @@ def test_tables_that_may_be_repeated_are_shown_so() -> None:
 
 def default_of(table: str, key: str) -> Any:
     """What holds where the key is left out; NODEFAULT where it may not be."""
-    field, _ = TABLES[table][key]
-    setting = OF_SESSIONS.get(f"{table}.{key}".lstrip("."))
-    if setting is None:
-        return field.default
-    (default,) = (f.default for f in dataclasses.fields(Settings) if f.name == setting)
-    return default
+    found = TABLES[table][key]
+    return msgspec.NODEFAULT if found.field.required else found.default
 
 
 @pytest.mark.parametrize(
@@ -86,10 +70,10 @@ def test_the_default_that_is_documented_is_the_one_that_holds(
     table: str, key: str, said: str
 ) -> None:
     default = default_of(table, key)
-    assert (said == "needed") == (default is msgspec.NODEFAULT and not has_factory(table, key))
+    assert (said == "needed") == (default is msgspec.NODEFAULT)
     literal = re.fullmatch(r"`(.+)`", said)
     if literal is not None:
-        leaf = leaf_of(TABLES[table][key][1])
+        leaf = kind_of(TABLES[table][key].kind)
         assert leaf is not None
         value = leaf.read(tomllib.loads(f"x = {literal[1]}")["x"])
         assert value == default
@@ -97,6 +81,29 @@ def test_the_default_that_is_documented_is_the_one_that_holds(
         assert default is None or not isinstance(default, bool | int | str), default
 
 
-def has_factory(table: str, key: str) -> bool:
-    field, _ = TABLES[table][key]
-    return field.default_factory is not msgspec.NODEFAULT
+@pytest.mark.parametrize("path", WRITTEN, ids=lambda path: path.name)
+def test_the_tables_are_those_of_the_declarations(path: Path) -> None:
+    page = path.read_text()
+    assert WRITTEN[path](page) == page, "run `python -m tests.support.documents`"
+
+
+def test_what_the_page_says_of_variables_is_what_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (shown, messages) = re.findall(
+        r"^```(?:console)?\n((?:.*FTPCLUSTER__.*\n)+)", PAGE, re.MULTILINE
+    )
+    monkeypatch.chdir(tmp_path)
+    given = [shlex.split(line)[2].partition("=") for line in shown.splitlines()]
+    variables = {name: value for name, _, value in given}
+    assert variables["FTPCLUSTER__ANONYMOUS__ROOT"] == "/srv/ftp/pub"
+    variables["FTPCLUSTER__ANONYMOUS__ROOT"] = str(tmp_path)
+    config = load(None, Flags(), environment=Environment(variables))
+    assert (config.limits.connections, config.limits.download) == (200, 10_000_000)
+    assert config.storage.hide == (".*", "*.tmp")
+    assert config.listen[0].port == 2121
+    said = [line.removeprefix("ftpcluster: error: ") for line in messages.splitlines()]
+    unknown, wrong = (line.partition(":")[0] for line in said)
+    with pytest.raises(ConfigError) as caught:
+        load(None, Flags(), environment=Environment({unknown: "5", wrong: "many"}))
+    assert list(caught.value.lines) == said

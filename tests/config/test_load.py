@@ -8,7 +8,6 @@ import re
 import shlex
 import tomllib
 from collections.abc import Iterator
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,11 @@ import pytest
 import trustme
 
 from ftpcluster.cli.flags import Flags, take_passwords
-from ftpcluster.config import Config, ConfigError
+from ftpcluster.config import Config, ConfigError, Listen
 from ftpcluster.config.checks import warnings
+from ftpcluster.config.example import example
 from ftpcluster.config.load import load
-from ftpcluster.config.model import Listen, available_cores
+from ftpcluster.config.model import available_cores
 from ftpcluster.protocol.protection import Protection
 from tests.config.keys import TABLES, table_text
 
@@ -28,7 +28,7 @@ ALICE = f"[[user]]\nlogin = 'alice'\npassword = 'plain:{SECRET}'\nroot = '.'\n"
 ANYBODY = "[anonymous]\nroot = '.'\n"
 BCRYPT = "$2b$04$" + "a" * 21 + "u" + "a" * 31
 KEY_OR_TABLE = re.compile(r"# (\w+ = |\[|  \{|\])")
-EXAMPLE = resources.files("ftpcluster.config").joinpath("example.toml").read_text()
+EXAMPLE = example()
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +67,7 @@ def refused(text: str, there: Path, **flags: Any) -> list[str]:
 
 
 def test_a_file_with_nothing_in_it_is_none_where_flags_name_who_may_log_in(there: Path) -> None:
-    for flags in ({"users": ("a:b",)}, {"anonymous": True}):
+    for flags in ({"user": ("a:b",)}, {"anonymous": True}):
         assert loaded("# nothing\n", there, port=5, **flags) == load(None, Flags(port=5, **flags))
 
 
@@ -103,7 +103,7 @@ def test_a_misspelt_table_of_users_is_what_is_wrong(there: Path) -> None:
 
 
 def test_users_that_flags_give_are_accounts_beside_a_file_that_has_none(there: Path) -> None:
-    config = loaded("workers = 2\n", there, users=("bob:b",))
+    config = loaded("workers = 2\n", there, user=("bob:b",))
     assert ([user.login for user in config.users], config.anonymous) == (["bob"], None)
     assert loaded("", there, anonymous=True).anonymous is not None
 
@@ -137,7 +137,7 @@ def test_what_the_file_names_is_relative_to_the_file_and_what_flags_name_is_not(
 ) -> None:
     (there / "alice").mkdir()
     text = ALICE.replace("'.'", "'{login}'")
-    config = loaded(text, there, users=("bob:b",))
+    config = loaded(text, there, user=("bob:b",))
     assert [user.root for user in config.users] == [str(there / "alice"), str(here)]
 
 
@@ -164,7 +164,7 @@ def test_windows_line_ends_and_a_byte_order_mark_do_no_harm(there: Path) -> None
 def test_loading_again_gives_the_same_and_changes_nothing_of_the_process(there: Path) -> None:
     environment = {"FTPCLUSTER_USER_BOB": SECRET, "OTHER": "x"}
     users = ("bob",)
-    flags = Flags(users=users, passwords=take_passwords(users, environment))
+    flags = Flags(user=users, passwords=take_passwords(users, environment))
     assert environment == {"OTHER": "x"}
     (there / "f.toml").write_text(ALICE)
     before = dict(os.environ), os.getcwd()
@@ -175,7 +175,7 @@ def test_loading_again_gives_the_same_and_changes_nothing_of_the_process(there: 
 
 
 def test_a_configuration_reaches_other_processes_whole_and_shows_no_password(there: Path) -> None:
-    flags = Flags(users=(f"bob:{SECRET}",))
+    flags = Flags(user=(f"bob:{SECRET}",))
     (there / "f.toml").write_text(ALICE + "[[listen]]\ntls = 'off'\n")
     config = load(there / "f.toml", flags)
     assert pickle.loads(pickle.dumps(config)) == config
@@ -201,7 +201,7 @@ def test_flags_win_over_the_file(there: Path) -> None:
         max_connections=6,
         download_limit="2KB",
         data_ports="50010-50019",
-        masquerades=("2.2.2.2", "10.0.0.0/8=2.2.2.3"),
+        masquerade=("2.2.2.2", "10.0.0.0/8=2.2.2.3"),
         log_level="debug",
     )
     assert (config.workers, config.loop, config.log.level) == (2, "asyncio", "debug")
@@ -213,7 +213,7 @@ def test_flags_win_over_the_file(there: Path) -> None:
 
 def test_user_replaces_the_one_of_that_login_and_adds_others(there: Path) -> None:
     text = ALICE + "connections = 3\n" + ALICE.replace("alice", "carol")
-    config = loaded(text, there, users=("bob:b", "alice:new"), max_connections_per_user=9)
+    config = loaded(text, there, user=("bob:b", "alice:new"), max_connections_per_user=9)
     assert [(user.login, user.password) for user in config.users] == [
         ("alice", "plain:new"),
         ("carol", f"plain:{SECRET}"),
@@ -254,7 +254,7 @@ def test_a_root_that_nobody_would_have_is_refused(there: Path) -> None:
 @pytest.mark.parametrize(
     ("flag", "given"),
     [
-        ("--user", {"users": (f"a:{SECRET}",)}),
+        ("--user", {"user": (f"a:{SECRET}",)}),
         ("--anonymous", {"anonymous": True}),
         ("--writable", {"writable": True}),
         ("--root", {"root": Path("/tmp")}),
@@ -287,7 +287,7 @@ def test_limits_of_the_whole_server_go_with_a_user_manager(there: Path) -> None:
 
 
 def test_a_hash_of_a_flag_that_cannot_be_checked_is_no_plain_password(there: Path) -> None:
-    assert refused("", there, users=(f"bob:$apr1${SECRET}$def",)) == [
+    assert refused("", there, user=(f"bob:$apr1${SECRET}$def",)) == [
         "--user bob: a $apr1$ hash cannot be checked here: a new password, see docs/moving.md"
     ]
 
@@ -319,7 +319,7 @@ def test_host_and_port_are_those_of_the_first_listener_that_is_not_implicit(
         "[[listen]]\nport = 990\ntls = 'implicit'\n[[listen]]\nport = 21\ntls = 'off'\n"
         "[[listen]]\nport = 22\n[tls]\ncertificate = 'server.pem'\n" + ANYBODY
     )
-    config = loaded(text, there, port=0, hosts=("::1", "127.0.0.1"), implicit_tls_port=991)
+    config = loaded(text, there, port=0, host=("::1", "127.0.0.1"), implicit_tls_port=991)
     assert ports(config) == [
         ((), 991, Protection.IMPLICIT),
         (("::1", "127.0.0.1"), 0, Protection.OFF),
@@ -333,11 +333,11 @@ def test_a_new_listener_with_implicit_tls_listens_where_the_other_does(
     config = load(
         None,
         Flags(
-            hosts=("127.0.0.1",),
+            host=("127.0.0.1",),
             port=5,
             implicit_tls_port=6,
             tls_cert=certificate,
-            proxies=("10.0.0.0/8",),
+            proxy_protocol=("10.0.0.0/8",),
         ),
     )
     assert ports(config) == [
@@ -360,10 +360,10 @@ def test_what_is_wrong_in_the_file_and_in_flags_is_said_at_once(there: Path) -> 
         "limits = 5\nworkers = 'x'\n" + ALICE + "upload = 'x'\n",
         there,
         max_connections=0,
-        users=("bob",),
+        user=("bob",),
         data_ports="1",
         upload_limit_per_user="y",
-        proxies=("a", "10.0.0.0/8", "b"),
+        proxy_protocol=("a", "10.0.0.0/8", "b"),
     )
     assert lines == [
         "f.toml:1: limits: expected [limits], got 5",
@@ -419,14 +419,14 @@ def test_a_password_of_a_flag_does_not_stand_in_the_file(there: Path) -> None:
     file = there / "f.toml"
     file.write_text("workers = 1\n")
     file.chmod(0o644)
-    assert doubts(file, users=(f"alice:{SECRET}",)) == []
+    assert doubts(file, user=(f"alice:{SECRET}",)) == []
 
 
 def test_a_password_of_the_file_stands_there_also_where_a_flag_replaces_it(there: Path) -> None:
     file = there / "f.toml"
     file.write_text(ALICE)
     file.chmod(0o644)
-    (line,) = doubts(file, users=(f"alice:{BCRYPT}",))
+    (line,) = doubts(file, user=(f"alice:{BCRYPT}",))
     assert "others may read the passwords in it" in line
 
 
@@ -458,9 +458,9 @@ def everything_odd() -> Iterator[str]:
 
 
 EVERY_FLAG: dict[str, Any] = {
-    "workers": 2, "hosts": ("::1",), "port": 0, "users": ("a:b", "x:y"), "anonymous": True,
-    "data_ports": "50000-50999", "masquerades": ("1.2.3.4", "10.0.0.0/8=1.2.3.4"),
-    "proxies": ("10.0.0.0/8",), "max_connections": 1, "max_connections_per_user": 1,
+    "workers": 2, "host": ("::1",), "port": 0, "user": ("a:b", "x:y"), "anonymous": True,
+    "data_ports": "50000-50999", "masquerade": ("1.2.3.4", "10.0.0.0/8=1.2.3.4"),
+    "proxy_protocol": ("10.0.0.0/8",), "max_connections": 1, "max_connections_per_user": 1,
     "upload_limit": "1MB", "upload_limit_per_user": "1MB", "require_tls": True,
     "tls_key": Path("key.pem"), "implicit_tls_port": 0, "loop": "asyncio", "log_level": "info",
 }  # fmt: skip

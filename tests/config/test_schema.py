@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from ftpcluster.config.decode import leaf_of
 from ftpcluster.config.schema import json_schema
+from ftpcluster.config.setting import kind_of
 from tests.config.keys import ARRAYS, TABLES
 
 SCHEMA = json_schema()
@@ -29,7 +29,7 @@ def table_schema(table: str) -> dict[str, Any]:
 def test_it_knows_every_key_of_a_table_and_forbids_others(table: str) -> None:
     schema = table_schema(table)
     assert schema["additionalProperties"] is False
-    needed = {key for key, (field, _) in TABLES[table].items() if field.required}
+    needed = {name for name, key in TABLES[table].items() if key.field.required}
     assert set(schema.get("required", ())) == needed
     assert set(TABLES[table]) <= set(schema["properties"])
     assert json.loads(json.dumps(schema)) == schema
@@ -60,10 +60,10 @@ VALUES: list[object] = [
     ["127.0.0.1", "::1"], [],
 ]  # fmt: skip
 LEAVES = [
-    (table, key, leaf)
+    (table, name, leaf)
     for table, keys in TABLES.items()
-    for key, (_, kind) in keys.items()
-    if (leaf := leaf_of(kind)) is not None
+    for name, key in keys.items()
+    if (leaf := kind_of(key.kind)) is not None
 ]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ftpcluster.config.model import Timeouts
+from ftpcluster.config import Timeouts
 from tests.support.cluster import Cluster
 from tests.support.dialogue import Dialogue
 from tests.support.programs import need

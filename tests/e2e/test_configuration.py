@@ -301,3 +301,27 @@ def test_a_named_account_may_be_called_ftp_beside_anonymous_users(folder: Path) 
         with Dialogue(cluster.port) as client:
             client.logs_in("anonymous", "any")
             client.says("RMD made", 550)
+
+
+# ---------------------------------------------------------------------- the environment
+
+
+def test_variables_win_over_the_file_also_after_a_reload_and_no_worker_has_them(
+    folder: Path,
+) -> None:
+    text = "welcome = 'of the file'\n[timeouts]\nidle = '5m'\n"
+    variables = {
+        "FTPCLUSTER__WELCOME": "of the environment",
+        "FTPCLUSTER__USER__0__LOGIN": "user",
+        "FTPCLUSTER__USER__0__PASSWORD": f"plain:{SECRET}",
+        "FTPCLUSTER__USER__0__ROOT": str(folder / "root"),
+    }
+    with configured(folder, text, env=variables) as cluster:
+        for _ in range(2):
+            with Dialogue(cluster.port, greeting=None) as client:
+                assert client.expects(220) == "220 of the environment"
+                client.logs_in("user", SECRET)
+            for pid in cluster.workers():
+                assert b"FTPCLUSTER__" not in Path(f"/proc/{pid}/environ").read_bytes()
+            assert "not reloaded" not in cluster.hang_up()
+    assert SECRET not in cluster.log

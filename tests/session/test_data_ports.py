@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from ftpcluster.config import Config, WorkerConfig
-from ftpcluster.config.model import Data
+from ftpcluster.config import Config, Data, WorkerConfig
 from ftpcluster.net import passive
 from tests.session.conftest import Maker
 from tests.support.cluster import Cluster

@@ -7,8 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from ftpcluster.config import Config, WorkerConfig
-from ftpcluster.config.model import StorageConfig
+from ftpcluster.config import Config, StorageConfig, WorkerConfig
 from ftpcluster.quota.ledger import ConnectionLimits, Ledger
 from ftpcluster.quota.quotas import LocalQuotas
 from ftpcluster.worker.services import make_services

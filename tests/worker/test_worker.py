@@ -13,8 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 import pytest
 
-from ftpcluster.config import Config, PermissionConfig, UserConfig, WorkerConfig
-from ftpcluster.config.model import Timeouts
+from ftpcluster.config import Config, PermissionConfig, Timeouts, UserConfig, WorkerConfig
 from ftpcluster.ipc.channel import Channel, pair, supervisor_end
 from ftpcluster.ipc.messages import (
     Adopt,

@@ -1,4 +1,4 @@
-"""What ``run`` and ``check`` begin with."""
+"""How ``run`` and ``check`` load a configuration, with what holds only at a start."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from ftpcluster.cli.logfiles import why_not
 from ftpcluster.cli.streams import say
 from ftpcluster.config import Config
 from ftpcluster.config.checks import warnings
+from ftpcluster.config.environment import Environment
 from ftpcluster.config.load import load
-from ftpcluster.config.tree import Tree
+from ftpcluster.config.source import Source
 from ftpcluster.logfile import try_to_open
 from ftpcluster.privileges import parse_run_as
 
 
-def configured(file: Path | None, flags: Flags) -> Config:
+def load_to_start(file: Path | None, flags: Flags, environment: Environment) -> Config:
     """The configuration; what is doubtful about it stands on stderr. Raises ConfigError.
 
     What a start needs beside it is there: a reload, by then no longer root, uses what is open.
@@ -26,7 +27,12 @@ def configured(file: Path | None, flags: Flags) -> Config:
     """
     doubts = [*flags.doubts()]
     config = load(
-        file, flags, _check_log_files, _check_metrics, functools.partial(_find_doubts, doubts)
+        file,
+        flags,
+        _check_log_files,
+        _check_metrics,
+        functools.partial(_find_doubts, doubts),
+        environment=environment,
     )
     for line in doubts:
         say(f"ftpcluster: warning: {line}")
@@ -35,28 +41,28 @@ def configured(file: Path | None, flags: Flags) -> Config:
     return config
 
 
-def _find_doubts(found: list[str], config: Config, tree: Tree) -> None:
-    tree.check()  # nobody can say what is doubtful about what is wrong
-    found.extend(warnings(config, tree))
+def _find_doubts(found: list[str], config: Config, source: Source) -> None:
+    source.check()  # nobody can say what is doubtful about what is wrong
+    found.extend(warnings(config, source))
 
 
-def _check_log_files(config: Config, tree: Tree) -> None:
-    run_as = config.run_as if tree.is_sound(("run_as",)) else None
+def _check_log_files(config: Config, source: Source) -> None:
+    run_as = config.run_as if source.is_sound(("run_as",)) else None
     identity = None if run_as is None else parse_run_as(run_as)
     for name in ("file", "transfers"):
         path = ("log", name)
-        file = getattr(config.log, name) if tree.is_sound(path) else None
+        file = getattr(config.log, name) if source.is_sound(path) else None
         if file is not None:
             try:
                 try_to_open(file, identity)
             except OSError as error:
-                tree.refuse(path, why_not(error), about=file)
+                source.refuse(path, why_not(error), about=file)
 
 
-def _check_metrics(config: Config, tree: Tree) -> None:
+def _check_metrics(config: Config, source: Source) -> None:
     path = ("metrics", "listen")
-    if tree.is_sound(path) and config.metrics.listen is not None:
+    if source.is_sound(path) and config.metrics.listen is not None:
         try:
             import prometheus_client.core  # noqa: F401
         except ImportError:
-            tree.refuse(path, "needs prometheus-client: pip install 'ftpcluster[metrics]'")
+            source.refuse(path, "needs prometheus-client: pip install 'ftpcluster[metrics]'")

@@ -1,4 +1,4 @@
-"""A configuration before it is decoded: what a file says, and flags laid over that.
+"""A configuration before it is decoded: a file, with environment and flags laid over it.
 
 Each value keeps where it came from, so that whatever is wrong with it can be said there.
 """
@@ -15,9 +15,9 @@ import re
 import shlex
 import tomllib
 from pathlib import Path as FilePath
-from typing import Any
+from typing import Any, NamedTuple
 
-from ftpcluster.config.leaves import Leaf
+from ftpcluster.config.kinds import Kind
 from ftpcluster.config.lines import Path, given_twice, key_lines
 from ftpcluster.config.model import ConfigError
 
@@ -29,9 +29,18 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _SHOWN = 60
 _BEHIND = 1 << 30
 """Where the problems of flags stand among those of the file's lines."""
+PREFIX = "FTPCLUSTER__"
+"""What the names of variables begin with that stand for keys."""
 
 
-class Tree:
+class _Label(NamedTuple):
+    """What messages call a value: a flag, with its value behind it, or a variable's name."""
+
+    text: str
+    is_variable: bool
+
+
+class Source:
     """What was given, as ``tomllib`` makes it, and the problems that were found in it."""
 
     def __init__(self, file: FilePath | None = None, folder: str = "") -> None:
@@ -44,7 +53,7 @@ class Tree:
         self._text = "" if file is None else _read(file, folder)
         self.values: dict[str, Any] = {} if file is None else _parse(file, self._text)
         self._in_file = copy.deepcopy(self.values)
-        self._flags: dict[Path, str] = {}
+        self._labels: dict[Path, _Label] = {}
         self._problems: list[tuple[int, str]] = []
         self._wrong: set[Path] = set()
         self._above_wrong: set[Path] = set()
@@ -53,21 +62,11 @@ class Tree:
 
     def get(self, path: Path) -> Any:
         """What stands at a path; None where nothing does."""
-        value: Any = self.values
-        for key in path:
-            try:
-                value = value[key]
-            except (KeyError, IndexError, TypeError):
-                return None
-        return value
+        return _found(self.values, path)
 
     def tables(self, name: str) -> list[dict[str, Any]]:
         """The tables ``[[name]]``; none also where something else has that name."""
         return _tables(self.values, name)
-
-    def is_in_file(self, name: str) -> bool:
-        """Whether the file has this key, or table, at its top."""
-        return name in self._in_file
 
     def passwords_in_file(self) -> list[str]:
         """Those that stand in the file, whatever flags lay over them."""
@@ -85,8 +84,18 @@ class Tree:
         Where the file has something else than a table in the way nothing is laid: that is wrong
         in any case.
         """
+        self._put_labelled(path, value, _Label(flag, is_variable=False))
+
+    def put_variable(self, path: Path, value: object) -> None:
+        """Lay the value of an environment variable over what is there, as ``put`` does."""
+        self._put_labelled(path, value, _Label(variable_of(path), is_variable=True))
+
+    def _put_labelled(self, path: Path, value: object, label: _Label) -> None:
         self._put(path, value)
-        self._flags[path] = flag
+        replaced = [each for each in self._labels if each[: len(path)] == path]
+        for each in replaced:
+            del self._labels[each]
+        self._labels[path] = label
 
     def _put(self, path: Path, value: object) -> None:
         above: Any = self.values
@@ -98,8 +107,11 @@ class Tree:
     # ------------------------------------------------------------------ problems
 
     def absolute(self, path: Path, file: str) -> str:
-        """A file that is named at ``path``: relative to the one that names it, a flag's to here."""
-        if self.file is None or self._flag(path) is not None:
+        """A file that is named at ``path``: relative to the one that names it.
+
+        One of a flag or a variable is relative to where this process was started.
+        """
+        if self.file is None or self._label(path) is not None:
             return os.path.abspath(os.path.join(self._folder, file))
         named_by = os.path.abspath(os.path.join(self._folder, self.file))
         return os.path.join(os.path.dirname(named_by), file)
@@ -111,29 +123,35 @@ class Tree:
         """
         self._wrong.add(path)
         self._above_wrong.update(path[:end] for end in range(len(path)))
-        is_in_file = self.file is not None and self._flag(path) is None
-        if about is not None and self._flag(path) is None:
+        label = self._label(path)
+        if about is not None and (label is None or label.is_variable):
             text = f"{about}: {text}"
+        is_in_file = self.file is not None and label is None and not self._is_variables(path)
         line = self._line(path) if is_in_file else _BEHIND
         self._problems.append((line, f"{self.where(path)}: {text}"))
 
     def where(self, path: Path) -> str:
-        """Where that stands which stands at ``path``: a flag, or a line and its key."""
-        flag = self._flag(path)
-        if flag is not None:
-            return flag
+        """Where that stands which stands at ``path``: a flag, a variable, or a line and its key."""
+        label = self._label(path)
+        if label is not None:
+            # a variable may have a whole table in it
+            below = dotted(path[self._labelled(path) :]) if label.is_variable else ""
+            return f"{label.text}: {below}" if below else label.text
+        if self._is_variables(path):
+            return variable_of(path)
         line = "" if self.file is None else f"{self.file}:{self._line(path)}: "
         return line + dotted(path)
 
-    def refuse_value(self, path: Path, value: object, leaf: Leaf) -> None:
-        """What stands at ``path`` is not what the leaf expects."""
+    def refuse_value(self, path: Path, value: object, how: Kind) -> None:
+        """What stands at ``path`` is not what its kind expects."""
+        label = self._label(path)
         # a flag's label has the value already; a secret is shown nowhere
-        hidden = self._flag(path) is not None or leaf.is_secret
-        got = "" if hidden else f", got {shown(value)}"
-        self.refuse(path, f"expected {leaf.expected}{got}")
+        is_hidden = how.is_secret or (label is not None and not label.is_variable)
+        got = "" if is_hidden else f", got {shown(value)}"
+        self.refuse(path, f"expected {how.expected}{got}")
 
-    def refuse_flag(self, text: str) -> None:
-        """A flag is wrong that cannot even be laid over a file."""
+    def refuse_unplaced(self, text: str) -> None:
+        """A flag or a variable is wrong that cannot even be laid over a file."""
         self._problems.append((_BEHIND, text))
 
     def is_sound(self, *paths: Path) -> bool:
@@ -155,10 +173,26 @@ class Tree:
             in_order = sorted(self._problems, key=lambda problem: problem[0])
             raise ConfigError(*dict.fromkeys(text for _, text in in_order))
 
-    def _flag(self, path: Path) -> str | None:
-        """The flag that has put what stands at a path, which is all that stands beneath, too."""
-        prefixes = (path[:end] for end in range(len(path), 0, -1))
-        return next((self._flags[each] for each in prefixes if each in self._flags), None)
+    def _label(self, path: Path) -> _Label | None:
+        """Of what has put the value at a path, which is all that stands beneath, too."""
+        return self._labels.get(path[: self._labelled(path)])
+
+    def _labelled(self, path: Path) -> int:
+        """How much of a path that has put which put its value; 0 where that was the file."""
+        ends = range(len(path), 0, -1)
+        return next((end for end in ends if path[:end] in self._labels), 0)
+
+    def _is_variables(self, path: Path) -> bool:
+        """Whether a key, or the table that it is missing in, is there by variables alone."""
+        return any(
+            _found(self._in_file, each) is None
+            and any(
+                label.is_variable and placed[: len(each)] == each
+                for placed, label in self._labels.items()
+            )
+            for each in (path, path[:-1])
+            if each
+        )
 
     def _line(self, path: Path) -> int:
         lines = self._lines
@@ -190,6 +224,21 @@ def _child(above: Any, key: str | int, default: object) -> Any:
             above.append(default)
         return above[key]
     return None
+
+
+def _found(value: Any, path: Path) -> Any:
+    """What stands at a path; None where nothing does."""
+    for key in path:
+        try:
+            value = value[key]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return value
+
+
+def variable_of(path: Path) -> str:
+    """The environment variable that stands for a key: ``FTPCLUSTER__LISTEN__0__PORT``."""
+    return PREFIX + "__".join(str(key).upper() for key in path)
 
 
 def dotted(path: Path) -> str:

@@ -1,0 +1,130 @@
+"""Environment variables → what they lay over a file: ``FTPCLUSTER__LIMITS__CONNECTIONS=200``."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+
+from ftpcluster.config.lines import Path
+from ftpcluster.config.model import Config
+from ftpcluster.config.schema import schema_of
+from ftpcluster.config.setting import every_key, is_array, keys, table_of
+from ftpcluster.config.source import PREFIX, Source, dotted, variable_of
+
+_INTEGER = re.compile(r"[+-]?[0-9]+(_[0-9]+)*")
+_INDEX = re.compile(r"(?<=__)[0-9]{1,4}(?=__|$)")
+_TRUTHS = {"true": True, "false": False}
+
+
+class Environment:
+    """The variables of an environment that stand for keys. Its ``repr`` shows no value."""
+
+    def __init__(self, variables: Mapping[str, str] | None = None) -> None:
+        self._variables = dict(variables or {})
+
+    @property
+    def names(self) -> list[str]:
+        """The variables' names, sorted."""
+        return sorted(self._variables)
+
+    def only(self, path: Path) -> Environment:
+        """The variable of one key alone, if it is there."""
+        name = variable_of(path)
+        return Environment(
+            {each: self._variables[each] for each in {name} & self._variables.keys()}
+        )
+
+    def lay_over(self, source: Source) -> None:
+        """Put every value at its key. Those that have none are refused."""
+        placed: dict[Path, tuple[Any, str]] = {}
+        for name, text in sorted(self._variables.items()):
+            found = _find(name)
+            if found is None:
+                source.refuse_unplaced(f"{name}: unknown key; did you mean {_nearest(name)}?")
+            else:
+                path, kind = found
+                placed[path] = kind, text
+        for path in sorted(placed):  # a table before the keys in it
+            kind, text = placed[path]
+            if _follows(source, path):
+                source.put_variable(path, value_of(kind, text))
+
+
+def take_environment(environment: MutableMapping[str, str]) -> Environment:
+    """The variables that stand for keys.
+
+    They are taken out of ``environment``: worker processes need not inherit passwords.
+    """
+    names = [name for name in environment if name.startswith(PREFIX)]
+    return Environment({name: environment.pop(name) for name in names})
+
+
+def value_of(kind: Any, text: str) -> Any:
+    """What a text means for a kind of value, as a file would have it.
+
+    Text stays as it is. Integers, booleans, arrays and tables are written as in a file.
+    """
+    schema = schema_of(kind)
+    types = {each.get("type") for each in schema.get("anyOf", (schema,))}
+    if "boolean" in types:
+        return _TRUTHS.get(text, text)
+    if "integer" in types and _INTEGER.fullmatch(text):
+        return _parsed(text)
+    if types & {"array", "object"} and text.startswith(("[", "{")):
+        return _parsed(text)
+    return text
+
+
+def _parsed(text: str) -> Any:
+    """A value in TOML. What is none stays text, which no such key expects."""
+    try:
+        return tomllib.loads(f"value = {text}\n")["value"]
+    except (ValueError, RecursionError):  # ValueError: also of int(), for thousands of digits
+        return text
+
+
+def _find(name: str) -> tuple[Path, Any] | None:
+    """The key that a variable stands for, and the kind of its value."""
+    path: Path = ()
+    kind: Any = Config
+    for part in name.removeprefix(PREFIX).split("__"):
+        table = table_of(kind)
+        if table is None or part != part.upper():
+            return None
+        if is_array(kind):
+            if not _INDEX.fullmatch(f"__{part}", 2):
+                return None
+            path, kind = (*path, int(part)), table
+        elif part.lower() in keys(table):
+            path, kind = (*path, part.lower()), keys(table)[part.lower()].kind
+        else:
+            return None
+    return path, kind
+
+
+def _nearest(name: str) -> str:
+    """The variable whose name is most like one that stands for nothing, with its indices."""
+    indices = iter(_INDEX.findall(name))
+    known = [variable_of(path) for path, _ in every_key(Config)]
+    (near,) = difflib.get_close_matches(_INDEX.sub("0", name.upper()), known, 1, cutoff=0)
+    return _INDEX.sub(lambda found: next(indices, found[0]), near)
+
+
+def _follows(source: Source, path: Path) -> bool:
+    """Whether each index is that of a table that is there, or of the next one; refused if not."""
+    for end, index in enumerate(path):
+        if not isinstance(index, int):
+            continue
+        above = source.get(path[:end])
+        count = len(above) if isinstance(above, list) else 0
+        if index > count:
+            before = variable_of((*path[:end], count, *path[end + 1 :]))
+            source.refuse_unplaced(
+                f"{variable_of(path)}: expected {before}, as there are {count} "
+                f"[[{dotted(path[:end])}]] before it"
+            )
+            return False
+    return True

@@ -1,0 +1,213 @@
+"""The declaration of a setting, and what can be read from it.
+
+A setting is declared once, as a field of a table in ``model.py``, ``tables.py``, ``network.py`` or
+``accounts.py``: its name, kind and default are the field's own, the rest stands in its ``Setting``.
+The parser, the environment, the flags, the schema, the file of ``init``, the documentation's tables
+and the library's keywords are made from these declarations.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+import typing
+from collections.abc import Iterator
+from dataclasses import KW_ONLY, dataclass
+from enum import Enum
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from ftpcluster.config.kinds import Kind, toml
+from ftpcluster.config.lines import Path
+
+_WORDS = {bool: "true or false", str: "text"}
+_NOTHING = msgspec.NODEFAULT
+NO_LIMIT = "no limit"
+
+
+class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all tables. A field that has no default has to be given."""
+
+
+@dataclass(frozen=True, eq=False)
+class Keyword:
+    """A keyword of the library's ``Server`` that stands for a setting.
+
+    ``type`` is that of its values, as Python writes it; ``default`` is the library's own.
+    """
+
+    name: str
+    type: str
+    default: Any = None
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """What a field cannot say by itself.
+
+    ``help`` says in a few words what it is, for ``--help``, ``init`` and the schema; ``more``
+    continues that in the documentation's table. ``otherwise`` says what holds where the key is left
+    out, if no value does. ``example`` is a value as a file has it, ``is_set`` whether ``init`` sets
+    it. ``flag`` is the flag of ``run`` with what stands behind it: ``"--workers N"``.
+
+    ``session`` is the field of the sessions' ``Settings`` that has the value. Where such a field is
+    None by default neither the file nor a ``server`` class need to say anything: then it is
+    ``fallback``.
+    """
+
+    help: str
+    more: str = ""
+    _: KW_ONLY
+    otherwise: str = ""
+    example: str = ""
+    is_set: bool = False
+    flag: str = ""
+    session: str = ""
+    fallback: Any = None
+    keyword: Keyword | None = None
+
+    @property
+    def plain_help(self) -> str:
+        """``help`` without the documentation's backticks."""
+        return self.help.replace("`", "")
+
+    @property
+    def flag_name(self) -> str:
+        return self.flag.partition(" ")[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Key:
+    """A key of a table: its field, the kind of its value with None taken off, its declaration.
+
+    A key that is a table, or an array of tables, has no declaration.
+    """
+
+    field: msgspec.structs.FieldInfo
+    kind: Any
+    setting: Setting | None
+
+    @property
+    def default(self) -> Any:
+        """What holds where nobody says anything; None for nothing, or what is no value."""
+        if self.setting is not None and self.setting.fallback is not None:
+            return self.setting.fallback
+        if self.field.default_factory is not _NOTHING or self.field.required:
+            return None
+        return self.field.default
+
+    @property
+    def default_text(self) -> str:
+        """The default for people: a value as a file has it, in backticks, or words."""
+        assert self.setting is not None
+        if self.setting.otherwise:
+            return self.setting.otherwise
+        return "needed" if self.field.required else f"`{show(self.kind, self.default)}`"
+
+
+@functools.cache
+def keys(table: type[msgspec.Struct]) -> dict[str, Key]:
+    """The keys of a table."""
+    hints = typing.get_type_hints(table, include_extras=True)
+    return {
+        field.encode_name: Key(field, *_taken_apart(hints[field.name]))
+        for field in msgspec.structs.fields(table)
+    }
+
+
+def bases_of(table: type[msgspec.Struct]) -> list[type[msgspec.Struct]]:
+    """The tables whose keys a table inherits."""
+    return [each for each in table.__mro__[1:] if issubclass(each, Table)]
+
+
+def own_keys_first(table: type[msgspec.Struct]) -> dict[str, Key]:
+    """The keys of a table, those that it inherits at the end."""
+    inherited = {name for base in bases_of(table) for name in keys(base)}
+    found = keys(table)
+    return {name: found[name] for name in sorted(found, key=inherited.__contains__)}
+
+
+def _taken_apart(hint: Any) -> tuple[Any, Setting | None]:
+    setting = None
+    if typing.get_origin(hint) is Annotated:
+        *others, last = hint.__metadata__
+        if isinstance(last, Setting):
+            setting = last
+            hint = hint.__origin__
+            for each in others:
+                hint = Annotated[hint, each]
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        # TOML has no null: what is optional is given or absent
+        (hint,) = (each for each in typing.get_args(hint) if each is not type(None))
+    return hint, setting
+
+
+def table_of(kind: Any) -> type[msgspec.Struct] | None:
+    """The table that a kind of value is, or is an array of; else None."""
+    if typing.get_origin(kind) is tuple:
+        (kind, *_) = typing.get_args(kind)
+    is_table = isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+    return kind if is_table else None
+
+
+def is_array(kind: Any) -> bool:
+    return typing.get_origin(kind) is tuple
+
+
+def every_key(table: type[msgspec.Struct], path: Path = ()) -> Iterator[tuple[Path, Key]]:
+    """All keys of a table and of those in it, the tables themselves among them.
+
+    An array of tables stands for its first one: ``("listen", 0, "port")``.
+    """
+    for name, key in keys(table).items():
+        below = (*path, name)
+        yield below, key
+        inner = table_of(key.kind)
+        if inner is not None:
+            yield from every_key(inner, (*below, 0) if is_array(key.kind) else below)
+
+
+def kind_of(kind: Any) -> Kind | None:
+    """How a value is read and written; None where it is a table, an array or a mapping."""
+    if typing.get_origin(kind) is Annotated:
+        found = kind.__metadata__[0]
+        assert isinstance(found, Kind)
+        return found
+    read = functools.partial(msgspec.convert, type=kind)
+    if typing.get_origin(kind) is Literal or (isinstance(kind, type) and issubclass(kind, Enum)):
+        choices = _choices(kind)
+        expected = f"one of {', '.join(map(toml, choices))}"
+        called = ", ".join(f"`{toml(each)}`" for each in choices)
+        return Kind(expected, read, {"enum": choices}, called, _show_choice)
+    if kind in _WORDS:
+        name = "boolean" if kind is bool else "string"
+        return Kind(_WORDS[kind], read, {"type": name}, "boolean" if kind is bool else "text")
+    return None
+
+
+def _choices(kind: Any) -> list[str]:
+    if typing.get_origin(kind) is Literal:
+        return list(typing.get_args(kind))
+    return [each.value for each in kind]
+
+
+def _show_choice(value: Any) -> str:
+    return toml(value.value if isinstance(value, Enum) else value)
+
+
+def show(kind: Any, value: Any) -> str:
+    """A value as a file has it."""
+    found = kind_of(kind)
+    return toml(value) if found is None else found.show(value)
+
+
+def type_text(kind: Any) -> str:
+    """What the documentation's table says of a kind of value."""
+    found = kind_of(kind)
+    if found is not None:
+        return found.type
+    first, *others = typing.get_args(kind)
+    if typing.get_origin(kind) is dict:
+        return f"table of {type_text(first)} = {type_text(others[0])}"
+    return "array of tables" if kind_of(first) is None else f"array of {type_text(first)}s"

@@ -1,0 +1,358 @@
+"""The tables of the file about limits, files, bans, logs and so on, with their settings."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from ftpcluster.config.kinds import (
+    AddressPort,
+    Age,
+    Count,
+    Duration,
+    Failures,
+    File,
+    Grace,
+    Memory,
+    NamePattern,
+    NetworkList,
+    Size,
+    Speed,
+    Threads,
+    Umask,
+)
+from ftpcluster.config.setting import NO_LIMIT, Keyword, Setting, Table
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["text", "json"]
+
+LOOPBACK = ("127.0.0.0/8", "::1/128")
+_NUMBER = "int | None"
+_SECONDS = "float | None"
+
+
+class Limits(Table, frozen=True, kw_only=True):
+    """Limits of the whole server, exact over all workers."""
+
+    connections: Annotated[
+        Count | None,
+        Setting(
+            "connections of the whole server; one more is told 421",
+            otherwise=NO_LIMIT,
+            example="2000",
+            is_set=True,
+            flag="--max-connections N",
+            keyword=Keyword("maximum_connections", _NUMBER),
+        ),
+    ] = None
+    connections_per_address: Annotated[
+        Count | None,
+        Setting(
+            "connections of each client address; one more is told 421",
+            otherwise=NO_LIMIT,
+            example="50",
+            is_set=True,
+            flag="--max-connections-per-address N",
+            keyword=Keyword("maximum_connections_per_address", _NUMBER),
+        ),
+    ] = None
+    connections_not_logged_in: Annotated[
+        Count | None,
+        Setting(
+            "connections that have not logged in yet; one more is told 421",
+            otherwise=NO_LIMIT,
+            example="200",
+        ),
+    ] = None
+    download: Annotated[
+        Speed | None,
+        Setting(
+            "what the whole server sends, a second: `10MB`, `10MiB`",
+            otherwise=NO_LIMIT,
+            example='"1GB"',
+            flag="--download-limit SPEED",
+            keyword=Keyword("write_speed_limit", _NUMBER),
+        ),
+    ] = None
+    upload: Annotated[
+        Speed | None,
+        Setting(
+            "what the whole server receives, a second",
+            otherwise=NO_LIMIT,
+            example='"1GB"',
+            flag="--upload-limit SPEED",
+            keyword=Keyword("read_speed_limit", _NUMBER),
+        ),
+    ] = None
+    download_per_connection: Annotated[
+        Speed | None,
+        Setting(
+            "each connection's downloads, a second",
+            otherwise=NO_LIMIT,
+            example='"50MB"',
+            keyword=Keyword("write_speed_limit_per_connection", _NUMBER),
+        ),
+    ] = None
+    upload_per_connection: Annotated[
+        Speed | None,
+        Setting(
+            "each connection's uploads, a second",
+            otherwise=NO_LIMIT,
+            example='"50MB"',
+            keyword=Keyword("read_speed_limit_per_connection", _NUMBER),
+        ),
+    ] = None
+    digest_size: Annotated[
+        Size | None,
+        Setting(
+            "the most of a file that HASH, XCRC, XMD5, XSHA1 and XSHA256 look at",
+            "; of more they are told 550, but for a range. A user has one digest computed at a "
+            "time, in each worker",
+            session="max_digest",
+            fallback=4 << 30,
+        ),
+    ] = None
+
+
+class Timeouts(Table, frozen=True, kw_only=True):
+    """Deadlines."""
+
+    login: Annotated[
+        Duration | None,
+        Setting(
+            "from the greeting to the login",
+            is_set=True,
+            session="login_timeout",
+            fallback=30,
+            keyword=Keyword("login_timeout", _SECONDS),
+        ),
+    ] = None
+    idle: Annotated[
+        Duration | None,
+        Setting(
+            "without a command, and without a transfer",
+            is_set=True,
+            session="idle_timeout",
+            fallback=300,
+            keyword=Keyword("idle_timeout", _SECONDS),
+        ),
+    ] = None
+    data: Annotated[
+        Duration | None,
+        Setting(
+            "for the data connection to be there",
+            session="data_timeout",
+            fallback=30,
+            keyword=Keyword("data_timeout", "float", default=30.0),
+        ),
+    ] = None
+    stalled: Annotated[
+        Duration | None,
+        Setting(
+            "a transfer without progress, replies that are not read",
+            "; also of a client that has closed the control connection",
+            session="stalled_timeout",
+            fallback=120,
+            keyword=Keyword("socket_timeout", _SECONDS),
+        ),
+    ] = None
+    shutdown: Annotated[Grace, Setting("what transfers have left when the server stops")] = 30
+    drain: Annotated[
+        Grace | None,
+        Setting(
+            "what sessions of replaced workers have left, after a reload for instance",
+            ": then the idle ones are told 421, and transfers are cut",
+            otherwise="as `shutdown`",
+            example='"30s"',
+        ),
+    ] = None
+    worker: Annotated[
+        Duration, Setting("a worker that does not answer", "; to start it has 15 s at least")
+    ] = 30
+
+
+class StorageConfig(Table, frozen=True, kw_only=True):
+    """Files."""
+
+    durable_uploads: Annotated[
+        bool | None,
+        Setting(
+            "the 226 of an upload says that the disk has the file and its name",
+            " (fsync of both): what a crash of the machine leaves",
+            session="durable_uploads",
+            fallback=False,
+            keyword=Keyword("durable_uploads", "bool", default=False),
+        ),
+    ] = None
+    atomic_uploads: Annotated[
+        bool | None,
+        Setting(
+            "a file that is uploaded has its name, and replaces another one, when it is whole",
+            ": see below",
+            session="atomic_uploads",
+            fallback=False,
+            keyword=Keyword("atomic_uploads", "bool", default=False),
+        ),
+    ] = None
+    hide: Annotated[
+        tuple[NamePattern, ...] | None,
+        Setting(
+            "names that listings do not show",
+            "; who knows one may use it",
+            otherwise="none",
+            example='[".*", "*.tmp"]',
+            session="hide",
+            fallback=(),
+            keyword=Keyword("hide", "Iterable[str]", default=()),
+        ),
+    ] = None
+    forbid: Annotated[
+        tuple[NamePattern, ...] | None,
+        Setting(
+            "names that nobody may use, in any place of a path",
+            ": 550, or 553 where something would be written. What a `server` class forbids is "
+            "forbidden, too",
+            otherwise="none",
+            example='[".ftpaccess", "*.php"]',
+            session="forbid",
+            fallback=(),
+            keyword=Keyword("forbid", "Iterable[str]", default=()),
+        ),
+    ] = None
+    rename_replaces: Annotated[
+        bool | None,
+        Setting(
+            "whether RNTO may replace a file",
+            "; if not, that is 550",
+            is_set=True,
+            session="rename_replaces",
+            fallback=True,
+            keyword=Keyword("rename_replaces", "bool", default=False),
+        ),
+    ] = None
+    umask: Annotated[
+        Umask | None,
+        Setting(
+            "the permissions that new files and folders do not get",
+            ", of 666 and 777",
+            otherwise="that of the process",
+            example='"022"',
+        ),
+    ] = None
+    threads: Annotated[
+        Threads, Setting("threads of each worker for file operations that may block")
+    ] = 16
+
+
+class Ban(Table, frozen=True, kw_only=True):
+    """Addresses that guess passwords are turned away for a while."""
+
+    failures: Annotated[
+        Failures,
+        Setting(
+            "failed logins of an address (IPv6: of a /64) within `window` that ban it",
+            keyword=Keyword("ban_failures", _NUMBER),
+        ),
+    ] = 10
+    window: Annotated[
+        Duration,
+        Setting(
+            "for how long a failed login counts",
+            keyword=Keyword("ban_window", "float", default=600.0),
+        ),
+    ] = 600
+    duration: Annotated[
+        Duration,
+        Setting("how long a ban lasts", keyword=Keyword("ban_duration", "float", default=1800.0)),
+    ] = 1800
+    allow: Annotated[
+        NetworkList,
+        Setting(
+            "never banned, never slowed down beyond the first 3 s",
+            '; `[]` spares nobody, `["0.0.0.0/0", "::/0"]` everybody',
+            keyword=Keyword("ban_allow", "Iterable[str]", default=LOOPBACK),
+        ),
+    ] = LOOPBACK
+
+
+class Recycle(Table, frozen=True, kw_only=True):
+    """When a worker is replaced that does its work."""
+
+    memory: Annotated[
+        Memory | None,
+        Setting(
+            "resident memory of a worker",
+            " (30 MB when it starts); looked at from its second minute on",
+            otherwise="never",
+            example='"500MB"',
+        ),
+    ] = None
+    age: Annotated[
+        Age | None, Setting("how long a worker lives", otherwise="never", example='"24h"')
+    ] = None
+
+
+class Admin(Table, frozen=True, kw_only=True):
+    """The socket of `ftpcluster who`, `kick`, `limit`, `drain`, `reload` and so on."""
+
+    enabled: Annotated[bool, Setting("whether there is one")] = True
+    socket: Annotated[
+        File | None,
+        Setting(
+            "where it is",
+            ": `$RUNTIME_DIRECTORY` (systemd), for root `/run/ftpcluster`, else "
+            "`$XDG_RUNTIME_DIR/ftpcluster`; where none of them is there, or another server has it, "
+            "there is none",
+            otherwise="`admin.sock` in the runtime folder",
+            example='"/run/ftpcluster/admin.sock"',
+        ),
+    ] = None
+
+
+class MetricsConfig(Table, frozen=True, kw_only=True):
+    """For Prometheus; it takes the package prometheus-client."""
+
+    listen: Annotated[
+        AddressPort | None,
+        Setting(
+            "where `/metrics`, `/healthz` and `/readyz` are, over HTTP",
+            "; an IPv6 address stands in brackets",
+            otherwise="nowhere",
+            example='"127.0.0.1:9121"',
+            flag="--metrics ADDR:PORT",
+        ),
+    ] = None
+
+
+class Log(Table, frozen=True, kw_only=True):
+    """What is logged, how and where."""
+
+    level: Annotated[LogLevel, Setting("what is logged", is_set=True, flag="--log-level L")] = (
+        "info"
+    )
+    format: Annotated[
+        LogFormat,
+        Setting(
+            "lines of text, or JSON objects, one a line",
+            ", see below",
+            flag="--log-format text|json",
+        ),
+    ] = "text"
+    file: Annotated[
+        File | None,
+        Setting(
+            "where it is logged, by all processes; SIGUSR1 opens it again",
+            "; made where there is none",
+            otherwise="stderr",
+            example='"/var/log/ftpcluster.log"',
+            flag="--log-file FILE",
+        ),
+    ] = None
+    transfers: Annotated[
+        File | None,
+        Setting(
+            "a line for each file that is sent or received, as wu-ftpd writes it",
+            " (`man xferlog`)",
+            otherwise="none is kept",
+            example='"/var/log/xferlog"',
+        ),
+    ] = None

@@ -1,0 +1,112 @@
+"""The tables of the documents that are made from the declarations of settings.
+
+``python -m tests.support.documents`` writes them; a test holds the documents against them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from ftpcluster.cli.flags import FLAGS, Flag
+from ftpcluster.config import Config
+from ftpcluster.config.setting import (
+    Key,
+    is_array,
+    keys,
+    own_keys_first,
+    table_of,
+    type_text,
+)
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+CONFIGURATION = ROOT / "docs" / "configuration.md"
+_OF_THE_FILE = (
+    "`-c FILE`, `--config FILE`",
+    "a [configuration file](#configuration-file); flags win over it",
+    "none is read",
+)
+_TABLE = r"(?:^\|.*\n)+"
+
+
+def _rows(*rows: Iterable[str]) -> str:
+    first, *others = [f"| {' | '.join(row)} |\n" for row in rows]
+    return first + "|---" * (first.replace(r"\|", "").count("|") - 1) + "|\n" + "".join(others)
+
+
+def flags_table() -> str:
+    """README's: every flag of ``run``."""
+    rows = [(f"`{_spelling(flag)}`", _explained(flag), flag.default) for flag in FLAGS.values()]
+    return _rows(("flag", "what it does", "default"), _OF_THE_FILE, *rows)
+
+
+def _spelling(flag: Flag) -> str:
+    return f"{flag.name} {flag.metavar}".rstrip().replace("|", r"\|")
+
+
+def _explained(flag: Flag) -> str:
+    return flag.help + "; may be repeated" * flag.repeats
+
+
+def keys_table(table: type[msgspec.Struct]) -> str:
+    """The keys of a table of the file."""
+    return _rows(
+        ("key", "type", "default", "meaning"),
+        *(_key(name, key) for name, key in own_keys_first(table).items() if key.setting),
+    )
+
+
+def _key(name: str, key: Key) -> tuple[str, ...]:
+    assert key.setting is not None
+    meaning = key.setting.help + key.setting.more
+    return f"`{name}`", type_text(key.kind), key.default_text, meaning
+
+
+def tables(table: type[msgspec.Struct] = Config, name: str = "") -> Iterator[tuple[str, str]]:
+    """The heading and the table of each table of the file."""
+    yield (f"`{name}`" if name else "The server"), keys_table(table)
+    for key, each in keys(table).items():
+        inner = table_of(each.kind)
+        if inner is not None and name != "[anonymous]":  # whose permissions are as a user's
+            path = f"{name.strip('[]')}.{key}".lstrip(".")
+            yield from tables(inner, f"[[{path}]]" if is_array(each.kind) else f"[{path}]")
+
+
+def configuration(page: str) -> str:
+    """docs/configuration.md with the tables as they should be."""
+    for heading, table in tables():
+        section = rf"(^## {re.escape(heading)}\n(?:(?!\||## ).*\n)*){_TABLE}"
+        page, count = re.subn(section, lambda m, t=table: m[1] + t, page, flags=re.MULTILINE)
+        assert count == 1, f"no table under {heading}"
+    return page
+
+
+def readme(page: str) -> str:
+    """README.md with the table of flags as it should be."""
+    page, count = re.subn(
+        rf"^\| flag \|.*\n{_TABLE}", lambda _: flags_table(), page, flags=re.MULTILINE
+    )
+    assert count == 1
+    return page
+
+
+WRITTEN = {CONFIGURATION: configuration, README: readme}
+"""By document: what makes it as it should be of what it is."""
+
+
+def main() -> None:
+    """Write what has changed."""
+    for path, make in WRITTEN.items():
+        page = path.read_text()
+        made = make(page)
+        if made != page:
+            path.write_text(made)
+            print(f"{path.relative_to(ROOT)} is written")
+
+
+if __name__ == "__main__":
+    main()
