@@ -42,7 +42,8 @@ LAYERS: dict[str, set[str]] = {
     },
     "supervisor": {"admin", "ipc", "net", "protocol", "quota", "supervisor"},
     "compat": {
-        *("arguments", "compat", "net", "protocol", "quota", "session", "storage", "users"),
+        *("arguments", "compat", "config", "net", "protocol", "quota", "session", "storage"),
+        "users",
     },
     "server": {"compat", "users"},
     "pathio": {"compat"},

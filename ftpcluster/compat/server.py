@@ -7,31 +7,35 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import inspect
 import itertools
 import os
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace, TracebackType
 from typing import Any, Self, TypedDict, Unpack
 
-from ftpcluster.compat.common import DEFAULT_BLOCK_SIZE
-from ftpcluster.compat.local_pathio import PathIO
+from ftpcluster.compat.keywords import Keywords
 from ftpcluster.compat.overrides import VerbMap
-from ftpcluster.compat.pathio import AbstractPathIO
-from ftpcluster.compat.server_arguments import MADE, NEVER_CALLED, PARTS, make_settings
+from ftpcluster.compat.server_arguments import (
+    ARGUMENTS,
+    MADE,
+    NEVER_CALLED,
+    PARTS,
+    complete,
+    described,
+    make_settings,
+    signature,
+)
 from ftpcluster.compat.server_hooks import ServerHooks
 from ftpcluster.compat.server_paths import PathMethods
 from ftpcluster.compat.verbs import BuiltinVerbs
 from ftpcluster.net.acceptor import Acceptor, refuse
-from ftpcluster.net.certificates import Source
 from ftpcluster.net.listeners import BACKLOG, addresses, listen_on_all
 from ftpcluster.net.passive import PassivePorts
 from ftpcluster.net.poller import Poller
 from ftpcluster.protocol.address import plain
 from ftpcluster.protocol.protection import Protection
-from ftpcluster.quota.bans import LOOPBACK
 from ftpcluster.quota.ledger import Refusal
 from ftpcluster.quota.quotas import LocalQuotas
 from ftpcluster.session.reception import Arrived, Reception
@@ -66,34 +70,12 @@ class Server(PathMethods, BuiltinVerbs):
     the current folder. Speeds are bytes per second, *read* what the server receives, *write* what
     it sends; times are seconds; None is no limit and no deadline.
 
-    ``block_size`` are the bytes that custom path layers are asked for at once. ``socket_timeout``
-    ends transfers and replies that make no progress, ``idle_timeout`` sessions that say nothing;
-    ``wait_future_timeout`` bounds the wait of ConnectionConditions, ``path_timeout`` operations of
-    path layers that can be bounded. ``data_ports`` are the ports for passive data connections,
-    ``ipv4_pasv_forced_response_address`` what PASV names. ``encoding`` is that of names on the
-    wire, ``ssl`` makes it a server with implicit TLS, on control and data connections.
-
-    Beyond the reference: ``tls`` makes it a server with explicit TLS (AUTH TLS); both may also be
-    functions that make a context, which ``reload_certificates`` calls again.
-    ``require_tls`` refuses logins without TLS, ``require_tls_data`` transfers without PROT P,
-    ``require_session_reuse`` data connections that don't resume the TLS session of their control
-    connection (it takes a function that makes contexts, one each), ``strict_tls_eof`` uploads that
-    end without close_notify. ``maximum_connections_per_address`` are those of a client's address.
-    ``masquerade_for`` are other addresses for PASV to name, by the
-    client's network; both may be host names. ``proxy_protocol`` are the networks of proxies: who
-    comes from there has to send the PROXY protocol's header, all others are turned away; the
-    same proxy may bring data connections, with a header each.
-    ``welcome_message`` and ``system_type`` (SYST), ``data_timeout`` (the wait
-    for a data connection), ``login_timeout``, ``login_delay`` (before a failed login is answered),
-    ``rename_replaces`` (whether RNTO may replace a file). An address from which ``ban_failures``
-    logins fail within ``ban_window`` is banned for ``ban_duration``, unless it is in a network of
-    ``ban_allow``; without ``ban_failures`` nobody is.
-
-    ``durable_uploads``: 226 says that the disk has the file and its name (fsync), so that a crash
-    of the machine leaves it. ``atomic_uploads``: a file that is stored has its name, and replaces
-    another of that name, when it is whole; REST and APPE go on with a file where it is.
-    ``hide`` are patterns (``*``, ``?``, ``[…]``) of names that listings do not show, ``forbid`` of
-    names that no command may use, in any place of a path; neither knows capitals.
+    ``ssl`` makes it a server with implicit TLS, ``tls`` one with explicit TLS (AUTH TLS). Both may
+    also be functions that make a context, which ``reload_certificates`` calls again;
+    ``require_session_reuse`` takes such a function, which then makes one for each session. With
+    ``proxy_protocol`` data connections may come from the same proxy, with a header each. An address
+    from which ``ban_failures`` logins fail within ``ban_window`` is banned for ``ban_duration``,
+    unless it is in a network of ``ban_allow``; without ``ban_failures`` nobody is.
 
     A method ``async def verb(self, connection, rest) -> bool`` of a subclass overrides the built-in
     command of that name. ``@ftpcluster.command("XVERB")``, and the other decorators, make a method
@@ -106,47 +88,9 @@ class Server(PathMethods, BuiltinVerbs):
     def __init__(
         self,
         users: Iterable[User] | AbstractUserManager | None = None,
-        *,
-        block_size: int = DEFAULT_BLOCK_SIZE,
-        socket_timeout: float | None = None,
-        idle_timeout: float | None = None,
-        wait_future_timeout: float | None = 1,
-        path_timeout: float | None = None,
-        path_io_factory: Callable[..., AbstractPathIO[Any]] = PathIO,
-        maximum_connections: int | None = None,
-        read_speed_limit: int | None = None,
-        write_speed_limit: int | None = None,
-        read_speed_limit_per_connection: int | None = None,
-        write_speed_limit_per_connection: int | None = None,
-        ipv4_pasv_forced_response_address: str | None = None,
-        data_ports: Iterable[int] | None = None,
-        encoding: str = "utf-8",
-        ssl: Source | None = None,
-        tls: Source | None = None,
-        require_tls: bool = False,
-        require_tls_data: bool = False,
-        require_session_reuse: bool = False,
-        strict_tls_eof: bool = False,
-        maximum_connections_per_address: int | None = None,
-        masquerade_for: Mapping[str, str] | None = None,
-        proxy_protocol: Iterable[str] | None = None,
-        welcome_message: str = "welcome",
-        system_type: str = "UNIX Type: L8",
-        data_timeout: float = 30.0,
-        login_timeout: float | None = None,
-        login_delay: float = 3.0,
-        rename_replaces: bool = False,
-        ban_failures: int | None = None,
-        ban_window: float = 600.0,
-        ban_duration: float = 1800.0,
-        ban_allow: Iterable[str] = LOOPBACK,
-        durable_uploads: bool = False,
-        atomic_uploads: bool = False,
-        hide: Iterable[str] = (),
-        forbid: Iterable[str] = (),
+        **keywords: Unpack[Keywords],
     ) -> None:
-        given = locals()
-        vars(self)["_arguments"] = {name: given[name] for name in _ARGUMENTS}
+        vars(self)["_arguments"] = {"users": users, **complete(keywords)}
         self._services: Services | None = None
         self._configure(_ARGUMENTS)
         self._verbs = VerbMap(self, Server, BuiltinVerbs)
@@ -392,4 +336,6 @@ class Server(PathMethods, BuiltinVerbs):
 
 _FOR_ALL_SESSIONS = frozenset({*PARTS, "get_paths"})
 """Sessions take these when they begin or log in. Set later, they would hold for some of them."""
-_ARGUMENTS = frozenset(inspect.signature(Server.__init__).parameters) - {"self"}
+_ARGUMENTS = frozenset({"users", *ARGUMENTS})
+Server.__init__.__signature__ = signature()  # type: ignore[attr-defined]
+Server.__init__.__doc__ = described()

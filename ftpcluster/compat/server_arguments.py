@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import dataclasses
+import difflib
+import inspect
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from ftpcluster import arguments
+from ftpcluster.compat.common import DEFAULT_BLOCK_SIZE
+from ftpcluster.compat.local_pathio import PathIO
 from ftpcluster.compat.pathio import AbstractPathIO
+from ftpcluster.config import ANONYMOUS, Config
+from ftpcluster.config.kinds import Announced, NamePattern
+from ftpcluster.config.sessions import session_defaults
+from ftpcluster.config.setting import Keyword, Setting, every_key
 from ftpcluster.net.certificates import Contexts
 from ftpcluster.net.passive import PassivePorts
 from ftpcluster.protocol.address import Networks
@@ -33,42 +43,124 @@ NEVER_CALLED = {
 }
 """Methods of the reference's server that this one never calls, and the replacement for each."""
 
-_NUMBERS = (
-    "block_size",
-    "socket_timeout",
-    "idle_timeout",
-    "wait_future_timeout",
-    "path_timeout",
-    "data_timeout",
-    "login_timeout",
-    "login_delay",
-    "maximum_connections",
-    "maximum_connections_per_address",
-    "read_speed_limit",
-    "write_speed_limit",
-    "read_speed_limit_per_connection",
-    "write_speed_limit_per_connection",
+
+class Argument(NamedTuple):
+    """A keyword: its declaration, and the kind of its key's value, if it has a key."""
+
+    setting: Setting
+    kind: Any = None
+
+    @property
+    def keyword(self) -> Keyword:
+        assert self.setting.keyword is not None
+        return self.setting.keyword
+
+
+_DEFAULTS = {field.name: field.default for field in dataclasses.fields(Settings)}
+
+
+def _alone(name: str, kind: str, help: str) -> Argument:
+    """A keyword that is a field of ``Settings``, and no key."""
+    keyword = Keyword(name, kind, default=_DEFAULTS[name])
+    return Argument(Setting(help, session=name, keyword=keyword))
+
+
+def _part(name: str, kind: str, help: str, default: Any = None) -> Argument:
+    """A keyword that neither is a key nor a field of ``Settings``."""
+    return Argument(Setting(help, keyword=Keyword(name, kind, default=default)))
+
+
+_SECONDS = "float | None"
+_OF_THE_LIBRARY = (
+    _part("block_size", "int", "bytes that path layers are asked for", DEFAULT_BLOCK_SIZE),
+    _part("wait_future_timeout", _SECONDS, "how long ConnectionConditions wait", 1),
+    _part("path_timeout", _SECONDS, "how long operations of path layers take, where bounded"),
+    _part("path_io_factory", "Callable[..., AbstractPathIO[Any]]", "the path layers", PathIO),
+    _alone("encoding", "str", "that of names on the wire"),
+    _part("ssl", "Source | None", "implicit TLS: a context, or a function that makes one"),
+    _part("tls", "Source | None", "explicit TLS (AUTH TLS): a context, or a function"),
+    _alone("system_type", "str", "the reply to SYST"),
+    _alone("login_delay", "float", "before a failed login is answered"),
 )
-_AS_THEY_ARE = (
-    *("welcome_message", "system_type", "encoding", "login_timeout", "idle_timeout"),
-    *("data_timeout", "login_delay", "rename_replaces", "durable_uploads", "atomic_uploads"),
-    *("require_tls", "require_tls_data", "require_session_reuse", "strict_tls_eof"),
-)
+
+
+def _all() -> Iterator[Argument]:
+    yield from _OF_THE_LIBRARY
+    for path, key in every_key(Config):
+        if key.setting is not None and key.setting.keyword is not None and path[0] != ANONYMOUS:
+            yield Argument(key.setting, key.kind)
+
+
+ARGUMENTS = {each.keyword.name: each for each in _all()}
+"""All keywords of a ``Server`` but ``users``: the library's own, and those of keys."""
+
+
+def complete(given: Mapping[str, Any]) -> dict[str, Any]:
+    """All keywords, with the defaults of those that are not given. Raises TypeError."""
+    for name in given:
+        if name not in ARGUMENTS:
+            (near,) = difflib.get_close_matches(name, ARGUMENTS, 1, cutoff=0)
+            raise TypeError(
+                f"Server.__init__() got an unexpected keyword argument {name!r}; "
+                f"did you mean {near!r}?"
+            )
+    return {**{name: each.keyword.default for name, each in ARGUMENTS.items()}, **given}
+
+
+def signature() -> inspect.Signature:
+    """That of ``Server.__init__``, for ``help`` and editors."""
+    positional = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    users = "Iterable[User] | AbstractUserManager | None"
+    return inspect.Signature(
+        [
+            inspect.Parameter("self", positional),
+            inspect.Parameter("users", positional, default=None, annotation=users),
+            *(
+                inspect.Parameter(
+                    name,
+                    inspect.Parameter.KEYWORD_ONLY,
+                    default=each.keyword.default,
+                    annotation=each.keyword.type,
+                )
+                for name, each in ARGUMENTS.items()
+            ),
+        ],
+        return_annotation="None",
+    )
+
+
+def described() -> str:
+    """All keywords, a line each, for ``help``."""
+    return "Keywords:\n\n" + "".join(
+        f"{name}: {each.setting.plain_help}\n" for name, each in ARGUMENTS.items()
+    )
 
 
 def make_settings(given: Any) -> Settings:
     """The settings of sessions. Raises ValueError, as all here do, or TypeError."""
     arguments.check_encoding(given.encoding)
-    arguments.check_lines(welcome_message=given.welcome_message, system_type=given.system_type)
-    arguments.check_numbers(**{name: getattr(given, name) for name in _NUMBERS})
-    return Settings(
-        **{name: getattr(given, name) for name in _AS_THEY_ARE},
-        stalled_timeout=given.socket_timeout,
-        masquerade=given.ipv4_pasv_forced_response_address or None,
-        masquerade_for=dict(given.masquerade_for or {}),
-        hide=arguments.patterns("hide", given.hide),
-        forbid=arguments.patterns("forbid", given.forbid),
-    )
+    settings = session_defaults()
+    for name, argument in ARGUMENTS.items():
+        value = _checked(name, argument, getattr(given, name))
+        if argument.setting.session:
+            settings[argument.setting.session] = value
+    return Settings(**settings)
+
+
+def _checked(name: str, argument: Argument, value: Any) -> Any:
+    """The value as sessions take it. What is not theirs its part checks, too."""
+    kind = argument.kind
+    if argument.keyword.type.startswith(("int", "float")):
+        arguments.check_numbers(**{name: value})
+    elif argument.keyword.type == "str":
+        arguments.check_lines(**{name: value})
+    elif kind == tuple[NamePattern, ...]:
+        return arguments.patterns(name, value)
+    elif kind == Announced:
+        return value or None  # an empty address is none
+    elif typing.get_origin(kind) is dict:
+        return dict(value or {})
+    return value
 
 
 def _users(given: Any) -> AbstractUserManager:

@@ -66,7 +66,7 @@ class Limits(Table, frozen=True, kw_only=True):
     download: Annotated[
         Speed | None,
         Setting(
-            "what the whole server sends, a second: `10MB`, `10MiB`",
+            "what the whole server sends, a second",
             otherwise=NO_LIMIT,
             example='"1GB"',
             flag="--download-limit SPEED",

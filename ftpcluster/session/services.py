@@ -46,30 +46,33 @@ class Leftover(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What is the same for all sessions of a server. Times in seconds; None is no deadline."""
+    """What is the same for all sessions of a server. Times in seconds; None is no deadline.
 
-    welcome_message: str = "ftpcluster ready."
+    A field without a default has that of the key that is declared for it, in ``config``.
+    """
+
+    welcome_message: str
     system_type: str = "UNIX Type: L8"
     encoding: str = "utf-8"
-    login_timeout: float | None = 30.0
-    idle_timeout: float | None = 300.0
-    data_timeout: float = 30.0
-    stalled_timeout: float | None = 120.0
+    login_timeout: float | None
+    idle_timeout: float | None
+    data_timeout: float
+    stalled_timeout: float | None
     login_delay: float = 3.0
     login_attempts: int = 3
-    masquerade: str | None = None
-    masquerade_for: Mapping[str, str] = field(default_factory=dict)
-    active: bool = True
-    rename_replaces: bool = True
-    durable_uploads: bool = False
-    atomic_uploads: bool = False
-    hide: tuple[str, ...] = ()
-    forbid: tuple[str, ...] = ()
-    require_tls: bool = False
-    require_tls_data: bool = False
-    require_session_reuse: bool = False
-    strict_tls_eof: bool = False
-    max_digest: int | None = 4 << 30
+    masquerade: str | None
+    masquerade_for: Mapping[str, str]
+    active: bool
+    rename_replaces: bool
+    durable_uploads: bool
+    atomic_uploads: bool
+    hide: tuple[str, ...]
+    forbid: tuple[str, ...]
+    require_tls: bool
+    require_tls_data: bool
+    require_session_reuse: bool
+    strict_tls_eof: bool
+    max_digest: int | None
     allow_symlinks: bool = False
 
 

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ftpcluster.config import ANONYMOUS, PLAIN, Account, Config, TLSConfig, WorkerConfig
+from ftpcluster.config.sessions import session_defaults, session_settings
 from ftpcluster.logfile import LogFile
 from ftpcluster.net.certificates import ContextMaker, Contexts
 from ftpcluster.net.passive import PassivePorts
@@ -36,8 +37,8 @@ def make_services(
     users = (
         _accounts(config) if config.user_manager is None else own.user_manager(config.user_manager)
     )
-    given = _settings(config)
-    settings = Settings(**given)
+    given = session_settings(config)
+    settings = Settings(**{**session_defaults(), **given})
     each = config.limits.upload_per_connection, config.limits.download_per_connection
     server = None
     if config.server is not None:
@@ -74,32 +75,6 @@ def _contexts(certificates: tuple[bytes, ...], tls: TLSConfig, settings: Setting
     )
 
 
-def _settings(config: Config) -> dict[str, Any]:
-    """The settings of sessions that the configuration gives; what it leaves open is not in it."""
-    tls = config.tls
-    settings = {
-        "welcome_message": config.welcome,
-        "login_timeout": config.timeouts.login,
-        "idle_timeout": config.timeouts.idle,
-        "data_timeout": config.timeouts.data,
-        "stalled_timeout": config.timeouts.stalled,
-        "durable_uploads": config.storage.durable_uploads,
-        "atomic_uploads": config.storage.atomic_uploads,
-        "hide": config.storage.hide,
-        "forbid": config.storage.forbid,
-        "rename_replaces": config.storage.rename_replaces,
-        "masquerade": config.data.masquerade,
-        "masquerade_for": config.data.masquerade_for or None,
-        "active": config.data.active,
-        "require_tls": tls is not None and tls.required,
-        "require_tls_data": tls is not None and tls.required_data,
-        "require_session_reuse": tls is not None and tls.require_session_reuse,
-        "strict_tls_eof": tls is not None and tls.strict_eof,
-        "max_digest": config.limits.digest_size,
-    }
-    return {name: value for name, value in settings.items() if value is not None}
-
-
 def _with_their_settings(given: dict[str, Any], theirs: Settings) -> Settings:
     """What the user's ``Server`` sets fills what the configuration leaves open."""
     settings = {
@@ -109,7 +84,7 @@ def _with_their_settings(given: dict[str, Any], theirs: Settings) -> Settings:
     }
     stricter = {name: given[name] or getattr(theirs, name) for name in _STRICTER_WINS}
     stricter["forbid"] = (*given.get("forbid", ()), *theirs.forbid)
-    return Settings(**{**settings, **given, **stricter})
+    return Settings(**{**session_defaults(), **settings, **given, **stricter})
 
 
 def _accounts(config: Config) -> MemoryUserManager:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ftpcluster.config.sessions import session_defaults
 from ftpcluster.session.deadlines import Deadlines
 from ftpcluster.session.services import Settings
 from ftpcluster.session.wheel import RESOLUTION, Wheel
@@ -52,7 +53,9 @@ class Bench:
             shortest_timeout=None,
         )
         session: Any = SimpleNamespace(
-            services=services, settings=Settings(stalled_timeout=stalled), login=None
+            services=services,
+            settings=Settings(**{**session_defaults(), "stalled_timeout": stalled}),
+            login=None,
         )
         self.deadlines = Deadlines(session, pytest.fail, pytest.fail, self._give_up)
 

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from ftpcluster.config.sessions import session_defaults
 from ftpcluster.net.passive import PassivePorts
 from ftpcluster.net.poller import Poller
 from ftpcluster.quota.ledger import ConnectionLimits, Ledger
@@ -28,7 +29,7 @@ async def serving(user: User, **hooks: Any) -> AsyncIterator[int]:
     services = Services(
         loop=loop,
         poller=Poller(loop),
-        settings=Settings(login_delay=0.0),
+        settings=Settings(**session_defaults(), login_delay=0.0),
         users=MemoryUserManager([user]),
         quotas=(quotas := LocalQuotas(Ledger(ConnectionLimits()), clock=loop.time)),
         ports=ports,

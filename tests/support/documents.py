@@ -12,9 +12,11 @@ from pathlib import Path
 import msgspec
 
 from ftpcluster.cli.flags import FLAGS, Flag
+from ftpcluster.compat.server_arguments import ARGUMENTS, Argument
 from ftpcluster.config import Config
 from ftpcluster.config.setting import (
     Key,
+    every_key,
     is_array,
     keys,
     own_keys_first,
@@ -25,6 +27,28 @@ from ftpcluster.config.setting import (
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 CONFIGURATION = ROOT / "docs" / "configuration.md"
+LIBRARY = ROOT / "docs" / "library.md"
+KEYWORDS = ROOT / "ftpcluster" / "compat" / "keywords.py"
+_KEYWORDS_HEAD = '''\
+"""The types of a ``Server``'s keywords, for type checkers.
+
+Made from the declarations, see ``server_arguments.py``: ``python -m tests.support.documents``
+writes this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypedDict
+
+from ftpcluster.compat.pathio import AbstractPathIO
+from ftpcluster.net.certificates import Source
+
+
+class Keywords(TypedDict, total=False):
+    """Keywords of ``Server``; all of them may be left out."""
+
+'''
 _OF_THE_FILE = (
     "`-c FILE`, `--config FILE`",
     "a [configuration file](#configuration-file); flags win over it",
@@ -94,8 +118,51 @@ def readme(page: str) -> str:
     return page
 
 
-WRITTEN = {CONFIGURATION: configuration, README: readme}
-"""By document: what makes it as it should be of what it is."""
+def keyword_types(_: str) -> str:
+    """The module that says of which type each keyword of ``Server`` is."""
+    lines = [f"    {name}: {each.keyword.type}\n" for name, each in ARGUMENTS.items()]
+    return _KEYWORDS_HEAD + "".join(lines)
+
+
+def library(page: str) -> str:
+    """docs/library.md with the table of keywords as it should be."""
+    rows = [
+        (f"`{name}`", _default(each), _meaning(each), _key_of(name))
+        for name, each in ARGUMENTS.items()
+    ]
+    table = _rows(("keyword", "default", "meaning", "key"), *rows)
+    page, count = re.subn(
+        rf"^\| keyword \| default \|.*\n{_TABLE}", lambda _: table, page, flags=re.MULTILINE
+    )
+    assert count == 1
+    return page
+
+
+def _default(argument: Argument) -> str:
+    default = argument.keyword.default
+    return f"`{default.__name__ if isinstance(default, type) else repr(default)}`"
+
+
+def _meaning(argument: Argument) -> str:
+    return argument.setting.help.replace("|", r"\|")
+
+
+def _key_of(keyword: str) -> str:
+    """The key that a keyword stands for; a dash where there is none."""
+    for path, key in every_key(Config):
+        declared = key.setting.keyword if key.setting is not None else None
+        if declared is not None and declared.name == keyword:
+            return f"`{'.'.join(map(str, path)).replace('.0', '')}`"
+    return "–"
+
+
+WRITTEN = {
+    CONFIGURATION: configuration,
+    README: readme,
+    LIBRARY: library,
+    KEYWORDS: keyword_types,
+}
+"""By file: what makes it as it should be of what it is."""
 
 
 def main() -> None:
