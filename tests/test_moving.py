@@ -66,7 +66,7 @@ def test_the_tables_name_keys_that_there_are_with_values_that_fit(heading: str) 
         name, _, value = ours.partition(" = ")
         table, _, key = name.rpartition(".")
         assert key in TABLES[table], (theirs, ours)
-        leaf = kind_of(TABLES[table][key].kind) if value else None
+        leaf = kind_of(TABLES[table][key].annotation) if value else None
         if leaf is not None:
             leaf.read(tomllib.loads(f"x = {value}")["x"])
 

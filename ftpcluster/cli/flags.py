@@ -16,7 +16,7 @@ from ftpcluster.config import ANONYMOUS, PLAIN, Config, ConfigError
 from ftpcluster.config.kinds import Folder, Port
 from ftpcluster.config.lines import Path
 from ftpcluster.config.setting import every_key
-from ftpcluster.config.source import Source
+from ftpcluster.config.sources import Sources
 from ftpcluster.passwords import is_hash
 
 _LAID_APART = ("tls", "listen", "user")
@@ -35,7 +35,7 @@ class Flag:
     spelling: str
     help: str
     default: str
-    kind: Any
+    annotation: Any
     path: Path = ()
 
     @property
@@ -86,9 +86,9 @@ def _of_keys() -> Iterator[Flag]:
     for path, key in every_key(Config):
         setting = key.setting
         if setting is not None and setting.flag and path[0] != ANONYMOUS:  # as those of a user
-            default = "off" if key.kind is bool else key.default_text
+            default = "off" if key.annotation is bool else key.default_text
             default = "none" if key.field.required else default
-            yield Flag(setting.flag, setting.help, default, key.kind, path)
+            yield Flag(setting.flag, setting.help, default, key.annotation, path)
 
 
 FLAGS = {flag.parameter: flag for flag in (*_OTHERS, *_of_keys())}
@@ -157,173 +157,175 @@ class Flags:
                 "anonymous users never"
             )
 
-    def lay_over(self, source: Source) -> None:
-        """Put what was given into the source; what cannot be is refused there."""
+    def lay_over(self, sources: Sources) -> None:
+        """Put what was given into the sources; what cannot be is refused there."""
         for name, value in self._given.items():
             flag = FLAGS[name]
             if flag.path and flag.path[0] not in _LAID_APART and name != "masquerade":
-                source.put(flag.path, list(value) if flag.repeats else value, flag.label(value))
-        has_tls = self._lay_tls(source)
-        self._lay_listeners(source, has_tls=has_tls)
-        self._lay_masquerades(source)
-        self._lay_accounts(source)
+                sources.put(flag.path, list(value) if flag.repeats else value, flag.label(value))
+        has_tls = self._lay_tls(sources)
+        self._lay_listeners(sources, has_tls=has_tls)
+        self._lay_masquerades(sources)
+        self._lay_accounts(sources)
 
     # ------------------------------------------------------------------ listeners and TLS
 
-    def _lay_tls(self, source: Source) -> bool:
+    def _lay_tls(self, sources: Sources) -> bool:
         """Whether there is a certificate, from wherever."""
         given = self._of("tls")
         certificate = self._given.get("tls_cert")
-        if certificate is None and source.get(("tls",)) is None:
+        if certificate is None and sources.get(("tls",)) is None:
             implicit = FLAGS["implicit_tls_port"]
             others = [implicit] if implicit.parameter in self._given else []
             for flag in (*(flag for flag, _ in given), *others):
-                source.refuse_unplaced(f"{flag.name} needs --tls-cert")
+                sources.refuse_unplaced(f"{flag.name} needs --tls-cert")
             return False
         if certificate is not None:  # its key, also where the file names one: they are a pair
             key = FLAGS["tls_key"]
-            source.put(key.path, str(certificate), key.label(certificate))
+            sources.put(key.path, str(certificate), key.label(certificate))
         for flag, value in given:
             laid = value if value is True else str(value)
-            source.put(flag.path, laid, flag.label(value))
+            sources.put(flag.path, laid, flag.label(value))
         return True
 
-    def _lay_listeners(self, source: Source, *, has_tls: bool) -> None:
+    def _lay_listeners(self, sources: Sources, *, has_tls: bool) -> None:
         implicit = self._given.get("implicit_tls_port") if has_tls else None
         given = self._of("listen")
         if not given and implicit is None:
             return
-        plain = self._find(source, is_implicit=False)
-        source.put_default(("listen", plain), {})
+        plain = self._find(sources, is_implicit=False)
+        sources.put_default(("listen", plain), {})
         for flag, value in given:
             if flag is not FLAGS["proxy_protocol"]:
                 laid = list(value) if flag.repeats else value
-                source.put(("listen", plain, flag.path[-1]), laid, flag.label(value))
+                sources.put(("listen", plain, flag.path[-1]), laid, flag.label(value))
         if implicit is not None:
-            self._lay_implicit(source, plain, implicit)
-        self._lay_proxies(source)
+            self._lay_implicit(sources, plain, implicit)
+        self._lay_proxies(sources)
 
-    def _lay_proxies(self, source: Source) -> None:
+    def _lay_proxies(self, sources: Sources) -> None:
         """They hold for all listeners."""
         proxies = self._given.get("proxy_protocol", ())
-        for index in range(len(source.tables("listen")) if proxies else 0):
+        for index in range(len(sources.tables("listen")) if proxies else 0):
             path: Path = ("listen", index, "proxy_protocol")
-            source.put(path, [], "--proxy-protocol")
+            sources.put(path, [], "--proxy-protocol")
             for number, network in enumerate(proxies):
-                source.put((*path, number), network, f"--proxy-protocol {network}")
+                sources.put((*path, number), network, f"--proxy-protocol {network}")
 
-    def _lay_implicit(self, source: Source, plain: int, port: int) -> None:
+    def _lay_implicit(self, sources: Sources, plain: int, port: int) -> None:
         """A listener with implicit TLS: a new one listens where the plain one does."""
-        index = self._find(source, is_implicit=True)
+        index = self._find(sources, is_implicit=True)
         label = f"--implicit-tls-port {port}"
-        address = source.get(("listen", plain, "address"))
-        source.put_default(("listen", index), {} if address is None else {"address": address})
-        source.put(("listen", index, "tls"), "implicit", label)
-        source.put(("listen", index, "port"), port, label)
+        address = sources.get(("listen", plain, "address"))
+        sources.put_default(("listen", index), {} if address is None else {"address": address})
+        sources.put(("listen", index, "tls"), "implicit", label)
+        sources.put(("listen", index, "port"), port, label)
 
     @staticmethod
-    def _find(source: Source, *, is_implicit: bool) -> int:
+    def _find(sources: Sources, *, is_implicit: bool) -> int:
         """The first listener of that kind; where there is none, the next one."""
-        listeners = source.tables("listen")
+        listeners = sources.tables("listen")
         for index, listener in enumerate(listeners):
             if (listener.get("tls") == "implicit") == is_implicit:
                 return index
         return len(listeners)
 
-    def _lay_masquerades(self, source: Source) -> None:
+    def _lay_masquerades(self, sources: Sources) -> None:
         masquerades: tuple[str, ...] = self._given.get("masquerade", ())
         everywhere = [text for text in masquerades if "=" not in text]
         for text in everywhere[1:]:
-            source.refuse_unplaced(
+            sources.refuse_unplaced(
                 f"--masquerade {text}: the address for all clients is given already"
             )
         for text in masquerades:
             network, equals, address = text.partition("=")
             path: Path = ("data", "masquerade_for", network) if equals else ("data", "masquerade")
-            source.put(path, address if equals else text, f"--masquerade {text}")
+            sources.put(path, address if equals else text, f"--masquerade {text}")
 
     # ------------------------------------------------------------------ accounts
 
-    def _lay_accounts(self, source: Source) -> None:
-        if source.get(("user_manager",)) is not None:
-            self._refuse_what_a_user_manager_knows(source)
+    def _lay_accounts(self, sources: Sources) -> None:
+        if sources.get(("user_manager",)) is not None:
+            self._refuse_what_a_user_manager_knows(sources)
             return
-        had_accounts = any(source.get((name,)) is not None for name in ("user", ANONYMOUS))
+        had_accounts = any(sources.get((name,)) is not None for name in ("user", ANONYMOUS))
         seen: set[str] = set()
         for text in self._users:
-            self._lay_user(source, text, seen)
+            self._lay_user(sources, text, seen)
         # with a file anonymous users have to be asked for: else a file that was cut off or emptied
         # would let everybody in, at a reload without anybody noticing
-        has_users = bool(self._users) or source.get(("user",)) is not None
-        is_alone = source.file is None and not has_users
+        has_users = bool(self._users) or sources.get(("user",)) is not None
+        is_alone = sources.file is None and not has_users
         if "anonymous" in self._given or is_alone:
-            if self._root is not None or source.get((ANONYMOUS, "root")) is None:
-                self._put_root(source, (ANONYMOUS,))
-                self._refuse_all_of_the_machine(source)
+            if self._root is not None or sources.get((ANONYMOUS, "root")) is None:
+                self._put_root(sources, (ANONYMOUS,))
+                self._refuse_all_of_the_machine(sources)
         elif self._root is not None and not self._users:
-            given = source.file or "the environment"
+            given = sources.file or "the environment"
             why = f"the accounts of {given} have folders of their own"
             if not had_accounts:
                 why = f"there is no account that would have it beside {given}"
-            source.refuse_unplaced(
+            sources.refuse_unplaced(
                 f"--root {self._root}: {why}; --user and --anonymous add some that take this one"
             )
-        self._lay_limits_of_accounts(source)
+        self._lay_limits_of_accounts(sources)
 
-    def _refuse_what_a_user_manager_knows(self, source: Source) -> None:
+    def _refuse_what_a_user_manager_knows(self, sources: Sources) -> None:
         others = [FLAGS[name] for name in ("user", "anonymous", "writable", "root")]
         limits = [flag for flag, _ in self._of("user")]
         for flag in (*(each for each in others if each.parameter in self._given), *limits):
-            source.refuse_unplaced(
+            sources.refuse_unplaced(
                 f"{flag.name}: has no effect, since user_manager knows the users: leave it out; "
                 "folders, permissions and limits are those of the users that it makes"
             )
 
-    def _lay_limits_of_accounts(self, source: Source) -> None:
-        paths: list[Path] = [("user", index) for index in range(len(source.tables("user")))]
-        if isinstance(source.get((ANONYMOUS,)), dict):
+    def _lay_limits_of_accounts(self, sources: Sources) -> None:
+        paths: list[Path] = [("user", index) for index in range(len(sources.tables("user")))]
+        if isinstance(sources.get((ANONYMOUS,)), dict):
             paths.append((ANONYMOUS,))
         for flag, value in self._of("user"):
             for path in paths:
-                source.put((*path, flag.path[-1]), value, flag.label(value))
+                sources.put((*path, flag.path[-1]), value, flag.label(value))
 
-    def _lay_user(self, source: Source, text: str, seen: set[str]) -> None:
+    def _lay_user(self, sources: Sources, text: str, seen: set[str]) -> None:
         """Add an account, or put it in the place of one that has the same login."""
         login, colon, password = text.partition(":")
         label = f"--user {login}"
         if not _NAME.fullmatch(login):
             # a password could stand where the name should: it is not repeated
-            source.refuse_unplaced(
+            sources.refuse_unplaced(
                 "--user: expected NAME:PASSWORD, with a name that has no space in it"
             )
             return
         if login in seen:
-            source.refuse_unplaced(f"{label}: given twice")
+            sources.refuse_unplaced(f"{label}: given twice")
             return
         seen.add(login)
         variable = _variable(login)
         if not colon and variable not in self._passwords:
-            source.refuse_unplaced(f"{label}: no password; give {login}:PASSWORD or set {variable}")
+            sources.refuse_unplaced(
+                f"{label}: no password; give {login}:PASSWORD or set {variable}"
+            )
             return
         password = password if colon else self._passwords[variable]
-        logins = [each.get("login") for each in source.tables("user")]
+        logins = [each.get("login") for each in sources.tables("user")]
         path: Path = ("user", logins.index(login) if login in logins else len(logins))
         permission = {"path": "/", "read": True, "write": "writable" in self._given}
-        source.put(path, {}, label)
-        source.put((*path, "login"), login, label)
+        sources.put(path, {}, label)
+        sources.put((*path, "login"), login, label)
         is_plain = not is_hash(password)
-        source.put((*path, "password"), PLAIN * is_plain + password, label)
-        source.put((*path, "permissions"), [permission], label)
-        self._put_root(source, path)
+        sources.put((*path, "password"), PLAIN * is_plain + password, label)
+        sources.put((*path, "permissions"), [permission], label)
+        self._put_root(sources, path)
 
-    def _refuse_all_of_the_machine(self, source: Source) -> None:
+    def _refuse_all_of_the_machine(self, sources: Sources) -> None:
         """Services are started in "/": whoever forgot to name a folder did not mean all of them."""
         if self._root is None and self.folder == "/":
-            source.refuse_unplaced(
+            sources.refuse_unplaced(
                 "anonymous users would read all of /, where it was started: say what is "
                 'served: root = "/srv/ftp" in [anonymous], a [[user]], or --root DIR'
             )
 
-    def _put_root(self, source: Source, path: Path) -> None:
+    def _put_root(self, sources: Sources, path: Path) -> None:
         root = "." if self._root is None else str(self._root)
-        source.put((*path, "root"), root, f"--root {root}")
+        sources.put((*path, "root"), root, f"--root {root}")

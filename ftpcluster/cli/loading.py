@@ -13,7 +13,7 @@ from ftpcluster.config import Config
 from ftpcluster.config.checks import warnings
 from ftpcluster.config.environment import Environment
 from ftpcluster.config.load import load
-from ftpcluster.config.source import Source
+from ftpcluster.config.sources import Sources
 from ftpcluster.logfile import try_to_open
 from ftpcluster.privileges import parse_run_as
 
@@ -41,28 +41,28 @@ def load_to_start(file: Path | None, flags: Flags, environment: Environment) -> 
     return config
 
 
-def _find_doubts(found: list[str], config: Config, source: Source) -> None:
-    source.check()  # nobody can say what is doubtful about what is wrong
-    found.extend(warnings(config, source))
+def _find_doubts(found: list[str], config: Config, sources: Sources) -> None:
+    sources.check()  # nobody can say what is doubtful about what is wrong
+    found.extend(warnings(config, sources))
 
 
-def _check_log_files(config: Config, source: Source) -> None:
-    run_as = config.run_as if source.is_sound(("run_as",)) else None
+def _check_log_files(config: Config, sources: Sources) -> None:
+    run_as = config.run_as if sources.is_sound(("run_as",)) else None
     identity = None if run_as is None else parse_run_as(run_as)
     for name in ("file", "transfers"):
         path = ("log", name)
-        file = getattr(config.log, name) if source.is_sound(path) else None
+        file = getattr(config.log, name) if sources.is_sound(path) else None
         if file is not None:
             try:
                 try_to_open(file, identity)
             except OSError as error:
-                source.refuse(path, why_not(error), about=file)
+                sources.refuse(path, why_not(error), about=file)
 
 
-def _check_metrics(config: Config, source: Source) -> None:
+def _check_metrics(config: Config, sources: Sources) -> None:
     path = ("metrics", "listen")
-    if source.is_sound(path) and config.metrics.listen is not None:
+    if sources.is_sound(path) and config.metrics.listen is not None:
         try:
             import prometheus_client.core  # noqa: F401
         except ImportError:
-            source.refuse(path, "needs prometheus-client: pip install 'ftpcluster[metrics]'")
+            sources.refuse(path, "needs prometheus-client: pip install 'ftpcluster[metrics]'")

@@ -38,9 +38,9 @@ def _options(command: F) -> F:
 
 def _type(flag: Flag) -> dict[str, Any]:
     """How click reads a flag's value. What the value may be the key says."""
-    if flag.kind is bool:
+    if flag.annotation is bool:
         return {"is_flag": True}
-    kind = kind_of(flag.kind)
+    kind = kind_of(flag.annotation)
     if kind is None:
         return {"metavar": flag.metavar}
     if flag.parameter == "root":

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from ftpcluster.config.schema import json_schema
+from ftpcluster.config.json_schema import json_schema
 
 
 @click.command()

@@ -44,11 +44,11 @@ NEVER_CALLED = {
 """Methods of the reference's server that this one never calls, and the replacement for each."""
 
 
-class Argument(NamedTuple):
-    """A keyword: its declaration, and the kind of its key's value, if it has a key."""
+class ServerKeyword(NamedTuple):
+    """A keyword: its declaration, and the annotation of its key, if it has one."""
 
     setting: Setting
-    kind: Any = None
+    annotation: Any = None
 
     @property
     def keyword(self) -> Keyword:
@@ -59,15 +59,15 @@ class Argument(NamedTuple):
 _DEFAULTS = {field.name: field.default for field in dataclasses.fields(Settings)}
 
 
-def _alone(name: str, kind: str, help: str) -> Argument:
+def _alone(name: str, type_: str, help: str) -> ServerKeyword:
     """A keyword that is a field of ``Settings``, and no key."""
-    keyword = Keyword(name, kind, default=_DEFAULTS[name])
-    return Argument(Setting(help, session=name, keyword=keyword))
+    keyword = Keyword(name, type_, default=_DEFAULTS[name])
+    return ServerKeyword(Setting(help, session=name, keyword=keyword))
 
 
-def _part(name: str, kind: str, help: str, default: Any = None) -> Argument:
+def _part(name: str, type_: str, help: str, default: Any = None) -> ServerKeyword:
     """A keyword that neither is a key nor a field of ``Settings``."""
-    return Argument(Setting(help, keyword=Keyword(name, kind, default=default)))
+    return ServerKeyword(Setting(help, keyword=Keyword(name, type_, default=default)))
 
 
 _SECONDS = "float | None"
@@ -84,11 +84,11 @@ _OF_THE_LIBRARY = (
 )
 
 
-def _all() -> Iterator[Argument]:
+def _all() -> Iterator[ServerKeyword]:
     yield from _OF_THE_LIBRARY
     for path, key in every_key(Config):
         if key.setting is not None and key.setting.keyword is not None and path[0] != ANONYMOUS:
-            yield Argument(key.setting, key.kind)
+            yield ServerKeyword(key.setting, key.annotation)
 
 
 ARGUMENTS = {each.keyword.name: each for each in _all()}
@@ -147,18 +147,18 @@ def make_settings(given: Any) -> Settings:
     return Settings(**settings)
 
 
-def _checked(name: str, argument: Argument, value: Any) -> Any:
+def _checked(name: str, argument: ServerKeyword, value: Any) -> Any:
     """The value as sessions take it. What is not theirs its part checks, too."""
-    kind = argument.kind
+    annotation = argument.annotation
     if argument.keyword.type.startswith(("int", "float")):
         arguments.check_numbers(**{name: value})
     elif argument.keyword.type == "str":
         arguments.check_lines(**{name: value})
-    elif kind == tuple[NamePattern, ...]:
+    elif annotation == tuple[NamePattern, ...]:
         return arguments.patterns(name, value)
-    elif kind == Announced:
+    elif annotation == Announced:
         return value or None  # an empty address is none
-    elif typing.get_origin(kind) is dict:
+    elif typing.get_origin(annotation) is dict:
         return dict(value or {})
     return value
 

@@ -1,6 +1,7 @@
 """Settings: each declared once, read from a file, the environment and flags, and checked.
 
-What comes out are frozen structs. This package knows nothing of sessions, workers and sockets.
+What comes out are frozen structs. This package knows nothing of sessions, workers and the command
+line.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from ftpcluster.config.accounts import (
 )
 from ftpcluster.config.model import Config, ConfigError, Loop, WorkerConfig
 from ftpcluster.config.network import Data, Listen, TLSConfig
-from ftpcluster.config.tables import Ban, Limits, Log, StorageConfig, Timeouts
+from ftpcluster.config.tables import BanConfig, Limits, Log, StorageConfig, Timeouts
 from ftpcluster.config.values import PLAIN
 
 __all__ = [
     "ANONYMOUS",
     "Account",
     "AnonymousConfig",
-    "Ban",
+    "BanConfig",
     "Config",
     "ConfigError",
     "Data",

@@ -15,7 +15,7 @@ from ftpcluster.config.accounts import ANONYMOUS, Account
 from ftpcluster.config.lines import Path
 from ftpcluster.config.model import Config
 from ftpcluster.config.network import TLSConfig
-from ftpcluster.config.source import Source, quoted
+from ftpcluster.config.sources import Sources, quoted
 from ftpcluster.config.values import PLAIN
 from ftpcluster.net.certificates import BadCertificate, NoKey, make_context
 from ftpcluster.privileges import CannotRunAs, Identity, barriers, may_read, parse_run_as
@@ -27,95 +27,97 @@ _OTHERS = 0o004
 _GROUP_OR_OTHERS = 0o044
 
 
-def check(config: Config, source: Source) -> None:
-    """Refuse what does not fit together; ``config`` is sound where the source says so."""
+def check(config: Config, sources: Sources) -> None:
+    """Refuse what does not fit together; ``config`` is sound where the sources say so."""
     for each in (
         _check_run_as, _check_users, _check_permissions, _check_data_ports, _check_ports_apart,
         _check_listeners, _check_tls, _check_certificates,
     ):  # fmt: skip
-        each(config, source)
+        each(config, sources)
 
 
-def _check_run_as(config: Config, source: Source) -> None:
+def _check_run_as(config: Config, sources: Sources) -> None:
     """A user and a group of this machine."""
-    if config.run_as is not None and source.is_sound(("run_as",)):
+    if config.run_as is not None and sources.is_sound(("run_as",)):
         try:
             parse_run_as(config.run_as)
         except CannotRunAs as error:
-            source.refuse(("run_as",), str(error))
+            sources.refuse(("run_as",), str(error))
 
 
-def _check_users(config: Config, source: Source) -> None:
-    if source.get(("user_manager",)) is not None:
+def _check_users(config: Config, sources: Sources) -> None:
+    if sources.get(("user_manager",)) is not None:
         for name in ("user", ANONYMOUS):
-            if source.get((name,)) is not None:  # flags that would put them there are refused
-                source.refuse((name,), "has no effect, since user_manager knows the users")
+            if sources.get((name,)) is not None:  # flags that would put them there are refused
+                sources.refuse((name,), "has no effect, since user_manager knows the users")
     first: dict[str, int] = {}
     for index, user in enumerate(config.users or ()):
         path: Path = ("user", index, "login")
-        if not source.is_sound(path):
+        if not sources.is_sound(path):
             continue
         if user.login in first:
-            source.refuse(
+            sources.refuse(
                 path, f"{quoted(user.login)} is the login of user[{first[user.login]}], too"
             )
         elif user.login == ANONYMOUS and config.anonymous is not None:
-            source.refuse(path, f"{quoted(ANONYMOUS)} is the login of [{ANONYMOUS}], too")
+            sources.refuse(path, f"{quoted(ANONYMOUS)} is the login of [{ANONYMOUS}], too")
         first.setdefault(user.login, index)
 
 
-def _check_permissions(config: Config, source: Source) -> None:
+def _check_permissions(config: Config, sources: Sources) -> None:
     for path, _, account in accounts(config):
         seen = set()
         for index, permission in enumerate(account.permissions or ()):
             below = (*path, "permissions", index, "path")
-            if source.is_sound(below):
+            if sources.is_sound(below):
                 if permission.path in seen:
-                    source.refuse(below, f"{quoted(permission.path)} is given twice")
+                    sources.refuse(below, f"{quoted(permission.path)} is given twice")
                 seen.add(permission.path)
 
 
-def _check_data_ports(config: Config, source: Source) -> None:
+def _check_data_ports(config: Config, sources: Sources) -> None:
     path: Path = ("data", "ports")
-    if source.is_sound(path, ("workers",)) and config.data.ports is not None:
+    if sources.is_sound(path, ("workers",)) and config.data.ports is not None:
         first, last = config.data.ports
         if last - first + 1 < config.workers:
             count = "1 port is" if first == last else f"{last - first + 1} ports are"
-            source.refuse(path, f"{count} too few for {config.workers} workers")
+            sources.refuse(path, f"{count} too few for {config.workers} workers")
 
 
-def _check_ports_apart(config: Config, source: Source) -> None:
+def _check_ports_apart(config: Config, sources: Sources) -> None:
     path: Path = ("data", "ports")
-    if not source.is_sound(path) or config.data.ports is None:
+    if not sources.is_sound(path) or config.data.ports is None:
         return
     first, last = config.data.ports
     for index, listen in enumerate(config.listen or ()):
-        if source.is_sound(("listen", index)) and first <= listen.port <= last:
-            source.refuse(
+        if sources.is_sound(("listen", index)) and first <= listen.port <= last:
+            sources.refuse(
                 path,
                 f"the server itself listens on port {listen.port}, which is among them: give "
                 "others, or let it listen on another one",
             )
 
 
-def _check_listeners(config: Config, source: Source) -> None:
+def _check_listeners(config: Config, sources: Sources) -> None:
     seen: dict[tuple[str, int], int] = {}
     for index, listen in enumerate(config.listen or ()):
         path: Path = ("listen", index)
-        if not source.is_sound(path):
+        if not sources.is_sound(path):
             continue
-        mode = source.get((*path, "tls"))
-        if mode in ("explicit", "implicit") and source.get(("tls",)) is None:
-            source.refuse((*path, "tls"), f"{quoted(mode)} needs [tls] with a certificate")
-        if mode == "implicit" and source.get((*path, "port")) is None:
-            source.refuse((*path, "port"), "is missing; with implicit TLS it is 990 as a rule")
+        mode = sources.get((*path, "tls"))
+        if mode in ("explicit", "implicit") and sources.get(("tls",)) is None:
+            sources.refuse((*path, "tls"), f"{quoted(mode)} needs [tls] with a certificate")
+        if mode == "implicit" and sources.get((*path, "port")) is None:
+            sources.refuse((*path, "port"), "is missing; with implicit TLS it is 990 as a rule")
         for address in listen.address or ("all addresses",):
             other = seen.setdefault((address, listen.port), index)
             if other != index and listen.port:
-                source.refuse(path, f"{address} port {listen.port} is that of listen[{other}], too")
+                sources.refuse(
+                    path, f"{address} port {listen.port} is that of listen[{other}], too"
+                )
 
 
-def _check_tls(config: Config, source: Source) -> None:
+def _check_tls(config: Config, sources: Sources) -> None:
     """Nobody could do anything on a listener without the TLS that is required."""
     if config.tls is None:
         return
@@ -123,19 +125,19 @@ def _check_tls(config: Config, source: Source) -> None:
         path: Path = ("listen", index, "tls")
         for name in ("required", "required_data"):
             if (
-                source.is_sound(path, ("tls", name))
+                sources.is_sound(path, ("tls", name))
                 and listen.tls is Protection.OFF
                 and getattr(config.tls, name)
             ):
-                source.refuse(path, f'"off" serves nobody, since tls.{name} is true')
+                sources.refuse(path, f'"off" serves nobody, since tls.{name} is true')
 
 
-def _check_certificates(config: Config, source: Source) -> None:
+def _check_certificates(config: Config, sources: Sources) -> None:
     names = ("certificate", "key", "client_ca")
     paths: list[Path] = [("tls", name) for name in names]
-    if config.tls is None or not source.is_sound(*paths, ("tls", "minimum_version")):
+    if config.tls is None or not sources.is_sound(*paths, ("tls", "minimum_version")):
         return
-    identity = identity_of(config) if source.is_sound(("run_as",)) else None
+    identity = identity_of(config) if sources.is_sound(("run_as",)) else None
     try:
         try_certificates(config.tls, identity)
     except BadCertificate as error:
@@ -144,7 +146,7 @@ def _check_certificates(config: Config, source: Source) -> None:
             text += "; name its file with tls.key, or --tls-key"
         # what is wrong with the pair of them is said of the certificate
         at_fault = [n for n in names if text.startswith(f"{getattr(config.tls, n)}: ")]
-        source.refuse(("tls", (at_fault or names)[0]), text)
+        sources.refuse(("tls", (at_fault or names)[0]), text)
 
 
 def try_certificates(tls: TLSConfig, identity: Identity | None) -> None:
@@ -178,22 +180,22 @@ def accounts(config: Config) -> list[tuple[Path, str, Any]]:
     return found
 
 
-def check_accounts(config: Config, source: Source) -> None:
+def check_accounts(config: Config, sources: Sources) -> None:
     """Refuse a file without accounts: it was cut off or emptied, or is not finished.
 
     Not where something else is wrong, such as a misspelt [[user]]: that is the reason.
     """
     brings_its_own = config.server is not None or config.user_manager is not None
-    if source.file is None or source.has_problems or brings_its_own or accounts(config):
+    if sources.file is None or sources.has_problems or brings_its_own or accounts(config):
         return
-    source.refuse(
+    sources.refuse(
         ("user",),
         "there are no accounts, so nobody could log in: name some with [[user]] or [anonymous], "
         "or give --user or --anonymous",
     )
 
 
-def with_folders(config: Config, source: Source) -> Config:
+def with_folders(config: Config, sources: Sources) -> Config:
     """Every account with its real folder. Those that cannot be served are refused."""
     looked_at: dict[str, tuple[str, str]] = {}
     settled: dict[Path, Account] = {}
@@ -202,29 +204,31 @@ def with_folders(config: Config, source: Source) -> Config:
         for name in ("root", "home"):
             below = (*path, name)
             text = getattr(account, name)
-            if source.is_sound(below) and (_LOGIN not in text or source.is_sound((*path, "login"))):
-                changes[name] = _filled_in(source, below, text, login)
-        if "root" in changes and source.is_sound((*path, "root")):
+            if sources.is_sound(below) and (
+                _LOGIN not in text or sources.is_sound((*path, "login"))
+            ):
+                changes[name] = _filled_in(sources, below, text, login)
+        if "root" in changes and sources.is_sound((*path, "root")):
             root = changes["root"]
             if root not in looked_at:
                 looked_at[root] = _look_at(root)
             changes["root"], problem = looked_at[root]
             if problem:
-                source.refuse((*path, "root"), problem, about=root)
+                sources.refuse((*path, "root"), problem, about=root)
         settled[path] = msgspec.structs.replace(account, **changes)
     anonymous = settled.pop((ANONYMOUS,), None)
     changed = {"users": tuple(settled.values()), "anonymous": anonymous}
     config = msgspec.structs.replace(config, **changed)
-    _refuse_unreadable(config, source)
+    _refuse_unreadable(config, sources)
     return config
 
 
-def _filled_in(source: Source, path: Path, text: str, login: str) -> str:
+def _filled_in(sources: Sources, path: Path, text: str, login: str) -> str:
     """``{login}`` replaced, by what is one component of a path and no more."""
     if _LOGIN not in text:
         return text
     if login in (".", "..") or "/" in login:
-        source.refuse(path, f"{_LOGIN} would be {quoted(login)}, which is no folder's name")
+        sources.refuse(path, f"{_LOGIN} would be {quoted(login)}, which is no folder's name")
     return text.replace(_LOGIN, login)
 
 
@@ -246,25 +250,25 @@ def _look_at(root: str) -> tuple[str, str]:
     return str(path), ""
 
 
-def _refuse_unreadable(config: Config, source: Source) -> None:
+def _refuse_unreadable(config: Config, sources: Sources) -> None:
     """Only root can find out; and only it starts a server that becomes somebody else."""
-    if config.run_as is None or not source.is_sound(("run_as",)) or os.geteuid() != 0:
+    if config.run_as is None or not sources.is_sound(("run_as",)) or os.geteuid() != 0:
         return
     identity = parse_run_as(config.run_as)
     sound = [
         ((*path, "root"), account.root)
         for path, _, account in accounts(config)
-        if source.is_sound((*path, "root"))
+        if sources.is_sound((*path, "root"))
     ]
     who = f"{quoted(identity.name)} (run_as), who serves,"
     in_the_way = barriers(identity, [root for _, root in sound])
     for (path, root), barrier in zip(sound, in_the_way, strict=True):
         if barrier == root:
             text = f"{who} may not read this folder; `{_let_in(identity, root, 'rx')}`"
-            source.refuse(path, text, about=root)
+            sources.refuse(path, text, about=root)
         elif barrier:
             text = f"{who} may not enter {barrier}, above it; `{_let_in(identity, barrier, 'x')}`"
-            source.refuse(path, f"{text}, or serve a folder elsewhere", about=root)
+            sources.refuse(path, f"{text}, or serve a folder elsewhere", about=root)
 
 
 def _let_in(identity: Identity, folder: str, rights: str) -> str:
@@ -276,17 +280,17 @@ def _let_in(identity: Identity, folder: str, rights: str) -> str:
 # ---------------------------------------------------------------------- warnings
 
 
-def warnings(config: Config, source: Source) -> list[str]:
+def warnings(config: Config, sources: Sources) -> list[str]:
     """What is no error, and may still harm or surprise."""
     identity = identity_of(config)
-    found = _no_home(config, source)
-    if source.file is None:
+    found = _no_home(config, sources)
+    if sources.file is None:
         return [*found]
-    exposed = _exposed(source.file, source.passwords_in_file(), identity)
+    exposed = _exposed(sources.file, sources.passwords_in_file(), identity)
     return [
         *exposed,
-        *_unreadable(source.file, identity),
-        *_replaceable(source.file, identity),
+        *_unreadable(sources.file, identity),
+        *_replaceable(sources.file, identity),
         *found,
     ]
 
@@ -344,12 +348,12 @@ def _for_group(name: str, gid: int) -> str:
     return f"chgrp {group} {name} && chmod 640 {name}"
 
 
-def _no_home(config: Config, source: Source) -> Iterator[str]:
+def _no_home(config: Config, sources: Sources) -> Iterator[str]:
     """No error: users may remove the folder, and must not keep a server from its next start."""
     for path, login, account in accounts(config):
         folder = os.path.realpath(account.root + account.home)
         if not (os.path.isdir(folder) and FilePath(folder).is_relative_to(account.root)):
             yield (
-                f"{source.where((*path, 'home'))}: {account.home} is no folder in {account.root}: "
+                f"{sources.where((*path, 'home'))}: {account.home} is no folder in {account.root}: "
                 f"make it, or sessions of {login} begin where nothing is"
             )

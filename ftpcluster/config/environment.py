@@ -8,11 +8,11 @@ import tomllib
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
+from ftpcluster.config.json_schema import schema_of
 from ftpcluster.config.lines import Path
 from ftpcluster.config.model import Config
-from ftpcluster.config.schema import schema_of
 from ftpcluster.config.setting import every_key, is_array, keys, table_of
-from ftpcluster.config.source import PREFIX, Source, dotted, variable_of
+from ftpcluster.config.sources import PREFIX, Sources, dotted, variable_of
 
 _INTEGER = re.compile(r"[+-]?[0-9]+(_[0-9]+)*")
 _INDEX = re.compile(r"(?<=__)[0-9]{1,4}(?=__|$)")
@@ -37,20 +37,20 @@ class Environment:
             {each: self._variables[each] for each in {name} & self._variables.keys()}
         )
 
-    def lay_over(self, source: Source) -> None:
+    def lay_over(self, sources: Sources) -> None:
         """Put every value at its key. Those that have none are refused."""
         placed: dict[Path, tuple[Any, str]] = {}
         for name, text in sorted(self._variables.items()):
             found = _find(name)
             if found is None:
-                source.refuse_unplaced(f"{name}: unknown key; did you mean {_nearest(name)}?")
+                sources.refuse_unplaced(f"{name}: unknown key; did you mean {_nearest(name)}?")
             else:
-                path, kind = found
-                placed[path] = kind, text
+                path, annotation = found
+                placed[path] = annotation, text
         for path in sorted(placed):  # a table before the keys in it
-            kind, text = placed[path]
-            if _follows(source, path):
-                source.put_variable(path, value_of(kind, text))
+            annotation, text = placed[path]
+            if _follows(sources, path):
+                sources.put_variable(path, value_of(annotation, text))
 
 
 def take_environment(environment: MutableMapping[str, str]) -> Environment:
@@ -62,12 +62,12 @@ def take_environment(environment: MutableMapping[str, str]) -> Environment:
     return Environment({name: environment.pop(name) for name in names})
 
 
-def value_of(kind: Any, text: str) -> Any:
-    """What a text means for a kind of value, as a file would have it.
+def value_of(annotation: Any, text: str) -> Any:
+    """What a text means for a key, by its annotation, as a file would have it.
 
     Text stays as it is. Integers, booleans, arrays and tables are written as in a file.
     """
-    schema = schema_of(kind)
+    schema = schema_of(annotation)
     types = {each.get("type") for each in schema.get("anyOf", (schema,))}
     if "boolean" in types:
         return _TRUTHS.get(text, text)
@@ -87,22 +87,22 @@ def _parsed(text: str) -> Any:
 
 
 def _find(name: str) -> tuple[Path, Any] | None:
-    """The key that a variable stands for, and the kind of its value."""
+    """The key that a variable stands for, and its annotation."""
     path: Path = ()
-    kind: Any = Config
+    annotation: Any = Config
     for part in name.removeprefix(PREFIX).split("__"):
-        table = table_of(kind)
+        table = table_of(annotation)
         if table is None or part != part.upper():
             return None
-        if is_array(kind):
+        if is_array(annotation):
             if not _INDEX.fullmatch(f"__{part}", 2):
                 return None
-            path, kind = (*path, int(part)), table
+            path, annotation = (*path, int(part)), table
         elif part.lower() in keys(table):
-            path, kind = (*path, part.lower()), keys(table)[part.lower()].kind
+            path, annotation = (*path, part.lower()), keys(table)[part.lower()].annotation
         else:
             return None
-    return path, kind
+    return path, annotation
 
 
 def _nearest(name: str) -> str:
@@ -113,16 +113,16 @@ def _nearest(name: str) -> str:
     return _INDEX.sub(lambda found: next(indices, found[0]), near)
 
 
-def _follows(source: Source, path: Path) -> bool:
+def _follows(sources: Sources, path: Path) -> bool:
     """Whether each index is that of a table that is there, or of the next one; refused if not."""
     for end, index in enumerate(path):
         if not isinstance(index, int):
             continue
-        above = source.get(path[:end])
+        above = sources.get(path[:end])
         count = len(above) if isinstance(above, list) else 0
         if index > count:
             before = variable_of((*path[:end], count, *path[end + 1 :]))
-            source.refuse_unplaced(
+            sources.refuse_unplaced(
                 f"{variable_of(path)}: expected {before}, as there are {count} "
                 f"[[{dotted(path[:end])}]] before it"
             )

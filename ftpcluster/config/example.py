@@ -39,11 +39,11 @@ def example() -> str:
     tables: list[str] = []
     shown: set[type] = set()
     for name, key in keys(Config).items():
-        table = table_of(key.kind)
+        table = table_of(key.annotation)
         if table is None:
             lines += _setting(name, key)
         else:
-            header = f"[[{name}]]" if is_array(key.kind) else f"[{name}]"
+            header = f"[[{name}]]" if is_array(key.annotation) else f"[{name}]"
             tables += ["", *_table(table, header, shown)]
             shown.update(bases_of(table))
     return "\n".join([*lines, *tables, ""])
@@ -67,7 +67,7 @@ def _table(table: type[msgspec.Struct], header: str, shown: set[type]) -> Iterat
 def _setting(name: str, key: Key) -> Iterator[str]:
     setting = key.setting
     assert setting is not None
-    example = setting.example or show(key.kind, key.default)
+    example = setting.example or show(key.annotation, key.default)
     start = "" if setting.is_set else "# "
     first, *others = f"{name} = {example}".splitlines()
     yield from _beside(f"{start}{first}", start, _comment(key, example))

@@ -10,7 +10,7 @@ from ftpcluster.config.checks import check, check_accounts, with_folders
 from ftpcluster.config.decode import decode
 from ftpcluster.config.environment import Environment
 from ftpcluster.config.model import Config
-from ftpcluster.config.source import Source
+from ftpcluster.config.sources import Sources
 
 
 class Overlay(Protocol):
@@ -20,14 +20,14 @@ class Overlay(Protocol):
     def folder(self) -> str:
         """Where it was given: relative names lead from there, whatever became of it."""
 
-    def lay_over(self, source: Source) -> None:
-        """Put what was given into the source, or refuse it there."""
+    def lay_over(self, sources: Sources) -> None:
+        """Put what was given into the sources, or refuse it there."""
 
 
 def load(
     file: Path | None,
     flags: Overlay,
-    *further: Callable[[Config, Source], None],
+    *further: Callable[[Config, Sources], None],
     environment: Environment | None = None,
 ) -> Config:
     """What a server is told: flags win over the environment, which wins over the file.
@@ -35,17 +35,17 @@ def load(
     Raises ConfigError with all that is wrong. ``further`` checks are those that do not hold for a
     reload.
     """
-    source = Source(file, flags.folder)
+    sources = Sources(file, flags.folder)
     if environment is not None:
-        environment.lay_over(source)
-    flags.lay_over(source)
-    config = decode(source, Config)
-    check(config, source)
-    config = with_folders(config, source)
+        environment.lay_over(sources)
+    flags.lay_over(sources)
+    config = decode(sources, Config)
+    check(config, sources)
+    config = with_folders(config, sources)
     for each in further:
-        each(config, source)
-    check_accounts(config, source)
-    source.check()
+        each(config, sources)
+    check_accounts(config, sources)
+    sources.check()
     return config
 
 
@@ -54,10 +54,10 @@ def admin_socket(file: Path | None, environment: Environment) -> str | None:
 
     Whatever else is wrong does not keep anybody from the server. Raises ConfigError.
     """
-    source = Source(file)
-    environment.only(("admin", "socket")).lay_over(source)
-    socket = source.get(("admin", "socket"))
-    source.values = {} if socket is None else {"admin": {"socket": socket}}
-    config = decode(source, Config)
-    source.check()
+    sources = Sources(file)
+    environment.only(("admin", "socket")).lay_over(sources)
+    socket = sources.get(("admin", "socket"))
+    sources.values = {} if socket is None else {"admin": {"socket": socket}}
+    config = decode(sources, Config)
+    sources.check()
     return config.admin.socket

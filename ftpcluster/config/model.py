@@ -13,7 +13,7 @@ from ftpcluster.config.network import Data, Listen, TLSConfig
 from ftpcluster.config.setting import Keyword, Setting, Table
 from ftpcluster.config.tables import (
     Admin,
-    Ban,
+    BanConfig,
     Limits,
     Log,
     MetricsConfig,
@@ -112,7 +112,7 @@ class Config(Table, frozen=True, kw_only=True):
     timeouts: Timeouts = Timeouts()
     storage: StorageConfig = StorageConfig()
     recycle: Recycle = Recycle()
-    ban: Ban = Ban()
+    ban: BanConfig = BanConfig()
     admin: Admin = Admin()
     metrics: MetricsConfig = MetricsConfig()
     log: Log = Log()

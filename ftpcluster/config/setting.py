@@ -72,20 +72,17 @@ class Setting:
         """``help`` without the documentation's backticks."""
         return self.help.replace("`", "")
 
-    @property
-    def flag_name(self) -> str:
-        return self.flag.partition(" ")[0]
-
 
 @dataclass(frozen=True, eq=False)
 class Key:
-    """A key of a table: its field, the kind of its value with None taken off, its declaration.
+    """A key of a table: its field, its declaration, and what the field is annotated with beside.
 
-    A key that is a table, or an array of tables, has no declaration.
+    None is taken off the annotation: a Kind in it says how a value is read, see ``kind_of``. A key
+    that is a table, or an array of tables, has no declaration.
     """
 
     field: msgspec.structs.FieldInfo
-    kind: Any
+    annotation: Any
     setting: Setting | None
 
     @property
@@ -103,7 +100,7 @@ class Key:
         assert self.setting is not None
         if self.setting.otherwise:
             return self.setting.otherwise
-        return "needed" if self.field.required else f"`{show(self.kind, self.default)}`"
+        return "needed" if self.field.required else f"`{show(self.annotation, self.default)}`"
 
 
 @functools.cache
@@ -143,16 +140,16 @@ def _taken_apart(hint: Any) -> tuple[Any, Setting | None]:
     return hint, setting
 
 
-def table_of(kind: Any) -> type[msgspec.Struct] | None:
-    """The table that a kind of value is, or is an array of; else None."""
-    if typing.get_origin(kind) is tuple:
-        (kind, *_) = typing.get_args(kind)
-    is_table = isinstance(kind, type) and issubclass(kind, msgspec.Struct)
-    return kind if is_table else None
+def table_of(annotation: Any) -> type[msgspec.Struct] | None:
+    """The table that an annotation stands for, or for an array of; else None."""
+    if typing.get_origin(annotation) is tuple:
+        (annotation, *_) = typing.get_args(annotation)
+    is_table = isinstance(annotation, type) and issubclass(annotation, msgspec.Struct)
+    return annotation if is_table else None
 
 
-def is_array(kind: Any) -> bool:
-    return typing.get_origin(kind) is tuple
+def is_array(annotation: Any) -> bool:
+    return typing.get_origin(annotation) is tuple
 
 
 def every_key(table: type[msgspec.Struct], path: Path = ()) -> Iterator[tuple[Path, Key]]:
@@ -163,51 +160,55 @@ def every_key(table: type[msgspec.Struct], path: Path = ()) -> Iterator[tuple[Pa
     for name, key in keys(table).items():
         below = (*path, name)
         yield below, key
-        inner = table_of(key.kind)
+        inner = table_of(key.annotation)
         if inner is not None:
-            yield from every_key(inner, (*below, 0) if is_array(key.kind) else below)
+            yield from every_key(inner, (*below, 0) if is_array(key.annotation) else below)
 
 
-def kind_of(kind: Any) -> Kind | None:
-    """How a value is read and written; None where it is a table, an array or a mapping."""
-    if typing.get_origin(kind) is Annotated:
-        found = kind.__metadata__[0]
+def kind_of(annotation: Any) -> Kind | None:
+    """How a value is read and written; None of a table, an array or a mapping."""
+    if typing.get_origin(annotation) is Annotated:
+        found = annotation.__metadata__[0]
         assert isinstance(found, Kind)
         return found
-    read = functools.partial(msgspec.convert, type=kind)
-    if typing.get_origin(kind) is Literal or (isinstance(kind, type) and issubclass(kind, Enum)):
-        choices = _choices(kind)
+    read = functools.partial(msgspec.convert, type=annotation)
+    if typing.get_origin(annotation) is Literal or (
+        isinstance(annotation, type) and issubclass(annotation, Enum)
+    ):
+        choices = _choices(annotation)
         expected = f"one of {', '.join(map(toml, choices))}"
         called = ", ".join(f"`{toml(each)}`" for each in choices)
         return Kind(expected, read, {"enum": choices}, called, _show_choice)
-    if kind in _WORDS:
-        name = "boolean" if kind is bool else "string"
-        return Kind(_WORDS[kind], read, {"type": name}, "boolean" if kind is bool else "text")
+    if annotation in _WORDS:
+        name = "boolean" if annotation is bool else "string"
+        return Kind(
+            _WORDS[annotation], read, {"type": name}, "boolean" if annotation is bool else "text"
+        )
     return None
 
 
-def _choices(kind: Any) -> list[str]:
-    if typing.get_origin(kind) is Literal:
-        return list(typing.get_args(kind))
-    return [each.value for each in kind]
+def _choices(annotation: Any) -> list[str]:
+    if typing.get_origin(annotation) is Literal:
+        return list(typing.get_args(annotation))
+    return [each.value for each in annotation]
 
 
 def _show_choice(value: Any) -> str:
     return toml(value.value if isinstance(value, Enum) else value)
 
 
-def show(kind: Any, value: Any) -> str:
+def show(annotation: Any, value: Any) -> str:
     """A value as a file has it."""
-    found = kind_of(kind)
+    found = kind_of(annotation)
     return toml(value) if found is None else found.show(value)
 
 
-def type_text(kind: Any) -> str:
-    """What the documentation's table says of a kind of value."""
-    found = kind_of(kind)
+def type_text(annotation: Any) -> str:
+    """What the documentation's table says of a value's type."""
+    found = kind_of(annotation)
     if found is not None:
         return found.type
-    first, *others = typing.get_args(kind)
-    if typing.get_origin(kind) is dict:
+    first, *others = typing.get_args(annotation)
+    if typing.get_origin(annotation) is dict:
         return f"table of {type_text(first)} = {type_text(others[0])}"
     return "array of tables" if kind_of(first) is None else f"array of {type_text(first)}s"

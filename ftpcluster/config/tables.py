@@ -243,7 +243,7 @@ class StorageConfig(Table, frozen=True, kw_only=True):
     ] = 16
 
 
-class Ban(Table, frozen=True, kw_only=True):
+class BanConfig(Table, frozen=True, kw_only=True):
     """Addresses that guess passwords are turned away for a while."""
 
     failures: Annotated[

@@ -11,10 +11,10 @@ from ftpcluster.config.setting import Key, keys, table_of
 ARRAYS = ("listen", "user", "user.permissions")
 
 
-def _tables(kind: Any, name: str) -> Iterator[tuple[str, dict[str, Key]]]:
+def _tables(table: Any, name: str) -> Iterator[tuple[str, dict[str, Key]]]:
     """A table's keys, then those of the tables in it."""
-    found = keys(kind)
-    inner = {each: table_of(key.kind) for each, key in found.items()}
+    found = keys(table)
+    inner = {each: table_of(key.annotation) for each, key in found.items()}
     yield name, {each: found[each] for each in found if found[each].setting is not None}
     for key, table in inner.items():
         if table is not None and f"{name}.{key}" != "anonymous.permissions":

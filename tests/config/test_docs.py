@@ -73,7 +73,7 @@ def test_the_default_that_is_documented_is_the_one_that_holds(
     assert (said == "needed") == (default is msgspec.NODEFAULT)
     literal = re.fullmatch(r"`(.+)`", said)
     if literal is not None:
-        leaf = kind_of(TABLES[table][key].kind)
+        leaf = kind_of(TABLES[table][key].annotation)
         assert leaf is not None
         value = leaf.read(tomllib.loads(f"x = {literal[1]}")["x"])
         assert value == default

@@ -12,7 +12,7 @@ from ftpcluster.config import Config, ConfigError
 from ftpcluster.config.environment import Environment, take_environment, value_of
 from ftpcluster.config.load import admin_socket, load
 from ftpcluster.config.setting import every_key, kind_of
-from ftpcluster.config.source import variable_of
+from ftpcluster.config.sources import variable_of
 
 SECRET = "s3cr3t"
 ANYBODY = "[anonymous]\nroot = '.'\n"
@@ -144,7 +144,7 @@ def test_every_key_has_a_variable(path: tuple[Any, ...]) -> None:
 
 
 def test_the_kinds_of_all_keys_read_what_a_file_would_have() -> None:
-    kinds = {key.kind for _, key in every_key(Config) if kind_of(key.kind) is not None}
+    kinds = {key.annotation for _, key in every_key(Config) if kind_of(key.annotation) is not None}
     assert {value_of(kind, "5") for kind in kinds} == {5, "5"}
     assert value_of(bool, "true") is True
     assert value_of(bool, "yes") == "yes"

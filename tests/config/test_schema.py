@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ftpcluster.config.schema import json_schema
+from ftpcluster.config.json_schema import json_schema
 from ftpcluster.config.setting import kind_of
 from tests.config.keys import ARRAYS, TABLES
 
@@ -63,7 +63,7 @@ LEAVES = [
     (table, name, leaf)
     for table, keys in TABLES.items()
     for name, key in keys.items()
-    if (leaf := kind_of(key.kind)) is not None
+    if (leaf := kind_of(key.annotation)) is not None
 ]
 
 

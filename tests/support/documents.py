@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from ftpcluster.cli.flags import FLAGS, Flag
-from ftpcluster.compat.server_arguments import ARGUMENTS, Argument
+from ftpcluster.compat.server_arguments import ARGUMENTS, ServerKeyword
 from ftpcluster.config import Config
 from ftpcluster.config.setting import (
     Key,
@@ -87,17 +87,17 @@ def keys_table(table: type[msgspec.Struct]) -> str:
 def _key(name: str, key: Key) -> tuple[str, ...]:
     assert key.setting is not None
     meaning = key.setting.help + key.setting.more
-    return f"`{name}`", type_text(key.kind), key.default_text, meaning
+    return f"`{name}`", type_text(key.annotation), key.default_text, meaning
 
 
 def tables(table: type[msgspec.Struct] = Config, name: str = "") -> Iterator[tuple[str, str]]:
     """The heading and the table of each table of the file."""
     yield (f"`{name}`" if name else "The server"), keys_table(table)
     for key, each in keys(table).items():
-        inner = table_of(each.kind)
+        inner = table_of(each.annotation)
         if inner is not None and name != "[anonymous]":  # whose permissions are as a user's
             path = f"{name.strip('[]')}.{key}".lstrip(".")
-            yield from tables(inner, f"[[{path}]]" if is_array(each.kind) else f"[{path}]")
+            yield from tables(inner, f"[[{path}]]" if is_array(each.annotation) else f"[{path}]")
 
 
 def configuration(page: str) -> str:
@@ -138,12 +138,12 @@ def library(page: str) -> str:
     return page
 
 
-def _default(argument: Argument) -> str:
+def _default(argument: ServerKeyword) -> str:
     default = argument.keyword.default
     return f"`{default.__name__ if isinstance(default, type) else repr(default)}`"
 
 
-def _meaning(argument: Argument) -> str:
+def _meaning(argument: ServerKeyword) -> str:
     return argument.setting.help.replace("|", r"\|")
 
 

@@ -21,16 +21,16 @@ def json_schema() -> dict[str, Any]:
     }
 
 
-def schema_of(kind: Any) -> dict[str, Any]:
-    """The schema of a kind of value."""
-    found = kind_of(kind)
+def schema_of(annotation: Any) -> dict[str, Any]:
+    """The schema of a value."""
+    found = kind_of(annotation)
     if found is not None:
         return {**found.schema, "description": found.expected}
-    if is_array(kind):
-        return {"type": "array", "items": schema_of(typing.get_args(kind)[0]), "minItems": 1}
-    if typing.get_origin(kind) is dict:
-        return {"type": "object", "additionalProperties": schema_of(typing.get_args(kind)[1])}
-    return _table(kind)
+    if is_array(annotation):
+        return {"type": "array", "items": schema_of(typing.get_args(annotation)[0]), "minItems": 1}
+    if typing.get_origin(annotation) is dict:
+        return {"type": "object", "additionalProperties": schema_of(typing.get_args(annotation)[1])}
+    return _table(annotation)
 
 
 def _table(table: type[msgspec.Struct]) -> dict[str, Any]:
@@ -46,12 +46,14 @@ def _table(table: type[msgspec.Struct]) -> dict[str, Any]:
 
 def _described(key: Key) -> dict[str, Any]:
     """The schema of a key's value, with what the key is for."""
-    schema = schema_of(key.kind)
+    schema = schema_of(key.annotation)
     if key.setting is None:
         return schema
     expected = schema.get("description")
     text = key.setting.help if expected is None else f"{key.setting.help}: {expected}"
     described = {**schema, "description": text}
     if key.default is not None and not key.setting.otherwise:
-        described["default"] = tomllib.loads(f"value = {show(key.kind, key.default)}")["value"]
+        described["default"] = tomllib.loads(f"value = {show(key.annotation, key.default)}")[
+            "value"
+        ]
     return described

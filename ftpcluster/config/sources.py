@@ -40,7 +40,7 @@ class _Label(NamedTuple):
     is_variable: bool
 
 
-class Source:
+class Sources:
     """What was given, as ``tomllib`` makes it, and the problems that were found in it."""
 
     def __init__(self, file: FilePath | None = None, folder: str = "") -> None:
