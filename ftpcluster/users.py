@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from ftpcluster.arguments import check_numbers
 from ftpcluster.passwords import BadHash, begin_comparing, check_hash, is_hash, matches_plain
 from ftpcluster.protocol.path import is_beneath, resolve
+from ftpcluster.quota.rates import AccountSpeeds, Rates
 
 
 class PathIsNotAbsolute(Exception):
@@ -168,6 +169,19 @@ class User:
 
 
 remember_methods(User, "get_permissions")
+
+
+def speeds_of(user: User) -> AccountSpeeds:
+    """A user's speed limits."""
+    return AccountSpeeds(
+        user.login or "",
+        shared=Rates(upload=user.read_speed_limit, download=user.write_speed_limit),
+        per_connection=Rates(
+            upload=user.read_speed_limit_per_connection,
+            download=user.write_speed_limit_per_connection,
+        ),
+    )
+
 
 _NOTHING = Permission("/", readable=False, writable=False)
 

@@ -27,7 +27,7 @@ LAYERS: dict[str, set[str]] = {
     "prctl": set(),
     "privileges": set(),
     "safe_paths": {"privileges"},
-    "users": {"arguments", "passwords", "protocol"},
+    "users": {"arguments", "passwords", "protocol", "quota"},
     "storage": {"protocol", "storage"},
     "net": {"net", "protocol"},
     "session": {

@@ -17,8 +17,7 @@ from ftpcluster.cli.logfiles import LogFiles
 from ftpcluster.cli.metrics import Metrics
 from ftpcluster.cli.streams import say
 from ftpcluster.config import Config, ConfigError, Listen, Loop
-from ftpcluster.config.checks import accounts, identity_of
-from ftpcluster.ipc.messages import sendable
+from ftpcluster.config.checks import identity_of
 from ftpcluster.net.certificates import BadCertificate, read_certificates
 from ftpcluster.net.listeners import BACKLOG, CannotListen, Listener, listen, listen_on_all
 from ftpcluster.prctl import no_new_privs
@@ -26,7 +25,6 @@ from ftpcluster.privileges import check_python, drop, parse_run_as
 from ftpcluster.protocol.address import Networks, display
 from ftpcluster.protocol.protection import Protection
 from ftpcluster.quota.bans import BanRules
-from ftpcluster.quota.leases import Rates
 from ftpcluster.quota.ledger import ConnectionLimits
 from ftpcluster.runtime import settle_collector
 from ftpcluster.safe_paths import UnsafePath, acting_for, reading_for
@@ -38,6 +36,7 @@ from ftpcluster.supervisor.restart import Recycling
 from ftpcluster.supervisor.supervisor import Supervisor
 from ftpcluster.supervisor.systemd import IMPLICIT_TLS, Notifier, inherited_sockets
 from ftpcluster.worker.entry import initialize, new_uvloop, run_worker, runs_our_code
+from ftpcluster.worker.limits import speed_limits
 from ftpcluster.worker.parcel import pack, parcel
 
 log = logging.getLogger(__name__)
@@ -309,11 +308,7 @@ def _plan(config: Config, binder: Binder, logs: LogFiles) -> Plan:
             per_address=config.limits.connections_per_address,
             strangers=config.limits.connections_not_logged_in,
         ),
-        rates=Rates(config.limits.upload, config.limits.download),
-        accounts={
-            sendable(login): Rates(account.upload, account.download)
-            for _, login, account in accounts(config)
-        },
+        speeds=speed_limits(config),
         knows_all_users=runs_our_code(config),
         bans=BanRules(
             failures=config.ban.failures,

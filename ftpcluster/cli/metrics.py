@@ -156,7 +156,7 @@ class Metrics:
             connections=supervisor.ledger.connections,
             strangers=supervisor.ledger.strangers,
             most_connections=limits.server,
-            limits={"download": rates.write, "upload": rates.read},
+            limits={"download": rates.download, "upload": rates.upload},
             refused={each.value: supervisor.guard.refused[each] for each in _REFUSALS},
             bans=Counter(ban.is_manual for ban in supervisor.bans()),
             bans_made=supervisor.guard.banned.copy(),

@@ -207,7 +207,7 @@ class Server(PathMethods, BuiltinVerbs):
         self.server_host, self.server_port = host, sockets[0].getsockname()[1]
         self._quotas = LocalQuotas(
             self.ledger,
-            self.throttle,
+            self.throttle.rates,
             clock=loop.time,
             bans=self.bans,
             end_stranger=self._end_stranger,
@@ -237,7 +237,7 @@ class Server(PathMethods, BuiltinVerbs):
             hooks_for=functools.partial(ServerHooks, self),
             **{
                 "tls": self._contexts,
-                "throttle_per_connection": self.throttle_per_connection,
+                "rates_per_connection": self.throttle_per_connection.rates,
                 **common,
             },
         )

@@ -21,8 +21,8 @@ from ftpcluster.net.certificates import Contexts
 from ftpcluster.net.passive import PassivePorts
 from ftpcluster.protocol.address import Networks
 from ftpcluster.quota.bans import BanRules
-from ftpcluster.quota.bucket import Throttle
 from ftpcluster.quota.ledger import ConnectionLimits, Ledger
+from ftpcluster.quota.rates import Rates
 from ftpcluster.session.services import Settings
 from ftpcluster.users import AbstractUserManager, MemoryUserManager, User
 
@@ -214,13 +214,44 @@ def _ledger(given: Any) -> Ledger:
     return Ledger(ConnectionLimits(*limits))
 
 
-def _throttle(given: Any) -> Throttle:
-    return Throttle(given.read_speed_limit, given.write_speed_limit)
+class Throttle:
+    """``limit``: bytes per second in one direction; None is no limit."""
+
+    __slots__ = ("limit",)
+
+    def __init__(self, limit: int | None = None) -> None:
+        self.limit = limit
+
+    def __repr__(self) -> str:
+        return f"Throttle({self.limit!r})"
 
 
-def _throttle_per_connection(given: Any) -> Throttle:
-    limits = given.read_speed_limit_per_connection, given.write_speed_limit_per_connection
-    return Throttle(*limits)
+class StreamThrottle:
+    """A pair of limits, by the reference's names: ``read`` for what is received, ``write`` for
+    what is sent. They may be set at any time, for sessions that begin later."""
+
+    __slots__ = ("read", "write")
+
+    def __init__(self, *, read: int | None = None, write: int | None = None) -> None:
+        self.read = Throttle(read)
+        self.write = Throttle(write)
+
+    def rates(self) -> Rates:
+        """As they are now."""
+        return Rates(upload=self.read.limit, download=self.write.limit)
+
+    def __repr__(self) -> str:
+        return f"StreamThrottle(read={self.read.limit!r}, write={self.write.limit!r})"
+
+
+def _throttle(given: Any) -> StreamThrottle:
+    return StreamThrottle(read=given.read_speed_limit, write=given.write_speed_limit)
+
+
+def _throttle_per_connection(given: Any) -> StreamThrottle:
+    return StreamThrottle(
+        read=given.read_speed_limit_per_connection, write=given.write_speed_limit_per_connection
+    )
 
 
 MADE: tuple[tuple[frozenset[str], str, Callable[[Any], Any]], ...] = (

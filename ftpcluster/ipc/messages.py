@@ -9,7 +9,8 @@ import msgspec
 from msgspec import Meta
 
 from ftpcluster.protocol.protection import Protection
-from ftpcluster.quota.leases import MOST_NAME, Grant, Rates, Report
+from ftpcluster.quota.rates import Rates
+from ftpcluster.quota.tree import MOST_NAME, Grant, Report
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -70,6 +71,13 @@ class SetLimits(Message, frozen=True, tag=6):
 
     login: str | None
     rates: Rates | None
+
+
+class SetGroupLimits(Message, frozen=True, tag=11):
+    """Speed limits of a group from now on, also of transfers that run."""
+
+    group: str
+    rates: Rates
 
 
 class Describe(Message, frozen=True, tag=8):
@@ -217,8 +225,8 @@ class LoginFailed(Message, frozen=True, tag=15):
 class ToldRates(NamedTuple):
     """As ``Rates``."""
 
-    read: Speed | None = None
-    write: Speed | None = None
+    upload: Speed | None = None
+    download: Speed | None = None
 
 
 class UserLimits(Message, frozen=True, tag=8):
@@ -309,6 +317,7 @@ ToWorker = (
     | TellLogins
     | Grants
     | SetLimits
+    | SetGroupLimits
     | EndSession
     | Describe
     | LoginDelay

@@ -1,89 +1,68 @@
-"""Speed limits of one process. Pure: time is an argument, in seconds of a monotonic clock."""
+"""What a limit allows at a moment. Pure: time is an argument, in seconds of a monotonic clock."""
 
 from __future__ import annotations
 
-from typing import Protocol
-from weakref import WeakValueDictionary
+import math
 
-CREDIT = 0.1
-"""Seconds of the past that may be made up for: what a timer oversleeps is not lost."""
+IDLE_DEPTH = 0.04
+BUSY_DEPTH = 0.1
+"""Seconds' worth that a bucket holds: little where nobody wants it, which would be a burst later;
+more where somebody does, so that nothing is lost when a tick, or a timer, comes late."""
 
 
-class Limit:
-    """Bytes per second that everybody who spends from it shares. ``limit`` None is no limit.
+class Bucket:
+    """Tokens, one for a byte, that come at a rate; None is no limit.
 
-    The schedule is absolute: the n-th byte is due n/limit after the first, however late each
-    waiter wakes. ``limit`` may be set at any time.
+    The schedule is absolute: the n-th byte is due n/rate after the first, however late whoever
+    waits for it wakes, as long as that is within the bucket's depth.
     """
 
-    __slots__ = ("_paid_until", "limit", "users")
+    __slots__ = ("_tokens", "_when", "rate")
 
-    def __init__(self, limit: int | None = None) -> None:
-        self.limit = limit
-        self.users = 0
-        self._paid_until = 0.0
+    def __init__(self, rate: float | None, now: float) -> None:
+        self.rate = rate
+        self._when = now
+        self._tokens = (rate or 0.0) * IDLE_DEPTH
 
-    def begin(self, now: float) -> None:
-        """A transfer begins. Who finds nobody else here has no credit from before."""
-        if not self.users:
-            self._paid_until = max(self._paid_until, now)
-        self.users += 1
+    def available(self, now: float, *, is_busy: bool) -> float:
+        """Tokens that are there; infinite where there is no limit."""
+        if self.rate is None:
+            return math.inf
+        come = self.rate * max(0.0, now - self._when)
+        self._when = max(now, self._when)
+        depth = self.rate * (BUSY_DEPTH if is_busy else IDLE_DEPTH)
+        self._tokens = max(self._tokens, min(self._tokens + come, depth))
+        return max(0.0, self._tokens)
 
-    def end(self) -> None:
-        self.users -= 1
+    @property
+    def looked_at(self) -> float:
+        """When somebody last wanted to know."""
+        return self._when
+
+    def take(self, count: float) -> None:
+        """Also below zero is possible: it fills from there."""
+        if self.rate is not None:
+            self._tokens -= count
 
     def spend(self, count: int, now: float) -> float:
         """``count`` bytes were moved: when the next may be, as a time of the same clock."""
-        if not self.limit:
+        if self.rate is None:
             return now
-        self._paid_until = max(self._paid_until, now - CREDIT) + count / self.limit
-        return self._paid_until
+        self.available(now, is_busy=True)
+        self._tokens -= count
+        return self._when - min(0.0, self._tokens) / self.rate
 
-    def __repr__(self) -> str:
-        return f"Limit({self.limit!r})"
+    def give_back(self, count: float) -> None:
+        if self.rate is not None:
+            self._tokens = min(self._tokens + count, self.rate * BUSY_DEPTH)
 
+    def empty(self, now: float) -> None:
+        """Nothing that has come so far is left."""
+        self._when = max(now, self._when)
+        self._tokens = min(self._tokens, 0.0)
 
-class Throttle:
-    """A pair of limits: ``read`` for what is received, ``write`` for what is sent."""
-
-    __slots__ = ("__weakref__", "read", "write")
-
-    def __init__(self, read: int | None = None, write: int | None = None) -> None:
-        self.read = Limit(read)
-        self.write = Limit(write)
-
-    @property
-    def is_limited(self) -> bool:
-        return bool(self.read.limit or self.write.limit)
-
-    def __repr__(self) -> str:
-        return f"Throttle(read={self.read.limit!r}, write={self.write.limit!r})"
-
-
-class SpeedLimited(Protocol):
-    """What is known of a user here. *Read* is what the server receives."""
-
-    login: str | None
-    read_speed_limit: int | None
-    write_speed_limit: int | None
-
-
-class UserThrottles:
-    """One throttle for all sessions of a user, as long as there are any.
-
-    By login, not by object: a user manager may make a new user for every login.
-    """
-
-    def __init__(self) -> None:
-        self._throttles: WeakValueDictionary[str, Throttle] = WeakValueDictionary()
-
-    def of(self, user: SpeedLimited) -> tuple[Throttle, ...]:
-        """The user's throttle; none where the user has no limit."""
-        limits = (user.read_speed_limit, user.write_speed_limit)
-        if not any(limits):
-            return ()
-        throttle = self._throttles.get(user.login or "")
-        if throttle is None:
-            throttle = self._throttles[user.login or ""] = Throttle()
-        throttle.read.limit, throttle.write.limit = limits
-        return (throttle,)
+    def set_rate(self, rate: float | None, now: float) -> None:
+        """From now on."""
+        self.available(now, is_busy=True)
+        self.rate = rate
+        self._tokens = min(self._tokens, (rate or 0.0) * IDLE_DEPTH)

@@ -1,14 +1,16 @@
-"""Max-min fairness: nobody gets more while somebody who wants more has less. Pure.
+"""Max-min fairness over a tree: nobody gets more while somebody who wants more has less. Pure.
 
-What there is, is spread in two steps: over users, then over each user's transfers. Transfers of one
-user in one worker are told in two sorts: *hungry* ones, which were held back by us and would take
-more, and *slow* ones, which their clients or disks hold back.
+A server has groups and users, a group has users, and a user has transfers. At each level what there
+is goes in equal parts; whoever wants less, or may have less, leaves the rest to the others.
+
+Transfers of one user in one process are told in two sorts: *waiting* ones had to wait for us and
+would take more; *slow* ones are held back by their clients or disks.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, NamedTuple, TypeVar
 
 import msgspec
@@ -19,18 +21,90 @@ K = TypeVar("K")
 
 
 class Demand(NamedTuple):
-    """What transfers want in a tick: ``hungry`` ones ``appetite`` bytes together, ``slow`` ones
-    ``want`` bytes."""
+    """What transfers want in a tick: how many there are of each sort, and their bytes together."""
 
-    hungry: Size = 0
-    appetite: Size = 0
+    waiting: Size = 0
+    waiting_bytes: Size = 0
     slow: Size = 0
-    want: Size = 0
+    slow_bytes: Size = 0
 
     @property
     def total(self) -> int:
         """Bytes that are wanted by any transfer: a report may be nonsense."""
-        return (self.appetite if self.hungry else 0) + (self.want if self.slow else 0)
+        return (self.waiting_bytes if self.waiting else 0) + (self.slow_bytes if self.slow else 0)
+
+
+class UserDemand(NamedTuple):
+    """A leaf of the tree: what the transfers of a user want, by the process that they run in.
+
+    ``tokens``: bytes that the user's own limit allows now. ``want``: the total of ``demands``.
+    """
+
+    name: str
+    tokens: float
+    want: int
+    demands: Mapping[int, Demand]
+
+    @property
+    def most(self) -> float:
+        """Bytes that it may and would take."""
+        return min(self.tokens, self.want)
+
+
+class Branch(NamedTuple):
+    """A server or a group: ``tokens`` bytes may go to all of its parts together.
+
+    ``want``: what its parts may and would take, without regard to its own limit.
+    """
+
+    name: str
+    tokens: float
+    want: float
+    parts: Sequence[Branch | UserDemand]
+
+    @classmethod
+    def over(cls, name: str, tokens: float, parts: Sequence[Branch | UserDemand]) -> Branch:
+        """The branch that holds ``parts``."""
+        return cls(name, tokens, math.fsum(part.most for part in parts), parts)
+
+    @property
+    def most(self) -> float:
+        """Bytes that it may and would take."""
+        return min(self.tokens, self.want)
+
+
+class Share(NamedTuple):
+    """What a user gets: whole bytes for each process.
+
+    ``path``: the branches above the user, outermost first. ``held_by``: whose limit keeps the user
+    from more, if any does.
+    """
+
+    user: UserDemand
+    granted: dict[int, int]
+    path: tuple[Branch, ...]
+    held_by: Branch | UserDemand | None
+
+
+def distribute(tree: Branch) -> Iterator[Share]:
+    """Spread what a tree's limits allow over what is wanted, level by level."""
+    return _spread(tree, tree.tokens, tree, ())
+
+
+def _spread(
+    branch: Branch, tokens: float, holder: Branch, above: tuple[Branch, ...]
+) -> Iterator[Share]:
+    """``holder``: the branch whose limit left ``tokens`` for this one."""
+    parts = branch.parts
+    cut = _level(tokens, [(most, most, 1.0) for most in [part.most for part in parts]])
+    path = (*above, branch)
+    for part in parts:
+        is_held, got = part.most > cut, min(part.most, cut)
+        if isinstance(part, Branch):
+            yield from _spread(part, got, holder if is_held else part, path)
+        else:
+            held_by = holder if is_held else part if part.tokens < part.want else None
+            yield Share(part, share(got, part.demands), path, held_by)
 
 
 class Claim(NamedTuple):
@@ -45,7 +119,7 @@ _Part = tuple[float, float, float]
 
 
 def level(tokens: float, claims: Iterable[Claim]) -> float:
-    """What each unit of weight gets of ``tokens``: who wants less than that leaves the rest.
+    """What each unit of weight gets of ``tokens``: whoever wants less than that leaves the rest.
 
     Infinite where there is enough for all.
     """
@@ -68,15 +142,15 @@ def _level(tokens: float, parts: list[_Part]) -> float:
 def share(tokens: float, demands: Mapping[K, Demand]) -> dict[K, int]:
     """Spread ``tokens`` over a user's transfers, wherever they run: whole bytes for each key."""
     parts: list[_Part] = []
-    for hungry, appetite, slow, want in demands.values():
-        if hungry and appetite:
-            parts.append((appetite / hungry, appetite, hungry))
-        if slow and want:
-            parts.append((want / slow, want, slow))
+    for waiting, waiting_bytes, slow, slow_bytes in demands.values():
+        if waiting and waiting_bytes:
+            parts.append((waiting_bytes / waiting, waiting_bytes, waiting))
+        if slow and slow_bytes:
+            parts.append((slow_bytes / slow, slow_bytes, slow))
     cut = _level(tokens, parts)
     if cut == math.inf:
         return {key: demand.total for key, demand in demands.items()}
     return {
-        key: int(min(appetite, hungry * cut) + min(want, slow * cut))
-        for key, (hungry, appetite, slow, want) in demands.items()
+        key: int(min(waiting_bytes, waiting * cut) + min(slow_bytes, slow * cut))
+        for key, (waiting, waiting_bytes, slow, slow_bytes) in demands.items()
     }

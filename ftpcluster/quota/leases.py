@@ -1,384 +1,355 @@
-"""Who may move how many bytes: the book of all shared speed limits, kept by the supervisor. Pure.
+"""A process's leases: bytes that its transfers may move beneath the limits that they share. Pure.
 
-For each direction there is a bucket of the server and one of each limited user; they fill at the
-limit and hold no more than a moment's worth. Workers report what their transfers want in a tick,
-and once a tick what is in the buckets is spread over that by max-min fairness: over users, then
-over transfers. What was granted is a *lease*: what isn't used of it comes back with a later report.
+There is a pool for each user and direction under a shared limit. A transfer takes from it before it
+moves anything, a piece at a time; where it is empty the transfer waits for the next grant, which is
+split evenly. Once a tick each pool reports what it wants, and gives back what it does not need.
+
+Where grants come from, ``ProcessLeases`` says: ``LocalLeases`` has the tree of limits in the same
+process, ``RemoteLeases`` in ``ftpcluster.worker`` asks the supervisor.
 """
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Annotated, Literal, NamedTuple, Protocol, TypeVar
+from collections.abc import Generator
+from typing import Any, NamedTuple, Protocol
+from weakref import WeakValueDictionary
 
-import msgspec
+from ftpcluster.quota.bucket import Bucket
+from ftpcluster.quota.fair import Demand
+from ftpcluster.quota.rates import (
+    DOWNLOAD,
+    UPLOAD,
+    AccountSpeeds,
+    Direction,
+    Rates,
+    tightest,
+)
+from ftpcluster.quota.tree import TICK, Report
 
-from ftpcluster.quota.fair import Claim, Demand, Size, level, share
-
-TICK = 0.05
-"""Seconds between two distributions, and between two reports of a worker."""
-IDLE_DEPTH = 0.04
-BUSY_DEPTH = 0.1
-"""Seconds' worth that a bucket holds: little where nobody wants it, which would be a burst later;
-more where somebody does, so that nothing is lost when a tick comes late."""
-STALE = 4 * TICK
-"""Seconds after which a worker that reports no more wants nothing: it is stopped, or hangs."""
-Direction = Literal[0, 1]
-FORGET = 2.0
-"""Seconds without use after which a user's bucket is forgotten."""
-READ: Direction = 0
-WRITE: Direction = 1
-"""What the server receives, and what it sends."""
+_LEAST = 512
+MOST_AT_ONCE = 1 << 20
+"""Bytes that a limited transfer moves at once, at the least and at the most."""
+_PIECE = 64 * 1024
+"""Bytes that a transfer takes at once, at least, from a pool that has them."""
+_ASKED = 1 << 20
+"""Bytes that a transfer asks for which had to wait, or four times what it moved in the tick."""
 
 
-class Rates(NamedTuple):
-    """Bytes per second in each direction; None is no limit."""
+class Waiter(Protocol):
+    """A future of an event loop, for what may be waited for."""
 
-    read: int | None = None
-    write: int | None = None
+    def __await__(self) -> Generator[Any, None, Any]: ...
+    def done(self) -> bool: ...
+    def set_result(self, result: None, /) -> None: ...
+
+
+class Pause(NamedTuple):
+    """What a transfer has to wait for: a time of the clock, or something to await.
+
+    ``is_shared``: for a limit that sessions share, else for one of its connection.
+    """
+
+    until: float | Waiter
+    is_shared: bool
+
+
+class Lease:
+    """One transfer's part: ``in_hand`` bytes that it may move.
+
+    ``connection`` is the limit of its connection, if there is one; ``pool`` has the shared ones.
+    """
+
+    __slots__ = (
+        "_connection",
+        "_most",
+        "_pool",
+        "had_to_wait",
+        "in_hand",
+        "is_waiting",
+        "used",
+        "waiter",
+    )
+
+    def __init__(self, pool: Pool | None, connection: Bucket | None = None) -> None:
+        self._pool = pool
+        self._connection = connection
+        self._most = MOST_AT_ONCE
+        if connection is not None and connection.rate is not None:
+            self._most = max(_LEAST, min(MOST_AT_ONCE, int(connection.rate * TICK)))
+        self.in_hand = 0
+        self.used = 0
+        self.had_to_wait = self.is_waiting = False
+        self.waiter: Waiter | None = None
+
+    @property
+    def piece(self) -> int:
+        """Bytes to move at once: not one more than was granted."""
+        return self._most if self._pool is None else min(self._most, max(self.in_hand, 1))
+
+    def spend(self, count: int, now: float) -> Pause | None:
+        """``count`` bytes were moved; what to wait for before any more are.
+
+        After the wait it has to be asked again, with a count of 0. Where that was for a time, it is
+        ``now`` at least.
+        """
+        due = now if self._connection is None else self._connection.spend(count, now)
+        pool = self._pool
+        if pool is not None:
+            self.in_hand -= count
+            self.used += count
+            if self.in_hand <= 0 and (until := pool.take(self, now)) is not None:
+                return Pause(until, is_shared=True)
+        return Pause(due, is_shared=False) if due > now else None
+
+    @property
+    def asks_for(self) -> int:
+        """Bytes that it asks for, having had to wait."""
+        return max(_ASKED, 4 * self.used)
+
+    def go_on(self) -> None:
+        """It need not wait any longer."""
+        self.is_waiting = False
+        waiter, self.waiter = self.waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def close(self) -> None:
+        """The transfer has ended: what it did not use is for the others."""
+        pool, self._pool, self._connection = self._pool, None, None
+        if pool is not None:
+            pool.leave(self)
+
+
+class Pool:
+    """What the transfers of one user in one direction have together."""
+
+    __slots__ = (
+        "__weakref__",
+        "_leases",
+        "_waiting",
+        "balance",
+        "direction",
+        "group",
+        "has_asked",
+        "has_reported",
+        "login",
+        "rates",
+        "transfers",
+    )
+
+    def __init__(self, leases: ProcessLeases, login: str, direction: Direction) -> None:
+        self._leases = leases
+        self.login = login
+        self.rates = Rates()  # what the account says of the user
+        self.group: str | None = None
+        self.direction = direction
+        self.balance = 0
+        self.transfers: set[Lease] = set()
+        self._waiting: list[Lease] = []
+        self.has_reported = False  # whether a demand of it is known where grants come from
+        self.has_asked = False  # and was told in haste since it was last given anything
 
     @property
     def is_limited(self) -> bool:
-        return bool(self.read or self.write)
+        """Whether there is a limit at all."""
+        return self._leases.rate(self) is not None
 
+    def open(self, connection: Bucket | None = None) -> Lease:
+        """A transfer begins."""
+        lease = Lease(self, connection)
+        self.transfers.add(lease)
+        self._leases.on_use(self)
+        return lease
 
-MOST_NAME = 255
-"""Characters of a user's name in a message."""
+    def leave(self, lease: Lease) -> None:
+        if lease in self.transfers:
+            self.transfers.remove(lease)
+            self.balance += lease.in_hand
+            lease.in_hand = 0
+            if lease.is_waiting:
+                self._waiting.remove(lease)
+                lease.go_on()
+            if not self.transfers:
+                self._leases.on_unused(self)
 
+    def take(self, lease: Lease, now: float) -> float | Waiter | None:
+        """More for a transfer that has nothing in hand; what it has to wait for, if it has to."""
+        if self.balance > 0 and not self._waiting:
+            piece = max(_PIECE, self.balance // len(self.transfers))
+            self._give(lease, min(self.balance, piece - lease.in_hand))
+            if lease.in_hand > 0:
+                return None
+        if not lease.is_waiting:
+            lease.had_to_wait = lease.is_waiting = True
+            self._waiting.append(lease)
+        return self._leases.wait(self, lease, now)
 
-class Report(NamedTuple):
-    """What the transfers of a user want in one direction, and what comes back of their lease."""
+    def grant(self, size: int) -> None:
+        """So much was granted: those that wait get equal parts."""
+        self.has_asked = False
+        self.balance += size
+        waiting, self._waiting = self._waiting, []
+        while waiting and self.balance > 0:
+            part = max(_LEAST, self.balance // len(waiting))
+            lease = waiting.pop(0)
+            self._give(lease, min(self.balance, part))
+            if lease.in_hand > 0:
+                lease.go_on()
+            else:
+                self._waiting.append(lease)  # it had moved more than it had
+        self._waiting = waiting + self._waiting
 
-    login: Annotated[str, msgspec.Meta(max_length=MOST_NAME)]
-    direction: Direction
-    demand: Demand
-    returned: Size = 0
-
-
-class Grant(NamedTuple):
-    """A lease: bytes for the transfers of a user in one direction."""
-
-    login: str
-    direction: Direction
-    size: Size
-
-
-_PORTION = 48 * 1024
-_NUMBERS = 60
-"""Bytes of a message, of 64 KiB at the most; and of a report or grant in it without its login."""
-
-
-class _OfAUser(Protocol):
-    @property
-    def login(self) -> str: ...
-
-
-_Entry = TypeVar("_Entry", bound=_OfAUser)
-
-
-def portions(entries: Sequence[_Entry]) -> Iterator[tuple[_Entry, ...]]:
-    """Reports, grants or logins, in as many messages as they need to fit the channel's bounds."""
-    start = size = 0
-    for number, entry in enumerate(entries):
-        login = entry.login
-        length = _NUMBERS + (len(login) if login.isascii() else 4 * len(login))
-        if size + length > _PORTION and number > start:
-            yield tuple(entries[start:number])
-            start, size = number, 0
-        size += length
-    if len(entries) > start:
-        yield tuple(entries[start:])
-
-
-class Bucket:
-    """Tokens, one for a byte, that come at a rate. Times are seconds of a monotonic clock."""
-
-    __slots__ = ("_tokens", "_when", "rate")
-
-    def __init__(self, rate: float | None, now: float) -> None:
-        self.rate = rate
-        self._when = now
-        self._tokens = (rate or 0.0) * IDLE_DEPTH
-
-    def available(self, now: float, *, is_busy: bool) -> float:
-        """Tokens that are there; infinite where there is no limit."""
-        if self.rate is None:
-            return math.inf
-        come = self.rate * max(0.0, now - self._when)
-        self._when = max(now, self._when)
-        depth = self.rate * (BUSY_DEPTH if is_busy else IDLE_DEPTH)
-        self._tokens = max(self._tokens, min(self._tokens + come, depth))
-        return max(0.0, self._tokens)
+    def _give(self, lease: Lease, size: int) -> None:
+        lease.in_hand += size
+        self.balance -= size
 
     @property
-    def looked_at(self) -> float:
-        """When somebody last wanted to know."""
-        return self._when
-
-    def take(self, count: float) -> None:
-        """Also below zero is possible: it fills from there."""
-        if self.rate is not None:
-            self._tokens -= count
-
-    def give_back(self, count: float) -> None:
-        if self.rate is not None:
-            self._tokens = min(self._tokens + count, self.rate * BUSY_DEPTH)
-
-    def empty(self, now: float) -> None:
-        """Nothing that has come so far is left."""
-        self._when = max(now, self._when)
-        self._tokens = min(self._tokens, 0.0)
-
-    def set_rate(self, rate: float | None, now: float) -> None:
-        """From now on."""
-        self.available(now, is_busy=True)
-        self.rate = rate
-        self._tokens = min(self._tokens, (rate or 0.0) * IDLE_DEPTH)
-
-
-class _Wanted:
-    """What a user's transfers want, by epoch, and all together."""
-
-    __slots__ = ("demands", "total")
-
-    def __init__(self) -> None:
-        self.demands: dict[int, Demand] = {}
-        self.total = 0
-
-    def put(self, epoch: int, demand: Demand) -> None:
-        self.drop(epoch)
-        self.demands[epoch] = demand
-        self.total += demand.total
-
-    def drop(self, epoch: int) -> None:
-        demand = self.demands.pop(epoch, None)
-        if demand is not None:
-            self.total -= demand.total
-
-
-class _OneWay:
-    """The book of one direction."""
-
-    def __init__(self, rate: int | None, now: float) -> None:
-        self.server = Bucket(rate or None, now)
-        self.users: dict[str, Bucket] = {}
-        self.wanted: dict[str, _Wanted] = {}
-        self.users_of: Counter[int] = Counter()
-        """How many users of a worker have transfers that want something, by epoch."""
-        self._heard: dict[int, float] = {}
-        # the users of whom workers have reported what was not served yet
-        self._news: dict[int, dict[str, None]] = {}
-        self._is_scarce = False  # as of the last tick: the server's bucket,
-        self._scarce: set[str] = set()  # and these users'
-        self._held: set[str] = set()  # who got less for the server's sake
+    def is_waiting(self) -> bool:
+        return bool(self._waiting)
 
     @property
-    def is_contended(self) -> bool:
-        """Whether the last tick left somebody wanting."""
-        return self._is_scarce or bool(self._scarce)
+    def wants_soon(self) -> bool:
+        """Whether a transfer waits, and a report before the tick would help it."""
+        if not self._waiting:
+            return False
+        if not self.has_reported:
+            return True
+        return not (self.has_asked or self._leases.is_contended(self))
 
-    def is_scarce(self, login: str) -> bool:
-        return login in self._scarce and login not in self._held
+    def report_in_haste(self) -> Report:
+        """Between two ticks: what those want that wait."""
+        self.has_asked = True
+        waiting = [lease for lease in self.transfers if lease.had_to_wait]
+        return self._report(Demand(len(waiting), sum(lease.asks_for for lease in waiting)), 0)
 
-    def set_server(self, rate: int | None, now: float) -> None:
-        self.server.set_rate(rate or None, now)
+    def report(self) -> Report:
+        """What the transfers want in the next tick, by what they did in the last one."""
+        waiting = asked = slow = want = 0
+        for lease in self.transfers:
+            if lease.had_to_wait:
+                waiting += 1
+                asked += lease.asks_for
+                lease.had_to_wait = lease.is_waiting
+            elif lease.used:
+                slow += 1
+                want += lease.used + lease.used // 4
+            else:  # it stands still: others can use what it has in hand
+                self.balance += lease.in_hand
+                lease.in_hand = 0
+            lease.used = 0
+        returned = max(0, self.balance - want)
+        self.balance -= returned
+        return self._report(Demand(waiting, asked, slow, max(0, want - self.balance)), returned)
 
-    def set_user(self, login: str, rate: int | None, now: float) -> None:
-        rate = rate or None
-        bucket = self.users.get(login)
-        if bucket is not None:
-            if bucket.rate != rate:
-                bucket.set_rate(rate, now)
-        elif rate is not None:
-            self.users[login] = Bucket(rate, now)
+    def _report(self, demand: Demand, returned: int) -> Report:
+        if demand.total and not self.has_reported:
+            self._leases.tell_limits(self)
+        self.has_reported = demand.total > 0
+        return Report(self.login, self.direction, demand, returned)
 
-    def report(self, epoch: int, report: Report, now: float) -> None:
-        login, _, demand, returned = report
-        self._heard[epoch] = now
-        if returned:
-            self.server.give_back(returned)
-            if login in self.users:
-                self.users[login].give_back(returned)
-        wanted = self.wanted.get(login)
-        if demand.total:
-            if wanted is None:
-                wanted = self.wanted[login] = _Wanted()
-            if epoch not in wanted.demands:
-                self.users_of[epoch] += 1
-            wanted.put(epoch, demand)
-            self._news.setdefault(epoch, {})[login] = None
-        elif wanted is not None:
-            self._drop(epoch, login, wanted)
 
-    def _drop(self, epoch: int, login: str, wanted: _Wanted) -> None:
-        if epoch in wanted.demands:
-            self.users_of[epoch] -= 1
-        wanted.drop(epoch)
-        if not wanted.demands:
-            del self.wanted[login]
+class ProcessLeases:
+    """All pools of a process."""
 
-    def distribute(self, now: float) -> Iterable[tuple[int, str, int]]:
-        """Spread what is there over all: epoch, login, bytes."""
-        self._news.clear()
-        for epoch in [epoch for epoch, when in self._heard.items() if now - when >= STALE]:
-            self.release_worker(epoch)
-        is_busy = self.is_contended
-        scarce = set()
-        claims: list[tuple[str, float, _Wanted]] = []
-        for login, wanted in self.wanted.items():
-            most: float = wanted.total
-            bucket = self.users.get(login)
-            if bucket is not None and (there := bucket.available(now, is_busy=is_busy)) < most:
-                most = there
-                scarce.add(login)
-            claims.append((login, most, wanted))
-        cut = self._cut(now, [most for _, most, _ in claims])
-        self._is_scarce, self._scarce = cut < math.inf, scarce
-        self._held = {login for login, most, _ in claims if most > cut}
-        for login, most, wanted in claims:
-            yield from self._grant(login, min(most, cut), wanted.demands)
+    def __init__(self, server: Rates) -> None:
+        self.server = server
+        # as long as any session of the user lives
+        self._pools: WeakValueDictionary[tuple[str, Direction], Pool] = WeakValueDictionary()
 
-    def serve(self, now: float, epoch: int) -> Iterable[tuple[int, str, int]]:
-        """Between two ticks: spread what is there over what a worker has just reported.
+    def pools(self, login: str, rates: Rates, group: str | None = None) -> tuple[Pool, Pool] | None:
+        """The pools of a user's transfers, up and down; None where nothing limits."""
+        if not self.limits(login, rates, group):
+            return None
+        return (
+            self._pool(login, UPLOAD, rates, group),
+            self._pool(login, DOWNLOAD, rates, group),
+        )
 
-        Where there is not enough for all it has to wait for the tick.
+    def _pool(self, login: str, direction: Direction, rates: Rates, group: str | None) -> Pool:
+        pool = self._pools.get((login, direction))
+        if pool is None:
+            pool = self._pools[login, direction] = Pool(self, login, direction)
+        if (pool.rates, pool.group) != (rates, group):
+            pool.rates, pool.group = rates, group
+            if pool.has_reported:
+                self.tell_limits(pool)
+        return pool
+
+    def _known_pools(self, login: str) -> list[Pool]:
+        """Those of a user that there are."""
+        found = (self._pools.get((login, UPLOAD)), self._pools.get((login, DOWNLOAD)))
+        return [pool for pool in found if pool is not None]
+
+    def limits(self, login: str, rates: Rates, group: str | None) -> bool:
+        """Whether any shared limit holds for a user whose own are ``rates``."""
+        return any(each.is_limited for each in self._limits_of(login, rates, group))
+
+    def rate(self, pool: Pool) -> int | None:
+        """The tightest limit, in bytes per second."""
+        limits = self._limits_of(pool.login, pool.rates, pool.group)
+        return tightest(*(each.of(pool.direction) for each in limits))
+
+    def _limits_of(self, login: str, rates: Rates, group: str | None) -> tuple[Rates, ...]:
+        """The limits that hold for a user: the server's first."""
+        raise NotImplementedError
+
+    def is_contended(self, pool: Pool) -> bool:
+        """Whether the last tick left anybody wanting who shares a limit with this user."""
+        raise NotImplementedError
+
+    def wait(self, pool: Pool, lease: Lease, now: float) -> float | Waiter | None:
+        """A transfer waits for a grant: for what; None where it has one now."""
+        raise NotImplementedError
+
+    def on_use(self, pool: Pool) -> None:
+        """A transfer of this pool begins, or a grant has come for it."""
+        raise NotImplementedError
+
+    def on_unused(self, pool: Pool) -> None:
+        """The last transfer of this pool has ended."""
+
+    def tell_limits(self, pool: Pool) -> None:
+        """Before the first of a pool's reports, and when its limits are others.
+
+        Also where there is none: there may have been one before.
         """
-        news = self._news.pop(epoch, ())
-        if self._is_scarce:
-            return
-        claims: list[tuple[str, float, Demand]] = []
-        for login in news:
-            wanted = self.wanted.get(login)
-            demand = wanted.demands.get(epoch) if wanted is not None else None
-            if demand is not None and login not in self._scarce:
-                most: float = demand.total
-                bucket = self.users.get(login)
-                if bucket is not None:
-                    most = min(most, bucket.available(now, is_busy=self.is_contended))
-                claims.append((login, most, demand))
-        cut = self._cut(now, [most for _, most, _ in claims])
-        for login, most, demand in claims:
-            yield from self._grant(login, min(most, cut), {epoch: demand})
-
-    def _cut(self, now: float, wanted: Iterable[float]) -> float:
-        """What a user gets at most of the server's bucket, where users want so much each."""
-        there = self.server.available(now, is_busy=self.is_contended)
-        return level(there, map(Claim, wanted))
-
-    def _grant(
-        self, login: str, tokens: float, demands: dict[int, Demand]
-    ) -> Iterable[tuple[int, str, int]]:
-        granted = share(tokens, demands)
-        taken = sum(granted.values())
-        self.server.take(taken)
-        bucket = self.users.get(login)
-        if bucket is not None:
-            bucket.take(taken)
-        for epoch, size in granted.items():
-            if size:
-                yield epoch, login, size
-
-    def forget_idle(self, now: float) -> None:
-        """Let go of the buckets of users for whom nothing has moved for long: they are full."""
-        for login in tuple(self.users):
-            if login not in self.wanted and now - self.users[login].looked_at > FORGET:
-                del self.users[login]
-
-    def release_worker(self, epoch: int) -> None:
-        self._heard.pop(epoch, None)
-        self._news.pop(epoch, None)
-        for login, wanted in tuple(self.wanted.items()):
-            self._drop(epoch, login, wanted)
-        del self.users_of[epoch]
+        raise NotImplementedError
 
 
-class LeaseBook:
-    """All shared speed limits of a server, and who wants what of them."""
+class SessionLimits:
+    """All limits on a session's transfers: those that it shares, and its connection's own."""
 
-    def __init__(self, server: Rates, now: float) -> None:
-        self._directions = (_OneWay(server.read, now), _OneWay(server.write, now))
+    __slots__ = ("_connection", "_pools")
 
-    @property
-    def is_wanted(self) -> bool:
-        """Whether anybody wants anything."""
-        return any(direction.wanted for direction in self._directions)
+    def __init__(self, pools: tuple[Pool, Pool] | None, per_connection: Rates, now: float) -> None:
+        self._pools = pools
+        self._connection = tuple(
+            None if rate is None else Bucket(rate, now)
+            for rate in (per_connection.of(UPLOAD), per_connection.of(DOWNLOAD))
+        )
 
-    @property
-    def contended(self) -> tuple[bool, bool]:
-        """For each direction, whether the last distribution left somebody wanting."""
-        read, write = self._directions
-        return read.is_contended, write.is_contended
+    def hold(self, direction: Direction) -> bool:
+        """Whether any of them is on this direction."""
+        is_shared = self._pools is not None and self._pools[direction].is_limited
+        return is_shared or self._connection[direction] is not None
 
-    def resume(self, now: float) -> None:
-        """There was no distribution for so long that the workers spent what came meanwhile."""
-        for direction in self._directions:
-            for bucket in (direction.server, *direction.users.values()):
-                bucket.empty(now)
+    def open(self, direction: Direction, now: float) -> Lease | None:
+        """A transfer begins; None where nothing limits it."""
+        pool = None if self._pools is None else self._pools[direction]
+        connection = self._connection[direction]
+        if connection is not None:
+            connection.available(now, is_busy=True)  # pays a debt
+            connection.empty(now)  # but nothing was saved
+        if pool is not None and pool.is_limited:
+            return pool.open(connection)
+        return None if connection is None else Lease(None, connection)
 
-    def set_server(self, rates: Rates, now: float) -> None:
-        """The server's limits, from now on."""
-        for direction, rate in zip(self._directions, rates, strict=True):
-            direction.set_server(rate, now)
 
-    @property
-    def server_rates(self) -> Rates:
-        """The server's limits."""
-        read, write = (direction.server.rate for direction in self._directions)
-        return Rates(None if read is None else int(read), None if write is None else int(write))
-
-    def is_scarce(self, login: str, direction: Direction) -> bool:
-        """Whether it was a user's own limit that left the user wanting at the last distribution."""
-        return self._directions[direction].is_scarce(login)
-
-    def knows(self, login: str) -> bool:
-        """Whether there are limits of a user."""
-        return any(login in direction.users for direction in self._directions)
-
-    def wants(self, epoch: int, login: str, direction: Direction) -> bool:
-        """Whether a worker's last report says that transfers of a user want something."""
-        wanted = self._directions[direction].wanted.get(login)
-        return wanted is not None and epoch in wanted.demands
-
-    def users_of(self, epoch: int, direction: Direction) -> int:
-        """How many users of a worker have transfers that want something."""
-        return self._directions[direction].users_of[epoch]
-
-    def set_user(self, login: str, rates: Rates, now: float) -> None:
-        """A user's limits, from now on."""
-        for direction, rate in zip(self._directions, rates, strict=True):
-            direction.set_user(login, rate, now)
-
-    def forget_user(self, login: str) -> None:
-        """A user's limits are not known any more, until somebody tells them."""
-        for direction in self._directions:
-            direction.users.pop(login, None)
-
-    def report(self, epoch: int, reports: Iterable[Report], now: float) -> None:
-        """What a worker's transfers want from now on; each holds until the next one."""
-        for report in reports:
-            self._directions[report.direction].report(epoch, report, now)
-
-    def distribute(self, now: float, only: int | None = None) -> dict[int, list[Grant]]:
-        """Spread what is in the buckets: leases by epoch.
-
-        ``only``: a worker that just reported, between two ticks; where there is not enough for all
-        it has to wait for the tick.
-        """
-        found: dict[int, list[Grant]] = {}
-        for which in (READ, WRITE):
-            one = self._directions[which]
-            for epoch, login, size in one.distribute(now) if only is None else one.serve(now, only):
-                found.setdefault(epoch, []).append(Grant(login, which, size))
-        return found
-
-    def forget_idle(self, now: float) -> None:
-        """Forget users for whom nothing has moved for long; ``set_user`` brings them back."""
-        for direction in self._directions:
-            direction.forget_idle(now)
-
-    def release_worker(self, epoch: int) -> None:
-        """A worker is gone: it wants nothing any more. (What it had leased may have been used.)"""
-        for direction in self._directions:
-            direction.release_worker(epoch)
+def session_limits(
+    leases: ProcessLeases, account: AccountSpeeds, now: float
+) -> SessionLimits | None:
+    """What limits the transfers of a session that has logged in; None where nothing does."""
+    pools = leases.pools(account.login, account.shared, account.group)
+    if pools is None and not account.per_connection.is_limited:
+        return None
+    return SessionLimits(pools, account.per_connection, now)

@@ -7,19 +7,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from typing import Any, Protocol
 
 from ftpcluster.quota.bans import BanRules
-from ftpcluster.quota.bucket import Limit, SpeedLimited, Throttle, UserThrottles
 from ftpcluster.quota.guard import Guard
+from ftpcluster.quota.leases import SessionLimits, session_limits
 from ftpcluster.quota.ledger import Ledger, Refusal
-
-
-class Waiter(Protocol):
-    """Something to await."""
-
-    def __await__(self) -> Generator[Any, None, None]: ...
+from ftpcluster.quota.local import LocalLeases
+from ftpcluster.quota.rates import AccountSpeeds, Rates
 
 
 class Promise(Protocol):
@@ -28,40 +24,6 @@ class Promise(Protocol):
     def __await__(self) -> Generator[Any, None, Refusal | None]: ...
     def done(self) -> bool: ...
     def set_result(self, result: Refusal | None, /) -> None: ...
-
-
-class Lease(Protocol):
-    """One transfer's part of a limit that is shared between processes."""
-
-    @property
-    def in_hand(self) -> int:
-        """Bytes that may be moved now."""
-
-    def spend(self, count: int) -> Waiter | None:
-        """``count`` bytes were moved; what is to be awaited before any more are."""
-
-    def close(self) -> None:
-        """The transfer has ended."""
-
-
-class SharedLimit(Protocol):
-    """A limit that is shared between processes."""
-
-    @property
-    def limit(self) -> int | bool | None:
-        """Whether there is one."""
-
-    def open(self) -> Lease:
-        """A transfer begins."""
-
-
-class Throttled(Protocol):
-    """A pair of limits, on what is received and on what is sent."""
-
-    @property
-    def read(self) -> Limit | SharedLimit: ...
-    @property
-    def write(self) -> Limit | SharedLimit: ...
 
 
 class Quotas(Protocol):
@@ -104,8 +66,8 @@ class Quotas(Protocol):
     def end(self, session: int) -> None:
         """The session is over: all that it held comes back. Harmless when repeated."""
 
-    def throttles(self, user: SpeedLimited) -> Sequence[Throttled]:
-        """What limits the speed of a user's sessions together: the server's and the user's."""
+    def speed_limits(self, account: AccountSpeeds) -> SessionLimits | None:
+        """What limits the transfers of a session of this account; None where nothing does."""
 
 
 class LocalQuotas:
@@ -116,7 +78,7 @@ class LocalQuotas:
     def __init__(
         self,
         ledger: Ledger,
-        throttle: Throttle | None = None,
+        rates: Callable[[], Rates] = Rates,
         *,
         clock: Callable[[], float] = lambda: 0.0,
         bans: BanRules | None = None,
@@ -124,12 +86,13 @@ class LocalQuotas:
         call_later: Callable[[float, Callable[[], None]], object] | None = None,
         promise: Callable[[], Promise] | None = None,
     ) -> None:
-        """``clock`` tells the seconds of a monotonic clock. ``end_stranger`` is told of sessions
-        that are to end, unless they have logged in: their address has been banned. ``call_later``
-        is as of a ``Guard``. ``promise`` makes a future; without it there are no tries."""
+        """``rates`` tells the whole server's speed limits, ``clock`` the seconds of a monotonic
+        clock. ``end_stranger`` is told of sessions that are to end, unless they have logged in:
+        their address has been banned. ``call_later`` is as of a ``Guard``. ``promise`` makes a
+        future; without it there are no tries."""
         self.ledger = ledger
-        self._throttle = throttle or Throttle()
-        self._users = UserThrottles()
+        self._rates = rates
+        self.leases = LocalLeases()
         self._clock = clock
         self._promise = promise
         self.guard = Guard(ledger, bans, lambda _, session: end_stranger(session), call_later)
@@ -173,8 +136,10 @@ class LocalQuotas:
         self.ledger.release(self.EPOCH, session)
         self.end_try(session)
 
-    def throttles(self, user: SpeedLimited) -> Sequence[Throttle]:
-        return (self._throttle, *self._users.of(user))
+    def speed_limits(self, account: AccountSpeeds) -> SessionLimits | None:
+        now = self._clock()
+        self.leases.set_server(self._rates(), now)
+        return session_limits(self.leases, account, now)
 
 
 def _resolve(answer: Promise, refusal: Refusal | None) -> None:

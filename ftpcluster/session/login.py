@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from ftpcluster.quota.quotas import Throttled
+from ftpcluster.quota.leases import SessionLimits
 from ftpcluster.session.rights import Rights
 from ftpcluster.storage.base import Storage
 from ftpcluster.users import User
@@ -33,5 +33,5 @@ class Account(msgspec.Struct, frozen=True):
     storage: Storage
     rights: Rights
     needs_task: bool
-    throttles: tuple[Throttled, ...] = ()
+    speed_limits: SessionLimits | None = None
     made: dict[str, None] = {}

@@ -27,8 +27,7 @@ from ftpcluster.protocol.errors import (
     TransferAborted,
 )
 from ftpcluster.protocol.reply import Code, Reply
-from ftpcluster.quota.bucket import Limit
-from ftpcluster.quota.quotas import SharedLimit, Throttled
+from ftpcluster.quota.rates import DOWNLOAD, UPLOAD, Direction
 from ftpcluster.session.arrival import Arrival, shake_hands, wrap
 from ftpcluster.session.lingering import Lingering
 from ftpcluster.session.run import give_way
@@ -83,6 +82,7 @@ class DataTransfer:
     )
     stream: Stream
     direction: ClassVar[str]
+    limited_as: ClassVar[Direction]
 
     def __init__(self, session: Session, text: str, total: int | None = None) -> None:
         """``text`` is what 150 says, ``total`` the bytes that will be copied, where it is known."""
@@ -98,9 +98,10 @@ class DataTransfer:
 
     def _set_pace(self) -> None:
         session = self._session
-        limits = [self._limit(throttle) for throttle in session.account.throttles]
-        limits = [limit for limit in limits if limit.limit]
-        self._pace = Pace(session.services.loop.time, limits, self.waits) if limits else None
+        limits = session.account.speed_limits
+        self._pace = None
+        if limits is not None and limits.hold(self.limited_as):
+            self._pace = Pace(session.services.loop.time, limits, self.limited_as, self.waits)
         self.most = _SENDFILE if self._pace is None else self._pace.piece
 
     def limits_changed(self) -> None:
@@ -111,11 +112,6 @@ class DataTransfer:
         if self._pace is not None and self._shares:
             self._pace.begin()
             self.most = self._pace.piece
-
-    @staticmethod
-    def _limit(throttle: Throttled) -> Limit | SharedLimit:
-        """The one of a throttle's two limits that counts here."""
-        raise NotImplementedError
 
     async def __aenter__(self) -> Self:
         session = self._session
@@ -246,10 +242,7 @@ class Download(DataTransfer):
 
     __slots__ = ()
     direction = "download"
-
-    @staticmethod
-    def _limit(throttle: Throttled) -> Limit | SharedLimit:
-        return throttle.write
+    limited_as = DOWNLOAD
 
     async def _finish_tls(self, stream: TLSStream) -> None:
         await super()._finish_tls(stream)
@@ -317,10 +310,7 @@ class Upload(DataTransfer):
 
     __slots__ = ()
     direction = "upload"
-
-    @staticmethod
-    def _limit(throttle: Throttled) -> Limit | SharedLimit:
-        return throttle.read
+    limited_as = UPLOAD
 
     async def receive_file(self, file: File) -> None:
         """Write what arrives to ``file`` until the peer closes the connection."""

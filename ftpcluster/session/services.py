@@ -20,8 +20,8 @@ from ftpcluster.net.tls import CONTROL_TICKETS, TLSStream
 from ftpcluster.protocol.pattern import Names
 from ftpcluster.protocol.protection import Protection
 from ftpcluster.protocol.reply import Code, Reply
-from ftpcluster.quota.bucket import Throttle
 from ftpcluster.quota.quotas import Quotas
+from ftpcluster.quota.rates import Rates
 from ftpcluster.session.counts import Counts
 from ftpcluster.session.digest_threads import DigestThreads
 from ftpcluster.session.hooks import SessionHooks
@@ -87,7 +87,8 @@ class Services:
     quotas: Quotas
     ports: PassivePorts
     pool: Executor
-    throttle_per_connection: Throttle = field(default_factory=Throttle)
+    rates_per_connection: Callable[[], Rates] = Rates
+    """The speed limits that each connection has of the server's."""
     files: LocalFiles = field(default_factory=LocalFiles)
     counts: Counts = field(default_factory=Counts)
     tls: Contexts | None = None

@@ -28,8 +28,7 @@ from ftpcluster.protocol.listing import FACTS
 from ftpcluster.protocol.protection import Protection
 from ftpcluster.protocol.reply import Reply
 from ftpcluster.protocol.text import visible
-from ftpcluster.quota.bucket import Throttle
-from ftpcluster.quota.quotas import Throttled
+from ftpcluster.quota.leases import SessionLimits
 from ftpcluster.session.arrival import Arrival
 from ftpcluster.session.conversation import Conversation
 from ftpcluster.session.hooks import NO_HOOKS
@@ -38,7 +37,7 @@ from ftpcluster.session.rights import rights_of
 from ftpcluster.session.services import Services
 from ftpcluster.session.waits import Cause, Waits
 from ftpcluster.storage.base import Storage
-from ftpcluster.users import User
+from ftpcluster.users import User, speeds_of
 
 log = logging.getLogger("ftpcluster.session")
 
@@ -307,7 +306,7 @@ class Session:
         rights = self.hooks.rights_of(user) or rights_of(user)
         # the attributes of an overridden user may raise: until here there is no login
         needs_task = storage.needs_task or rights.needs_task
-        self.login = Account(user, storage, rights, needs_task, self._throttles(user))
+        self.login = Account(user, storage, rights, needs_task, self._speed_limits(user))
         self.current_folder = home
         self.user_name = shown(name)
         self._who = None
@@ -315,25 +314,16 @@ class Session:
     def limits_changed(self, login: str | None) -> None:
         """Speed limits of a user, or of the server, are others from now on."""
         if isinstance(self.login, Account) and login in (None, self.login.user.login or ""):
-            throttles = self._throttles(self.login.user)
-            self.login = msgspec.structs.replace(self.login, throttles=throttles)
+            limits = self._speed_limits(self.login.user)
+            self.login = msgspec.structs.replace(self.login, speed_limits=limits)
             if self.transfer is not None:
                 self.transfer.limits_changed()
 
-    def _throttles(self, user: User) -> tuple[Throttled, ...]:
-        """All that limits the speed: the server, the user, and the connection for both."""
-        throttles = [
-            throttle
-            for throttle in self.services.quotas.throttles(user)
-            if throttle.read.limit or throttle.write.limit
-        ]
-        each = self.services.throttle_per_connection
-        if each.read.limit or each.write.limit:
-            throttles.append(Throttle(each.read.limit, each.write.limit))
-        read, write = user.read_speed_limit_per_connection, user.write_speed_limit_per_connection
-        if read or write:
-            throttles.append(Throttle(read, write))
-        return tuple(throttles)
+    def _speed_limits(self, user: User) -> SessionLimits | None:
+        """All that limits the speed: the server, the group, the user, and the connection's own."""
+        account, each = speeds_of(user), self.services.rates_per_connection()
+        account = account._replace(per_connection=account.per_connection.tightened(each))
+        return self.services.quotas.speed_limits(account)
 
     def log_out(self) -> None:
         """End the login, if there is one, and forget what belonged to it."""

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
-from ftpcluster.quota.bucket import Limit
-from ftpcluster.quota.quotas import Lease, SharedLimit, Waiter
+from ftpcluster.quota.leases import MOST_AT_ONCE, Lease, Pause, SessionLimits
+from ftpcluster.quota.rates import Direction
 from ftpcluster.session.waits import Cause, Waits
-
-_TICK = 0.05
-"""Seconds' worth of bytes that are moved at once, which keeps a limited transfer smooth."""
-_LEAST = 512
-_MOST = 1 << 20
 
 
 class Pace:
@@ -21,63 +16,57 @@ class Pace:
     ``piece`` is how many bytes to move at once; ``spend`` waits as long as they cost.
     """
 
-    __slots__ = ("_clock", "_leases", "_limits", "_shared", "_waits")
+    __slots__ = ("_clock", "_direction", "_lease", "_limits", "_waits")
 
     def __init__(
-        self, clock: Callable[[], float], limits: Iterable[Limit | SharedLimit], waits: Waits
+        self,
+        clock: Callable[[], float],
+        limits: SessionLimits,
+        direction: Direction,
+        waits: Waits,
     ) -> None:
-        limits = tuple(limits)
         self._clock = clock
+        self._limits = limits
+        self._direction = direction
         self._waits = waits
-        self._limits = tuple(limit for limit in limits if isinstance(limit, Limit))
-        self._shared = tuple(limit for limit in limits if not isinstance(limit, Limit))
-        self._leases: tuple[Lease, ...] = ()
+        self._lease: Lease | None = None
 
     def begin(self) -> None:
-        now = self._clock()
-        for limit in self._limits:
-            limit.begin(now)
-        self._leases = tuple(shared.open() for shared in self._shared)
+        self._lease = self._limits.open(self._direction, self._clock())
 
     def end(self) -> None:
-        """Who waits in ``spend`` for others is let go."""
-        for limit in self._limits:
-            limit.end()
-        for lease in self._leases:
+        """A transfer that waits in ``spend`` for others is let go."""
+        lease, self._lease = self._lease, None
+        if lease is not None:
             lease.close()
-        self._leases = ()
 
     @property
     def piece(self) -> int:
-        most = _MOST
-        for limit in self._limits:
-            if limit.limit:
-                most = min(most, int(limit.limit * _TICK))
-        most = max(most, _LEAST)
-        for lease in self._leases:  # not one byte more than was granted
-            most = min(most, max(lease.in_hand, 1))
-        return most
+        return MOST_AT_ONCE if self._lease is None else self._lease.piece
 
     async def prepare(self) -> None:
-        """Wait until something may be moved, where that is for others to say."""
-        for lease in self._leases:
-            if (waiter := lease.spend(0)) is not None:
-                await self._shared_wait(waiter)
+        """Wait until something may be moved."""
+        await self.spend(0)
 
     async def spend(self, count: int) -> None:
         """``count`` bytes were moved; wait until the next may be."""
-        for lease in self._leases:
-            if (waiter := lease.spend(count)) is not None:
-                await self._shared_wait(waiter)
-        if self._limits:
-            now = self._clock()
-            due = max(limit.spend(count, now) for limit in self._limits)
-            if due > now:
-                self._waits.begin(Cause.CONNECTION_LIMIT)
-                await asyncio.sleep(due - now)
-                self._waits.end()
+        lease = self._lease
+        if lease is None:
+            return
+        now = self._clock()
+        pause = lease.spend(count, now)
+        while pause is not None:
+            now = await self._wait(pause, now)
+            pause = lease.spend(0, now)
 
-    async def _shared_wait(self, waiter: Waiter) -> None:
-        self._waits.begin(Cause.SHARED_LIMIT)
-        await waiter
+    async def _wait(self, pause: Pause, now: float) -> float:
+        """The time afterwards: whoever has waited for a time knows that it has come."""
+        self._waits.begin(Cause.SHARED_LIMIT if pause.is_shared else Cause.CONNECTION_LIMIT)
+        if isinstance(pause.until, float):
+            await asyncio.sleep(pause.until - now)
+            now = max(self._clock(), pause.until)
+        else:
+            await pause.until
+            now = self._clock()
         self._waits.end()
+        return now

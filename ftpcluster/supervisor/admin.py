@@ -41,7 +41,7 @@ from ftpcluster.admin.messages import (
 )
 from ftpcluster.ipc.messages import SessionReport
 from ftpcluster.protocol.text import visible
-from ftpcluster.quota.leases import Rates
+from ftpcluster.quota.rates import Rates
 from ftpcluster.supervisor.handle import WorkerHandle
 from ftpcluster.supervisor.peers import why_not
 from ftpcluster.supervisor.supervisor import Supervisor
@@ -239,7 +239,7 @@ class AdminServer:
             if speed is not None and not 1 <= speed <= MOST_SPEED:
                 return Refused(f"a speed has to be from 1 to {MOST_SPEED} bytes per second")
         login = None if request.login is None else self._supervisor.account_of(request.login)
-        self._supervisor.set_limits(login, Rates(request.upload, request.download))
+        self._supervisor.set_limits(login, Rates(upload=request.upload, download=request.download))
         whose = "the server" if login is None else f"user {login}"
         log.info(
             "an administrator set the speed limits of %s: download %s, upload %s",
@@ -323,8 +323,8 @@ class AdminServer:
             most_connections=supervisor.ledger.limits.server,
             download=sum(each.speed for each in sessions if each.direction == "download"),
             upload=sum(each.speed for each in sessions if each.direction == "upload"),
-            download_limit=rates.write,
-            upload_limit=rates.read,
+            download_limit=rates.download,
+            upload_limit=rates.upload,
             workers=tuple(self._worker(worker, now) for worker in supervisor.workers),
             sessions=tuple(sessions),
         )
@@ -352,7 +352,7 @@ class AdminServer:
         supervisor = self._supervisor
         held_by: str = report.held_by
         if held_by == "shared limit":
-            held_by = supervisor.speed.who_holds(report.login, report.direction)
+            held_by = supervisor.speed.held_by(report.login, report.direction)
         return SessionView(
             session=report.session,
             worker=worker.place.index + 1,

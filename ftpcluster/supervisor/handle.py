@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -18,8 +18,8 @@ from ftpcluster.ipc.messages import Adopt, Drain, EndSession, ToSupervisor
 from ftpcluster.net.acceptor import is_untouched
 from ftpcluster.net.listeners import Listener
 from ftpcluster.quota.bans import BanRules
-from ftpcluster.quota.leases import Rates
 from ftpcluster.quota.ledger import ConnectionLimits
+from ftpcluster.quota.rates import SpeedLimits
 from ftpcluster.supervisor.process import ProcessLike
 from ftpcluster.supervisor.procstatus import number_in_status
 from ftpcluster.supervisor.restart import Pulse, Recycling, RestartPolicy
@@ -48,11 +48,9 @@ class Plan:
     workers: int
     start_process: StartProcess
     limits: ConnectionLimits = field(default_factory=ConnectionLimits)
-    rates: Rates = field(default_factory=Rates)
-    accounts: Mapping[str, Rates] = field(default_factory=dict)
-    """Speeds of the users that the configuration knows."""
+    speeds: SpeedLimits = field(default_factory=SpeedLimits)
     knows_all_users: bool = False
-    """Whether ``accounts`` has all users and limits: no ``server`` or ``user_manager`` is set."""
+    """Whether ``speeds`` has all users and limits: no ``server`` or ``user_manager`` is set."""
     bans: BanRules | None = field(default_factory=BanRules)
     shutdown_grace: float = 30.0
     drain_grace: float = 30.0

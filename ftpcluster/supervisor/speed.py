@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from ftpcluster.ipc.messages import Grants, Reports, SetLimits, UserLimits
+from ftpcluster.ipc.messages import Grants, Reports, SetGroupLimits, SetLimits, UserLimits
+from ftpcluster.ipc.portions import portions
 from ftpcluster.quota.fair import Demand
-from ftpcluster.quota.leases import (
-    FORGET,
-    READ,
-    STALE,
-    TICK,
-    WRITE,
-    LeaseBook,
-    Rates,
-    Report,
-    portions,
-)
+from ftpcluster.quota.rates import DOWNLOAD, UPLOAD, Rates, SpeedLimits
+from ftpcluster.quota.tree import FORGET, STALE, TICK, LimitTree, Report
 from ftpcluster.supervisor.handle import Plan
 
 _MANY = 1 << 40
@@ -34,8 +26,8 @@ def _most_users(sessions: int) -> int:
 
 def _most_generous(told: Iterable[Rates]) -> Rates:
     """The highest of the limits that workers told; None is the highest."""
-    reads, writes = zip(*told, strict=True)
-    return Rates(_highest(reads), _highest(writes))
+    ups, downs = zip(*((each.upload, each.download) for each in told), strict=True)
+    return Rates(upload=_highest(ups), download=_highest(downs))
 
 
 def _highest(rates: Sequence[int | None]) -> int | None:
@@ -43,22 +35,24 @@ def _highest(rates: Sequence[int | None]) -> int | None:
 
 
 class SharedSpeed:
-    """Runs a ``LeaseBook``: once a tick, as long as anybody wants anything."""
+    """Runs a ``LimitTree``: once a tick, as long as anybody wants anything."""
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        rates: Rates,
+        limits: SpeedLimits,
         grant: Callable[[int, Grants], None],
-        plan: Plan | None = None,
+        *,
+        knows_all_users: bool = False,
     ) -> None:
-        """``rates``: the whole server's. ``grant(epoch, message)`` tells a worker. ``plan``
-        has the configured users; without it workers tell them."""
+        """``grant(epoch, message)`` tells a worker. ``knows_all_users``: ``limits`` has them all;
+        else workers tell of others."""
         self._loop = loop
-        self._book = LeaseBook(rates, loop.time())
+        self._tree = LimitTree(limits.server, loop.time())
         self._grant = grant
-        self._accounts: Mapping[str, Rates] = {} if plan is None else plan.accounts
-        self._is_all_configured = plan is not None and plan.knows_all_users
+        self._limits = limits
+        self._set_groups(SpeedLimits())
+        self._is_all_configured = knows_all_users
         # by user and by the worker's epoch; of each worker at most ``_most_users``
         self._told: dict[str, dict[int, Rates]] = {}
         self._leased: dict[int, list[int]] = {}
@@ -75,45 +69,65 @@ class SharedSpeed:
     @property
     def server_rates(self) -> Rates:
         """The whole server's limits."""
-        return self._book.server_rates
+        return self._tree.server_rates
 
-    def who_holds(self, login: str, direction: str) -> str:
+    def held_by(self, login: str, direction: str) -> str:
         """Which limit a transfer waits for that waits for a shared one."""
-        which = READ if direction == "upload" else WRITE
-        is_users = self._book.is_scarce(login, which) or self.server_rates[which] is None
-        return "user limit" if is_users else "server limit"
+        which = UPLOAD if direction == "upload" else DOWNLOAD
+        level = self._tree.held_by(login, which)
+        if level is None:
+            level = "user" if self.server_rates.of(which) is None else "server"
+        return f"{level} limit"
 
     def set_limits(self, login: str | None, rates: Rates) -> SetLimits:
         """Limits from now on; what the workers have to be told."""
         if login is None:
-            self._book.set_server(rates, self._loop.time())
+            self._tree.set_server(rates, self._loop.time())
         else:
-            self._book.set_user(login, rates, self._loop.time())
+            self._set_user(login, rates)
         self._orders[login] = rates
         return SetLimits(login, rates)
 
-    def reset(self, before: Plan, plan: Plan) -> list[SetLimits]:
+    def reset(self, plan: Plan) -> list[SetLimits | SetGroupLimits]:
         """The limits of a new plan, which undoes what was ordered meanwhile.
 
         Returns what the old workers have to be told.
         """
         now = self._loop.time()
-        self._accounts = plan.accounts
+        before, limits = self._limits, plan.speeds
+        self._limits = limits
         self._is_all_configured = plan.knows_all_users
-        self._book.set_server(plan.rates, now)
-        messages = [SetLimits(None, plan.rates)]
-        for login, rates in plan.accounts.items():
-            if login in self._orders or before.accounts.get(login) != rates:
+        self._tree.set_server(limits.server, now)
+        messages: list[SetLimits | SetGroupLimits] = [SetLimits(None, limits.server)]
+        messages += self._set_groups(before)
+        for login, rates in limits.users.items():
+            is_moved = limits.group_of.get(login) != before.group_of.get(login)
+            if is_moved or login in self._orders or before.users.get(login) != rates:
                 messages.append(SetLimits(login, rates))
-                if self._book.knows(login):
-                    self._book.set_user(login, rates, now)
+                if self._tree.knows(login):
+                    self._set_user(login, rates)
         for ordered in self._orders:
-            if ordered is not None and ordered not in plan.accounts:
+            if ordered is not None and ordered not in limits.users:
                 # what holds instead the workers know, and will tell
                 messages.append(SetLimits(ordered, None))
-                self._book.forget_user(ordered)
+                self._tree.forget_user(ordered)
         self._orders.clear()
         return messages
+
+    def _set_groups(self, before: SpeedLimits) -> list[SetGroupLimits]:
+        """The limits of groups that are others now; those of a group that is gone are none."""
+        now, groups = self._loop.time(), self._limits.groups
+        changed = []
+        for name in {**before.groups, **groups}:
+            rates = groups.get(name, Rates())
+            if rates != before.groups.get(name):
+                self._tree.set_group(name, rates, now)
+                changed.append(SetGroupLimits(name, rates))
+        return changed
+
+    def _set_user(self, login: str, rates: Rates) -> None:
+        group = self._limits.group_of.get(login)
+        self._tree.set_user(login, rates, self._loop.time(), group=group)
 
     def on_user_limits(
         self, message: UserLimits, epoch: int = 0, sessions: int = 1, *, is_old: bool = False
@@ -126,12 +140,12 @@ class SharedSpeed:
         holds, and what workers with the new one say wins.
         """
         login = message.login
-        rates = Rates(*message.rates)
+        rates = Rates(upload=message.rates.upload, download=message.rates.download)
         if login in self._orders:
             rates = self._orders[login]
-        elif login in self._accounts and (is_old or self._is_all_configured):
-            rates = self._accounts[login]
-        elif self._is_all_configured or (is_old and self._book.knows(login)):
+        elif login in self._limits.users and (is_old or self._is_all_configured):
+            rates = self._limits.users[login]
+        elif self._is_all_configured or (is_old and self._tree.knows(login)):
             return
         else:
             told = self._told.get(login, {})
@@ -139,7 +153,7 @@ class SharedSpeed:
                 return
             self._told.setdefault(login, told)[epoch] = rates
             rates = _most_generous(told.values())
-        self._book.set_user(login, rates, self._loop.time())
+        self._set_user(login, rates)
 
     def _count_told(self, epoch: int) -> int:
         return sum(epoch in told for told in self._told.values())
@@ -148,10 +162,10 @@ class SharedSpeed:
         """A worker with so many sessions tells what its transfers want."""
         now = self._loop.time()
         reports = [self._believed(epoch, report, sessions) for report in message.reports]
-        self._book.report(epoch, filter(None, reports), now)
+        self._tree.report(epoch, filter(None, reports), now)
         if self._tick is not None:
             self._distribute(now, only=epoch)
-        elif self._book.is_wanted:
+        elif self._tree.is_wanted:
             self._next = now
             self._on_tick()
 
@@ -162,20 +176,21 @@ class SharedSpeed:
         than were leased.
         """
         login, direction, demand, returned = report
-        if self._is_all_configured and login not in self._accounts and login not in self._orders:
+        is_known = login in self._limits.users or login in self._orders
+        if self._is_all_configured and not is_known:
             return None
         leased = self._leased.setdefault(epoch, [0, 0])
         returned = min(returned, leased[direction])
         leased[direction] -= returned
         if not demand.total or (
-            not self._book.wants(epoch, login, direction)
-            and self._book.users_of(epoch, direction) >= _most_users(sessions)
+            not self._tree.wants(epoch, login, direction)
+            and self._tree.users_of(epoch, direction) >= _most_users(sessions)
         ):
             return Report(login, direction, Demand(), returned)
-        if demand.hungry + demand.slow > sessions:
-            hungry = min(demand.hungry, sessions)
-            slow = min(demand.slow, sessions - hungry)
-            demand = demand._replace(hungry=hungry, slow=slow)
+        if demand.waiting + demand.slow > sessions:
+            waiting = min(demand.waiting, sessions)
+            slow = min(demand.slow, sessions - waiting)
+            demand = demand._replace(waiting=waiting, slow=slow)
         return Report(login, direction, demand, returned)
 
     def _on_tick(self) -> None:
@@ -184,27 +199,27 @@ class SharedSpeed:
         self._distribute(now)
         if now - self._forgotten > FORGET:
             self._forgotten = now
-            self._book.forget_idle(now)
+            self._tree.forget_idle(now)
             self._told = {
-                login: each for login, each in self._told.items() if self._book.knows(login)
+                login: each for login, each in self._told.items() if self._tree.knows(login)
             }
-        if self._book.is_wanted:
+        if self._tree.is_wanted:
             # on a schedule of its own, however late this one came
             self._next = max(self._next + TICK, now + TICK / 2)
             self._tick = self._loop.call_at(self._next, self._on_tick)
 
     def _distribute(self, now: float, only: int | None = None) -> None:
         if now - self._next > STALE:
-            self._book.resume(now)  # the workers went on without us: what has come is spent
-        for epoch, grants in self._book.distribute(now, only).items():
+            self._tree.resume(now)  # the workers went on without us: what has come is spent
+        for epoch, grants in self._tree.distribute(now, only).items():
             leased = self._leased.setdefault(epoch, [0, 0])
             for grant in grants:
                 leased[grant.direction] += grant.size
             for some in portions(grants):
-                self._grant(epoch, Grants(some, self._book.contended))
+                self._grant(epoch, Grants(some, self._tree.contended))
 
     def release_worker(self, epoch: int) -> None:
-        self._book.release_worker(epoch)
+        self._tree.release_process(epoch)
         self._leased.pop(epoch, None)
         for told in self._told.values():
             told.pop(epoch, None)

@@ -34,6 +34,7 @@ from ftpcluster.ipc.messages import (
     LoginFailed,
     Released,
     Reports,
+    SetGroupLimits,
     SetLimits,
     SlotAnswer,
     TakeSlot,
@@ -47,8 +48,8 @@ from ftpcluster.net.acceptor import OVERLOADED, Acceptor, refuse
 from ftpcluster.protocol.address import display, plain, without_zone
 from ftpcluster.quota.bans import Ban
 from ftpcluster.quota.guard import Guard
-from ftpcluster.quota.leases import Rates
 from ftpcluster.quota.ledger import Ledger, Refusal
+from ftpcluster.quota.rates import Rates
 from ftpcluster.supervisor.crew import Crew
 from ftpcluster.supervisor.handle import Generation, HandOver, Plan, WorkerHandle
 from ftpcluster.supervisor.speed import SharedSpeed
@@ -81,7 +82,9 @@ class Supervisor:
         self._listen_on(plan)
         self.ledger = Ledger(plan.limits)
         self.guard = Guard(self.ledger, plan.bans, self._end_stranger, self._loop.call_later)
-        self.speed = SharedSpeed(self._loop, plan.rates, self._grant, plan)
+        self.speed = SharedSpeed(
+            self._loop, plan.speeds, self._grant, knows_all_users=plan.knows_all_users
+        )
         self._crew = Crew(self._loop, self)
         self.totals = Totals()
         self.survey = Survey(self._loop, self._crew.workers.values)
@@ -133,12 +136,12 @@ class Supervisor:
         await self._crew.bring_up(generation)
         if not self.serving.done():  # a reload during the boot: nobody waits for the old ones now
             self.serving.set_result(None)
-        before, self._plan = self._plan, plan
+        self._plan = plan
         self._listen_on(plan)
         self._acceptor.listen_on(tuple(self._listeners))
         self.ledger.limits = plan.limits
         self.guard.set_rules(plan.bans, self._loop.time())
-        for message in self.speed.reset(before, plan):
+        for message in self.speed.reset(plan):
             self._tell(message)
         self._crew.switch(generation)
 
@@ -205,7 +208,7 @@ class Supervisor:
         """
         self._tell(self.speed.set_limits(login, rates))
 
-    def _tell(self, message: SetLimits | TellLogins) -> None:
+    def _tell(self, message: SetLimits | SetGroupLimits | TellLogins) -> None:
         """All workers that serve, or did; the next generation has its own plan."""
         for worker in self.workers:
             if not self._crew.is_coming(worker):
@@ -266,7 +269,7 @@ class Supervisor:
 
     def account_of(self, name: str) -> str:
         """The account that a name logs in to: "ftp" is another one for anonymous users."""
-        accounts = self._plan.accounts
+        accounts = self._plan.speeds.users
         is_alias = name == "ftp" and name not in accounts and "anonymous" in accounts
         return "anonymous" if is_alias else sendable(name)
 

@@ -55,7 +55,7 @@ def server(config: Config, name: str, users: AbstractUserManager) -> Server:
         raise ConfigError(
             f"server {name}: expected a subclass of ftpcluster.Server, got {type(made).__name__}"
         )
-    if made.throttle.is_limited or made.ledger.limits != ConnectionLimits():
+    if made.throttle.rates().is_limited or made.ledger.limits != ConnectionLimits():
         raise ConfigError(
             f"server {name}: each worker would have limits of its own; what holds for the whole "
             "server belongs into [limits], or --max-connections, --download-limit, --upload-limit"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable
 
 from ftpcluster.ipc.channel import Channel
 from ftpcluster.ipc.messages import (
@@ -24,22 +23,16 @@ from ftpcluster.ipc.messages import (
     quantity,
     sendable,
 )
-from ftpcluster.quota.bucket import SpeedLimited
-from ftpcluster.quota.leases import Rates, portions
+from ftpcluster.ipc.portions import portions
+from ftpcluster.quota.leases import SessionLimits, session_limits
 from ftpcluster.quota.ledger import Refusal
-from ftpcluster.worker.leases import Leases, Pool
+from ftpcluster.quota.rates import AccountSpeeds, SpeedLimits
+from ftpcluster.worker.leases import RemoteLeases
 
 _LONGEST_NAME = 255
 """Characters of a name that failed that the supervisor is told."""
 _REPORTED = 1000
 """Sessions in one message, which has to stay within the channel's bounds."""
-
-
-class SharedThrottle(NamedTuple):
-    """The limits of a user's transfers in both directions, as a ``Throttle`` has them."""
-
-    read: Pool
-    write: Pool
 
 
 class RemoteQuotas:
@@ -53,18 +46,18 @@ class RemoteQuotas:
         self,
         loop: asyncio.AbstractEventLoop,
         workers: int = 1,
-        rates: Rates = Rates(),
+        limits: SpeedLimits = SpeedLimits(),
         *,
         tells_logins: bool = False,
         counts: Callable[[str], bool] = lambda _: False,
     ) -> None:
-        """``rates``: the whole server's speed limits. ``tells_logins``: the supervisor has to know
-        who has logged in, whether there is a limit on that user or not. ``counts``: whether failed
-        logins of an address count, so that the supervisor is asked for a try."""
+        """``limits``: the configuration's speed limits. ``tells_logins``: the supervisor has to
+        know who has logged in, whether there is a limit on that user or not. ``counts``: whether
+        failed logins of an address count, so that the supervisor is asked for a try."""
         self._loop = loop
         self.counts = counts
         self._tells_logins = tells_logins
-        self.leases = Leases(loop, workers, rates, self._send)
+        self.leases = RemoteLeases(loop, workers, limits, self._send)
         self.channel: Channel[ToWorker] | None = None
         self._asked: dict[int, asyncio.Future[SlotAnswer | LoginDelay]] = {}
         self._holding: set[int] = set()
@@ -157,14 +150,15 @@ class RemoteQuotas:
             self._loop.call_soon(self.report)
         self._ended.append(session)
 
-    def throttles(self, user: SpeedLimited) -> Sequence[SharedThrottle]:
-        """The server's limit and the user's are one: the supervisor grants what fits both."""
-        read, write = user.read_speed_limit, user.write_speed_limit
-        if not (read or write or self.leases.limits_others):
-            return ()
-        rates = Rates(read, write)
-        pools = self.leases.pools(sendable(user.login or ""), rates)
-        return () if pools is None else (SharedThrottle(*pools),)
+    def speed_limits(self, account: AccountSpeeds) -> SessionLimits | None:
+        """The shared ones are one: the supervisor grants what fits all of them."""
+        is_limited = account.shared.is_limited or account.per_connection.is_limited
+        if not (is_limited or self.leases.limits_others):
+            return None
+        login = sendable(account.login)
+        group = account.group or self.leases.group_of.get(login)
+        account = account._replace(login=login, group=group)
+        return session_limits(self.leases, account, self._loop.time())
 
     def report(self) -> None:
         """Report the sessions that have ended."""

@@ -13,8 +13,8 @@ from ftpcluster.logfile import LogFile
 from ftpcluster.net.certificates import ContextMaker, Contexts
 from ftpcluster.net.passive import PassivePorts
 from ftpcluster.net.poller import Poller
-from ftpcluster.quota.bucket import Throttle
 from ftpcluster.quota.quotas import Quotas
+from ftpcluster.quota.rates import Rates
 from ftpcluster.runtime import leave_aborts_to_the_main_thread
 from ftpcluster.session.services import Services, Settings
 from ftpcluster.users import MemoryUserManager, Permission, User
@@ -39,13 +39,16 @@ def make_services(
     )
     given = session_settings(config)
     settings = Settings(**{**session_defaults(), **given})
-    each = config.limits.upload_per_connection, config.limits.download_per_connection
+    each = Rates(
+        upload=config.limits.upload_per_connection,
+        download=config.limits.download_per_connection,
+    )
     server = None
     if config.server is not None:
         server = own.server(config, config.server, users)
         users, settings = server.user_manager, _with_their_settings(given, server.settings)
-        theirs = server.throttle_per_connection
-        each = each[0] or theirs.read.limit, each[1] or theirs.write.limit
+        theirs = server.throttle_per_connection.rates()
+        each = Rates(upload=each.upload or theirs.upload, download=each.download or theirs.download)
     common: dict[str, Any] = {
         "loop": loop,
         "poller": Poller(loop),
@@ -56,7 +59,7 @@ def make_services(
         "pool": ThreadPoolExecutor(
             config.storage.threads, "ftpcluster-files", leave_aborts_to_the_main_thread
         ),
-        "throttle_per_connection": Throttle(*each),
+        "rates_per_connection": lambda: each,
         "transfers": transfers,
     }
     if config.tls is not None and worker.certificates is not None:

@@ -31,6 +31,7 @@ from ftpcluster.ipc.messages import (
     LoginDelay,
     Ready,
     SessionReport,
+    SetGroupLimits,
     SetLimits,
     SlotAnswer,
     TellLogins,
@@ -44,12 +45,12 @@ from ftpcluster.logfile import LogFile
 from ftpcluster.protocol.address import Networks
 from ftpcluster.quota.bans import BanRules
 from ftpcluster.quota.guard import counting
-from ftpcluster.quota.leases import Rates
 from ftpcluster.session.reception import Arrived, Reception
 from ftpcluster.session.server_pi import shutting_down
 from ftpcluster.session.state import Activity
 from ftpcluster.session.waits import Cause
 from ftpcluster.worker.entry import ORPHAN_GRACE
+from ftpcluster.worker.limits import speed_limits
 from ftpcluster.worker.quotas import RemoteQuotas
 from ftpcluster.worker.services import make_services
 
@@ -82,11 +83,10 @@ class Worker:
         """Takes over ``sock``. Raises ConfigError where a class of the user's cannot be used."""
         self._loop = loop
         config = settings.config
-        rates = Rates(config.limits.upload, config.limits.download)
         self._quotas = RemoteQuotas(
             loop,
             config.workers,
-            rates,
+            speed_limits(config),
             tells_logins=config.limits.connections_not_logged_in is not None,
             counts=counting(BanRules(allow=Networks(config.ban.allow))),
         )
@@ -208,6 +208,9 @@ class Worker:
         elif isinstance(message, SetLimits):
             self._quotas.leases.order(message.login, message.rates)
             self._reception.limits_changed(message.login)
+        elif isinstance(message, SetGroupLimits):
+            self._quotas.leases.order_group(message.group, message.rates)
+            self._reception.limits_changed(None)
         elif isinstance(message, Describe):
             self._describe(message.number)
         elif isinstance(message, TellLogins):

@@ -20,7 +20,8 @@ from typing import TypeVar
 
 import pytest
 
-from ftpcluster.quota.leases import TICK, Rates
+from ftpcluster.quota.rates import Rates
+from ftpcluster.quota.tree import TICK
 from tests.support.cluster import Cluster, until
 from tests.support.dialogue import Dialogue
 from tests.support.driver import Driven
@@ -329,11 +330,11 @@ def test_a_limit_that_changes_and_a_session_that_is_ended_take_effect_while_tran
             # each connection has 1 MB/s: more than the first of these, less than no limit
             for login, rates, download, upload in (
                 ("alice", Rates(), 4 * MB, 2 * MB),
-                (None, Rates(MB, 2 * MB), 2 * MB, MB),
-                ("alice", Rates(None, MB), MB, MB),
+                (None, Rates(upload=MB, download=2 * MB), 2 * MB, MB),
+                ("alice", Rates(download=MB), MB, MB),
                 ("alice", Rates(), 2 * MB, MB),
                 (None, Rates(), 4 * MB, 2 * MB),
-                (None, Rates(None, 2 * MB), 2 * MB, 2 * MB),
+                (None, Rates(download=2 * MB), 2 * MB, 2 * MB),
             ):
                 cluster.set_limits(login, rates)
                 traffic.run(0.25)
@@ -387,7 +388,7 @@ def test_a_session_under_no_shared_limit_costs_three_messages_in_its_life(root: 
     with whole(Driven(*arguments(root, 2))) as cluster:
         quiet()
         assert visits("alice").total() <= 3 * 3
-        cluster.set_limits("alice", Rates(None, 100 * MB))
+        cluster.set_limits("alice", Rates(download=100 * MB))
         quiet()
         assert visits("alice")["Reports"] > 0
         assert visits("bob").total() <= 3 * 3

@@ -195,9 +195,10 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
         return st.dictionaries(*map(values, arguments), max_size=20)
     if arguments:
         return st.one_of(*map(values, arguments))
-    if isinstance(kind, type) and issubclass(kind, tuple):
+    if isinstance(kind, type) and issubclass(kind, tuple | msgspec.Struct):
         fields = typing.get_type_hints(kind, include_extras=True)
-        return st.builds(kind, *map(values, fields.values()))
+        names = kind.__struct_fields__ if issubclass(kind, msgspec.Struct) else kind._fields
+        return st.builds(kind, **{name: values(fields[name]) for name in names})
     if kind is float:
         return st.floats(allow_nan=False)
     return st.from_type(kind)

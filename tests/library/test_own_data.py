@@ -10,6 +10,7 @@ from typing import Any
 
 import ftpcluster
 from ftpcluster import ConnectionConditions
+from ftpcluster.quota.rates import UPLOAD, Rates
 from tests.library.client import Client, Data
 from tests.library.loops import on_both_loops
 
@@ -41,8 +42,9 @@ def limited(root: Path) -> Peeking:
 
 def sharers(server: ftpcluster.Server) -> int:
     """Transfers among which the upload limit of the one user is divided."""
-    (throttle,) = server._quotas._users._throttles.values()
-    return throttle.read.users
+    pool = server._quotas.leases.pools("user", Rates(upload=1 << 20))
+    assert pool is not None
+    return len(pool[UPLOAD].transfers)
 
 
 @on_both_loops

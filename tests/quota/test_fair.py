@@ -23,8 +23,8 @@ CLAIMS = st.lists(
 DEMANDS = st.dictionaries(
     st.integers(0, 8),
     st.builds(
-        lambda hungry, appetite, slow, want: Demand(
-            hungry, appetite if hungry else 0, slow, want if slow else 0
+        lambda waiting, waiting_bytes, slow, slow_bytes: Demand(
+            waiting, waiting_bytes if waiting else 0, slow, slow_bytes if slow else 0
         ),
         st.integers(0, 20),
         st.integers(0, 10_000_000),
@@ -54,7 +54,7 @@ def naive_level(tokens: float, claims: list[Claim]) -> float:
 
 
 def parts(demand: Demand) -> list[Claim]:
-    pairs = ((demand.appetite, demand.hungry), (demand.want, demand.slow))
+    pairs = ((demand.waiting_bytes, demand.waiting), (demand.slow_bytes, demand.slow))
     return [Claim(most, count) for most, count in pairs if count]
 
 
@@ -181,11 +181,11 @@ def test_a_share_is_what_the_model_says(tokens: float, demands: dict[int, Demand
 
 
 def test_transfers_count_and_not_the_workers_that_they_run_in() -> None:
-    demands = {1: Demand(hungry=1, appetite=10**6), 2: Demand(hungry=3, appetite=10**6)}
+    demands = {1: Demand(waiting=1, waiting_bytes=10**6), 2: Demand(waiting=3, waiting_bytes=10**6)}
     assert share(4000, demands) == {1: 1000, 2: 3000}
 
 
-def test_slow_transfers_get_what_they_want_and_hungry_ones_share_the_rest() -> None:
+def test_slow_transfers_get_what_they_want_and_waiting_ones_share_the_rest() -> None:
     demands = {1: Demand(1, 10**6, 2, 100), 2: Demand(1, 10**6)}
     assert share(1100, demands) == {1: 600, 2: 500}
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from ftpcluster.quota.leases import TICK, WRITE, Rates
+from ftpcluster.quota.rates import DOWNLOAD, Rates
+from ftpcluster.quota.tree import TICK
 from tests.support.simulation import Scene, Simulation, Transfer, jain
 
 LIMIT = 100_000_000
@@ -60,7 +61,7 @@ def test_limits_of_users_and_of_the_server_hold_at_the_same_time() -> None:
     for number, worker in enumerate(workers):
         pools = worker.leases.pools(f"free-{number}", Rates())
         assert pools is not None
-        free.append(Transfer(simulation, worker, pools[WRITE], float("inf"), 1e9))
+        free.append(Transfer(simulation, worker, pools[DOWNLOAD], float("inf"), 1e9))
     simulation.loop.run(1.0)
     for transfer in capped + free:
         transfer.restart_clocks()
@@ -97,7 +98,7 @@ def test_a_small_file_does_not_wait_for_a_user_who_is_at_his_own_limit() -> None
     for number in range(20):
         pools = second.leases.pools(f"free-{number}", Rates())
         assert pools is not None
-        transfer = Transfer(simulation, second, pools[WRITE], 4096, 1e9)
+        transfer = Transfer(simulation, second, pools[DOWNLOAD], 4096, 1e9)
         simulation.loop.run(0.005)
         assert transfer.is_over
         simulation.loop.run(0.0171)

@@ -29,11 +29,12 @@ from ftpcluster.ipc.messages import (
     SetLimits,
     SlotAnswer,
     TakeSlot,
+    ToldRates,
     UserLimits,
 )
 from ftpcluster.net.listeners import Listener, listen
-from ftpcluster.quota.leases import Rates
 from ftpcluster.quota.ledger import ConnectionLimits, Refusal
+from ftpcluster.quota.rates import DOWNLOAD, Rates, SpeedLimits
 from ftpcluster.supervisor import crew as module
 from ftpcluster.supervisor import restart
 from ftpcluster.supervisor.crew import BootFailure
@@ -528,13 +529,14 @@ async def test_so_they_are_where_their_worker_was_started_during_the_reload() ->
 async def test_new_speeds_reach_the_old_workers_and_end_what_was_ordered() -> None:
     async with supervised(1) as scene:
         (old,) = await scene.ready(1)
-        scene.supervisor.set_limits(None, Rates(1, 2))
+        scene.supervisor.set_limits(None, Rates(upload=1, download=2))
         await old.hear(SetLimits)
-        reload = asyncio.create_task(scene.supervisor.reload(next_plan(scene, rates=Rates(5, 6))))
+        plan = next_plan(scene, speeds=SpeedLimits(server=Rates(upload=5, download=6)))
+        reload = asyncio.create_task(scene.supervisor.reload(plan))
         new = await scene.worker(1)
         new.say(Ready())
         await asyncio.wait_for(reload, 20)
-        assert await old.hear(SetLimits) == SetLimits(None, Rates(5, 6))
+        assert await old.hear(SetLimits) == SetLimits(None, Rates(upload=5, download=6))
         await old.hear(Drain)
         assert new.unheard == 0  # its plan says all, and nothing of before holds
         assert scene.supervisor.speed.orders == ()
@@ -547,14 +549,13 @@ async def test_what_an_old_worker_says_of_a_user_counts_less() -> None:
         new = await scene.worker(1)
         new.say(Ready())
         await asyncio.wait_for(reload, 20)
-        new.say(UserLimits("alice", Rates(None, 5)))
-        book = scene.supervisor.speed._book
-        await until(lambda: book.knows("alice"))
-        old.say(UserLimits("alice", Rates(None, 7)))
-        old.say(UserLimits("bob", Rates(None, 7)))
-        await until(lambda: book.knows("bob"))
-        write = book._directions[1]
-        assert write.users["alice"].rate == 5
+        new.say(UserLimits("alice", ToldRates(download=5)))
+        tree = scene.supervisor.speed._tree
+        await until(lambda: tree.knows("alice"))
+        old.say(UserLimits("alice", ToldRates(download=7)))
+        old.say(UserLimits("bob", ToldRates(download=7)))
+        await until(lambda: tree.knows("bob"))
+        assert tree._directions[DOWNLOAD].limits.users["alice"].rate == 5
 
 
 async def test_other_listeners_serve_after_a_reload_and_the_old_ones_are_closed() -> None:

@@ -18,10 +18,13 @@ from ftpcluster.ipc.messages import (
     SetLimits,
     SlotAnswer,
     TakeSlot,
+    ToldRates,
     UserLimits,
 )
+from ftpcluster.quota.bucket import BUSY_DEPTH, IDLE_DEPTH
 from ftpcluster.quota.fair import Demand
-from ftpcluster.quota.leases import BUSY_DEPTH, IDLE_DEPTH, TICK, WRITE, Grant, Rates, Report
+from ftpcluster.quota.rates import DOWNLOAD, Rates, SpeedLimits
+from ftpcluster.quota.tree import TICK, Grant, Report
 from ftpcluster.supervisor.handle import Plan
 from ftpcluster.supervisor.speed import SharedSpeed
 from tests.support.fake_workers import FakeWorker, Supervised, supervised, until
@@ -31,21 +34,21 @@ MEGA = 1_000_000
 NOTHING = Demand()
 
 
-def hungry(login: str = "alice", count: int = 1, appetite: int = 1 << 30) -> Reports:
-    return Reports((Report(login, WRITE, Demand(count, appetite)),))
+def eager(login: str = "alice", count: int = 1, waiting_bytes: int = 1 << 30) -> Reports:
+    return Reports((Report(login, DOWNLOAD, Demand(count, waiting_bytes)),))
 
 
 def satisfied(login: str = "alice") -> Reports:
-    return Reports((Report(login, WRITE, NOTHING),))
+    return Reports((Report(login, DOWNLOAD, NOTHING),))
 
 
 class Room:
     """A supervisor's speed in virtual time; the test is its workers."""
 
-    def __init__(self, rates: Rates = Rates(None, MEGA)) -> None:
+    def __init__(self, rates: Rates = Rates(download=MEGA)) -> None:
         self.loop = VirtualLoop()
         self.told: list[tuple[float, int, Grants]] = []
-        self.speed = SharedSpeed(self.loop.as_loop, rates, self._grant)
+        self.speed = SharedSpeed(self.loop.as_loop, SpeedLimits(server=rates), self._grant)
 
     def _grant(self, epoch: int, message: Grants) -> None:
         self.told.append((self.loop.now, epoch, message))
@@ -68,7 +71,7 @@ class Room:
         end = self.loop.now + seconds
         while self.loop.now < end - 1e-9:
             for epoch in epochs:
-                self.speed.on_reports(epoch, hungry(login))
+                self.speed.on_reports(epoch, eager(login))
             self.loop.run(TICK)
 
 
@@ -83,14 +86,14 @@ def room() -> Room:
 def test_nothing_happens_as_long_as_nobody_wants_anything(room: Room) -> None:
     assert room.after(5.0) == []
     room.speed.on_reports(1, satisfied())
-    room.speed.on_user_limits(UserLimits("alice", Rates(None, 1000)))
+    room.speed.on_user_limits(UserLimits("alice", ToldRates(download=1000)))
     assert room.after(5.0) == []
     assert room.loop.is_idle
 
 
 def test_the_first_who_wants_something_gets_it_at_once(room: Room) -> None:
-    room.speed.on_reports(1, hungry(appetite=1000))
-    assert room.told == [(0.0, 1, Grants((Grant("alice", WRITE, 1000),), (False, False)))]
+    room.speed.on_reports(1, eager(waiting_bytes=1000))
+    assert room.told == [(0.0, 1, Grants((Grant("alice", DOWNLOAD, 1000),), (False, False)))]
 
 
 def test_it_ticks_until_nobody_wants_anything_any_more(room: Room) -> None:
@@ -107,7 +110,7 @@ def test_it_begins_again_after_a_pause(room: Room) -> None:
     room.ask(0.2, 1)
     room.speed.on_reports(1, satisfied())
     room.after(10.0)
-    room.speed.on_reports(2, hungry(appetite=1000))
+    room.speed.on_reports(2, eager(waiting_bytes=1000))
     assert room.granted == {2: 1000}
 
 
@@ -120,7 +123,7 @@ def test_after_a_pause_there_is_no_burst(room: Room) -> None:
 
 
 def test_nothing_is_left_to_run_when_it_is_closed(room: Room) -> None:
-    room.speed.on_reports(1, hungry())
+    room.speed.on_reports(1, eager())
     room.speed.close()
     room.speed.close()
     assert room.loop.is_idle
@@ -141,8 +144,8 @@ def test_workers_together_get_what_the_limit_is(room: Room, epochs: tuple[int, .
 
 def test_a_worker_with_more_transfers_gets_more(room: Room) -> None:
     for _ in range(20):
-        room.speed.on_reports(1, hungry(count=3))
-        room.speed.on_reports(2, hungry(count=1))
+        room.speed.on_reports(1, eager(count=3))
+        room.speed.on_reports(2, eager(count=1))
         room.loop.run(TICK)
     assert room.granted[1] == pytest.approx(3 * room.granted[2], rel=0.1)
 
@@ -151,20 +154,20 @@ def test_it_says_whether_there_is_enough_for_all(room: Room) -> None:
     room.ask(0.5, 1)
     assert room.told[-1][2].contended == (False, True)
     for _ in range(3):
-        room.speed.on_reports(1, hungry(appetite=100))
+        room.speed.on_reports(1, eager(waiting_bytes=100))
         room.loop.run(TICK)
     assert room.told[-1][2].contended == (False, False)
 
 
 def test_who_is_in_a_hurry_waits_for_the_tick_only_where_others_wait(room: Room) -> None:
-    room.speed.on_reports(1, hungry(appetite=100))
+    room.speed.on_reports(1, eager(waiting_bytes=100))
     room.loop.run(TICK / 5)
     room.told.clear()
-    room.speed.on_reports(2, hungry("bob", appetite=100))
+    room.speed.on_reports(2, eager("bob", waiting_bytes=100))
     assert [epoch for _, epoch, _ in room.told] == [2]
     room.ask(0.2, 1)
     room.told.clear()
-    room.speed.on_reports(2, hungry("bob", appetite=100))
+    room.speed.on_reports(2, eager("bob", waiting_bytes=100))
     assert room.told == []
     room.loop.run(TICK)
     assert 2 in room.granted
@@ -208,12 +211,12 @@ def test_a_worker_that_hangs_gets_nothing_after_a_while(room: Room) -> None:
 
 def test_the_grants_of_many_users_fit_into_messages(room: Room) -> None:
     """A datagram that is too large would cost the worker its life."""
-    room = Room(Rates(None, 100_000 * MEGA))
+    room = Room(Rates(download=100_000 * MEGA))
     logins = [f"user-{number}@example.org" for number in range(5000)]
     for start in range(0, 5000, 500):
         some = logins[start : start + 500]
         room.speed.on_reports(
-            1, Reports(tuple(Report(login, WRITE, Demand(1, 10**6)) for login in some))
+            1, Reports(tuple(Report(login, DOWNLOAD, Demand(1, 10**6)) for login in some))
         )
     room.told.clear()
     room.loop.run(TICK)
@@ -228,29 +231,29 @@ def test_the_grants_of_many_users_fit_into_messages(room: Room) -> None:
 
 def test_a_new_limit_of_the_server_holds_at_once(room: Room) -> None:
     room.ask(0.5, 1)
-    room.speed.set_limits(None, Rates(None, MEGA // 10))
+    room.speed.set_limits(None, Rates(download=MEGA // 10))
     room.told.clear()
     room.ask(1.0, 1)
     assert room.granted[1] <= MEGA // 10 * (1 + IDLE_DEPTH + TICK)
-    room.speed.set_limits(None, Rates(None, 3 * MEGA))
+    room.speed.set_limits(None, Rates(download=3 * MEGA))
     room.told.clear()
     room.ask(1.0, 1)
     assert room.granted[1] == pytest.approx(3 * MEGA, rel=0.06)
 
 
 def test_an_order_counts_more_than_what_workers_tell_of_a_user(room: Room) -> None:
-    room.speed.set_limits("alice", Rates(None, 100_000))
-    room.speed.on_user_limits(UserLimits("alice", Rates(None, 500_000)))
+    room.speed.set_limits("alice", Rates(download=100_000))
+    room.speed.on_user_limits(UserLimits("alice", ToldRates(download=500_000)))
     room.ask(1.0, 1)
     assert room.granted[1] == pytest.approx(100_000, rel=0.1)
 
 
 def test_an_order_holds_however_long_the_user_was_away(room: Room) -> None:
-    room.speed.set_limits("alice", Rates(None, 100_000))
+    room.speed.set_limits("alice", Rates(download=100_000))
     room.ask(5.0, 1, login="bob")
     room.speed.on_reports(1, satisfied("bob"))
     room.after(10.0)
-    room.speed.on_user_limits(UserLimits("alice", Rates(None, 500_000)))
+    room.speed.on_user_limits(UserLimits("alice", ToldRates(download=500_000)))
     room.told.clear()
     room.ask(1.0, 1)
     assert room.granted[1] == pytest.approx(100_000, rel=0.1)
@@ -258,11 +261,11 @@ def test_an_order_holds_however_long_the_user_was_away(room: Room) -> None:
 
 def test_a_limit_that_the_user_manager_has_lifted_is_gone(room: Room) -> None:
     """It stands in no configuration, and no other user is there whose tick would forget it."""
-    room.speed.on_user_limits(UserLimits("alice", Rates(None, 100_000)))
+    room.speed.on_user_limits(UserLimits("alice", ToldRates(download=100_000)))
     room.ask(1.0, 1)
     room.speed.on_reports(1, satisfied())
     room.after(4.0)
-    room.speed.on_user_limits(UserLimits("alice", Rates()))
+    room.speed.on_user_limits(UserLimits("alice", ToldRates()))
     room.told.clear()
     room.ask(1.0, 1)
     assert room.granted[1] == pytest.approx(MEGA, rel=0.1)
@@ -272,13 +275,18 @@ def test_a_limit_that_the_user_manager_has_lifted_is_gone(room: Room) -> None:
 def test_a_new_plan_undoes_what_was_ordered_of_a_user_whom_only_the_user_manager_knows(
     room: Room, before: int | None, after: int
 ) -> None:
-    told = UserLimits("alice", Rates(None, before))
-    plan = Plan(listeners=(), workers=1, start_process=FakeWorker, rates=Rates(None, MEGA))
+    told = UserLimits("alice", ToldRates(download=before))
+    plan = Plan(
+        listeners=(),
+        workers=1,
+        start_process=FakeWorker,
+        speeds=SpeedLimits(server=Rates(download=MEGA)),
+    )
     room.speed.on_user_limits(told)
-    room.speed.set_limits("alice", Rates(None, 100_000))
+    room.speed.set_limits("alice", Rates(download=100_000))
     room.ask(1.0, 1)
-    messages = room.speed.reset(plan, plan)
-    assert messages == [SetLimits(None, Rates(None, MEGA)), SetLimits("alice", None)]
+    messages = room.speed.reset(plan)
+    assert messages == [SetLimits(None, Rates(download=MEGA)), SetLimits("alice", None)]
     room.speed.on_user_limits(told, is_old=True)  # as a worker that is told that answers
     room.ask(0.5, 1)
     room.told.clear()
@@ -287,19 +295,19 @@ def test_a_new_plan_undoes_what_was_ordered_of_a_user_whom_only_the_user_manager
 
 
 def test_a_user_s_limit_is_not_forgotten_while_anything_moves(room: Room) -> None:
-    room.speed.on_user_limits(UserLimits("alice", Rates(None, 100_000)))
+    room.speed.on_user_limits(UserLimits("alice", ToldRates(download=100_000)))
     room.ask(10.0, 1)
     assert room.granted[1] == pytest.approx(10 * 100_000, rel=0.02)
 
 
 def test_a_new_worker_is_told_each_limit_that_was_changed_once(room: Room) -> None:
     assert room.speed.orders == ()
-    room.speed.set_limits("alice", Rates(1, 2))
-    room.speed.set_limits(None, Rates(3, 4))
-    room.speed.set_limits("alice", Rates(5, 6))
+    room.speed.set_limits("alice", Rates(upload=1, download=2))
+    room.speed.set_limits(None, Rates(upload=3, download=4))
+    room.speed.set_limits("alice", Rates(upload=5, download=6))
     assert set(room.speed.orders) == {
-        SetLimits("alice", Rates(5, 6)),
-        SetLimits(None, Rates(3, 4)),
+        SetLimits("alice", Rates(upload=5, download=6)),
+        SetLimits(None, Rates(upload=3, download=4)),
     }
 
 
@@ -324,15 +332,15 @@ async def hears_grants(worker: FakeWorker, login: str = "alice") -> int:
 async def test_two_workers_share_what_there_is() -> None:
     async with supervised(2) as scene:
         workers = await serving(scene, 2)
-        scene.supervisor.set_limits(None, Rates(None, 10_000))
+        scene.supervisor.set_limits(None, Rates(download=10_000))
         for worker in workers:
-            assert await worker.hear(SetLimits) == SetLimits(None, Rates(None, 10_000))
+            assert await worker.hear(SetLimits) == SetLimits(None, Rates(download=10_000))
         # what is in the bucket when the first one speaks is the first one's; then it is even
         async with asyncio.timeout(20):
             got = [0, 1]
             while max(got) - min(got) > 0:
                 for worker in workers:
-                    worker.say(hungry())
+                    worker.say(eager())
                 got = [await hears_grants(worker) for worker in workers]
         assert 0 < sum(got) <= 10_000 * BUSY_DEPTH
 
@@ -340,15 +348,15 @@ async def test_two_workers_share_what_there_is() -> None:
 async def test_a_worker_that_wants_more_than_there_can_be_ends_and_nobody_else_waits() -> None:
     async with supervised(2) as scene:
         liar, honest = await serving(scene, 2)
-        scene.supervisor.set_limits("alice", Rates(None, 10_000))
+        scene.supervisor.set_limits("alice", Rates(download=10_000))
         for worker in (liar, honest):
             await worker.hear(SetLimits)
-        honest.say(hungry())
+        honest.say(eager())
         await hears_grants(honest)
-        liar.say(Reports((Report("bob", WRITE, Demand(1, 2**64 - 1, 1, 2**64 - 1)),)))
+        liar.say(Reports((Report("bob", DOWNLOAD, Demand(1, 2**64 - 1, 1, 2**64 - 1)),)))
         await until(lambda: liar.killed)
         for _ in range(3):
-            honest.say(hungry())
+            honest.say(eager())
             assert await hears_grants(honest) > 0
         assert not honest.killed
 
@@ -356,19 +364,19 @@ async def test_a_worker_that_wants_more_than_there_can_be_ends_and_nobody_else_w
 async def test_what_a_dead_worker_wanted_is_for_the_others() -> None:
     async with supervised(2) as scene:
         first, second = await serving(scene, 2)
-        scene.supervisor.set_limits(None, Rates(None, 10_000))
+        scene.supervisor.set_limits(None, Rates(download=10_000))
         for worker in (first, second):
             await worker.hear(SetLimits)
-            worker.say(hungry())
+            worker.say(eager())
             await hears_grants(worker)
         first.die()
         third = await scene.worker(2)
-        assert await third.hear(SetLimits) == SetLimits(None, Rates(None, 10_000))
+        assert await third.hear(SetLimits) == SetLimits(None, Rates(download=10_000))
         third.say(Ready())
         # in a tick there are 500 bytes: beside another no more than 250 were for this one
         async with asyncio.timeout(20):
             while True:
-                second.say(hungry(appetite=380))
+                second.say(eager(waiting_bytes=380))
                 if await hears_grants(second) == 380:
                     break
 
@@ -376,7 +384,10 @@ async def test_what_a_dead_worker_wanted_is_for_the_others() -> None:
 async def test_limits_that_are_changed_reach_all_workers_and_new_ones() -> None:
     async with supervised(2) as scene:
         workers = await scene.ready(2)
-        orders = [SetLimits(None, Rates(1, 2)), SetLimits("alice", Rates(None, 3))]
+        orders = [
+            SetLimits(None, Rates(upload=1, download=2)),
+            SetLimits("alice", Rates(download=3)),
+        ]
         for order in orders:
             scene.supervisor.set_limits(order.login, order.rates)
         for worker in workers:

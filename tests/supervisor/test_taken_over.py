@@ -34,12 +34,14 @@ from ftpcluster.ipc.messages import (
     SessionReport,
     SlotAnswer,
     TakeSlot,
+    ToldRates,
     UserLimits,
 )
 from ftpcluster.protocol.address import Networks
 from ftpcluster.quota.bans import BanRules
 from ftpcluster.quota.fair import Demand
-from ftpcluster.quota.leases import WRITE, Rates, Report
+from ftpcluster.quota.rates import DOWNLOAD, Rates, SpeedLimits
+from ftpcluster.quota.tree import Report
 from ftpcluster.supervisor import restart
 from tests.support.fake_workers import Client, FakeWorker, Supervised, supervised, until
 from tests.support.hostile import DATAGRAMS
@@ -133,16 +135,19 @@ class Scene:
         ledger = self.supervisor.ledger
         assert ledger.epoch_of(self.alice) == self.honest.epoch
         assert ledger.of_user("alice") >= 1
-        assert self.supervisor.speed._book._directions[WRITE].users["alice"].rate == 1_000_000
+        assert (
+            self.supervisor.speed._tree._directions[DOWNLOAD].limits.users["alice"].rate
+            == 1_000_000
+        )
 
 
 @contextlib.asynccontextmanager
-async def beside_an_honest_one(**plan: Any) -> AsyncIterator[Scene]:
+async def beside_an_honest_one(server: Rates = Rates(), **plan: Any) -> AsyncIterator[Scene]:
     # that of the hostile one's clients counts, too, and may be banned
     bans = BanRules(allow=Networks(()))
     plan = {
         "bans": bans,
-        "accounts": {"alice": Rates(None, 1_000_000)},
+        "speeds": SpeedLimits(server=server, users={"alice": Rates(download=1_000_000)}),
         "knows_all_users": True,
         **plan,
     }
@@ -154,12 +159,12 @@ async def beside_an_honest_one(**plan: Any) -> AsyncIterator[Scene]:
         await second.adopt()
         assert other is not None
         # the limits of one that moves something now are known
-        first.say(UserLimits("alice", Rates(None, 1_000_000)))  # type: ignore[arg-type]
-        first.say(Reports((Report("alice", WRITE, Demand(1, 1000)),)))
+        first.say(UserLimits("alice", ToldRates(download=1_000_000)))
+        first.say(Reports((Report("alice", DOWNLOAD, Demand(1, 1000)),)))
         here = Scene(scene, first, alice, client)
         await here.asks()
         yield here
-        first.say(Reports((Report("alice", WRITE, Demand(1, 1000)),)))
+        first.say(Reports((Report("alice", DOWNLOAD, Demand(1, 1000)),)))
         await here.asks()
         here.is_untouched()
 
@@ -293,7 +298,7 @@ FLOODS: dict[str, list[bytes]] = {
 @pytest.mark.alone
 @pytest.mark.parametrize("flood", FLOODS)
 async def test_a_flood_leaves_loop_and_memory_to_others(flood: str, soon: None) -> None:
-    async with beside_an_honest_one(rates=Rates(None, 10_000_000)) as here:
+    async with beside_an_honest_one(server=Rates(download=10_000_000)) as here:
         before = resident()
         with watched():
             waiting = list(FLOODS[flood])
@@ -327,22 +332,22 @@ async def test_limits_of_users_are_those_configured_whatever_a_worker_says() -> 
         send(worker, _encode([8, "alice", [1, 1]]))
         send(worker, _encode([8, "nobody at all", [1, 1]]))
         await worker.round_trip(2)
-        book = here.supervisor.speed._book
-        assert book._directions[WRITE].users["alice"].rate == 1_000_000
-        assert not book.knows("nobody at all")
+        tree = here.supervisor.speed._tree
+        assert tree._directions[DOWNLOAD].limits.users["alice"].rate == 1_000_000
+        assert not tree.knows("nobody at all")
 
 
 async def test_a_user_whom_only_a_user_manager_knows_is_not_slowed_down_by_a_lie() -> None:
-    async with beside_an_honest_one(knows_all_users=False, accounts={}) as here:
+    async with beside_an_honest_one(knows_all_users=False, speeds=SpeedLimits()) as here:
         worker = await here.hostile()
         send(worker, _encode([8, "alice", [1, 1]]))
         await worker.round_trip(2)
-        book = here.supervisor.speed._book
-        assert book._directions[WRITE].users["alice"].rate == 1_000_000
+        tree = here.supervisor.speed._tree
+        assert tree._directions[DOWNLOAD].limits.users["alice"].rate == 1_000_000
         for number in range(1000):
             send(worker, _encode([8, f"user {number}", [1, 1]]))
             await worker.round_trip(2)
-        assert len(book._directions[WRITE].users) < 50, "it has a single session"
+        assert len(tree._directions[DOWNLOAD].limits.users) < 50, "it has a single session"
 
 
 @pytest.mark.parametrize("rate", [-5, 2**63, 0.5, float("nan")])
@@ -354,9 +359,9 @@ async def test_a_limit_that_is_none_ends_the_worker(rate: float) -> None:
 
 
 async def test_what_comes_back_is_no_more_than_what_was_leased() -> None:
-    async with beside_an_honest_one(rates=Rates(None, 1_000_000)) as here:
+    async with beside_an_honest_one(server=Rates(download=1_000_000)) as here:
         worker = await here.hostile()
-        server = here.supervisor.speed._book._directions[WRITE].server
+        server = here.supervisor.speed._tree._directions[DOWNLOAD].limits.server
         for _ in range(20):
             send(worker, _encode([9, [["alice", 1, [0, 0, 0, 0], 2**48]]]))
         server.take(10_000_000)

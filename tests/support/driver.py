@@ -19,7 +19,7 @@ import subprocess
 import sys
 from typing import Any, Self
 
-from ftpcluster.quota.leases import Rates
+from ftpcluster.quota.rates import Rates
 from tests.support.cluster import CHECKOUT, Cluster
 
 
@@ -42,7 +42,7 @@ class Driven(Cluster):
         super().__exit__(*error)
 
     def set_limits(self, login: str | None, rates: Rates) -> None:
-        self._order("limit", login, *rates)
+        self._order("limit", login, rates.upload, rates.download)
 
     def end_session(self, session: int, reason: str) -> bool:
         """Sessions are numbered from 1 on, as their connections come."""
@@ -107,7 +107,7 @@ def main() -> None:
         def _follow(self, order: str, *arguments: Any) -> object:
             if order == "limit":
                 login, read, write = arguments
-                self.set_limits(login, Rates(read, write))
+                self.set_limits(login, Rates(upload=read, download=write))
                 return None
             if order == "end":
                 return self.end_session(*arguments)

@@ -1,9 +1,9 @@
 """A cluster under speed limits in virtual time: what a machine at hand is too small to show.
 
-The workers' ``Leases`` and the supervisor's ``SharedSpeed`` are the real ones, and so are the bytes
-of their messages. Made up are the clock, the wire between them and the transfers: a client takes
-bytes at its own speed out of a send buffer, as TCP does, and the server fills that up in the pieces
-which the lease allows.
+The workers' ``RemoteLeases`` and the supervisor's ``SharedSpeed`` are the real ones, and so are the
+bytes of their messages. Made up are the clock, the wire between them and the transfers: a client
+takes bytes at its own speed out of a send buffer, as TCP does, and the server fills that up in the
+pieces which the lease allows.
 
     nice python -m tests.support.simulation
 
@@ -30,9 +30,10 @@ import msgspec
 
 from ftpcluster.ipc.channel import MAX_MESSAGE, pair
 from ftpcluster.ipc.messages import Grants, Message, Reports, ToSupervisor, ToWorker, UserLimits
-from ftpcluster.quota.leases import WRITE, Rates
+from ftpcluster.quota.leases import Pause, Pool
+from ftpcluster.quota.rates import DOWNLOAD, Rates, SpeedLimits
 from ftpcluster.supervisor.speed import SharedSpeed
-from ftpcluster.worker.leases import Leases, Pool
+from ftpcluster.worker.leases import RemoteLeases
 
 LATENCY = 0.0002
 """Seconds from one process's send to the other's turn."""
@@ -154,7 +155,9 @@ class SupervisorSide:
         self._decode = msgspec.msgpack.Decoder(ToSupervisor).decode
         self._encode = msgspec.msgpack.Encoder().encode
         self.work = Work()
-        self.speed = SharedSpeed(cast(asyncio.AbstractEventLoop, self), rates, self._grant)
+        self.speed = SharedSpeed(
+            cast(asyncio.AbstractEventLoop, self), SpeedLimits(server=rates), self._grant
+        )
         self._stopped_until = 0.0
 
     # as a loop
@@ -181,7 +184,7 @@ class SupervisorSide:
         work = self.work
         work.tick_cpu += time.thread_time_ns() - before
         work.ticks += 1
-        work.contended += self.speed._book.contended[WRITE]
+        work.contended += self.speed._tree.contended[DOWNLOAD]
 
     def on_datagram(self, epoch: int, data: bytes) -> None:
         if self._loop.now < self._stopped_until:
@@ -224,7 +227,12 @@ class WorkerSide:
         self._decode = msgspec.msgpack.Decoder(ToWorker).decode
         self._encode = msgspec.msgpack.Encoder().encode
         self.transfers: set[Transfer] = set()
-        self.leases = Leases(simulation.loop.as_loop, simulation.scene.workers, rates, self._send)
+        self.leases = RemoteLeases(
+            simulation.loop.as_loop,
+            simulation.scene.workers,
+            SpeedLimits(server=rates),
+            self._send,
+        )
 
     def _send(self, message: Message) -> None:
         if self.epoch in self._simulation.workers:
@@ -237,6 +245,12 @@ class WorkerSide:
             message = self._decode(data)
             assert isinstance(message, Grants)
             self.leases.on_grants(message)
+
+
+def waiter_of(pause: Pause) -> asyncio.Future[None]:
+    """What a worker's transfer waits for."""
+    assert isinstance(pause.until, asyncio.Future)
+    return pause.until
 
 
 class Transfer:
@@ -265,13 +279,13 @@ class Transfer:
         self._looked = simulation.loop.now
         worker.transfers.add(self)
         self._lease = pool.open()
-        self._wait(self._lease.spend(0))
+        self._wait(self._lease.spend(0, self.last))
 
-    def _wait(self, waiter: asyncio.Future[None] | None) -> None:
-        if waiter is None:
+    def _wait(self, pause: Pause | None) -> None:
+        if pause is None:
             self._go_on()
         else:
-            waiter.add_done_callback(self._go_on)
+            waiter_of(pause).add_done_callback(self._go_on)
 
     def _go_on(self, _: object = None) -> None:
         self._most = max(LEAST, min(MOST, self._lease.in_hand))
@@ -292,11 +306,11 @@ class Transfer:
             self._buffered += count
             self.left -= count
             self._note(now, count)
-            waiter = self._lease.spend(count)
+            pause = self._lease.spend(count, now)
             if self.left < 1:
                 self.end()
-            elif waiter is not None:
-                waiter.add_done_callback(self._go_on)
+            elif pause is not None:
+                waiter_of(pause).add_done_callback(self._go_on)
                 return
             self._most = max(LEAST, min(MOST, self._lease.in_hand))
 
@@ -352,7 +366,7 @@ class Simulation:
         self.chance = random.Random(scene.seed)
         self.moved: dict[int, int] = {}
         """Bytes in each hundredth of a second."""
-        rates = Rates(None, scene.limit)
+        rates = Rates(download=scene.limit)
         self.workers: dict[int, WorkerSide] = {}
         self.supervisor = SupervisorSide(self, rates)
         for epoch in range(1, scene.workers + 1):
@@ -370,9 +384,9 @@ class Simulation:
             self.loop.call_later(0.5, self._arrive)
 
     def begin(self, worker: WorkerSide, login: str, size: float, speed: float) -> Transfer:
-        pools = worker.leases.pools(login, Rates(None, self.scene.user_limit))
+        pools = worker.leases.pools(login, Rates(download=self.scene.user_limit))
         assert pools is not None
-        return Transfer(self, worker, pools[WRITE], size, speed)
+        return Transfer(self, worker, pools[DOWNLOAD], size, speed)
 
     def _begin_one(self) -> None:
         scene, chance = self.scene, self.chance
@@ -388,7 +402,7 @@ class Simulation:
 
     def set_limit(self, limit: int) -> None:
         """The server's, by order of the supervisor."""
-        order = self.supervisor.speed.set_limits(None, Rates(None, limit))
+        order = self.supervisor.speed.set_limits(None, Rates(download=limit))
         for worker in self.workers.values():
             self.loop.call_later(LATENCY, worker.leases.order, order.login, order.rates)
 

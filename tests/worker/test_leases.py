@@ -9,10 +9,12 @@ import msgspec
 import pytest
 
 from ftpcluster.ipc.channel import MAX_MESSAGE
-from ftpcluster.ipc.messages import Grants, Message, Reports, UserLimits
-from ftpcluster.quota.leases import TICK, WRITE, Direction, Grant, Rates, Report
-from ftpcluster.worker.leases import Lease, Leases, Pool
-from tests.support.simulation import VirtualLoop
+from ftpcluster.ipc.messages import Grants, Message, Reports, ToldRates, UserLimits
+from ftpcluster.quota.leases import Lease, Pool
+from ftpcluster.quota.rates import DOWNLOAD, Direction, Rates, SpeedLimits
+from ftpcluster.quota.tree import TICK, Grant, Report
+from ftpcluster.worker.leases import RemoteLeases
+from tests.support.simulation import VirtualLoop, waiter_of
 
 MEGA = 1_000_000
 LEAST = 512
@@ -22,21 +24,23 @@ SILENCE = 0.2
 class Desk:
     """A worker's leases; the test is its supervisor."""
 
-    def __init__(self, server: Rates = Rates(MEGA, MEGA), workers: int = 4) -> None:
+    def __init__(self, server: Rates = Rates(upload=MEGA, download=MEGA), workers: int = 4) -> None:
         self.loop = VirtualLoop()
         self.sent: list[Message] = []
-        self.leases = Leases(self.loop.as_loop, workers, server, self.sent.append)
+        self.leases = RemoteLeases(
+            self.loop.as_loop, workers, SpeedLimits(server=server), self.sent.append
+        )
 
     def pool(self, login: str = "alice", rates: Rates = Rates()) -> Pool:
         pools = self.leases.pools(login, rates)
         assert pools is not None
-        return pools[WRITE]
+        return pools[DOWNLOAD]
 
     def grant(
         self,
         size: int,
         login: str = "alice",
-        direction: Direction = WRITE,
+        direction: Direction = DOWNLOAD,
         *,
         contended: bool = True,
     ) -> None:
@@ -62,10 +66,16 @@ def desk() -> Desk:
     return Desk()
 
 
+def spend(lease: Lease, count: int) -> asyncio.Future[None] | None:
+    """Move so many bytes; what the transfer has to wait for then. (A worker needs no time.)"""
+    pause = lease.spend(count, 0.0)
+    return None if pause is None else waiter_of(pause)
+
+
 def waiting(pool: Pool) -> tuple[Lease, asyncio.Future[None]]:
     """A transfer that begins and has to wait."""
     lease = pool.open()
-    waiter = lease.spend(0)
+    waiter = spend(lease, 0)
     assert waiter is not None
     return lease, waiter
 
@@ -78,14 +88,14 @@ class Eater:
         self.moments: list[tuple[float, int]] = []
         self._desk = desk
         self._lease = pool.open()
-        self.wait(self._lease.spend(0))
+        self.wait(spend(self._lease, 0))
 
     def wait(self, waiter: asyncio.Future[None] | None) -> None:
         while waiter is None:
             count = self._lease.in_hand
             self.moved += count
             self.moments.append((self._desk.loop.now, count))
-            waiter = self._lease.spend(count)
+            waiter = spend(self._lease, count)
         waiter.add_done_callback(lambda _: self.wait(None))
 
 
@@ -116,7 +126,7 @@ def test_where_there_is_too_little_for_all_the_first_get_a_piece_and_the_rest_go
     desk.grant(2 * LEAST)
     assert [lease.in_hand for lease in leases] == [LEAST, LEAST, 0, 0, 0]
     for lease in leases[:2]:
-        lease.spend(LEAST)
+        spend(lease, LEAST)
     desk.grant(3 * LEAST)
     assert [lease.in_hand for lease in leases] == [0, 0, LEAST, LEAST, LEAST]
     assert [waiter.done() for waiter in waiters] == [True] * 5
@@ -134,7 +144,7 @@ def test_whoever_moved_more_than_he_had_pays_that_before_he_goes_on(desk: Desk) 
     lease, first = waiting(pool)
     desk.grant(100)
     assert first.done()
-    second = lease.spend(1100)
+    second = spend(lease, 1100)
     assert second is not None
     desk.grant(600)
     assert (lease.in_hand, second.done()) == (-400, False)
@@ -146,8 +156,8 @@ def test_what_the_pool_has_is_taken_a_piece_at_a_time(desk: Desk) -> None:
     pool = desk.pool()
     desk.grant(10 * MEGA)
     first, second = pool.open(), pool.open()
-    assert first.spend(0) is None
-    assert second.spend(0) is None
+    assert spend(first, 0) is None
+    assert spend(second, 0) is None
     assert 0 < second.in_hand <= first.in_hand <= 5 * MEGA
     assert first.in_hand + second.in_hand + pool.balance == 10 * MEGA
 
@@ -155,7 +165,7 @@ def test_what_the_pool_has_is_taken_a_piece_at_a_time(desk: Desk) -> None:
 def test_nobody_overtakes_those_who_wait(desk: Desk) -> None:
     pool = desk.pool()
     first, _ = waiting(pool)
-    first.spend(1000)  # a debt: what comes next is not enough
+    spend(first, 1000)  # a debt: what comes next is not enough
     desk.grant(999)
     _, later = waiting(pool)
     desk.grant(1)
@@ -169,7 +179,7 @@ def test_whoever_leaves_gives_back_what_he_has_in_hand(desk: Desk) -> None:
     pool = desk.pool()
     lease, _ = waiting(pool)
     desk.grant(10_000)
-    lease.spend(3000)
+    spend(lease, 3000)
     lease.close()
     lease.close()
     assert (lease.in_hand, pool.balance) == (0, 7000)
@@ -219,7 +229,7 @@ def test_a_lease_that_comes_when_nobody_is_left_goes_back(desk: Desk) -> None:
 def test_all_is_quiet_when_nobody_is_left(desk: Desk) -> None:
     lease, _ = waiting(desk.pool())
     desk.grant(10_000)
-    lease.spend(5000)
+    spend(lease, 5000)
     lease.close()
     assert [(r.returned, r.demand.total) for r in desk.after(TICK)] == [(5000, 0)]
     assert desk.after(10.0) == []
@@ -237,7 +247,7 @@ def test_no_message_is_sent_where_no_limit_applies() -> None:
 
 
 def test_no_message_is_sent_for_a_user_who_transfers_nothing(desk: Desk) -> None:
-    desk.pool("alice", Rates(1000, 1000))
+    desk.pool("alice", Rates(upload=1000, download=1000))
     desk.loop.run(1.0)
     assert desk.sent == []
 
@@ -245,8 +255,8 @@ def test_no_message_is_sent_for_a_user_who_transfers_nothing(desk: Desk) -> None
 def test_a_transfer_that_has_to_wait_is_reported_at_once(desk: Desk) -> None:
     waiting(desk.pool())
     (report,) = desk.after(0.0)
-    assert (report.login, report.direction, report.demand.hungry) == ("alice", WRITE, 1)
-    assert report.demand.appetite > 0
+    assert (report.login, report.direction, report.demand.waiting) == ("alice", DOWNLOAD, 1)
+    assert report.demand.waiting_bytes > 0
 
 
 def test_those_who_begin_to_wait_in_one_turn_are_reported_together(desk: Desk) -> None:
@@ -255,7 +265,7 @@ def test_those_who_begin_to_wait_in_one_turn_are_reported_together(desk: Desk) -
         waiting(desk.pool(login))
     desk.loop.run(0.0)
     (message,) = desk.messages
-    assert [(each.login, each.demand.hungry) for each in message.reports] == [
+    assert [(each.login, each.demand.waiting) for each in message.reports] == [
         ("alice", 2),
         ("bob", 2),
     ]
@@ -265,7 +275,7 @@ def test_where_there_is_not_enough_for_all_nobody_hurries(desk: Desk) -> None:
     lease, _ = waiting(desk.pool())
     desk.loop.run(0.0)
     desk.grant(1000, contended=True)
-    lease.spend(1000)
+    spend(lease, 1000)
     assert desk.after(TICK * 0.9) == []
     assert len(desk.after(TICK * 0.2)) == 1
 
@@ -275,7 +285,7 @@ def test_where_there_is_enough_whoever_waits_hurries(desk: Desk) -> None:
     desk.loop.run(0.0)
     for _ in range(3):
         desk.grant(1000, contended=False)
-        assert lease.spend(1000) is not None
+        assert spend(lease, 1000) is not None
         assert len(desk.after(0.006)) == 1
 
 
@@ -283,7 +293,7 @@ def test_all_pools_are_reported_in_one_message_a_tick(desk: Desk) -> None:
     for number in range(100):
         waiting(desk.pool(f"user-{number}"))
     desk.loop.run(0.0)
-    desk.leases.is_contended = (True, True)
+    desk.leases.contended = (True, True)
     desk.sent.clear()
     desk.loop.run(3.5 * TICK)
     assert [len(message.reports) for message in desk.messages] == [100] * 3
@@ -317,19 +327,19 @@ def test_a_transfer_is_reported_by_what_it_moved(desk: Desk) -> None:
     lease, _ = waiting(pool)
     desk.grant(100_000)
     desk.loop.run(TICK)
-    lease.spend(40_000)
+    spend(lease, 40_000)
     (report,) = desk.after(TICK)
-    assert (report.demand.hungry, report.demand.slow) == (0, 1)
-    assert 40_000 <= report.demand.want <= 80_000
+    assert (report.demand.waiting, report.demand.slow) == (0, 1)
+    assert 40_000 <= report.demand.slow_bytes <= 80_000
 
 
 def test_whoever_was_held_back_asks_for_more_than_he_moved(desk: Desk) -> None:
     lease, _ = waiting(desk.pool())
     desk.grant(10 * MEGA)
-    lease.spend(10 * MEGA)
+    spend(lease, 10 * MEGA)
     (report,) = desk.after(TICK)[-1:]
-    assert report.demand.hungry == 1
-    assert report.demand.appetite > 10 * MEGA
+    assert report.demand.waiting == 1
+    assert report.demand.waiting_bytes > 10 * MEGA
 
 
 def test_what_a_transfer_holds_that_stands_still_is_for_the_others(desk: Desk) -> None:
@@ -338,7 +348,7 @@ def test_what_a_transfer_holds_that_stands_still_is_for_the_others(desk: Desk) -
     desk.loop.run(TICK)
     assert [report.returned for report in desk.after(TICK)] == [50_000]
     assert lease.in_hand == 0
-    assert lease.spend(0) is not None
+    assert spend(lease, 0) is not None
 
 
 def test_nothing_is_reported_twice_or_forgotten_over_a_long_while(desk: Desk) -> None:
@@ -359,25 +369,29 @@ def test_nothing_is_reported_twice_or_forgotten_over_a_long_while(desk: Desk) ->
 # ---------------------------------------------------------------------- users' limits
 
 
+def told(rates: Rates) -> ToldRates:
+    return ToldRates(upload=rates.upload, download=rates.download)
+
+
 def limits_told(desk: Desk) -> list[UserLimits]:
     return [message for message in desk.sent if isinstance(message, UserLimits)]
 
 
 def test_a_user_s_limits_are_told_once_and_before_any_report(desk: Desk) -> None:
-    rates = Rates(1000, 2000)
+    rates = Rates(upload=1000, download=2000)
     eaters = []
     for _ in range(5):
         eaters.append(Eater(desk, desk.pool("alice", rates)))
         desk.loop.run(3 * TICK)
         desk.grant(5000)
-    assert limits_told(desk) == [UserLimits("alice", rates)]
-    assert desk.sent[0] == UserLimits("alice", rates)
+    assert limits_told(desk) == [UserLimits("alice", told(rates))]
+    assert desk.sent[0] == UserLimits("alice", told(rates))
     assert len(desk.messages) >= 10
 
 
 def test_a_user_s_limits_are_told_again_after_a_while_without_transfers(desk: Desk) -> None:
     """The supervisor forgets users for whom nothing moves."""
-    pool = desk.pool("alice", Rates(1000, 2000))
+    pool = desk.pool("alice", Rates(upload=1000, download=2000))
     for _ in range(2):
         waiting(pool)[0].close()
         waiting(pool)[0].close()
@@ -387,38 +401,38 @@ def test_a_user_s_limits_are_told_again_after_a_while_without_transfers(desk: De
         for lease in tuple(pool.transfers):
             lease.close()
         desk.loop.run(5.0)
-        assert limits_told(desk) == [UserLimits("alice", Rates(1000, 2000))]
+        assert limits_told(desk) == [UserLimits("alice", ToldRates(upload=1000, download=2000))]
 
 
 def test_a_user_s_limits_are_told_again_by_a_worker_that_stood_still(desk: Desk) -> None:
     """For the supervisor nothing moved meanwhile."""
-    rates = Rates(1000, 2000)
+    rates = Rates(upload=1000, download=2000)
     waiting(desk.pool("alice", rates))
     desk.loop.run(3 * TICK)
     desk.sent.clear()
     desk.loop.stand_still(5.0)
     desk.loop.run(TICK)
-    assert desk.sent[0] == UserLimits("alice", rates)
+    assert desk.sent[0] == UserLimits("alice", told(rates))
     desk.loop.run(3 * TICK)
-    assert limits_told(desk) == [UserLimits("alice", rates)]
+    assert limits_told(desk) == [UserLimits("alice", told(rates))]
 
 
 def test_of_a_user_without_limits_that_is_told_too(desk: Desk) -> None:
     """There may have been one before, of which only the supervisor knows."""
     waiting(desk.pool("alice", Rates()))
     desk.loop.run(3 * TICK)
-    assert limits_told(desk) == [UserLimits("alice", Rates())]
+    assert limits_told(desk) == [UserLimits("alice", ToldRates())]
 
 
 def test_limits_that_the_user_manager_changed_are_told_while_the_user_transfers(
     desk: Desk,
 ) -> None:
     """As in a single process, where the next login changes them for all sessions of the user."""
-    for rates in (Rates(1000, 2000), Rates(5, 6), Rates()):
+    for rates in (Rates(upload=1000, download=2000), Rates(upload=5, download=6), Rates()):
         waiting(desk.pool("alice", rates))
         desk.loop.run(3 * TICK)
     assert [each.rates for each in limits_told(desk)] == [
-        *(Rates(1000, 2000), Rates(5, 6), Rates())
+        *(ToldRates(upload=1000, download=2000), ToldRates(upload=5, download=6), ToldRates())
     ]
 
 
@@ -427,46 +441,46 @@ def test_limits_that_the_user_manager_changed_are_told_while_the_user_transfers(
 
 def test_a_limit_of_the_server_may_be_set_where_there_was_none() -> None:
     desk = Desk(Rates())
-    desk.leases.order(None, Rates(None, 1000))
+    desk.leases.order(None, Rates(download=1000))
     pools = desk.leases.pools("alice", Rates())
     assert pools is not None
     assert [desk.leases.rate(pool) for pool in pools] == [None, 1000]
-    assert [bool(pool.limit) for pool in pools] == [False, True]
-    waiting(pools[WRITE])
+    assert [pool.is_limited for pool in pools] == [False, True]
+    waiting(pools[DOWNLOAD])
     assert len(desk.after(0.0)) == 1
 
 
 def test_a_limit_of_the_server_may_be_lifted() -> None:
-    desk = Desk(Rates(None, 1000))
+    desk = Desk(Rates(download=1000))
     desk.leases.order(None, Rates())
     assert desk.leases.pools("alice", Rates()) is None
 
 
-@pytest.mark.parametrize("ordered", [Rates(None, 500), Rates(None, None)])
+@pytest.mark.parametrize("ordered", [Rates(download=500), Rates()])
 def test_an_order_counts_more_than_what_the_user_manager_says(ordered: Rates) -> None:
     desk = Desk(Rates())
     desk.leases.order("alice", ordered)
-    pools = desk.leases.pools("alice", Rates(None, 1000))
-    assert (pools and desk.leases.rate(pools[WRITE])) == ordered.write
+    pools = desk.leases.pools("alice", Rates(download=1000))
+    assert (pools and desk.leases.rate(pools[DOWNLOAD])) == ordered.download
 
 
-@pytest.mark.parametrize("rates", [Rates(), Rates(None, 2000)])
+@pytest.mark.parametrize("rates", [Rates(), Rates(download=2000)])
 def test_an_order_that_is_undone_leaves_what_the_user_manager_says(
     desk: Desk, rates: Rates
 ) -> None:
-    desk.leases.order("alice", Rates(None, 500))
+    desk.leases.order("alice", Rates(download=500))
     pool = desk.pool("alice", rates)
     waiting(pool)
     desk.loop.run(3 * TICK)
     assert desk.leases.rate(pool) == 500
     desk.sent.clear()
     desk.leases.order("alice", None)
-    assert limits_told(desk) == [UserLimits("alice", rates)]  # at once, since it transfers
-    assert desk.leases.rate(pool) == (rates.write or MEGA)
+    assert limits_told(desk) == [UserLimits("alice", told(rates))]  # at once, since it transfers
+    assert desk.leases.rate(pool) == (rates.download or MEGA)
 
 
 def test_an_order_that_was_never_given_can_be_undone(desk: Desk) -> None:
-    waiting(desk.pool("alice", Rates(None, 2000)))
+    waiting(desk.pool("alice", Rates(download=2000)))
     desk.loop.run(3 * TICK)
     desk.sent.clear()
     desk.leases.order("alice", None)
@@ -475,7 +489,7 @@ def test_an_order_that_was_never_given_can_be_undone(desk: Desk) -> None:
 
 @pytest.mark.parametrize("user", [None, 0, 500, 10 * MEGA])
 def test_the_tightest_limit_is_the_one_that_counts(desk: Desk, user: int | None) -> None:
-    pool = desk.pool("alice", Rates(None, user))
+    pool = desk.pool("alice", Rates(download=user))
     assert desk.leases.rate(pool) == min(user or MEGA, MEGA)
 
 
@@ -499,7 +513,7 @@ def test_a_silent_supervisor_is_waited_for_no_longer_than_a_few_ticks(desk: Desk
 def test_in_silence_the_transfers_go_on_with_the_worker_s_share(
     workers: int, logins: tuple[str, ...]
 ) -> None:
-    desk = Desk(Rates(None, MEGA), workers)
+    desk = Desk(Rates(download=MEGA), workers)
     eaters = [Eater(desk, desk.pool(login)) for login in logins for _ in range(2)]
     desk.loop.run(5.0)
     share = MEGA / workers
@@ -511,15 +525,15 @@ def test_in_silence_the_transfers_go_on_with_the_worker_s_share(
 
 
 def test_in_silence_a_user_has_no_more_than_his_limit_s_share() -> None:
-    desk = Desk(Rates(None, 100 * MEGA), workers=2)
-    eaters = [Eater(desk, desk.pool("alice", Rates(None, 200_000))) for _ in range(5)]
+    desk = Desk(Rates(download=100 * MEGA), workers=2)
+    eaters = [Eater(desk, desk.pool("alice", Rates(download=200_000))) for _ in range(5)]
     desk.loop.run(3.0)
     assert passing(eaters, 1.0, 3.0) == pytest.approx(2 * 100_000, rel=0.05)
     assert passing(eaters, 0.0, 3.0) <= 3 * 100_000
 
 
 def test_in_silence_both_directions_have_a_share_of_their_own() -> None:
-    desk = Desk(Rates(MEGA, MEGA), workers=2)
+    desk = Desk(Rates(upload=MEGA, download=MEGA), workers=2)
     pools = desk.leases.pools("alice", Rates())
     assert pools is not None
     eaters = [Eater(desk, pool) for pool in pools]
@@ -540,12 +554,12 @@ def test_who_is_heard_again_is_waited_for_again(desk: Desk) -> None:
 
 def test_whoever_waits_after_a_quiet_while_does_not_take_that_for_silence() -> None:
     """The supervisor says nothing to whom nobody waits for; that is no reason to go on alone."""
-    desk = Desk(Rates(None, MEGA), workers=1)
+    desk = Desk(Rates(download=MEGA), workers=1)
     lease, _ = waiting(desk.pool())
     desk.loop.run(0.0)
     desk.grant(1000)
     desk.loop.run(10 * SILENCE)  # the client takes nothing: what was granted goes back
-    assert lease.spend(0) is not None
+    assert spend(lease, 0) is not None
     for _ in range(3):
         desk.loop.run(TICK)
         assert lease.in_hand == 0
@@ -568,14 +582,14 @@ def test_a_lease_is_let_go_in_a_real_loop_too() -> None:
     async def run() -> None:
         sent: list[Message] = []
         loop = asyncio.get_running_loop()
-        leases = Leases(loop, 1, Rates(None, MEGA), sent.append)
+        leases = RemoteLeases(loop, 1, SpeedLimits(server=Rates(download=MEGA)), sent.append)
         pools = leases.pools("alice", Rates())
         assert pools is not None
-        lease = pools[WRITE].open()
-        waiter = lease.spend(0)
+        lease = pools[DOWNLOAD].open()
+        waiter = spend(lease, 0)
         assert waiter is not None
         await until_sent(sent)
-        leases.on_grants(Grants((Grant("alice", WRITE, 10_000),), (False, False)))
+        leases.on_grants(Grants((Grant("alice", DOWNLOAD, 10_000),), (False, False)))
         async with asyncio.timeout(20):
             await waiter
         assert lease.in_hand == 10_000

@@ -1,4 +1,4 @@
-"""The book of leases: what is granted never exceeds the limits, and is spread fairly."""
+"""The tree of limits: what is granted never exceeds them, and is spread fairly."""
 
 from __future__ import annotations
 
@@ -11,30 +11,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from ftpcluster.quota.bucket import BUSY_DEPTH, IDLE_DEPTH, Bucket
 from ftpcluster.quota.fair import Demand
-from ftpcluster.quota.leases import (
-    BUSY_DEPTH,
-    IDLE_DEPTH,
-    READ,
-    STALE,
-    TICK,
-    WRITE,
-    Bucket,
-    Direction,
-    Grant,
-    LeaseBook,
-    Rates,
-    Report,
-)
+from ftpcluster.quota.rates import DOWNLOAD, UPLOAD, Direction, Rates
+from ftpcluster.quota.tree import STALE, TICK, Grant, LimitTree, Report
 
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 LOGINS = ("alice", "bob", "carol")
 MEGA = 1_000_000
 
 
-def hungry(login: str, count: int = 1, appetite: int = 1 << 30) -> Report:
+def eager(login: str, count: int = 1, waiting_bytes: int = 1 << 30) -> Report:
     """A user's transfers that want more than there ever is."""
-    return Report(login, WRITE, Demand(hungry=count, appetite=appetite))
+    return Report(login, DOWNLOAD, Demand(waiting=count, waiting_bytes=waiting_bytes))
 
 
 def sizes(grants: Mapping[int, list[Grant]]) -> dict[tuple[int, str], int]:
@@ -122,167 +111,170 @@ def test_no_window_yields_more_than_the_rate_and_the_depth(
             assert spent <= 1000 * (when - taken[start][0] + BUSY_DEPTH) + 1e-6
 
 
-# ---------------------------------------------------------------------- the book, by example
+# ---------------------------------------------------------------------- the tree, by example
 
 
 def test_the_server_s_limit_is_split_over_users_first() -> None:
-    book = LeaseBook(Rates(None, MEGA), 0.0)
-    book.report(1, [hungry("alice", 9), hungry("bob", 1)], 0.0)
-    granted = sizes(book.distribute(0.0))
+    tree = LimitTree(Rates(download=MEGA), 0.0)
+    tree.report(1, [eager("alice", 9), eager("bob", 1)], 0.0)
+    granted = sizes(tree.distribute(0.0))
     assert granted == {(1, "alice"): 20_000, (1, "bob"): 20_000}
 
 
 def test_a_user_s_part_is_split_over_transfers_wherever_they_run() -> None:
-    book = LeaseBook(Rates(None, MEGA), 0.0)
-    book.report(1, [hungry("alice", 3)], 0.0)
-    book.report(2, [hungry("alice", 1)], 0.0)
-    assert sizes(book.distribute(0.0)) == {(1, "alice"): 30_000, (2, "alice"): 10_000}
+    tree = LimitTree(Rates(download=MEGA), 0.0)
+    tree.report(1, [eager("alice", 3)], 0.0)
+    tree.report(2, [eager("alice", 1)], 0.0)
+    assert sizes(tree.distribute(0.0)) == {(1, "alice"): 30_000, (2, "alice"): 10_000}
 
 
 def test_what_a_limited_user_may_not_have_is_for_the_others() -> None:
-    book = LeaseBook(Rates(None, MEGA), 0.0)
-    book.set_user("alice", Rates(None, MEGA // 10), 0.0)
-    book.report(1, [hungry("alice"), hungry("bob")], 0.0)
-    assert sizes(book.distribute(0.0)) == {(1, "alice"): 4000, (1, "bob"): 36_000}
+    tree = LimitTree(Rates(download=MEGA), 0.0)
+    tree.set_user("alice", Rates(download=MEGA // 10), 0.0)
+    tree.report(1, [eager("alice"), eager("bob")], 0.0)
+    assert sizes(tree.distribute(0.0)) == {(1, "alice"): 4000, (1, "bob"): 36_000}
 
 
 def test_what_comes_in_and_what_goes_out_are_apart() -> None:
-    book = LeaseBook(Rates(1000, 2000), 0.0)
+    tree = LimitTree(Rates(upload=1000, download=2000), 0.0)
     demand = Demand(1, 10**6)
-    book.report(1, [Report("alice", READ, demand), Report("alice", WRITE, demand)], 0.0)
-    assert sorted(book.distribute(0.0)[1]) == [Grant("alice", READ, 40), Grant("alice", WRITE, 80)]
+    tree.report(1, [Report("alice", UPLOAD, demand), Report("alice", DOWNLOAD, demand)], 0.0)
+    assert sorted(tree.distribute(0.0)[1]) == [
+        Grant("alice", UPLOAD, 40),
+        Grant("alice", DOWNLOAD, 80),
+    ]
 
 
 def test_a_demand_holds_until_the_next_report() -> None:
-    book = LeaseBook(Rates(None, MEGA), 0.0)
-    book.report(1, [hungry("alice")], 0.0)
-    assert book.distribute(0.0)
-    assert book.distribute(TICK)
-    book.report(1, [Report("alice", WRITE, Demand())], TICK)
-    assert not book.distribute(2 * TICK)
-    assert not book.is_wanted
+    tree = LimitTree(Rates(download=MEGA), 0.0)
+    tree.report(1, [eager("alice")], 0.0)
+    assert tree.distribute(0.0)
+    assert tree.distribute(TICK)
+    tree.report(1, [Report("alice", DOWNLOAD, Demand())], TICK)
+    assert not tree.distribute(2 * TICK)
+    assert not tree.is_wanted
 
 
 def test_a_worker_that_reports_no_more_gets_nothing_after_a_while() -> None:
-    book = LeaseBook(Rates(None, MEGA), 0.0)
+    tree = LimitTree(Rates(download=MEGA), 0.0)
     for epoch in (1, 2):
-        book.report(epoch, [hungry("alice")], 0.0)
-    book.report(2, [hungry("alice")], STALE / 2)
-    assert book.distribute(STALE * 0.99).keys() == {1, 2}
-    granted = sizes(book.distribute(STALE * 1.01))
+        tree.report(epoch, [eager("alice")], 0.0)
+    tree.report(2, [eager("alice")], STALE / 2)
+    assert tree.distribute(STALE * 0.99).keys() == {1, 2}
+    granted = sizes(tree.distribute(STALE * 1.01))
     assert granted.keys() == {(2, "alice")}
 
 
 def test_a_worker_that_is_gone_gets_nothing() -> None:
-    book = LeaseBook(Rates(None, MEGA), 0.0)
+    tree = LimitTree(Rates(download=MEGA), 0.0)
     for epoch in (1, 2):
-        book.report(epoch, [hungry("alice"), hungry("bob")], 0.0)
-    book.release_worker(1)
-    book.release_worker(1)
-    assert book.distribute(0.0).keys() == {2}
-    book.release_worker(2)
-    assert not book.is_wanted
+        tree.report(epoch, [eager("alice"), eager("bob")], 0.0)
+    tree.release_process(1)
+    tree.release_process(1)
+    assert tree.distribute(0.0).keys() == {2}
+    tree.release_process(2)
+    assert not tree.is_wanted
 
 
 def test_what_a_worker_gives_back_goes_to_the_others() -> None:
-    book = LeaseBook(Rates(None, MEGA), 0.0)
-    book.report(1, [hungry("alice")], 0.0)
-    assert sizes(book.distribute(0.0)) == {(1, "alice"): 40_000}
-    book.report(1, [Report("alice", WRITE, Demand(), returned=30_000)], 0.0)
-    book.report(2, [hungry("bob")], 0.0)
-    assert sizes(book.distribute(0.0)) == {(2, "bob"): 30_000}
+    tree = LimitTree(Rates(download=MEGA), 0.0)
+    tree.report(1, [eager("alice")], 0.0)
+    assert sizes(tree.distribute(0.0)) == {(1, "alice"): 40_000}
+    tree.report(1, [Report("alice", DOWNLOAD, Demand(), returned=30_000)], 0.0)
+    tree.report(2, [eager("bob")], 0.0)
+    assert sizes(tree.distribute(0.0)) == {(2, "bob"): 30_000}
 
 
 def test_what_comes_back_counts_for_its_user_too() -> None:
-    book = LeaseBook(Rates(None, None), 0.0)
-    book.set_user("alice", Rates(None, MEGA), 0.0)
-    book.report(1, [hungry("alice")], 0.0)
-    book.distribute(0.0)
-    book.report(1, [Report("alice", WRITE, Demand(), returned=30_000)], 0.0)
-    book.report(2, [hungry("alice")], 0.0)
-    assert sizes(book.distribute(0.0)) == {(2, "alice"): 30_000}
+    tree = LimitTree(Rates(), 0.0)
+    tree.set_user("alice", Rates(download=MEGA), 0.0)
+    tree.report(1, [eager("alice")], 0.0)
+    tree.distribute(0.0)
+    tree.report(1, [Report("alice", DOWNLOAD, Demand(), returned=30_000)], 0.0)
+    tree.report(2, [eager("alice")], 0.0)
+    assert sizes(tree.distribute(0.0)) == {(2, "alice"): 30_000}
 
 
 def test_a_lowered_limit_holds_from_then_on() -> None:
-    book = LeaseBook(Rates(None, 10 * MEGA), 0.0)
-    book.report(1, [hungry("alice")], 0.0)
-    book.distribute(0.0)
-    book.distribute(TICK)
-    book.set_server(Rates(None, MEGA), TICK)
+    tree = LimitTree(Rates(download=10 * MEGA), 0.0)
+    tree.report(1, [eager("alice")], 0.0)
+    tree.distribute(0.0)
+    tree.distribute(TICK)
+    tree.set_server(Rates(download=MEGA), TICK)
     granted = 0
     for tick in range(1, 22):
-        book.report(1, [hungry("alice")], tick * TICK)
-        granted += sum(sizes(book.distribute(tick * TICK)).values())
+        tree.report(1, [eager("alice")], tick * TICK)
+        granted += sum(sizes(tree.distribute(tick * TICK)).values())
     assert granted <= MEGA * (1 + IDLE_DEPTH)
 
 
 @pytest.mark.parametrize("before", [None, 1000])
 def test_a_limit_that_is_lifted_holds_no_more(before: int | None) -> None:
-    book = LeaseBook(Rates(None, before), 0.0)
-    book.set_user("alice", Rates(None, 1000), 0.0)
-    book.set_user("alice", Rates(None, None), 0.0)
-    book.set_server(Rates(None, None), 0.0)
-    book.report(1, [hungry("alice", appetite=10**9)], 0.0)
-    assert sizes(book.distribute(0.0)) == {(1, "alice"): 10**9}
+    tree = LimitTree(Rates(download=before), 0.0)
+    tree.set_user("alice", Rates(download=1000), 0.0)
+    tree.set_user("alice", Rates(), 0.0)
+    tree.set_server(Rates(), 0.0)
+    tree.report(1, [eager("alice", waiting_bytes=10**9)], 0.0)
+    assert sizes(tree.distribute(0.0)) == {(1, "alice"): 10**9}
 
 
 def test_a_limit_of_nothing_is_none_as_it_is_in_a_single_process() -> None:
-    book = LeaseBook(Rates(None, MEGA), 0.0)
-    book.set_user("alice", Rates(0, 0), 0.0)
-    book.report(1, [hungry("alice")], 0.0)
-    assert sizes(book.distribute(0.0)) == {(1, "alice"): 40_000}
+    tree = LimitTree(Rates(download=MEGA), 0.0)
+    tree.set_user("alice", Rates(upload=0, download=0), 0.0)
+    tree.report(1, [eager("alice")], 0.0)
+    assert sizes(tree.distribute(0.0)) == {(1, "alice"): 40_000}
 
 
 # ---------------------------------------------------------------------- between two ticks
 
 
 def test_whoever_reports_between_two_ticks_is_served_at_once_where_there_is_enough() -> None:
-    book = LeaseBook(Rates(None, MEGA), 0.0)
-    book.report(1, [hungry("alice", appetite=1000)], 0.0)
-    book.distribute(0.0)
-    book.report(2, [hungry("bob", appetite=500)], 0.001)
-    assert sizes(book.distribute(0.001, only=2)) == {(2, "bob"): 500}
+    tree = LimitTree(Rates(download=MEGA), 0.0)
+    tree.report(1, [eager("alice", waiting_bytes=1000)], 0.0)
+    tree.distribute(0.0)
+    tree.report(2, [eager("bob", waiting_bytes=500)], 0.001)
+    assert sizes(tree.distribute(0.001, only=2)) == {(2, "bob"): 500}
 
 
 def test_whoever_reports_between_two_ticks_waits_where_others_wait_too() -> None:
-    book = LeaseBook(Rates(None, MEGA), 0.0)
-    book.report(1, [hungry("alice")], 0.0)
-    book.distribute(0.0)
-    assert book.contended == (False, True)
-    book.report(2, [hungry("bob", appetite=500)], 0.001)
-    assert not book.distribute(0.001, only=2)
-    assert (2, "bob") in sizes(book.distribute(TICK))
+    tree = LimitTree(Rates(download=MEGA), 0.0)
+    tree.report(1, [eager("alice")], 0.0)
+    tree.distribute(0.0)
+    assert tree.contended == (False, True)
+    tree.report(2, [eager("bob", waiting_bytes=500)], 0.001)
+    assert not tree.distribute(0.001, only=2)
+    assert (2, "bob") in sizes(tree.distribute(TICK))
 
 
 def test_a_demand_is_not_served_again_for_another_user_s_haste() -> None:
     """Else what one report asked for is granted with every other one, and is gone for the rest."""
-    book = LeaseBook(Rates(None, MEGA), 0.0)
-    book.report(1, [hungry("alice", appetite=1000)], 0.0)
-    assert sizes(book.distribute(0.0, only=1)) == {(1, "alice"): 1000}
-    book.report(1, [hungry("bob", appetite=10)], 0.005)
-    assert sizes(book.distribute(0.005, only=1)) == {(1, "bob"): 10}
+    tree = LimitTree(Rates(download=MEGA), 0.0)
+    tree.report(1, [eager("alice", waiting_bytes=1000)], 0.0)
+    assert sizes(tree.distribute(0.0, only=1)) == {(1, "alice"): 1000}
+    tree.report(1, [eager("bob", waiting_bytes=10)], 0.005)
+    assert sizes(tree.distribute(0.005, only=1)) == {(1, "bob"): 10}
 
 
 def test_a_user_at_his_own_limit_waits_for_the_tick_on_all_workers() -> None:
-    book = LeaseBook(Rates(None, MEGA), 0.0)
-    book.set_user("alice", Rates(None, 1000), 0.0)
-    book.report(1, [hungry("alice")], 0.0)
-    book.distribute(0.0)
-    book.report(2, [hungry("alice")], TICK / 2)
-    assert not book.distribute(TICK / 2, only=2)
-    assert sizes(book.distribute(TICK)) == {(1, "alice"): 25, (2, "alice"): 25}
+    tree = LimitTree(Rates(download=MEGA), 0.0)
+    tree.set_user("alice", Rates(download=1000), 0.0)
+    tree.report(1, [eager("alice")], 0.0)
+    tree.distribute(0.0)
+    tree.report(2, [eager("alice")], TICK / 2)
+    assert not tree.distribute(TICK / 2, only=2)
+    assert sizes(tree.distribute(TICK)) == {(1, "alice"): 25, (2, "alice"): 25}
 
 
 def test_a_user_at_his_own_limit_keeps_nobody_else_waiting() -> None:
-    book = LeaseBook(Rates(None, MEGA), 0.0)
-    book.set_user("alice", Rates(None, 1000), 0.0)
-    book.report(1, [hungry("alice")], 0.0)
-    book.distribute(0.0)
-    book.report(2, [hungry("bob", appetite=500)], 0.001)
-    assert sizes(book.distribute(0.001, only=2)) == {(2, "bob"): 500}
+    tree = LimitTree(Rates(download=MEGA), 0.0)
+    tree.set_user("alice", Rates(download=1000), 0.0)
+    tree.report(1, [eager("alice")], 0.0)
+    tree.distribute(0.0)
+    tree.report(2, [eager("bob", waiting_bytes=500)], 0.001)
+    assert sizes(tree.distribute(0.001, only=2)) == {(2, "bob"): 500}
 
 
-# ---------------------------------------------------------------------- the book, by its model
+# ---------------------------------------------------------------------- the tree, by its model
 
 
 def waterfill(tokens: float, wants: list[tuple[float, int]]) -> float:
@@ -346,30 +338,32 @@ RATES = st.none() | st.sampled_from([5_000, 100_000, 1_000_000, 30_000_000])
 DEMANDS = st.one_of(
     st.just(Demand()),
     st.builds(
-        lambda hungry, appetite: Demand(hungry, appetite),
+        lambda waiting, waiting_bytes: Demand(waiting, waiting_bytes),
         st.integers(1, 5),
         st.sampled_from([1000, 70_000, 1 << 20, 1 << 24]),
     ),
     st.builds(
-        lambda slow, want: Demand(0, 0, slow, want), st.integers(1, 5), st.integers(1, 50_000)
+        lambda slow, slow_bytes: Demand(0, 0, slow, slow_bytes),
+        st.integers(1, 5),
+        st.integers(1, 50_000),
     ),
     st.builds(Demand, *(st.integers(1, 3), st.integers(1, 1 << 20)) * 2),
 )
 Key = tuple[int, str]
 
 
-class LeaseMachine(RuleBasedStateMachine):
-    """One direction of a book, with a model of it; the other direction must stay silent.
+class TreeMachine(RuleBasedStateMachine):
+    """One direction of a tree, with a model of it; the other direction must stay silent.
 
     Bound on what is granted (less what came back) over any window between two changes of a limit:
     the limit times the window, and ``BUSY_DEPTH`` seconds' worth.
     """
 
-    @initialize(server=RATES, direction=st.sampled_from([READ, WRITE]))
+    @initialize(server=RATES, direction=st.sampled_from([UPLOAD, DOWNLOAD]))
     def begin(self, server: int | None, direction: Direction) -> None:
         self.now = 100.0
         self.direction = direction
-        self.book = LeaseBook(self.rates(server), self.now)
+        self.tree = LimitTree(self.rates(server), self.now)
         self.server = Well(server, self.now)
         self.users: dict[str, Well] = {}
         self.wanted: dict[Key, tuple[Demand, float]] = {}
@@ -379,7 +373,7 @@ class LeaseMachine(RuleBasedStateMachine):
         self.contended = False
 
     def rates(self, rate: int | None) -> Rates:
-        return Rates(rate, None) if self.direction is READ else Rates(None, rate)
+        return Rates(upload=rate) if self.direction is UPLOAD else Rates(download=rate)
 
     @property
     def wells(self) -> list[Well]:
@@ -408,7 +402,7 @@ class LeaseMachine(RuleBasedStateMachine):
         # the rest of what this worker wants is in the same message, as it always is at a tick
         others = {key[1]: each for key, (each, _) in self.wanted.items() if key[0] == epoch}
         reports += [Report(other, self.direction, each) for other, each in others.items()]
-        self.book.report(epoch, reports, self.now)
+        self.tree.report(epoch, reports, self.now)
         self.server.give_back(returned)
         if login in self.users:
             self.users[login].give_back(returned)
@@ -420,7 +414,7 @@ class LeaseMachine(RuleBasedStateMachine):
 
     def serve(self, epoch: int) -> None:
         """Between two ticks: nobody gets more than is there and he wants, nobody else gets any."""
-        grants = self.book.distribute(self.now, only=epoch)
+        grants = self.tree.distribute(self.now, only=epoch)
         assert grants.keys() <= {epoch}
         there = self.server.fill(self.now, self.contended)
         for (who, whose), size in self.accept(grants).items():
@@ -448,14 +442,14 @@ class LeaseMachine(RuleBasedStateMachine):
             wants[login] = float(may)
         cut = waterfill(there, [(most, 1) for most in wants.values()])
         scarcity = max(scarcity, sum(wants.values()) - there)
-        granted = self.accept(self.book.distribute(self.now))
+        granted = self.accept(self.tree.distribute(self.now))
         for login, most in wants.items():
             mine = {key: each for key, each in fresh.items() if key[1] == login}
             self.compare(min(most, cut), mine, granted)
         assert granted.keys() <= fresh.keys()
         for (_, login), size in granted.items():
             self.take(login, size)
-        said = self.book.contended[self.direction]
+        said = self.tree.contended[self.direction]
         if abs(scarcity) > 0.01:  # else a rounding error decides
             assert said is (scarcity > 0)
         self.contended = said
@@ -490,12 +484,12 @@ class LeaseMachine(RuleBasedStateMachine):
 
     @rule(rate=RATES)
     def limit_the_server(self, rate: int | None) -> None:
-        self.book.set_server(self.rates(rate), self.now)
+        self.tree.set_server(self.rates(rate), self.now)
         self.server.set_rate(rate, self.now)
 
     @rule(login=st.sampled_from(LOGINS), rate=RATES)
     def limit_a_user(self, login: str, rate: int | None) -> None:
-        self.book.set_user(login, self.rates(rate), self.now)
+        self.tree.set_user(login, self.rates(rate), self.now)
         if login in self.users:
             if self.users[login].rate != rate:  # workers tell a user's limit again and again
                 self.users[login].set_rate(rate, self.now)
@@ -505,7 +499,7 @@ class LeaseMachine(RuleBasedStateMachine):
     @rule(pick=st.integers(0, 2))
     def kill_a_worker(self, pick: int) -> None:
         epoch = sorted(self.epochs)[pick]
-        self.book.release_worker(epoch)
+        self.tree.release_process(epoch)
         self.dead.add(epoch)
         self.epochs = self.epochs - {epoch} | {max(self.epochs) + 1}
         for key in [key for key in self.wanted if key[0] == epoch]:
@@ -523,13 +517,13 @@ class LeaseMachine(RuleBasedStateMachine):
     def it_ticks_as_long_as_somebody_wants_something(self) -> None:
         """Whoever reports no more may or may not be remembered."""
         if not self.wanted:
-            assert not self.book.is_wanted
+            assert not self.tree.is_wanted
         elif any(self.now - when < STALE for _, when in self.wanted.values()):
-            assert self.book.is_wanted
+            assert self.tree.is_wanted
 
 
-TestLeasesAgainstTheirModel = LeaseMachine.TestCase
-TestLeasesAgainstTheirModel.settings = settings(
+TestTreeAgainstItsModel = TreeMachine.TestCase
+TestTreeAgainstItsModel.settings = settings(
     max_examples=80,
     stateful_step_count=40,
     deadline=None,

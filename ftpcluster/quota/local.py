@@ -1,0 +1,149 @@
+"""Leases from trees of limits in the same process, where no supervisor is. Pure.
+
+What the supervisor does with timers happens here when a transfer asks: a tick that is due is done
+by the first one that comes. A transfer that has to wait does so until the next tick.
+
+Whoever waited for a time says afterwards that it has come, and is believed: time is an argument.
+So users without a common limit have no common time either. Each has a tree.
+"""
+
+from __future__ import annotations
+
+import math
+from weakref import WeakKeyDictionary, WeakValueDictionary
+
+from ftpcluster.quota.fair import Demand
+from ftpcluster.quota.leases import Lease, Pool, ProcessLeases
+from ftpcluster.quota.rates import DOWNLOAD, UPLOAD, Direction, Rates
+from ftpcluster.quota.tree import FORGET, TICK, Level, LimitTree
+
+_EPOCH = 0
+_Key = tuple[Direction, Level, str]
+
+
+class _Root:
+    """The topmost limit of some users, in one direction: its tree, and their pools in use."""
+
+    def __init__(self, direction: Direction, server: Rates = Rates()) -> None:
+        self.tree = LimitTree(server, 0.0)
+        self.now = self._forgotten = 0.0
+        self.is_contended = False
+        self._direction = direction
+        self._pools: dict[Pool, None] = {}
+        self._next = -math.inf  # when a tick is due
+
+    def join(self, pool: Pool) -> None:
+        self._pools[pool] = None
+
+    def leave(self, pool: Pool) -> None:
+        """What a pool has goes back at once: no tick may come for long."""
+        if pool in self._pools:
+            del self._pools[pool]
+            report = pool.report()._replace(demand=Demand())
+            pool.has_reported = False
+            self.tree.report(_EPOCH, (report,), self.now)
+
+    def wait(self, pool: Pool, lease: Lease, now: float) -> float | None:
+        """When a transfer has to ask again; None where it has been given something."""
+        self.now = now = max(now, self.now)
+        if now >= self._next:
+            self._on_tick(now)
+        if lease.is_waiting and pool.wants_soon:
+            self.tree.report(_EPOCH, (pool.report_in_haste(),), now)
+            self._distribute(now, only=_EPOCH)
+        return self._next if lease.is_waiting else None
+
+    def _on_tick(self, now: float) -> None:
+        self.tree.report(_EPOCH, [pool.report() for pool in self._pools], now)
+        self._distribute(now)
+        # on a schedule of its own, however late this one came
+        self._next = max(self._next + TICK, now + TICK / 2)
+        if now - self._forgotten > FORGET:
+            self._forgotten = now
+            self.tree.forget_idle(now)
+
+    def _distribute(self, now: float, only: int | None = None) -> None:
+        grants = self.tree.distribute(now, only).get(_EPOCH, ())
+        self.is_contended = self.tree.contended[self._direction]
+        pools = {pool.login: pool for pool in self._pools}
+        for grant in grants:
+            pools[grant.login].grant(grant.size)
+
+
+class LocalLeases(ProcessLeases):
+    """The pools of a process that has the tree of limits itself."""
+
+    def __init__(self, server: Rates = Rates()) -> None:
+        super().__init__(server)
+        self._groups: dict[str, Rates] = {}
+        self._server_roots = (_Root(UPLOAD, server), _Root(DOWNLOAD, server))
+        # those of users and groups, as long as any session of them lives
+        self._roots: WeakValueDictionary[_Key, _Root] = WeakValueDictionary()
+        self._root_of: WeakKeyDictionary[Pool, _Root] = WeakKeyDictionary()
+
+    def set_server(self, rates: Rates, now: float) -> None:
+        """The server's limits, from now on."""
+        if rates != self.server:
+            self.server = rates
+            for root in self._server_roots:
+                root.tree.set_server(rates, max(now, root.now))
+            self._find_roots()
+
+    def set_group(self, name: str, rates: Rates, now: float) -> None:
+        """A group's limits, from now on."""
+        self._groups[name] = rates
+        for root in (*self._server_roots, *self._roots.values()):
+            root.tree.set_group(name, rates, max(now, root.now))
+        self._find_roots()
+
+    def pools(self, login: str, rates: Rates, group: str | None = None) -> tuple[Pool, Pool] | None:
+        found = super().pools(login, rates, group)
+        for pool in found or ():
+            self._find_root(pool)
+        return found
+
+    def _find_roots(self) -> None:
+        """Limits that users share have changed, and so may have which is the topmost one."""
+        for pool in tuple(self._root_of):
+            self._find_root(pool)
+
+    def _find_root(self, pool: Pool) -> None:
+        before, root = self._root_of.get(pool), self._topmost(pool)
+        self._root_of[pool] = root
+        if before is not None and before is not root and pool.transfers:
+            before.leave(pool)
+            root.join(pool)
+
+    def _topmost(self, pool: Pool) -> _Root:
+        direction, group = pool.direction, pool.group
+        if self.server.of(direction) is not None:
+            return self._server_roots[direction]
+        key: _Key = (direction, "user", pool.login)
+        if group is not None and self._groups.get(group, Rates()).of(direction) is not None:
+            key = (direction, "group", group)
+        root = self._roots.get(key)
+        if root is None:
+            root = self._roots[key] = _Root(direction)
+            for name, rates in self._groups.items():
+                root.tree.set_group(name, rates, root.now)
+        return root
+
+    def _limits_of(self, login: str, rates: Rates, group: str | None) -> tuple[Rates, ...]:
+        of_group = self._groups.get(group) if group is not None else None
+        return (self.server, rates) if of_group is None else (self.server, of_group, rates)
+
+    def is_contended(self, pool: Pool) -> bool:
+        return self._root_of[pool].is_contended
+
+    def tell_limits(self, pool: Pool) -> None:
+        root = self._root_of[pool]
+        root.tree.set_user(pool.login, pool.rates, root.now, group=pool.group)
+
+    def on_use(self, pool: Pool) -> None:
+        self._root_of[pool].join(pool)
+
+    def on_unused(self, pool: Pool) -> None:
+        self._root_of[pool].leave(pool)
+
+    def wait(self, pool: Pool, lease: Lease, now: float) -> float | None:
+        return self._root_of[pool].wait(pool, lease, now)

@@ -1,0 +1,366 @@
+"""The tree of shared speed limits, and who may move how many bytes beneath it. Pure.
+
+For each direction there is a bucket of the server, one of each limited group and one of each
+limited user; they fill at the limit and hold no more than a moment's worth. Processes report what
+their transfers want in a tick, and once a tick what is in the buckets is spread over that by
+max-min fairness: over groups, then over users, then over transfers. What was granted is a *lease*:
+what isn't used of it comes back with a later report.
+
+A user of a group is a part of that group's branch where the group has a limit; all others are parts
+of the server's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Literal, NamedTuple
+
+import msgspec
+
+from ftpcluster.quota.bucket import Bucket
+from ftpcluster.quota.fair import Branch, Demand, Share, Size, UserDemand, distribute
+from ftpcluster.quota.rates import DOWNLOAD, UPLOAD, Direction, Rates
+
+TICK = 0.05
+"""Seconds between two distributions, and between two reports of a process."""
+STALE = 4 * TICK
+"""Seconds after which a process that reports no more wants nothing: it is stopped, or hangs."""
+FORGET = 2.0
+"""Seconds without use after which a user's bucket is forgotten."""
+MOST_NAME = 255
+"""Characters of a user's name in a message."""
+Level = Literal["server", "group", "user"]
+_SERVER = "server"
+
+
+class Report(NamedTuple):
+    """What the transfers of a user want in one direction, and what comes back of their lease."""
+
+    login: Annotated[str, msgspec.Meta(max_length=MOST_NAME)]
+    direction: Direction
+    demand: Demand
+    returned: Size = 0
+
+
+class Grant(NamedTuple):
+    """A lease: bytes for the transfers of a user in one direction."""
+
+    login: str
+    direction: Direction
+    size: Size
+
+
+class _Wanted:
+    """What a user's transfers want, by epoch, and all together."""
+
+    __slots__ = ("demands", "total")
+
+    def __init__(self) -> None:
+        self.demands: dict[int, Demand] = {}
+        self.total = 0
+
+    def put(self, epoch: int, demand: Demand) -> None:
+        self.drop(epoch)
+        self.demands[epoch] = demand
+        self.total += demand.total
+
+    def drop(self, epoch: int) -> None:
+        demand = self.demands.pop(epoch, None)
+        if demand is not None:
+            self.total -= demand.total
+
+
+class _Limits:
+    """The buckets of one direction."""
+
+    def __init__(self, rate: int | None, now: float, group_of: dict[str, str]) -> None:
+        self.server = Bucket(rate, now)
+        self.groups: dict[str, Bucket] = {}
+        self.users: dict[str, Bucket] = {}
+        self._group_of = group_of
+
+    def group_of(self, login: str) -> str | None:
+        """The group whose limit a user shares, if there is one."""
+        if not self.groups:
+            return None
+        group = self._group_of.get(login)
+        return group if group in self.groups else None
+
+    def above(self, login: str) -> Iterator[Bucket]:
+        """All that limit a user."""
+        yield self.server
+        if (group := self.group_of(login)) is not None:
+            yield self.groups[group]
+        if (user := self.users.get(login)) is not None:
+            yield user
+
+    def tree(self, users: Iterable[tuple[str, _Wanted]], now: float, *, is_busy: bool) -> Branch:
+        """What the buckets allow now, and what these users want."""
+        mine: list[Branch | UserDemand] = []
+        groups: dict[str, list[Branch | UserDemand]] = {}
+        for login, wanted in users:
+            bucket = self.users.get(login)
+            tokens = math.inf if bucket is None else bucket.available(now, is_busy=is_busy)
+            leaf = UserDemand(login, tokens, wanted.total, wanted.demands)
+            group = self.group_of(login)
+            (mine if group is None else groups.setdefault(group, [])).append(leaf)
+        for name, parts in groups.items():
+            there = self.groups[name].available(now, is_busy=is_busy)
+            mine.append(Branch.over(name, there, parts))
+        return Branch.over(_SERVER, self.server.available(now, is_busy=is_busy), mine)
+
+    def take(self, share: Share) -> None:
+        """The buckets of all that limit a user give what the user was granted."""
+        taken = sum(share.granted.values())
+        for bucket in self.above(share.user.name):
+            bucket.take(taken)
+
+    def set(self, level: Level, name: str, rate: int | None, now: float) -> None:
+        """A limit, from now on."""
+        if level == "server":
+            self.server.set_rate(rate, now)
+            return
+        buckets = self.groups if level == "group" else self.users
+        bucket = buckets.get(name)
+        if bucket is None:
+            if rate is not None:
+                buckets[name] = Bucket(rate, now)
+        elif bucket.rate != rate:
+            bucket.set_rate(rate, now)
+        if level == "group" and rate is None:
+            buckets.pop(name, None)
+
+
+class _OneWay:
+    """The reports and grants of one direction."""
+
+    def __init__(self, limits: _Limits) -> None:
+        self.limits = limits
+        self.wanted: dict[str, _Wanted] = {}
+        self.users_of: Counter[int] = Counter()
+        """How many users of a process have transfers that want something, by epoch."""
+        self._heard: dict[int, float] = {}
+        # the users of whom processes have reported what was not served yet
+        self._news: dict[int, dict[str, None]] = {}
+        # as of the last tick: whether the server's limit was reached, which groups' were,
+        self._is_server_short = False
+        self._short_groups: frozenset[str] = frozenset()
+        self.held_by: dict[str, Level] = {}  # and whose limit kept users from more
+
+    @property
+    def is_contended(self) -> bool:
+        """Whether the last tick left anybody wanting."""
+        return self._is_server_short or bool(self.held_by)
+
+    def report(self, epoch: int, report: Report, now: float) -> None:
+        login, _, demand, returned = report
+        self._heard[epoch] = now
+        if returned:
+            for bucket in self.limits.above(login):
+                bucket.give_back(returned)
+        wanted = self.wanted.get(login)
+        if demand.total:
+            if wanted is None:
+                wanted = self.wanted[login] = _Wanted()
+            if epoch not in wanted.demands:
+                self.users_of[epoch] += 1
+            wanted.put(epoch, demand)
+            self._news.setdefault(epoch, {})[login] = None
+        elif wanted is not None:
+            self._drop(epoch, login, wanted)
+
+    def _drop(self, epoch: int, login: str, wanted: _Wanted) -> None:
+        if epoch in wanted.demands:
+            self.users_of[epoch] -= 1
+        wanted.drop(epoch)
+        if not wanted.demands:
+            del self.wanted[login]
+
+    def distribute(self, now: float) -> Iterator[tuple[int, str, int]]:
+        """Spread what is there over all: epoch, login, bytes."""
+        self._news.clear()
+        for epoch in [epoch for epoch, when in self._heard.items() if now - when >= STALE]:
+            self.release_process(epoch)
+        tree = self.limits.tree(self.wanted.items(), now, is_busy=self.is_contended)
+        self._is_server_short = tree.tokens < tree.want
+        self._short_groups = frozenset(
+            part.name for part in tree.parts if isinstance(part, Branch) and part.tokens < part.want
+        )
+        held_by: dict[str, Level] = {}
+        for share in distribute(tree):
+            if share.held_by is not None:
+                held_by[share.user.name] = _level_of(share)
+            yield from self._grant(share)
+        self.held_by = held_by
+
+    def serve(self, now: float, epoch: int) -> Iterator[tuple[int, str, int]]:
+        """Between two ticks: spread what is there over what a process has just reported.
+
+        Where there is not enough for all it has to wait for the tick.
+        """
+        news = self._news.pop(epoch, ())
+        if self._is_server_short:
+            return
+        users = []
+        for login in news:
+            wanted = self.wanted.get(login)
+            demand = wanted.demands.get(epoch) if wanted is not None else None
+            if demand is not None and not self._waits_for_the_tick(login):
+                only = _Wanted()
+                only.put(epoch, demand)
+                users.append((login, only))
+        tree = self.limits.tree(users, now, is_busy=self.is_contended)
+        for share in distribute(tree):
+            yield from self._grant(share)
+
+    def _waits_for_the_tick(self, login: str) -> bool:
+        """Whether a limit was reached that holds for this user."""
+        is_group_short = self._short_groups and self.limits.group_of(login) in self._short_groups
+        return bool(is_group_short) or self.held_by.get(login) == "user"
+
+    def _grant(self, share: Share) -> Iterator[tuple[int, str, int]]:
+        self.limits.take(share)
+        for epoch, size in share.granted.items():
+            if size:
+                yield epoch, share.user.name, size
+
+    def release_process(self, epoch: int) -> None:
+        self._heard.pop(epoch, None)
+        self._news.pop(epoch, None)
+        for login, wanted in tuple(self.wanted.items()):
+            self._drop(epoch, login, wanted)
+        del self.users_of[epoch]
+
+    def forget_idle(self, now: float) -> None:
+        """Let go of the buckets of users for whom nothing has moved for long: they are full."""
+        users = self.limits.users
+        for login in tuple(users):
+            if login not in self.wanted and now - users[login].looked_at > FORGET:
+                del users[login]
+
+
+def _level_of(share: Share) -> Level:
+    """At which level the limit is that keeps a user from more."""
+    if isinstance(share.held_by, UserDemand):
+        return "user"
+    return "server" if share.held_by is share.path[0] else "group"
+
+
+class LimitTree:
+    """All shared speed limits of a server, and who wants what of them."""
+
+    def __init__(self, server: Rates, now: float) -> None:
+        self._group_of: dict[str, str] = {}
+        self._directions = tuple(
+            _OneWay(_Limits(server.of(direction), now, self._group_of))
+            for direction in (UPLOAD, DOWNLOAD)
+        )
+
+    # ------------------------------------------------------------------ limits
+
+    @property
+    def server_rates(self) -> Rates:
+        """The server's limits."""
+        up, down = (each.limits.server.rate for each in self._directions)
+        return Rates(
+            upload=None if up is None else int(up), download=None if down is None else int(down)
+        )
+
+    def set_server(self, rates: Rates, now: float) -> None:
+        """The server's limits, from now on."""
+        self._set("server", "", rates, now)
+
+    def set_group(self, name: str, rates: Rates, now: float) -> None:
+        """A group's limits, from now on."""
+        self._set("group", name, rates, now)
+
+    def set_user(self, login: str, rates: Rates, now: float, *, group: str | None = None) -> None:
+        """A user's limits and group, from now on."""
+        if group is not None:
+            self._group_of[login] = group
+        else:
+            self._group_of.pop(login, None)
+        self._set("user", login, rates, now)
+
+    def _set(self, level: Level, name: str, rates: Rates, now: float) -> None:
+        for direction in (UPLOAD, DOWNLOAD):
+            self._directions[direction].limits.set(level, name, rates.of(direction), now)
+
+    def forget_user(self, login: str) -> None:
+        """A user's limits are not known any more, until they are set again."""
+        self._group_of.pop(login, None)
+        for each in self._directions:
+            each.limits.users.pop(login, None)
+
+    def knows(self, login: str) -> bool:
+        """Whether there are limits of a user."""
+        return any(login in each.limits.users for each in self._directions)
+
+    def forget_idle(self, now: float) -> None:
+        """Forget users for whom nothing has moved for long; ``set_user`` brings them back."""
+        for each in self._directions:
+            each.forget_idle(now)
+        wanted = [each.wanted for each in self._directions]
+        for login in tuple(self._group_of):
+            if not (self.knows(login) or any(login in each for each in wanted)):
+                del self._group_of[login]
+
+    # ------------------------------------------------------------------ demands
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether anybody wants anything."""
+        return any(each.wanted for each in self._directions)
+
+    @property
+    def contended(self) -> tuple[bool, bool]:
+        """For each direction, whether the last distribution left anybody wanting."""
+        up, down = self._directions
+        return up.is_contended, down.is_contended
+
+    def held_by(self, login: str, direction: Direction) -> Level | None:
+        """Whose limit kept a user from more at the last distribution; None where none did."""
+        return self._directions[direction].held_by.get(login)
+
+    def wants(self, epoch: int, login: str, direction: Direction) -> bool:
+        """Whether a process's last report says that transfers of a user want something."""
+        wanted = self._directions[direction].wanted.get(login)
+        return wanted is not None and epoch in wanted.demands
+
+    def users_of(self, epoch: int, direction: Direction) -> int:
+        """How many users of a process have transfers that want something."""
+        return self._directions[direction].users_of[epoch]
+
+    def report(self, epoch: int, reports: Iterable[Report], now: float) -> None:
+        """What a process's transfers want from now on; each holds until the next one."""
+        for report in reports:
+            self._directions[report.direction].report(epoch, report, now)
+
+    def release_process(self, epoch: int) -> None:
+        """A process is gone: it wants nothing any more. (What it had leased may have been used.)"""
+        for each in self._directions:
+            each.release_process(epoch)
+
+    # ------------------------------------------------------------------ grants
+
+    def distribute(self, now: float, only: int | None = None) -> dict[int, list[Grant]]:
+        """Spread what is in the buckets: leases by epoch.
+
+        ``only``: a process that just reported, between two ticks; where there is not enough for all
+        it has to wait for the tick.
+        """
+        found: dict[int, list[Grant]] = {}
+        for direction in (UPLOAD, DOWNLOAD):
+            one = self._directions[direction]
+            for epoch, login, size in one.distribute(now) if only is None else one.serve(now, only):
+                found.setdefault(epoch, []).append(Grant(login, direction, size))
+        return found
+
+    def resume(self, now: float) -> None:
+        """There was no distribution for so long that the processes spent what came meanwhile."""
+        for each in self._directions:
+            limits = each.limits
+            for bucket in (limits.server, *limits.groups.values(), *limits.users.values()):
+                bucket.empty(now)
