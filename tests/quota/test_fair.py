@@ -8,7 +8,16 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from ftpcluster.quota.fair import Claim, Demand, level, share
+from ftpcluster.quota.fair import (
+    Branch,
+    Claim,
+    Demand,
+    Share,
+    UserDemand,
+    distribute,
+    level,
+    share,
+)
 
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 TOKENS = st.floats(0, 1e10) | st.integers(0, 10_000)
@@ -201,3 +210,164 @@ def test_bytes_that_no_transfer_wants_are_not_granted(nobody: Demand) -> None:
     granted = share(1000, {1: nobody, 2: Demand(1, 500)})
     assert granted[2] == 500
     assert sum(granted.values()) <= 1000
+
+
+# ---------------------------------------------------------------------- distribute
+
+
+def user(name: str, *demands: Demand, tokens: float = math.inf) -> UserDemand:
+    """A user with a demand in each of some processes."""
+    return UserDemand(name, tokens, sum(each.total for each in demands), dict(enumerate(demands)))
+
+
+def group(name: str, tokens: float, *parts: Branch | UserDemand) -> Branch:
+    return Branch.over(name, tokens, parts)
+
+
+def totals(tree: Branch) -> dict[str, int]:
+    return {each.user.name: sum(each.granted.values()) for each in distribute(tree)}
+
+
+def holders(tree: Branch) -> dict[str, str | None]:
+    return {each.user.name: each.held_by and each.held_by.name for each in distribute(tree)}
+
+
+MUCH = Demand(waiting=1, waiting_bytes=10**6)
+
+
+def test_a_group_has_one_part_and_its_users_share_that() -> None:
+    staff = group("staff", math.inf, user("alice", MUCH), user("bob", MUCH, MUCH))
+    assert totals(group("server", 1200, staff, user("carol", MUCH))) == {
+        "alice": 300,
+        "bob": 300,
+        "carol": 600,
+    }
+
+
+def test_what_a_group_may_not_have_is_for_the_others() -> None:
+    staff = group("staff", 200, user("alice", MUCH), user("bob", MUCH))
+    assert totals(group("server", 1000, staff, user("carol", MUCH))) == {
+        "alice": 100,
+        "bob": 100,
+        "carol": 800,
+    }
+
+
+def test_what_a_user_of_a_group_does_not_want_is_for_its_group_first() -> None:
+    little = Demand(slow=1, slow_bytes=50)
+    staff = group("staff", math.inf, user("alice", little), user("bob", MUCH))
+    assert totals(group("server", 1000, staff, user("carol", MUCH))) == {
+        "alice": 50,
+        "bob": 450,
+        "carol": 500,
+    }
+
+
+def test_it_says_whose_limit_keeps_whom_from_more() -> None:
+    staff = group(
+        "staff",
+        300,
+        user("alice", MUCH, tokens=100),
+        user("bob", MUCH),
+        user("carol", Demand(slow=1, slow_bytes=10)),
+    )
+    assert holders(group("server", math.inf, staff, user("dave", MUCH))) == {
+        "alice": "alice",
+        "bob": "staff",
+        "carol": None,
+        "dave": None,
+    }
+    assert holders(group("server", 100, staff, user("dave", MUCH))) == {
+        "alice": "server",
+        "bob": "server",
+        "carol": None,
+        "dave": "server",
+    }
+
+
+def test_where_there_is_enough_all_get_what_they_want() -> None:
+    tree = group("server", math.inf, group("staff", math.inf, user("alice", MUCH, MUCH)))
+    (only,) = distribute(tree)
+    assert (only.granted, only.held_by) == ({0: 10**6, 1: 10**6}, None)
+
+
+def test_a_tree_without_users_has_nobody_to_give_anything() -> None:
+    assert list(distribute(group("server", 1000, group("staff", 500)))) == []
+
+
+USERS = st.builds(
+    lambda name, tokens, demands: UserDemand(
+        str(name), tokens, sum(each.total for each in demands.values()), demands
+    ),
+    st.uuids(),
+    TOKENS | st.just(math.inf),
+    DEMANDS,
+)
+TREES = st.recursive(
+    USERS,
+    lambda parts: st.builds(
+        Branch.over, st.uuids().map(str), TOKENS | st.just(math.inf), st.lists(parts, max_size=4)
+    ),
+    max_leaves=12,
+).filter(lambda part: isinstance(part, Branch))
+
+
+def inner(tree: Branch) -> list[Branch]:
+    """All branches of a tree, itself included."""
+    return [
+        tree,
+        *(each for part in tree.parts if isinstance(part, Branch) for each in inner(part)),
+    ]
+
+
+def below(branch: Branch, shares: list[Share]) -> list[Share]:
+    return [each for each in shares if any(one is branch for one in each.path)]
+
+
+def sum_of(shares: list[Share]) -> int:
+    return sum(sum(each.granted.values()) for each in shares)
+
+
+@patient
+@given(TREES)
+def test_no_limit_of_any_level_is_passed(tree: Branch) -> None:
+    shares = list(distribute(tree))
+    for branch in inner(tree):
+        assert sum_of(below(branch, shares)) <= branch.tokens + nearly(branch.tokens)
+    for each in shares:
+        assert sum(each.granted.values()) <= each.user.most + nearly(each.user.most)
+
+
+@patient
+@given(TREES)
+def test_whoever_has_less_than_wanted_is_held_by_a_limit_that_is_used_up(tree: Branch) -> None:
+    shares = list(distribute(tree))
+    for each in shares:
+        processes = len(each.user.demands)
+        if sum(each.granted.values()) < each.user.want - processes - nearly(each.user.want):
+            holder = each.held_by
+            assert holder is not None
+            held = below(holder, shares) if isinstance(holder, Branch) else [each]
+            # each process loses up to a byte by rounding
+            lost = sum(len(one.user.demands) for one in held)
+            assert sum_of(held) >= holder.tokens - lost - nearly(holder.tokens)
+
+
+@patient
+@given(TREES)
+def test_of_two_parts_that_one_limit_holds_neither_has_more(tree: Branch) -> None:
+    """By definition of max-min fairness, at each level."""
+    shares = list(distribute(tree))
+    for branch in inner(tree):
+        got = []
+        for part in branch.parts:
+            mine = (
+                below(part, shares)
+                if isinstance(part, Branch)
+                else [each for each in shares if each.user is part]
+            )
+            lost = sum(len(each.user.demands) for each in mine)
+            got.append((sum_of(mine), part.most, lost))
+        for mine, most, lost in got:
+            if mine + lost + 1 + nearly(most) < most:
+                assert all(theirs <= mine + lost + 1 + nearly(theirs) for theirs, _, _ in got)

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from ftpcluster.quota.rates import DOWNLOAD, Rates
@@ -71,6 +73,32 @@ def test_limits_of_users_and_of_the_server_hold_at_the_same_time() -> None:
     assert 0.95 <= simulation.total(5.0) <= 1.02
     assert jain([transfer.moved for transfer in capped]) >= 0.98
     assert jain([transfer.moved for transfer in free]) >= 0.98
+
+
+def test_groups_and_users_have_equal_parts_of_what_the_servers_limit_leaves_them() -> None:
+    """A group at its limit, one that the server's limit holds, and a user of none."""
+    users = {"small": ("alice", "bob"), "large": ("carol", "dave", "erin"), "": ("frank",)}
+    groups = {"small": LIMIT // 10, "large": LIMIT}
+    group_of = {login: name for name, logins in users.items() if name for login in logins}
+    scene = Scene(LIMIT, workers=4, transfers=0, probes=0, groups=groups, group_of=group_of)
+    simulation = Simulation(scene)
+    workers = itertools.cycle(simulation.workers.values())
+    transfers = {
+        login: [simulation.begin(next(workers), login, float("inf"), 1e9) for _ in range(1 + n)]
+        for logins in users.values()
+        for n, login in enumerate(logins)
+    }
+    simulation.loop.run(1.0)
+    for transfer in itertools.chain(*transfers.values()):
+        transfer.restart_clocks()
+    restarted(simulation, 0.0).loop.run(5.0)
+    moved = {login: sum(each.moved for each in mine) for login, mine in transfers.items()}
+    small, large, alone = (sum(moved[login] for login in logins) for logins in users.values())
+    assert 0.95 <= small / (5 * LIMIT / 10) <= 1.02
+    assert large == pytest.approx(alone, rel=0.03)
+    assert 0.95 <= simulation.total(5.0) <= 1.02
+    for logins in users.values():
+        assert jain([moved[login] for login in logins]) >= 0.98
 
 
 @pytest.mark.parametrize("part", [0.1, 0.5, 0.9])

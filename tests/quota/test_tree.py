@@ -225,6 +225,89 @@ def test_a_limit_of_nothing_is_none_as_it_is_in_a_single_process() -> None:
     assert sizes(tree.distribute(0.0)) == {(1, "alice"): 40_000}
 
 
+# ---------------------------------------------------------------------- groups
+
+
+@pytest.fixture
+def staffed() -> LimitTree:
+    """Two users of a group with a limit, and one of none."""
+    tree = LimitTree(Rates(download=MEGA), 0.0)
+    tree.set_group("staff", Rates(download=MEGA // 10), 0.0)
+    tree.set_user("alice", Rates(), 0.0, group="staff")
+    tree.set_user("bob", Rates(), 0.0, group="staff")
+    tree.set_user("carol", Rates(), 0.0)
+    return tree
+
+
+ALL = [eager("alice"), eager("bob"), eager("carol")]
+
+
+def test_a_groups_limit_holds_for_its_users_together_wherever_they_run(staffed: LimitTree) -> None:
+    staffed.report(1, [eager("alice")], 0.0)
+    staffed.report(2, [eager("bob"), eager("carol")], 0.0)
+    assert sizes(staffed.distribute(0.0)) == {
+        (1, "alice"): 2000,
+        (2, "bob"): 2000,
+        (2, "carol"): 36_000,
+    }
+
+
+def test_over_time_a_group_has_its_limit_and_nothing_more(staffed: LimitTree) -> None:
+    granted: defaultdict[str, int] = defaultdict(int)
+    for tick in range(200):
+        staffed.report(1, ALL, tick * TICK)
+        for grant in staffed.distribute(tick * TICK)[1]:
+            granted[grant.login] += grant.size
+    assert granted["alice"] + granted["bob"] == pytest.approx(10 * MEGA / 10, rel=0.02)
+    assert sum(granted.values()) == pytest.approx(10 * MEGA, rel=0.02)
+
+
+def test_it_says_at_which_level_a_user_is_held(staffed: LimitTree) -> None:
+    staffed.set_user("bob", Rates(download=1000), 0.0, group="staff")
+    staffed.report(1, ALL, 0.0)
+    staffed.distribute(0.0)
+    held = [staffed.held_by(login, DOWNLOAD) for login in ("alice", "bob", "carol", "dave")]
+    assert held == ["group", "user", "server", None]
+    assert staffed.contended == (False, True)
+
+
+def test_a_group_at_its_limit_keeps_nobody_else_waiting_for_the_tick(staffed: LimitTree) -> None:
+    staffed.report(1, [eager("alice")], 0.0)
+    staffed.distribute(0.0)
+    staffed.report(2, [eager("bob", waiting_bytes=500), eager("carol", waiting_bytes=500)], 0.001)
+    assert sizes(staffed.distribute(0.001, only=2)) == {(2, "carol"): 500}
+
+
+def test_what_comes_back_counts_for_the_group_too(staffed: LimitTree) -> None:
+    staffed.report(1, [eager("alice")], 0.0)
+    assert sizes(staffed.distribute(0.0)) == {(1, "alice"): 4000}
+    staffed.report(1, [Report("alice", DOWNLOAD, Demand(), returned=3000)], 0.0)
+    staffed.report(2, [eager("bob")], 0.0)
+    assert sizes(staffed.distribute(0.0)) == {(2, "bob"): 3000}
+
+
+def test_a_user_who_leaves_a_group_is_free_of_its_limit(staffed: LimitTree) -> None:
+    staffed.set_user("alice", Rates(), 0.0)
+    staffed.report(1, [eager("alice")], 0.0)
+    assert sizes(staffed.distribute(0.0)) == {(1, "alice"): 40_000}
+
+
+def test_a_group_whose_limit_is_lifted_is_no_level_any_more(staffed: LimitTree) -> None:
+    staffed.set_group("staff", Rates(), 0.0)
+    staffed.report(1, ALL, 0.0)
+    assert set(sizes(staffed.distribute(0.0)).values()) == {40_000 // 3}
+
+
+def test_users_of_a_group_are_forgotten_as_others_are_and_the_group_is_not(
+    staffed: LimitTree,
+) -> None:
+    staffed.forget_idle(100.0)
+    assert staffed._group_of == {}
+    staffed.set_user("alice", Rates(), 100.0, group="staff")
+    staffed.report(1, [eager("alice")], 100.0)
+    assert sizes(staffed.distribute(100.0)) == {(1, "alice"): 4000}
+
+
 # ---------------------------------------------------------------------- between two ticks
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import defaultdict
+from typing import Any
 
 import msgspec
 import pytest
@@ -15,6 +16,7 @@ from ftpcluster.ipc.messages import (
     Grants,
     Ready,
     Reports,
+    SetGroupLimits,
     SetLimits,
     SlotAnswer,
     TakeSlot,
@@ -45,10 +47,11 @@ def satisfied(login: str = "alice") -> Reports:
 class Room:
     """A supervisor's speed in virtual time; the test is its workers."""
 
-    def __init__(self, rates: Rates = Rates(download=MEGA)) -> None:
+    def __init__(self, rates: Rates = Rates(download=MEGA), **limits: Any) -> None:
         self.loop = VirtualLoop()
         self.told: list[tuple[float, int, Grants]] = []
-        self.speed = SharedSpeed(self.loop.as_loop, SpeedLimits(server=rates), self._grant)
+        limited = SpeedLimits(server=rates, **limits)
+        self.speed = SharedSpeed(self.loop.as_loop, limited, self._grant)
 
     def _grant(self, epoch: int, message: Grants) -> None:
         self.told.append((self.loop.now, epoch, message))
@@ -309,6 +312,83 @@ def test_a_new_worker_is_told_each_limit_that_was_changed_once(room: Room) -> No
         SetLimits("alice", Rates(upload=5, download=6)),
         SetLimits(None, Rates(upload=3, download=4)),
     }
+
+
+# ---------------------------------------------------------------------- groups
+
+STAFF = {
+    "groups": {"staff": Rates(download=MEGA // 10)},
+    "group_of": {"alice": "staff", "bob": "staff"},
+}
+
+
+def staffed(room: Room) -> None:
+    """A worker's users, of whom the configuration names two as members of a group."""
+    for login in ("alice", "bob", "carol"):
+        room.speed.on_user_limits(UserLimits(login, ToldRates()))
+
+
+def ask_for_all(room: Room, seconds: float) -> dict[str, int]:
+    """Bytes by user, where each wants more than there is."""
+    room.told.clear()
+    for _ in range(round(seconds / TICK)):
+        for login in ("alice", "bob", "carol"):
+            room.speed.on_reports(1, eager(login))
+        room.loop.run(TICK)
+    found: defaultdict[str, int] = defaultdict(int)
+    for _, _, message in room.told:
+        for grant in message.grants:
+            found[grant.login] += grant.size
+    return found
+
+
+def test_a_groups_limit_is_shared_by_its_users() -> None:
+    room = Room(**STAFF)
+    staffed(room)
+    granted = ask_for_all(room, 5.0)
+    assert granted["alice"] == pytest.approx(5 * MEGA / 20, rel=0.03)
+    assert granted["bob"] == pytest.approx(5 * MEGA / 20, rel=0.03)
+    assert granted["carol"] == pytest.approx(5 * MEGA * 0.9, rel=0.03)
+    held = [room.speed.held_by(login, "download") for login in ("alice", "bob", "carol")]
+    assert held == ["group limit", "group limit", "server limit"]
+
+
+def test_a_new_plan_changes_groups_and_tells_the_old_workers() -> None:
+    room = Room(**STAFF)
+    staffed(room)
+    ask_for_all(room, 0.5)
+    groups = {"staff": Rates(download=MEGA // 5), "guests": Rates(upload=1)}
+    users = {"alice": Rates(), "bob": Rates()}
+    speeds = SpeedLimits(
+        server=Rates(download=MEGA), groups=groups, users=users, group_of={"bob": "staff"}
+    )
+    plan = Plan(listeners=(), workers=1, start_process=FakeWorker, speeds=speeds)
+    assert room.speed.reset(plan) == [
+        SetLimits(None, Rates(download=MEGA)),
+        SetGroupLimits("staff", Rates(download=MEGA // 5)),
+        SetGroupLimits("guests", Rates(upload=1)),
+        SetLimits("alice", Rates()),
+        SetLimits("bob", Rates()),
+    ]
+    staffed(room)
+    ask_for_all(room, 0.5)
+    granted = ask_for_all(room, 5.0)
+    assert granted["bob"] == pytest.approx(5 * MEGA / 5, rel=0.03)
+    assert granted["alice"] == granted["carol"] == pytest.approx(5 * MEGA * 0.4, rel=0.03)
+
+
+def test_a_group_that_a_new_plan_has_not_limits_nobody() -> None:
+    room = Room(**STAFF)
+    plan = Plan(
+        listeners=(),
+        workers=1,
+        start_process=FakeWorker,
+        speeds=SpeedLimits(server=Rates(download=MEGA)),
+    )
+    assert room.speed.reset(plan)[1:] == [SetGroupLimits("staff", Rates())]
+    staffed(room)
+    granted = ask_for_all(room, 5.0)
+    assert granted["alice"] == pytest.approx(5 * MEGA / 3, rel=0.03)
 
 
 # ---------------------------------------------------------------------- over real channels

@@ -21,9 +21,9 @@ import itertools
 import random
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import msgspec
@@ -149,15 +149,13 @@ class SupervisorSide:
     It is its own loop for what it runs, so that its ticks are measured, and may be stopped.
     """
 
-    def __init__(self, simulation: Simulation, rates: Rates) -> None:
+    def __init__(self, simulation: Simulation, limits: SpeedLimits) -> None:
         self._simulation = simulation
         self._loop = simulation.loop
         self._decode = msgspec.msgpack.Decoder(ToSupervisor).decode
         self._encode = msgspec.msgpack.Encoder().encode
         self.work = Work()
-        self.speed = SharedSpeed(
-            cast(asyncio.AbstractEventLoop, self), SpeedLimits(server=rates), self._grant
-        )
+        self.speed = SharedSpeed(cast(asyncio.AbstractEventLoop, self), limits, self._grant)
         self._stopped_until = 0.0
 
     # as a loop
@@ -221,7 +219,7 @@ class SupervisorSide:
 class WorkerSide:
     """A worker's leases at the other end of the wire."""
 
-    def __init__(self, simulation: Simulation, epoch: int, rates: Rates) -> None:
+    def __init__(self, simulation: Simulation, epoch: int, limits: SpeedLimits) -> None:
         self._simulation = simulation
         self.epoch = epoch
         self._decode = msgspec.msgpack.Decoder(ToWorker).decode
@@ -230,7 +228,7 @@ class WorkerSide:
         self.leases = RemoteLeases(
             simulation.loop.as_loop,
             simulation.scene.workers,
-            SpeedLimits(server=rates),
+            limits,
             self._send,
         )
 
@@ -346,6 +344,8 @@ class Scene:
     transfers: int = 20_000
     users: int = 1
     user_limit: int | None = None
+    groups: Mapping[str, int] = field(default_factory=dict)
+    group_of: Mapping[str, str] = field(default_factory=dict)
     speeds: tuple[float, ...] = (1e6, 10e6, 10e6, 100e6)
     """Bytes per second of clients, of which each picks one."""
     life: float = 10.0
@@ -366,11 +366,15 @@ class Simulation:
         self.chance = random.Random(scene.seed)
         self.moved: dict[int, int] = {}
         """Bytes in each hundredth of a second."""
-        rates = Rates(download=scene.limit)
+        limits = SpeedLimits(
+            server=Rates(download=scene.limit),
+            groups={name: Rates(download=limit) for name, limit in scene.groups.items()},
+            group_of=scene.group_of,
+        )
         self.workers: dict[int, WorkerSide] = {}
-        self.supervisor = SupervisorSide(self, rates)
+        self.supervisor = SupervisorSide(self, limits)
         for epoch in range(1, scene.workers + 1):
-            self.workers[epoch] = WorkerSide(self, epoch, rates)
+            self.workers[epoch] = WorkerSide(self, epoch, limits)
         self.probes = [
             self.begin(worker, "user-0", float("inf"), max(scene.limit, 1e9))
             for worker in self.workers.values()
@@ -384,7 +388,9 @@ class Simulation:
             self.loop.call_later(0.5, self._arrive)
 
     def begin(self, worker: WorkerSide, login: str, size: float, speed: float) -> Transfer:
-        pools = worker.leases.pools(login, Rates(download=self.scene.user_limit))
+        scene = self.scene
+        group = scene.group_of.get(login)
+        pools = worker.leases.pools(login, Rates(download=scene.user_limit), group)
         assert pools is not None
         return Transfer(self, worker, pools[DOWNLOAD], size, speed)
 

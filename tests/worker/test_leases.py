@@ -24,15 +24,23 @@ SILENCE = 0.2
 class Desk:
     """A worker's leases; the test is its supervisor."""
 
-    def __init__(self, server: Rates = Rates(upload=MEGA, download=MEGA), workers: int = 4) -> None:
+    def __init__(
+        self,
+        server: Rates = Rates(upload=MEGA, download=MEGA),
+        workers: int = 4,
+        groups: dict[str, Rates] | None = None,
+    ) -> None:
         self.loop = VirtualLoop()
         self.sent: list[Message] = []
         self.leases = RemoteLeases(
-            self.loop.as_loop, workers, SpeedLimits(server=server), self.sent.append
+            self.loop.as_loop,
+            workers,
+            SpeedLimits(server=server, groups=groups or {}),
+            self.sent.append,
         )
 
-    def pool(self, login: str = "alice", rates: Rates = Rates()) -> Pool:
-        pools = self.leases.pools(login, rates)
+    def pool(self, login: str = "alice", rates: Rates = Rates(), group: str | None = None) -> Pool:
+        pools = self.leases.pools(login, rates, group)
         assert pools is not None
         return pools[DOWNLOAD]
 
@@ -493,6 +501,17 @@ def test_the_tightest_limit_is_the_one_that_counts(desk: Desk, user: int | None)
     assert desk.leases.rate(pool) == min(user or MEGA, MEGA)
 
 
+def test_a_groups_limit_is_one_of_its_users() -> None:
+    desk = Desk(Rates(), groups={"staff": Rates(download=MEGA)})
+    assert desk.leases.pools("carol", Rates()) is None
+    pool = desk.pool("alice", Rates(download=2 * MEGA), group="staff")
+    assert desk.leases.rate(pool) == MEGA
+    desk.leases.order_group("staff", Rates(download=500))
+    assert desk.leases.rate(pool) == 500
+    desk.leases.order_group("staff", Rates())
+    assert desk.leases.rate(pool) == 2 * MEGA
+
+
 # ---------------------------------------------------------------------- silence
 
 
@@ -530,6 +549,16 @@ def test_in_silence_a_user_has_no_more_than_his_limit_s_share() -> None:
     desk.loop.run(3.0)
     assert passing(eaters, 1.0, 3.0) == pytest.approx(2 * 100_000, rel=0.05)
     assert passing(eaters, 0.0, 3.0) <= 3 * 100_000
+
+
+def test_in_silence_a_group_has_no_more_than_its_limits_share() -> None:
+    desk = Desk(Rates(), workers=2, groups={"staff": Rates(download=MEGA)})
+    alone = [Eater(desk, desk.pool("carol", Rates(download=200_000)))]
+    staff = [Eater(desk, desk.pool(login, group="staff")) for login in ("alice", "bob")]
+    desk.loop.run(3.0)
+    assert passing(staff, 1.0, 3.0) == pytest.approx(2 * MEGA / 2, rel=0.05)
+    assert passing(staff, 0.0, 3.0) <= 3 * MEGA / 2
+    assert passing(alone, 1.0, 3.0) == pytest.approx(2 * 200_000 / 2, rel=0.05)
 
 
 def test_in_silence_both_directions_have_a_share_of_their_own() -> None:

@@ -27,13 +27,19 @@ from ftpcluster.ipc.messages import (
     Message,
     Ready,
     Released,
+    Reports,
+    SetGroupLimits,
     SlotAnswer,
     TakeSlot,
+    ToldRates,
     ToSupervisor,
+    UserLimits,
     WriteLog,
 )
 from ftpcluster.net.stream import Stream
 from ftpcluster.quota.ledger import Refusal
+from ftpcluster.quota.rates import DOWNLOAD, Rates, SpeedLimits
+from ftpcluster.worker import worker as module
 from ftpcluster.worker.worker import Worker
 from tests.support.lingering import CLOSER
 
@@ -255,6 +261,29 @@ async def test_a_session_that_ends_while_it_waits_for_a_slot_is_reported(scene: 
     assert await scene.hears(Released) == Released((1,))
     scene.channel.send(SlotAnswer(1, None))
     await (await scene.hand_over(2)).hears(220)
+
+
+async def test_a_user_of_a_limited_group_asks_for_leases_until_the_limit_is_lifted(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = SpeedLimits(groups={"staff": Rates(download=1000)}, group_of={"reader": "staff"})
+    monkeypatch.setattr(module, "speed_limits", lambda _: limits)
+    (root / "file").write_bytes(b"x" * 100_000)
+    scene = Scene(root)
+    await scene.hears(Ready)
+    client = await scene.hand_over(1)
+    await client.logs_in()
+    reader, writer = await client.passive()
+    await client.says("RETR file", 150)
+    assert await scene.hears(UserLimits) == UserLimits("reader", ToldRates())
+    (report,) = (await scene.hears(Reports)).reports
+    assert (report.login, report.direction, report.demand.waiting) == ("reader", DOWNLOAD, 1)
+    scene.channel.send(SetGroupLimits("staff", Rates()))
+    async with asyncio.timeout(DEADLINE):
+        assert len(await reader.read()) == 100_000
+    await client.hears(226)
+    writer.close()
+    await scene.end()
 
 
 async def test_draining_says_421_to_the_idle_and_lets_a_transfer_end(scene: Scene) -> None:
