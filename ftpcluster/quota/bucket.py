@@ -13,16 +13,18 @@ more where somebody does, so that nothing is lost when a tick, or a timer, comes
 class Bucket:
     """Tokens, one for a byte, that come at a rate; None is no limit.
 
+    The rate is the limit itself, or a part of it that is this host's share.
+
     The schedule is absolute: the n-th byte is due n/rate after the first, however late whoever
     waits for it wakes, as long as that is within the bucket's depth.
     """
 
-    __slots__ = ("_tokens", "_when", "rate")
+    __slots__ = ("_tokens", "_when", "limit", "rate")
 
-    def __init__(self, rate: float | None, now: float) -> None:
-        self.rate = rate
+    def __init__(self, limit: float | None, now: float) -> None:
+        self.limit = self.rate = limit
         self._when = now
-        self._tokens = (rate or 0.0) * IDLE_DEPTH
+        self._tokens = (limit or 0.0) * IDLE_DEPTH
 
     def available(self, now: float, *, is_busy: bool) -> float:
         """Tokens that are there; infinite where there is no limit."""
@@ -61,8 +63,15 @@ class Bucket:
         self._when = max(now, self._when)
         self._tokens = min(self._tokens, 0.0)
 
-    def set_rate(self, rate: float | None, now: float) -> None:
-        """From now on."""
+    def set_limit(self, limit: float | None, now: float) -> None:
+        """Another limit, from now on."""
         self.available(now, is_busy=True)
-        self.rate = rate
-        self._tokens = min(self._tokens, (rate or 0.0) * IDLE_DEPTH)
+        self.limit = self.rate = limit
+        self._tokens = min(self._tokens, (limit or 0.0) * IDLE_DEPTH)
+
+    def set_share(self, rate: float, now: float) -> None:
+        """The part of the limit that is to be used, from now on."""
+        if self.limit is not None:
+            self.available(now, is_busy=True)
+            self.rate = min(rate, self.limit)
+            self._tokens = min(self._tokens, self.rate * BUSY_DEPTH)

@@ -11,6 +11,15 @@ Direction = Literal[0, 1]
 UPLOAD: Direction = 0
 DOWNLOAD: Direction = 1
 """What the server receives, and what it sends."""
+Level = Literal["server", "group", "user"]
+
+
+class LimitKey(NamedTuple):
+    """Which limit: of the server (with no name), of a group or of a user, in one direction."""
+
+    level: Level
+    name: str
+    direction: Direction
 
 
 class Rates(msgspec.Struct, frozen=True, kw_only=True, array_like=True):

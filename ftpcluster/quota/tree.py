@@ -12,16 +12,23 @@ of the server's.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from typing import Annotated, Literal, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, NamedTuple
 
 import msgspec
 
-from ftpcluster.quota.bucket import Bucket
-from ftpcluster.quota.fair import Branch, Demand, Share, Size, UserDemand, distribute
-from ftpcluster.quota.rates import DOWNLOAD, UPLOAD, Direction, Rates
+from ftpcluster.quota.bucket import BUSY_DEPTH
+from ftpcluster.quota.fair import (
+    Branch,
+    Demand,
+    Share,
+    Size,
+    UserDemand,
+    distribute,
+)
+from ftpcluster.quota.limits import DirectionLimits, Wanted
+from ftpcluster.quota.rates import DOWNLOAD, UPLOAD, Direction, Level, LimitKey, Rates
 
 TICK = 0.05
 """Seconds between two distributions, and between two reports of a process."""
@@ -31,8 +38,6 @@ FORGET = 2.0
 """Seconds without use after which a user's bucket is forgotten."""
 MOST_NAME = 255
 """Characters of a user's name in a message."""
-Level = Literal["server", "group", "user"]
-_SERVER = "server"
 
 
 class Report(NamedTuple):
@@ -52,93 +57,12 @@ class Grant(NamedTuple):
     size: Size
 
 
-class _Wanted:
-    """What a user's transfers want, by epoch, and all together."""
-
-    __slots__ = ("demands", "total")
-
-    def __init__(self) -> None:
-        self.demands: dict[int, Demand] = {}
-        self.total = 0
-
-    def put(self, epoch: int, demand: Demand) -> None:
-        self.drop(epoch)
-        self.demands[epoch] = demand
-        self.total += demand.total
-
-    def drop(self, epoch: int) -> None:
-        demand = self.demands.pop(epoch, None)
-        if demand is not None:
-            self.total -= demand.total
-
-
-class _Limits:
-    """The buckets of one direction."""
-
-    def __init__(self, rate: int | None, now: float, group_of: dict[str, str]) -> None:
-        self.server = Bucket(rate, now)
-        self.groups: dict[str, Bucket] = {}
-        self.users: dict[str, Bucket] = {}
-        self._group_of = group_of
-
-    def group_of(self, login: str) -> str | None:
-        """The group whose limit a user shares, if there is one."""
-        if not self.groups:
-            return None
-        group = self._group_of.get(login)
-        return group if group in self.groups else None
-
-    def above(self, login: str) -> Iterator[Bucket]:
-        """All that limit a user."""
-        yield self.server
-        if (group := self.group_of(login)) is not None:
-            yield self.groups[group]
-        if (user := self.users.get(login)) is not None:
-            yield user
-
-    def tree(self, users: Iterable[tuple[str, _Wanted]], now: float, *, is_busy: bool) -> Branch:
-        """What the buckets allow now, and what these users want."""
-        mine: list[Branch | UserDemand] = []
-        groups: dict[str, list[Branch | UserDemand]] = {}
-        for login, wanted in users:
-            bucket = self.users.get(login)
-            tokens = math.inf if bucket is None else bucket.available(now, is_busy=is_busy)
-            leaf = UserDemand(login, tokens, wanted.total, wanted.demands)
-            group = self.group_of(login)
-            (mine if group is None else groups.setdefault(group, [])).append(leaf)
-        for name, parts in groups.items():
-            there = self.groups[name].available(now, is_busy=is_busy)
-            mine.append(Branch.over(name, there, parts))
-        return Branch.over(_SERVER, self.server.available(now, is_busy=is_busy), mine)
-
-    def take(self, share: Share) -> None:
-        """The buckets of all that limit a user give what the user was granted."""
-        taken = sum(share.granted.values())
-        for bucket in self.above(share.user.name):
-            bucket.take(taken)
-
-    def set(self, level: Level, name: str, rate: int | None, now: float) -> None:
-        """A limit, from now on."""
-        if level == "server":
-            self.server.set_rate(rate, now)
-            return
-        buckets = self.groups if level == "group" else self.users
-        bucket = buckets.get(name)
-        if bucket is None:
-            if rate is not None:
-                buckets[name] = Bucket(rate, now)
-        elif bucket.rate != rate:
-            bucket.set_rate(rate, now)
-        if level == "group" and rate is None:
-            buckets.pop(name, None)
-
-
 class _OneWay:
     """The reports and grants of one direction."""
 
-    def __init__(self, limits: _Limits) -> None:
+    def __init__(self, limits: DirectionLimits) -> None:
         self.limits = limits
-        self.wanted: dict[str, _Wanted] = {}
+        self.wanted: dict[str, Wanted] = {}
         self.users_of: Counter[int] = Counter()
         """How many users of a process have transfers that want something, by epoch."""
         self._heard: dict[int, float] = {}
@@ -163,7 +87,7 @@ class _OneWay:
         wanted = self.wanted.get(login)
         if demand.total:
             if wanted is None:
-                wanted = self.wanted[login] = _Wanted()
+                wanted = self.wanted[login] = Wanted()
             if epoch not in wanted.demands:
                 self.users_of[epoch] += 1
             wanted.put(epoch, demand)
@@ -171,7 +95,7 @@ class _OneWay:
         elif wanted is not None:
             self._drop(epoch, login, wanted)
 
-    def _drop(self, epoch: int, login: str, wanted: _Wanted) -> None:
+    def _drop(self, epoch: int, login: str, wanted: Wanted) -> None:
         if epoch in wanted.demands:
             self.users_of[epoch] -= 1
         wanted.drop(epoch)
@@ -208,7 +132,7 @@ class _OneWay:
             wanted = self.wanted.get(login)
             demand = wanted.demands.get(epoch) if wanted is not None else None
             if demand is not None and not self._waits_for_the_tick(login):
-                only = _Wanted()
+                only = Wanted()
                 only.put(epoch, demand)
                 users.append((login, only))
         tree = self.limits.tree(users, now, is_busy=self.is_contended)
@@ -233,12 +157,35 @@ class _OneWay:
             self._drop(epoch, login, wanted)
         del self.users_of[epoch]
 
+    def demands(self) -> Iterator[tuple[Level, str, Demand]]:
+        """What is wanted beneath each limit, whatever other hosts leave of it."""
+        limits, users = self.limits, self.limits.users
+        at_server: list[float] = []
+        in_groups: dict[str, list[float]] = {}
+        for login, wanted in self.wanted.items():
+            most: float = wanted.total
+            if login in users and (limit := users[login].limit) is not None:
+                yield "user", login, _sum(wanted.demands.values())
+                most = min(most, limit * BUSY_DEPTH)
+            group = limits.group_of(login)
+            (at_server if group is None else in_groups.setdefault(group, [])).append(most)
+        for name, wants in in_groups.items():
+            yield "group", name, Demand(len(wants), int(sum(wants)))
+            at_server.append(min(sum(wants), (limits.groups[name].limit or 0.0) * BUSY_DEPTH))
+        if limits.server.limit is not None and at_server:
+            yield "server", "", Demand(len(at_server), int(sum(at_server)))
+
     def forget_idle(self, now: float) -> None:
         """Let go of the buckets of users for whom nothing has moved for long: they are full."""
         users = self.limits.users
         for login in tuple(users):
             if login not in self.wanted and now - users[login].looked_at > FORGET:
                 del users[login]
+
+
+def _sum(demands: Iterable[Demand]) -> Demand:
+    """Several demands as one."""
+    return Demand(*(sum(column) for column in zip(*demands, strict=True)))
 
 
 def _level_of(share: Share) -> Level:
@@ -251,10 +198,11 @@ def _level_of(share: Share) -> Level:
 class LimitTree:
     """All shared speed limits of a server, and who wants what of them."""
 
-    def __init__(self, server: Rates, now: float) -> None:
-        self._group_of: dict[str, str] = {}
+    def __init__(self, server: Rates, now: float, *, is_shared: bool = False) -> None:
+        """``is_shared``: other hosts have the same limits, and ``set_shares`` says what is ours."""
+        self._group_of = group_of = dict[str, str]()
         self._directions = tuple(
-            _OneWay(_Limits(server.of(direction), now, self._group_of))
+            _OneWay(DirectionLimits(server.of(direction), now, group_of, is_shared=is_shared))
             for direction in (UPLOAD, DOWNLOAD)
         )
 
@@ -263,7 +211,7 @@ class LimitTree:
     @property
     def server_rates(self) -> Rates:
         """The server's limits."""
-        up, down = (each.limits.server.rate for each in self._directions)
+        up, down = (each.limits.server.limit for each in self._directions)
         return Rates(
             upload=None if up is None else int(up), download=None if down is None else int(down)
         )
@@ -306,6 +254,22 @@ class LimitTree:
         for login in tuple(self._group_of):
             if not (self.knows(login) or any(login in each for each in wanted)):
                 del self._group_of[login]
+
+    # ------------------------------------------------------------------ hosts
+
+    def demands(self) -> dict[LimitKey, Demand]:
+        """What is wanted beneath each limit in a tick, by as many as share it at its level."""
+        found: dict[LimitKey, Demand] = {}
+        for direction in (UPLOAD, DOWNLOAD):
+            for level, name, demand in self._directions[direction].demands():
+                found[LimitKey(level, name, direction)] = demand
+        return found
+
+    def set_shares(self, shares: Mapping[LimitKey, float], now: float) -> None:
+        """Of each limit this part is to be used from now on; nothing where none is told."""
+        for direction in (UPLOAD, DOWNLOAD):
+            for level, name, bucket in self._directions[direction].limits.all():
+                bucket.set_share(shares.get(LimitKey(level, name, direction), 0.0), now)
 
     # ------------------------------------------------------------------ demands
 

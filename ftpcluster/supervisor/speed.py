@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ftpcluster.ipc.messages import Grants, Reports, SetGroupLimits, SetLimits, UserLimits
 from ftpcluster.ipc.portions import portions
 from ftpcluster.quota.fair import Demand
-from ftpcluster.quota.rates import DOWNLOAD, UPLOAD, Rates, SpeedLimits
+from ftpcluster.quota.rates import DOWNLOAD, UPLOAD, LimitKey, Rates, SpeedLimits
+from ftpcluster.quota.store import LimitStore, LocalStore
 from ftpcluster.quota.tree import FORGET, STALE, TICK, LimitTree, Report
 from ftpcluster.supervisor.handle import Plan
 
@@ -44,15 +46,20 @@ class SharedSpeed:
         grant: Callable[[int, Grants], None],
         *,
         knows_all_users: bool = False,
+        store: LimitStore = LocalStore(),
     ) -> None:
         """``grant(epoch, message)`` tells a worker. ``knows_all_users``: ``limits`` has them all;
-        else workers tell of others."""
+        else workers tell of others. ``store`` says what part of each limit is this host's."""
         self._loop = loop
-        self._tree = LimitTree(limits.server, loop.time())
+        self._tree = LimitTree(limits.server, loop.time(), is_shared=store.interval is not None)
         self._grant = grant
         self._limits = limits
         self._set_groups(SpeedLimits())
         self._is_all_configured = knows_all_users
+        self._store = store
+        self._exchanging: asyncio.Task[Mapping[LimitKey, float]] | None = None
+        self._exchanged = -math.inf
+        self._has_told = False  # the store, of any demand
         # by user and by the worker's epoch; of each worker at most ``_most_users``
         self._told: dict[str, dict[int, Rates]] = {}
         self._leased: dict[int, list[int]] = {}
@@ -203,10 +210,36 @@ class SharedSpeed:
             self._told = {
                 login: each for login, each in self._told.items() if self._tree.knows(login)
             }
+        self._look_at_store(now)
         if self._tree.is_wanted:
             # on a schedule of its own, however late this one came
             self._next = max(self._next + TICK, now + TICK / 2)
             self._tick = self._loop.call_at(self._next, self._on_tick)
+
+    def _look_at_store(self, now: float) -> None:
+        """Tell the store what is wanted here, once in a while. No tick waits for its answer.
+
+        That nothing is wanted any more it is told at once: its share is for other hosts.
+        """
+        if self._store.interval is None or self._exchanging is not None:
+            return
+        is_due = now - self._exchanged >= self._store.interval
+        if is_due if self._tree.is_wanted else self._has_told:
+            self._exchanged, self._has_told = now, self._tree.is_wanted
+            self._exchanging = self._loop.create_task(self._exchange())
+            self._exchanging.add_done_callback(self._on_shares)
+
+    async def _exchange(self) -> Mapping[LimitKey, float]:
+        return await self._store.exchange(self._tree.demands())
+
+    def _on_shares(self, exchange: asyncio.Task[Mapping[LimitKey, float]]) -> None:
+        self._exchanging = None
+        if exchange.cancelled():
+            return
+        now = self._loop.time()
+        self._tree.set_shares(exchange.result(), now)
+        self._distribute(now)
+        self._look_at_store(now)
 
     def _distribute(self, now: float, only: int | None = None) -> None:
         if now - self._next > STALE:
@@ -229,3 +262,5 @@ class SharedSpeed:
         if self._tick is not None:
             self._tick.cancel()
             self._tick = None
+        if self._exchanging is not None:
+            self._exchanging.cancel()

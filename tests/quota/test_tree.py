@@ -83,7 +83,7 @@ def test_no_more_comes_back_than_the_bucket_holds() -> None:
 def test_a_new_rate_takes_away_what_was_saved_beyond_a_moment() -> None:
     bucket = Bucket(10_000, 0.0)
     bucket.available(0.1, is_busy=True)
-    bucket.set_rate(1000, 0.1)
+    bucket.set_limit(1000, 0.1)
     assert bucket.available(0.1, is_busy=True) == 1000 * IDLE_DEPTH
 
 

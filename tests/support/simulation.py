@@ -21,7 +21,7 @@ import itertools
 import random
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -91,6 +91,9 @@ class VirtualLoop:
         self, call: Callable[..., object], *args: Any, context: Context | None = None
     ) -> Timer:
         return self.call_at(self.now, call, *args)
+
+    def create_task(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        return asyncio.Task(coroutine, loop=self.as_loop)
 
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=self.as_loop)

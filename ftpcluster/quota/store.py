@@ -1,0 +1,39 @@
+"""The seam behind the supervisor: speed limits that several hosts share.
+
+Each host has the tree of limits and spreads its shares of them over its workers. How much of each
+limit is its share, a store says, to which it tells what its transfers want.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from ftpcluster.quota.fair import Demand
+from ftpcluster.quota.rates import LimitKey
+
+
+class LimitStore(Protocol):
+    """What the hosts of one server have in common."""
+
+    @property
+    def interval(self) -> float | None:
+        """Seconds between two exchanges, at the least; None where no other host is."""
+
+    async def exchange(self, demands: Mapping[LimitKey, Demand]) -> Mapping[LimitKey, float]:
+        """Tell what this host's transfers want of each limit in a tick, and hear its shares.
+
+        Shares are bytes per second; of a limit that is not among them nothing may be used yet. It
+        never raises: what holds while no other host can be reached is for the store to say. No
+        transfer waits for it that has a share: until it returns, those of before hold.
+        """
+
+
+class LocalStore:
+    """The store of a host that shares its limits with no other one."""
+
+    interval = None
+
+    async def exchange(self, _: Mapping[LimitKey, Demand]) -> Mapping[LimitKey, float]:
+        """It is never asked: all limits are this host's alone."""
+        return {}
