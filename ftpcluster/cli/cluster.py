@@ -36,8 +36,8 @@ from ftpcluster.supervisor.restart import Recycling
 from ftpcluster.supervisor.supervisor import Supervisor
 from ftpcluster.supervisor.systemd import IMPLICIT_TLS, Notifier, inherited_sockets
 from ftpcluster.worker.entry import initialize, new_uvloop, run_worker, runs_our_code
-from ftpcluster.worker.limits import speed_limits
 from ftpcluster.worker.parcel import pack, parcel
+from ftpcluster.worker.speed_limits import speed_limits
 
 log = logging.getLogger(__name__)
 

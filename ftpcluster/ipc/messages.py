@@ -9,8 +9,8 @@ import msgspec
 from msgspec import Meta
 
 from ftpcluster.protocol.protection import Protection
+from ftpcluster.quota.limit_tree import MOST_NAME, Grant, Report
 from ftpcluster.quota.rates import Rates
-from ftpcluster.quota.tree import MOST_NAME, Grant, Report
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

@@ -10,7 +10,7 @@ would take more; *slow* ones are held back by their clients or disks.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, NamedTuple, TypeVar
 
 import msgspec
@@ -96,7 +96,7 @@ def _spread(
 ) -> Iterator[Share]:
     """``holder``: the branch whose limit left ``tokens`` for this one."""
     parts = branch.parts
-    cut = _level(tokens, [(most, most, 1.0) for most in [part.most for part in parts]])
+    cut = level(tokens, [(most, most, 1.0) for most in [part.most for part in parts]])
     path = (*above, branch)
     for part in parts:
         is_held, got = part.most > cut, min(part.most, cut)
@@ -107,26 +107,15 @@ def _spread(
             yield Share(part, share(got, part.demands), path, held_by)
 
 
-class Claim(NamedTuple):
-    """Somebody who wants up to ``most``, and counts ``weight`` times."""
-
-    most: float
-    weight: float = 1.0
+Part = tuple[float, float, float]
+"""What is wanted for each unit of weight, what is wanted in all, and the weight: so they sort."""
 
 
-_Part = tuple[float, float, float]
-"""What is wanted by each unit of weight, what is wanted, and the weight: so they sort."""
-
-
-def level(tokens: float, claims: Iterable[Claim]) -> float:
+def level(tokens: float, parts: list[Part]) -> float:
     """What each unit of weight gets of ``tokens``: whoever wants less than that leaves the rest.
 
-    Infinite where there is enough for all.
+    Infinite where there is enough for all. ``parts`` are sorted by it.
     """
-    return _level(tokens, [(most / weight, most, weight) for most, weight in claims])
-
-
-def _level(tokens: float, parts: list[_Part]) -> float:
     parts.sort()
     rest, heads = tokens, 0.0
     for _, _, weight in parts:
@@ -141,13 +130,13 @@ def _level(tokens: float, parts: list[_Part]) -> float:
 
 def share(tokens: float, demands: Mapping[K, Demand]) -> dict[K, int]:
     """Spread ``tokens`` over a user's transfers, wherever they run: whole bytes for each key."""
-    parts: list[_Part] = []
+    parts: list[Part] = []
     for waiting, waiting_bytes, slow, slow_bytes in demands.values():
         if waiting and waiting_bytes:
             parts.append((waiting_bytes / waiting, waiting_bytes, waiting))
         if slow and slow_bytes:
             parts.append((slow_bytes / slow, slow_bytes, slow))
-    cut = _level(tokens, parts)
+    cut = level(tokens, parts)
     if cut == math.inf:
         return {key: demand.total for key, demand in demands.items()}
     return {

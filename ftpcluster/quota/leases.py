@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary
 
 from ftpcluster.quota.bucket import Bucket
 from ftpcluster.quota.fair import Demand
+from ftpcluster.quota.limit_tree import TICK, Report
 from ftpcluster.quota.rates import (
     DOWNLOAD,
     UPLOAD,
@@ -24,7 +25,6 @@ from ftpcluster.quota.rates import (
     Rates,
     tightest,
 )
-from ftpcluster.quota.tree import TICK, Report
 
 _LEAST = 512
 MOST_AT_ONCE = 1 << 20

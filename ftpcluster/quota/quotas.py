@@ -14,7 +14,7 @@ from ftpcluster.quota.bans import BanRules
 from ftpcluster.quota.guard import Guard
 from ftpcluster.quota.leases import SessionLimits, session_limits
 from ftpcluster.quota.ledger import Ledger, Refusal
-from ftpcluster.quota.local import LocalLeases
+from ftpcluster.quota.local_leases import LocalLeases
 from ftpcluster.quota.rates import AccountSpeeds, Rates
 
 

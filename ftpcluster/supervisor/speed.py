@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from ftpcluster.ipc.messages import Grants, Reports, SetGroupLimits, SetLimits, UserLimits
 from ftpcluster.ipc.portions import portions
 from ftpcluster.quota.fair import Demand
+from ftpcluster.quota.limit_store import LimitStore, LocalStore
+from ftpcluster.quota.limit_tree import FORGET, STALE, TICK, LimitTree, Report
 from ftpcluster.quota.rates import DOWNLOAD, UPLOAD, LimitKey, Rates, SpeedLimits
-from ftpcluster.quota.store import LimitStore, LocalStore
-from ftpcluster.quota.tree import FORGET, STALE, TICK, LimitTree, Report
 from ftpcluster.supervisor.handle import Plan
 
 _MANY = 1 << 40

@@ -50,9 +50,9 @@ from ftpcluster.session.server_pi import shutting_down
 from ftpcluster.session.state import Activity
 from ftpcluster.session.waits import Cause
 from ftpcluster.worker.entry import ORPHAN_GRACE
-from ftpcluster.worker.limits import speed_limits
-from ftpcluster.worker.quotas import RemoteQuotas
+from ftpcluster.worker.remote_quotas import RemoteQuotas
 from ftpcluster.worker.services import make_services
+from ftpcluster.worker.speed_limits import speed_limits
 
 log = logging.getLogger(__name__)
 

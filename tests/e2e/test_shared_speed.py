@@ -20,8 +20,8 @@ from typing import TypeVar
 
 import pytest
 
+from ftpcluster.quota.limit_tree import TICK
 from ftpcluster.quota.rates import Rates
-from ftpcluster.quota.tree import TICK
 from tests.support.cluster import Cluster, until
 from tests.support.dialogue import Dialogue
 from tests.support.driver import Driven

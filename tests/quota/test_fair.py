@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -10,7 +11,6 @@ from hypothesis import strategies as st
 
 from ftpcluster.quota.fair import (
     Branch,
-    Claim,
     Demand,
     Share,
     UserDemand,
@@ -18,6 +18,14 @@ from ftpcluster.quota.fair import (
     level,
     share,
 )
+
+
+class Claim(NamedTuple):
+    """Somebody who wants up to ``most``, and counts ``weight`` times."""
+
+    most: float
+    weight: float = 1.0
+
 
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 TOKENS = st.floats(0, 1e10) | st.integers(0, 10_000)
@@ -42,6 +50,10 @@ DEMANDS = st.dictionaries(
     ),
     max_size=8,
 )
+
+
+def level_of(tokens: float, claims: list[Claim]) -> float:
+    return level(tokens, [(most / weight, most, weight) for most, weight in claims])
 
 
 def naive_level(tokens: float, claims: list[Claim]) -> float:
@@ -83,7 +95,7 @@ def nearly(amount: float) -> float:
 def test_the_level_is_the_highest_that_the_tokens_suffice_for(
     tokens: float, claims: list[Claim]
 ) -> None:
-    found, expected = level(tokens, claims), naive_level(tokens, claims)
+    found, expected = level_of(tokens, claims), naive_level(tokens, claims)
     if math.inf in (found, expected):
         # where there is just enough, both are right
         wanted = math.fsum(claim.most for claim in claims)
@@ -97,7 +109,7 @@ def test_the_level_is_the_highest_that_the_tokens_suffice_for(
 def test_no_more_is_spread_than_there_is_and_nothing_is_left_while_somebody_wants(
     tokens: float, claims: list[Claim]
 ) -> None:
-    cut = level(tokens, claims)
+    cut = level_of(tokens, claims)
     spread = math.fsum(min(claim.most, cut * claim.weight) for claim in claims)
     wanted = math.fsum(claim.most for claim in claims)
     assert spread == pytest.approx(min(tokens, wanted), rel=1e-9, abs=1e-6)
@@ -106,7 +118,7 @@ def test_no_more_is_spread_than_there_is_and_nothing_is_left_while_somebody_want
 @patient
 @given(CLAIMS)
 def test_there_is_always_enough_where_nothing_limits(claims: list[Claim]) -> None:
-    assert level(math.inf, claims) == math.inf
+    assert level_of(math.inf, claims) == math.inf
 
 
 @patient
@@ -116,17 +128,17 @@ def test_the_order_of_claims_does_not_matter(
 ) -> None:
     shuffled = list(claims)
     by.shuffle(shuffled)  # type: ignore[attr-defined]
-    one, other = level(tokens, claims), level(tokens, shuffled)
+    one, other = level_of(tokens, claims), level_of(tokens, shuffled)
     if math.inf not in (one, other):
         assert one == pytest.approx(other, rel=1e-6, abs=1e-6)
 
 
 def test_who_wants_little_leaves_the_rest_to_the_others() -> None:
-    assert level(100, [Claim(10), Claim(1000), Claim(1000)]) == 45
+    assert level_of(100, [Claim(10), Claim(1000), Claim(1000)]) == 45
 
 
 def test_who_counts_twice_gets_twice_as_much() -> None:
-    assert level(90, [Claim(1000, 2), Claim(1000, 1)]) == 30
+    assert level_of(90, [Claim(1000, 2), Claim(1000, 1)]) == 30
 
 
 # ---------------------------------------------------------------------- share

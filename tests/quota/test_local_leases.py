@@ -14,9 +14,9 @@ import pytest
 
 from ftpcluster.quota.bucket import IDLE_DEPTH
 from ftpcluster.quota.leases import SessionLimits, session_limits
-from ftpcluster.quota.local import LocalLeases
+from ftpcluster.quota.limit_tree import TICK
+from ftpcluster.quota.local_leases import LocalLeases
 from ftpcluster.quota.rates import DOWNLOAD, UPLOAD, AccountSpeeds, Direction, Rates
-from ftpcluster.quota.tree import TICK
 
 MEGA = 1_000_000
 

@@ -9,8 +9,8 @@ import itertools
 
 import pytest
 
+from ftpcluster.quota.limit_tree import TICK
 from ftpcluster.quota.rates import DOWNLOAD, Rates
-from ftpcluster.quota.tree import TICK
 from tests.support.simulation import Scene, Simulation, Transfer, jain
 
 LIMIT = 100_000_000

@@ -40,8 +40,8 @@ from ftpcluster.ipc.messages import (
 from ftpcluster.protocol.address import Networks
 from ftpcluster.quota.bans import BanRules
 from ftpcluster.quota.fair import Demand
+from ftpcluster.quota.limit_tree import Report
 from ftpcluster.quota.rates import DOWNLOAD, Rates, SpeedLimits
-from ftpcluster.quota.tree import Report
 from ftpcluster.supervisor import restart
 from tests.support.fake_workers import Client, FakeWorker, Supervised, supervised, until
 from tests.support.hostile import DATAGRAMS

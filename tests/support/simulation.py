@@ -33,7 +33,7 @@ from ftpcluster.ipc.messages import Grants, Message, Reports, ToSupervisor, ToWo
 from ftpcluster.quota.leases import Pause, Pool
 from ftpcluster.quota.rates import DOWNLOAD, Rates, SpeedLimits
 from ftpcluster.supervisor.speed import SharedSpeed
-from ftpcluster.worker.leases import RemoteLeases
+from ftpcluster.worker.remote_leases import RemoteLeases
 
 LATENCY = 0.0002
 """Seconds from one process's send to the other's turn."""

@@ -15,9 +15,9 @@ import pytest
 
 from ftpcluster.ipc.messages import Grants, Reports, ToldRates, UserLimits
 from ftpcluster.quota.fair import Demand, share
+from ftpcluster.quota.limit_store import LimitStore, LocalStore
+from ftpcluster.quota.limit_tree import TICK, Report
 from ftpcluster.quota.rates import DOWNLOAD, LimitKey, Rates, SpeedLimits
-from ftpcluster.quota.store import LimitStore, LocalStore
-from ftpcluster.quota.tree import TICK, Report
 from ftpcluster.supervisor.speed import SharedSpeed
 from tests.support.simulation import VirtualLoop
 

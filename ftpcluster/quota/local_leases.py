@@ -14,8 +14,8 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from ftpcluster.quota.fair import Demand
 from ftpcluster.quota.leases import Lease, Pool, ProcessLeases
+from ftpcluster.quota.limit_tree import FORGET, TICK, LimitTree
 from ftpcluster.quota.rates import DOWNLOAD, UPLOAD, Direction, Level, Rates
-from ftpcluster.quota.tree import FORGET, TICK, LimitTree
 
 _EPOCH = 0
 _Key = tuple[Direction, Level, str]

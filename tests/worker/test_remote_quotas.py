@@ -24,7 +24,7 @@ from ftpcluster.ipc.messages import (
     sendable,
 )
 from ftpcluster.quota.ledger import Refusal
-from ftpcluster.worker.quotas import RemoteQuotas
+from ftpcluster.worker.remote_quotas import RemoteQuotas
 from tests.support.lingering import CLOSER
 
 SPARED, MALLORY = "127.0.0.1", "192.0.2.7"

@@ -19,6 +19,7 @@ from typing import Annotated, NamedTuple
 import msgspec
 
 from ftpcluster.quota.bucket import BUSY_DEPTH
+from ftpcluster.quota.direction_limits import DirectionLimits, Wanted
 from ftpcluster.quota.fair import (
     Branch,
     Demand,
@@ -27,7 +28,6 @@ from ftpcluster.quota.fair import (
     UserDemand,
     distribute,
 )
-from ftpcluster.quota.limits import DirectionLimits, Wanted
 from ftpcluster.quota.rates import DOWNLOAD, UPLOAD, Direction, Level, LimitKey, Rates
 
 TICK = 0.05

@@ -11,9 +11,9 @@ import pytest
 from ftpcluster.ipc.channel import MAX_MESSAGE
 from ftpcluster.ipc.messages import Grants, Message, Reports, ToldRates, UserLimits
 from ftpcluster.quota.leases import Lease, Pool
+from ftpcluster.quota.limit_tree import TICK, Grant, Report
 from ftpcluster.quota.rates import DOWNLOAD, Direction, Rates, SpeedLimits
-from ftpcluster.quota.tree import TICK, Grant, Report
-from ftpcluster.worker.leases import RemoteLeases
+from ftpcluster.worker.remote_leases import RemoteLeases
 from tests.support.simulation import VirtualLoop, waiter_of
 
 MEGA = 1_000_000

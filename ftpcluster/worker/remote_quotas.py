@@ -27,7 +27,7 @@ from ftpcluster.ipc.portions import portions
 from ftpcluster.quota.leases import SessionLimits, session_limits
 from ftpcluster.quota.ledger import Refusal
 from ftpcluster.quota.rates import AccountSpeeds, SpeedLimits
-from ftpcluster.worker.leases import RemoteLeases
+from ftpcluster.worker.remote_leases import RemoteLeases
 
 _LONGEST_NAME = 255
 """Characters of a name that failed that the supervisor is told."""

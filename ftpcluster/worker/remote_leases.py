@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from ftpcluster.ipc.messages import Grants, Reports, ToldRates, UserLimits
 from ftpcluster.ipc.portions import portions
 from ftpcluster.quota.leases import Lease, Pool, ProcessLeases
+from ftpcluster.quota.limit_tree import STALE, TICK, Report
 from ftpcluster.quota.rates import Rates, SpeedLimits
-from ftpcluster.quota.tree import STALE, TICK, Report
 
 _MOST_SPEED = 10**15
 _SOON = 0.005

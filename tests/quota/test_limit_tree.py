@@ -13,8 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from ftpcluster.quota.bucket import BUSY_DEPTH, IDLE_DEPTH, Bucket
 from ftpcluster.quota.fair import Demand
+from ftpcluster.quota.limit_tree import STALE, TICK, Grant, LimitTree, Report
 from ftpcluster.quota.rates import DOWNLOAD, UPLOAD, Direction, Rates
-from ftpcluster.quota.tree import STALE, TICK, Grant, LimitTree, Report
 
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 LOGINS = ("alice", "bob", "carol")
