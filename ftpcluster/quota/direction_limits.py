@@ -80,7 +80,7 @@ class DirectionLimits:
             bucket = self.users.get(login)
             tokens = math.inf if bucket is None else bucket.available(now, is_busy=is_busy)
             leaf = UserDemand(login, tokens, wanted.total, wanted.demands)
-            group = self.group_of(login)
+            group = self.group_of(login) if self.groups else None
             (mine if group is None else groups.setdefault(group, [])).append(leaf)
         for name, parts in groups.items():
             there = self.groups[name].available(now, is_busy=is_busy)

@@ -29,6 +29,8 @@ from ftpcluster.quota.rates import (
 _LEAST = 512
 MOST_AT_ONCE = 1 << 20
 """Bytes that a limited transfer moves at once, at the least and at the most."""
+_SHORTEST = 0.001
+"""Seconds that are waited for, at the least: a connection's debt of less is paid with the next."""
 _PIECE = 64 * 1024
 """Bytes that a transfer takes at once, at least, from a pool that has them."""
 _ASKED = 1 << 20
@@ -99,7 +101,7 @@ class Lease:
             self.used += count
             if self.in_hand <= 0 and (until := pool.take(self, now)) is not None:
                 return Pause(until, is_shared=True)
-        return Pause(due, is_shared=False) if due > now else None
+        return Pause(due, is_shared=False) if due > now + _SHORTEST else None
 
     @property
     def asks_for(self) -> int:
@@ -154,11 +156,11 @@ class Pool:
         """Whether there is a limit at all."""
         return self._leases.rate(self) is not None
 
-    def open(self, connection: Bucket | None = None) -> Lease:
+    def open(self, now: float, connection: Bucket | None = None) -> Lease:
         """A transfer begins."""
         lease = Lease(self, connection)
         self.transfers.add(lease)
-        self._leases.on_use(self)
+        self._leases.on_use(self, now)
         return lease
 
     def leave(self, lease: Lease) -> None:
@@ -169,8 +171,6 @@ class Pool:
             if lease.is_waiting:
                 self._waiting.remove(lease)
                 lease.go_on()
-            if not self.transfers:
-                self._leases.on_unused(self)
 
     def take(self, lease: Lease, now: float) -> float | Waiter | None:
         """More for a transfer that has nothing in hand; what it has to wait for, if it has to."""
@@ -268,12 +268,15 @@ class ProcessLeases:
     def _pool(self, login: str, direction: Direction, rates: Rates, group: str | None) -> Pool:
         pool = self._pools.get((login, direction))
         if pool is None:
-            pool = self._pools[login, direction] = Pool(self, login, direction)
+            pool = self._pools[login, direction] = self._make_pool(login, direction)
         if (pool.rates, pool.group) != (rates, group):
             pool.rates, pool.group = rates, group
             if pool.has_reported:
                 self.tell_limits(pool)
         return pool
+
+    def _make_pool(self, login: str, direction: Direction) -> Pool:
+        return Pool(self, login, direction)
 
     def _known_pools(self, login: str) -> list[Pool]:
         """Those of a user that there are."""
@@ -301,12 +304,9 @@ class ProcessLeases:
         """A transfer waits for a grant: for what; None where it has one now."""
         raise NotImplementedError
 
-    def on_use(self, pool: Pool) -> None:
+    def on_use(self, pool: Pool, now: float) -> None:
         """A transfer of this pool begins, or a grant has come for it."""
         raise NotImplementedError
-
-    def on_unused(self, pool: Pool) -> None:
-        """The last transfer of this pool has ended."""
 
     def tell_limits(self, pool: Pool) -> None:
         """Before the first of a pool's reports, and when its limits are others.
@@ -341,7 +341,7 @@ class SessionLimits:
             connection.available(now, is_busy=True)  # pays a debt
             connection.empty(now)  # but nothing was saved
         if pool is not None and pool.is_limited:
-            return pool.open(connection)
+            return pool.open(now, connection)
         return None if connection is None else Lease(None, connection)
 
 

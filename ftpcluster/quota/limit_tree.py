@@ -124,8 +124,8 @@ class _OneWay:
 
         Where there is not enough for all it has to wait for the tick.
         """
-        news = self._news.pop(epoch, ())
-        if self._is_server_short:
+        news = self._news.pop(epoch, None)
+        if news is None or self._is_server_short:
             return
         users = []
         for login in news:

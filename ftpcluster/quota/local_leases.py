@@ -10,7 +10,7 @@ So users without a common limit have no common time either. Each has a tree.
 from __future__ import annotations
 
 import math
-from weakref import WeakKeyDictionary, WeakValueDictionary
+from weakref import WeakValueDictionary
 
 from ftpcluster.quota.fair import Demand
 from ftpcluster.quota.leases import Lease, Pool, ProcessLeases
@@ -21,6 +21,16 @@ _EPOCH = 0
 _Key = tuple[Direction, Level, str]
 
 
+class LocalPool(Pool):
+    """A pool, and what is the topmost limit of its user now."""
+
+    __slots__ = ("root",)
+
+    def __init__(self, leases: LocalLeases, login: str, direction: Direction) -> None:
+        super().__init__(leases, login, direction)
+        self.root: _Root | None = None
+
+
 class _Root:
     """The topmost limit of some users, in one direction: its tree, and their pools in use."""
 
@@ -29,32 +39,39 @@ class _Root:
         self.now = self._forgotten = 0.0
         self.is_contended = False
         self._direction = direction
-        self._pools: dict[Pool, None] = {}
+        self._pools: dict[str, Pool] = {}  # by login; also some that were in use in the last tick
         self._next = -math.inf  # when a tick is due
 
-    def join(self, pool: Pool) -> None:
-        self._pools[pool] = None
+    def join(self, pool: Pool, now: float) -> None:
+        """A transfer begins. What pools have left of an earlier tick is not for it."""
+        if self._pools:
+            self._look_at_clock(now)
+        self._pools[pool.login] = pool
 
     def leave(self, pool: Pool) -> None:
-        """What a pool has goes back at once: no tick may come for long."""
-        if pool in self._pools:
-            del self._pools[pool]
+        """A pool comes under another root. What it has goes back."""
+        if self._pools.pop(pool.login, None) is not None:
             report = pool.report()._replace(demand=Demand())
             pool.has_reported = False
             self.tree.report(_EPOCH, (report,), self.now)
 
     def wait(self, pool: Pool, lease: Lease, now: float) -> float | None:
         """When a transfer has to ask again; None where it has been given something."""
-        self.now = now = max(now, self.now)
-        if now >= self._next:
-            self._on_tick(now)
+        self._look_at_clock(now)
         if lease.is_waiting and pool.wants_soon:
-            self.tree.report(_EPOCH, (pool.report_in_haste(),), now)
-            self._distribute(now, only=_EPOCH)
+            self.tree.report(_EPOCH, (pool.report_in_haste(),), self.now)
+            self._distribute(self.now, only=_EPOCH)
         return self._next if lease.is_waiting else None
 
+    def _look_at_clock(self, now: float) -> None:
+        self.now = max(now, self.now)
+        if self.now >= self._next:
+            self._on_tick(self.now)
+
     def _on_tick(self, now: float) -> None:
-        self.tree.report(_EPOCH, [pool.report() for pool in self._pools], now)
+        pools = self._pools
+        self.tree.report(_EPOCH, [pool.report() for pool in pools.values()], now)
+        self._pools = {login: pool for login, pool in pools.items() if pool.transfers}
         self._distribute(now)
         # on a schedule of its own, however late this one came
         self._next = max(self._next + TICK, now + TICK / 2)
@@ -65,9 +82,8 @@ class _Root:
     def _distribute(self, now: float, only: int | None = None) -> None:
         grants = self.tree.distribute(now, only).get(_EPOCH, ())
         self.is_contended = self.tree.contended[self._direction]
-        pools = {pool.login: pool for pool in self._pools}
         for grant in grants:
-            pools[grant.login].grant(grant.size)
+            self._pools[grant.login].grant(grant.size)
 
 
 class LocalLeases(ProcessLeases):
@@ -79,7 +95,8 @@ class LocalLeases(ProcessLeases):
         self._server_roots = (_Root(UPLOAD, server), _Root(DOWNLOAD, server))
         # those of users and groups, as long as any session of them lives
         self._roots: WeakValueDictionary[_Key, _Root] = WeakValueDictionary()
-        self._root_of: WeakKeyDictionary[Pool, _Root] = WeakKeyDictionary()
+
+    # ------------------------------------------------------------------ limits
 
     def set_server(self, rates: Rates, now: float) -> None:
         """The server's limits, from now on."""
@@ -87,32 +104,40 @@ class LocalLeases(ProcessLeases):
             self.server = rates
             for root in self._server_roots:
                 root.tree.set_server(rates, max(now, root.now))
-            self._find_roots()
+            self._find_roots(now)
 
     def set_group(self, name: str, rates: Rates, now: float) -> None:
         """A group's limits, from now on."""
         self._groups[name] = rates
         for root in (*self._server_roots, *self._roots.values()):
             root.tree.set_group(name, rates, max(now, root.now))
-        self._find_roots()
+        self._find_roots(now)
 
-    def pools(self, login: str, rates: Rates, group: str | None = None) -> tuple[Pool, Pool] | None:
-        found = super().pools(login, rates, group)
-        for pool in found or ():
-            self._find_root(pool)
-        return found
+    def _limits_of(self, login: str, rates: Rates, group: str | None) -> tuple[Rates, ...]:
+        of_group = self._groups.get(group) if group is not None else None
+        return (self.server, rates) if of_group is None else (self.server, of_group, rates)
 
-    def _find_roots(self) -> None:
+    def _make_pool(self, login: str, direction: Direction) -> LocalPool:
+        return LocalPool(self, login, direction)
+
+    # ------------------------------------------------------------------ roots
+
+    def _find_roots(self, now: float) -> None:
         """Limits that users share have changed, and so may have which is the topmost one."""
-        for pool in tuple(self._root_of):
-            self._find_root(pool)
+        for pool in tuple(self._pools.values()):
+            self._root_of(pool, now)
 
-    def _find_root(self, pool: Pool) -> None:
-        before, root = self._root_of.get(pool), self._topmost(pool)
-        self._root_of[pool] = root
-        if before is not None and before is not root and pool.transfers:
-            before.leave(pool)
-            root.join(pool)
+    def _root_of(self, pool: Pool, now: float) -> _Root:
+        """The root that is a pool's from now on."""
+        assert isinstance(pool, LocalPool)
+        before, root = pool.root, self._topmost(pool)
+        if before is not root:
+            pool.root = root
+            if before is not None:
+                before.leave(pool)
+                if pool.transfers:
+                    root.join(pool, now)
+        return root
 
     def _topmost(self, pool: Pool) -> _Root:
         direction, group = pool.direction, pool.group
@@ -128,22 +153,19 @@ class LocalLeases(ProcessLeases):
                 root.tree.set_group(name, rates, root.now)
         return root
 
-    def _limits_of(self, login: str, rates: Rates, group: str | None) -> tuple[Rates, ...]:
-        of_group = self._groups.get(group) if group is not None else None
-        return (self.server, rates) if of_group is None else (self.server, of_group, rates)
+    # ------------------------------------------------------------------ what pools ask
 
     def is_contended(self, pool: Pool) -> bool:
-        return self._root_of[pool].is_contended
+        assert isinstance(pool, LocalPool)
+        return pool.root is not None and pool.root.is_contended
 
     def tell_limits(self, pool: Pool) -> None:
-        root = self._root_of[pool]
-        root.tree.set_user(pool.login, pool.rates, root.now, group=pool.group)
+        assert isinstance(pool, LocalPool)
+        if (root := pool.root) is not None:
+            root.tree.set_user(pool.login, pool.rates, root.now, group=pool.group)
 
-    def on_use(self, pool: Pool) -> None:
-        self._root_of[pool].join(pool)
-
-    def on_unused(self, pool: Pool) -> None:
-        self._root_of[pool].leave(pool)
+    def on_use(self, pool: Pool, now: float) -> None:
+        self._root_of(pool, now).join(pool, now)
 
     def wait(self, pool: Pool, lease: Lease, now: float) -> float | None:
-        return self._root_of[pool].wait(pool, lease, now)
+        return self._root_of(pool, now).wait(pool, lease, now)

@@ -92,12 +92,12 @@ class RemoteLeases(ProcessLeases):
             self._report_soon()
         return waiter
 
-    def on_use(self, pool: Pool) -> None:
+    def on_use(self, pool: Pool, now: float) -> None:
         if pool in self._used:
             return
         self._used[pool] = None
         if self._tick is None:
-            self._last_heard = self._loop.time()
+            self._last_heard = now
             self._tick_later()
 
     def _tick_later(self) -> None:
@@ -161,7 +161,7 @@ class RemoteLeases(ProcessLeases):
             pool = self._pools.get((grant.login, grant.direction))
             if pool is not None:
                 pool.grant(grant.size)
-                self.on_use(pool)  # where no transfer is left it goes back
+                self.on_use(pool, now)  # where no transfer is left it goes back
 
     def _look_for_silence(self) -> None:
         """Where the supervisor says nothing, go on with this worker's share of the limits."""

@@ -5,6 +5,7 @@ A transfer that waits for a time does nothing but say afterwards that it has com
 
 from __future__ import annotations
 
+import gc
 import itertools
 import math
 from collections.abc import Generator, Iterable
@@ -202,7 +203,7 @@ def test_after_a_pause_there_is_no_burst(pause: float) -> None:
     assert second.moved <= MEGA * (1 + 0.1)
 
 
-def test_what_a_transfer_did_not_use_goes_back_at_once() -> None:
+def test_what_a_transfer_did_not_use_goes_back_with_the_next_tick() -> None:
     leases = LocalLeases(Rates(download=MEGA))
     limits = of(leases, "alice")
     lease = limits.open(DOWNLOAD, 0.0)
@@ -280,3 +281,20 @@ def test_a_user_who_comes_into_a_group_shares_its_limit() -> None:
     before = alice.moved
     run([alice, bob], 6.0)
     assert alice.moved - before + bob.moved <= 5 * MEGA * 1.25
+
+
+# ---------------------------------------------------------------------- memory
+
+
+@pytest.mark.parametrize("server", [Rates(), Rates(download=MEGA)])
+def test_users_whose_sessions_have_ended_are_forgotten(server: Rates) -> None:
+    leases = LocalLeases(server)
+    for n in range(100):
+        transfer = Transfer(of(leases, f"user-{n}", shared=Rates(download=MEGA)), n, size=1000)
+        run([transfer], n + 0.9)
+        assert transfer.ended is not None
+        del transfer
+    gc.collect()
+    # the last one may be known until the next tick
+    assert len(leases._pools) <= 2
+    assert len(leases._roots) <= 1

@@ -279,7 +279,7 @@ class Transfer:
         self._buffered = 0.0
         self._looked = simulation.loop.now
         worker.transfers.add(self)
-        self._lease = pool.open()
+        self._lease = pool.open(self.last)
         self._wait(self._lease.spend(0, self.last))
 
     def _wait(self, pause: Pause | None) -> None:

@@ -82,7 +82,7 @@ def spend(lease: Lease, count: int) -> asyncio.Future[None] | None:
 
 def waiting(pool: Pool) -> tuple[Lease, asyncio.Future[None]]:
     """A transfer that begins and has to wait."""
-    lease = pool.open()
+    lease = pool.open(0.0)
     waiter = spend(lease, 0)
     assert waiter is not None
     return lease, waiter
@@ -95,7 +95,7 @@ class Eater:
         self.moved = 0
         self.moments: list[tuple[float, int]] = []
         self._desk = desk
-        self._lease = pool.open()
+        self._lease = pool.open(0.0)
         self.wait(spend(self._lease, 0))
 
     def wait(self, waiter: asyncio.Future[None] | None) -> None:
@@ -163,7 +163,7 @@ def test_whoever_moved_more_than_he_had_pays_that_before_he_goes_on(desk: Desk) 
 def test_what_the_pool_has_is_taken_a_piece_at_a_time(desk: Desk) -> None:
     pool = desk.pool()
     desk.grant(10 * MEGA)
-    first, second = pool.open(), pool.open()
+    first, second = pool.open(0.0), pool.open(0.0)
     assert spend(first, 0) is None
     assert spend(second, 0) is None
     assert 0 < second.in_hand <= first.in_hand <= 5 * MEGA
@@ -614,7 +614,7 @@ def test_a_lease_is_let_go_in_a_real_loop_too() -> None:
         leases = RemoteLeases(loop, 1, SpeedLimits(server=Rates(download=MEGA)), sent.append)
         pools = leases.pools("alice", Rates())
         assert pools is not None
-        lease = pools[DOWNLOAD].open()
+        lease = pools[DOWNLOAD].open(loop.time())
         waiter = spend(lease, 0)
         assert waiter is not None
         await until_sent(sent)
