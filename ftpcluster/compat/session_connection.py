@@ -276,7 +276,7 @@ _LIVE: dict[str, _Live] = {
     "server_host": _of_session(lambda session: session.server_address),
     "server_port": _of_session(lambda session: session.stream.local_address()[1]),
     "passive_server_port": _Live(_listener_port),
-    "command_connection": _of_session(lambda session: session.stream),
+    "command_connection": _Live(lambda connection: connection.command_state.control_stream),
     "socket_timeout": _of_session(lambda session: session.settings.stalled_timeout),
     "idle_timeout": _of_session(lambda session: session.settings.idle_timeout),
     "wait_future_timeout": _of_server("wait_future_timeout"),

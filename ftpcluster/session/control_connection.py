@@ -48,6 +48,7 @@ class ControlConnection(ABC):
         "_is_due",
         "_is_lost",
         "_lines",
+        "_receiver",
         "_run",
         "_unsent",
         "ended",
@@ -57,7 +58,7 @@ class ControlConnection(ABC):
 
     def __init__(self, services: Services, stream: Stream, conversation: Conversation) -> None:
         """Takes over ``stream``."""
-        self.session = Session(services, stream, conversation, self.reply, self._room)
+        self.session = Session(services, stream, conversation, self)
         self.ended = False
         self._run: Run[Reply | None] | None = None
         self._command: Command | None = None  # the one that runs
@@ -68,6 +69,7 @@ class ControlConnection(ABC):
         self._unsent = b""
         self._gathering = False
         self._emptied: asyncio.Future[None] | None = None
+        self._receiver: asyncio.Future[bytes] | None = None
 
     @abstractmethod
     def end(self, reason: FTPError | None = None) -> None:
@@ -95,6 +97,9 @@ class ControlConnection(ABC):
             self._on_eof()
             return
         self._deadlines.touch()
+        if self._receiver is not None and not self._receiver.done():
+            self._receiver.set_result(data)
+            return
         try:
             self._lines.feed(data)
         except TooMuchRubbish:
@@ -111,6 +116,8 @@ class ControlConnection(ABC):
             self.end()  # such a task may never end by itself
             return
         self._has_hung_up = True
+        if self._receiver is not None and not self._receiver.done():
+            self._receiver.set_result(b"")
         self._stop_reading()
         self._deadlines.hang_up(self._command)
         self._obey_lines()
@@ -200,6 +207,23 @@ class ControlConnection(ABC):
     def _has_more_input(self) -> bool:
         return self._lines.holds_anything or self.session.stream.has_input()
 
+    async def receive(self) -> bytes:
+        """What the client sends next, which then is no command; nothing at the end."""
+        held = self._lines.take_all()
+        if held or self._has_hung_up:
+            return held
+        if not self.session.stream.is_watched:
+            self.session.stream.watch(self._on_readable)  # too much was held
+        self._receiver = self.session.services.loop.create_future()
+        try:
+            return await self._receiver
+        finally:
+            self._receiver = None
+
+    def push_back(self, data: bytes) -> None:
+        """Have what ``receive`` gave be a command after all. Raises TooMuchRubbish."""
+        self._lines.push_back(data)
+
     # ------------------------------------------------------------------ replying
 
     def reply(self, reply: Reply) -> None:
@@ -250,7 +274,7 @@ class ControlConnection(ABC):
                 self._say_there_is_room()
             self._go_on(is_held=False)
 
-    async def _room(self) -> None:
+    async def room(self) -> None:
         """Wait until the client has read what it was sent, but for a little."""
         if len(self._unsent) > _UNSENT:
             # a command's first step is not known as what runs: the session must not end in it

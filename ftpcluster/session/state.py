@@ -6,8 +6,7 @@ What all sessions of a process share stands in ``services``.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -21,6 +20,7 @@ from ftpcluster.protocol.address import display, plain
 from ftpcluster.protocol.errors import (
     FileNameNotAllowed,
     FileUnavailable,
+    FTPError,
     NotLoggedIn,
     ProtectionRequired,
 )
@@ -78,6 +78,25 @@ class Transfer(Protocol):
     def limits_changed(self) -> None: ...
 
 
+class Control(Protocol):
+    """The control connection, as commands use it."""
+
+    def reply(self, reply: Reply) -> None:
+        """Send a reply, or gather it with others that are about to be sent."""
+
+    async def room(self) -> None:
+        """Wait until the client has read what it was sent, but for a little."""
+
+    async def receive(self) -> bytes:
+        """What the client sends next, which then is no command; nothing at the end."""
+
+    def push_back(self, data: bytes) -> None:
+        """Have what ``receive`` gave be a command after all. Raises TooMuchRubbish."""
+
+    def end(self, reason: FTPError | None = None) -> None:
+        """End the session now; ``reason``, if any, is the last that the client is told."""
+
+
 class Session:
     """One control connection's life, as the commands see it."""
 
@@ -85,8 +104,8 @@ class Session:
         "__weakref__",
         "_server_address",
         "_who",
-        "announce",
         "binary",
+        "control",
         "conversation",
         "current_folder",
         "data",
@@ -104,7 +123,6 @@ class Session:
         "protected",
         "rename_from",
         "restart",
-        "room",
         "services",
         "settings",
         "stranger_since",
@@ -121,15 +139,13 @@ class Session:
         services: Services,
         stream: Stream,
         conversation: Conversation,
-        announce: Callable[[Reply], None],
-        room: Callable[[], Coroutine[Any, Any, None]],
+        control: Control,
     ) -> None:
         self.services = services
         self.settings = services.settings
         self.stream = stream
         self.conversation = conversation
-        self.announce = announce  # sends a preliminary (1xx) reply; only the server-DTP does
-        self.room = room  # waits until what was announced has been sent, or nearly
+        self.control = control
         self._server_address: str | None = None
         # for as long as the session
         self.tls = stream.context if isinstance(stream, TLSStream) else None  # for data, too
@@ -197,6 +213,14 @@ class Session:
     @property
     def storage(self) -> Storage:
         return self.account.storage
+
+    def announce(self, reply: Reply) -> None:
+        """Send a reply that is not a command's last: a preliminary one, or a part of one."""
+        self.control.reply(reply)
+
+    async def room(self) -> None:
+        """Wait until the client has read what was announced, but for a little."""
+        await self.control.room()
 
     @property
     def needs_task(self) -> bool:
@@ -358,7 +382,7 @@ class Session:
 
     def forget_client(self) -> None:
         """Nobody is there any more who could be told anything."""
-        self.announce, self.room = _unheard, _no_wait
+        self.control = _NOBODY
         self.hooks = NO_HOOKS
 
     def drop_data(self) -> None:
@@ -376,9 +400,23 @@ def shown(login: str) -> str:
     return visible(login)[:_LONGEST_NAME]
 
 
-def _unheard(_: Reply) -> None:
-    """A reply that comes after the session's end."""
+class _Nobody:
+    """In place of the control connection, after the session's end."""
+
+    def reply(self, reply: Reply) -> None:
+        pass
+
+    async def room(self) -> None:
+        pass
+
+    async def receive(self) -> bytes:
+        return b""
+
+    def push_back(self, data: bytes) -> None:
+        pass
+
+    def end(self, reason: FTPError | None = None) -> None:
+        pass
 
 
-async def _no_wait() -> None:
-    """Nobody has to read what nobody was sent."""
+_NOBODY = _Nobody()
