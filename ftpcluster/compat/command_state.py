@@ -25,6 +25,8 @@ class CommandState:
         """The verbs whose overrides run now, the outer first."""
         self.held_reply: Reply | None = None
         """The reply to AUTH or CCC, for which the end of the command is waited."""
+        self.is_ending = False
+        """A built-in command that was called has ended the session, with QUIT for instance."""
         self.needs_slot = False
         """A command has logged somebody in, whose slot has not been taken yet."""
         self.logged_claim: Claim | None = None

@@ -17,9 +17,9 @@ from typing import Any, TypeVar
 
 from ftpcluster.compat.server_hooks import connection_of
 from ftpcluster.compat.session_connection import SessionConnection, needs_slot, take_slot
-from ftpcluster.protocol.errors import FTPError, LocalProblem
+from ftpcluster.protocol.errors import FTPError, LocalProblem, TransferAborted
 from ftpcluster.protocol.path import resolve
-from ftpcluster.protocol.reply import Code, Reply
+from ftpcluster.protocol.reply import Code, Replied, Reply, Then
 from ftpcluster.session.gates import pass_gates, reply_for
 from ftpcluster.session.row import Command
 from ftpcluster.session.state import Session
@@ -217,7 +217,7 @@ class CustomHandler:
         self._function = function
         self._verb = verb
 
-    async def __call__(self, session: Session, argument: str) -> Reply | None:
+    async def __call__(self, session: Session, argument: str) -> Reply:
         connection = connection_of(session)
         state = connection.command_state
         before = state.overriding
@@ -225,23 +225,38 @@ class CustomHandler:
         try:
             goes_on = await _run(self._function, connection, argument)
         except BaseException as error:
-            if state.held_reply is not None:
-                session.ending = True  # half of AUTH was obeyed: nobody knows what is protected
-            if needs_slot(connection):
-                session.log_out()
-            if isinstance(error, FTPError | ConnectionError) or not isinstance(error, Exception):
+            failure = _failure(connection, error)
+            if failure is error:
                 raise
-            # of the core an OSError has a reply of its own; in a custom command it is a bug
-            session.note_bug(error)
-            raise LocalProblem from error
+            raise failure from error
         finally:
             state.overriding = before
         if needs_slot(connection):
             await take_slot(connection)
-        if not goes_on:
-            session.ending = True
         held, state.held_reply = state.held_reply, None
-        return held
+        if state.is_ending or not goes_on:
+            if held is not None:
+                session.announce(held)
+            return Replied(Then.CLOSE)
+        return Replied(Then.GO_ON) if held is None else held
+
+
+def _failure(connection: SessionConnection, error: BaseException) -> BaseException:
+    """What the core is told of the error of a command."""
+    session, state = connection.session, connection.command_state
+    if needs_slot(connection):
+        session.log_out()
+    # where half of AUTH was obeyed nobody knows what is protected
+    ends = state.is_ending or state.held_reply is not None
+    if ends and isinstance(error, ConnectionError | asyncio.CancelledError):
+        error = TransferAborted()
+    elif isinstance(error, Exception) and not isinstance(error, FTPError | ConnectionError):
+        # of the core an OSError has a reply of its own; in a custom command it is a bug
+        session.note_bug(error)
+        error = LocalProblem()
+    if ends and isinstance(error, FTPError):
+        error.then = Then.CLOSE
+    return error
 
 
 async def _run(function: Verb, connection: SessionConnection, argument: str) -> bool:
@@ -276,10 +291,12 @@ async def obey_builtin(command: Command, connection: SessionConnection, argument
         reply = await outcome if inspect.isawaitable(outcome) else outcome
     except Exception as error:
         reply = reply_for(session, error)
-    if state.held_reply is None and (session.wants_tls or session.leaves_tls):
+    if reply.then is Then.CLOSE:
+        state.is_ending = True
+    if state.held_reply is None and reply.then in (Then.START_TLS, Then.END_TLS):
         # who has read it begins TLS at once, which would be taken for plain text put behind AUTH:
         # it is sent when the command has ended, and nobody reads lines any more
         state.held_reply = reply
-    elif reply is not None:
+    else:
         session.announce(reply)
-    return not session.ending
+    return not state.is_ending

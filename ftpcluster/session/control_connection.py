@@ -46,6 +46,7 @@ class ControlConnection(ABC):
         "_gathering",
         "_has_hung_up",
         "_is_due",
+        "_is_ending",
         "_is_lost",
         "_lines",
         "_receiver",
@@ -65,6 +66,7 @@ class ControlConnection(ABC):
         self._lines = CommandLines((ABORT, QUIT))
         self._has_hung_up = False  # the client sends no more; it may still read
         self._is_lost = False  # the client can be told nothing more
+        self._is_ending = False  # the last reply was given
         self._is_due = False  # the next turn of the queue is arranged
         self._unsent = b""
         self._gathering = False
@@ -178,7 +180,7 @@ class ControlConnection(ABC):
         if self.ended or (self._run is not None and self._command is None):
             return  # the handshake reads for itself
         stream = self.session.stream
-        if self.session.ending:
+        if self._is_ending:
             stream.unwatch()  # the client has only to read the last reply
             return
         has_room = len(self._unsent) <= _UNSENT
@@ -267,7 +269,7 @@ class ControlConnection(ABC):
             self._send()
             if not self._unsent:
                 self._deadlines.end_wait_for_reader()
-                if self.session.ending:
+                if self._is_ending:
                     self.end()
                     return
             if len(self._unsent) <= _UNSENT:

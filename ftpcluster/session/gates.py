@@ -60,8 +60,6 @@ def pass_gates(session: Session, command: Command, argument: str) -> None:
 
 def reply_for(session: Session, error: BaseException) -> Reply:
     """What the client is told of an error. One that isn't foreseen is logged, and is 451."""
-    if isinstance(error, SessionEnded):
-        session.ending = True
     if isinstance(error, FTPError):
         return error.reply
     if isinstance(error, ConnectionError):

@@ -21,7 +21,7 @@ from ftpcluster.protocol.errors import (
     SyntaxProblem,
     TransferAborted,
 )
-from ftpcluster.protocol.reply import Code, Reply
+from ftpcluster.protocol.reply import Code, Replied, Reply, Then
 from ftpcluster.session import journal
 from ftpcluster.session.commands.table import COMMANDS
 from ftpcluster.session.control_connection import ABORT, QUIT, ControlConnection
@@ -93,7 +93,6 @@ class ServerPI(ControlConnection):
     def _begin_tls(self) -> None:
         """Behind the reply to AUTH, the same connection goes on as TLS."""
         services, plain = self.session.services, self.session.stream
-        self.session.wants_tls = False
         if not self._send_all():
             return
         assert services.tls is not None
@@ -111,7 +110,6 @@ class ServerPI(ControlConnection):
     def _leave_tls(self) -> None:
         stream = self.session.stream
         assert isinstance(stream, TLSStream)
-        self.session.leaves_tls = False
         if self._send_all():
             stream.unwatch()
             self._begin(None, self._end_tls(stream))
@@ -216,6 +214,7 @@ class ServerPI(ControlConnection):
             assert isinstance(reply, Reply)
         except Exception as error:
             reply = reply_for(self.session, error)
+        self._is_ending = self._is_ending or reply.then is Then.CLOSE
         self.reply(reply)
 
     def _cancel(self, reason: FTPError) -> None:
@@ -226,29 +225,32 @@ class ServerPI(ControlConnection):
 
     # ------------------------------------------------------------------ replying
 
-    def _finish(self, reply: Reply | None) -> None:
-        """A command has ended; where there is no reply it has sent its own."""
+    def _finish(self, last: Reply | None) -> None:
+        """A command has ended, or the handshake, which has no reply."""
+        then = Then.GO_ON if last is None else last.then
+        reply = None if isinstance(last, Replied) else last
         if self._entry is not None:
             self._write_down(reply)
         if self.session.last_transfer is not None:
             self._count_transfer(reply)
-        changes = self.session.wants_tls or self.session.leaves_tls
+        changes = then is Then.START_TLS or then is Then.END_TLS
         if changes and self._has_more_input():
             self.end()  # somebody put commands behind AUTH, to have them obeyed as protected ones
             return
-        if self._has_hung_up:  # then this reply is the last
-            self.session.wants_tls = self.session.leaves_tls = False
         if reply is not None:
             self.reply(reply)
-        if self.session.ending:
+        if then is Then.CLOSE:
+            self._is_ending = True
+        if self._is_ending:
             self._send(is_last=not self._lines)
             self._lines.clear()
             if not self._unsent:
                 self.end()
-        elif self.session.wants_tls:
-            self._begin_tls()
-        elif self.session.leaves_tls:
-            self._leave_tls()
+        elif changes and not self._has_hung_up:  # else this reply is the last
+            if then is Then.START_TLS:
+                self._begin_tls()
+            else:
+                self._leave_tls()
 
     def _count_transfer(self, reply: Reply | None) -> None:
         """A command that has moved data has ended."""

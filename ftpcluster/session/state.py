@@ -109,7 +109,6 @@ class Session:
         "conversation",
         "current_folder",
         "data",
-        "ending",
         "epsv_only",
         "facts",
         "failed_logins",
@@ -117,7 +116,6 @@ class Session:
         "hash_range",
         "hooks",
         "last_transfer",
-        "leaves_tls",
         "login",
         "progress",
         "protected",
@@ -131,7 +129,6 @@ class Session:
         "transfer",
         "unknown_verbs",
         "user_name",
-        "wants_tls",
     )
 
     def __init__(
@@ -155,14 +152,11 @@ class Session:
         self.stranger_since = services.loop.time()
         self.failed_logins = 0
         self.unknown_verbs = 0
-        self.ending = False
         # until changed: transfer parameters (RFC 959 section 5.1: ASCII is the default)
         self.binary = False
         self.epsv_only = False  # EPSV ALL (RFC 2428 section 4)
         self.facts: tuple[str, ...] = FACTS  # of MLSD and MLST
         self.hash_algorithm = "SHA-256"
-        self.wants_tls = False  # AUTH was accepted: TLS begins behind its reply
-        self.leaves_tls = False  # CCC was: TLS ends behind its reply
         self.protected = False  # PROT P: data connections are encrypted
         self.current_folder = "/"
         # for one command

@@ -12,7 +12,7 @@ from typing import Any, TypeGuard, TypeVar
 from ftpcluster.net.stream import pause
 from ftpcluster.passwords import BadHash, TooManyLogins
 from ftpcluster.protocol.errors import ArgumentProblem, LocalProblem, NotLoggedIn, SessionEnded
-from ftpcluster.protocol.reply import Code, Reply
+from ftpcluster.protocol.reply import Code, Reply, Then
 from ftpcluster.session.login import Account, Claim
 from ftpcluster.session.run import wait_out
 from ftpcluster.session.state import Session, shown
@@ -22,7 +22,7 @@ T = TypeVar("T")
 _Response = AbstractUserManager.GetUserResponse
 _Found = tuple[_Response, User | None, str]
 
-_GOODBYE = Reply(Code.CLOSING_CONTROL_CONNECTION, "Goodbye.")
+_GOODBYE = Reply(Code.CLOSING_CONTROL_CONNECTION, "Goodbye.", then=Then.CLOSE)
 _NEED_PASSWORD = Reply(Code.NEED_PASSWORD, "Please specify the password.")
 _NO_ACCOUNTS = Reply(Code.SUPERFLUOUS, "No account is needed.")
 _PATIENCE = 3.0
@@ -357,6 +357,5 @@ def acct(_: Session, __: str) -> Reply:
     return _NO_ACCOUNTS
 
 
-def quit_(session: Session, _: str) -> Reply:
-    session.ending = True
+def quit_(_: Session, __: str) -> Reply:
     return _GOODBYE
