@@ -34,6 +34,8 @@ from ftpcluster.session.run import Run, in_task
 from ftpcluster.session.services import Services
 from ftpcluster.session.state import Activity, shown
 
+_GO_ON = Then.GO_ON  # which costs a call each time where it is a member of its class
+
 
 class ServerPI(ControlConnection):
     """One session, from its greeting to its end."""
@@ -227,30 +229,35 @@ class ServerPI(ControlConnection):
 
     def _finish(self, last: Reply | None) -> None:
         """A command has ended, or the handshake, which has no reply."""
-        then = Then.GO_ON if last is None else last.then
+        then = _GO_ON if last is None else last.then
         reply = None if isinstance(last, Replied) else last
         if self._entry is not None:
             self._write_down(reply)
         if self.session.last_transfer is not None:
             self._count_transfer(reply)
-        changes = then is Then.START_TLS or then is Then.END_TLS
+        changes = then is not _GO_ON and then is not Then.CLOSE
         if changes and self._has_more_input():
             self.end()  # somebody put commands behind AUTH, to have them obeyed as protected ones
             return
         if reply is not None:
             self.reply(reply)
-        if then is Then.CLOSE:
-            self._is_ending = True
+        if then is not _GO_ON or self._is_ending:
+            self._go_on_as(then)
+
+    def _go_on_as(self, then: Then) -> None:
+        """What happens behind the reply, where that is not the next command."""
+        self._is_ending = self._is_ending or then is Then.CLOSE
         if self._is_ending:
             self._send(is_last=not self._lines)
             self._lines.clear()
             if not self._unsent:
                 self.end()
-        elif changes and not self._has_hung_up:  # else this reply is the last
-            if then is Then.START_TLS:
-                self._begin_tls()
-            else:
-                self._leave_tls()
+        elif self._has_hung_up:
+            pass  # the reply was the last
+        elif then is Then.START_TLS:
+            self._begin_tls()
+        else:
+            self._leave_tls()
 
     def _count_transfer(self, reply: Reply | None) -> None:
         """A command that has moved data has ended."""
