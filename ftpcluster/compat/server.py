@@ -51,7 +51,7 @@ from ftpcluster.users import (  # noqa: F401 (the reference has them here)
 
 _THREADS = 16
 _END_OF_SESSIONS = 10.0
-"""Seconds that ``close`` gives commands which are not ours to end after their cancellation."""
+"""Seconds that ``close`` gives custom commands to end after their cancellation."""
 
 
 class ListenOptions(TypedDict, total=False):

@@ -60,7 +60,7 @@ async def user(session: Session, login: str) -> Reply:
 
 
 async def _find_user(session: Session, manager: AbstractUserManager, login: str) -> _Found:
-    """What a user manager of somebody else's says of a name."""
+    """What a custom user manager says of a name."""
     answer = session.services.ask(manager.get_user(login))
     try:
         found = await answer
@@ -171,7 +171,7 @@ async def _let_in(session: Session, login: str, account: User) -> Reply:
 
 
 def _judge_at_once(manager: AbstractUserManager, claim: Claim, secret: str) -> bool | None:
-    """Whether a password is right; None where a hash, or code that is not ours, has to tell."""
+    """Whether a password is right; None where a hash, or a custom manager, has to tell."""
     user = claim.user
     if user is None:
         return False
@@ -250,7 +250,7 @@ async def _ask_manager(attempt: _Attempt, manager: AbstractUserManager) -> bool:
 
 
 async def _outlast_task(attempt: _Attempt, authenticating: Coroutine[Any, Any, bool]) -> bool:
-    """The answer of a user manager that is not ours, which a session does not wait for for ever."""
+    """The answer of a custom user manager, which a session does not wait for for ever."""
     answer = attempt.session.services.ask(authenticating)
     try:
         return await asyncio.shield(answer)
@@ -277,7 +277,7 @@ def _late_answer(answer: asyncio.Future[bool]) -> bool | None:
 
 
 async def _asked(session: Session, answer: Awaitable[T]) -> T:
-    """What a user manager of somebody else's says. Raises LocalProblem where it fails.
+    """What a custom user manager says. Raises LocalProblem where it fails.
 
     An OSError is its database's, and says nothing of files or data connections.
     """
