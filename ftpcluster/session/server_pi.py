@@ -73,7 +73,7 @@ class ServerPI(ControlConnection):
         self.session.note(logging.DEBUG, "the session begins")
         stream = self.session.stream
         if isinstance(stream, TLSStream):
-            self.session.protected = True
+            self.session.parameters.protected = True
             self._begin(None, self._shake_hands(stream, self._greeting()))
         else:
             self._finish(self._greeting())
@@ -134,8 +134,8 @@ class ServerPI(ControlConnection):
             if verb is TOO_LONG:
                 raise SyntaxProblem("Command line too long.")
             argument = to_text(rest, session.settings.encoding)
-            if session.rename_from is not None and verb != b"RNTO":
-                session.rename_from = None
+            if session.pending.rename_from is not None and verb != b"RNTO":
+                session.pending.rename_from = None
             command = self._find_command(verb)
             self._entry = journal.begin(session, command, verb, argument)
             command = command or refuse_unknown(session, verb)

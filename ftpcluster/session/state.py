@@ -24,7 +24,6 @@ from ftpcluster.protocol.errors import (
     NotLoggedIn,
     ProtectionRequired,
 )
-from ftpcluster.protocol.listing import FACTS
 from ftpcluster.protocol.protection import Protection
 from ftpcluster.protocol.reply import Reply
 from ftpcluster.protocol.text import visible
@@ -33,9 +32,10 @@ from ftpcluster.quota.quotas import Throttled
 from ftpcluster.session.arrival import Arrival
 from ftpcluster.session.conversation import Conversation
 from ftpcluster.session.hooks import NO_HOOKS
-from ftpcluster.session.login import Account, Claim
+from ftpcluster.session.login import Account, Claim, Unauthenticated
 from ftpcluster.session.rights import rights_of
 from ftpcluster.session.services import Services
+from ftpcluster.session.transfer_parameters import Pending, TransferParameters
 from ftpcluster.session.waits import Cause, Waits
 from ftpcluster.storage.base import Storage
 from ftpcluster.users import User
@@ -104,30 +104,22 @@ class Session:
         "__weakref__",
         "_server_address",
         "_who",
-        "binary",
         "control",
         "conversation",
         "current_folder",
         "data",
-        "epsv_only",
-        "facts",
-        "failed_logins",
-        "hash_algorithm",
-        "hash_range",
         "hooks",
         "last_transfer",
         "login",
+        "parameters",
+        "pending",
         "progress",
-        "protected",
-        "rename_from",
-        "restart",
         "services",
         "settings",
-        "stranger_since",
         "stream",
         "tls",
         "transfer",
-        "unknown_verbs",
+        "unauthenticated",
         "user_name",
     )
 
@@ -149,20 +141,12 @@ class Session:
         self.login: Claim | Account | None = None
         self.user_name = ""
         self._who: Who | None = None
-        self.stranger_since = services.loop.time()
-        self.failed_logins = 0
-        self.unknown_verbs = 0
-        # until changed: transfer parameters (RFC 959 section 5.1: ASCII is the default)
-        self.binary = False
-        self.epsv_only = False  # EPSV ALL (RFC 2428 section 4)
-        self.facts: tuple[str, ...] = FACTS  # of MLSD and MLST
-        self.hash_algorithm = "SHA-256"
-        self.protected = False  # PROT P: data connections are encrypted
+        self.unauthenticated = Unauthenticated(services.loop.time())
+        # until changed
+        self.parameters = TransferParameters()
         self.current_folder = "/"
         # for one command
-        self.restart = 0
-        self.hash_range: tuple[int, int] | None = None  # RANG: from the first to before the second
-        self.rename_from: str | None = None
+        self.pending = Pending()
         self.data: PassiveListener | Arrival | ActiveTarget | Stream | None = None
         # bytes of the transfer that runs, which shows whether it stalls
         self.progress = 0
@@ -262,20 +246,20 @@ class Session:
 
     def take_restart(self) -> int:
         """The offset that REST set, for this transfer alone."""
-        offset, self.restart = self.restart, 0
+        pending = self.pending
+        offset, pending.restart = pending.restart, 0
         return offset
 
     def reinitialize(self) -> None:
         """As after the greeting, but for TLS (RFC 959 section 4.1.1, REIN)."""
         self.log_out()
         self.drop_data()
-        self.binary = self.epsv_only = False
-        self.facts = FACTS
-        self.hash_algorithm = "SHA-256"
+        self.parameters = TransferParameters(protected=self.parameters.protected)
 
     def take_rename_from(self) -> str:
         """The path that RNFR named; the table has checked that there is one."""
-        path, self.rename_from = self.rename_from, None
+        pending = self.pending
+        path, pending.rename_from = pending.rename_from, None
         assert path is not None
         return path
 
@@ -285,7 +269,7 @@ class Session:
         A protected one is accepted at once: some clients finish the handshake before they send
         the command, others begin it only after 150.
         """
-        if self.tls is not None and self.protected:
+        if self.tls is not None and self.parameters.protected:
             self.data = Arrival(self.services, self.conversation, listener, self.tls)
         else:
             self.data, talk, services = listener, self.conversation, self.services
@@ -293,9 +277,9 @@ class Session:
 
     def protect_data(self, protected: bool) -> None:  # noqa: FBT001
         """PROT, which holds for the data connection that is prepared, too."""
-        if protected == self.protected:
+        if protected == self.parameters.protected:
             return
-        self.protected = protected
+        self.parameters.protected = protected
         if isinstance(self.data, PassiveListener):
             self.listen_for_data(self.data)
         elif isinstance(self.data, Arrival | Stream):
@@ -303,7 +287,7 @@ class Session:
 
     def check_data_protection(self) -> None:
         """Raises ProtectionRequired where data connections need TLS, and this one has none."""
-        if self.settings.require_tls_data and not self.protected:
+        if self.settings.require_tls_data and not self.parameters.protected:
             self.drop_data()
             raise ProtectionRequired
 
@@ -357,14 +341,13 @@ class Session:
         """End the login, if there is one, and forget what belonged to it."""
         login, self.login = self.login, None
         self.current_folder = "/"
-        self.rename_from = self.hash_range = None
-        self.restart = 0
+        self.pending = Pending()
         if login is not None:
             self.give_back_user(login)
         if isinstance(login, Account):
             self.user_name = ""
             self._who = None
-            self.stranger_since = self.services.loop.time()
+            self.unauthenticated.since = self.services.loop.time()
             self.services.quotas.logout(self.conversation.session)
         self.hooks.on_logout()
 

@@ -322,14 +322,14 @@ async def _fail(session: Session, login: str) -> Reply:
     delay = max(delay, settings.login_delay)
     if delay:
         await pause(services.loop, delay)
-    if session.failed_logins >= settings.login_attempts:
+    if session.unauthenticated.failed_logins >= settings.login_attempts:
         raise SessionEnded("Too many failed logins.")
     raise NotLoggedIn("Login incorrect.")
 
 
 def _note_failure(session: Session, login: str) -> None:
     """Count a failed login in this process; whom that bans is the quotas' business."""
-    session.failed_logins += 1
+    session.unauthenticated.failed_logins += 1
     session.services.counts.failed_logins += 1
     peer = session.conversation.peer
     session.note(logging.WARNING, f"failed login of {shown(login)!r} from {peer}")

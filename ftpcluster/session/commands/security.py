@@ -38,7 +38,7 @@ def auth(session: Session, argument: str) -> Reply:
         raise ParameterNotImplemented("The mechanism is TLS.")
     session.reinitialize()
     # SSL and TLS-P imply protected data connections (RFC 4217 section 4, and its drafts)
-    session.protected = mechanism in ("SSL", "TLS-P")
+    session.parameters.protected = mechanism in ("SSL", "TLS-P")
     return _PROCEED
 
 
