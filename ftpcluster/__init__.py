@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ftpcluster.compat.available import AvailableConnections
     from ftpcluster.compat.common import setlocale, with_timeout
     from ftpcluster.compat.connection import Connection
-    from ftpcluster.compat.extension import (
+    from ftpcluster.compat.decorators import (
         ConnectionConditions,
         PathConditions,
         PathPermissions,
@@ -44,23 +44,23 @@ _HOMES = {
     "AsyncPathIO": "compat.local_pathio",
     "AvailableConnections": "compat.available",
     "Connection": "compat.connection",
-    "ConnectionConditions": "compat.extension",
+    "ConnectionConditions": "compat.decorators",
     "MemoryPathIO": "compat.memory",
     "MemoryUserManager": "users",
     "NoAvailablePort": "protocol.errors",
-    "PathConditions": "compat.extension",
+    "PathConditions": "compat.decorators",
     "PathIO": "compat.local_pathio",
     "PathIOError": "compat.pathio",
     "PathIsNotAbsolute": "users",
-    "PathPermissions": "compat.extension",
+    "PathPermissions": "compat.decorators",
     "Permission": "users",
     "Server": "compat.server",
     "User": "users",
-    "command": "compat.extension",
+    "command": "compat.decorators",
     "setlocale": "compat.common",
     "universal_exception": "compat.pathio",
     "with_timeout": "compat.common",
-    "worker": "compat.extension",
+    "worker": "compat.decorators",
 }
 
 __all__ = [

@@ -2,7 +2,7 @@
 
 from ftpcluster.compat.available import AvailableConnections
 from ftpcluster.compat.connection import Connection
-from ftpcluster.compat.extension import (
+from ftpcluster.compat.decorators import (
     ConnectionConditions,
     PathConditions,
     PathPermissions,

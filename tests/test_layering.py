@@ -56,8 +56,8 @@ LAYERS["cli"] = {*LAYERS, "cli"}
 PURE = {"protocol", "quota"}
 SESSION = (
     *("waits", "wheel", "counts", "run", "turns", "rights", "xferlog", "digest_threads"),
-    *("throttle", "conversation", "row", "login", "hooks", "services", "lingering", "arrival"),
-    *("state", "server_dtp"),
+    *("throttle", "conversation", "transfer_parameters", "row", "login", "hooks", "services"),
+    *("lingering", "arrival", "state", "server_dtp"),
     *("commands.writeonly", "commands.access", "commands.digests", "commands.files"),
     *("commands.folders", "commands.parameters", "commands.security", "commands.site"),
     *("commands.transfers", "commands.information", "commands.table", "deadlines", "journal"),

@@ -3,89 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from types import TracebackType
 from typing import Any
 
-from ftpcluster.compat.common import DEFAULT_BLOCK_SIZE
+from ftpcluster.compat.streams import ControlStream, DataConnection
 from ftpcluster.net.passive import PassiveListener
 from ftpcluster.net.stream import Stream
-from ftpcluster.net.tls import TLSStream
 from ftpcluster.protocol.errors import ProtectionRequired
 from ftpcluster.protocol.reply import Reply
 from ftpcluster.session.arrival import Arrival
-from ftpcluster.session.lingering import Lingering
 from ftpcluster.session.login import Claim
-from ftpcluster.session.server_dtp import DataTransfer, Download, Upload, arrived
+from ftpcluster.session.server_dtp import arrived
 from ftpcluster.session.state import Session
-
-
-class DataConnection:
-    """A data connection in the hands of a custom command. It keeps the session's limits."""
-
-    def __init__(self, session: Session, stream: Stream) -> None:
-        self._session = session
-        self.stream = stream
-        self._transfers: list[DataTransfer] = []
-
-    def _transfer(self, kind: type[DataTransfer]) -> Any:
-        for transfer in self._transfers:
-            if type(transfer) is kind:
-                return transfer
-        transfer = kind.over(self._session, self.stream)
-        self._transfers.append(transfer)
-        return transfer
-
-    async def read(self, count: int = -1) -> bytes:
-        """Up to ``count`` bytes; all until the end where it is negative; none at the end."""
-        upload: Upload = self._transfer(Upload)
-        if count >= 0:
-            return await upload.receive(count)
-        return b"".join([block async for block in self.iter_by_block()])
-
-    async def readline(self) -> bytes:
-        """A line with its newline, or what is left at the end."""
-        line = bytearray()
-        while not line.endswith(b"\n") and (byte := await self.read(1)):
-            line += byte
-        return bytes(line)
-
-    async def write(self, data: bytes) -> None:
-        """Send all of ``data``."""
-        download: Download = self._transfer(Download)
-        await download.send(data)
-
-    async def iter_by_block(self, count: int = DEFAULT_BLOCK_SIZE) -> AsyncIterator[bytes]:
-        """What arrives until the end, in blocks of at most ``count`` bytes."""
-        while block := await self.read(count):
-            yield block
-
-    def end(self) -> None:
-        """Stop sharing in the limits, until it is read or written again."""
-        for transfer in self._transfers:
-            transfer.end()
-        self._transfers.clear()
-
-    def close(self) -> None:
-        """Close it: for the client, the end of the data."""
-        has_sent = not self.stream.closed and any(
-            isinstance(transfer, Download) for transfer in self._transfers
-        )
-        self.end()
-        if has_sent and isinstance(self.stream, TLSStream) and self.stream.say_end():
-            session = self._session
-            Lingering(session.services, self.stream, session.conversation.peer)
-        self.stream.close()
-        if self._session.data is self.stream:
-            self._session.data = None
-
-    async def __aenter__(self) -> DataConnection:
-        return self
-
-    async def __aexit__(
-        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class CommandState:
@@ -97,12 +25,22 @@ class CommandState:
         """The verbs whose overrides run now, the outer first."""
         self.held_reply: Reply | None = None
         """The reply to AUTH or CCC, for which the end of the command is waited."""
+        self.is_ending = False
+        """A built-in command that was called has ended the session, with QUIT for instance."""
         self.needs_slot = False
         """A command has logged somebody in, whose slot has not been taken yet."""
         self.logged_claim: Claim | None = None
         """The claim for which a command has said "logged" before it has said who it is."""
+        self._control: ControlStream | None = None
         self._data: DataConnection | None = None
         self._awaited: asyncio.Future[Any] | None = None
+
+    @property
+    def control_stream(self) -> ControlStream:
+        """The control connection as commands see it."""
+        if self._control is None:
+            self._control = ControlStream(self._session)
+        return self._control
 
     def data_connection(self, stream: Stream) -> DataConnection:
         """A data connection as commands see it."""

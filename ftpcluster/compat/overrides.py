@@ -14,7 +14,8 @@ import types
 from collections.abc import Awaitable, Callable, Container
 from typing import Any
 
-from ftpcluster.compat.extension import CustomHandler, Verb, is_verb_like, mark_of, verb_of
+from ftpcluster.compat.decorators import Verb, is_verb_like, mark_of, verb_of
+from ftpcluster.compat.extension import CustomHandler
 from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.errors import NotImplementedVerb
 from ftpcluster.session.commands.table import COMMANDS
@@ -69,10 +70,10 @@ class VerbMap:
         """Map a verb of the table to its built-in command, or to the override of it."""
         builtin = self._builtin[verb]
         found = getattr(type(self._server), name)
-        mine = vars(self._server).get(name)
+        own = vars(self._server).get(name)
         self.mapping.pop(verb, None)
-        if callable(mine):  # set before super().__init__()
-            self.override(verb, mine)
+        if callable(own):  # set before super().__init__()
+            self.override(verb, own)
         elif found is getattr(self._builtins, name):
             self.mapping[verb] = builtin
         elif callable(found):
@@ -100,13 +101,13 @@ class VerbMap:
                 continue
             rival = chosen.get(verb, method_name(verb))
             if verb in chosen or self.mapping.get(verb) != self._builtin.get(verb):
-                mine, theirs = self._distance(name), self._distance(rival)
-                if mine == theirs:
+                distance, of_rival = self._distance(name), self._distance(rival)
+                if distance == of_rival:
                     raise TypeError(
                         f"{type(self._server).__name__}: {rival} and {name} are both the command "
                         f"{verb.upper()}"
                     )
-                if mine > theirs:
+                if distance > of_rival:
                     continue
             chosen[verb] = name
         for verb, name in chosen.items():
@@ -147,8 +148,8 @@ class VerbMap:
             return
         if verb not in self._own:
             self._map_method(name, verb)
-        elif (theirs := getattr(self._server, name, None)) is not None:
-            self._add(name, verb, theirs)
+        elif (inherited := getattr(self._server, name, None)) is not None:
+            self._add(name, verb, inherited)
         else:
             del self.mapping[verb], self._own[verb], self._names[name]
 

@@ -10,7 +10,7 @@ import functools
 import itertools
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace, TracebackType
 from typing import Any, Self, TypedDict, Unpack
@@ -29,10 +29,10 @@ from ftpcluster.compat.server_arguments import (
 )
 from ftpcluster.compat.server_hooks import ServerHooks
 from ftpcluster.compat.server_paths import PathMethods
+from ftpcluster.compat.server_status import LedgerConnections, Listening, ServerStatus
 from ftpcluster.compat.verbs import BuiltinVerbs
 from ftpcluster.net.acceptor import Acceptor, refuse
 from ftpcluster.net.listeners import BACKLOG, addresses, listen_on_all
-from ftpcluster.net.passive import PassivePorts
 from ftpcluster.net.poller import Poller
 from ftpcluster.protocol.address import plain
 from ftpcluster.protocol.protection import Protection
@@ -51,7 +51,7 @@ from ftpcluster.users import (  # noqa: F401 (the reference has them here)
 
 _THREADS = 16
 _END_OF_SESSIONS = 10.0
-"""Seconds that ``close`` gives commands which are not ours to end after their cancellation."""
+"""Seconds that ``close`` gives custom commands to end after their cancellation."""
 
 
 class ListenOptions(TypedDict, total=False):
@@ -63,7 +63,7 @@ class ListenOptions(TypedDict, total=False):
     reuse_port: bool
 
 
-class Server(PathMethods, BuiltinVerbs):
+class Server(ServerStatus, PathMethods, BuiltinVerbs):
     """FTP server.
 
     ``users`` are User objects or a user manager; none is one anonymous user who may read and write
@@ -98,6 +98,8 @@ class Server(PathMethods, BuiltinVerbs):
         self._numbers = itertools.count(1)
         self._acceptor: Acceptor[Server] | None = None
         self._reception: Reception | None = None
+        self._available: LedgerConnections | None = None
+        self._listening: Listening | None = None
         self._closed: asyncio.Future[None] | None = None
         self._last_ended: asyncio.Future[None] | None = None
         self.server_host: str | None = None
@@ -173,38 +175,33 @@ class Server(PathMethods, BuiltinVerbs):
 
     # ------------------------------------------------------------------ life
 
-    @property
-    def address(self) -> tuple[str | None, int]:
-        """Host and port that the server listens on."""
-        return self.server_host, self.server_port
-
-    @property
-    def available_data_ports(self) -> PassivePorts | None:
-        """None without ``data_ports``; else ``qsize()`` is the number of free ones."""
-        if self.data_ports is None:
-            return None
-        ports: PassivePorts = self._ports
-        return ports
-
     async def start(
-        self, host: str | None = None, port: int = 0, **kwargs: Unpack[ListenOptions]
+        self,
+        host: str | Sequence[str] | None = None,
+        port: int = 0,
+        **kwargs: Unpack[ListenOptions],
     ) -> None:
         """Listen and serve: on all addresses where ``host`` is None, on a free port where 0.
 
-        ``kwargs`` are those of ``asyncio.start_server`` that ListenOptions names. Raises OSError.
+        ``host`` may also be several. ``kwargs`` are those of ``asyncio.start_server`` that
+        ListenOptions names. Raises OSError.
         """
         if unknown := kwargs.keys() - ListenOptions.__annotations__.keys():
             raise TypeError(f"start() got an unexpected keyword argument {min(unknown)!r}")
         if self._services is not None:
             raise RuntimeError("the server has been started already")
         loop = asyncio.get_running_loop()
+        hosts = (host,) if isinstance(host, str) else tuple(host or (None,))
+        family = kwargs.get("family", socket.AF_UNSPEC)
+        found = [address for each in hosts for address in addresses(each, family)]
         sockets = listen_on_all(
-            addresses(host, kwargs.get("family", socket.AF_UNSPEC)),
+            tuple(dict.fromkeys(found)),
             port,
             kwargs.get("backlog", BACKLOG),
             reuse_port=kwargs.get("reuse_port", False),
         )
-        self.server_host, self.server_port = host, sockets[0].getsockname()[1]
+        self.server_host, self.server_port = hosts[0], sockets[0].getsockname()[1]
+        self._listening = Listening(tuple(sockets))
         self._quotas = LocalQuotas(
             self.ledger,
             self.throttle.rates,
@@ -289,7 +286,10 @@ class Server(PathMethods, BuiltinVerbs):
         await asyncio.shield(self._closed)
 
     async def run(
-        self, host: str | None = None, port: int = 0, **kwargs: Unpack[ListenOptions]
+        self,
+        host: str | Sequence[str] | None = None,
+        port: int = 0,
+        **kwargs: Unpack[ListenOptions],
     ) -> None:
         """Start, serve until cancelled, and close."""
         await self.start(host, port, **kwargs)

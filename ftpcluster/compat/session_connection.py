@@ -113,15 +113,15 @@ def _of_server(name: str) -> _Live:
 
 
 def _get_restart(connection: SessionConnection) -> int:
-    return connection.session.restart
+    return connection.session.pending.restart
 
 
 def _set_restart(connection: SessionConnection, offset: int) -> None:
-    connection.session.restart = offset
+    connection.session.pending.restart = offset
 
 
 def _forget_restart(connection: SessionConnection) -> None:
-    connection.session.restart = 0
+    connection.session.pending.restart = 0
 
 
 def _get_folder(connection: SessionConnection) -> PurePosixPath:
@@ -134,25 +134,25 @@ def _set_folder(connection: SessionConnection, path: PurePosixPath | str) -> Non
 
 
 def _get_rename(connection: SessionConnection) -> Any:
-    path = connection.session.rename_from
+    path = connection.session.pending.rename_from
     return _ABSENT if path is None else PurePosixPath(path)
 
 
 def _set_rename(connection: SessionConnection, path: PurePosixPath | str) -> None:
     session = connection.session
-    session.rename_from = session.path(str(path))
+    session.pending.rename_from = session.path(str(path))
 
 
 def _forget_rename(connection: SessionConnection) -> None:
-    connection.session.rename_from = None
+    connection.session.pending.rename_from = None
 
 
 def _get_type(connection: SessionConnection) -> str:
-    return "I" if connection.session.binary else "A"
+    return "I" if connection.session.parameters.binary else "A"
 
 
 def _set_type(connection: SessionConnection, kind: str) -> None:
-    connection.session.binary = kind.upper() != "A"
+    connection.session.parameters.binary = kind.upper() != "A"
 
 
 def _listener(connection: SessionConnection) -> Any:
@@ -276,7 +276,7 @@ _LIVE: dict[str, _Live] = {
     "server_host": _of_session(lambda session: session.server_address),
     "server_port": _of_session(lambda session: session.stream.local_address()[1]),
     "passive_server_port": _Live(_listener_port),
-    "command_connection": _of_session(lambda session: session.stream),
+    "command_connection": _Live(lambda connection: connection.command_state.control_stream),
     "socket_timeout": _of_session(lambda session: session.settings.stalled_timeout),
     "idle_timeout": _of_session(lambda session: session.settings.idle_timeout),
     "wait_future_timeout": _of_server("wait_future_timeout"),

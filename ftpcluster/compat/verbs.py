@@ -6,7 +6,8 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from ftpcluster.compat.connection import Connection
-from ftpcluster.compat.extension import Verb, obey_builtin
+from ftpcluster.compat.decorators import Verb
+from ftpcluster.compat.extension import obey_builtin
 from ftpcluster.compat.overrides import VerbMap, method_name
 from ftpcluster.compat.session_connection import SessionConnection
 from ftpcluster.protocol.errors import NotImplementedVerb

@@ -63,11 +63,21 @@ class CommandLines:
     the room. Each line is looked at once, however many follow it, and however often ``has`` asks.
     """
 
-    __slots__ = ("_buffer", "_complete", "_discarded", "_found", "_head", "_looked", "_start")
+    __slots__ = (
+        "_buffer",
+        "_complete",
+        "_discarded",
+        "_found",
+        "_head",
+        "_head_line",
+        "_looked",
+        "_start",
+    )
 
     def __init__(self, sought: Iterable[bytes] = ()) -> None:
         """``sought``: the verbs that ``has`` can look for, of four letters each."""
         self._head: tuple[bytes, bytes] | None = None
+        self._head_line = b""
         self._buffer = b""
         self._start = 0  # where the lines behind the head begin
         self._complete = 0  # where the complete ones of them end
@@ -132,6 +142,7 @@ class CommandLines:
             if self._looked > end and (verb := self._sought_verb(line)) is not None:
                 self._found[verb] -= 1
             self._start = end + 1
+            self._head_line = line
             if len(line) > MAX_LINE:
                 self._head = TOO_LONG, b""
             elif line := line.rstrip(b"\r"):
@@ -147,6 +158,18 @@ class CommandLines:
     def take(self) -> None:
         """Remove the head."""
         self._head = None
+
+    def take_all(self) -> bytes:
+        """Remove everything that is held, as it came but for a line that was too long."""
+        head = b"" if self._head is None else self._head_line + b"\n"
+        held = head + self._buffer[self._start :]
+        self.clear()
+        return held
+
+    def push_back(self, data: bytes) -> None:
+        """Put what was taken in front of what is held. Raises TooMuchRubbish."""
+        if data:
+            self.feed(data + self.take_all())
 
     def has(self, verb: bytes) -> bool:
         """Whether a command with this verb waits; it must be one of ``sought``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from ftpcluster.protocol.reply import Code, Reply
+from ftpcluster.protocol.reply import Code, Reply, Then
 
 
 class FTPError(Exception):
@@ -12,13 +12,14 @@ class FTPError(Exception):
 
     code: int = Code.LOCAL_ERROR
     text = "Requested action aborted: local error in processing."
+    then = Then.GO_ON
 
     def __init__(self, text: str | None = None) -> None:
         super().__init__(text or self.text)
 
     @property
     def reply(self) -> Reply:
-        return Reply(self.code, str(self))
+        return Reply(self.code, str(self), then=self.then)
 
 
 class SyntaxProblem(FTPError):
@@ -109,6 +110,7 @@ class SessionEnded(FTPError):
     """The reply is the last: the session ends with it."""
 
     code = Code.SERVICE_NOT_AVAILABLE
+    then = Then.CLOSE
     text = "Service not available, closing control connection."
 
 

@@ -6,7 +6,7 @@ The only module where the digits of a reply code are written.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from enum import IntEnum
+from enum import Enum, IntEnum
 from functools import lru_cache
 
 
@@ -72,18 +72,36 @@ def _character(character: str, encoding: str) -> bytes:
         return b"?"
 
 
+class Then(Enum):
+    """What happens behind a command's last reply."""
+
+    GO_ON = "the next command is obeyed"
+    START_TLS = "the control connection goes on as TLS"
+    END_TLS = "the control connection goes on in the clear"
+    CLOSE = "the session ends"
+
+
 class Reply:
     """One reply: a code, a text, and the lines between them where it has several.
 
     ``lines`` are sent between ``code-text`` and ``code end``, each behind one space, which is what
-    RFC 2389 (FEAT) and RFC 3659 (MLST) ask for.
+    RFC 2389 (FEAT) and RFC 3659 (MLST) ask for. ``then`` is what happens behind it.
     """
 
-    __slots__ = ("_encoding", "_wire", "code", "end", "lines", "text")
+    __slots__ = ("_encoding", "_wire", "code", "end", "lines", "text", "then")
     is_part = False
     """Whether it is a part of a reply, another one of which is its end."""
 
-    def __init__(self, code: int, text: str, lines: Iterable[str] = (), end: str = "End.") -> None:
+    def __init__(
+        self,
+        code: int,
+        text: str,
+        lines: Iterable[str] = (),
+        end: str = "End.",
+        *,
+        then: Then = Then.GO_ON,
+    ) -> None:
+        self.then = then
         self.code = code
         self.text = text
         self.lines = tuple(lines)
@@ -138,6 +156,19 @@ class ReplyLines(Reply):
 
     def _text(self) -> str:
         return "".join(f" {line}\r\n" for line in self.lines)
+
+
+class Replied(Reply):
+    """In place of a reply, where a command has sent all of its replies itself."""
+
+    __slots__ = ()
+    is_part = True
+
+    def __init__(self, then: Then) -> None:
+        super().__init__(0, "", then=then)
+
+    def encode(self, _: str = "utf-8") -> bytes:
+        return b""
 
 
 class CustomReply(Reply):

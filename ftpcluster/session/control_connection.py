@@ -46,8 +46,10 @@ class ControlConnection(ABC):
         "_gathering",
         "_has_hung_up",
         "_is_due",
+        "_is_ending",
         "_is_lost",
         "_lines",
+        "_receiver",
         "_run",
         "_unsent",
         "ended",
@@ -57,17 +59,19 @@ class ControlConnection(ABC):
 
     def __init__(self, services: Services, stream: Stream, conversation: Conversation) -> None:
         """Takes over ``stream``."""
-        self.session = Session(services, stream, conversation, self.reply, self._room)
+        self.session = Session(services, stream, conversation, self)
         self.ended = False
         self._run: Run[Reply | None] | None = None
         self._command: Command | None = None  # the one that runs
         self._lines = CommandLines((ABORT, QUIT))
         self._has_hung_up = False  # the client sends no more; it may still read
         self._is_lost = False  # the client can be told nothing more
+        self._is_ending = False  # the last reply was given
         self._is_due = False  # the next turn of the queue is arranged
         self._unsent = b""
         self._gathering = False
         self._emptied: asyncio.Future[None] | None = None
+        self._receiver: asyncio.Future[bytes] | None = None
 
     @abstractmethod
     def end(self, reason: FTPError | None = None) -> None:
@@ -95,6 +99,9 @@ class ControlConnection(ABC):
             self._on_eof()
             return
         self._deadlines.touch()
+        if self._receiver is not None and not self._receiver.done():
+            self._receiver.set_result(data)
+            return
         try:
             self._lines.feed(data)
         except TooMuchRubbish:
@@ -111,6 +118,8 @@ class ControlConnection(ABC):
             self.end()  # such a task may never end by itself
             return
         self._has_hung_up = True
+        if self._receiver is not None and not self._receiver.done():
+            self._receiver.set_result(b"")
         self._stop_reading()
         self._deadlines.hang_up(self._command)
         self._obey_lines()
@@ -171,7 +180,7 @@ class ControlConnection(ABC):
         if self.ended or (self._run is not None and self._command is None):
             return  # the handshake reads for itself
         stream = self.session.stream
-        if self.session.ending:
+        if self._is_ending:
             stream.unwatch()  # the client has only to read the last reply
             return
         has_room = len(self._unsent) <= _UNSENT
@@ -199,6 +208,23 @@ class ControlConnection(ABC):
 
     def _has_more_input(self) -> bool:
         return self._lines.holds_anything or self.session.stream.has_input()
+
+    async def receive(self) -> bytes:
+        """What the client sends next, which then is no command; nothing at the end."""
+        held = self._lines.take_all()
+        if held or self._has_hung_up:
+            return held
+        if not self.session.stream.is_watched:
+            self.session.stream.watch(self._on_readable)  # too much was held
+        self._receiver = self.session.services.loop.create_future()
+        try:
+            return await self._receiver
+        finally:
+            self._receiver = None
+
+    def push_back(self, data: bytes) -> None:
+        """Have what ``receive`` gave be a command after all. Raises TooMuchRubbish."""
+        self._lines.push_back(data)
 
     # ------------------------------------------------------------------ replying
 
@@ -243,14 +269,14 @@ class ControlConnection(ABC):
             self._send()
             if not self._unsent:
                 self._deadlines.end_wait_for_reader()
-                if self.session.ending:
+                if self._is_ending:
                     self.end()
                     return
             if len(self._unsent) <= _UNSENT:
                 self._say_there_is_room()
             self._go_on(is_held=False)
 
-    async def _room(self) -> None:
+    async def room(self) -> None:
         """Wait until the client has read what it was sent, but for a little."""
         if len(self._unsent) > _UNSENT:
             # a command's first step is not known as what runs: the session must not end in it

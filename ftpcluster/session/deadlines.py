@@ -168,7 +168,7 @@ class Deadlines:
             timeout = settings.idle_timeout
         else:
             # commands do not move this one: who does not log in has to go
-            start, timeout = self._session.stranger_since, settings.login_timeout
+            start, timeout = self._session.unauthenticated.since, settings.login_timeout
             if timeout is None:
                 start, timeout = self._active, settings.idle_timeout
         return None if timeout is None else start + timeout

@@ -34,8 +34,8 @@ def refuse_unknown(session: Session, verb: bytes) -> Command:
     if not verb.strip():
         raise SyntaxProblem  # a line of blanks is a mistake, and no sign of another protocol
     if type(session.login) is not Account:
-        session.unknown_verbs += 1
-        if session.unknown_verbs >= _UNKNOWN_VERBS:
+        session.unauthenticated.unknown_verbs += 1
+        if session.unauthenticated.unknown_verbs >= _UNKNOWN_VERBS:
             raise SessionEnded("This is an FTP server; goodbye.")
     raise SyntaxProblem
 
@@ -60,8 +60,6 @@ def pass_gates(session: Session, command: Command, argument: str) -> None:
 
 def reply_for(session: Session, error: BaseException) -> Reply:
     """What the client is told of an error. One that isn't foreseen is logged, and is 451."""
-    if isinstance(error, SessionEnded):
-        session.ending = True
     if isinstance(error, FTPError):
         return error.reply
     if isinstance(error, ConnectionError):

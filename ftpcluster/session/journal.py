@@ -52,7 +52,7 @@ class Entry:
         self.cut_for = ""  # why the server ended the session before it was done, if it did
         # the command may change these
         self._who = session.who
-        self._rename_from = session.rename_from
+        self._rename_from = session.pending.rename_from
 
     def end(self, session: Session, reply: Reply | None) -> None:
         """``reply``: its last one; None where the session ended before, or nobody knows it."""
@@ -98,7 +98,7 @@ class Entry:
             size=session.progress,
             path=transfer.path,
             user=self._who.user,
-            is_binary=session.binary,
+            is_binary=session.parameters.binary,
             is_upload=transfer.direction == "upload",
             is_anonymous=type(login) is Account and login.user.login in _ANONYMOUS,
             is_complete=is_complete,
@@ -118,7 +118,7 @@ def begin(session: Session, command: Command | None, verb: bytes, argument: str)
 
 def describe(session: Session, command: Command, argument: str) -> str:
     """A command that runs, as a person reads it, without secrets."""
-    return _text(session, command, command.verb, argument[:_LONGEST], session.rename_from)
+    return _text(session, command, command.verb, argument[:_LONGEST], session.pending.rename_from)
 
 
 def _text(

@@ -10,6 +10,17 @@ from ftpcluster.storage.base import Storage
 from ftpcluster.users import User
 
 
+class Unauthenticated(msgspec.Struct):
+    """What counts against a client that has not logged in.
+
+    ``since``: when it connected, or logged out, on the loop's clock.
+    """
+
+    since: float
+    failed_logins: int = 0
+    unknown_verbs: int = 0
+
+
 class Claim(msgspec.Struct, frozen=True):
     """Somebody said USER. ``user`` is None where nobody has that name, which isn't told.
 

@@ -17,7 +17,7 @@ from ftpcluster.protocol.proxy import BadProxyHeader
 from ftpcluster.session.conversation import Conversation
 from ftpcluster.session.server_pi import ServerPI
 from ftpcluster.session.services import Services
-from ftpcluster.session.state import Activity
+from ftpcluster.session.state import Activity, Session
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +52,11 @@ class Reception:
     @property
     def is_empty(self) -> bool:
         return not self._sessions and not self._coming
+
+    @property
+    def sessions(self) -> tuple[Session, ...]:
+        """The sessions that run now."""
+        return tuple(each.session for each in self._sessions.values())
 
     def receive(self, arrived: Arrived) -> None:
         """Begin a session, at once or when the proxy has said who comes."""

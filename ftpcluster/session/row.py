@@ -9,8 +9,8 @@ from typing import Any
 
 from ftpcluster.protocol.reply import Reply
 
-Handler = Callable[[Any, str], Reply | Coroutine[Any, Any, Reply | None]]
-"""It gets the Session and the argument. None says that it has sent its last reply itself."""
+Handler = Callable[[Any, str], Reply | Coroutine[Any, Any, Reply]]
+"""It gets the Session and the argument. What happens behind its reply is in it, too."""
 Gate = Callable[[Any], str | None]
 """It gets the Session, and says what is missing, if anything is."""
 

@@ -129,7 +129,7 @@ class DataTransfer:
             elif isinstance(session.data, ActiveTarget):
                 session.data = await _connect(session, session.data)
         self._begin(session.take_data())
-        session.restart = 0
+        session.pending.restart = 0
         if self._pace is not None:
             try:
                 await self._prepare(self._pace)
@@ -250,7 +250,7 @@ class Download(DataTransfer):
 
     async def send_file(self, file: File) -> None:
         """Send ``file`` from its position to the end that it had when it was opened."""
-        if not self._session.binary:
+        if not self._session.parameters.binary:
             await self._send_blocks(file, ToNetwork().convert)
         elif isinstance(file, LocalFile) and self.stream.is_plain:
             await self._sendfile(file)
@@ -314,7 +314,7 @@ class Upload(DataTransfer):
 
     async def receive_file(self, file: File) -> None:
         """Write what arrives to ``file`` until the peer closes the connection."""
-        if not self._session.binary:
+        if not self._session.parameters.binary:
             convert = FromNetwork()
             while block := await self.receive():
                 await file.write(convert.convert(block))
@@ -394,7 +394,7 @@ async def _connect(session: Session, target: ActiveTarget) -> Stream:
     source = session.server_address
     session.data = None
     fd = await connect(services.loop, services.poller, target, source, timeout)
-    if session.tls is not None and session.protected:
+    if session.tls is not None and session.parameters.protected:
         return await shake_hands(services, wrap(services, fd, session.tls), timeout)
     return Stream(services.loop, services.poller, fd)
 

@@ -21,7 +21,7 @@ from ftpcluster.protocol.errors import (
     SyntaxProblem,
     TransferAborted,
 )
-from ftpcluster.protocol.reply import Code, Reply
+from ftpcluster.protocol.reply import Code, Replied, Reply, Then
 from ftpcluster.session import journal
 from ftpcluster.session.commands.table import COMMANDS
 from ftpcluster.session.control_connection import ABORT, QUIT, ControlConnection
@@ -33,6 +33,8 @@ from ftpcluster.session.row import Command, During
 from ftpcluster.session.run import Run, in_task
 from ftpcluster.session.services import Services
 from ftpcluster.session.state import Activity, shown
+
+_GO_ON = Then.GO_ON  # which costs a call each time where it is a member of its class
 
 
 class ServerPI(ControlConnection):
@@ -71,7 +73,7 @@ class ServerPI(ControlConnection):
         self.session.note(logging.DEBUG, "the session begins")
         stream = self.session.stream
         if isinstance(stream, TLSStream):
-            self.session.protected = True
+            self.session.parameters.protected = True
             self._begin(None, self._shake_hands(stream, self._greeting()))
         else:
             self._finish(self._greeting())
@@ -93,7 +95,6 @@ class ServerPI(ControlConnection):
     def _begin_tls(self) -> None:
         """Behind the reply to AUTH, the same connection goes on as TLS."""
         services, plain = self.session.services, self.session.stream
-        self.session.wants_tls = False
         if not self._send_all():
             return
         assert services.tls is not None
@@ -111,7 +112,6 @@ class ServerPI(ControlConnection):
     def _leave_tls(self) -> None:
         stream = self.session.stream
         assert isinstance(stream, TLSStream)
-        self.session.leaves_tls = False
         if self._send_all():
             stream.unwatch()
             self._begin(None, self._end_tls(stream))
@@ -134,8 +134,8 @@ class ServerPI(ControlConnection):
             if verb is TOO_LONG:
                 raise SyntaxProblem("Command line too long.")
             argument = to_text(rest, session.settings.encoding)
-            if session.rename_from is not None and verb != b"RNTO":
-                session.rename_from = None
+            if session.pending.rename_from is not None and verb != b"RNTO":
+                session.pending.rename_from = None
             command = self._find_command(verb)
             self._entry = journal.begin(session, command, verb, argument)
             command = command or refuse_unknown(session, verb)
@@ -216,6 +216,7 @@ class ServerPI(ControlConnection):
             assert isinstance(reply, Reply)
         except Exception as error:
             reply = reply_for(self.session, error)
+        self._is_ending = self._is_ending or reply.then is Then.CLOSE
         self.reply(reply)
 
     def _cancel(self, reason: FTPError) -> None:
@@ -226,28 +227,36 @@ class ServerPI(ControlConnection):
 
     # ------------------------------------------------------------------ replying
 
-    def _finish(self, reply: Reply | None) -> None:
-        """A command has ended; where there is no reply it has sent its own."""
+    def _finish(self, last: Reply | None) -> None:
+        """A command has ended, or the handshake, which has no reply."""
+        then = _GO_ON if last is None else last.then
+        reply = None if isinstance(last, Replied) else last
         if self._entry is not None:
             self._write_down(reply)
         if self.session.last_transfer is not None:
             self._count_transfer(reply)
-        changes = self.session.wants_tls or self.session.leaves_tls
+        changes = then is not _GO_ON and then is not Then.CLOSE
         if changes and self._has_more_input():
             self.end()  # somebody put commands behind AUTH, to have them obeyed as protected ones
             return
-        if self._has_hung_up:  # then this reply is the last
-            self.session.wants_tls = self.session.leaves_tls = False
         if reply is not None:
             self.reply(reply)
-        if self.session.ending:
+        if then is not _GO_ON or self._is_ending:
+            self._go_on_as(then)
+
+    def _go_on_as(self, then: Then) -> None:
+        """What happens behind the reply, where that is not the next command."""
+        self._is_ending = self._is_ending or then is Then.CLOSE
+        if self._is_ending:
             self._send(is_last=not self._lines)
             self._lines.clear()
             if not self._unsent:
                 self.end()
-        elif self.session.wants_tls:
+        elif self._has_hung_up:
+            pass  # the reply was the last
+        elif then is Then.START_TLS:
             self._begin_tls()
-        elif self.session.leaves_tls:
+        else:
             self._leave_tls()
 
     def _count_transfer(self, reply: Reply | None) -> None:

@@ -6,8 +6,7 @@ What all sessions of a process share stands in ``services``.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -21,10 +20,10 @@ from ftpcluster.protocol.address import display, plain
 from ftpcluster.protocol.errors import (
     FileNameNotAllowed,
     FileUnavailable,
+    FTPError,
     NotLoggedIn,
     ProtectionRequired,
 )
-from ftpcluster.protocol.listing import FACTS
 from ftpcluster.protocol.protection import Protection
 from ftpcluster.protocol.reply import Reply
 from ftpcluster.protocol.text import visible
@@ -32,9 +31,10 @@ from ftpcluster.quota.leases import SessionLimits
 from ftpcluster.session.arrival import Arrival
 from ftpcluster.session.conversation import Conversation
 from ftpcluster.session.hooks import NO_HOOKS
-from ftpcluster.session.login import Account, Claim
+from ftpcluster.session.login import Account, Claim, Unauthenticated
 from ftpcluster.session.rights import rights_of
 from ftpcluster.session.services import Services
+from ftpcluster.session.transfer_parameters import Pending, TransferParameters
 from ftpcluster.session.waits import Cause, Waits
 from ftpcluster.storage.base import Storage
 from ftpcluster.users import User, speeds_of
@@ -77,6 +77,25 @@ class Transfer(Protocol):
     def limits_changed(self) -> None: ...
 
 
+class Control(Protocol):
+    """The control connection, as commands use it."""
+
+    def reply(self, reply: Reply) -> None:
+        """Send a reply, or gather it with others that are about to be sent."""
+
+    async def room(self) -> None:
+        """Wait until the client has read what it was sent, but for a little."""
+
+    async def receive(self) -> bytes:
+        """What the client sends next, which then is no command; nothing at the end."""
+
+    def push_back(self, data: bytes) -> None:
+        """Have what ``receive`` gave be a command after all. Raises TooMuchRubbish."""
+
+    def end(self, reason: FTPError | None = None) -> None:
+        """End the session now; ``reason``, if any, is the last that the client is told."""
+
+
 class Session:
     """One control connection's life, as the commands see it."""
 
@@ -84,35 +103,23 @@ class Session:
         "__weakref__",
         "_server_address",
         "_who",
-        "announce",
-        "binary",
+        "control",
         "conversation",
         "current_folder",
         "data",
-        "ending",
-        "epsv_only",
-        "facts",
-        "failed_logins",
-        "hash_algorithm",
-        "hash_range",
         "hooks",
         "last_transfer",
-        "leaves_tls",
         "login",
+        "parameters",
+        "pending",
         "progress",
-        "protected",
-        "rename_from",
-        "restart",
-        "room",
         "services",
         "settings",
-        "stranger_since",
         "stream",
         "tls",
         "transfer",
-        "unknown_verbs",
+        "unauthenticated",
         "user_name",
-        "wants_tls",
     )
 
     def __init__(
@@ -120,38 +127,25 @@ class Session:
         services: Services,
         stream: Stream,
         conversation: Conversation,
-        announce: Callable[[Reply], None],
-        room: Callable[[], Coroutine[Any, Any, None]],
+        control: Control,
     ) -> None:
         self.services = services
         self.settings = services.settings
         self.stream = stream
         self.conversation = conversation
-        self.announce = announce  # sends a preliminary (1xx) reply; only the server-DTP does
-        self.room = room  # waits until what was announced has been sent, or nearly
+        self.control = control
         self._server_address: str | None = None
         # for as long as the session
         self.tls = stream.context if isinstance(stream, TLSStream) else None  # for data, too
         self.login: Claim | Account | None = None
         self.user_name = ""
         self._who: Who | None = None
-        self.stranger_since = services.loop.time()
-        self.failed_logins = 0
-        self.unknown_verbs = 0
-        self.ending = False
-        # until changed: transfer parameters (RFC 959 section 5.1: ASCII is the default)
-        self.binary = False
-        self.epsv_only = False  # EPSV ALL (RFC 2428 section 4)
-        self.facts: tuple[str, ...] = FACTS  # of MLSD and MLST
-        self.hash_algorithm = "SHA-256"
-        self.wants_tls = False  # AUTH was accepted: TLS begins behind its reply
-        self.leaves_tls = False  # CCC was: TLS ends behind its reply
-        self.protected = False  # PROT P: data connections are encrypted
+        self.unauthenticated = Unauthenticated(services.loop.time())
+        # until changed
+        self.parameters = TransferParameters()
         self.current_folder = "/"
         # for one command
-        self.restart = 0
-        self.hash_range: tuple[int, int] | None = None  # RANG: from the first to before the second
-        self.rename_from: str | None = None
+        self.pending = Pending()
         self.data: PassiveListener | Arrival | ActiveTarget | Stream | None = None
         # bytes of the transfer that runs, which shows whether it stalls
         self.progress = 0
@@ -196,6 +190,14 @@ class Session:
     @property
     def storage(self) -> Storage:
         return self.account.storage
+
+    def announce(self, reply: Reply) -> None:
+        """Send a reply that is not a command's last: a preliminary one, or a part of one."""
+        self.control.reply(reply)
+
+    async def room(self) -> None:
+        """Wait until the client has read what was announced, but for a little."""
+        await self.control.room()
 
     @property
     def needs_task(self) -> bool:
@@ -243,20 +245,20 @@ class Session:
 
     def take_restart(self) -> int:
         """The offset that REST set, for this transfer alone."""
-        offset, self.restart = self.restart, 0
+        pending = self.pending
+        offset, pending.restart = pending.restart, 0
         return offset
 
     def reinitialize(self) -> None:
         """As after the greeting, but for TLS (RFC 959 section 4.1.1, REIN)."""
         self.log_out()
         self.drop_data()
-        self.binary = self.epsv_only = False
-        self.facts = FACTS
-        self.hash_algorithm = "SHA-256"
+        self.parameters = TransferParameters(protected=self.parameters.protected)
 
     def take_rename_from(self) -> str:
         """The path that RNFR named; the table has checked that there is one."""
-        path, self.rename_from = self.rename_from, None
+        pending = self.pending
+        path, pending.rename_from = pending.rename_from, None
         assert path is not None
         return path
 
@@ -266,7 +268,7 @@ class Session:
         A protected one is accepted at once: some clients finish the handshake before they send
         the command, others begin it only after 150.
         """
-        if self.tls is not None and self.protected:
+        if self.tls is not None and self.parameters.protected:
             self.data = Arrival(self.services, self.conversation, listener, self.tls)
         else:
             self.data, talk, services = listener, self.conversation, self.services
@@ -274,9 +276,9 @@ class Session:
 
     def protect_data(self, protected: bool) -> None:  # noqa: FBT001
         """PROT, which holds for the data connection that is prepared, too."""
-        if protected == self.protected:
+        if protected == self.parameters.protected:
             return
-        self.protected = protected
+        self.parameters.protected = protected
         if isinstance(self.data, PassiveListener):
             self.listen_for_data(self.data)
         elif isinstance(self.data, Arrival | Stream):
@@ -284,7 +286,7 @@ class Session:
 
     def check_data_protection(self) -> None:
         """Raises ProtectionRequired where data connections need TLS, and this one has none."""
-        if self.settings.require_tls_data and not self.protected:
+        if self.settings.require_tls_data and not self.parameters.protected:
             self.drop_data()
             raise ProtectionRequired
 
@@ -329,14 +331,13 @@ class Session:
         """End the login, if there is one, and forget what belonged to it."""
         login, self.login = self.login, None
         self.current_folder = "/"
-        self.rename_from = self.hash_range = None
-        self.restart = 0
+        self.pending = Pending()
         if login is not None:
             self.give_back_user(login)
         if isinstance(login, Account):
             self.user_name = ""
             self._who = None
-            self.stranger_since = self.services.loop.time()
+            self.unauthenticated.since = self.services.loop.time()
             self.services.quotas.logout(self.conversation.session)
         self.hooks.on_logout()
 
@@ -348,7 +349,7 @@ class Session:
 
     def forget_client(self) -> None:
         """Nobody is there any more who could be told anything."""
-        self.announce, self.room = _unheard, _no_wait
+        self.control = _NOBODY
         self.hooks = NO_HOOKS
 
     def drop_data(self) -> None:
@@ -366,9 +367,23 @@ def shown(login: str) -> str:
     return visible(login)[:_LONGEST_NAME]
 
 
-def _unheard(_: Reply) -> None:
-    """A reply that comes after the session's end."""
+class _Nobody:
+    """In place of the control connection, after the session's end."""
+
+    def reply(self, reply: Reply) -> None:
+        pass
+
+    async def room(self) -> None:
+        pass
+
+    async def receive(self) -> bytes:
+        return b""
+
+    def push_back(self, data: bytes) -> None:
+        pass
+
+    def end(self, reason: FTPError | None = None) -> None:
+        pass
 
 
-async def _no_wait() -> None:
-    """Nobody has to read what nobody was sent."""
+_NOBODY = _Nobody()

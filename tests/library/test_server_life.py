@@ -58,6 +58,65 @@ async def test_the_greeting_and_the_system_type_are_exact(make: Make) -> None:
 
 
 @on_both_loops
+async def test_a_server_listens_on_several_hosts(make: Make) -> None:
+    server = make()
+    with pytest.raises(AttributeError):
+        _ = server.server
+    await server.start(["127.0.0.1", "127.0.0.2", "127.0.0.1"])
+    assert server.address == ("127.0.0.1", server.server_port)
+    assert server.server.is_serving()
+    assert [sock.getsockname() for sock in server.server.sockets] == [
+        ("127.0.0.1", server.server_port),
+        ("127.0.0.2", server.server_port),
+    ]
+    for host in ("127.0.0.1", "127.0.0.2"):
+        async with Client(server.server_port, host) as client:
+            await client.logs_in()
+    await server.close()
+    assert server.server.sockets == ()
+    assert not server.server.is_serving()
+
+
+@on_both_loops
+async def test_connections_are_the_sessions_and_each_can_be_ended(make: Make) -> None:
+    server = make()
+    assert server.connections == {}
+    async with server, Client(server.server_port) as one, Client(server.server_port) as other:
+        await one.logs_in()
+        sessions = server.connections
+        assert len(sessions) == 2
+        assert all(connection.command_connection is key for key, connection in sessions.items())
+        [logged] = [stream for stream, connection in sessions.items() if "logged" in connection]
+        logged.close()
+        assert await one.is_ended()
+        assert [*server.connections] == [key for key in sessions if key is not logged]
+        await other.says("NOOP", 200)
+
+
+@on_both_loops
+async def test_available_connections_are_those_that_the_limit_leaves(make: Make) -> None:
+    server = make(maximum_connections=2)
+    available = server.available_connections
+    assert (available.value, available.maximum_value) == (2, 2)
+    async with server, Client(server.server_port):
+        assert available.value == 1
+        assert not available.locked()
+        available.acquire()
+        assert available.locked()
+        with pytest.raises(ValueError, match="available"):
+            available.acquire()
+        async with Client(server.server_port, greeting=421):
+            pass
+        available.release()
+        with pytest.raises(ValueError, match="acquired"):
+            available.release()
+        async with Client(server.server_port):
+            assert server.available_connections.locked()
+    assert available.value == 2
+    assert make().available_connections.value is None
+
+
+@on_both_loops
 async def test_the_greeting_and_the_system_type_can_be_chosen(make: Make) -> None:
     async with make(welcome_message="hello", system_type="Plan 9") as server:
         async with Client(server.server_port, greeting=None) as client:

@@ -97,6 +97,23 @@ def test_a_verb_that_waits_is_found_whenever_one_asks(
             ask()
 
 
+@pytest.mark.parametrize("looks", [False, True])
+def test_all_that_waits_can_be_taken_as_it_came_and_be_put_back(looks: bool) -> None:
+    lines = CommandLines([b"QUIT"])
+    lines.feed(b"user a\r\n\xff\xf4quit\r\nhal")
+    if looks:
+        assert lines.head() == (b"USER", b"a")
+        assert lines.has(b"QUIT")
+    assert lines.take_all() == b"user a\r\n\xff\xf4quit\r\nhal"
+    assert not lines.holds_anything
+    assert not lines.has(b"QUIT")
+    lines.feed(b"f")
+    lines.push_back(b"noop\nhal")
+    assert taken(lines) == [b"NOOP"]
+    lines.feed(b" 1\n")
+    assert lines.head() == (b"HALF", b"1")
+
+
 @pytest.mark.parametrize("step", [1, 1000, 1 << 20])
 def test_a_line_that_is_too_long_is_thrown_away_and_the_next_one_read(step: int) -> None:
     data = b"USER " + b"x" * 3 * MAX_LINE + b"\r\nNOOP\r\n"

@@ -12,7 +12,7 @@ from typing import Any, TypeGuard, TypeVar
 from ftpcluster.net.stream import pause
 from ftpcluster.passwords import BadHash, TooManyLogins
 from ftpcluster.protocol.errors import ArgumentProblem, LocalProblem, NotLoggedIn, SessionEnded
-from ftpcluster.protocol.reply import Code, Reply
+from ftpcluster.protocol.reply import Code, Reply, Then
 from ftpcluster.session.login import Account, Claim
 from ftpcluster.session.run import wait_out
 from ftpcluster.session.state import Session, shown
@@ -22,7 +22,7 @@ T = TypeVar("T")
 _Response = AbstractUserManager.GetUserResponse
 _Found = tuple[_Response, User | None, str]
 
-_GOODBYE = Reply(Code.CLOSING_CONTROL_CONNECTION, "Goodbye.")
+_GOODBYE = Reply(Code.CLOSING_CONTROL_CONNECTION, "Goodbye.", then=Then.CLOSE)
 _NEED_PASSWORD = Reply(Code.NEED_PASSWORD, "Please specify the password.")
 _NO_ACCOUNTS = Reply(Code.SUPERFLUOUS, "No account is needed.")
 _PATIENCE = 3.0
@@ -60,7 +60,7 @@ async def user(session: Session, login: str) -> Reply:
 
 
 async def _find_user(session: Session, manager: AbstractUserManager, login: str) -> _Found:
-    """What a user manager of somebody else's says of a name."""
+    """What a custom user manager says of a name."""
     answer = session.services.ask(manager.get_user(login))
     try:
         found = await answer
@@ -171,7 +171,7 @@ async def _let_in(session: Session, login: str, account: User) -> Reply:
 
 
 def _judge_at_once(manager: AbstractUserManager, claim: Claim, secret: str) -> bool | None:
-    """Whether a password is right; None where a hash, or code that is not ours, has to tell."""
+    """Whether a password is right; None where a hash, or a custom manager, has to tell."""
     user = claim.user
     if user is None:
         return False
@@ -250,7 +250,7 @@ async def _ask_manager(attempt: _Attempt, manager: AbstractUserManager) -> bool:
 
 
 async def _outlast_task(attempt: _Attempt, authenticating: Coroutine[Any, Any, bool]) -> bool:
-    """The answer of a user manager that is not ours, which a session does not wait for for ever."""
+    """The answer of a custom user manager, which a session does not wait for for ever."""
     answer = attempt.session.services.ask(authenticating)
     try:
         return await asyncio.shield(answer)
@@ -277,7 +277,7 @@ def _late_answer(answer: asyncio.Future[bool]) -> bool | None:
 
 
 async def _asked(session: Session, answer: Awaitable[T]) -> T:
-    """What a user manager of somebody else's says. Raises LocalProblem where it fails.
+    """What a custom user manager says. Raises LocalProblem where it fails.
 
     An OSError is its database's, and says nothing of files or data connections.
     """
@@ -322,14 +322,14 @@ async def _fail(session: Session, login: str) -> Reply:
     delay = max(delay, settings.login_delay)
     if delay:
         await pause(services.loop, delay)
-    if session.failed_logins >= settings.login_attempts:
+    if session.unauthenticated.failed_logins >= settings.login_attempts:
         raise SessionEnded("Too many failed logins.")
     raise NotLoggedIn("Login incorrect.")
 
 
 def _note_failure(session: Session, login: str) -> None:
     """Count a failed login in this process; whom that bans is the quotas' business."""
-    session.failed_logins += 1
+    session.unauthenticated.failed_logins += 1
     session.services.counts.failed_logins += 1
     peer = session.conversation.peer
     session.note(logging.WARNING, f"failed login of {shown(login)!r} from {peer}")
@@ -357,6 +357,5 @@ def acct(_: Session, __: str) -> Reply:
     return _NO_ACCOUNTS
 
 
-def quit_(session: Session, _: str) -> Reply:
-    session.ending = True
+def quit_(_: Session, __: str) -> Reply:
     return _GOODBYE

@@ -64,8 +64,8 @@ def options(session: Session, value: str) -> Reply:
     if value:
         if value.upper() not in ALGORITHMS:
             raise ArgumentProblem(f"The algorithms are {', '.join(ALGORITHMS)}.")
-        session.hash_algorithm = value.upper()
-    return Reply(Code.OK, session.hash_algorithm)
+        session.parameters.hash_algorithm = value.upper()
+    return Reply(Code.OK, session.parameters.hash_algorithm)
 
 
 def rang(session: Session, argument: str) -> Reply:
@@ -73,20 +73,20 @@ def rang(session: Session, argument: str) -> Reply:
     first, _, last = argument.partition(" ")
     start, end = integer(first), integer(last) + 1
     if (start, end) == (1, 1):
-        session.hash_range = None
+        session.pending.hash_range = None
         return Reply(Code.PENDING_FURTHER_INFORMATION, "HASH looks at whole files.")
     if start >= end:
         raise ArgumentProblem("The last byte lies before the first.")
-    session.hash_range = (start, end)
+    session.pending.hash_range = (start, end)
     return Reply(Code.PENDING_FURTHER_INFORMATION, f"HASH looks at bytes {start} to {end - 1}.")
 
 
 async def hash_(session: Session, argument: str) -> Reply:
     """HASH: algorithm, range, digest and name."""
-    wanted, session.hash_range = session.hash_range, None
+    wanted, session.pending.hash_range = session.pending.hash_range, None
     start, end = wanted or (0, None)
     path = await session.readable(argument)
-    name = session.hash_algorithm
+    name = session.parameters.hash_algorithm
     digest, stop = await _digest(session, path, name, start, end)
     # an empty file has no last byte
     text = f"{name} {start}-{max(stop - 1, start)} {digest} {printable(argument)}"

@@ -48,7 +48,7 @@ async def rnfr(session: Session, argument: str) -> Reply:
     write_only = await check_own(session, path)
     with HidingNames(write_only=write_only):
         await session.storage.lstat(path)
-    session.rename_from = path
+    session.pending.rename_from = path
     return _READY_FOR_RNTO
 
 
@@ -112,7 +112,7 @@ def _leads_up(status: os.stat_result, says: str | None) -> bool:
 
 
 def after_rnfr(session: Session) -> str | None:
-    return None if session.rename_from else "Say what to rename with RNFR first."
+    return None if session.pending.rename_from else "Say what to rename with RNFR first."
 
 
 async def rnto(session: Session, argument: str) -> Reply:
@@ -136,7 +136,7 @@ async def rnto(session: Session, argument: str) -> Reply:
 async def size(session: Session, argument: str) -> Reply:
     """SIZE: bytes as they would be sent, which in TYPE A nobody knows without reading them."""
     path = await session.readable(argument)
-    if not session.binary:
+    if not session.parameters.binary:
         raise FileUnavailable("SIZE needs TYPE I.")
     return Reply(Code.FILE_STATUS, str((await _regular(session, path)).st_size))
 

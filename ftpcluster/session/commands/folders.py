@@ -253,7 +253,7 @@ async def mlst(session: Session, argument: str) -> Reply:
     perm = _perm(status.st_mode, await session.account.rights.at(path))
     if stat.S_ISLNK(status.st_mode):
         status = await _with_size_sent(session, path, status)
-    line = fact_line(path, status, perm, session.facts)
+    line = fact_line(path, status, perm, session.parameters.facts)
     return Reply(Code.FILE_ACTION_COMPLETED, f"Listing {printable(path)}", (line,))
 
 
@@ -306,7 +306,7 @@ async def _names_behind(prefix: str, _: Session, __: str, entries: Iterable[Entr
 
 
 async def _facts(session: Session, path: str, entries: Iterable[Entry]) -> str:
-    rights, facts = session.account.rights, session.facts
+    rights, facts = session.account.rights, session.parameters.facts
     everywhere = rights.everywhere
     perms: dict[int, str] = {}  # by mode, where one permission decides for all
     lines = []

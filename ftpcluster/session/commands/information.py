@@ -57,12 +57,12 @@ def feat(session: Session, _: str) -> Reply:
     And without EPRT where the server makes no connections.
     """
     reply = _features[session.has_tls]
-    active = session.settings.active
-    if active and session.facts is FACTS and session.hash_algorithm == digests.DEFAULT:
+    active, parameters = session.settings.active, session.parameters
+    if active and parameters.facts is FACTS and parameters.hash_algorithm == digests.DEFAULT:
         return reply
     chosen = {
-        mlst_feature(): mlst_feature(session.facts),
-        digests.hash_feature(): digests.hash_feature(session.hash_algorithm),
+        mlst_feature(): mlst_feature(parameters.facts),
+        digests.hash_feature(): digests.hash_feature(parameters.hash_algorithm),
     }
     lines = [chosen.get(line, line) for line in reply.lines if active or line != "EPRT"]
     return Reply(reply.code, reply.text, lines)
@@ -82,11 +82,12 @@ def _describe_session(session: Session) -> Iterable[str]:
         yield f"Logged in as {printable(login.user.login or 'anonymous')}"
     else:
         yield "Not logged in"
-    yield f"TYPE {'I' if session.binary else 'A'}, STRU F, MODE S"
+    parameters = session.parameters
+    yield f"TYPE {'I' if parameters.binary else 'A'}, STRU F, MODE S"
     control = "plain" if session.stream.is_plain else "protected"
-    yield f"Control connection {control}, data {'protected' if session.protected else 'plain'}"
-    if session.restart:
-        yield f"The next transfer begins at {session.restart}"
+    yield f"Control connection {control}, data {'protected' if parameters.protected else 'plain'}"
+    if session.pending.restart:
+        yield f"The next transfer begins at {session.pending.restart}"
     if session.transfer is None:
         yield "No transfer in progress"
     else:
@@ -120,8 +121,8 @@ def opts(session: Session, argument: str) -> Reply:
     if option.upper() != "MLST" or " " in value or (value and not value.endswith(";")):
         raise ArgumentProblem("The options are UTF8 ON, MLST fact;fact;… and HASH algorithm.")
     wanted = value.lower().split(";")
-    session.facts = tuple(fact for fact in FACTS if fact in wanted)
-    return Reply(Code.OK, "MLST OPTS " + "".join(f"{fact};" for fact in session.facts))
+    session.parameters.facts = tuple(fact for fact in FACTS if fact in wanted)
+    return Reply(Code.OK, "MLST OPTS " + "".join(f"{fact};" for fact in session.parameters.facts))
 
 
 def clnt(_: Session, __: str) -> Reply:

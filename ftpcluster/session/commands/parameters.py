@@ -31,7 +31,7 @@ def type_(session: Session, argument: str) -> Reply:
     binary = _TYPES.get(argument.upper())
     if binary is None:
         raise ParameterNotImplemented("Types are A, I and L 8.")
-    session.binary = binary
+    session.parameters.binary = binary
     return _TYPE_SET[binary]
 
 
@@ -62,7 +62,7 @@ async def pasv(session: Session, _: str) -> Reply:
 
 async def epsv(session: Session, argument: str) -> Reply:
     if argument.upper() == "ALL":
-        session.epsv_only = True
+        session.parameters.epsv_only = True
         return _EPSV_ALL
     family = "2" if is_ipv6(_reached(session)) else "1"
     if argument and argument != family:
@@ -109,7 +109,7 @@ def _refuse_active(session: Session) -> None:
 
 
 def _refuse_after_epsv_all(session: Session) -> None:
-    if session.epsv_only:
+    if session.parameters.epsv_only:
         raise BadSequence("You said EPSV ALL.")
 
 

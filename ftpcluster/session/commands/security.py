@@ -8,16 +8,16 @@ from ftpcluster.protocol.errors import (
     ParameterNotImplemented,
     RequestDenied,
 )
-from ftpcluster.protocol.reply import Code, Reply
+from ftpcluster.protocol.reply import Code, Reply, Then
 from ftpcluster.session.state import Session
 
 _BUFFER = Reply(Code.OK, "PBSZ=0")
-_CLEAR = Reply(Code.OK, "The control connection is plain from now on.")
+_CLEAR = Reply(Code.OK, "The control connection is plain from now on.", then=Then.END_TLS)
 _LEVELS = {"P": True, "C": False}
 
 
 _MECHANISMS = ("TLS", "TLS-C", "SSL", "TLS-P")
-_PROCEED = Reply(Code.SECURITY_EXCHANGE, "Proceed with the handshake.")
+_PROCEED = Reply(Code.SECURITY_EXCHANGE, "Proceed with the handshake.", then=Then.START_TLS)
 
 
 def before_tls(session: Session) -> str | None:
@@ -38,8 +38,7 @@ def auth(session: Session, argument: str) -> Reply:
         raise ParameterNotImplemented("The mechanism is TLS.")
     session.reinitialize()
     # SSL and TLS-P imply protected data connections (RFC 4217 section 4, and its drafts)
-    session.protected = mechanism in ("SSL", "TLS-P")
-    session.wants_tls = True
+    session.parameters.protected = mechanism in ("SSL", "TLS-P")
     return _PROCEED
 
 
@@ -63,7 +62,6 @@ def ccc(session: Session, _: str) -> Reply:
     """CCC: behind the reply, the control connection goes on as plain text."""
     if session.settings.require_tls:
         raise CommandProtectionDenied
-    session.leaves_tls = True
     return _CLEAR
 
 

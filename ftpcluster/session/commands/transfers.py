@@ -184,7 +184,7 @@ def _check_data(session: Session) -> None:
 
 
 def _opening(session: Session, path: str, size: int | None = None) -> str:
-    kind = "BINARY" if session.binary else "ASCII"
+    kind = "BINARY" if session.parameters.binary else "ASCII"
     count = f" ({size} bytes)" if size is not None else ""
     return f"Opening {kind} mode data connection for {printable(virtual.name(path))}{count}."
 
@@ -192,9 +192,9 @@ def _opening(session: Session, path: str, size: int | None = None) -> str:
 def rest(session: Session, argument: str) -> Reply:
     """REST: the offset of the next transfer (RFC 3659 section 5)."""
     offset = integer(argument)
-    if not session.binary:
+    if not session.parameters.binary:
         raise ArgumentProblem("REST needs TYPE I.")
-    session.restart = offset
+    session.pending.restart = offset
     return Reply(Code.PENDING_FURTHER_INFORMATION, f"Restarting at {offset}.")
 
 

@@ -1,0 +1,33 @@
+"""What commands set for others: until it is changed, or for one command."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ftpcluster.protocol.listing import FACTS
+
+
+class TransferParameters(msgspec.Struct):
+    """What holds until it is changed. RFC 959 section 5.1: ASCII is the default.
+
+    ``epsv_only``: EPSV ALL was said (RFC 2428 section 4). ``facts``: those of MLSD and MLST.
+    ``protected``: data connections are encrypted (PROT P).
+    """
+
+    binary: bool = False
+    epsv_only: bool = False
+    facts: tuple[str, ...] = FACTS
+    hash_algorithm: str = "SHA-256"
+    protected: bool = False
+
+
+class Pending(msgspec.Struct):
+    """What holds for one command.
+
+    ``restart``: where the next transfer begins. ``hash_range``: from the first byte that the next
+    HASH looks at to before the second. ``rename_from``: what RNFR named.
+    """
+
+    restart: int = 0
+    hash_range: tuple[int, int] | None = None
+    rename_from: str | None = None
