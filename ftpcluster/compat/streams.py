@@ -14,7 +14,7 @@ from ftpcluster.compat.common import DEFAULT_BLOCK_SIZE, AsyncStreamIterator
 from ftpcluster.net.stream import Stream
 from ftpcluster.net.tls import TLSStream
 from ftpcluster.protocol.reply import Reply
-from ftpcluster.quota.quotas import Throttled
+from ftpcluster.quota.rates import DOWNLOAD, UPLOAD, Direction
 from ftpcluster.session.lingering import Lingering
 from ftpcluster.session.server_dtp import DataTransfer, Download, Upload
 from ftpcluster.session.state import Session
@@ -222,24 +222,22 @@ class ControlStream(CommandStream):
         return await self._received(line)
 
     async def _received(self, data: bytes) -> bytes:
-        await self._spend(len(data), [each.read for each in self._throttles()])
+        await self._spend(len(data), UPLOAD)
         return data
 
     async def write(self, data: bytes) -> None:
         data = self._take_collected() + data
         self._session.announce(_Raw(data))
         await self._session.room()
-        await self._spend(len(data), [each.write for each in self._throttles()])
+        await self._spend(len(data), DOWNLOAD)
 
-    def _throttles(self) -> tuple[Throttled, ...]:
-        return self._session.account.throttles if self._session.is_logged_in else ()
-
-    async def _spend(self, count: int, limits: list[Any]) -> None:
-        limits = [limit for limit in limits if limit.limit]
-        if not limits or not count:
+    async def _spend(self, count: int, direction: Direction) -> None:
+        session = self._session
+        limits = session.account.speed_limits if session.is_logged_in else None
+        if limits is None or not limits.hold(direction) or not count:
             return
-        clock = self._session.services.loop.time
-        pace = Pace(clock, limits, Waits(clock))
+        clock = session.services.loop.time
+        pace = Pace(clock, limits, direction, Waits(clock))
         pace.begin()
         try:
             await pace.spend(count)
