@@ -1,4 +1,8 @@
-"""Speaking to a running server: what is said (``messages``), and by whom (``client``)."""
+"""Orders to a running server: their messages, and the client that sends them.
+
+It must not know how the supervisor obeys an order, nor how the command line shows an answer: both
+import this package, and it imports neither.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The command line: one module per command. The only place that imports everything."""
+"""The command line: one module for each command, and what ``run`` puts together.
+
+It is the only package that may import every other one. No other package may import it, so nothing
+that a library user needs may stand here.
+"""
 
 from __future__ import annotations
 

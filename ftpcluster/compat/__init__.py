@@ -1,4 +1,5 @@
-"""The reference's API, as a guest of the core: Server, verbs as methods, Connection, path layers.
+"""aioftp's API on the core: ``Server``, verbs as methods, ``Connection``, path layers.
 
-It may use whatever the core offers to everybody; the core knows nothing of it.
+It uses only what the core offers to everybody. The core must not know it, and it must not know
+processes: supervisor, messages and the command line.
 """

@@ -1,6 +1,6 @@
 """Settings: each declared once, read from a file, the environment and flags, and checked.
 
-What comes out are frozen structs. This package knows nothing of sessions, workers and the command
+Its results are frozen structs. This package knows nothing of sessions, workers and the command
 line.
 """
 
