@@ -29,6 +29,7 @@ from ftpcluster.ipc.messages import (
 from ftpcluster.protocol.text import visible
 from ftpcluster.supervisor.handle import Generation, Phase, Place, WorkerHandle, is_filtered
 from ftpcluster.supervisor.process import ProcessLike
+from ftpcluster.supervisor.processes import Processes
 from ftpcluster.supervisor.restart import Health, Pulse, is_hopeless
 
 log = logging.getLogger(__name__)
@@ -79,7 +80,7 @@ class Crew:
         self._owner = owner
         self.workers: dict[int, WorkerHandle] = {}
         """The workers that live now, by their epochs."""
-        self._processes: set[ProcessLike] = set()
+        self._processes = Processes(loop, self._on_given_up, self._look_whether_ended)
         self._epochs = itertools.count(1)
         self._generations: list[Generation] = []  # the one that serves, and the next one, if any
         self._watch_timer: asyncio.TimerHandle | None = None
@@ -143,7 +144,7 @@ class Crew:
                 self.ends["reload"] += 1
                 self._retire(worker)
             if place.starting is not None:
-                place.starting.process.kill()  # it has no sessions, and nobody waits for it now
+                self._processes.kill(place.starting.process)  # nobody waits for it now
         self._owner.on_capacity()
 
     def _abandon(self, generation: Generation) -> None:
@@ -153,7 +154,7 @@ class Crew:
         for place in generation.places:
             for worker in _fillers(place):
                 worker.phase = Phase.DRAINING  # its end is no news
-                worker.process.kill()
+                self._processes.kill(worker.process)
 
     def _end(self, generation: Generation) -> None:
         generation.is_over = True
@@ -204,7 +205,6 @@ class Crew:
         worker = place.starting = WorkerHandle(place, epoch, process, channel, closer, pulse, now)
         self.workers[epoch] = worker
         self._processes.add(process)
-        process.on_exit(lambda: self._on_exit(process))
         self._owner.on_start(worker)
 
     def _on_not_started(self, place: Place, error: OSError) -> None:
@@ -249,17 +249,20 @@ class Crew:
         """Others serve: its sessions have time to come to their end."""
         grace = worker.place.generation.plan.drain_grace
         worker.drain(grace, patience=grace)
-        self._loop.call_later(grace + _KILL_AFTER, worker.process.kill)
+        self._loop.call_later(grace + _KILL_AFTER, self._processes.kill, worker.process)
 
-    def _on_exit(self, process: ProcessLike) -> None:
-        self._processes.discard(process)
-        self._look_whether_ended()
+    def _on_given_up(self, process: ProcessLike) -> None:
+        """SIGKILL has not ended it: go on as if it had."""
+        for worker in tuple(self.workers.values()):
+            if worker.process is process:
+                worker.channel.close()
+                self._on_closed(worker, None)
 
     def _on_closed(self, worker: WorkerHandle, error: Exception | None) -> None:
         """The worker's end of the channel is closed, or it sent what is no message."""
         self.workers.pop(worker.epoch, None)
         was, worker.phase = worker.phase, Phase.GONE
-        worker.process.kill()
+        self._processes.kill(worker.process)
         released = self._owner.on_gone(worker)
         if self.is_dismissed:
             return
@@ -329,7 +332,7 @@ class Crew:
             worker.phase = Phase.ABORTED
             log.error("%s %s: it is aborted, and says where it stood", worker, worker.failure)
             worker.process.abort()
-            self._loop.call_later(_KILL_AFTER, worker.process.kill)
+            self._loop.call_later(_KILL_AFTER, self._processes.kill, worker.process)
         elif (
             health is Health.SUSPECT
             and worker.phase not in (Phase.STARTING, Phase.ABORTED)
@@ -375,8 +378,7 @@ class Crew:
     def kill(self) -> None:
         """End all workers now."""
         self._end_all()
-        for process in tuple(self._processes):
-            process.kill()
+        self._processes.kill_all()
 
     def _end_all(self) -> None:
         self.is_dismissed = True

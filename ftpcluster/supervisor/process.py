@@ -14,12 +14,16 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Coroutine, Sequence
+from multiprocessing import process as multiprocessing_process
 from multiprocessing import resource_tracker
 from typing import Any, Protocol
 
 from aiomultiprocess.core import Process
 from aiomultiprocess.core import context as spawn_context
 from aiomultiprocess.types import Unit
+
+from ftpcluster.supervisor.cutting import cut_connections
+from ftpcluster.supervisor.procstatus import stuck_thread
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +44,13 @@ class ProcessLike(Protocol):
 
     def on_exit(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` once when the process has ended."""
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether it is in a system call that no signal interrupts, not even SIGKILL."""
+
+    def leave(self) -> None:
+        """Nobody waits for its end, not even when this process ends. Its connections are cut."""
 
 
 class WorkerProcess(Process):
@@ -113,6 +124,17 @@ class WorkerProcess(Process):
             callback()
 
         loop.add_reader(self._pidfd, ended)
+
+    @property
+    def is_stuck(self) -> bool:
+        return self.pid is not None and stuck_thread(self.pid) is not None
+
+    def leave(self) -> None:
+        # multiprocessing waits at the interpreter's exit for all that it knows
+        known: set[Any] = multiprocessing_process._children  # type: ignore[attr-defined]
+        known.discard(self.aio_process)
+        if self.pid is not None and (thread := stuck_thread(self.pid)) is not None:
+            cut_connections(self.pid, thread)
 
 
 def _leave_lost_folder() -> None:

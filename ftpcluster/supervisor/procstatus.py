@@ -1,4 +1,4 @@
-"""Numbers from /proc/PID/status, which tells of a process what no system call does."""
+"""What /proc/PID tells of a process, and no system call does."""
 
 from __future__ import annotations
 
@@ -15,3 +15,15 @@ def number_in_status(pid: int | str | None, field: str) -> int | None:
         return None
     found = re.search(rb"^%s:\s*(\d+)$" % field.encode(), status, re.MULTILINE)
     return None if found is None else int(found[1])
+
+
+def stuck_thread(pid: int) -> int | None:
+    """The thread of a process that is in a system call which no signal interrupts, if one is."""
+    try:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            # behind the name, which may hold anything
+            if (task / "stat").read_bytes().rpartition(b")")[2].split()[0] == b"D":
+                return int(task.name)
+    except OSError:
+        pass  # it ends just now
+    return None

@@ -36,7 +36,7 @@ from ftpcluster.net.listeners import Listener, listen
 from ftpcluster.quota.ledger import ConnectionLimits, Refusal
 from ftpcluster.quota.rates import DOWNLOAD, Rates, SpeedLimits
 from ftpcluster.supervisor import crew as module
-from ftpcluster.supervisor import restart
+from ftpcluster.supervisor import processes, restart
 from ftpcluster.supervisor.crew import BootFailure
 from ftpcluster.supervisor.handle import Phase, Plan
 from ftpcluster.supervisor.restart import Recycling
@@ -108,6 +108,69 @@ async def test_a_worker_that_stays_silent_is_aborted_then_killed_and_replaced(
         heart.cancel()
     assert f"worker 1 (pid {silent.pid}) did not answer for 0.5 s: it is aborted" in caplog.text
     assert f"{silent.pid}) did not answer for 0.5 s; 1 sessions ended with it" in caplog.text
+
+
+async def test_a_worker_that_cannot_die_is_given_up_and_replaced(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(module, "_KILL_AFTER", 0.1)
+    monkeypatch.setattr(processes, "_TIME_TO_DIE", 0.1)
+    async with supervised(2, worker_timeout=TIMEOUT) as scene:
+        silent, well = await scene.ready(2)
+        heart = beating(scene, well)
+        silent.is_stuck = True
+        await scene.connect()
+        await silent.adopt()
+        third = await scene.worker(2)
+        assert (silent.killed, silent.left, third.index) == (True, True, 0)
+        assert scene.supervisor.ledger.connections == 0
+        heart.cancel()
+        silent.is_stuck = False
+        silent.die()  # at last: that is no news for the one that took its place
+        third.say(Ready())
+        await until(lambda: scene.supervisor.is_complete)
+        assert len(scene.workers) == 3
+    assert caplog.text.count(f"pid {silent.pid} cannot be killed") == 1
+    assert f"pid {silent.pid}, which could not be killed, has ended" in caplog.text
+
+
+@pytest.mark.parametrize("is_hurried", [False, True])
+async def test_a_stop_ends_though_a_worker_cannot_die(
+    monkeypatch: pytest.MonkeyPatch, is_hurried: bool
+) -> None:
+    monkeypatch.setattr(module, "_KILL_AFTER", 0.1)
+    monkeypatch.setattr(processes, "_TIME_TO_DIE", 0.1)
+    async with supervised(2, grace=0.1) as scene:
+        stuck, well = await scene.ready(2)
+        stuck.is_stuck = True
+        scene.supervisor.stop()
+        if is_hurried:
+            scene.supervisor.stop()
+        well.die()
+        async with asyncio.timeout(20):
+            await scene.run
+        assert stuck.left
+        stuck.is_stuck = False
+
+
+async def test_a_worker_that_takes_long_to_die_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It frees its memory, on a busy machine: nothing holds it in the kernel."""
+    monkeypatch.setattr(processes, "_TIME_TO_DIE", 0.05)
+    async with supervised(1) as scene:
+        (slow,) = await scene.ready(1)
+        slow.is_slow = True
+        scene.supervisor.stop_now()
+        await until(lambda: slow.killed)
+        await asyncio.sleep(0.3)
+        assert not slow.left
+        assert not scene.run.done()
+        slow.die()
+        async with asyncio.timeout(20):
+            await scene.run
+    assert "cannot be killed" not in caplog.text
 
 
 async def test_a_worker_that_never_comes_to_serve_ends_the_boot_in_time(

@@ -45,6 +45,9 @@ class FakeWorker:
         self.exitcode: int | None = None
         self.killed = False  # by the supervisor, while it lived
         self.aborted = False
+        self.is_stuck = False  # SIGKILL does not end it
+        self.is_slow = False  # it needs a while
+        self.left = False  # nobody waits for it any more
         self.tells_logins = False
         self.held: dict[int, int] = {}  # sessions' descriptors, as they came
         self._raw = sock.dup()
@@ -59,7 +62,11 @@ class FakeWorker:
 
     def kill(self) -> None:
         self.killed = self.killed or self.exitcode is None
-        self.die()
+        if not self.is_stuck and not self.is_slow:
+            self.die()
+
+    def leave(self) -> None:
+        self.left = True
 
     def abort(self) -> None:
         self.aborted = True

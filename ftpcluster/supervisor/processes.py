@@ -1,0 +1,89 @@
+"""The processes that have not ended, and what becomes of those that SIGKILL does not end.
+
+A process dies only when its system call returns. Where storage hangs (a FUSE file system, a hard
+NFS mount) that call may never return. Nobody waits for such a process: it is given up, and reaped
+when it ends after all, or by init, when the supervisor has ended before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import Callable
+
+from ftpcluster.supervisor.process import ProcessLike
+
+log = logging.getLogger(__name__)
+
+_TIME_TO_DIE = 1.0
+"""Seconds after SIGKILL. Whoever is in the kernel then, and cannot be interrupted, stays there."""
+_LONGEST_DEATH = 10.0
+"""Seconds after SIGKILL: a process with much memory on a busy machine needs some of them."""
+
+
+class Processes:
+    """The processes that somebody waits for."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        on_given_up: Callable[[ProcessLike], None],
+        on_fewer: Callable[[], None],
+    ) -> None:
+        """``on_given_up(process)`` is called when SIGKILL has not ended it, ``on_fewer()`` when a
+        process has ended or was given up."""
+        self._loop = loop
+        self._on_given_up = on_given_up
+        self._on_fewer = on_fewer
+        self._awaited: set[ProcessLike] = set()
+        self._killed: set[ProcessLike] = set()
+
+    def __bool__(self) -> bool:
+        return bool(self._awaited)
+
+    def add(self, process: ProcessLike) -> None:
+        """It has been started."""
+        self._awaited.add(process)
+        process.on_exit(functools.partial(self._on_exit, process))
+
+    def kill(self, process: ProcessLike) -> None:
+        """Send SIGKILL, and see to it that nobody waits for ever for its end."""
+        if process not in self._awaited:
+            return
+        process.kill()
+        if process not in self._killed:
+            self._killed.add(process)
+            until = self._loop.time() + _LONGEST_DEATH
+            self._loop.call_later(_TIME_TO_DIE, self._look_whether_it_dies, process, until)
+
+    def kill_all(self) -> None:
+        for process in tuple(self._awaited):
+            self.kill(process)
+
+    def _look_whether_it_dies(self, process: ProcessLike, until: float) -> None:
+        if process not in self._awaited:
+            return
+        if not process.is_stuck and self._loop.time() < until:
+            self._loop.call_later(_TIME_TO_DIE, self._look_whether_it_dies, process, until)
+            return
+        log.error(
+            "pid %s cannot be killed: it is in a system call that does not return, probably of "
+            "storage that hangs; nobody waits for it, and its connections are ended",
+            process.pid,
+        )
+        self._forget(process)
+        process.leave()
+        self._on_given_up(process)
+        self._on_fewer()
+
+    def _on_exit(self, process: ProcessLike) -> None:
+        if process not in self._awaited:
+            log.info("pid %s, which could not be killed, has ended", process.pid)
+            return
+        self._forget(process)
+        self._on_fewer()
+
+    def _forget(self, process: ProcessLike) -> None:
+        self._awaited.discard(process)
+        self._killed.discard(process)

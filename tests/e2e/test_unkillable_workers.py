@@ -1,0 +1,120 @@
+"""Workers that not even SIGKILL ends: they are inside a system call of storage that hangs."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.cluster import Cluster, environment, until
+from tests.support.dialogue import Dialogue
+from tests.support.hanging import answer, hang, is_stuck, on_storage_that_may_hang
+
+LOOKING = """
+import os
+import ftpcluster
+
+class Looking(ftpcluster.Server):
+    @ftpcluster.command("LOOK")
+    async def look(self, connection, rest):
+        os.stat(rest)
+"""
+BOUND = 15.0
+"""Seconds within which a server ends that is told to, whatever its workers do. It takes three."""
+
+
+@contextlib.contextmanager
+def serving(folder: Path, more: str = "") -> Iterator[tuple[Cluster, Path]]:
+    """Two workers that have a verb to hang with, and the storage for that."""
+    storage = folder / "storage"
+    program = on_storage_that_may_hang(storage)
+    (folder / "looking.py").write_text(LOOKING)
+    (folder / "files").mkdir()
+    file = folder / "ftpcluster.toml"
+    file.touch(mode=0o600)
+    file.write_text(
+        f'workers = 2\nserver = "looking:Looking"\n{more}\n[timeouts]\nworker = 2\nshutdown = 1\n'
+        '[[user]]\nlogin = "alice"\npassword = "plain:x"\nroot = "files"\nconnections = 2\n'
+    )
+    with Cluster("-c", str(file), program=program, env={"PYTHONPATH": str(folder)}) as cluster:
+        try:
+            yield cluster, storage
+        finally:
+            answer(storage)
+
+
+def logged_in(port: int) -> Dialogue:
+    client = Dialogue(port)
+    client.says("USER alice", 331)
+    client.says("PASS x", 230)
+    return client
+
+
+def block(cluster: Cluster, storage: Path, *clients: Dialogue) -> list[int]:
+    """Let the workers of these clients hang; their process ids."""
+    found = [cluster.worker_of(client.sock) for client in clients]
+    hang(storage)
+    for client, pid in zip(clients, found, strict=True):
+        client.send(f"LOOK {storage}")
+        until(lambda pid=pid: is_stuck(pid))  # type: ignore[misc]
+    return found
+
+
+def test_they_are_replaced_and_all_that_they_held_is_free(tmp_path: Path) -> None:
+    with serving(tmp_path) as (cluster, storage):
+        with logged_in(cluster.port) as one, logged_in(cluster.port) as other:
+            stuck = block(cluster, storage, one, other)
+            assert len(set(stuck)) == 2
+            for pid in stuck:
+                cluster.wait_for(re.compile(rf"pid {pid} cannot be killed: it is in a system"))
+            assert one.is_closed()  # who had been served there need not wait for ever
+            assert other.is_closed()
+        with logged_in(cluster.port) as one, logged_in(cluster.port) as other:
+            one.says("PWD", 257)  # both slots of this user are free
+            other.downloads("NLST")
+        until(lambda: len(set(cluster.workers()) - set(stuck)) == 2)
+        assert all(is_stuck(pid) for pid in stuck)
+        answer(storage)
+        for pid in stuck:
+            cluster.wait_for(re.compile(rf"pid {pid}, which could not be killed, has ended"))
+            assert not Path(f"/proc/{pid}").exists()
+    assert len(re.findall("cannot be killed", cluster.log)) == 2
+
+
+@pytest.mark.parametrize("how", ["SIGTERM", "twice", "stop", "stop --now"])
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_the_server_ends_all_the_same(tmp_path: Path, how: str, is_replaced: bool) -> None:
+    with serving(tmp_path) as (cluster, storage), logged_in(cluster.port) as client:
+        (stuck,) = block(cluster, storage, client)
+        if is_replaced:
+            cluster.wait_for(re.compile(f"pid {stuck} cannot be killed"))
+            until(lambda: len(cluster.workers()) == 3)
+        if how.startswith("stop"):
+            command = (sys.executable, "-m", "ftpcluster", *how.split(), "--socket", cluster.admin)
+            subprocess.run(command, env=environment({}), check=True, stdout=subprocess.DEVNULL)
+        else:
+            cluster.process.send_signal(signal.SIGTERM)
+            cluster.wait_for(re.compile("stopping"))
+        if how == "twice":
+            cluster.process.send_signal(signal.SIGTERM)
+        assert cluster.process.wait(BOUND) == 0
+        assert is_stuck(stuck)
+        cluster.wait_for(re.compile(f"pid {stuck} cannot be killed"))
+
+
+def test_a_reload_does_not_wait_for_them(tmp_path: Path) -> None:
+    with serving(tmp_path) as (cluster, storage), logged_in(cluster.port) as client:
+        (stuck,) = block(cluster, storage, client)
+        assert " reloaded: " in cluster.hang_up()
+        with logged_in(cluster.port) as other:
+            other.says("PWD", 257)
+        cluster.wait_for(re.compile(f"pid {stuck} cannot be killed"))
+        assert " reloaded: " in cluster.hang_up()
+        with logged_in(cluster.port) as other:
+            other.says("PWD", 257)

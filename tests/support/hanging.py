@@ -1,0 +1,154 @@
+"""A file system that hangs when a test says so, and a command that runs where it is mounted.
+
+python -m tests.support.hanging FOLDER MODULE ARGUMENTS…
+
+FOLDER becomes the root of a FUSE file system of our own, in a mount namespace that ends with the
+command. It holds one empty directory, ``inner``. While there is a file FOLDER.hangs requests are
+read and not answered: whoever made one is in state D, and not even SIGKILL ends it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import select
+import stat
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+_CLONE_NEWNS, _CLONE_NEWUSER, _MS_REC, _MS_PRIVATE = 0x20000, 0x10000000, 0x4000, 1 << 18
+_LOOKUP, _FORGET, _GETATTR, _STATFS, _RELEASE, _FLUSH, _INIT = 1, 2, 3, 17, 18, 25, 26
+_OPENDIR, _READDIR, _RELEASEDIR, _INTERRUPT, _BATCH_FORGET = 27, 28, 29, 36, 42
+_NO_REPLY = (_FORGET, _INTERRUPT, _BATCH_FORGET)
+_ROOT, _INNER = 1, 2
+_IN, _OUT = struct.Struct("=IIQQIIII"), struct.Struct("=IiQ")
+_PATIENCE = 20  # milliseconds until the file is looked for again
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def on_storage_that_may_hang(folder: Path) -> tuple[str, ...]:
+    """What begins the command of a ``Cluster`` that finds such storage in ``folder``.
+
+    Skips the test where we may not mount it.
+    """
+    folder.mkdir()
+    program = ("tests.support.hanging", str(folder))
+    command = (sys.executable, "-m", *program, "platform")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"no FUSE for us: {done.stderr[-200:]}")
+    return (*program, "ftpcluster", "run")
+
+
+def hang(folder: Path) -> None:
+    """Let the storage at a folder hang from now on."""
+    Path(f"{folder}.hangs").touch()
+
+
+def answer(folder: Path) -> None:
+    """Let it answer again, also what was asked meanwhile."""
+    Path(f"{folder}.hangs").unlink(missing_ok=True)
+
+
+def is_stuck(pid: int) -> bool:
+    """Whether a thread of a process is in state D."""
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            if (task / "stat").read_text().rpartition(")")[2].split()[0] == "D":
+                return True
+    return False
+
+
+def _attributes(node: int) -> bytes:
+    no_times = (0, 0, 0)
+    owner = os.getuid(), os.getgid()
+    mode = stat.S_IFDIR | 0o755
+    return struct.pack(
+        "=6Q10I", node, 4096, 8, *no_times, *no_times, mode, 2, *owner, 0, 4096, 0
+    )  # fmt: skip
+
+
+def _reply(opcode: int, node: int, rest: bytes) -> tuple[int, bytes]:
+    """An error number, and what is said where there is none."""
+    if opcode == _INIT:
+        head = (7, 31, 0, 0, 12, 9, 65536, 1, 16, 0)
+        return 0, struct.pack("=IIIIHHIIHH", *head) + bytes(32)
+    if opcode == _LOOKUP:
+        if node != _ROOT or rest.rstrip(b"\0") != b"inner":
+            return errno.ENOENT, b""
+        return 0, struct.pack("=QQQQII", _INNER, 0, 0, 0, 0, 0) + _attributes(_INNER)
+    known = {
+        _GETATTR: struct.pack("=QII", 0, 0, 0) + _attributes(node),
+        _OPENDIR: bytes(16),
+        _READDIR: b"",
+        _RELEASEDIR: b"",
+        _RELEASE: b"",
+        _FLUSH: b"",
+        _STATFS: bytes(80),
+    }
+    return (0, known[opcode]) if opcode in known else (errno.ENOSYS, b"")
+
+
+def _serve(device: int, knob: str) -> None:
+    """Answer the kernel, unless the storage hangs, until the file system is gone."""
+    unanswered: list[bytes] = []
+    while True:
+        if not os.path.exists(knob):
+            for request in unanswered:
+                _answer(device, request)
+            unanswered.clear()
+        if select.select((device,), (), (), _PATIENCE / 1000)[0]:
+            try:
+                unanswered.append(os.read(device, 1 << 18))
+            except OSError as error:
+                if error.errno != errno.ENOENT:  # a request that was interrupted
+                    return
+
+
+def _answer(device: int, request: bytes) -> None:
+    _, opcode, unique, node, *_ = _IN.unpack_from(request)
+    if opcode in _NO_REPLY:
+        return
+    problem, data = _reply(opcode, node, request[_IN.size :])
+    with contextlib.suppress(OSError):  # ENOENT: nobody waits for it any more
+        os.write(device, _OUT.pack(_OUT.size + len(data), -problem, unique) + data)
+
+
+def _call(function: str, *arguments: object) -> None:
+    if getattr(_libc, function)(*arguments):
+        raise OSError(ctypes.get_errno(), f"{function}: {os.strerror(ctypes.get_errno())}")
+
+
+def _separate() -> None:
+    """A mount namespace of our own; as root in it, whoever we are."""
+    uid, gid = os.geteuid(), os.getegid()
+    _call("unshare", _CLONE_NEWNS | (_CLONE_NEWUSER if uid else 0))
+    if uid:
+        Path("/proc/self/setgroups").write_text("deny")
+        Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
+        Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
+    _call("mount", b"none", b"/", None, _MS_REC | _MS_PRIVATE, None)
+
+
+def main() -> None:
+    folder, *command = sys.argv[1:]
+    _separate()
+    device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+    options = f"fd={device},rootmode=40000,user_id={os.getuid()},group_id={os.getgid()},allow_other"
+    _call("mount", b"hanging", os.fsencode(folder), b"fuse", 0, options.encode())
+    if os.fork() == 0:
+        for fd in (0, 1, 2):
+            os.dup2(os.open(os.devnull, os.O_RDWR), fd)
+        _serve(device, f"{folder}.hangs")
+        os._exit(0)
+    os.execv(sys.executable, (sys.executable, "-m", *command))
+
+
+if __name__ == "__main__":
+    main()
