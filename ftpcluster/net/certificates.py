@@ -68,7 +68,10 @@ class Contexts:
         self._current = self._prepared(source if isinstance(source, ssl.SSLContext) else source())
 
     def _prepared(self, context: ssl.SSLContext) -> ssl.SSLContext:
-        if not self._strict_eof:
+        # some versions of Python (3.11.2 is one) set the option in every context
+        if self._strict_eof:
+            context.options &= ~_IGNORE_UNEXPECTED_EOF
+        else:
             # else OpenSSL answers a bare FIN with a fatal alert, which clients take for a failure
             context.options |= _IGNORE_UNEXPECTED_EOF
         return context
