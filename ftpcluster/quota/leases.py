@@ -34,7 +34,10 @@ _SHORTEST = 0.001
 _PIECE = 64 * 1024
 """Bytes that a transfer takes at once, at least, from a pool that has them."""
 _ASKED = 1 << 20
-"""Bytes that a transfer asks for which had to wait, or four times what it moved in the tick."""
+_ASKED_OF_MANY = 16 << 20
+"""Bytes that a transfer asks for which had to wait, or four times what it moved in the tick. The
+second where it is known to have as many, and where that is no large part of what the limit allows
+in a tick."""
 
 
 class Waiter(Protocol):
@@ -59,10 +62,12 @@ class Lease:
     """One transfer's part: ``in_hand`` bytes that it may move.
 
     ``connection`` is the limit of its connection, if there is one; ``pool`` has the shared ones.
+    ``size``: bytes that it will move, where that is known.
     """
 
     __slots__ = (
         "_connection",
+        "_left",
         "_most",
         "_pool",
         "had_to_wait",
@@ -72,8 +77,11 @@ class Lease:
         "waiter",
     )
 
-    def __init__(self, pool: Pool | None, connection: Bucket | None = None) -> None:
+    def __init__(
+        self, pool: Pool | None, connection: Bucket | None = None, size: int | None = None
+    ) -> None:
         self._pool = pool
+        self._left = size or 0
         self._connection = connection
         self._most = MOST_AT_ONCE
         if connection is not None and connection.rate is not None:
@@ -99,14 +107,18 @@ class Lease:
         if pool is not None:
             self.in_hand -= count
             self.used += count
+            self._left -= count
             if self.in_hand <= 0 and (until := pool.take(self, now)) is not None:
                 return Pause(until, is_shared=True)
         return Pause(due, is_shared=False) if due > now + _SHORTEST else None
 
     @property
     def asks_for(self) -> int:
-        """Bytes that it asks for, having had to wait."""
-        return max(_ASKED, 4 * self.used)
+        """Bytes that it asks for, having had to wait: one more than it has left, so as not to wait
+        at its end."""
+        if self._left <= 0 or self._pool is None:  # not known, or it has more than was said
+            return max(_ASKED, 4 * self.used)
+        return min(max(self._pool.asks_for_at_once, 4 * self.used), self._left + 1)
 
     def go_on(self) -> None:
         """It need not wait any longer."""
@@ -156,9 +168,15 @@ class Pool:
         """Whether there is a limit at all."""
         return self._leases.rate(self) is not None
 
-    def open(self, now: float, connection: Bucket | None = None) -> Lease:
-        """A transfer begins."""
-        lease = Lease(self, connection)
+    @property
+    def asks_for_at_once(self) -> int:
+        """Bytes that a transfer asks for which begins, and has as many."""
+        rate = self._leases.rate(self) or 0
+        return max(_ASKED, min(_ASKED_OF_MANY, int(rate * TICK / 4)))
+
+    def open(self, now: float, connection: Bucket | None = None, size: int | None = None) -> Lease:
+        """A transfer begins, of so many bytes where that is known."""
+        lease = Lease(self, connection, size)
         self.transfers.add(lease)
         self._leases.on_use(self, now)
         return lease
@@ -185,14 +203,14 @@ class Pool:
         return self._leases.wait(self, lease, now)
 
     def grant(self, size: int) -> None:
-        """So much was granted: those that wait get equal parts."""
+        """So much was granted: those that wait get equal parts, or what they ask for."""
         self.has_asked = False
         self.balance += size
         waiting, self._waiting = self._waiting, []
         while waiting and self.balance > 0:
             part = max(_LEAST, self.balance // len(waiting))
             lease = waiting.pop(0)
-            self._give(lease, min(self.balance, part))
+            self._give(lease, min(self.balance, part, max(lease.asks_for, 1) - lease.in_hand))
             if lease.in_hand > 0:
                 lease.go_on()
             else:
@@ -333,15 +351,15 @@ class SessionLimits:
         is_shared = self._pools is not None and self._pools[direction].is_limited
         return is_shared or self._connection[direction] is not None
 
-    def open(self, direction: Direction, now: float) -> Lease | None:
-        """A transfer begins; None where nothing limits it."""
+    def open(self, direction: Direction, now: float, size: int | None = None) -> Lease | None:
+        """A transfer begins, of so many bytes where that is known; None where nothing limits it."""
         pool = None if self._pools is None else self._pools[direction]
         connection = self._connection[direction]
         if connection is not None:
             connection.available(now, is_busy=True)  # pays a debt
             connection.empty(now)  # but nothing was saved
         if pool is not None and pool.is_limited:
-            return pool.open(now, connection)
+            return pool.open(now, connection, size)
         return None if connection is None else Lease(None, connection)
 
 

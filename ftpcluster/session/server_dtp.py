@@ -94,21 +94,24 @@ class DataTransfer:
         self._shares = False
         self.waits = Waits(session.services.loop.time)
         self._pace: Pace | None = None
-        self._set_pace()
+        self._set_pace(total)
 
-    def _set_pace(self) -> None:
+    def _set_pace(self, left: int | None) -> None:
+        """``left``: the bytes that are still to be moved, where that is known."""
         session = self._session
         limits = session.account.speed_limits
         self._pace = None
         if limits is not None and limits.hold(self.limited_as):
-            self._pace = Pace(session.services.loop.time, limits, self.limited_as, self.waits)
+            clock = session.services.loop.time
+            self._pace = Pace(clock, limits, self.limited_as, self.waits, left)
         self.most = _SENDFILE if self._pace is None else self._pace.piece
 
     def limits_changed(self) -> None:
         """Go on at another pace."""
         if self._pace is not None and self._shares:
             self._pace.end()
-        self._set_pace()
+        left = None if self.total is None else self.total - self._session.progress
+        self._set_pace(left)
         if self._pace is not None and self._shares:
             self._pace.begin()
             self.most = self._pace.piece

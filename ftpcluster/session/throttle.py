@@ -16,7 +16,7 @@ class Pace:
     ``piece`` is how many bytes to move at once; ``spend`` waits as long as they cost.
     """
 
-    __slots__ = ("_clock", "_direction", "_lease", "_limits", "_waits")
+    __slots__ = ("_clock", "_direction", "_lease", "_limits", "_size", "_waits")
 
     def __init__(
         self,
@@ -24,15 +24,18 @@ class Pace:
         limits: SessionLimits,
         direction: Direction,
         waits: Waits,
+        size: int | None = None,
     ) -> None:
+        """``size``: the bytes of the transfer, where they are known."""
         self._clock = clock
         self._limits = limits
         self._direction = direction
         self._waits = waits
+        self._size = size
         self._lease: Lease | None = None
 
     def begin(self) -> None:
-        self._lease = self._limits.open(self._direction, self._clock())
+        self._lease = self._limits.open(self._direction, self._clock(), self._size)
 
     def end(self) -> None:
         """A transfer that waits in ``spend`` for others is let go."""

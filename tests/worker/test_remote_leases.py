@@ -80,9 +80,9 @@ def spend(lease: Lease, count: int) -> asyncio.Future[None] | None:
     return None if pause is None else waiter_of(pause)
 
 
-def waiting(pool: Pool) -> tuple[Lease, asyncio.Future[None]]:
+def waiting(pool: Pool, size: int | None = None) -> tuple[Lease, asyncio.Future[None]]:
     """A transfer that begins and has to wait."""
-    lease = pool.open(0.0)
+    lease = pool.open(0.0, size=size)
     waiter = spend(lease, 0)
     assert waiter is not None
     return lease, waiter
@@ -178,6 +178,56 @@ def test_nobody_overtakes_those_who_wait(desk: Desk) -> None:
     _, later = waiting(pool)
     desk.grant(1)
     assert not later.done()
+
+
+def test_whoever_asks_for_less_than_an_equal_part_leaves_the_rest(desk: Desk) -> None:
+    pool = desk.pool()
+    small, large = waiting(pool, 1000)[0], waiting(pool)[0]
+    desk.grant(10_000)
+    assert (small.in_hand, large.in_hand) == (1001, 8999)
+
+
+# ---------------------------------------------------------------------- what is asked for
+
+
+def asked(desk: Desk, size: int | None) -> int:
+    waiting(desk.pool(), size)
+    (report,) = desk.after(0.0)
+    return report.demand.waiting_bytes
+
+
+@pytest.mark.parametrize("size", [None, 0])
+def test_a_transfer_of_unknown_size_asks_for_what_most_ones_are_content_with(
+    size: int | None,
+) -> None:
+    assert asked(Desk(), size) == 1 << 20
+
+
+def test_a_small_file_asks_for_what_it_has_and_does_not_wait_at_its_end(desk: Desk) -> None:
+    lease, _ = waiting(desk.pool(), 4096)
+    assert [report.demand.waiting_bytes for report in desk.after(0.0)] == [4097]
+    desk.grant(4097)
+    assert spend(lease, 4096) is None
+    lease.close()
+    assert [report.returned for report in desk.after(TICK)] == [1]
+
+
+@pytest.mark.parametrize(
+    ("limit", "most"), [(MEGA, 1 << 20), (400 * MEGA, 5 * MEGA), (10_000 * MEGA, 16 << 20)]
+)
+def test_a_large_file_asks_for_no_large_part_of_what_the_limit_allows_in_a_tick(
+    limit: int, most: int
+) -> None:
+    assert asked(Desk(Rates(download=limit)), 1 << 30) == most
+
+
+def test_a_transfer_with_more_than_was_said_asks_on(desk: Desk) -> None:
+    """As one in ASCII type, whose line ends take more on the network."""
+    lease, _ = waiting(desk.pool(), 1000)
+    desk.grant(1001)
+    assert spend(lease, 1001) is not None
+    (report,) = desk.after(TICK)[-1:]
+    assert report.demand.waiting_bytes >= 1 << 20
 
 
 # ---------------------------------------------------------------------- ends and cancellations
