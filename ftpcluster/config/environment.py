@@ -15,7 +15,7 @@ from ftpcluster.config.setting import every_key, is_array, keys, table_of
 from ftpcluster.config.sources import PREFIX, Sources, dotted, variable_of
 
 _INTEGER = re.compile(r"[+-]?[0-9]+(_[0-9]+)*")
-_INDEX = re.compile(r"(?<=__)[0-9]{1,4}(?=__|$)")
+_INDEX = re.compile(r"(?<=__)(0|[1-9][0-9]{0,3})(?=__|$)")  # "00" would be a second name of "0"
 _TRUTHS = {"true": True, "false": False}
 
 
@@ -31,11 +31,9 @@ class Environment:
         return sorted(self._variables)
 
     def only(self, path: Path) -> Environment:
-        """The variable of one key alone, if it is there."""
-        name = variable_of(path)
-        return Environment(
-            {each: self._variables[each] for each in {name} & self._variables.keys()}
-        )
+        """The variables of one key, and of the tables that it is in, alone."""
+        names = {variable_of(path[:end]) for end in range(1, len(path) + 1)}
+        return Environment({each: self._variables[each] for each in names & self._variables.keys()})
 
     def lay_over(self, sources: Sources) -> None:
         """Put every value at its key. Those that have none are refused."""
@@ -43,7 +41,7 @@ class Environment:
         for name, text in sorted(self._variables.items()):
             found = _find(name)
             if found is None:
-                sources.refuse_unplaced(f"{name}: unknown key; did you mean {_nearest(name)}?")
+                sources.refuse_unplaced(f"{name}: unknown key; {_instead(name)}")
             else:
                 path, annotation = found
                 placed[path] = annotation, text
@@ -81,9 +79,10 @@ def value_of(annotation: Any, text: str) -> Any:
 def _parsed(text: str) -> Any:
     """A value in TOML. What is none stays text, which no such key expects."""
     try:
-        return tomllib.loads(f"value = {text}\n")["value"]
+        found = tomllib.loads(f"value = {text}\n")
     except (ValueError, RecursionError):  # ValueError: also of int(), for thousands of digits
         return text
+    return found["value"] if len(found) == 1 else text  # a line break, and other keys behind it
 
 
 def _find(name: str) -> tuple[Path, Any] | None:
@@ -105,12 +104,19 @@ def _find(name: str) -> tuple[Path, Any] | None:
     return path, annotation
 
 
-def _nearest(name: str) -> str:
-    """The variable whose name is most like one that stands for nothing, with its indices."""
-    indices = iter(_INDEX.findall(name))
-    known = [variable_of(path) for path, _ in every_key(Config)]
-    (near,) = difflib.get_close_matches(_INDEX.sub("0", name.upper()), known, 1, cutoff=0)
-    return _INDEX.sub(lambda found: next(indices, found[0]), near)
+def _instead(name: str) -> str:
+    """What to do about a variable that stands for nothing: the most similar one, if there is one.
+
+    It has the indices of the wrong one.
+    """
+    indices = (found[0] for found in _INDEX.finditer(name))
+    known = [variable_of(path).removeprefix(PREFIX) for path, _ in every_key(Config)]
+    wrong = _INDEX.sub("0", name.upper()).removeprefix(PREFIX)
+    near = difflib.get_close_matches(wrong, known, 1)
+    if not near:
+        return "the keys are in docs/configuration.md"
+    variable = _INDEX.sub(lambda found: next(indices, found[0]), PREFIX + near[0])
+    return f"did you mean {variable}?"
 
 
 def _follows(sources: Sources, path: Path) -> bool:
@@ -122,9 +128,10 @@ def _follows(sources: Sources, path: Path) -> bool:
         count = len(above) if isinstance(above, list) else 0
         if index > count:
             before = variable_of((*path[:end], count, *path[end + 1 :]))
+            table = dotted(tuple(key for key in path[:end] if isinstance(key, str)))
+            there_are = "there is 1" if count == 1 else f"there are {count}"
             sources.refuse_unplaced(
-                f"{variable_of(path)}: expected {before}, as there are {count} "
-                f"[[{dotted(path[:end])}]] before it"
+                f"{variable_of(path)}: expected {before}, as {there_are} [[{table}]] before it"
             )
             return False
     return True

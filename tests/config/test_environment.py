@@ -192,6 +192,46 @@ def test_the_kinds_of_all_keys_read_what_a_file_would_have() -> None:
             ],
         ),
         (
+            {"LISTEN__0__PORT": "5", "LISTEN__2__PORT": "5"},
+            [
+                "FTPCLUSTER__LISTEN__2__PORT: expected FTPCLUSTER__LISTEN__1__PORT, as there is "
+                "1 [[listen]] before it"
+            ],
+        ),
+        (
+            {"ANONYMOUS__ROOT": ".", "ANONYMOUS__PERMISSIONS__1__PATH": "/"},
+            [
+                "FTPCLUSTER__ANONYMOUS__PERMISSIONS__1__PATH: expected "
+                "FTPCLUSTER__ANONYMOUS__PERMISSIONS__0__PATH, as there are 0 "
+                "[[anonymous.permissions]] before it"
+            ],
+        ),
+        (
+            {"USER__0__PERMISSIONS__1__PATH": "/"},
+            [
+                "FTPCLUSTER__USER__0__PERMISSIONS__1__PATH: expected "
+                "FTPCLUSTER__USER__0__PERMISSIONS__0__PATH, as there are 0 [[user.permissions]] "
+                "before it"
+            ],
+        ),
+        (
+            {"LISTEN__0__PORT": "5", "LISTEN__00__PORT": "6"},
+            [
+                "FTPCLUSTER__LISTEN__00__PORT: unknown key; did you mean "
+                "FTPCLUSTER__LISTEN__0__PORT?"
+            ],
+        ),
+        (
+            {"PASSWORDS_OF_ALL": "5"},
+            [
+                "FTPCLUSTER__PASSWORDS_OF_ALL: unknown key; the keys are in docs/configuration.md",
+            ],
+        ),
+        (
+            {"STORAGE__HIDE": '["a"]\nforbid = ["b"]'},
+            ["FTPCLUSTER__STORAGE__HIDE: expected an array: […], got text"],
+        ),
+        (
             {"STORAGE__HIDE": ".*"},
             ["FTPCLUSTER__STORAGE__HIDE: expected an array: […], got text"],
         ),
@@ -278,3 +318,5 @@ def test_the_admin_socket_is_found_whatever_else_is_wrong(here: Path) -> None:
     assert admin_socket(file, environment) == str(here / "other")
     assert admin_socket(None, environment) == str(here / "other")
     assert admin_socket(None, Environment()) is None
+    table = variables(ADMIN="{ socket = 'in a table' }", LIMITS="{ upload = 'fast' }")
+    assert admin_socket(file, table) == str(here / "in a table")
