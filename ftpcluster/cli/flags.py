@@ -21,6 +21,7 @@ from ftpcluster.passwords import is_hash
 
 _LAID_APART = ("tls", "listen", "user")
 """Tables whose keys a flag does not simply replace."""
+_OF_A_USER = "FTPCLUSTER_USER_"
 _NAME = re.compile(r"[^:\s\x00-\x1f\x7f]+")
 
 
@@ -95,18 +96,18 @@ FLAGS = {flag.parameter: flag for flag in (*_OTHERS, *_of_keys())}
 """All flags of ``run`` but that of the file, by what ``Flags`` calls their values."""
 
 
-def take_passwords(users: tuple[str, ...], environment: MutableMapping[str, str]) -> dict[str, str]:
-    """The passwords of ``--user`` that stand in the environment, by the variables' names.
+def take_passwords(environment: MutableMapping[str, str]) -> dict[str, str]:
+    """The passwords for ``--user`` that stand in the environment, by the variables' names.
 
-    They are taken out of it: worker processes need not inherit them.
+    They are taken out of it, whoever they are for: worker processes need not inherit them.
     """
-    names = (_variable(user.partition(":")[0]) for user in users)
-    return {name: environment.pop(name) for name in names if name in environment}
+    names = [name for name in environment if name.startswith(_OF_A_USER)]
+    return {name: environment.pop(name) for name in names}
 
 
 def _variable(login: str) -> str:
     """The environment variable that may hold a password."""
-    return "FTPCLUSTER_USER_" + re.sub(r"\W", "_", login.upper())
+    return _OF_A_USER + re.sub(r"\W", "_", login.upper())
 
 
 def _here() -> str:
