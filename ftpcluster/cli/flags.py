@@ -13,7 +13,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from ftpcluster.config import ANONYMOUS, PLAIN, Config, ConfigError
-from ftpcluster.config.environment import value_of
+from ftpcluster.config.environment import OF_A_USER, value_of
 from ftpcluster.config.kinds import Folder, Port
 from ftpcluster.config.lines import Path
 from ftpcluster.config.setting import every_key
@@ -22,7 +22,6 @@ from ftpcluster.passwords import is_hash
 
 _LAID_APART = ("tls", "listen", "user")
 """Tables whose keys a flag does not simply replace."""
-_OF_A_USER = "FTPCLUSTER_USER_"
 _NAME = re.compile(r"[^:\s\x00-\x1f\x7f]+")
 
 
@@ -109,13 +108,13 @@ def take_passwords(environment: MutableMapping[str, str]) -> dict[str, str]:
 
     They are taken out of it, whoever they are for: worker processes need not inherit them.
     """
-    names = [name for name in environment if name.startswith(_OF_A_USER)]
+    names = [name for name in environment if name.startswith(OF_A_USER)]
     return {name: environment.pop(name) for name in names}
 
 
 def _variable(login: str) -> str:
     """The environment variable that may hold a password."""
-    return _OF_A_USER + re.sub(r"\W", "_", login.upper())
+    return OF_A_USER + re.sub(r"\W", "_", login.upper())
 
 
 def _here() -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 import tomllib
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
 from ftpcluster.config.json_schema import schema_of
@@ -16,14 +17,23 @@ from ftpcluster.config.sources import PREFIX, Sources, dotted, variable_of
 
 _INTEGER = re.compile(r"[+-]?[0-9]+(_[0-9]+)*")
 _INDEX = re.compile(r"(?<=__)(0|[1-9][0-9]{0,3})(?=__|$)")  # "00" would be a second name of "0"
+_NUMBER = re.compile(r"(?<=_)[0-9]+(?=_|$)")
+_OF_US = "FTPCLUSTER_"
+OF_A_USER = "FTPCLUSTER_USER_"
+"""What the names of variables begin with that have the password of a ``--user``."""
+_OF_ACCOUNTS = variable_of(("user",))
 _TRUTHS = {"true": True, "false": False}
 
 
 class Environment:
     """The variables of an environment that stand for keys. Its ``repr`` shows no value."""
 
-    def __init__(self, variables: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, variables: Mapping[str, str] | None = None, misspelt: Mapping[str, str] | None = None
+    ) -> None:
+        """``misspelt``: names that mean a key and have another prefix, and the right names."""
         self._variables = dict(variables or {})
+        self._misspelt = dict(misspelt or {})
 
     @property
     def names(self) -> list[str]:
@@ -34,6 +44,11 @@ class Environment:
         """The variables of one key, and of the tables that it is in, alone."""
         names = {variable_of(path[:end]) for end in range(1, len(path) + 1)}
         return Environment({each: self._variables[each] for each in names & self._variables.keys()})
+
+    def doubts(self) -> Iterator[str]:
+        """What is no error, and may not be what was meant."""
+        for name, right in sorted(self._misspelt.items()):
+            yield f"{name}: has no effect; did you mean {right}?"
 
     def lay_over(self, sources: Sources) -> None:
         """Put every value at its key. Those that have none are refused."""
@@ -56,8 +71,12 @@ def take_environment(environment: MutableMapping[str, str]) -> Environment:
 
     They are taken out of ``environment``: worker processes need not inherit passwords.
     """
+    misspelt = {name: right for name in environment if (right := _misspelt(name))}
+    for name, right in misspelt.items():
+        if right.startswith(_OF_ACCOUNTS):  # others may be somebody else's, too
+            del environment[name]
     names = [name for name in environment if name.startswith(PREFIX)]
-    return Environment({name: environment.pop(name) for name in names})
+    return Environment({name: environment.pop(name) for name in names}, misspelt)
 
 
 def value_of(annotation: Any, text: str) -> Any:
@@ -117,6 +136,27 @@ def _instead(name: str) -> str:
         return "the keys are in docs/configuration.md"
     variable = _INDEX.sub(lambda found: next(indices, found[0]), PREFIX + near[0])
     return f"did you mean {variable}?"
+
+
+def _misspelt(name: str) -> str | None:
+    """The name that was meant where underscores are missing or letters are small: a limit of that
+    name would not hold, and nobody would notice. None of other programs' variables.
+    """
+    if name.startswith((PREFIX, OF_A_USER)) or not name.upper().startswith(_OF_US):
+        return None
+    indices = iter(_NUMBER.findall(name))
+    right = _by_flat_names().get(_flat(name))
+    return None if right is None else _INDEX.sub(lambda found: next(indices, found[0]), right)
+
+
+@functools.cache
+def _by_flat_names() -> dict[str, str]:
+    keys_alone = (path for path, key in every_key(Config) if key.setting is not None)
+    return {_flat(name): name for name in map(variable_of, keys_alone)}
+
+
+def _flat(name: str) -> str:
+    return _NUMBER.sub("0", re.sub("_+", "_", name.upper()))
 
 
 def _follows(sources: Sources, path: Path) -> bool:

@@ -264,6 +264,17 @@ def test_check_looks_at_the_environment_alone_where_the_usual_file_is_missing(
     assert done.stderr.startswith("ftpcluster: error: ftpcluster.toml:1: workers: ")
 
 
+def test_check_warns_of_a_variable_that_has_no_effect(tmp_path: Path) -> None:
+    (tmp_path / "f.toml").write_text("[anonymous]\nroot = '.'\n")
+    variables = {"FTPCLUSTER_LIMITS_CONNECTIONS": "7"}
+    done = command("check", "-c", "f.toml", cwd=tmp_path, env=variables)
+    assert done.returncode == 0
+    assert done.stderr == (
+        "ftpcluster: warning: FTPCLUSTER_LIMITS_CONNECTIONS: has no effect; did you mean "
+        "FTPCLUSTER__LIMITS__CONNECTIONS?\n"
+    )
+
+
 @pytest.mark.parametrize("name", ["check", "run"])
 def test_check_and_run_name_the_variable_whose_value_is_wrong(name: str, tmp_path: Path) -> None:
     (tmp_path / "f.toml").write_text("[anonymous]\nroot = '.'\n")

@@ -310,6 +310,31 @@ def test_the_variables_are_taken_out_of_the_environment_and_shown_nowhere() -> N
     assert SECRET not in repr(taken)
 
 
+def test_names_that_mean_a_key_and_have_another_prefix_are_doubtful() -> None:
+    environment = {
+        "FTPCLUSTER_LIMITS_CONNECTIONS": "5",
+        "FTPCLUSTER_LIMITS__UPLOAD": "5",
+        "ftpcluster__user__3__password": SECRET,
+        "FTPCLUSTER_LISTEN_1_PORT": "5",
+        # a user called manager, what Kubernetes sets, and what is somebody else's
+        "FTPCLUSTER_USER_MANAGER": SECRET,
+        "FTPCLUSTER_PORT": "tcp://10.0.0.1:21",
+        "FTPCLUSTER_SERVICE_PORT": "21",
+        "FTPCLUSTER_DATA": "/srv",
+        "WORKERS": "3",
+    }
+    taken = take_environment(environment)
+    assert list(taken.doubts()) == [
+        "FTPCLUSTER_LIMITS_CONNECTIONS: has no effect; did you mean "
+        "FTPCLUSTER__LIMITS__CONNECTIONS?",
+        "FTPCLUSTER_LIMITS__UPLOAD: has no effect; did you mean FTPCLUSTER__LIMITS__UPLOAD?",
+        "FTPCLUSTER_LISTEN_1_PORT: has no effect; did you mean FTPCLUSTER__LISTEN__1__PORT?",
+        "ftpcluster__user__3__password: has no effect; did you mean FTPCLUSTER__USER__3__PASSWORD?",
+    ]
+    assert taken.names == []
+    assert SECRET not in [value for name, value in environment.items() if "password" in name]
+
+
 def test_the_admin_socket_is_found_whatever_else_is_wrong(here: Path) -> None:
     file = here / "f.toml"
     file.write_text("wrong = 1\n[admin]\nsocket = 'of the file'\n")
