@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterable
+from typing import Any
 
+from ftpcluster.protocol.address import Networks
 from ftpcluster.protocol.pattern import is_name_pattern
 
 
@@ -13,6 +15,13 @@ def check_numbers(**given: float | None) -> None:
     for keyword, value in given.items():
         if value is not None and not (isinstance(value, int | float) and value >= 0):
             raise ValueError(f"{keyword}: expected a number or None, got {value!r}")
+
+
+def check_truths(**given: bool) -> None:
+    """Raises ValueError for all but True and False: "no" and "0" would be true."""
+    for keyword, value in given.items():
+        if not isinstance(value, bool):
+            raise ValueError(f"{keyword}: expected True or False, got {value!r}")
 
 
 def check_lines(**given: str) -> None:
@@ -36,15 +45,31 @@ def ports(given: Iterable[int] | None) -> tuple[int, ...] | None:
     """Ports for data connections. Raises ValueError."""
     if given is None:
         return None
-    found = tuple(given)
-    if not all(isinstance(port, int) and 0 < port < 65536 for port in found):
+    found = _several(given)
+    if found is None or not all(isinstance(port, int) and 0 < port < 65536 for port in found):
         raise ValueError(f"data_ports: expected ports such as range(50000, 51000), got {given!r}")
     return found
 
 
 def patterns(keyword: str, given: Iterable[str]) -> tuple[str, ...]:
     """Patterns of names. Raises ValueError."""
-    found = (given,) if isinstance(given, str) else tuple(given)
-    if isinstance(given, str) or not all(map(is_name_pattern, found)):
+    found = _several(given)
+    if found is None or not all(map(is_name_pattern, found)):
         raise ValueError(f'{keyword}: expected patterns of names, such as ["*.tmp"], got {given!r}')
     return found
+
+
+def networks(keyword: str, given: Iterable[object]) -> Networks:
+    """Networks, as text or as objects of ``ipaddress``. Raises ValueError."""
+    found = _several(given)
+    try:
+        return Networks(map(str, found if found is not None else [""]))
+    except ValueError:
+        raise ValueError(
+            f'{keyword}: expected networks, such as ["10.0.0.0/8"], got {given!r}'
+        ) from None
+
+
+def _several(given: Any) -> tuple[Any, ...] | None:
+    """What a sequence has; None where it is none. Text is one value."""
+    return tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else None

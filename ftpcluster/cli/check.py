@@ -20,6 +20,8 @@ from ftpcluster.protocol.address import display
 from ftpcluster.protocol.protection import Protection
 from ftpcluster.worker import own
 
+_USUAL = Path("ftpcluster.toml")
+
 
 @click.command()
 @click.option(
@@ -27,19 +29,21 @@ from ftpcluster.worker import own
     "--config",
     "file",
     type=a_file,
-    default=Path("ftpcluster.toml"),
     metavar="FILE",
-    help="[default: ftpcluster.toml]",
+    help=f"[default: {_USUAL}; where that is missing the environment alone, if it has keys]",
 )
-def check(file: Path) -> None:
+def check(file: Path | None) -> None:
     """Say what is wrong in a configuration file, or what it would serve."""
     environment = take_environment(os.environ)
+    if file is None and (not environment.names or os.path.lexists(_USUAL)):
+        file = _USUAL
     config = load_to_start(file, Flags(), environment)
     own.look(config)
     for line in describe(config):
         click.echo(line)
     if environment.names:
-        click.echo(f"from the environment: {', '.join(environment.names)}")
+        alone = f" alone, as there is no {_USUAL}" if file is None else ""
+        click.echo(f"from the environment{alone}: {', '.join(environment.names)}")
 
 
 def describe(config: Config) -> Iterator[str]:

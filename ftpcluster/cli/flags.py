@@ -13,6 +13,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from ftpcluster.config import ANONYMOUS, PLAIN, Config, ConfigError
+from ftpcluster.config.environment import OF_A_USER, value_of
 from ftpcluster.config.kinds import Folder, Port
 from ftpcluster.config.lines import Path
 from ftpcluster.config.setting import every_key
@@ -55,6 +56,13 @@ class Flag:
         """What ``Flags`` calls its value."""
         return self.name.removeprefix("--").replace("-", "_")
 
+    def as_in_a_file(self, value: Any) -> Any:
+        """What a file would have for what was given: seconds, for instance, for ``--flag 5``."""
+        if self.repeats:
+            return list(value)
+        is_text = isinstance(value, str | FilePath)
+        return value_of(self.annotation, str(value)) if is_text else value
+
     def label(self, value: object) -> str:
         """What messages call a value of this flag."""
         if value is True:
@@ -95,18 +103,18 @@ FLAGS = {flag.parameter: flag for flag in (*_OTHERS, *_of_keys())}
 """All flags of ``run`` but that of the file, by what ``Flags`` calls their values."""
 
 
-def take_passwords(users: tuple[str, ...], environment: MutableMapping[str, str]) -> dict[str, str]:
-    """The passwords of ``--user`` that stand in the environment, by the variables' names.
+def take_passwords(environment: MutableMapping[str, str]) -> dict[str, str]:
+    """The passwords for ``--user`` that stand in the environment, by the variables' names.
 
-    They are taken out of it: worker processes need not inherit them.
+    They are taken out of it, whoever they are for: worker processes need not inherit them.
     """
-    names = (_variable(user.partition(":")[0]) for user in users)
-    return {name: environment.pop(name) for name in names if name in environment}
+    names = [name for name in environment if name.startswith(OF_A_USER)]
+    return {name: environment.pop(name) for name in names}
 
 
 def _variable(login: str) -> str:
     """The environment variable that may hold a password."""
-    return "FTPCLUSTER_USER_" + re.sub(r"\W", "_", login.upper())
+    return OF_A_USER + re.sub(r"\W", "_", login.upper())
 
 
 def _here() -> str:
@@ -162,7 +170,7 @@ class Flags:
         for name, value in self._given.items():
             flag = FLAGS[name]
             if flag.path and flag.path[0] not in _LAID_APART and name != "masquerade":
-                sources.put(flag.path, list(value) if flag.repeats else value, flag.label(value))
+                sources.put(flag.path, flag.as_in_a_file(value), flag.label(value))
         has_tls = self._lay_tls(sources)
         self._lay_listeners(sources, has_tls=has_tls)
         self._lay_masquerades(sources)
@@ -184,8 +192,7 @@ class Flags:
             key = FLAGS["tls_key"]
             sources.put(key.path, str(certificate), key.label(certificate))
         for flag, value in given:
-            laid = value if value is True else str(value)
-            sources.put(flag.path, laid, flag.label(value))
+            sources.put(flag.path, flag.as_in_a_file(value), flag.label(value))
         return True
 
     def _lay_listeners(self, sources: Sources, *, has_tls: bool) -> None:
@@ -197,8 +204,8 @@ class Flags:
         sources.put_default(("listen", plain), {})
         for flag, value in given:
             if flag is not FLAGS["proxy_protocol"]:
-                laid = list(value) if flag.repeats else value
-                sources.put(("listen", plain, flag.path[-1]), laid, flag.label(value))
+                path: Path = ("listen", plain, flag.path[-1])
+                sources.put(path, flag.as_in_a_file(value), flag.label(value))
         if implicit is not None:
             self._lay_implicit(sources, plain, implicit)
         self._lay_proxies(sources)
@@ -285,7 +292,7 @@ class Flags:
             paths.append((ANONYMOUS,))
         for flag, value in self._of("user"):
             for path in paths:
-                sources.put((*path, flag.path[-1]), value, flag.label(value))
+                sources.put((*path, flag.path[-1]), flag.as_in_a_file(value), flag.label(value))
 
     def _lay_user(self, sources: Sources, text: str, seen: set[str]) -> None:
         """Add an account, or put it in the place of one that has the same login."""

@@ -25,7 +25,7 @@ def load_to_start(file: Path | None, flags: Flags, environment: Environment) -> 
 
     Modules that it names are looked for where we were started, as Python itself does.
     """
-    doubts = [*flags.doubts()]
+    doubts = [*environment.doubts(), *flags.doubts()]
     config = load(
         file,
         flags,

@@ -78,7 +78,7 @@ def run(*, file: Path | None, **given: Any) -> int:
     With no account, and no file, everybody may read, as "anonymous". Ctrl-C stops the server, a
     second one at once.
     """
-    flags = Flags(passwords=take_passwords(given["user"], os.environ), **given)
+    flags = Flags(passwords=take_passwords(os.environ), **given)
     environment = take_environment(os.environ)
     config = load_to_start(file, flags, environment)  # workers inherit sys.path
     logs = LogFiles(config.log, None if config.run_as is None else parse_run_as(config.run_as))

@@ -24,6 +24,7 @@ from ftpcluster.compat.server_arguments import (
     PARTS,
     complete,
     described,
+    kept,
     make_settings,
     signature,
 )
@@ -157,7 +158,7 @@ class Server(ServerStatus, PathMethods, BuiltinVerbs):
         if self._services is not None:
             raise AttributeError(f"{name} cannot be set while the server runs")
         before = self._arguments[name]
-        self._arguments[name] = value
+        self._arguments[name] = kept(value)
         try:
             self._configure(frozenset((name,)))
         except BaseException:

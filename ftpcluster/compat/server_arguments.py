@@ -16,7 +16,8 @@ from ftpcluster.compat.pathio import AbstractPathIO
 from ftpcluster.config import ANONYMOUS, Config
 from ftpcluster.config.kinds import Announced, NamePattern
 from ftpcluster.config.sessions import session_defaults
-from ftpcluster.config.setting import Keyword, Setting, every_key
+from ftpcluster.config.setting import Keyword, Setting, every_key, kind_of
+from ftpcluster.config.values import Unfit
 from ftpcluster.net.certificates import Contexts
 from ftpcluster.net.passive import PassivePorts
 from ftpcluster.protocol.address import Networks
@@ -99,12 +100,18 @@ def complete(given: Mapping[str, Any]) -> dict[str, Any]:
     """All keywords, with the defaults of those that are not given. Raises TypeError."""
     for name in given:
         if name not in ARGUMENTS:
-            (near,) = difflib.get_close_matches(name, ARGUMENTS, 1, cutoff=0)
-            raise TypeError(
-                f"Server.__init__() got an unexpected keyword argument {name!r}; "
-                f"did you mean {near!r}?"
+            near = "".join(
+                f"; did you mean {each!r}?"
+                for each in difflib.get_close_matches(name, ARGUMENTS, 1)
             )
-    return {**{name: each.keyword.default for name, each in ARGUMENTS.items()}, **given}
+            raise TypeError(f"Server.__init__() got an unexpected keyword argument {name!r}{near}")
+    defaults = {name: each.keyword.default for name, each in ARGUMENTS.items()}
+    return {**defaults, **{name: kept(value) for name, value in given.items()}}
+
+
+def kept(value: Any) -> Any:
+    """A value as it is kept: all arguments are looked at again whenever one of them is set."""
+    return tuple(value) if isinstance(value, Iterator) else value
 
 
 def signature() -> inspect.Signature:
@@ -152,15 +159,38 @@ def _checked(name: str, argument: ServerKeyword, value: Any) -> Any:
     annotation = argument.annotation
     if argument.keyword.type.startswith(("int", "float")):
         arguments.check_numbers(**{name: value})
+    elif argument.keyword.type == "bool":
+        arguments.check_truths(**{name: value})
     elif argument.keyword.type == "str":
         arguments.check_lines(**{name: value})
     elif annotation == tuple[NamePattern, ...]:
         return arguments.patterns(name, value)
     elif annotation == Announced:
-        return value or None  # an empty address is none
+        return None if value in (None, "") else _as_key(name, annotation, value)
     elif typing.get_origin(annotation) is dict:
-        return dict(value or {})
+        return _mapping(name, annotation, value or {})
     return value
+
+
+def _mapping(name: str, annotation: Any, given: Any) -> dict[Any, Any]:
+    if not isinstance(given, Mapping):
+        raise ValueError(f"{name}: expected a dict, got {given!r}")
+    key, inner = typing.get_args(annotation)
+    return {
+        _as_key(name, key, str(each)): _as_key(name, inner, value) for each, value in given.items()
+    }
+
+
+def _as_key(name: str, annotation: Any, value: Any) -> Any:
+    """The value as the key would read it. Raises ValueError."""
+    kind = kind_of(annotation)
+    assert kind is not None
+    try:
+        return kind.read(value)
+    except Unfit as error:
+        raise ValueError(f"{name}: {error}") from None
+    except ValueError:
+        raise ValueError(f"{name}: expected {kind.expected}, got {value!r}") from None
 
 
 def _users(given: Any) -> AbstractUserManager:
@@ -191,8 +221,14 @@ def _bans(given: Any) -> BanRules | None:
         failures=given.ban_failures,
         window=given.ban_window,
         duration=given.ban_duration,
-        allow=Networks(given.ban_allow),
+        allow=arguments.networks("ban_allow", given.ban_allow),
     )
+
+
+def _proxies(given: Any) -> Networks | None:
+    if given.proxy_protocol is None:
+        return None
+    return arguments.networks("proxy_protocol", given.proxy_protocol)
 
 
 def _ports(given: Any) -> PassivePorts:
@@ -266,7 +302,7 @@ MADE: tuple[tuple[frozenset[str], str, Callable[[Any], Any]], ...] = (
     (
         frozenset({"proxy_protocol"}),
         "_proxies",
-        lambda given: None if given.proxy_protocol is None else Networks(given.proxy_protocol),
+        _proxies,
     ),
     (frozenset({"data_ports"}), "_ports", _ports),
     (

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 import tomllib
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
 from ftpcluster.config.json_schema import schema_of
@@ -15,15 +16,24 @@ from ftpcluster.config.setting import every_key, is_array, keys, table_of
 from ftpcluster.config.sources import PREFIX, Sources, dotted, variable_of
 
 _INTEGER = re.compile(r"[+-]?[0-9]+(_[0-9]+)*")
-_INDEX = re.compile(r"(?<=__)[0-9]{1,4}(?=__|$)")
+_INDEX = re.compile(r"(?<=__)(0|[1-9][0-9]{0,3})(?=__|$)")  # "00" would be a second name of "0"
+_NUMBER = re.compile(r"(?<=_)[0-9]+(?=_|$)")
+_OF_US = "FTPCLUSTER_"
+OF_A_USER = "FTPCLUSTER_USER_"
+"""What the names of variables begin with that have the password of a ``--user``."""
+_OF_ACCOUNTS = variable_of(("user",))
 _TRUTHS = {"true": True, "false": False}
 
 
 class Environment:
     """The variables of an environment that stand for keys. Its ``repr`` shows no value."""
 
-    def __init__(self, variables: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, variables: Mapping[str, str] | None = None, misspelt: Mapping[str, str] | None = None
+    ) -> None:
+        """``misspelt``: names that mean a key and have another prefix, and the right names."""
         self._variables = dict(variables or {})
+        self._misspelt = dict(misspelt or {})
 
     @property
     def names(self) -> list[str]:
@@ -31,11 +41,14 @@ class Environment:
         return sorted(self._variables)
 
     def only(self, path: Path) -> Environment:
-        """The variable of one key alone, if it is there."""
-        name = variable_of(path)
-        return Environment(
-            {each: self._variables[each] for each in {name} & self._variables.keys()}
-        )
+        """The variables of one key, and of the tables that it is in, alone."""
+        names = {variable_of(path[:end]) for end in range(1, len(path) + 1)}
+        return Environment({each: self._variables[each] for each in names & self._variables.keys()})
+
+    def doubts(self) -> Iterator[str]:
+        """What is no error, and may not be what was meant."""
+        for name, right in sorted(self._misspelt.items()):
+            yield f"{name}: has no effect; did you mean {right}?"
 
     def lay_over(self, sources: Sources) -> None:
         """Put every value at its key. Those that have none are refused."""
@@ -43,7 +56,7 @@ class Environment:
         for name, text in sorted(self._variables.items()):
             found = _find(name)
             if found is None:
-                sources.refuse_unplaced(f"{name}: unknown key; did you mean {_nearest(name)}?")
+                sources.refuse_unplaced(f"{name}: unknown key; {_instead(name)}")
             else:
                 path, annotation = found
                 placed[path] = annotation, text
@@ -58,8 +71,12 @@ def take_environment(environment: MutableMapping[str, str]) -> Environment:
 
     They are taken out of ``environment``: worker processes need not inherit passwords.
     """
+    misspelt = {name: right for name in environment if (right := _misspelt(name))}
+    for name, right in misspelt.items():
+        if right.startswith(_OF_ACCOUNTS):  # others may be somebody else's, too
+            del environment[name]
     names = [name for name in environment if name.startswith(PREFIX)]
-    return Environment({name: environment.pop(name) for name in names})
+    return Environment({name: environment.pop(name) for name in names}, misspelt)
 
 
 def value_of(annotation: Any, text: str) -> Any:
@@ -81,9 +98,10 @@ def value_of(annotation: Any, text: str) -> Any:
 def _parsed(text: str) -> Any:
     """A value in TOML. What is none stays text, which no such key expects."""
     try:
-        return tomllib.loads(f"value = {text}\n")["value"]
+        found = tomllib.loads(f"value = {text}\n")
     except (ValueError, RecursionError):  # ValueError: also of int(), for thousands of digits
         return text
+    return found["value"] if len(found) == 1 else text  # a line break, and other keys behind it
 
 
 def _find(name: str) -> tuple[Path, Any] | None:
@@ -105,12 +123,40 @@ def _find(name: str) -> tuple[Path, Any] | None:
     return path, annotation
 
 
-def _nearest(name: str) -> str:
-    """The variable whose name is most like one that stands for nothing, with its indices."""
-    indices = iter(_INDEX.findall(name))
-    known = [variable_of(path) for path, _ in every_key(Config)]
-    (near,) = difflib.get_close_matches(_INDEX.sub("0", name.upper()), known, 1, cutoff=0)
-    return _INDEX.sub(lambda found: next(indices, found[0]), near)
+def _instead(name: str) -> str:
+    """What to do about a variable that stands for nothing: the most similar one, if there is one.
+
+    It has the indices of the wrong one.
+    """
+    indices = (found[0] for found in _INDEX.finditer(name))
+    known = [variable_of(path).removeprefix(PREFIX) for path, _ in every_key(Config)]
+    wrong = _INDEX.sub("0", name.upper()).removeprefix(PREFIX)
+    near = difflib.get_close_matches(wrong, known, 1)
+    if not near:
+        return "the keys are in docs/configuration.md"
+    variable = _INDEX.sub(lambda found: next(indices, found[0]), PREFIX + near[0])
+    return f"did you mean {variable}?"
+
+
+def _misspelt(name: str) -> str | None:
+    """The name that was meant where underscores are missing or letters are small: a limit of that
+    name would not hold, and nobody would notice. None of other programs' variables.
+    """
+    if name.startswith((PREFIX, OF_A_USER)) or not name.upper().startswith(_OF_US):
+        return None
+    indices = iter(_NUMBER.findall(name))
+    right = _by_flat_names().get(_flat(name))
+    return None if right is None else _INDEX.sub(lambda found: next(indices, found[0]), right)
+
+
+@functools.cache
+def _by_flat_names() -> dict[str, str]:
+    keys_alone = (path for path, key in every_key(Config) if key.setting is not None)
+    return {_flat(name): name for name in map(variable_of, keys_alone)}
+
+
+def _flat(name: str) -> str:
+    return _NUMBER.sub("0", re.sub("_+", "_", name.upper()))
 
 
 def _follows(sources: Sources, path: Path) -> bool:
@@ -122,9 +168,10 @@ def _follows(sources: Sources, path: Path) -> bool:
         count = len(above) if isinstance(above, list) else 0
         if index > count:
             before = variable_of((*path[:end], count, *path[end + 1 :]))
+            table = dotted(tuple(key for key in path[:end] if isinstance(key, str)))
+            there_are = "there is 1" if count == 1 else f"there are {count}"
             sources.refuse_unplaced(
-                f"{variable_of(path)}: expected {before}, as there are {count} "
-                f"[[{dotted(path[:end])}]] before it"
+                f"{variable_of(path)}: expected {before}, as {there_are} [[{table}]] before it"
             )
             return False
     return True

@@ -245,6 +245,36 @@ def test_check_looks_at_the_environment_and_says_which_variables_there_are(tmp_p
     )
 
 
+def test_check_looks_at_the_environment_alone_where_the_usual_file_is_missing(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "pub").mkdir()
+    variables = {"FTPCLUSTER__ANONYMOUS__ROOT": "pub", "FTPCLUSTER__LIMITS__CONNECTIONS": "7"}
+    done = command("check", cwd=tmp_path, env=variables)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"anonymous: {tmp_path}/pub; / read; no limits" in done.stdout.splitlines()
+    assert done.stdout.splitlines()[-1] == (
+        "from the environment alone, as there is no ftpcluster.toml: "
+        "FTPCLUSTER__ANONYMOUS__ROOT, FTPCLUSTER__LIMITS__CONNECTIONS"
+    )
+    done = command("check", "-c", "f.toml", cwd=tmp_path, env=variables)
+    assert (done.returncode, done.stdout) == (2, "")
+    (tmp_path / "ftpcluster.toml").write_text("workers = 0\n")
+    done = command("check", cwd=tmp_path, env=variables)
+    assert done.stderr.startswith("ftpcluster: error: ftpcluster.toml:1: workers: ")
+
+
+def test_check_warns_of_a_variable_that_has_no_effect(tmp_path: Path) -> None:
+    (tmp_path / "f.toml").write_text("[anonymous]\nroot = '.'\n")
+    variables = {"FTPCLUSTER_LIMITS_CONNECTIONS": "7"}
+    done = command("check", "-c", "f.toml", cwd=tmp_path, env=variables)
+    assert done.returncode == 0
+    assert done.stderr == (
+        "ftpcluster: warning: FTPCLUSTER_LIMITS_CONNECTIONS: has no effect; did you mean "
+        "FTPCLUSTER__LIMITS__CONNECTIONS?\n"
+    )
+
+
 @pytest.mark.parametrize("name", ["check", "run"])
 def test_check_and_run_name_the_variable_whose_value_is_wrong(name: str, tmp_path: Path) -> None:
     (tmp_path / "f.toml").write_text("[anonymous]\nroot = '.'\n")

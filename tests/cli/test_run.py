@@ -218,11 +218,19 @@ def test_users_only_read_without_writable_and_anonymous_is_not_let_in_beside_the
 
 
 def test_a_password_from_the_environment_works_and_is_seen_in_no_process(root: Path) -> None:
-    environment = {"FTPCLUSTER_USER_ALICE_B": SECRET}
+    environment = {
+        "FTPCLUSTER_USER_ALICE_B": SECRET,
+        "FTPCLUSTER_USER_NOBODY": f"{SECRET}, of no account",
+        "FTPCLUSTER__USER__0__LOGIN": "bob",
+        "FTPCLUSTER__USER__0__PASSWORD": f"plain:{SECRET} of bob",
+        "FTPCLUSTER__USER__0__ROOT": str(root),
+    }
     arguments = ("--root", str(root), "--workers", "2", "--user", "alice-b", "--log-level", "debug")
     with Cluster(*arguments, env=environment) as cluster:
         with Dialogue(cluster.port) as client:
             client.logs_in("alice-b", SECRET)
+        with Dialogue(cluster.port) as client:
+            client.logs_in("bob", f"{SECRET} of bob")
         for pid in cluster.processes():
             assert SECRET.encode() not in Path(f"/proc/{pid}/cmdline").read_bytes()
             if pid != cluster.pid:  # the supervisor's is what the caller gave it

@@ -192,6 +192,46 @@ def test_the_kinds_of_all_keys_read_what_a_file_would_have() -> None:
             ],
         ),
         (
+            {"LISTEN__0__PORT": "5", "LISTEN__2__PORT": "5"},
+            [
+                "FTPCLUSTER__LISTEN__2__PORT: expected FTPCLUSTER__LISTEN__1__PORT, as there is "
+                "1 [[listen]] before it"
+            ],
+        ),
+        (
+            {"ANONYMOUS__ROOT": ".", "ANONYMOUS__PERMISSIONS__1__PATH": "/"},
+            [
+                "FTPCLUSTER__ANONYMOUS__PERMISSIONS__1__PATH: expected "
+                "FTPCLUSTER__ANONYMOUS__PERMISSIONS__0__PATH, as there are 0 "
+                "[[anonymous.permissions]] before it"
+            ],
+        ),
+        (
+            {"USER__0__PERMISSIONS__1__PATH": "/"},
+            [
+                "FTPCLUSTER__USER__0__PERMISSIONS__1__PATH: expected "
+                "FTPCLUSTER__USER__0__PERMISSIONS__0__PATH, as there are 0 [[user.permissions]] "
+                "before it"
+            ],
+        ),
+        (
+            {"LISTEN__0__PORT": "5", "LISTEN__00__PORT": "6"},
+            [
+                "FTPCLUSTER__LISTEN__00__PORT: unknown key; did you mean "
+                "FTPCLUSTER__LISTEN__0__PORT?"
+            ],
+        ),
+        (
+            {"PASSWORDS_OF_ALL": "5"},
+            [
+                "FTPCLUSTER__PASSWORDS_OF_ALL: unknown key; the keys are in docs/configuration.md",
+            ],
+        ),
+        (
+            {"STORAGE__HIDE": '["a"]\nforbid = ["b"]'},
+            ["FTPCLUSTER__STORAGE__HIDE: expected an array: […], got text"],
+        ),
+        (
             {"STORAGE__HIDE": ".*"},
             ["FTPCLUSTER__STORAGE__HIDE: expected an array: […], got text"],
         ),
@@ -270,6 +310,31 @@ def test_the_variables_are_taken_out_of_the_environment_and_shown_nowhere() -> N
     assert SECRET not in repr(taken)
 
 
+def test_names_that_mean_a_key_and_have_another_prefix_are_doubtful() -> None:
+    environment = {
+        "FTPCLUSTER_LIMITS_CONNECTIONS": "5",
+        "FTPCLUSTER_LIMITS__UPLOAD": "5",
+        "ftpcluster__user__3__password": SECRET,
+        "FTPCLUSTER_LISTEN_1_PORT": "5",
+        # a user called manager, what Kubernetes sets, and what is somebody else's
+        "FTPCLUSTER_USER_MANAGER": SECRET,
+        "FTPCLUSTER_PORT": "tcp://10.0.0.1:21",
+        "FTPCLUSTER_SERVICE_PORT": "21",
+        "FTPCLUSTER_DATA": "/srv",
+        "WORKERS": "3",
+    }
+    taken = take_environment(environment)
+    assert list(taken.doubts()) == [
+        "FTPCLUSTER_LIMITS_CONNECTIONS: has no effect; did you mean "
+        "FTPCLUSTER__LIMITS__CONNECTIONS?",
+        "FTPCLUSTER_LIMITS__UPLOAD: has no effect; did you mean FTPCLUSTER__LIMITS__UPLOAD?",
+        "FTPCLUSTER_LISTEN_1_PORT: has no effect; did you mean FTPCLUSTER__LISTEN__1__PORT?",
+        "ftpcluster__user__3__password: has no effect; did you mean FTPCLUSTER__USER__3__PASSWORD?",
+    ]
+    assert taken.names == []
+    assert SECRET not in [value for name, value in environment.items() if "password" in name]
+
+
 def test_the_admin_socket_is_found_whatever_else_is_wrong(here: Path) -> None:
     file = here / "f.toml"
     file.write_text("wrong = 1\n[admin]\nsocket = 'of the file'\n")
@@ -278,3 +343,5 @@ def test_the_admin_socket_is_found_whatever_else_is_wrong(here: Path) -> None:
     assert admin_socket(file, environment) == str(here / "other")
     assert admin_socket(None, environment) == str(here / "other")
     assert admin_socket(None, Environment()) is None
+    table = variables(ADMIN="{ socket = 'in a table' }", LIMITS="{ upload = 'fast' }")
+    assert admin_socket(file, table) == str(here / "in a table")

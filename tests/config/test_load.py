@@ -164,7 +164,7 @@ def test_windows_line_ends_and_a_byte_order_mark_do_no_harm(there: Path) -> None
 def test_loading_again_gives_the_same_and_changes_nothing_of_the_process(there: Path) -> None:
     environment = {"FTPCLUSTER_USER_BOB": SECRET, "OTHER": "x"}
     users = ("bob",)
-    flags = Flags(user=users, passwords=take_passwords(users, environment))
+    flags = Flags(user=users, passwords=take_passwords(environment))
     assert environment == {"OTHER": "x"}
     (there / "f.toml").write_text(ALICE)
     before = dict(os.environ), os.getcwd()

@@ -29,6 +29,7 @@ DECLARATION = """
             keyword=Keyword("maximum_cows", "int | None", default=3),
         ),
     ] = None
+    milking: Annotated[Duration, Setting("between two milkings", flag="--milking TIME")] = 600
 """
 FILE = "[limits]\ncows = {}\n[anonymous]\nroot = '.'\n"
 FIRST = "    connections: Annotated["
@@ -42,6 +43,12 @@ from ftpcluster.config.load import load
 import os
 flags = Flags(max_cows=int(sys.argv[1]) if sys.argv[1:] else None)
 print(load(Path("f.toml"), flags, environment=take_environment(os.environ)).limits.cows)
+"""
+TIME = """
+import sys
+from ftpcluster.cli.flags import Flags
+from ftpcluster.config.load import load
+print(load(None, Flags(milking=sys.argv[1])).limits.milking)
 """
 SERVER = """
 import inspect
@@ -121,6 +128,11 @@ def test_each_of_them_is_checked_and_named(python: Ran, tmp_path: Path) -> None:
     said = python(*run, status=2, FTPCLUSTER__LIMITS__COWZ="1")
     assert said.endswith("unknown key; did you mean FTPCLUSTER__LIMITS__COWS?\n")
     assert python(*run, "--max-cows", "0", status=2) == f"{error}--max-cows 0: {EXPECTED}\n"
+
+
+def test_numbers_are_written_in_flags_as_in_a_file(python: Ran) -> None:
+    assert python("-c", TIME, "90") == "90\n"
+    assert python("-c", TIME, "2m") == "120\n"
 
 
 def test_help_schema_and_the_file_of_init_explain_it(python: Ran, tmp_path: Path) -> None:

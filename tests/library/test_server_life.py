@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import ipaddress
 import logging
 import os
 import re
@@ -740,12 +741,58 @@ async def test_pasv_names_the_address_that_the_client_has_reached(make: Make) ->
         ({"welcome_message": "one\ntwo"}, "welcome_message: expected one line of text"),
         ({"system_type": "UNIX\r\n"}, "system_type: expected one line of text"),
         ({"hide": "*.tmp"}, "hide: expected patterns of names"),
+        ({"forbid": 5}, "forbid: expected patterns of names"),
+        ({"data_ports": 5}, "data_ports: expected ports such as range"),
+        ({"require_tls": "no"}, "require_tls: expected True or False, got 'no'"),
+        ({"durable_uploads": 1}, "durable_uploads: expected True or False, got 1"),
+        (
+            {"ipv4_pasv_forced_response_address": "::1"},
+            "ipv4_pasv_forced_response_address: expected an IPv4 address such as 203.0.113.7, or a "
+            "host name, got '::1'",
+        ),
+        ({"ipv4_pasv_forced_response_address": 5}, "ipv4_pasv_forced_response_address: expected"),
+        ({"masquerade_for": {"10.0.0.1/8": "a"}}, "masquerade_for: 10.0.0.1/8 has host bits set"),
+        ({"masquerade_for": {"10.0.0.0/8": 5}}, "masquerade_for: expected an IPv4 address"),
+        ({"masquerade_for": "10.0.0.0/8=a"}, "masquerade_for: expected a dict, got"),
+        ({"proxy_protocol": "10.0.0.0/8"}, "proxy_protocol: expected networks, such as"),
+        ({"proxy_protocol": [5]}, "proxy_protocol: expected networks, such as"),
+        ({"ban_failures": 3, "ban_allow": "::"}, "ban_allow: expected networks, such as"),
     ],
 )
 def test_a_wrong_argument_is_refused_where_it_is_given(given: dict[str, Any], says: str) -> None:
     """Not when the first client comes, and then each."""
     with pytest.raises(ValueError, match=f"^{re.escape(says)}"):
         ftpcluster.Server(**given)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("maximum_connection", "'maximum_connection'; did you mean 'maximum_connections'?"),
+        ("xyz", "'xyz'"),
+    ],
+)
+def test_an_unknown_keyword_is_named_with_one_that_is_like_it(name: str, says: str) -> None:
+    message = f"^{re.escape(f'Server.__init__() got an unexpected keyword argument {says}')}$"
+    with pytest.raises(TypeError, match=message):
+        ftpcluster.Server(**{name: 5})  # type: ignore[arg-type]
+
+
+def test_what_an_iterator_gave_stays_when_something_else_is_set() -> None:
+    server = ftpcluster.Server(hide=iter(["*.tmp"]))
+    server.forbid = iter(["*.php"])
+    server.welcome_message = "hello"
+    assert (server.hide, server.settings.hide) == (("*.tmp",), ("*.tmp",))
+    assert (server.forbid, server.settings.forbid) == (("*.php",), ("*.php",))
+
+
+def test_networks_are_also_objects_of_ipaddress() -> None:
+    network = ipaddress.ip_network("10.0.0.0/8")
+    server = ftpcluster.Server(
+        masquerade_for={network: "203.0.113.7"},  # type: ignore[dict-item]
+        proxy_protocol=[network],  # type: ignore[list-item]
+    )
+    assert server.settings.masquerade_for == {"10.0.0.0/8": "203.0.113.7"}
 
 
 def test_a_wrong_limit_of_a_user_is_refused_where_it_is_given() -> None:
