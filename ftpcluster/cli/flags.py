@@ -94,7 +94,7 @@ def _of_keys() -> Iterator[Flag]:
     for path, key in every_key(Config):
         setting = key.setting
         if setting is not None and setting.flag and path[0] != ANONYMOUS:  # as those of a user
-            default = "off" if key.annotation is bool else key.default_text
+            default = "off" if key.annotation is bool else key.default_text.replace('"', "")
             default = "none" if key.field.required else default
             yield Flag(setting.flag, setting.help, default, key.annotation, path)
 

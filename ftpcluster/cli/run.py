@@ -55,6 +55,9 @@ def _type(flag: Flag) -> dict[str, Any]:
 
 def _help(flag: Flag) -> str:
     text = flag.help[0].upper() + flag.help[1:]
+    kind = kind_of(flag.annotation)
+    if kind is not None and kind.has_units:
+        text += f": {kind.expected}"
     if flag.repeats:
         text += "; may be repeated"
     if flag.default not in (NO_LIMIT, "off", "none"):

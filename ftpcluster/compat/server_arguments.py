@@ -85,15 +85,16 @@ _OF_THE_LIBRARY = (
 )
 
 
-def _all() -> Iterator[ServerKeyword]:
+def every_keyword() -> Iterator[ServerKeyword]:
+    """The library's own keywords, and those of keys."""
     yield from _OF_THE_LIBRARY
     for path, key in every_key(Config):
         if key.setting is not None and key.setting.keyword is not None and path[0] != ANONYMOUS:
             yield ServerKeyword(key.setting, key.annotation)
 
 
-ARGUMENTS = {each.keyword.name: each for each in _all()}
-"""All keywords of a ``Server`` but ``users``: the library's own, and those of keys."""
+ARGUMENTS = {each.keyword.name: each for each in every_keyword()}
+"""All keywords of a ``Server`` but ``users``, by their names."""
 
 
 def complete(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -39,6 +39,11 @@ class Kind:
     is_secret: bool = False
     is_file: bool = False
 
+    @property
+    def has_units(self) -> bool:
+        """Whether it is a number, or text with a unit that nobody can guess: sizes and times."""
+        return any("pattern" in each for each in self.schema.get("anyOf", ()))
+
 
 def _whole_schema(least: int, most: int | None = None) -> dict[str, Any]:
     schema: dict[str, Any] = {"type": "integer", "minimum": least}

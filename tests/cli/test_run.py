@@ -41,6 +41,9 @@ def test_help_lists_commands_and_flags() -> None:
         "--max-connections N", "--loop [uvloop|asyncio]", "--log-level", "FTPCLUSTER_USER_<NAME>",
     ):  # fmt: skip
         assert flag in text
+    words = " ".join(text.split())
+    assert 'What the whole server sends, a second: bytes per second such as "10MB"' in words
+    assert "The event loop [default: uvloop]" in words
 
 
 def test_the_script_is_the_module() -> None:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import MISSING, fields
 from typing import Any
 
 import pytest
 
+from ftpcluster.compat.server_arguments import every_keyword
+from ftpcluster.config import ANONYMOUS, Config
 from ftpcluster.config.json_schema import json_schema
-from ftpcluster.config.setting import kind_of
+from ftpcluster.config.sessions import session_defaults
+from ftpcluster.config.setting import every_key, kind_of
+from ftpcluster.session.services import Settings
 from tests.config.keys import ARRAYS, TABLES
 
 SCHEMA = json_schema()
@@ -79,3 +84,25 @@ def test_it_accepts_whatever_the_file_may_say(table: str, key: str, leaf: Any) -
         accepted += 1
         assert accepts(schema, value), value
     assert accepted
+
+
+def test_no_flag_keyword_or_field_of_sessions_is_declared_twice() -> None:
+    """The second one would replace the first without a word."""
+    settings = [
+        key.setting
+        for path, key in every_key(Config)
+        if key.setting is not None and path[0] != ANONYMOUS  # whose keys are those of any account
+    ]
+    for names in (
+        [each.flag.partition(" ")[0] for each in settings if each.flag],
+        [each.session for each in settings if each.session],
+        [each.keyword.name for each in every_keyword()],
+    ):
+        assert names
+        assert sorted(names) == sorted(set(names))
+
+
+def test_a_field_of_sessions_that_a_key_gives_has_no_default_of_its_own() -> None:
+    """There would be two, and only one would hold."""
+    own = {field.name for field in fields(Settings) if field.default is not MISSING}
+    assert own.isdisjoint(session_defaults())
