@@ -61,11 +61,11 @@ def _openat2(directory: int, path: bytes, flags: int, mode: int) -> int:
 
 def _walk(directory: int, path: bytes, flags: int, mode: int) -> int:
     """openat2's stand-in: component by component, refusing links."""
-    *folders, last = path.split(b"/")
+    *names, last = path.split(b"/")
     here = directory
     try:
-        for folder in folders:
-            following = os.open(folder, _O_PATH_DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
+        for name in names:
+            following = os.open(name, _O_PATH_DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
             if here != directory:
                 os.close(here)
             here = following
