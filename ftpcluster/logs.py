@@ -20,6 +20,7 @@ from ftpcluster.protocol.text import visible
 
 LogFormat = Literal["text", "json"]
 
+_LEVELS = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR)
 _sessions = logging.getLogger("ftpcluster.session")
 is_told = _sessions.isEnabledFor
 """Whether anybody wants to know what sessions do, at that level."""
@@ -51,6 +52,7 @@ class _Lines(logging.Handler):
         self._fd = fd
         self._second = -1
         self._time = ""
+        self._levels = {level: logging.getLevelName(level) for level in _LEVELS}
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -69,7 +71,7 @@ class _Lines(logging.Handler):
             self._second = second
             self._time = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
         milliseconds = int((now - second) * 1000)
-        name = logging.getLevelName(level)
+        name = self._levels.get(level) or logging.getLevelName(level)
         line = f"{self._time},{milliseconds:03d} {name} {self._process}: {text}\n"
         # where that fails nobody can be told
         write_whole(self._fd, line.encode("utf-8", "backslashreplace"))

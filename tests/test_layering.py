@@ -18,6 +18,7 @@ LAYERS: dict[str, set[str]] = {
     "protocol": {"protocol"},
     "quota": {"protocol", "quota"},
     "config": {"config", "net", "passwords", "privileges", "protocol", "safe_paths"},
+    "answers": set(),
     "runtime": set(),
     "arguments": {"protocol"},
     "logfile": {"privileges", "safe_paths"},
@@ -28,11 +29,11 @@ LAYERS: dict[str, set[str]] = {
     "privileges": set(),
     "safe_paths": {"privileges"},
     "users": {"arguments", "passwords", "protocol", "quota"},
-    "storage": {"protocol", "storage"},
+    "storage": {"answers", "protocol", "storage"},
     "net": {"net", "protocol"},
     "session": {
-        *("logfile", "logs", "net", "passwords", "protocol", "quota", "session", "storage"),
-        "users",
+        *("answers", "logfile", "logs", "net", "passwords", "protocol", "quota", "session"),
+        *("storage", "users"),
     },
     "admin": {"admin"},
     "ipc": {"ipc", "protocol", "quota"},
@@ -57,7 +58,7 @@ PURE = {"protocol", "quota"}
 SESSION = (
     *("waits", "wheel", "counts", "run", "turns", "rights", "xferlog", "digest_threads"),
     *("throttle", "conversation", "transfer_parameters", "row", "login", "hooks", "services"),
-    *("lingering", "arrival", "state", "server_dtp"),
+    *("lingering", "arrival", "state", "server_dtp", "download", "upload"),
     *("commands.writeonly", "commands.access", "commands.digests", "commands.files"),
     *("commands.folders", "commands.parameters", "commands.security", "commands.site"),
     *("commands.transfers", "commands.information", "commands.table", "deadlines", "journal"),
@@ -173,7 +174,7 @@ def test_commands_are_reached_by_their_table_alone(module: Path) -> None:
     [
         ("session.wheel", "from ftpcluster.session.state import Session"),
         ("session.wheel", "from ftpcluster.session import state"),
-        ("session.state", "if TYPE_CHECKING:\n    from .server_dtp import Upload"),
+        ("session.state", "if TYPE_CHECKING:\n    from .upload import Upload"),
         ("session.commands.table", "from ftpcluster.session.server_pi import ServerPI"),
     ],
 )

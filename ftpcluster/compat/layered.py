@@ -19,7 +19,7 @@ from ftpcluster.compat.local_pathio import AsyncPathIO, PathIO
 from ftpcluster.compat.pathio import AbstractPathIO, OpenFile, PathIOError
 from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.errors import LocalProblem
-from ftpcluster.storage.base import Entry, Storage, WriteMode
+from ftpcluster.storage.base import Entry, File, Storage, WriteMode
 from ftpcluster.storage.uploads import temporary_name
 
 T = TypeVar("T")
@@ -57,7 +57,7 @@ async def _asked(call: Coroutine[Any, Any, T]) -> T:
         raise LocalProblem from error
 
 
-class LayeredFile:
+class LayeredFile(File):
     """An open file of a layer."""
 
     has_size = False

@@ -34,13 +34,13 @@ from ftpcluster.compat.server_status import LedgerConnections, Listening, Server
 from ftpcluster.compat.verbs import BuiltinVerbs
 from ftpcluster.net.acceptor import Acceptor, refuse
 from ftpcluster.net.listeners import BACKLOG, addresses, listen_on_all
+from ftpcluster.net.pipe import Pipe
 from ftpcluster.net.poller import Poller
 from ftpcluster.protocol.address import plain
 from ftpcluster.protocol.protection import Protection
 from ftpcluster.quota.ledger import Refusal
 from ftpcluster.quota.quotas import LocalQuotas
 from ftpcluster.session.reception import Arrived, Reception
-from ftpcluster.session.server_dtp import close_idle_pipes
 from ftpcluster.session.services import Services
 from ftpcluster.users import (  # noqa: F401 (the reference has them here)
     AbstractUserManager,
@@ -320,7 +320,7 @@ class Server(ServerStatus, PathMethods, BuiltinVerbs):
                 await asyncio.wait(late, timeout=_END_OF_SESSIONS)
         await services.masquerade.close()
         services.close()
-        close_idle_pipes()
+        Pipe.close_idle()
         if not self._closed.done():
             self._closed.set_result(None)
 

@@ -15,10 +15,12 @@ from ftpcluster.net.stream import Stream
 from ftpcluster.net.tls import TLSStream
 from ftpcluster.protocol.reply import Reply
 from ftpcluster.quota.rates import DOWNLOAD, UPLOAD, Direction
+from ftpcluster.session.download import Download
 from ftpcluster.session.lingering import Lingering
-from ftpcluster.session.server_dtp import DataTransfer, Download, Upload
+from ftpcluster.session.server_dtp import DataTransfer
 from ftpcluster.session.state import Session
 from ftpcluster.session.throttle import Pace
+from ftpcluster.session.upload import Upload
 from ftpcluster.session.waits import Waits
 
 

@@ -25,6 +25,8 @@ class Masquerade:
         self, default: str | None = None, networks: Mapping[str, str] | None = None
     ) -> None:
         """Raises ValueError where a network is none."""
+        self.is_empty = default is None and not networks
+        """Whether PASV always names the server's own address."""
         self._default = default
         # the narrowest network decides
         self._networks = sorted(

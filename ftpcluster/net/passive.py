@@ -40,6 +40,16 @@ _COMPLAINT_INTERVAL = 60.0
 """Seconds between two lines that say that other programs hold all ports."""
 
 
+_QUEUE = slice(24, 28)
+"""The field of TCP_INFO that counts, of a listener, the connections that wait to be accepted."""
+_NO_QUEUE = bytes(4)
+
+
+def _is_queued(listener: socket.socket) -> bool:
+    """Whether a connection waits to be accepted. An accept in vain would raise, which is slow."""
+    return listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 28)[_QUEUE] != _NO_QUEUE
+
+
 def _drop(fd: int, _: str) -> None:
     os.close(fd)
 
@@ -75,6 +85,8 @@ class PassiveListener:
 
         False: there are too many of them.
         """
+        if not _is_queued(self.sock):
+            return True
         for _ in range(_DRAINED):
             try:
                 os.close(accept(self.sock)[0])
@@ -94,7 +106,7 @@ class PassiveListener:
             self.stop_early_accept()
         while True:
             try:
-                fd, address = self.kept.pop(0) if self.kept else accept(self.sock)[:2]
+                fd, address, _ = (*self.kept.pop(0), 0) if self.kept else accept(self.sock)
             except BlockingIOError:
                 return None
             except ConnectionError:
@@ -117,7 +129,8 @@ class PassiveListener:
     def forget(self) -> None:
         """The session gives the listener up: close what was kept for it."""
         self.assignment += 1
-        self.stop_early_accept()
+        if self._early_acceptor is not None:
+            self.stop_early_accept()
         while self.kept:
             os.close(self.kept.pop()[0])
 
@@ -166,20 +179,24 @@ class PassivePorts:
         """Ports of the range that no session holds."""
         return len(self._unbound or ()) + sum(map(len, self._idle.values()))
 
+    def acquire_at_once(self, host: str) -> PassiveListener | None:
+        """``acquire`` where no port has to be waited for; None where one has to."""
+        listener = self._find(host)
+        if listener is not None:
+            self._assigned.add(listener)
+        return listener
+
     async def acquire(self, host: str) -> PassiveListener:
         """A listener on the local address ``host``, which has no connection yet.
 
         Raises NoDataConnection (425) where other sessions hold every port of the range and none
         comes back in time, NoAvailablePort (421) where there is no port to be had at all.
         """
-        listener = self._find(host)
-        while listener is None:
+        while (listener := self.acquire_at_once(host)) is None:
             if not self._assigned:
                 self._complain()
                 raise NoAvailablePort
             await self._port_given_back()
-            listener = self._find(host)
-        self._assigned.add(listener)
         return listener
 
     def _complain(self) -> None:
@@ -215,14 +232,16 @@ class PassivePorts:
                 self._waiting.remove(waiter)
 
     def _find(self, host: str) -> PassiveListener | None:
-        idle = self._idle.setdefault(host, [])
+        idle = self._idle.get(host)
+        if idle is None:
+            idle = self._idle[host] = []
         if not idle or len(idle) + len(self._assigned) < _POOLED:
             made = self._bind(host)
             if made is not None:
                 return made
         if not idle:
             return self._rebind(host)
-        choice = random.randrange(len(idle))
+        choice = int(random.random() * len(idle))
         idle[choice], idle[-1] = idle[-1], idle[choice]
         listener = idle.pop()
         try:
@@ -269,7 +288,8 @@ class PassivePorts:
             idle.append(listener)
         else:
             self._close(listener)
-        self._wake_one()
+        if self._waiting:
+            self._wake_one()
 
     def abandon(self, listener: PassiveListener) -> None:
         if listener not in self._assigned:

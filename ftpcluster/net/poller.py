@@ -26,6 +26,8 @@ _ROUNDS = 8
 what another turn costs, and the loop's other callbacks wait no longer than they would behind one
 look at so many."""
 _EVENTS_PER_ROUND = 16
+_TURN = 0.002
+"""Seconds after which no further look is had in the same turn: the loop has timers and messages."""
 
 
 class Watcher(Protocol):
@@ -57,7 +59,8 @@ class Poller:
         self._epoll.unregister(fd)
 
     def _on_ready(self) -> None:
-        watchers = self._watchers
+        watchers, now = self._watchers, self._loop.time
+        end = now() + _TURN
         for _ in range(_ROUNDS):
             if self._epoll.closed or not (ready := self._epoll.poll(0, _EVENTS_PER_ROUND)):
                 return
@@ -71,6 +74,8 @@ class Poller:
                         log.exception("a connection's handler failed: this is a bug")
                         if watchers.get(fd) is watcher:
                             self.remove(fd)
+            if now() >= end:
+                return
 
     def close(self) -> None:
         """Stop watching; harmless when repeated."""

@@ -17,6 +17,7 @@ import termios
 from collections.abc import Callable
 
 from ftpcluster.net.poller import BROKEN, FAILURE, READ, WRITE, Poller
+from ftpcluster.net.readiness import Readiness
 from ftpcluster.protocol.address import with_interface
 
 
@@ -46,8 +47,8 @@ class Stream:
         self._events = 0
         self._on_readable: Callable[[], None] | None = None
         self._on_broken: Callable[[], None] | None = None
-        self._read_waiter: asyncio.Future[None] | None = None
-        self._write_waiter: asyncio.Future[None] | None = None
+        self._read_waiter: Readiness | None = None
+        self._write_waiter: Readiness | None = None
 
     @property
     def closed(self) -> bool:
@@ -137,15 +138,15 @@ class Stream:
         self._on_broken = None
         self._unwant(FAILURE)
 
-    def readable(self) -> asyncio.Future[None]:
+    def readable(self) -> Readiness:
         """Done when there is something to read, or the peer is gone."""
-        waiter = self._read_waiter = self._loop.create_future()
+        waiter = self._read_waiter = Readiness(self._loop)
         self._want(READ)
         return waiter
 
-    def writable(self) -> asyncio.Future[None]:
+    def writable(self) -> Readiness:
         """Done when the socket takes something again, or the peer is gone."""
-        waiter = self._write_waiter = self._loop.create_future()
+        waiter = self._write_waiter = Readiness(self._loop)
         self._want(WRITE)
         return waiter
 
@@ -166,7 +167,7 @@ class Stream:
             waiter, self._write_waiter = self._write_waiter, None
             self._wake(waiter, WRITE)
 
-    def _wake(self, waiter: asyncio.Future[None] | None, event: int) -> None:
+    def _wake(self, waiter: Readiness | None, event: int) -> None:
         if waiter is None or waiter.done():
             self._unwant(event)
         else:

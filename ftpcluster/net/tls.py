@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from ftpcluster.net.certificates import PROTOCOLS
 from ftpcluster.net.poller import READ, Poller
+from ftpcluster.net.readiness import Readiness
 from ftpcluster.net.stream import Stream
 from ftpcluster.protocol.client_hello import TooManyRecords, offered_protocols, record_size
 
@@ -243,12 +244,12 @@ class TLSStream(Stream):
     def send_last(self, data: bytes) -> int:
         return self.send(data)
 
-    def readable(self) -> asyncio.Future[None]:
+    def readable(self) -> Readiness:
         if self._wants_write:
             return self.writable()
         if self._ssl.pending():
             # it was read from the socket with what came before: nobody will report it
-            waiter = self._loop.create_future()
+            waiter = Readiness(self._loop)
             waiter.set_result(None)
             return waiter
         return super().readable()

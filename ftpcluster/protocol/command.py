@@ -96,7 +96,20 @@ class CommandLines:
     @property
     def holds_anything(self) -> bool:
         """Whether anything is held at all, even a part of a line, or an empty one."""
-        return self._head is not None or len(self) > 0
+        return self._head is not None or self._start < len(self._buffer)
+
+    def only(self, data: bytes) -> tuple[bytes, bytes] | None:
+        """Verb and argument, where ``data`` is one whole line and nothing is held: as most come.
+
+        Else None. The line is the caller's to obey, and is not held.
+        """
+        if self._buffer or self._head is not None or data.find(b"\n") != len(data) - 1:
+            return None
+        line = data[:-1].rstrip(b"\r")
+        if not line or len(line) > MAX_LINE or b"\xff" in line:
+            return None
+        verb, _, argument = line.partition(b" ")
+        return verb.upper(), argument
 
     def feed(self, data: bytes) -> None:
         """Add what was received. Raises TooMuchRubbish."""

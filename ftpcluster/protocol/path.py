@@ -7,17 +7,16 @@ makes them cheap, and makes "beneath" a matter of text. Real paths are the stora
 from __future__ import annotations
 
 import posixpath
-import re
-
-_NORMAL = re.compile(r"(?:/(?!\.\.?(?:/|$))[^/]+)+", re.DOTALL)
 
 
 def resolve(current: str, argument: str) -> str:
     """The virtual path that ``argument`` names, seen from the folder ``current``."""
-    path = argument if argument.startswith("/") else f"{current}/{argument}"
-    if current == "/" and not argument.startswith("/"):
-        path = path[1:]
-    if _NORMAL.fullmatch(path):
+    if argument.startswith("/"):
+        path = argument
+    else:
+        path = f"/{argument}" if current == "/" else f"{current}/{argument}"
+    # a component that is "." or ".." begins with a dot, as few others do
+    if "/." not in path and "//" not in path and not path.endswith("/"):
         return path
     parts: list[str] = []
     for part in path.split("/"):

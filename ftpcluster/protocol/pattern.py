@@ -170,13 +170,13 @@ class Names:
 
     def __init__(self, patterns: Iterable[str]) -> None:
         fitting = "|".join(map(_expression, patterns))
-        self._has_patterns = bool(fitting)
+        self.has_patterns = bool(fitting)
         # one expression for all components: a path of 4 KB can have two thousand
         component = f"/(?=[^/])(?:{fitting or _NOTHING})(?=/|\\Z)"
         self._find = re.compile(component, re.IGNORECASE).search
 
     def __bool__(self) -> bool:
-        return self._has_patterns
+        return self.has_patterns
 
     def __contains__(self, name: str) -> bool:
         return self.are_in(name)

@@ -112,7 +112,11 @@ class Reply:
     def encode(self, encoding: str = "utf-8") -> bytes:
         """The reply as it goes over the wire."""
         if self._encoding != encoding:
-            self._wire = on_wire(self._text(), encoding)
+            text = self._text()
+            try:
+                self._wire = text.encode(encoding, "surrogateescape")
+            except UnicodeEncodeError:
+                self._wire = on_wire(text, encoding)
             self._encoding = encoding
         return self._wire
 

@@ -14,6 +14,7 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 
+from ftpcluster.net.readiness import Readiness
 from ftpcluster.net.stream import Stream
 from ftpcluster.protocol.command import CommandLines, TooMuchRubbish
 from ftpcluster.protocol.errors import FTPError, SyntaxProblem
@@ -102,6 +103,26 @@ class ControlConnection(ABC):
         if self._receiver is not None and not self._receiver.done():
             self._receiver.set_result(data)
             return
+        if self._run is not None or self._is_due or self._unsent:
+            line = None
+        else:
+            line = self._lines.only(data)
+        if line is None:
+            self._queue(data)
+            return
+        # one line, with nothing before it and nothing behind it: so most come
+        self._gathering = True
+        self._obey(*line)
+        self._gathering = False
+        if self.ended:
+            return
+        if self._unsent:
+            self._send()
+        if self._unsent or self._run is not None or not self.session.stream.is_watched:
+            self._go_on(is_held=self._run is not None)
+
+    def _queue(self, data: bytes) -> None:
+        """Obey what was received in its turn."""
         try:
             self._lines.feed(data)
         except TooMuchRubbish:
@@ -184,12 +205,13 @@ class ControlConnection(ABC):
             stream.unwatch()  # the client has only to read the last reply
             return
         has_room = len(self._unsent) <= _UNSENT
-        if has_room and self._lines and not is_held:
+        is_queue_empty = not self._lines.holds_anything
+        if not is_queue_empty and has_room and self._lines and not is_held:
             self._obey_soon()
         if self._has_hung_up:
             if self._run is None and not self._unsent and not self._lines:
                 self.end()
-        elif not has_room or len(self._lines) > _QUEUED:
+        elif not has_room or (not is_queue_empty and len(self._lines) > _QUEUED):
             if stream.is_watched:
                 self._stop_reading()
         elif not stream.is_watched:
@@ -241,15 +263,15 @@ class ControlConnection(ABC):
     def _send(self, *, is_last: bool = False) -> None:
         if not self._unsent or self.ended:
             return
-        stream = self.session.stream
+        stream, unsent = self.session.stream, self._unsent
         try:
-            sent = (stream.send_last if is_last else stream.send)(self._unsent)
+            sent = stream.send_last(unsent) if is_last else stream.send(unsent)
         except BlockingIOError:
             sent = 0
         except OSError:
             self._on_broken()
             return
-        self._unsent = self._unsent[sent:]
+        self._unsent = unsent[sent:]
         if self._unsent:
             self._deadlines.wait_for_reader(sent)
             stream.writable().add_done_callback(self._on_writable)
@@ -264,7 +286,7 @@ class ControlConnection(ABC):
             self.end()
         return not self.ended
 
-    def _on_writable(self, waiter: asyncio.Future[None]) -> None:
+    def _on_writable(self, waiter: Readiness) -> None:
         if not waiter.cancelled() and not self.ended:
             self._send()
             if not self._unsent:

@@ -48,6 +48,7 @@ class Deadlines:
         "_quits",
         "_session",
         "_slot",
+        "_time",
         "_transfer_slot",
         "_unread_slot",
         "_wheel",
@@ -62,6 +63,7 @@ class Deadlines:
     ) -> None:
         self._session = session
         self._loop = session.services.loop
+        self._time = session.services.loop.time
         self._wheel = session.services.wheel
         self._on_idle = on_idle
         self._on_stalled = on_stalled
@@ -78,7 +80,7 @@ class Deadlines:
 
     def touch(self) -> None:
         """The client said something, or a transfer has ended."""
-        self._active = self._loop.time()
+        self._active = self._time()
 
     @property
     def idle(self) -> float:
@@ -90,7 +92,7 @@ class Deadlines:
         self._in_transfer = True
         self._command = command
         if self._session.settings.stalled_timeout is not None or self._most is not None:
-            self._watch_progress()
+            self._begin_watching()
 
     def hang_up(self, command: Command | None) -> None:
         """The client has closed the control connection while ``command`` runs, if any does."""
@@ -119,16 +121,19 @@ class Deadlines:
         if self._transfer_slot:
             self._wheel.discard(self._transfer_slot, self._look_at_progress)
             self._transfer_slot = 0
+        self._begin_watching()
+
+    def _begin_watching(self) -> None:
+        """From now on progress counts. A look that an earlier transfer has arranged will do."""
         self._progress = self._mark()
-        self._last_progress = self._loop.time()
-        self._look_at_progress_later(self._last_progress)
+        self._last_progress = self._time()
+        if not self._transfer_slot:
+            self._look_at_progress_later(self._last_progress)
 
     def end_transfer(self) -> None:
+        # the look that is arranged stays: most transfers end long before, and another one follows
         self._in_transfer = False
         self._command = None
-        if self._transfer_slot:
-            self._wheel.discard(self._transfer_slot, self._look_at_progress)
-            self._transfer_slot = 0
         self.touch()
 
     def wait_for_reader(self, sent: int) -> None:
@@ -223,6 +228,8 @@ class Deadlines:
 
     def _look_at_progress(self) -> None:
         self._transfer_slot = 0
+        if not self._in_transfer:
+            return
         now, mark = self._loop.time(), self._mark()
         if mark != self._progress:
             self._progress = mark

@@ -23,6 +23,7 @@ from ftpcluster.session.login import Account
 from ftpcluster.session.row import Argument, Command
 from ftpcluster.session.state import Session
 
+_NONE, _REQUIRED = Argument.NONE, Argument.REQUIRED  # to find them in their class takes longer
 _UNKNOWN_VERBS = 10
 """Unknown verbs before login after which a session ends: no FTP client talks so (ALPACA)."""
 
@@ -45,16 +46,17 @@ def pass_gates(session: Session, command: Command, argument: str) -> None:
     if command.login and type(session.login) is not Account:
         raise NotLoggedIn
     if argument:
-        if command.argument is Argument.NONE:
+        if command.argument is _NONE:
             raise ArgumentProblem(f"{command.verb} takes no argument.")
-        check_argument(argument)
-    elif command.argument is Argument.REQUIRED:
+        if not argument.isprintable():
+            check_argument(argument)
+    elif command.argument is _REQUIRED:
         raise ArgumentProblem(f"{command.verb} needs an argument.")
     if command.sequence is not None:
         missing = command.sequence(session)
         if missing is not None:
             raise BadSequence(missing)
-    if command.transfers:
+    if command.transfers and session.settings.require_tls_data:
         session.check_data_protection()
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 
 from ftpcluster.logs import has_fields, is_told, tell, write_whole
+from ftpcluster.protocol.path import resolve
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.protocol.text import visible
 from ftpcluster.session.login import Account
@@ -69,7 +70,7 @@ class Entry:
 
     def _tell(self, session: Session, reply: Reply | None, level: int) -> None:
         command = self._command
-        verb = _safe(self._verb.decode("ascii", "replace")) if command is None else command.verb
+        verb = visible(self._verb.decode("ascii", "replace")) if command is None else command.verb
         about = session, command, verb, self._argument, self._rename_from
         what = _text(*about)
         came = f"cut: {self.cut_for}" if self.cut_for else "no reply"
@@ -77,12 +78,14 @@ class Entry:
         if reply is not None:
             came = str(int(reply.code))
             if reply.code >= Code.SERVICE_NOT_AVAILABLE or verb == "STOU":
-                came += f" {_safe(reply.text)}"
-            fields["code"] = int(reply.code)
+                came += f" {visible(reply.text)}"
+            if fields:
+                fields["code"] = int(reply.code)
         if session.last_transfer is not None:
             took = session.services.loop.time() - self._began
             came += f", {session.progress} bytes in {took:.2f} s"
-            fields |= {"bytes": session.progress, "seconds": round(took, 3)}
+            if fields:
+                fields |= {"bytes": session.progress, "seconds": round(took, 3)}
         tell(level, self._who, f"{what}: {came}", fields)
 
     def _write_transfer(self, session: Session, transfer: Transfer, reply: Reply | None) -> None:
@@ -127,11 +130,11 @@ def _text(
     if verb in SECRETS:
         return f"{verb} ****"
     if command is None or not command.logged or verb in _AS_GIVEN:
-        return f"{verb} {_safe(argument)}".rstrip()
-    path = f'"{_safe(session.path(argument))}"'
+        return f"{verb} {visible(argument)}".rstrip()
+    path = visible(resolve(session.current_folder, argument))
     if rename_from is not None:
-        return f'{verb} "{_safe(rename_from)}" -> {path}'
-    return f"{verb} {path}"
+        return f'{verb} "{visible(rename_from)}" -> "{path}"'
+    return f'{verb} "{path}"'
 
 
 def _fields(
@@ -146,8 +149,3 @@ def _fields(
     if rename_from is not None:
         return {"verb": verb, "path": rename_from, "to": path}
     return {"verb": verb, "path": path}
-
-
-def _safe(text: str) -> str:
-    """What a client sent, as a part of a line that it cannot end."""
-    return visible(text)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import Protocol
 
+from ftpcluster.answers import Answer, settled
 from ftpcluster.protocol import path as virtual
 from ftpcluster.users import Permission, User, nearest_permission, overrides
 
@@ -23,16 +24,13 @@ class Rights(Protocol):
     def everywhere(self) -> Permission | None:
         """The permission that decides for every path, if there is only one, for "/"."""
 
-    def known(self, path: str) -> Permission | None:
-        """The permission at a virtual path; None where that takes ``at``, which may wait."""
-
-    async def at(self, path: str) -> Permission:
+    def at(self, path: str) -> Answer[Permission]:
         """The permission at a virtual path."""
 
     def is_divided(self, path: str) -> bool | None:
         """Whether something beneath a virtual path has a permission of its own; None: unknown."""
 
-    async def unwritable_above(self, path: str) -> str | None:
+    def unwritable_above(self, path: str) -> Answer[str | None]:
         """The nearest directory above a virtual path that the user may not write, if any."""
 
 
@@ -52,11 +50,11 @@ class DeclaredRights:
         permissions = self._user.permissions
         return permissions[0] if len(permissions) == 1 and permissions[0].covers_all else None
 
-    def known(self, path: str) -> Permission:
-        return self.everywhere or nearest_permission(self._user.permissions, path)
-
-    async def at(self, path: str) -> Permission:
-        return self.known(path)
+    def at(self, path: str) -> Permission:
+        permissions = self._user.permissions
+        if len(permissions) == 1 and (only := permissions[0]).covers_all:
+            return only
+        return nearest_permission(permissions, path)
 
     def is_divided(self, path: str) -> bool | None:
         if _go_by_more_than_paths(self._user):
@@ -66,12 +64,12 @@ class DeclaredRights:
             for each in self._user.permissions
         )
 
-    async def unwritable_above(self, path: str) -> str | None:
+    def unwritable_above(self, path: str) -> Answer[str | None]:
         if _go_by_more_than_paths(self._user):
-            return await _unwritable_above(self, path)
+            return _unwritable_above(self, path)
         # each permission decides up to its own path, so each is asked once
         directory = virtual.parent(path)
-        while (permission := self.known(directory)).writable:
+        while (permission := self.at(directory)).writable:
             if permission.covers_all:
                 return None
             directory = virtual.parent(str(permission.path))
@@ -86,9 +84,6 @@ class AskedRights:
 
     def __init__(self, user: User) -> None:
         self._user = user
-
-    def known(self, _: str) -> None:
-        return None
 
     async def at(self, path: str) -> Permission:
         return await self._user.get_permissions(PurePosixPath(path))
@@ -109,7 +104,7 @@ async def _unwritable_above(rights: Rights, path: str) -> str | None:
     directory = path
     while directory != "/":
         directory = virtual.parent(directory)
-        if not (await rights.at(directory)).writable:
+        if not (await settled(rights.at(directory))).writable:
             return directory
     return None
 

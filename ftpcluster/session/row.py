@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 from ftpcluster.protocol.reply import Reply
 
-Handler = Callable[[Any, str], Reply | Coroutine[Any, Any, Reply]]
-"""It gets the Session and the argument. What happens behind its reply is in it, too."""
+Handler = Callable[[Any, str], Reply | Awaitable[Reply]]
+"""It gets the Session and the argument. Where nothing has to wait it returns its Reply, else an
+awaitable of it. What happens behind the reply is in it, too."""
 Gate = Callable[[Any], str | None]
 """It gets the Session, and says what is missing, if anything is."""
 

@@ -16,7 +16,11 @@ import types
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Generic, TypeVar
 
+from ftpcluster.net.readiness import Readiness
+
 T = TypeVar("T")
+Blocker = asyncio.Future[Any] | Readiness
+"""What a coroutine waits for."""
 
 
 class Run(Generic[T]):
@@ -28,7 +32,7 @@ class Run(Generic[T]):
         self,
         loop: asyncio.AbstractEventLoop,
         coroutine: Coroutine[Any, Any, T],
-        blocker: asyncio.Future[Any] | None,
+        blocker: Blocker | None,
         on_done: Callable[[T | None, BaseException | None], None],
     ) -> None:
         """Takes over a coroutine after its first step, which yielded ``blocker``."""
@@ -36,7 +40,7 @@ class Run(Generic[T]):
         self._coroutine = coroutine
         self._on_done = on_done
         self._cancelled = False
-        self._blocker: asyncio.Future[Any] | None = None
+        self._blocker: Blocker | None = None
         self._wait(blocker)
 
     def cancel(self) -> None:
@@ -45,7 +49,7 @@ class Run(Generic[T]):
         if self._blocker is not None:
             self._blocker.cancel()
 
-    def _wait(self, blocker: asyncio.Future[Any] | None) -> None:
+    def _wait(self, blocker: Blocker | None) -> None:
         self._blocker = blocker
         if blocker is None:  # it gave the loop a turn
             self._loop.call_soon(self._step)
@@ -55,7 +59,7 @@ class Run(Generic[T]):
             if self._cancelled:
                 blocker.cancel()
 
-    def _step(self, _: asyncio.Future[Any] | None = None) -> None:
+    def _step(self, _: Blocker | None = None) -> None:
         self._blocker = None
         try:
             if self._cancelled:

@@ -8,42 +8,29 @@ replies then take two system calls less, and the client cannot tell.
 from __future__ import annotations
 
 import errno
-import fcntl
-import math
-import os
-from collections.abc import Callable
+from collections.abc import Coroutine
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from ftpcluster.net.active import ActiveTarget, connect
 from ftpcluster.net.data_connection import await_data_connection
 from ftpcluster.net.passive import PassiveListener
 from ftpcluster.net.stream import Stream
 from ftpcluster.net.tls import TLSStream
-from ftpcluster.protocol.ascii import FromNetwork, ToNetwork
-from ftpcluster.protocol.errors import (
-    LocalProblem,
-    NoDataConnection,
-    TransferAborted,
-)
+from ftpcluster.protocol.errors import NoDataConnection, TransferAborted
 from ftpcluster.protocol.reply import Code, Reply
-from ftpcluster.quota.rates import DOWNLOAD, UPLOAD, Direction
+from ftpcluster.quota.rates import Direction
 from ftpcluster.session.arrival import Arrival, shake_hands, wrap
-from ftpcluster.session.lingering import Lingering
+from ftpcluster.session.hooks import NO_HOOKS
 from ftpcluster.session.run import give_way
 from ftpcluster.session.state import Session
 from ftpcluster.session.throttle import Pace
 from ftpcluster.session.waits import Cause, Waits
-from ftpcluster.storage.base import File
-from ftpcluster.storage.local import LocalFile
 
-_SENDFILE = 1 << 20
+MOST = 1 << 20
 """Bytes of one sendfile: some 150 µs for which the other sessions wait."""
-_BLOCK = 256 * 1024
+BLOCK = 256 * 1024
 """Bytes of one read or write where data goes through this process."""
-_SPLICE_FROM = 128 * 1024
-"""Uploads go through memory up to here: a pipe costs more than copying a small file."""
-_PIPE = 1 << 20
 _TURN = 16 << 20
 """Bytes after which a transfer that never has to wait gives the loop a turn."""
 _GONE = {
@@ -58,14 +45,13 @@ _GONE = {
     errno.ENOTCONN,
 }
 
-_scratch = memoryview(bytearray(_BLOCK))
-"""One buffer for the process: between two waits only one session uses it."""
-
 
 class DataTransfer:
     """One transfer over one data connection, as a block: ``async with Download(session, "…")``.
 
-    Leaving the block closes the connection. The peer's disappearance becomes TransferAborted.
+    Leaving the block closes the connection. The peer's disappearance becomes TransferAborted. Where
+    nothing has to wait there is a way without the block, in one call: ``begin_at_once``, and
+    ``close_at_once`` at its end. A transfer that has begun at once may still become a block.
     """
 
     __slots__ = (
@@ -74,27 +60,34 @@ class DataTransfer:
         "_shares",
         "_text",
         "_turn",
+        "_waits",
         "most",
         "path",
         "stream",
         "total",
-        "waits",
     )
     stream: Stream
     direction: ClassVar[str]
     limited_as: ClassVar[Direction]
 
-    def __init__(self, session: Session, text: str, total: int | None = None) -> None:
-        """``text`` is what 150 says, ``total`` the bytes that will be copied, where it is known."""
+    def __init__(
+        self, session: Session, text: str, total: int | None = None, path: str = ""
+    ) -> None:
+        """``text`` is what 150 says, ``total`` the bytes that will be copied, where it is known.
+
+        ``path``: of the file that is moved, if it is one.
+        """
         self._session = session
         self.total = total
-        self.path = ""  # of the file that is moved, if it is one
+        self.path = path
         self._text = text
         self._turn = 0
         self._shares = False
-        self.waits = Waits(session.services.loop.time)
         self._pace: Pace | None = None
-        self._set_pace(total)
+        self._waits: Waits | None = None  # a transfer that never waits needs none
+        self.most = MOST
+        if session.account.speed_limits is not None:
+            self._set_pace(total)
 
     def _set_pace(self, left: int | None) -> None:
         """``left``: the bytes that are still to be moved, where that is known."""
@@ -104,7 +97,19 @@ class DataTransfer:
         if limits is not None and limits.hold(self.limited_as):
             clock = session.services.loop.time
             self._pace = Pace(clock, limits, self.limited_as, self.waits, left)
-        self.most = _SENDFILE if self._pace is None else self._pace.piece
+        self.most = MOST if self._pace is None else self._pace.piece
+
+    @property
+    def waits(self) -> Waits:
+        """For how long the transfer has waited, and for whom."""
+        if self._waits is None:
+            self._waits = Waits(self._session.services.loop.time)
+        return self._waits
+
+    def _start_clock(self) -> None:
+        """Others may look at the transfer from now on."""
+        if self._waits is None:
+            self._waits = Waits(self._session.services.loop.time)
 
     def limits_changed(self) -> None:
         """Go on at another pace."""
@@ -116,7 +121,45 @@ class DataTransfer:
             self._pace.begin()
             self.most = self._pace.piece
 
+    def begin_at_once(self) -> bool:
+        """Say 150 over a plain data connection that has come already.
+
+        False where something has to be waited for: then nothing has been done.
+        """
+        session = self._session
+        listener, talk = session.data, session.conversation
+        if type(listener) is not PassiveListener or self._pace is not None:
+            return False
+        fd = listener.accept(talk.peer) if talk.proxy is None else None
+        if fd is None:
+            return False
+        session.announce(Reply(Code.FILE_STATUS_OK, self._text))
+        listener.give_back()
+        if session.hooks is not NO_HOOKS:
+            session.hooks.on_data_taken()
+        session.data = None
+        services = session.services
+        self.stream = Stream(services.loop, services.poller, fd)
+        session.progress = session.pending.restart = 0
+        session.transfer = session.last_transfer = self
+        self._shares = True
+        return True
+
+    def close_at_once(self, error: BaseException | None = None) -> None:
+        """Close a data connection that has begun at once; ``error``: why it ends before its time.
+
+        Raises TransferAborted where the peer is gone.
+        """
+        self._session.transfer = None
+        self._shares = False
+        self.stream.close()
+        if error is not None:
+            _raise_if_gone(error)
+
     async def __aenter__(self) -> Self:
+        self._start_clock()
+        if self._shares:
+            return self
         session = self._session
         opening = Reply(Code.FILE_STATUS_OK, self._text)
         if session.data is None:
@@ -150,13 +193,15 @@ class DataTransfer:
     def over(cls, session: Session, stream: Stream) -> Self:
         """A transfer over a connection that somebody else has made, and closes after ``end``."""
         transfer = cls(session, "")
+        transfer._start_clock()
         transfer._begin(stream)
         return transfer
 
     def _begin(self, stream: Stream) -> None:
         self.stream = stream
-        self._session.progress = 0
-        self._session.transfer = self._session.last_transfer = self
+        session = self._session
+        session.progress = 0
+        session.transfer = session.last_transfer = self
         self._shares = True
         if self._pace is not None:
             self._pace.begin()
@@ -177,44 +222,55 @@ class DataTransfer:
                 await self._finish_tls(self.stream)
         finally:
             self.stream.close()
-        if isinstance(error, OSError) and error.errno in _GONE:
-            raise TransferAborted from error
+        _raise_if_gone(error)
 
     async def _finish_tls(self, stream: TLSStream) -> None:
         """All was copied."""
         await stream.finish()
 
-    async def moved(self, count: int) -> None:
-        """So many bytes were copied: wait as long as limits and the other sessions ask for."""
+    def moved(self, count: int) -> Coroutine[Any, Any, None] | None:
+        """So many bytes were copied. What is to be awaited before the next, if anything: as long as
+        limits and the other sessions ask for."""
         self._session.progress += count
+        self._turn += count
+        if self._pace is None and self._turn < _TURN:
+            return None
+        return self._pause(count)
+
+    async def _pause(self, count: int) -> None:
         if self._pace is not None:
             await self._pace.spend(count)
             self._look_at_pace()
-        self._turn += count
         if self._turn >= _TURN:
             self._turn = 0
             await give_way()
 
     async def writable(self) -> None:
+        """Wait until the data connection takes something."""
         self._turn = 0
-        self.waits.begin(Cause.CLIENT)
+        waits = self.waits
+        waits.begin(Cause.CLIENT)
         await self.stream.writable()
-        self.waits.end()
-        self._look_at_pace()
+        waits.end()
+        if self._pace is not None:
+            self._look_at_pace()
 
     async def readable(self) -> None:
+        """Wait until something has arrived."""
         self._turn = 0
-        self.waits.begin(Cause.CLIENT)
+        waits = self.waits
+        waits.begin(Cause.CLIENT)
         await self.stream.readable()
-        self.waits.end()
-        self._look_at_pace()
+        waits.end()
+        if self._pace is not None:
+            self._look_at_pace()
 
     def _look_at_pace(self) -> None:
         """What a transfer had in hand when it stood still may be others' by now."""
         if self._pace is not None:
             self.most = self._pace.piece
 
-    async def send(self, data: bytes) -> None:
+    async def send(self, data: bytes | memoryview) -> None:
         """Send all of ``data``, in pieces that the limits allow."""
         rest = memoryview(data)
         while rest:
@@ -226,9 +282,10 @@ class DataTransfer:
                 except BlockingIOError:
                     await self.writable()  # TLS wants the same again, if the limits allow it or not
             rest = rest[sent:]
-            await self.moved(sent)
+            if (pause := self.moved(sent)) is not None:
+                await pause
 
-    async def receive(self, most: int = _BLOCK) -> bytes:
+    async def receive(self, most: int = BLOCK) -> bytes:
         """What arrived next, at most ``most`` bytes; nothing at the end."""
         while True:
             try:
@@ -236,135 +293,14 @@ class DataTransfer:
             except BlockingIOError:
                 await self.readable()
                 continue
-            await self.moved(len(block))
+            if (pause := self.moved(len(block))) is not None:
+                await pause
             return block
 
 
-class Download(DataTransfer):
-    """What the server sends: files and listings."""
-
-    __slots__ = ()
-    direction = "download"
-    limited_as = DOWNLOAD
-
-    async def _finish_tls(self, stream: TLSStream) -> None:
-        await super()._finish_tls(stream)
-        Lingering(self._session.services, stream, self._session.conversation.peer)
-
-    async def send_file(self, file: File) -> None:
-        """Send ``file`` from its position to the end that it had when it was opened."""
-        if not self._session.parameters.binary:
-            await self._send_blocks(file, ToNetwork().convert)
-        elif isinstance(file, LocalFile) and self.stream.is_plain:
-            await self._sendfile(file)
-        else:
-            await self._send_blocks(file, bytes)
-
-    async def _send_blocks(self, file: File, convert: Callable[[bytes], bytes]) -> None:
-        """Copy through memory. What somebody's own layer says of sizes need not be so."""
-        rest = math.inf if self.total is None or not file.has_size else self.total
-        while rest:
-            if isinstance(file, LocalFile) and not file.is_resident(file.position):
-                await self._read_ahead(file, file.position)
-            block = await file.read(int(min(_BLOCK, rest)))
-            if not block:
-                if rest < math.inf:
-                    raise _became_shorter()
-                return
-            rest -= len(block)
-            await self.send(convert(block))
-
-    async def _sendfile(self, file: LocalFile) -> None:
-        position, end = file.position, file.size
-        fd, source = self.stream.fd, file.fd
-        while position < end:
-            if not file.is_resident(position):
-                await self._read_ahead(file, position)
-            try:
-                sent = os.sendfile(fd, source, position, min(end - position, self.most))
-            except BlockingIOError:
-                await self.writable()
-                continue
-            if not sent:
-                raise _became_shorter()
-            position += sent
-            await self.moved(sent)
-
-    async def _read_ahead(self, file: LocalFile, position: int) -> None:
-        """Have a thread wait for the disk."""
-        self.waits.begin(Cause.DISK)
-        await self._session.services.in_pool(file.read_ahead, position, _SENDFILE)
-        self.waits.end()
-
-
-def _became_shorter() -> LocalProblem:
-    return LocalProblem("The file became shorter while it was sent.")
-
-
-class Listing(Download):
-    """What the server tells of files."""
-
-    __slots__ = ()
-    direction = "listing"
-
-
-class Upload(DataTransfer):
-    """What the server receives."""
-
-    __slots__ = ()
-    direction = "upload"
-    limited_as = UPLOAD
-
-    async def receive_file(self, file: File) -> None:
-        """Write what arrives to ``file`` until the peer closes the connection."""
-        if not self._session.parameters.binary:
-            convert = FromNetwork()
-            while block := await self.receive():
-                await file.write(convert.convert(block))
-            await file.write(convert.flush())
-        elif isinstance(file, LocalFile):
-            await self.readable()  # clients wait for 150 before they send
-            splices = file.can_splice and self.stream.is_plain
-            if await self._receive_blocks(file, _SPLICE_FROM if splices else None):
-                await self._splice(file)
-        else:
-            while block := await self.receive():
-                await file.write(block)
-
-    async def _receive_blocks(self, file: LocalFile, most: int | None) -> bool:
-        """Copy through memory; False at the end of the data, True after ``most`` bytes."""
-        received = 0
-        while most is None or received < most:
-            try:
-                count = self.stream.recv_into(_scratch[: self.most])
-            except BlockingIOError:
-                await self.readable()
-                continue
-            if not count:
-                return False
-            file.write_now(_scratch[:count])
-            received += count
-            await self.moved(count)
-        return True
-
-    async def _splice(self, file: LocalFile) -> None:
-        try:
-            pipe = _Pipe.borrow()
-        except OSError:  # no descriptors: it goes without
-            await self._receive_blocks(file, None)
-            return
-        fd = self.stream.fd
-        while True:
-            try:
-                count = os.splice(fd, pipe.writer, min(_PIPE, self.most))
-            except BlockingIOError:
-                await self.readable()
-                continue
-            if not count:
-                break
-            pipe.pour(count, file.fd)
-            await self.moved(count)
-        pipe.give_back()
+def _raise_if_gone(error: BaseException | None) -> None:
+    if isinstance(error, OSError) and error.errno in _GONE:
+        raise TransferAborted from error
 
 
 async def accept(session: Session, timeout: float, opening: Reply | None = None) -> None:
@@ -413,45 +349,3 @@ async def arrived(session: Session, arrival: Arrival) -> Stream:
     if session.data is arrival:  # else another one who waited for it was faster
         session.data = stream
     return stream
-
-
-def close_idle_pipes() -> None:
-    """Close the pipes that are kept for the next upload."""
-    _Pipe._idle.clear()
-
-
-class _Pipe:
-    """A pipe between a socket and a file, for splice; empty ones are kept for the next upload.
-
-    One that is not given back, since its transfer failed, may hold bytes: it is closed with it.
-    """
-
-    __slots__ = ("reader", "writer")
-    _idle: ClassVar[list[_Pipe]] = []
-    _KEPT = 8
-
-    def __init__(self) -> None:
-        self.reader = self.writer = -1
-        self.reader, self.writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        try:
-            fcntl.fcntl(self.writer, fcntl.F_SETPIPE_SZ, _PIPE)
-        except PermissionError:
-            pass  # over /proc/sys/fs/pipe-user-pages-soft: the default size works too
-
-    @classmethod
-    def borrow(cls) -> _Pipe:
-        return cls._idle.pop() if cls._idle else cls()
-
-    def pour(self, count: int, fd: int) -> None:
-        """Move ``count`` bytes that the pipe holds to a file."""
-        while count:
-            count -= os.splice(self.reader, fd, count)
-
-    def give_back(self) -> None:
-        if len(self._idle) < self._KEPT:
-            self._idle.append(self)
-
-    def __del__(self) -> None:
-        if self.reader >= 0:
-            os.close(self.reader)
-            os.close(self.writer)

@@ -11,6 +11,8 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from ftpcluster.answers import as_coroutine
+from ftpcluster.logs import is_told
 from ftpcluster.net.stream import Stream
 from ftpcluster.net.tls import CONTROL_TICKETS, TLSStream
 from ftpcluster.protocol.command import TOO_LONG, to_text
@@ -133,24 +135,25 @@ class ServerPI(ControlConnection):
         try:
             if verb is TOO_LONG:
                 raise SyntaxProblem("Command line too long.")
-            argument = to_text(rest, session.settings.encoding)
+            argument = rest.decode(session.settings.encoding, "surrogateescape")
             if session.pending.rename_from is not None and verb != b"RNTO":
                 session.pending.rename_from = None
             command = self._find_command(verb)
-            self._entry = journal.begin(session, command, verb, argument)
+            if is_told(logging.DEBUG) or (command is not None and command.logged):
+                self._entry = journal.begin(session, command, verb, argument)
             command = command or refuse_unknown(session, verb)
             pass_gates(session, command, argument)
             self._argument = argument
             outcome = command.handler(session, argument)
         except Exception as error:
-            self._finish(reply_for(self.session, error))
+            self._finish(reply_for(session, error))
             return
         if isinstance(outcome, Reply):
             self._finish(outcome)
         else:
-            if command.needs_task or session.needs_task:
-                outcome = in_task(outcome)
-            self._begin(command, outcome)
+            coroutine = as_coroutine(outcome)
+            needs_task = command.needs_task or session.needs_task
+            self._begin(command, in_task(coroutine) if needs_task else coroutine)
 
     def _begin(self, command: Command | None, coroutine: Coroutine[Any, Any, Reply | None]) -> None:
         """Run a coroutine as far as it comes at once; if it has to wait, let it go on later."""
@@ -174,7 +177,9 @@ class ServerPI(ControlConnection):
         if self.ended:
             if isinstance(error, Exception):
                 reply_for(self.session, error)  # nobody hears it; but what is a bug is logged
-            self._write_down(None)
+            if self._entry is not None:
+                self._entry.end(self.session, None)
+                self._entry = None
             if self.session.last_transfer is not None:
                 self._count_transfer(None)
             self._close()
@@ -187,8 +192,14 @@ class ServerPI(ControlConnection):
         self._finish(reply)
         if self._draining:
             self.end(shutting_down())
-        if not self.ended:
+        if self.ended:
+            return
+        if self._lines.holds_anything:
             self._obey_lines()
+        else:
+            self._gathering = False
+            self._send()
+            self._go_on(is_held=False)
 
     def _obey_meanwhile(self, verb: bytes, rest: bytes) -> bool:
         """Look at the lines that came while a command runs; False where all have to wait."""
@@ -229,11 +240,13 @@ class ServerPI(ControlConnection):
 
     def _finish(self, last: Reply | None) -> None:
         """A command has ended, or the handshake, which has no reply."""
+        session = self.session
         then = _GO_ON if last is None else last.then
         reply = None if isinstance(last, Replied) else last
         if self._entry is not None:
-            self._write_down(reply)
-        if self.session.last_transfer is not None:
+            self._entry.end(session, reply)
+            self._entry = None
+        if session.last_transfer is not None:
             self._count_transfer(reply)
         changes = then is not _GO_ON and then is not Then.CLOSE
         if changes and self._has_more_input():
@@ -270,12 +283,6 @@ class ServerPI(ControlConnection):
             whole=reply is not None and reply.code == Code.TRANSFER_COMPLETE,
             protected=not transfer.stream.is_plain,
         )
-
-    def _write_down(self, reply: Reply | None) -> None:
-        """What came of the command, in the log."""
-        entry, self._entry = self._entry, None
-        if entry is not None:
-            entry.end(self.session, reply)
 
     # ------------------------------------------------------------------ watching
 

@@ -10,12 +10,12 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from ftpcluster.answers import Answer, then
 from ftpcluster.logs import Who, is_told, tell
 from ftpcluster.net.active import ActiveTarget
 from ftpcluster.net.passive import PassiveListener
 from ftpcluster.net.stream import Stream
 from ftpcluster.net.tls import TLSStream
-from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.address import display, plain
 from ftpcluster.protocol.errors import (
     FileNameNotAllowed,
@@ -24,6 +24,7 @@ from ftpcluster.protocol.errors import (
     NotLoggedIn,
     ProtectionRequired,
 )
+from ftpcluster.protocol.path import resolve
 from ftpcluster.protocol.protection import Protection
 from ftpcluster.protocol.reply import Reply
 from ftpcluster.protocol.text import visible
@@ -37,7 +38,7 @@ from ftpcluster.session.services import Services
 from ftpcluster.session.transfer_parameters import Pending, TransferParameters
 from ftpcluster.session.waits import Cause, Waits
 from ftpcluster.storage.base import Storage
-from ftpcluster.users import User, speeds_of
+from ftpcluster.users import Permission, User, speeds_of
 
 log = logging.getLogger("ftpcluster.session")
 
@@ -69,8 +70,9 @@ class Transfer(Protocol):
     stream: Stream
     total: int | None
     path: str
-    waits: Waits
 
+    @property
+    def waits(self) -> Waits: ...
     @property
     def direction(self) -> str: ...
 
@@ -214,32 +216,54 @@ class Session:
 
     def path(self, argument: str) -> str:
         """The virtual path an argument names. It is for replies: no permission was looked at."""
-        return virtual.resolve(self.current_folder, argument)
+        return resolve(self.current_folder, argument)
 
-    def _locate(self, argument: str) -> str:
-        path = self.hooks.locate(argument)
-        return self.path(argument) if path is None else path
+    def readable(self, argument: str) -> Answer[str]:
+        """The virtual path that an argument names, where the user may read it.
 
-    async def readable(self, argument: str) -> str:
-        """The virtual path an argument names, where the user may read it, else FileUnavailable."""
-        path = self._locate(argument)
-        rights = self.account.rights
-        if not (rights.known(path) or await rights.at(path)).readable:
+        It is there at once, unless code of somebody's own decides. Raises FileUnavailable.
+        """
+        path = resolve(self.current_folder, argument)
+        if self.hooks is not NO_HOOKS:
+            path = self.hooks.locate(argument) or path
+        login = self.login
+        if type(login) is not Account:
+            raise NotLoggedIn
+        permission = login.rights.at(path)
+        if not isinstance(permission, Permission):
+            return then(permission, self._readable_at, path)
+        return self._readable_at(permission, path)
+
+    def _readable_at(self, permission: Permission, path: str) -> str:
+        if not permission.readable:
             raise FileUnavailable("Permission denied.")
-        if self.services.forbidden and self.services.forbidden.are_in(path):
+        forbidden = self.services.forbidden
+        if forbidden.has_patterns and forbidden.are_in(path):
             raise FileUnavailable("No such file or directory.")
         return path
 
-    async def writable(self, argument: str) -> str:
-        """The virtual path an argument names, where the user may write it.
+    def writable(self, argument: str) -> Answer[str]:
+        """The virtual path that an argument names, where the user may write it.
 
-        Raises FileUnavailable, FileNameNotAllowed.
+        It is there at once, unless code of somebody's own decides. Raises FileUnavailable,
+        FileNameNotAllowed.
         """
-        path = self._locate(argument)
-        rights = self.account.rights
-        if not (rights.known(path) or await rights.at(path)).writable:
+        path = resolve(self.current_folder, argument)
+        if self.hooks is not NO_HOOKS:
+            path = self.hooks.locate(argument) or path
+        login = self.login
+        if type(login) is not Account:
+            raise NotLoggedIn
+        permission = login.rights.at(path)
+        if not isinstance(permission, Permission):
+            return then(permission, self._writable_at, path)
+        return self._writable_at(permission, path)
+
+    def _writable_at(self, permission: Permission, path: str) -> str:
+        if not permission.writable:
             raise FileUnavailable("Permission denied.")
-        if self.services.forbidden and self.services.forbidden.are_in(path):
+        forbidden = self.services.forbidden
+        if forbidden.has_patterns and forbidden.are_in(path):
             raise FileNameNotAllowed
         return path
 
@@ -354,8 +378,11 @@ class Session:
 
     def drop_data(self) -> None:
         """Close the data connection, whether it was made or is awaited."""
-        self.hooks.on_data_dropped()
+        if self.hooks is not NO_HOOKS:
+            self.hooks.on_data_dropped()
         data, self.data = self.data, None
+        if data is None:
+            return
         if isinstance(data, PassiveListener | Arrival):
             data.abandon()
         elif isinstance(data, Stream):

@@ -1,17 +1,20 @@
 """What a session asks of a file system. Paths are virtual ones, in normal form.
 
-Errors are OSErrors (the session has one table from errno to replies). Every method is a coroutine
-so that a layer may wait; the local one never does, but gives the loop turns in a long ``mkdir``.
+Whoever keeps files somewhere else, in an object store for instance, subclasses ``Storage`` and
+``File``. Each method may be a plain function, where it never waits for long, or a coroutine
+function. Errors are OSErrors: the session has one table from errno to replies.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import stat
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncIterator, Iterator
 from enum import Enum
-from typing import Protocol
+
+from ftpcluster.answers import Answer
 
 
 class WriteMode(Enum):
@@ -37,35 +40,62 @@ Entry = tuple[str, os.stat_result, str | None]
 """One entry of a folder: its name, its status, and what a symbolic link says (else None)."""
 
 
-class File(Protocol):
+Batches = Iterator[list[Entry]] | AsyncIterator[list[Entry]]
+"""The entries of a directory, some at a time."""
+
+
+class File(ABC):
     """An open regular file, at a position."""
 
-    has_size: bool
+    __slots__ = ()
+
+    has_size = True
     """Whether reading gives as many bytes as ``size`` says, unless somebody changes the file."""
+    kernel_fd: int | None = None
+    """A descriptor, at the file's position, for the kernel to copy to or from a socket by itself.
+    Without one all bytes go through ``read`` and ``write``."""
+    is_synchronous = False
+    """Whether all methods are plain functions, which any thread may call. What takes long, such as
+    a digest, then runs in a thread."""
 
     @property
+    @abstractmethod
     def size(self) -> int:
         """Bytes that it had when it was opened."""
 
-    async def seek(self, offset: int) -> None:
+    @abstractmethod
+    def seek(self, offset: int) -> Answer[None]:
         """Read or write from ``offset`` on."""
 
-    async def truncate(self) -> None:
+    @abstractmethod
+    def truncate(self) -> Answer[None]:
         """Throw away what the file had when it was opened to be truncated."""
 
-    async def read(self, count: int) -> bytes:
+    @abstractmethod
+    def read(self, count: int) -> Answer[bytes]:
         """Up to ``count`` bytes; none at the end."""
 
-    async def write(self, data: bytes | memoryview) -> None:
-        """All of ``data``."""
+    @abstractmethod
+    def write(self, data: bytes | memoryview) -> Answer[None]:
+        """All of ``data``, which may change afterwards."""
 
-    async def finish(self) -> None:
+    def is_resident(self, offset: int) -> bool:
+        """Whether the bytes at ``offset`` are in memory, so that reading them does not block."""
+        return True
+
+    def read_ahead(self, offset: int, count: int) -> None:
+        """Bring bytes that are not resident into memory. This blocks: a thread calls it."""
+        raise NotImplementedError
+
+    def finish(self) -> Answer[None]:
         """All has been written: have the storage keep what it promised, and close the file.
 
         Raises OSError or LocalProblem where that fails, or where it is not in the file.
         """
+        return self.close()
 
-    async def close(self) -> None:
+    @abstractmethod
+    def close(self) -> Answer[None]:
         """Close it; what could not be stored is an OSError here. Harmless when repeated.
 
         Of an atomic upload that did not finish nothing is left.
@@ -79,29 +109,32 @@ class Storage(ABC):
     """Whether its code may ask for the task that it runs in."""
 
     @abstractmethod
-    async def stat(self, path: str) -> os.stat_result:
-        """The status of a file or folder; of what a link names, not of the link."""
+    def stat(self, path: str) -> Answer[os.stat_result]:
+        """The status of a file or directory; of what a link names, not of the link."""
 
-    @abstractmethod
-    async def lstat(self, path: str) -> os.stat_result:
-        """The status of a file or folder, or of the link itself."""
+    def lstat(self, path: str) -> Answer[os.stat_result]:
+        """The status of a file or directory, or of the link itself, where there are links."""
+        return self.stat(path)
 
-    @abstractmethod
-    async def read_link(self, path: str) -> str:
+    def read_link(self, path: str) -> Answer[str]:
         """The target of a symbolic link, as it is written there."""
+        raise _not_supported()
 
     @abstractmethod
-    def scan(self, path: str) -> AsyncGenerator[list[Entry], None]:
-        """The entries of a directory in batches, in no order; links as such."""
+    def scan(self, path: str) -> Batches:
+        """The entries of a directory in batches, in no order; links as such.
+
+        An error that the directory has comes with the first batch.
+        """
 
     @abstractmethod
-    async def open_reader(self, path: str) -> File:
+    def open_reader(self, path: str) -> Answer[File]:
         """Open a regular file for reading; anything else is an OSError."""
 
     @abstractmethod
-    async def open_writer(
+    def open_writer(
         self, path: str, mode: WriteMode, *, atomic: bool = False, durable: bool = False
-    ) -> File:
+    ) -> Answer[File]:
         """Open or create a regular file for writing.
 
         ``atomic``: a file that begins with this has its name, and replaces another one of that
@@ -109,36 +142,45 @@ class Storage(ABC):
         """
 
     @abstractmethod
-    async def mkdir(self, path: str) -> None:
-        """Make a folder, and those above it that are missing."""
+    def mkdir(self, path: str) -> Answer[None]:
+        """Make a directory, and those above it that are missing."""
 
     @abstractmethod
-    async def rmdir(self, path: str) -> None:
-        """Remove an empty folder."""
+    def rmdir(self, path: str) -> Answer[None]:
+        """Remove an empty directory."""
 
     @abstractmethod
-    async def unlink(self, path: str) -> None:
+    def unlink(self, path: str) -> Answer[None]:
         """Remove a file or a link."""
 
-    async def available(self, path: str) -> int | None:
-        """Bytes that may still be written in the folder ``path``; None where nobody knows."""
+    @abstractmethod
+    def rename(self, source: str, target: str, *, replace: bool) -> Answer[None]:
+        """Move a file or directory. ``replace``: over a file, too, but never over a directory."""
+
+    def available(self, path: str) -> Answer[int | None]:
+        """Bytes that may still be written in the directory ``path``; None where nobody knows."""
         return None
 
-    async def set_modified(self, path: str, seconds: float) -> None:
-        """Set when a file or folder was changed, in seconds since 1970 (UTC)."""
+    def set_modified(self, path: str, seconds: float) -> Answer[None]:
+        """Set when a file or directory was changed, in seconds since 1970 (UTC)."""
         raise _not_supported()
 
-    async def chmod(self, path: str, mode: int) -> None:
-        """Set the permission bits of a file or folder."""
+    def chmod(self, path: str, mode: int) -> Answer[None]:
+        """Set the permission bits of a file or directory."""
         raise _not_supported()
 
-    async def symlink(self, target: str, path: str) -> None:
+    def symlink(self, target: str, path: str) -> Answer[None]:
         """Make a symbolic link at ``path`` that leads to the virtual path ``target``."""
         raise _not_supported()
 
-    @abstractmethod
-    async def rename(self, source: str, target: str, *, replace: bool) -> None:
-        """Move a file or folder. ``replace``: a file at ``target`` gives way; a folder never."""
+
+def status_of(*, size: int = 0, modified: float = 0, is_directory: bool = False) -> os.stat_result:
+    """A status for storages that have none from an operating system.
+
+    ``size`` in bytes, ``modified`` in seconds since 1970 (UTC).
+    """
+    mode = stat.S_IFDIR | 0o755 if is_directory else stat.S_IFREG | 0o644
+    return os.stat_result((mode, 0, 0, 1, 0, 0, size, *(int(modified),) * 3))
 
 
 def _not_supported() -> OSError:

@@ -8,11 +8,12 @@ import errno
 import os
 import stat
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import Generator, Iterator
 
+from ftpcluster.answers import Answer
 from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.errors import LocalProblem
-from ftpcluster.storage.base import Entry, Storage, WriteMode
+from ftpcluster.storage.base import Entry, File, Storage, WriteMode
 from ftpcluster.storage.beneath import Parent, Root, rename_noreplace
 from ftpcluster.storage.uploads import Place, remove_leftovers
 
@@ -27,17 +28,19 @@ _WRITE = {
     WriteMode.APPEND: os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY,
     WriteMode.RESUME: os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY,
 }
+_STORE = _WRITE[WriteMode.TRUNCATE]
 
 _one_byte = bytearray(1)
 _cannot_tell: set[int] = set()
 """Devices whose file systems cannot say what they have in memory, as tmpfs, which has all."""
 
 
-class LocalFile:
-    """An open regular file. ``fd`` and ``position`` let the data connection copy in the kernel."""
+class LocalFile(File):
+    """An open regular file. ``position`` is where ``read`` is; ``write`` has the descriptor's."""
 
-    __slots__ = ("_place", "can_splice", "fd", "position", "status")
-    has_size = True
+    __slots__ = ("_place", "fd", "kernel_fd", "position", "size", "status")
+    is_synchronous = True
+    size: int
 
     def __init__(self, fd: int, *, appends: bool = False, place: Place | None = None) -> None:
         """Takes over ``fd``; anything but a regular file is closed again and refused (ENXIO).
@@ -46,46 +49,37 @@ class LocalFile:
         """
         self.fd = fd
         self._place = place
-        self.can_splice = not appends  # splice(2) refuses files opened with O_APPEND
         try:
-            self.status = os.fstat(fd)
-            if not stat.S_ISREG(self.status.st_mode):
-                code = errno.EISDIR if stat.S_ISDIR(self.status.st_mode) else errno.ENXIO
+            self.status = status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                code = errno.EISDIR if stat.S_ISDIR(status.st_mode) else errno.ENXIO
                 raise OSError(code, os.strerror(code))
         except OSError:
             self.fd = -1
             os.close(fd)
             raise
+        self.kernel_fd = None if appends else fd  # splice(2) refuses files opened with O_APPEND
+        self.size = status.st_size
         self.position = 0
 
-    @property
-    def size(self) -> int:
-        return self.status.st_size
-
-    async def seek(self, offset: int) -> None:
+    def seek(self, offset: int) -> None:
         os.lseek(self.fd, offset, os.SEEK_SET)
         self.position = offset
 
-    async def truncate(self) -> None:
-        if self.status.st_size:
+    def truncate(self) -> None:
+        if self.size:
             os.ftruncate(self.fd, 0)
 
-    async def read(self, count: int) -> bytes:
-        return self.read_now(count)
-
-    def read_now(self, count: int) -> bytes:
+    def read(self, count: int) -> bytes:
         data = os.pread(self.fd, count, self.position)
         self.position += len(data)
         return data
 
-    async def write(self, data: bytes | memoryview) -> None:
-        self.write_now(data)
-
-    def write_now(self, data: bytes | memoryview) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Write all of ``data`` at the descriptor's own position, which splice shares."""
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(self.fd, rest) :]
+        written = os.write(self.fd, data)
+        while written < len(data):
+            written += os.write(self.fd, memoryview(data)[written:])
 
     def is_resident(self, offset: int) -> bool:
         """Whether the page at ``offset`` is in memory, so that reading it does not block."""
@@ -105,11 +99,8 @@ class LocalFile:
         """Bring a part of the file into memory; blocks, so it is for a thread."""
         os.pread(self.fd, count, offset)
 
-    async def finish(self) -> None:
-        self.finish_now()
-
-    def finish_now(self) -> None:
-        """``finish`` for a thread: a durable upload waits for the disk."""
+    def finish(self) -> None:
+        """A durable upload waits for the disk here, so a thread has to call this."""
         place = self._place
         if place is not None:
             place.unmark(self.fd)
@@ -120,16 +111,18 @@ class LocalFile:
         if place is not None:
             place.settle()
 
-    async def close(self) -> None:
+    def close(self) -> None:
+        if self._place is None:
+            self._close_descriptor()
+            return
         place, self._place = self._place, None
         try:
             self._close_descriptor()
         finally:
-            if place is not None:
-                place.close()
+            place.close()
 
     def _close_descriptor(self) -> None:
-        fd, self.fd = self.fd, -1
+        fd, self.fd, self.kernel_fd = self.fd, -1, None
         if fd >= 0:
             os.close(fd)
 
@@ -145,15 +138,15 @@ class LocalStorage(Storage):
     def __init__(self, root: Root) -> None:
         self.root = root
 
-    async def stat(self, path: str) -> os.stat_result:
-        status = await self.lstat(path)
+    def stat(self, path: str) -> os.stat_result:
+        status = self.lstat(path)
         return self._followed(path) if stat.S_ISLNK(status.st_mode) else status
 
-    async def lstat(self, path: str) -> os.stat_result:
+    def lstat(self, path: str) -> os.stat_result:
         with self.root.parent(path) as parent:
             return os.stat(parent.name, dir_fd=parent.fd, follow_symlinks=False)
 
-    async def read_link(self, path: str) -> str:
+    def read_link(self, path: str) -> str:
         with self.root.parent(path) as parent:
             return os.fsdecode(os.readlink(parent.name, dir_fd=parent.fd))
 
@@ -164,13 +157,7 @@ class LocalStorage(Storage):
         finally:
             os.close(fd)
 
-    async def scan(self, path: str) -> AsyncGenerator[list[Entry], None]:
-        with contextlib.closing(self.scan_now(path)) as batches:
-            for batch in batches:
-                yield batch
-
-    def scan_now(self, path: str) -> Generator[list[Entry], None, None]:
-        """``scan`` for a thread."""
+    def scan(self, path: str) -> Iterator[list[Entry]]:
         fd = self.root.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             with os.scandir(fd) as entries:
@@ -192,47 +179,61 @@ class LocalStorage(Storage):
         finally:
             os.close(fd)
 
-    async def open_reader(self, path: str) -> LocalFile:
+    def open_reader(self, path: str) -> LocalFile:
         return LocalFile(self.root.open(path, _READ))
 
-    async def open_writer(
+    def open_writer(
         self, path: str, mode: WriteMode, *, atomic: bool = False, durable: bool = False
     ) -> LocalFile:
         if atomic and mode.can_be_atomic:
-            return await self._open_atomic(path, mode, durable=durable)
+            return self._open_atomic(path, mode, durable=durable)
         place = Place(self.root, path, durable=True) if durable else None
-        fd = self.root.open(path, _WRITE[mode], 0o666 if mode.creates else 0)
+        if mode is WriteMode.TRUNCATE:  # most are; to hash a mode takes longer
+            flags, bits = _STORE, 0o666
+        else:
+            flags, bits = _WRITE[mode], 0o666 if mode.creates else 0
+        fd = self.root.open(path, flags, bits)
         return LocalFile(fd, appends=mode is WriteMode.APPEND, place=place)
 
-    async def _open_atomic(self, path: str, mode: WriteMode, *, durable: bool) -> LocalFile:
+    def _open_atomic(self, path: str, mode: WriteMode, *, durable: bool) -> LocalFile:
         """A new file, for ``path``. What could not be written there is not replaced either."""
         replaced = None
         try:
             if mode is WriteMode.CREATE:
-                await self.lstat(path)
+                self.lstat(path)
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
             there = LocalFile(self.root.open(path, _WRITE[WriteMode.RESUME]))
             replaced = there.status
-            await there.close()
+            there.close()
         except FileNotFoundError:
             pass  # or the folder is missing, which is the next to be opened
         place = Place(self.root, path, durable=durable)
         return LocalFile(place.create(replaced, mode), place=place)
 
-    async def mkdir(self, path: str) -> None:
-        with contextlib.closing(self.mkdir_now(path)) as steps:
-            for _ in steps:
-                await asyncio.sleep(0)
+    def mkdir(self, path: str) -> Answer[None]:
+        return None if self._make_one(path) else self._make_missing(path)
 
-    def mkdir_now(self, path: str) -> Generator[None, None, None]:
-        """``mkdir`` for a thread; it yields where a loop should get its turn."""
+    def mkdir_in_thread(self, path: str) -> None:
+        """``mkdir`` for a thread, which no loop waits for."""
+        if not self._make_one(path):
+            for _ in self.root.make_folders(path):
+                pass
+
+    def _make_one(self, path: str) -> bool:
+        """Make a directory; False where those above it are missing."""
         try:
             with self.root.parent(path) as parent:
                 os.mkdir(parent.name, dir_fd=parent.fd)
         except FileNotFoundError:
-            yield from self.root.make_folders(path)
+            return False
+        return True
 
-    async def rmdir(self, path: str) -> None:
+    async def _make_missing(self, path: str) -> None:
+        with contextlib.closing(self.root.make_folders(path)) as steps:
+            for _ in steps:
+                await asyncio.sleep(0)  # other sessions have their turn
+
+    def rmdir(self, path: str) -> None:
         with self.root.parent(path) as parent:
             try:
                 os.rmdir(parent.name, dir_fd=parent.fd)
@@ -242,11 +243,11 @@ class LocalStorage(Storage):
                     raise
                 os.rmdir(parent.name, dir_fd=parent.fd)
 
-    async def unlink(self, path: str) -> None:
+    def unlink(self, path: str) -> None:
         with self.root.parent(path) as parent:
             os.unlink(parent.name, dir_fd=parent.fd)
 
-    async def rename(self, source: str, target: str, *, replace: bool) -> None:
+    def rename(self, source: str, target: str, *, replace: bool) -> None:
         with self.root.parent(source) as old, self.root.parent(target) as new:
             if replace and not _is_folder(old):
                 # the kernel itself refuses to put a file in a folder's place
@@ -254,7 +255,7 @@ class LocalStorage(Storage):
             else:
                 rename_noreplace(old, new)
 
-    async def available(self, path: str) -> int | None:
+    def available(self, path: str) -> int | None:
         fd = self.root.open(path, os.O_PATH)
         try:
             status = os.fstatvfs(fd)
@@ -262,11 +263,11 @@ class LocalStorage(Storage):
             os.close(fd)
         return status.f_bavail * status.f_frsize
 
-    async def set_modified(self, path: str, seconds: float) -> None:
+    def set_modified(self, path: str, seconds: float) -> None:
         with self._named(path) as (name, status):
             os.utime(name, ns=(status.st_atime_ns, round(seconds * 1000) * 1_000_000))
 
-    async def chmod(self, path: str, mode: int) -> None:
+    def chmod(self, path: str, mode: int) -> None:
         with self._named(path) as (name, _):
             os.chmod(name, mode)
 
@@ -279,7 +280,7 @@ class LocalStorage(Storage):
         finally:
             os.close(fd)
 
-    async def symlink(self, target: str, path: str) -> None:
+    def symlink(self, target: str, path: str) -> None:
         # a relative text: an absolute one would lead out of the root, and be refused
         text = virtual.relative(target, virtual.parent(path))
         with self.root.parent(path) as parent:

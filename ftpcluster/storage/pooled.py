@@ -9,11 +9,11 @@ import asyncio
 import functools
 import os
 import threading
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Executor
 from typing import Any, TypeVar
 
-from ftpcluster.storage.base import Entry, Storage, WriteMode
+from ftpcluster.storage.base import Entry, File, Storage, WriteMode
 from ftpcluster.storage.local import LocalFile, LocalStorage
 
 T = TypeVar("T")
@@ -31,52 +31,25 @@ class _Pool:
         async with asyncio.timeout(self._timeout):
             return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
-    async def finish(
-        self, method: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any
-    ) -> T:
-        """Run a coroutine of the local layer, which never waits, in a thread.
 
-        It is made there: one made here would never be awaited where the call is cancelled.
-        """
-        return await self.call(_finish, method, *args, **kwargs)
-
-
-def _finish(method: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any) -> T:
-    coroutine = method(*args, **kwargs)
-    try:
-        coroutine.send(None)
-    except StopIteration as done:
-        result: T = done.value
-        return result
-    raise AssertionError("the local layer never waits")
-
-
-def _exhaust(method: Callable[..., Iterable[None]], *args: Any) -> None:
-    """Run a generator of the local layer in a thread, which need not let anybody else go on."""
-    for _ in method(*args):
-        pass
-
-
-class PooledFile:
+class PooledFile(File):
     """An open local file that is read and written in threads, by one at a time.
 
     A thread goes on with a call that was cancelled, or took too long. Who closes the file waits for
     it, in a thread as well: else its descriptor could be another file's, or a socket, by then.
     """
 
-    has_size = True
-
     def __init__(self, pool: _Pool, file: LocalFile) -> None:
         self._pool = pool
         self._file = file
         self._lock = threading.Lock()
 
-    async def _in_turn(self, method: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
+    async def _in_turn(self, method: Callable[..., T], *args: Any) -> T:
         return await self._pool.call(self._locked, method, *args)
 
-    def _locked(self, method: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
+    def _locked(self, method: Callable[..., T], *args: Any) -> T:
         with self._lock:
-            return _finish(method, *args)
+            return method(*args)
 
     @property
     def size(self) -> int:
@@ -111,50 +84,50 @@ class PooledStorage(Storage):
         self._pool = _Pool(executor, timeout)
 
     async def stat(self, path: str) -> os.stat_result:
-        return await self._pool.finish(self._local.stat, path)
+        return await self._pool.call(self._local.stat, path)
 
     async def lstat(self, path: str) -> os.stat_result:
-        return await self._pool.finish(self._local.lstat, path)
+        return await self._pool.call(self._local.lstat, path)
 
     async def read_link(self, path: str) -> str:
-        return await self._pool.finish(self._local.read_link, path)
+        return await self._pool.call(self._local.read_link, path)
 
     async def scan(self, path: str) -> AsyncGenerator[list[Entry], None]:
         # not closed here: after a cancellation a thread may still be in it; it closes when it goes
-        batches = self._local.scan_now(path)
+        batches = self._local.scan(path)
         while batch := await self._pool.call(next, batches, None):
             yield batch
 
     async def open_reader(self, path: str) -> PooledFile:
-        return PooledFile(self._pool, await self._pool.finish(self._local.open_reader, path))
+        return PooledFile(self._pool, await self._pool.call(self._local.open_reader, path))
 
     async def open_writer(
         self, path: str, mode: WriteMode, *, atomic: bool = False, durable: bool = False
     ) -> PooledFile:
         opening = self._local.open_writer
-        file = await self._pool.finish(opening, path, mode, atomic=atomic, durable=durable)
+        file = await self._pool.call(opening, path, mode, atomic=atomic, durable=durable)
         return PooledFile(self._pool, file)
 
     async def mkdir(self, path: str) -> None:
-        await self._pool.call(_exhaust, self._local.mkdir_now, path)
+        await self._pool.call(self._local.mkdir_in_thread, path)
 
     async def rmdir(self, path: str) -> None:
-        await self._pool.finish(self._local.rmdir, path)
+        await self._pool.call(self._local.rmdir, path)
 
     async def unlink(self, path: str) -> None:
-        await self._pool.finish(self._local.unlink, path)
+        await self._pool.call(self._local.unlink, path)
 
     async def available(self, path: str) -> int | None:
-        return await self._pool.finish(self._local.available, path)
+        return await self._pool.call(self._local.available, path)
 
     async def set_modified(self, path: str, seconds: float) -> None:
-        await self._pool.finish(self._local.set_modified, path, seconds)
+        await self._pool.call(self._local.set_modified, path, seconds)
 
     async def chmod(self, path: str, mode: int) -> None:
-        await self._pool.finish(self._local.chmod, path, mode)
+        await self._pool.call(self._local.chmod, path, mode)
 
     async def symlink(self, target: str, path: str) -> None:
-        await self._pool.finish(self._local.symlink, target, path)
+        await self._pool.call(self._local.symlink, target, path)
 
     async def rename(self, source: str, target: str, *, replace: bool) -> None:
-        await self._pool.finish(self._local.rename, source, target, replace=replace)
+        await self._pool.call(self._local.rename, source, target, replace=replace)

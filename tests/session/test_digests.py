@@ -425,14 +425,14 @@ def test_no_file_is_closed_while_a_thread_reads_it(
     Its descriptor could be somebody else's file meanwhile.
     """
     entered, release = threading.Event(), threading.Event()
-    read_now = LocalFile.read_now
+    read_now = LocalFile.read
 
     def slow(self: LocalFile, count: int) -> bytes:
         entered.set()
         assert release.wait(20)
         return read_now(self, count)
 
-    monkeypatch.setattr(LocalFile, "read_now", slow)
+    monkeypatch.setattr(LocalFile, "read", slow)
     path = serve.folder / "file"
     path.write_bytes(CONTENT)
     port = serve()
@@ -458,7 +458,7 @@ def test_a_file_that_shrinks_meanwhile_has_no_digest(
     """“one final reply, always”: and no digest of something that never was."""
     path = serve.folder / "file"
     path.write_bytes(CONTENT)
-    read_now = LocalFile.read_now
+    read_now = LocalFile.read
 
     def shrink(self: LocalFile, count: int) -> bytes:
         os.truncate(path, 100)
@@ -466,7 +466,7 @@ def test_a_file_that_shrinks_meanwhile_has_no_digest(
 
     with Dialogue(serve()) as client:
         client.logs_in()
-        monkeypatch.setattr(LocalFile, "read_now", shrink)
+        monkeypatch.setattr(LocalFile, "read", shrink)
         client.says("HASH file", 450, 451, 550)
         client.says("NOOP", 200)
 
@@ -475,7 +475,7 @@ def test_one_user_s_digests_take_one_thread(serve: Maker, monkeypatch: pytest.Mo
     """And not one of those that wait for disks."""
     running, most, names = 0, 0, set()
     lock = threading.Lock()
-    read = LocalFile.read_now
+    read = LocalFile.read
 
     def watched(self: LocalFile, count: int) -> bytes:
         nonlocal running, most
@@ -494,7 +494,7 @@ def test_one_user_s_digests_take_one_thread(serve: Maker, monkeypatch: pytest.Mo
     (serve.folder / "file").write_bytes(CONTENT)
     ours = (serve.folder / "file").stat().st_ino
     port = serve()
-    monkeypatch.setattr(LocalFile, "read_now", watched)
+    monkeypatch.setattr(LocalFile, "read", watched)
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(Dialogue(port)) for _ in range(8)]
         for client in clients:

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from ftpcluster import User
+from ftpcluster.net.pipe import Pipe
 from ftpcluster.session import deadlines
-from ftpcluster.session.server_dtp import close_idle_pipes
 from ftpcluster.storage.local import LocalFile
 from tests.session.conftest import Maker
 from tests.support.cluster import until
@@ -265,7 +265,7 @@ def test_an_upload_needs_no_descriptors_for_a_pipe(
         asked.append(True)
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    close_idle_pipes()
+    Pipe.close_idle()
     monkeypatch.setattr(os, "pipe2", refused)
     with Dialogue(serve()) as client:
         client.logs_in()

@@ -10,6 +10,7 @@ import pytest
 from ftpcluster.storage import beneath
 from ftpcluster.storage.beneath import Root
 from ftpcluster.storage.local import LocalStorage
+from tests.support.awaited import Awaited
 
 
 @pytest.fixture(params=["openat2", "walk"])
@@ -20,4 +21,4 @@ def storage(request: pytest.FixtureRequest, root: Path, monkeypatch: pytest.Monk
     opened = Root(root)
     if request.param == "openat2" and not beneath.has_openat2(opened.fd):
         pytest.skip("this kernel, or a seccomp filter, refuses openat2")
-    return LocalStorage(opened)
+    return Awaited(LocalStorage(opened))

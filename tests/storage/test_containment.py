@@ -14,6 +14,7 @@ from ftpcluster.storage import beneath
 from ftpcluster.storage.base import WriteMode
 from ftpcluster.storage.beneath import Root
 from ftpcluster.storage.local import LocalStorage
+from tests.support.awaited import Awaited
 from tests.support.outside import SECRET, Swapping, picture
 
 
@@ -162,7 +163,7 @@ async def test_no_magic_link_is_followed(storage: LocalStorage, root: Path, targ
 
 
 async def test_a_root_in_proc_does_not_let_magic_links_out() -> None:
-    storage = LocalStorage(Root("/proc/self"))
+    storage: Any = Awaited(LocalStorage(Root("/proc/self")))
     for path in ("/root", "/cwd", "/root/etc", "/fd/0"):
         with pytest.raises(OSError, match=r"cross-device|symbolic links|Not a directory"):
             await storage.stat(path)
@@ -182,7 +183,7 @@ def linked(root: Path) -> Path:
 
 
 async def test_links_within_the_root_are_followed(linked: Path) -> None:
-    storage = LocalStorage(Root(linked))
+    storage: Any = Awaited(LocalStorage(Root(linked)))
     if not beneath.has_openat2(storage.root.fd):
         pytest.skip("this kernel, or a seccomp filter, refuses openat2")
     assert await read(storage, "/to folder/to file") == b"inside"
@@ -193,7 +194,7 @@ async def test_links_within_the_root_are_followed(linked: Path) -> None:
 
 async def test_folders_are_made_where_a_link_within_the_root_leads(linked: Path) -> None:
     """Also where it leads up again from the folder that it is in."""
-    storage = LocalStorage(Root(linked))
+    storage: Any = Awaited(LocalStorage(Root(linked)))
     if not beneath.has_openat2(storage.root.fd):
         pytest.skip("this kernel, or a seccomp filter, refuses openat2")
     (linked / "folder/up").symlink_to("..")
@@ -210,13 +211,13 @@ async def test_without_openat2_links_are_refused_altogether(
 ) -> None:
     monkeypatch.setattr(beneath, "has_openat2", lambda directory: False)
     with pytest.raises(OSError, match=r"symbolic links|Not a directory"):
-        await verb(LocalStorage(Root(linked)), path)
+        await verb(Awaited(LocalStorage(Root(linked))), path)
     assert (linked / "folder/file").read_bytes() == b"inside"
 
 
 async def test_links_are_followed_while_folders_elsewhere_are_renamed(linked: Path) -> None:
     # any rename on the machine lets the kernel answer EAGAIN where it resolves ".."
-    storage = LocalStorage(Root(linked))
+    storage: Any = Awaited(LocalStorage(Root(linked)))
     if not beneath.has_openat2(storage.root.fd):
         pytest.skip("this kernel, or a seccomp filter, refuses openat2")
     (linked / "a").mkdir()

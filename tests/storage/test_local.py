@@ -18,6 +18,7 @@ from ftpcluster.storage import beneath
 from ftpcluster.storage.base import WriteMode
 from ftpcluster.storage.beneath import Root
 from ftpcluster.storage.local import LocalFiles, LocalStorage
+from tests.support.awaited import Awaited
 
 
 async def content(storage: LocalStorage, path: str) -> bytes:
@@ -492,11 +493,11 @@ def furnish(root: Path) -> None:
 
 async def test_a_root_that_was_replaced_is_opened_again(root: Path) -> None:
     files = LocalFiles()
-    before = files.open(root)
+    before = Awaited(files.open(root))
     root.rename(root.with_name("moved"))
     root.mkdir()
     (root / "new").touch()
-    assert await names(files.open(root), "/") == ["new"]
+    assert await names(Awaited(files.open(root)), "/") == ["new"]
     assert await names(before, "/") == [], "a session stays in the folder in which it began"
 
 
@@ -585,7 +586,7 @@ def test_nothing_leaves_a_descriptor_open(storage: LocalStorage, root: Path) -> 
 
 def test_a_root_is_closed_with_the_last_storage_that_uses_it(root: Path) -> None:
     before = open_descriptors()
-    storage: LocalStorage | None = LocalStorage(Root(root))
+    storage: Any = Awaited(LocalStorage(Root(root)))
     assert len(open_descriptors()) == len(before) + 1
     assert storage is not None
     storage = None

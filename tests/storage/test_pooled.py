@@ -31,13 +31,13 @@ class SlowDisk:
         self.used: list[tuple[int, int]] = []
         real = getattr(LocalFile, method)
 
-        async def slow(file: LocalFile, argument: Any) -> Any:
+        def slow(file: LocalFile, argument: Any) -> Any:
             fd = file.fd
             self.begun.set()
             assert self.go_on.wait(DEADLINE)
             try:
                 self.used.append(_identity(fd))
-                return await real(file, argument)
+                return real(file, argument)
             finally:
                 self.ended.set()
 

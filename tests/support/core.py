@@ -12,11 +12,11 @@ from typing import Any
 
 from ftpcluster.config.sessions import session_defaults
 from ftpcluster.net.passive import PassivePorts
+from ftpcluster.net.pipe import Pipe
 from ftpcluster.net.poller import Poller
 from ftpcluster.quota.ledger import ConnectionLimits, Ledger
 from ftpcluster.quota.quotas import LocalQuotas
 from ftpcluster.session.reception import Arrived, Reception
-from ftpcluster.session.server_dtp import close_idle_pipes
 from ftpcluster.session.services import Services, Settings
 from ftpcluster.users import MemoryUserManager, User
 
@@ -61,4 +61,4 @@ async def serving(user: User, **hooks: Any) -> AsyncIterator[int]:
         if services.tasks:
             await asyncio.wait(services.tasks)
         services.close()
-        close_idle_pipes()
+        Pipe.close_idle()

@@ -21,6 +21,7 @@ import asyncio, ctypes, os, signal, socket, stat, sys, threading
 from ftpcluster.storage.base import WriteMode
 from ftpcluster.storage.beneath import Root
 from ftpcluster.storage.local import LocalStorage
+from tests.support.awaited import Awaited
 from ftpcluster.worker import confinement
 from ftpcluster.worker.confinement import confine, needed_by_python
 
@@ -98,7 +99,7 @@ async def operations(files):
     return content, status, sorted(names), await files.available("/")
 
 os.mkfifo(f"{root}/fifo")
-files = LocalStorage(Root(root))
+files = Awaited(LocalStorage(Root(root)))
 done = confine([root], needed_by_python())
 content, status, names, available = asyncio.run(operations(files))
 say(done=done, content=content.decode(), modified=status.st_mtime,

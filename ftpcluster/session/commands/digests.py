@@ -11,15 +11,15 @@ import hashlib
 import re
 import zlib
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, cast
 
+from ftpcluster.answers import settled
 from ftpcluster.protocol.command import integer
 from ftpcluster.protocol.errors import ArgumentProblem, FileUnavailable
 from ftpcluster.protocol.listing import printable
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.session.state import Session
 from ftpcluster.storage.base import File
-from ftpcluster.storage.local import LocalFile
 
 _PIECE = 4 << 20
 """Bytes that a thread reads and digests before anybody else may have it."""
@@ -85,7 +85,7 @@ async def hash_(session: Session, argument: str) -> Reply:
     """HASH: algorithm, range, digest and name."""
     wanted, session.pending.hash_range = session.pending.hash_range, None
     start, end = wanted or (0, None)
-    path = await session.readable(argument)
+    path = await settled(session.readable(argument))
     name = session.parameters.hash_algorithm
     digest, stop = await _digest(session, path, name, start, end)
     # an empty file has no last byte
@@ -116,13 +116,13 @@ async def _x(session: Session, argument: str, algorithm: str) -> Reply:
     """
     match = _QUOTED.fullmatch(argument)
     if match is not None:
-        path = await session.readable(match[1].replace('""', '"'))
+        path = await settled(session.readable(match[1].replace('""', '"')))
     else:
-        path = await session.readable(argument)
+        path = await settled(session.readable(argument))
         match = _XRANGE.fullmatch(argument)
         assert match is not None
         if match[2] and not await _exists(session, path):
-            path = await session.readable(match[1])
+            path = await settled(session.readable(match[1]))
         else:
             match = None
     start, end = (int(match[2] or 0), match[3]) if match else (0, None)
@@ -132,7 +132,7 @@ async def _x(session: Session, argument: str, algorithm: str) -> Reply:
 
 async def _exists(session: Session, path: str) -> bool:
     try:
-        await session.storage.stat(path)
+        await settled(session.storage.stat(path))
     except FileNotFoundError:
         return False
     return True
@@ -142,7 +142,7 @@ async def _digest(
     session: Session, path: str, algorithm: str, start: int, end: int | None
 ) -> tuple[str, int]:
     """The digest of a file's bytes from ``start`` to before ``end``, and where it ended."""
-    file = await session.storage.open_reader(path)
+    file = await settled(session.storage.open_reader(path))
     try:
         stop = file.size if end is None else min(end, file.size)
         if start > stop:
@@ -150,7 +150,7 @@ async def _digest(
         most = session.settings.max_digest
         if most is not None and stop - start > most:
             raise FileUnavailable(f"At most {most} bytes are looked at; use a range.")
-        await file.seek(start)
+        await settled(file.seek(start))
         digest = ALGORITHMS[algorithm]()
         rest = stop - start
         while rest:
@@ -160,20 +160,20 @@ async def _digest(
             rest -= count
             session.progress += count
     finally:
-        await file.close()
+        await settled(file.close())
     return digest.hexdigest(), stop
 
 
 async def _digest_piece(session: Session, file: File, digest: Digest, count: int) -> int:
     threads, user = session.services.digests, session.account.user.login or ""
-    if isinstance(file, LocalFile):
+    if file.is_synchronous:
         return await threads.run(user, _read_and_digest, file, digest, count)
-    data = await file.read(count)
+    data = await settled(file.read(count))
     await threads.run(user, digest.update, data)
     return len(data)
 
 
-def _read_and_digest(file: LocalFile, digest: Digest, count: int) -> int:
-    data = file.read_now(count)
+def _read_and_digest(file: File, digest: Digest, count: int) -> int:
+    data = cast(bytes, file.read(count))  # a file of plain functions
     digest.update(data)
     return len(data)

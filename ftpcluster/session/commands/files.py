@@ -8,6 +8,7 @@ import os
 import stat
 from collections.abc import AsyncGenerator
 
+from ftpcluster.answers import Answer, iterated, settled, then
 from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.errors import ArgumentProblem, FileUnavailable
 from ftpcluster.protocol.listing import parse_timestamp, printable, timestamp
@@ -32,22 +33,22 @@ _READY_FOR_RNTO = Reply(Code.PENDING_FURTHER_INFORMATION, "Ready for RNTO.")
 
 
 async def dele(session: Session, argument: str) -> Reply:
-    path = await session.writable(argument)
-    write_only = await is_write_only(session, path)
+    path = await settled(session.writable(argument))
+    write_only = await settled(is_write_only(session, path))
     with HidingNames(write_only=write_only):
-        await session.storage.unlink(path)
+        await settled(session.storage.unlink(path))
     forget(session, path)
     return _DELETED
 
 
 async def rnfr(session: Session, argument: str) -> Reply:
-    path = await session.writable(argument)
+    path = await settled(session.writable(argument))
     if path == "/":
         raise FileUnavailable('"/" cannot be renamed.')
     _check_undivided(session, path)
     write_only = await check_own(session, path)
     with HidingNames(write_only=write_only):
-        await session.storage.lstat(path)
+        await settled(session.storage.lstat(path))
     session.pending.rename_from = path
     return _READY_FOR_RNTO
 
@@ -61,7 +62,7 @@ def _check_undivided(session: Session, path: str) -> None:
 async def _check_move(session: Session, source: str, target: str) -> None:
     """Raises FileUnavailable where the new name permits more, or the old one had to stay."""
     rights = session.account.rights
-    old, new = await rights.at(source), await rights.at(target)
+    old, new = await settled(rights.at(source)), await settled(rights.at(target))
     if new.readable and not old.readable:
         raise FileUnavailable("Permission denied: there it could be read.")
     if not (old.writable and new.writable):
@@ -80,7 +81,7 @@ async def _check_tree(session: Session, source: str, target: str) -> None:
     moves_links = virtual.parent(source) != virtual.parent(target)
     if rights.everywhere is not None or not (is_asked or moves_links):
         return
-    mode = (await session.storage.lstat(source)).st_mode
+    mode = (await settled(session.storage.lstat(source))).st_mode
     if moves_links and stat.S_ISLNK(mode):
         raise FileUnavailable("Permission denied: it is a link, which leads elsewhere from there.")
     pending = [(source, target)] if stat.S_ISDIR(mode) else []
@@ -99,7 +100,7 @@ async def _check_tree(session: Session, source: str, target: str) -> None:
 
 
 async def _entries_of(session: Session, directory: str) -> AsyncGenerator[Entry, None]:
-    async with contextlib.aclosing(session.storage.scan(directory)) as batches:
+    async with contextlib.aclosing(iterated(session.storage.scan(directory))) as batches:
         async for batch in batches:
             for entry in batch:
                 yield entry
@@ -117,33 +118,54 @@ def after_rnfr(session: Session) -> str | None:
 
 async def rnto(session: Session, argument: str) -> Reply:
     source = session.take_rename_from()
-    target = await session.writable(argument)
+    target = await settled(session.writable(argument))
     if target == "/":
         raise FileUnavailable('"/" cannot be replaced.')
     check_new_name(target)
     _check_undivided(session, target)
     await _check_move(session, source, target)
-    write_only = await is_write_only(session, target)
+    write_only = await settled(is_write_only(session, target))
     with HidingNames(write_only=write_only):
         await _check_tree(session, source, target)
-        await session.storage.rename(source, target, replace=session.settings.rename_replaces)
+        replace = session.settings.rename_replaces
+        await settled(session.storage.rename(source, target, replace=replace))
     forget(session, source)
     if write_only:
         remember(session, target)
     return _RENAMED
 
 
-async def size(session: Session, argument: str) -> Reply:
+def size(session: Session, argument: str) -> Answer[Reply]:
     """SIZE: bytes as they would be sent, which in TYPE A nobody knows without reading them."""
-    path = await session.readable(argument)
+    return then(session.readable(argument), _size, session)
+
+
+def _size(path: str, session: Session) -> Answer[Reply]:
     if not session.parameters.binary:
         raise FileUnavailable("SIZE needs TYPE I.")
-    return Reply(Code.FILE_STATUS, str((await _regular(session, path)).st_size))
+    return then(session.storage.stat(path), _size_reply)
 
 
-async def mdtm(session: Session, argument: str) -> Reply:
-    status = await _regular(session, await session.readable(argument))
-    return Reply(Code.FILE_STATUS, timestamp(int(status.st_mtime)))
+def _size_reply(status: os.stat_result) -> Reply:
+    return Reply(Code.FILE_STATUS, str(_of_regular(status).st_size))
+
+
+def mdtm(session: Session, argument: str) -> Answer[Reply]:
+    return then(session.readable(argument), _mdtm, session)
+
+
+def _mdtm(path: str, session: Session) -> Answer[Reply]:
+    return then(session.storage.stat(path), _mdtm_reply)
+
+
+def _mdtm_reply(status: os.stat_result) -> Reply:
+    return Reply(Code.FILE_STATUS, timestamp(int(_of_regular(status).st_mtime)))
+
+
+def _of_regular(status: os.stat_result) -> os.stat_result:
+    if not stat.S_ISREG(status.st_mode):
+        raise FileUnavailable("Not a regular file.")
+    return status
 
 
 async def mfmt(session: Session, argument: str) -> Reply:
@@ -152,7 +174,7 @@ async def mfmt(session: Session, argument: str) -> Reply:
     seconds = parse_timestamp(text)
     if seconds is None or not name:
         raise ArgumentProblem("Expected YYYYMMDDHHMMSS, in UTC, and a path.")
-    path = await session.writable(name)
+    path = await settled(session.writable(name))
     await set_modified(session, path, seconds)
     return Reply(Code.FILE_STATUS, f"Modify={timestamp(int(seconds))}; {printable(path)}")
 
@@ -161,11 +183,4 @@ async def set_modified(session: Session, path: str, seconds: float) -> None:
     """Set the time of a file, for MFMT and SITE UTIME."""
     write_only = await check_own(session, path)
     with HidingNames(write_only=write_only):
-        await session.storage.set_modified(path, seconds)
-
-
-async def _regular(session: Session, path: str) -> os.stat_result:
-    status = await session.storage.stat(path)
-    if not stat.S_ISREG(status.st_mode):
-        raise FileUnavailable("Not a regular file.")
-    return status
+        await settled(session.storage.set_modified(path, seconds))

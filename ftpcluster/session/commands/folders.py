@@ -11,14 +11,15 @@ import stat
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 
+from ftpcluster.answers import Answer, iterated, settled, then
 from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.errors import ArgumentProblem, FileUnavailable, FTPError
 from ftpcluster.protocol.listing import FACTS, fact_line, list_line, permission_fact, printable
 from ftpcluster.protocol.pattern import LONGEST, Pattern, is_pattern
 from ftpcluster.protocol.reply import Code, Opening, Reply, ReplyLines, on_wire, quoted
 from ftpcluster.session.commands.writeonly import HidingNames, forget, is_write_only, remember
+from ftpcluster.session.download import Listing
 from ftpcluster.session.run import give_way
-from ftpcluster.session.server_dtp import Listing
 from ftpcluster.session.state import Session
 from ftpcluster.storage.base import Entry
 from ftpcluster.storage.uploads import check_new_name
@@ -43,16 +44,23 @@ Batches = AsyncGenerator[str, None]
 Formatter = Callable[[Session, str, Iterable[Entry]], Coroutine[None, None, str]]
 
 
-async def cwd(session: Session, argument: str) -> Reply:
-    path = await session.readable(argument or "/")
-    if not stat.S_ISDIR((await session.storage.stat(path)).st_mode):
+def cwd(session: Session, argument: str) -> Answer[Reply]:
+    return then(session.readable(argument or "/"), _enter, session)
+
+
+def _enter(path: str, session: Session) -> Answer[Reply]:
+    return then(session.storage.stat(path), _entered, session, path)
+
+
+def _entered(status: os.stat_result, session: Session, path: str) -> Reply:
+    if not stat.S_ISDIR(status.st_mode):
         raise FileUnavailable("Not a directory.")
     session.current_folder = path
     return _CHANGED
 
 
-async def cdup(session: Session, _: str) -> Reply:
-    return await cwd(session, "..")
+def cdup(session: Session, _: str) -> Answer[Reply]:
+    return cwd(session, "..")
 
 
 def pwd_(session: Session, _: str) -> Reply:
@@ -60,13 +68,13 @@ def pwd_(session: Session, _: str) -> Reply:
 
 
 async def mkd(session: Session, argument: str) -> Reply:
-    path = await session.writable(argument)
+    path = await settled(session.writable(argument))
     check_new_name(path)
     await _check_missing_parents(session, path)
-    write_only = await is_write_only(session, path)
+    write_only = await settled(is_write_only(session, path))
     with HidingNames(write_only=write_only):
         try:
-            await session.storage.mkdir(path)
+            await settled(session.storage.mkdir(path))
         except OSError:
             if not (write_only and await _is_directory(session, path)):
                 raise
@@ -79,7 +87,7 @@ async def mkd(session: Session, argument: str) -> Reply:
 async def _is_directory(session: Session, path: str) -> bool:
     """Whether a path is a directory, or a link to one."""
     try:
-        return stat.S_ISDIR((await session.storage.stat(path)).st_mode)
+        return stat.S_ISDIR((await settled(session.storage.stat(path))).st_mode)
     except OSError:
         return False
 
@@ -90,21 +98,21 @@ async def _check_missing_parents(session: Session, path: str) -> None:
     Where the nearest one that the user may not write is there, so are those above it. Each name is
     one of ``path``, which was looked at.
     """
-    folder = await session.account.rights.unwritable_above(path)
+    folder = await settled(session.account.rights.unwritable_above(path))
     if folder not in (None, "/"):
         try:
-            await session.storage.lstat(folder)
+            await settled(session.storage.lstat(folder))
         except FileNotFoundError:
             raise FileUnavailable("Permission denied.") from None
 
 
 async def rmd(session: Session, argument: str) -> Reply:
-    path = await session.writable(argument)
+    path = await settled(session.writable(argument))
     if path == "/":
         raise FileUnavailable('"/" cannot be removed.')
-    write_only = await is_write_only(session, path)
+    write_only = await settled(is_write_only(session, path))
     with HidingNames(write_only=write_only):
-        await session.storage.rmdir(path)
+        await settled(session.storage.rmdir(path))
     forget(session, path)
     return _REMOVED
 
@@ -140,7 +148,7 @@ async def _send(session: Session, batches: Batches) -> Reply:
 async def _listed(session: Session, argument: str, form: Formatter) -> Batches:
     """The lines of what an argument of LIST names. Raises OSError where there is nothing."""
     hidden, argument = _options(argument)
-    path = await session.readable(argument)
+    path = await settled(session.readable(argument))
     try:
         status = await _status(session, argument, path)
     except FileNotFoundError:
@@ -153,7 +161,7 @@ async def _listed(session: Session, argument: str, form: Formatter) -> Batches:
     is_directory = stat.S_ISDIR(status.st_mode)
     if stat.S_ISLNK(status.st_mode):
         is_directory = await _is_directory(session, path)  # then its entries are listed, as by ls
-        target = None if is_directory else await session.storage.read_link(path)
+        target = None if is_directory else await settled(session.storage.read_link(path))
     if is_directory:
         form = _names_in(argument) if form is _names else form
         return _entries(session, path, form, hidden=hidden)
@@ -166,8 +174,8 @@ async def _status(session: Session, argument: str, path: str) -> os.stat_result:
     So it is in POSIX. No argument means the current directory, never a link to it.
     """
     if argument.rpartition("/")[2] in ("", ".", ".."):
-        return await session.storage.stat(path)
-    return await session.storage.lstat(path)
+        return await settled(session.storage.stat(path))
+    return await settled(session.storage.lstat(path))
 
 
 async def _one_entry(session: Session, entry: Entry, form: Formatter) -> Batches:
@@ -176,7 +184,7 @@ async def _one_entry(session: Session, entry: Entry, form: Formatter) -> Batches
 
 async def _entries(session: Session, path: str, form: Formatter, *, hidden: bool) -> Batches:
     """The lines of a folder's entries."""
-    async with contextlib.aclosing(session.storage.scan(path)) as batches:
+    async with contextlib.aclosing(iterated(session.storage.scan(path))) as batches:
         async for batch in batches:
             if lines := await form(session, path, _shown(session, batch, hidden=hidden)):
                 yield lines
@@ -186,9 +194,9 @@ async def _entries(session: Session, path: str, form: Formatter, *, hidden: bool
 async def _matching(session: Session, argument: str, form: Formatter, *, hidden: bool) -> Batches:
     """The names that match a pattern in the last component, behind the directory as written."""
     written, slash, last = argument.rpartition("/")
-    folder = await session.readable(written + slash)
+    folder = await settled(session.readable(written + slash))
     pattern = None
-    async with contextlib.aclosing(session.storage.scan(folder)) as batches:
+    async with contextlib.aclosing(iterated(session.storage.scan(folder))) as batches:
         async for batch in batches:
             if pattern is None:  # not before the directory is known to exist
                 pattern = Pattern(last)
@@ -241,16 +249,16 @@ async def stat_path(session: Session, argument: str) -> Reply:
 
 async def mlsd(session: Session, argument: str) -> Reply:
     session.take_restart()
-    path = await session.readable(argument)
-    if not stat.S_ISDIR((await session.storage.stat(path)).st_mode):
+    path = await settled(session.readable(argument))
+    if not stat.S_ISDIR((await settled(session.storage.stat(path))).st_mode):
         raise ArgumentProblem("Not a directory; MLST is for files.")
     return await _send(session, _entries(session, path, _facts, hidden=True))
 
 
 async def mlst(session: Session, argument: str) -> Reply:
-    path = await session.readable(argument)
+    path = await settled(session.readable(argument))
     status = await _status(session, argument, path)
-    perm = _perm(status.st_mode, await session.account.rights.at(path))
+    perm = _perm(status.st_mode, await settled(session.account.rights.at(path)))
     if stat.S_ISLNK(status.st_mode):
         status = await _with_size_sent(session, path, status)
     line = fact_line(path, status, perm, session.parameters.facts)
@@ -313,7 +321,7 @@ async def _facts(session: Session, path: str, entries: Iterable[Entry]) -> str:
     for name, status, _ in entries:
         mode = status.st_mode
         if everywhere is None:
-            perm = _perm(mode, await rights.at(virtual.join(path, name)))
+            perm = _perm(mode, await settled(rights.at(virtual.join(path, name))))
         elif (found := perms.get(mode)) is not None:
             perm = found
         else:
@@ -330,7 +338,7 @@ async def _with_size_sent(session: Session, path: str, status: os.stat_result) -
     Clients which copy trees (rclone) take the link for a file, and compare.
     """
     try:
-        target = await session.storage.stat(path)
+        target = await settled(session.storage.stat(path))
     except OSError:
         return status  # it leads nowhere, or out
     if not stat.S_ISREG(target.st_mode):

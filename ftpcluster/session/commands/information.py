@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterable
-from typing import Any, Protocol
+from collections.abc import Iterable
+from typing import Protocol
 
+from ftpcluster.answers import Answer
 from ftpcluster.protocol.errors import ArgumentProblem, NotImplementedVerb, NotLoggedIn
 from ftpcluster.protocol.listing import FACTS, printable
 from ftpcluster.protocol.reply import Code, Reply
@@ -68,7 +69,7 @@ def feat(session: Session, _: str) -> Reply:
     return Reply(reply.code, reply.text, lines)
 
 
-def status(session: Session, argument: str) -> Reply | Coroutine[Any, Any, Reply]:
+def status(session: Session, argument: str) -> Answer[Reply]:
     """STAT: of this session, with the transfer that runs; or of a path, as LIST shows it."""
     if argument:
         return stat_path(session, argument)

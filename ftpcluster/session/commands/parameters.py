@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ftpcluster.answers import Answer, then
 from ftpcluster.net.active import ActiveTarget
 from ftpcluster.net.passive import PassiveListener
 from ftpcluster.protocol.address import is_ipv6, parse_eprt, parse_port, without_zone
@@ -47,28 +48,56 @@ def structure(_: Session, argument: str) -> Reply:
     return _FILE
 
 
-async def pasv(session: Session, _: str) -> Reply:
+def pasv(session: Session, _: str) -> Answer[Reply]:
+    """PASV: listen for a data connection, on the address by which the client reaches us."""
     _refuse_after_epsv_all(session)
     session.drop_data()
     host = session.server_address
     if is_ipv6(_reached(session)):
         raise BadSequence("PASV is for IPv4; use EPSV.")
-    announced = await session.services.masquerade.address_for(session.conversation.peer)
+    masquerade = session.services.masquerade
+    peer = session.conversation.peer
+    if masquerade.is_empty:
+        return _listen_at(None, session, host)
+    return then(masquerade.address_for(peer), _listen_at, session, host)
+
+
+def _listen_at(announced: str | None, session: Session, host: str) -> Answer[Reply]:
+    """``announced``: what PASV names in place of ``host``, if anything."""
     if announced is None and is_ipv6(host):
         raise BadSequence("There is no IPv4 address here; use EPSV.")
-    listener = await _listen(session, host)
-    return passive_mode(announced or host, listener.port)
+    ports = session.services.ports
+    return then(
+        ports.acquire_at_once(host) or ports.acquire(host),
+        _enter_passive_mode,
+        session,
+        announced or host,
+    )
 
 
-async def epsv(session: Session, argument: str) -> Reply:
-    if argument.upper() == "ALL":
-        session.parameters.epsv_only = True
-        return _EPSV_ALL
-    family = "2" if is_ipv6(_reached(session)) else "1"
-    if argument and argument != family:
-        raise NetworkProtocolNotSupported(f"Network protocol not supported, use ({family}).")
+def _enter_passive_mode(listener: PassiveListener, session: Session, host: str) -> Reply:
+    session.listen_for_data(listener)
+    return passive_mode(host, listener.port)
+
+
+def epsv(session: Session, argument: str) -> Answer[Reply]:
+    """EPSV: listen for a data connection; only its port is told."""
+    if argument:
+        if argument.upper() == "ALL":
+            session.parameters.epsv_only = True
+            return _EPSV_ALL
+        family = "2" if is_ipv6(_reached(session)) else "1"
+        if argument != family:
+            raise NetworkProtocolNotSupported(f"Network protocol not supported, use ({family}).")
     session.drop_data()
-    listener = await _listen(session, session.server_address)
+    ports, host = session.services.ports, session.server_address
+    return then(
+        ports.acquire_at_once(host) or ports.acquire(host), _enter_extended_passive_mode, session
+    )
+
+
+def _enter_extended_passive_mode(listener: PassiveListener, session: Session) -> Reply:
+    session.listen_for_data(listener)
     return extended_passive_mode(listener.port)
 
 
@@ -111,9 +140,3 @@ def _refuse_active(session: Session) -> None:
 def _refuse_after_epsv_all(session: Session) -> None:
     if session.parameters.epsv_only:
         raise BadSequence("You said EPSV ALL.")
-
-
-async def _listen(session: Session, host: str) -> PassiveListener:
-    listener = await session.services.ports.acquire(host)
-    session.listen_for_data(listener)
-    return listener

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
+from ftpcluster.answers import Answer, settled
 from ftpcluster.protocol.errors import (
     ArgumentProblem,
     FileUnavailable,
@@ -31,7 +31,7 @@ _CHMOD_DONE = Reply(Code.OK, "Permissions changed.")
 _UTIME_DONE = Reply(Code.OK, "Times changed.")
 _SYMLINK_DONE = Reply(Code.OK, "Link made.")
 
-Handler = Callable[[Session, str], Reply | Coroutine[Any, Any, Reply]]
+Handler = Callable[[Session, str], Answer[Reply]]
 
 
 async def chmod(session: Session, argument: str) -> Reply:
@@ -39,10 +39,10 @@ async def chmod(session: Session, argument: str) -> Reply:
     match = _MODE.fullmatch(argument)
     if match is None or int(match[1], 8) > _PERMISSION_BITS:
         raise ArgumentProblem("Expected an octal mode up to 777 and a path.")
-    path = await session.writable(match[2])
+    path = await settled(session.writable(match[2]))
     write_only = await check_own(session, path)
     with HidingNames(write_only=write_only):
-        await session.storage.chmod(path, int(match[1], 8))
+        await settled(session.storage.chmod(path, int(match[1], 8)))
     return _CHMOD_DONE
 
 
@@ -57,7 +57,7 @@ async def utime(session: Session, argument: str) -> Reply:
     seconds = parse_timestamp(text)
     if seconds is None:
         raise ArgumentProblem("There is no such time.")
-    await set_modified(session, await session.writable(path), seconds)
+    await set_modified(session, await settled(session.writable(path)), seconds)
     return _UTIME_DONE
 
 
@@ -71,10 +71,10 @@ async def symlink(session: Session, argument: str) -> Reply:
     if session.account.rights.everywhere is None:
         # permissions go by names: a link, moved or not, would be a way around the nearest one
         raise FileUnavailable("Links are for users with one permission for everything.")
-    target = await session.readable(match[1] or match[2])
-    link = await session.writable(match[3] or match[4])
+    target = await settled(session.readable(match[1] or match[2]))
+    link = await settled(session.writable(match[3] or match[4]))
     check_new_name(link)
-    await session.storage.symlink(target, link)
+    await settled(session.storage.symlink(target, link))
     return _SYMLINK_DONE
 
 
@@ -115,5 +115,4 @@ async def site(session: Session, argument: str) -> Reply:
         raise ParameterNotImplemented("Unknown SITE command; SITE HELP tells which there are.")
     if row.takes_argument and not rest:
         raise ArgumentProblem(f"SITE {row.help}")
-    outcome = row.handler(session, rest)
-    return outcome if isinstance(outcome, Reply) else await outcome
+    return await settled(row.handler(session, rest))

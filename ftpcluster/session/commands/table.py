@@ -1,7 +1,8 @@
 """The command table: every verb on one screen. FEAT and HELP are generated from it.
 
-A handler is ``handler(session, argument) -> Reply``, plain or a coroutine, or it raises; what must
-hold before it is called (the gates) is written here and enforced in ``gates``.
+A handler is ``handler(session, argument)``. It returns a Reply, or an awaitable of one where something
+has to wait, or it raises. What must hold before it is called (the gates) is written here and
+enforced in ``gates``.
 """
 
 from __future__ import annotations

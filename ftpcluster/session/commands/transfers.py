@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Awaitable
 
-from ftpcluster.protocol import path as virtual
+from ftpcluster.answers import Answer, settled, then
 from ftpcluster.protocol.command import integer
 from ftpcluster.protocol.errors import (
     ArgumentProblem,
@@ -23,11 +22,11 @@ from ftpcluster.protocol.errors import (
 from ftpcluster.protocol.listing import printable
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.session.commands.writeonly import HidingNames, hidden, is_write_only, remember
+from ftpcluster.session.download import Download
 from ftpcluster.session.run import wait_out
-from ftpcluster.session.server_dtp import Download, Upload
 from ftpcluster.session.state import Session
+from ftpcluster.session.upload import Upload
 from ftpcluster.storage.base import File, WriteMode
-from ftpcluster.storage.local import LocalFile
 from ftpcluster.storage.uploads import check_new_name
 
 _COMPLETE = Reply(Code.TRANSFER_COMPLETE, "Transfer complete.")
@@ -38,64 +37,124 @@ _UNIQUE_ATTEMPTS = 16
 _NOTHING_TO_ABORT = Reply(Code.TRANSFER_COMPLETE, "ABOR successful; no transfer in progress.")
 
 
-async def retr(session: Session, argument: str) -> Reply:
+def retr(session: Session, argument: str) -> Answer[Reply]:
     """RETR: download a regular file, from where REST said."""
-    offset = session.take_restart()
-    path = await session.readable(argument)
-    file = await session.storage.open_reader(path)
+    offset, session.pending.restart = session.pending.restart, 0
+    return then(session.readable(argument), _retrieve, session, offset)
+
+
+def _retrieve(path: str, session: Session, offset: int) -> Answer[Reply]:
+    return then(session.account.storage.open_reader(path), _send, session, path, offset)
+
+
+def _send(file: File, session: Session, path: str, offset: int) -> Answer[Reply]:
+    size = file.size
+    download = Download(session, _opening(session, path, size), size - offset, path)
+    if not file.is_synchronous or offset > size:
+        return _send_in_time(file, download, offset)
+    try:
+        is_sent = download.send_file_at_once(file, offset)
+    except BaseException:
+        file.close()
+        raise
+    if not is_sent:
+        return _send_in_time(file, download, offset)
+    file.close()
+    return _COMPLETE
+
+
+async def _send_in_time(file: File, download: Download, offset: int) -> Reply:
+    """Send a file that has to be waited for, or the rest of one."""
     try:
         if offset > file.size:
             raise InvalidRest
         if offset:
-            await file.seek(offset)
-        opening = _opening(session, path, file.size)
-        async with Download(session, opening, file.size - offset) as download:
-            download.path = path
-            await download.send_file(file)
+            await settled(file.seek(offset))
+        async with download:
+            await download.send_file(file, offset)
     finally:
-        await file.close()
+        await settled(file.close())
     return _COMPLETE
 
 
-async def stor(session: Session, argument: str) -> Reply:
+def stor(session: Session, argument: str) -> Answer[Reply]:
     """STOR: upload; with REST into a file that exists, from that offset on."""
     offset = session.take_restart()
     mode = WriteMode.RESUME if offset else WriteMode.TRUNCATE
-    return await _store(session, await session.writable(argument), mode, offset)
+    return then(session.writable(argument), _store, session, mode, offset)
 
 
-async def appe(session: Session, argument: str) -> Reply:
+def appe(session: Session, argument: str) -> Answer[Reply]:
     """APPE: upload to the end of a file; after REST it writes where STOR would."""
     offset = session.take_restart()
     mode = WriteMode.RESUME if offset else WriteMode.APPEND
-    return await _store(session, await session.writable(argument), mode, offset)
+    return then(session.writable(argument), _store, session, mode, offset)
 
 
-async def _store(session: Session, path: str, mode: WriteMode, offset: int) -> Reply:
+def _store(path: str, session: Session, mode: WriteMode, offset: int) -> Answer[Reply]:
     check_new_name(path)
-    write_only = await is_write_only(session, path)
+    return then(is_write_only(session, path), _open_and_receive, session, path, mode, offset)
+
+
+def _open_and_receive(
+    write_only: bool,  # noqa: FBT001 (an answer)
+    session: Session,
+    path: str,
+    mode: WriteMode,
+    offset: int,
+) -> Answer[Reply]:
     if offset and write_only:
         raise FileUnavailable("Permission denied: only what may be read can be gone on with.")
     _check_data(session)
     try:
-        file = await _open(session, path, mode)
+        file = _open(session, path, mode)
     except OSError as error:
         raise hidden(error, write_only=write_only) from None
+    upload = Upload(session, _opening(session, path), path=path)
+    if isinstance(file, File):
+        return _receive(file, session, upload, mode, offset, write_only=write_only)
+    return _receive_when_open(file, session, upload, mode, offset, write_only=write_only)
+
+
+async def _receive_when_open(
+    opening: Awaitable[File],
+    session: Session,
+    upload: Upload,
+    mode: WriteMode,
+    offset: int,
+    *,
+    write_only: bool,
+) -> Reply:
+    try:
+        file = await opening
+    except OSError as error:
+        raise hidden(error, write_only=write_only) from None
+    return await _receive(file, session, upload, mode, offset, write_only=write_only)
+
+
+async def _receive(
+    file: File, session: Session, upload: Upload, mode: WriteMode, offset: int, *, write_only: bool
+) -> Reply:
+    """A coroutine in any case: clients send nothing before they have read 150."""
     try:
         if offset > file.size:
             raise InvalidRest
         if offset:
-            await file.seek(offset)
-        async with Upload(session, _opening(session, path)) as upload:
-            upload.path = path
-            if mode is WriteMode.TRUNCATE:
-                await file.truncate()  # not before: where no data comes, nothing is lost
+            await settled(file.seek(offset))
+        upload.begin_at_once()
+        async with upload:
+            # not before: where no data comes, nothing is lost
+            if mode is WriteMode.TRUNCATE and (cutting := file.truncate()) is not None:
+                await cutting
             await upload.receive_file(file)
-        await _finish(session, file)  # what cannot be stored may be said only here: 226 after it
+        # what cannot be stored may be said only here: 226 after it
+        if (finishing := _finish(session, file)) is not None:
+            await finishing
     finally:
-        await file.close()
+        if (closing := file.close()) is not None:
+            await closing
     if write_only:
-        remember(session, path)
+        remember(session, upload.path)
     return _COMPLETE
 
 
@@ -107,11 +166,11 @@ async def stou(session: Session, argument: str) -> Reply:
     _check_data(session)
     for _ in range(_UNIQUE_ATTEMPTS):
         name = f"{argument or 'file'}.{secrets.token_hex(4)}"
-        path = await session.writable(name)
-        write_only = await is_write_only(session, path)
+        path = await settled(session.writable(name))
+        write_only = await settled(is_write_only(session, path))
         with HidingNames(write_only=write_only):
             try:
-                file = await _open(session, path, WriteMode.CREATE)
+                file = await settled(_open(session, path, WriteMode.CREATE))
                 break
             except FileExistsError:
                 continue
@@ -119,39 +178,38 @@ async def stou(session: Session, argument: str) -> Reply:
         raise FileUnavailable("No unique name was found.")
     name, came = printable(name), False
     try:
-        async with Upload(session, f"FILE: {name}") as upload:
+        async with Upload(session, f"FILE: {name}", path=path) as upload:
             came = True
-            upload.path = path
             await upload.receive_file(file)
-        await _finish(session, file)
+        await settled(_finish(session, file))
     finally:
-        await file.close()
+        await settled(file.close())
         # whether it took too long, or the client did not wait
         if not came and not session.settings.atomic_uploads:
-            await session.storage.unlink(path)
+            await settled(session.storage.unlink(path))
     if write_only:
         remember(session, path)
     return Reply(Code.TRANSFER_COMPLETE, f"Transfer complete; unique file name: {name}")
 
 
-def _open(session: Session, path: str, mode: WriteMode) -> Coroutine[Any, Any, File]:
+def _open(session: Session, path: str, mode: WriteMode) -> Answer[File]:
     settings = session.settings
     return session.storage.open_writer(
         path, mode, atomic=settings.atomic_uploads, durable=settings.durable_uploads
     )
 
 
-def _finish(session: Session, file: File) -> Coroutine[Any, Any, None]:
+def _finish(session: Session, file: File) -> Answer[None]:
     """All was received: what has to succeed before 226."""
-    if session.settings.durable_uploads and isinstance(file, LocalFile):
+    if session.settings.durable_uploads and file.is_synchronous:
         return _finish_in_pool(session, file)
     return file.finish()
 
 
-async def _finish_in_pool(session: Session, file: LocalFile) -> None:
+async def _finish_in_pool(session: Session, file: File) -> None:
     """Nobody else waits for the disk. For ABOR it is too late: the file is stored, or it is not."""
     services = session.services
-    work = services.loop.run_in_executor(services.pool, file.finish_now)
+    work = services.loop.run_in_executor(services.pool, file.finish)
     await wait_out(work)
     work.result()
 
@@ -161,7 +219,8 @@ async def allo(session: Session, argument: str) -> Reply:
     match = _ALLO.fullmatch(argument)
     if match is None:
         raise ArgumentProblem("Expected a number of bytes.")
-    available = await session.storage.available(await session.readable(""))
+    path = await settled(session.readable(""))
+    available = await settled(session.storage.available(path))
     if available is None:
         return _NO_NEED_TO_ALLOCATE
     if integer(match[1]) > available:
@@ -171,7 +230,8 @@ async def allo(session: Session, argument: str) -> Reply:
 
 async def avbl(session: Session, argument: str) -> Reply:
     """AVBL: bytes that may be written in a folder."""
-    available = await session.storage.available(await session.readable(argument))
+    path = await settled(session.readable(argument))
+    available = await settled(session.storage.available(path))
     if available is None:
         raise FileUnavailable("Nobody knows how much room there is.")
     return Reply(Code.FILE_STATUS, str(available))
@@ -185,8 +245,11 @@ def _check_data(session: Session) -> None:
 
 def _opening(session: Session, path: str, size: int | None = None) -> str:
     kind = "BINARY" if session.parameters.binary else "ASCII"
+    name = path.rpartition("/")[2]
+    if not name.isprintable():
+        name = printable(name)
     count = f" ({size} bytes)" if size is not None else ""
-    return f"Opening {kind} mode data connection for {printable(virtual.name(path))}{count}."
+    return f"Opening {kind} mode data connection for {name}{count}."
 
 
 def rest(session: Session, argument: str) -> Reply:

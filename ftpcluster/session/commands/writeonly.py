@@ -10,8 +10,10 @@ from __future__ import annotations
 import errno
 from types import TracebackType
 
+from ftpcluster.answers import Answer, settled, then
 from ftpcluster.protocol.errors import FileUnavailable
 from ftpcluster.session.state import Session
+from ftpcluster.users import Permission
 
 _MOST = 1000
 """Names that a session remembers to have stored; the oldest are forgotten first."""
@@ -24,10 +26,16 @@ _TELLING = frozenset(
 """Errors that tell whether a name exists, or what it is."""
 
 
-async def is_write_only(session: Session, path: str) -> bool:
+def is_write_only(session: Session, path: str) -> Answer[bool]:
     """Whether the user may not know whether a virtual path exists."""
-    rights = session.account.rights
-    return not (rights.known(path) or await rights.at(path)).readable
+    permission = session.account.rights.at(path)
+    if not isinstance(permission, Permission):
+        return then(permission, _is_unreadable)
+    return not permission.readable
+
+
+def _is_unreadable(permission: Permission) -> bool:
+    return not permission.readable
 
 
 def hidden(error: OSError, *, write_only: bool) -> OSError | FileUnavailable:
@@ -76,7 +84,7 @@ async def check_own(session: Session, path: str) -> bool:
 
     Raises FileUnavailable.
     """
-    if not await is_write_only(session, path):
+    if not await settled(is_write_only(session, path)):
         return False
     if path not in session.account.made:
         raise FileUnavailable("Permission denied: it was not stored by this session.")

@@ -1,0 +1,75 @@
+"""Answers that are there at once, or that have to be awaited.
+
+Most of what a command asks for never waits. To make a coroutine of each question would cost a small
+file more than the question itself. So a function may return its result, or an awaitable of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterator,
+)
+from types import CoroutineType
+from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar, cast
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+Answer: TypeAlias = T | Awaitable[T]
+"""A result, or an awaitable of one."""
+
+
+async def settled(answer: Answer[T]) -> T:
+    """The result, once it is there: ``await settled(storage.stat(path))``."""
+    return await cast(Awaitable[T], answer) if hasattr(answer, "__await__") else answer
+
+
+def then(
+    answer: Answer[T],
+    go_on: Callable[Concatenate[T, P], Answer[R]],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> Answer[R]:
+    """``go_on(result, *args)``: at once where the result is there, else when it has come."""
+    if hasattr(answer, "__await__"):
+        return _later(cast(Awaitable[T], answer), go_on, *args, **kwargs)
+    return go_on(answer, *args, **kwargs)
+
+
+def as_coroutine(awaitable: Awaitable[T]) -> Coroutine[Any, Any, T]:
+    """A coroutine of whatever else can be awaited."""
+    if isinstance(awaitable, CoroutineType):
+        return awaitable
+    return settled(awaitable)
+
+
+async def _later(
+    answer: Awaitable[T],
+    go_on: Callable[Concatenate[T, P], Answer[R]],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> R:
+    return await settled(go_on(await answer, *args, **kwargs))
+
+
+async def iterated(items: Iterator[T] | AsyncIterator[T]) -> AsyncGenerator[T, None]:
+    """The items, whether they come at once or have to be awaited. To be closed by its user."""
+    try:
+        if isinstance(items, AsyncIterator):
+            async for item in items:
+                yield item
+        else:
+            for item in items:
+                yield item
+    finally:
+        if isinstance(items, AsyncGenerator):
+            await items.aclose()
+        elif isinstance(items, Generator):
+            items.close()

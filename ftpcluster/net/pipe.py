@@ -1,0 +1,53 @@
+"""Pipes between a socket and a file, for splice(2)."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from typing import ClassVar
+
+SIZE = 1 << 20
+
+
+class Pipe:
+    """A pipe that is empty whenever it is borrowed; some are kept for the next upload.
+
+    One that is not given back, since its transfer failed, may hold bytes: it is closed with it.
+    """
+
+    __slots__ = ("reader", "writer")
+    _idle: ClassVar[list[Pipe]] = []
+    _KEPT = 8
+
+    def __init__(self) -> None:
+        self.reader = self.writer = -1
+        self.reader, self.writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            fcntl.fcntl(self.writer, fcntl.F_SETPIPE_SZ, SIZE)
+        except PermissionError:
+            pass  # over /proc/sys/fs/pipe-user-pages-soft: the default size works too
+
+    @classmethod
+    def borrow(cls) -> Pipe:
+        """Raises OSError where no descriptor is left."""
+        return cls._idle.pop() if cls._idle else cls()
+
+    @classmethod
+    def close_idle(cls) -> None:
+        """Close the pipes that are kept for the next upload."""
+        cls._idle.clear()
+
+    def pour(self, count: int, fd: int) -> None:
+        """Move ``count`` bytes that the pipe holds to a file."""
+        while count:
+            count -= os.splice(self.reader, fd, count)
+
+    def give_back(self) -> None:
+        """It is empty, and somebody else may have it."""
+        if len(self._idle) < self._KEPT:
+            self._idle.append(self)
+
+    def __del__(self) -> None:
+        if self.reader >= 0:
+            os.close(self.reader)
+            os.close(self.writer)

@@ -1,0 +1,136 @@
+"""What the server sends over a data connection: files and listings."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+
+from ftpcluster.net.tls import TLSStream
+from ftpcluster.protocol.ascii import ToNetwork
+from ftpcluster.protocol.errors import LocalProblem
+from ftpcluster.quota.rates import DOWNLOAD
+from ftpcluster.session.lingering import Lingering
+from ftpcluster.session.server_dtp import BLOCK, MOST, DataTransfer
+from ftpcluster.session.waits import Cause
+from ftpcluster.storage.base import File
+
+
+class Download(DataTransfer):
+    """What the server sends."""
+
+    __slots__ = ()
+    direction = "download"
+    limited_as = DOWNLOAD
+
+    async def _finish_tls(self, stream: TLSStream) -> None:
+        await super()._finish_tls(stream)
+        Lingering(self._session.services, stream, self._session.conversation.peer)
+
+    def send_file_at_once(self, file: File, position: int) -> bool:
+        """Send ``file`` from ``position`` on, and close the connection, all in one call.
+
+        False where something has to wait: then the block goes on with ``send_file``, from the same
+        position. What has been sent until then is the session's progress.
+        """
+        fd, count = file.kernel_fd, file.size - position
+        if fd is None or not self._session.parameters.binary or not self.begin_at_once():
+            return False
+        try:
+            if count:
+                if not file.is_resident(position):
+                    return False
+                sent = os.sendfile(self.stream.fd, fd, position, min(count, MOST))
+                self._session.progress = sent
+                if sent < count:
+                    return False
+        except BlockingIOError:
+            return False
+        except BaseException as error:
+            self.close_at_once(error)
+            raise
+        self.close_at_once()
+        return True
+
+    def send_at_once(self, data: bytes) -> bytes | None:
+        """Send ``data``, and close the connection, all in one call.
+
+        What is left where something has to wait: then the block goes on with that.
+        """
+        if not self.begin_at_once():
+            return data
+        try:
+            sent = self.stream.send(data) if data else 0
+        except BlockingIOError:
+            return data
+        except BaseException as error:
+            self.close_at_once(error)
+            raise
+        self._session.progress = sent
+        if sent < len(data):
+            return data[sent:]
+        self.close_at_once()
+        return None
+
+    async def send_file(self, file: File, position: int) -> None:
+        """Send ``file`` from ``position``, where it stands, to the end that it had when it was
+        opened. Nothing of that has been sent, but for the session's progress."""
+        position += self._session.progress
+        if not self._session.parameters.binary:
+            await self._send_blocks(file, position, ToNetwork().convert)
+        elif file.kernel_fd is not None and self.stream.is_plain:
+            await self._sendfile(file, file.kernel_fd, position)
+        else:
+            await self._send_blocks(file, position, bytes)
+
+    async def _send_blocks(
+        self, file: File, position: int, convert: Callable[[bytes], bytes]
+    ) -> None:
+        """Copy through memory. What somebody's own layer says of sizes need not be so."""
+        rest = math.inf if self.total is None or not file.has_size else self.total
+        while rest:
+            if not file.is_resident(position):
+                await self._read_ahead(file, position)
+            block = file.read(int(min(BLOCK, rest)))
+            if not isinstance(block, bytes):
+                block = await block
+            if not block:
+                if rest < math.inf:
+                    raise _became_shorter()
+                return
+            rest -= len(block)
+            position += len(block)
+            await self.send(convert(block))
+
+    async def _sendfile(self, file: File, source: int, position: int) -> None:
+        end, fd = file.size, self.stream.fd
+        while position < end:
+            if not file.is_resident(position):
+                await self._read_ahead(file, position)
+            try:
+                sent = os.sendfile(fd, source, position, min(end - position, self.most))
+            except BlockingIOError:
+                await self.writable()
+                continue
+            if not sent:
+                raise _became_shorter()
+            position += sent
+            if (pause := self.moved(sent)) is not None:
+                await pause
+
+    async def _read_ahead(self, file: File, position: int) -> None:
+        """Have a thread wait for the disk."""
+        self.waits.begin(Cause.DISK)
+        await self._session.services.in_pool(file.read_ahead, position, MOST)
+        self.waits.end()
+
+
+def _became_shorter() -> LocalProblem:
+    return LocalProblem("The file became shorter while it was sent.")
+
+
+class Listing(Download):
+    """What the server tells of files."""
+
+    __slots__ = ()
+    direction = "listing"
