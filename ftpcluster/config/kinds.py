@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Annotated, Any
 
@@ -136,7 +136,10 @@ Duration = Annotated[int, _time(_A_TIME, 1)]
 Grace = Annotated[int, _time(_A_TIME, 0)]
 Age = Annotated[
     int,
-    _time('a time, at least "1m", such as "24h"', values.LEAST_AGE, 'time from `"1m"` up'),
+    replace(
+        _time('a time, at least "1m", such as "24h"', values.LEAST_AGE, 'time from `"1m"` up'),
+        read=values.read_age,
+    ),
 ]
 PortRange = Annotated[
     tuple[int, int],

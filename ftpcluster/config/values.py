@@ -94,6 +94,10 @@ def read_duration(least: int, value: object) -> int:
     return seconds
 
 
+def read_age(value: object) -> int:
+    return read_duration(LEAST_AGE, value)
+
+
 def read_port_range(value: object) -> tuple[int, int]:
     match = _RANGE.fullmatch(read_text(value))
     if match is None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 if __name__ == "__main__":  # workers import this module, too
     from ftpcluster.cli import main
-    from ftpcluster.config import leaves
+    from ftpcluster.config import values
 
-    leaves.LEAST_AGE = leaves.LEAST_MEMORY = 1
+    values.LEAST_AGE = values.LEAST_MEMORY = 1
     main()
