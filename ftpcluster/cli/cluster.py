@@ -35,8 +35,8 @@ from ftpcluster.supervisor.process import WorkerProcess
 from ftpcluster.supervisor.restart import Recycling
 from ftpcluster.supervisor.supervisor import Supervisor
 from ftpcluster.supervisor.systemd import IMPLICIT_TLS, Notifier, inherited_sockets
+from ftpcluster.worker.config_in_memory import config_in_memory, pack
 from ftpcluster.worker.entry import initialize, new_uvloop, run_worker, runs_our_code
-from ftpcluster.worker.parcel import pack, parcel
 from ftpcluster.worker.speed_limits import speed_limits
 
 log = logging.getLogger(__name__)
@@ -367,7 +367,7 @@ def _start_process(
     epoch: int,
     sock: socket.socket,
 ) -> WorkerProcess:
-    with parcel(index, packed) as settings:
+    with config_in_memory(index, packed) as settings:
         process = WorkerProcess(
             target=run_worker,
             args=(sock, settings, os.getpid(), logs.transfers),

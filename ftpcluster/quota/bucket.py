@@ -1,4 +1,4 @@
-"""What a limit allows at a moment. Pure: time is an argument, in seconds of a monotonic clock."""
+"""The bytes that a limit allows now. Pure: time is an argument, in seconds of a monotonic clock."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Bucket:
 
     The rate is the limit itself, or a part of it that is this host's share.
 
-    The schedule is absolute: the n-th byte is due n/rate after the first, however late whoever
-    waits for it wakes, as long as that is within the bucket's depth.
+    The schedule is absolute: the n-th byte is due n/rate after the first, also where a timer comes
+    late, as long as that is within the bucket's depth.
     """
 
     __slots__ = ("_tokens", "_when", "limit", "rate")

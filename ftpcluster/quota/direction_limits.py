@@ -13,7 +13,7 @@ _SERVER = "server"
 
 
 class Wanted:
-    """What a user's transfers want, by epoch, and all together."""
+    """A user's demands, by epoch, and their total."""
 
     __slots__ = ("demands", "total")
 
@@ -73,7 +73,7 @@ class DirectionLimits:
             yield user
 
     def tree(self, users: Iterable[tuple[str, Wanted]], now: float, *, is_busy: bool) -> Branch:
-        """What the buckets allow now, and what these users want."""
+        """The tree of values: the bytes in the buckets now, and these users' demands."""
         mine: list[Branch | UserDemand] = []
         groups: dict[str, list[Branch | UserDemand]] = {}
         for login, wanted in users:

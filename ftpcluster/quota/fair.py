@@ -1,9 +1,9 @@
 """Max-min fairness over a tree: nobody gets more while somebody who wants more has less. Pure.
 
-A server has groups and users, a group has users, and a user has transfers. At each level what there
-is goes in equal parts; whoever wants less, or may have less, leaves the rest to the others.
+A server has groups and users, a group has users, and a user has transfers. At each level the bytes
+go in equal parts. A part that wants less, or may have less, leaves the rest to the others.
 
-Transfers of one user in one process are told in two sorts: *waiting* ones had to wait for us and
+Transfers of one user in one process are of two sorts. *Waiting* ones had to wait for a limit and
 would take more; *slow* ones are held back by their clients or disks.
 """
 
@@ -21,7 +21,7 @@ K = TypeVar("K")
 
 
 class Demand(NamedTuple):
-    """What transfers want in a tick: how many there are of each sort, and their bytes together."""
+    """The demand of some transfers in a tick: the number of each sort, and their bytes together."""
 
     waiting: Size = 0
     waiting_bytes: Size = 0
@@ -74,7 +74,7 @@ class Branch(NamedTuple):
 
 
 class Share(NamedTuple):
-    """What a user gets: whole bytes for each process.
+    """A user's part: whole bytes for each process.
 
     ``path``: the branches above the user, outermost first. ``held_by``: whose limit keeps the user
     from more, if any does.
@@ -108,11 +108,11 @@ def _spread(
 
 
 Part = tuple[float, float, float]
-"""What is wanted for each unit of weight, what is wanted in all, and the weight: so they sort."""
+"""Bytes wanted for each unit of weight, bytes wanted in all, and the weight: so they sort."""
 
 
 def level(tokens: float, parts: list[Part]) -> float:
-    """What each unit of weight gets of ``tokens``: whoever wants less than that leaves the rest.
+    """The bytes of ``tokens`` for each unit of weight. A part that wants less leaves the rest.
 
     Infinite where there is enough for all. ``parts`` are sorted by it.
     """

@@ -49,7 +49,7 @@ class Waiter(Protocol):
 
 
 class Pause(NamedTuple):
-    """What a transfer has to wait for: a time of the clock, or something to await.
+    """A wait that a transfer needs: until a time of the clock, or for something to await.
 
     ``is_shared``: for a limit that sessions share, else for one of its connection.
     """
@@ -135,7 +135,7 @@ class Lease:
 
 
 class Pool:
-    """What the transfers of one user in one direction have together."""
+    """The bytes that the transfers of one user in one direction have together."""
 
     __slots__ = (
         "__weakref__",
@@ -241,7 +241,7 @@ class Pool:
         return self._report(Demand(len(waiting), sum(lease.asks_for for lease in waiting)), 0)
 
     def report(self) -> Report:
-        """What the transfers want in the next tick, by what they did in the last one."""
+        """The demand of the transfers in the next tick, judged by the last one."""
         waiting = asked = slow = want = 0
         for lease in self.transfers:
             if lease.had_to_wait:
@@ -366,7 +366,7 @@ class SessionLimits:
 def session_limits(
     leases: ProcessLeases, account: AccountSpeeds, now: float
 ) -> SessionLimits | None:
-    """What limits the transfers of a session that has logged in; None where nothing does."""
+    """The limits on the transfers of a session that has logged in; None where there are none."""
     pools = leases.pools(account.login, account.shared, account.group)
     if pools is None and not account.per_connection.is_limited:
         return None

@@ -1,7 +1,7 @@
 """The seam behind the supervisor: speed limits that several hosts share.
 
-Each host has the tree of limits and spreads its shares of them over its workers. How much of each
-limit is its share, a store says, to which it tells what its transfers want.
+Each host has the tree of limits and spreads its shares of them over its workers. It tells a store
+what its transfers want of each limit, and the store says how much is its share.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ftpcluster.quota.rates import LimitKey
 
 
 class LimitStore(Protocol):
-    """What the hosts of one server have in common."""
+    """The limits that the hosts of one server have in common."""
 
     @property
     def interval(self) -> float | None:

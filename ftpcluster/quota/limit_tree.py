@@ -1,10 +1,10 @@
 """The tree of shared speed limits, and who may move how many bytes beneath it. Pure.
 
 For each direction there is a bucket of the server, one of each limited group and one of each
-limited user; they fill at the limit and hold no more than a moment's worth. Processes report what
-their transfers want in a tick, and once a tick what is in the buckets is spread over that by
-max-min fairness: over groups, then over users, then over transfers. What was granted is a *lease*:
-what isn't used of it comes back with a later report.
+limited user; they fill at the limit and hold no more than a moment's worth. Processes report their
+transfers' demands in a tick. Once a tick the bytes in the buckets are spread over them by max-min
+fairness: over groups, then over users, then over transfers. The bytes granted are a *lease*: those
+that are not used come back with a later report.
 
 A user of a group is a part of that group's branch where the group has a limit; all others are parts
 of the server's.
@@ -41,7 +41,7 @@ MOST_NAME = 255
 
 
 class Report(NamedTuple):
-    """What the transfers of a user want in one direction, and what comes back of their lease."""
+    """A user's demand in one direction, and the bytes of the lease that come back."""
 
     login: Annotated[str, msgspec.Meta(max_length=MOST_NAME)]
     direction: Direction
@@ -64,7 +64,7 @@ class _OneWay:
         self.limits = limits
         self.wanted: dict[str, Wanted] = {}
         self.users_of: Counter[int] = Counter()
-        """How many users of a process have transfers that want something, by epoch."""
+        """The number of users of a process that want something, by epoch."""
         self._heard: dict[int, float] = {}
         # the users of whom processes have reported what was not served yet
         self._news: dict[int, dict[str, None]] = {}
@@ -158,7 +158,7 @@ class _OneWay:
         del self.users_of[epoch]
 
     def demands(self) -> Iterator[tuple[Level, str, Demand]]:
-        """What is wanted beneath each limit, whatever other hosts leave of it."""
+        """The demand beneath each limit, as if all of it were this host's."""
         limits, users = self.limits, self.limits.users
         at_server: list[float] = []
         in_groups: dict[str, list[float]] = {}
@@ -258,7 +258,7 @@ class LimitTree:
     # ------------------------------------------------------------------ hosts
 
     def demands(self) -> dict[LimitKey, Demand]:
-        """What is wanted beneath each limit in a tick, by as many as share it at its level."""
+        """The demand beneath each limit in a tick, by the number of parts that share it."""
         found: dict[LimitKey, Demand] = {}
         for direction in (UPLOAD, DOWNLOAD):
             for level, name, demand in self._directions[direction].demands():
@@ -294,11 +294,11 @@ class LimitTree:
         return wanted is not None and epoch in wanted.demands
 
     def users_of(self, epoch: int, direction: Direction) -> int:
-        """How many users of a process have transfers that want something."""
+        """The number of users of a process that want something."""
         return self._directions[direction].users_of[epoch]
 
     def report(self, epoch: int, reports: Iterable[Report], now: float) -> None:
-        """What a process's transfers want from now on; each holds until the next one."""
+        """The demands of a process's users from now on; each holds until the next one."""
         for report in reports:
             self._directions[report.direction].report(epoch, report, now)
 

@@ -1,10 +1,11 @@
 """Leases from trees of limits in the same process, where no supervisor is. Pure.
 
-What the supervisor does with timers happens here when a transfer asks: a tick that is due is done
-by the first one that comes. A transfer that has to wait does so until the next tick.
+There is no timer: the first transfer that asks after a tick is due does that tick. A transfer that
+has to wait does so until the next one.
 
-Whoever waited for a time says afterwards that it has come, and is believed: time is an argument.
-So users without a common limit have no common time either. Each has a tree.
+A transfer that has waited for a time says afterwards that it has come, and is believed: a program's
+test may replace ``asyncio.sleep`` by something faster. Users without a common limit must not share
+that time, so each topmost limit has a tree of its own.
 """
 
 from __future__ import annotations
@@ -43,20 +44,20 @@ class _Root:
         self._next = -math.inf  # when a tick is due
 
     def join(self, pool: Pool, now: float) -> None:
-        """A transfer begins. What pools have left of an earlier tick is not for it."""
+        """A transfer begins. Bytes that are left in pools from an earlier tick are not for it."""
         if self._pools:
             self._look_at_clock(now)
         self._pools[pool.login] = pool
 
     def leave(self, pool: Pool) -> None:
-        """A pool comes under another root. What it has goes back."""
+        """A pool comes under another root. Its bytes go back."""
         if self._pools.pop(pool.login, None) is not None:
             report = pool.report()._replace(demand=Demand())
             pool.has_reported = False
             self.tree.report(_EPOCH, (report,), self.now)
 
     def wait(self, pool: Pool, lease: Lease, now: float) -> float | None:
-        """When a transfer has to ask again; None where it has been given something."""
+        """The time when a transfer has to ask again; None where it has been given something."""
         self._look_at_clock(now)
         if lease.is_waiting and pool.wants_soon:
             self.tree.report(_EPOCH, (pool.report_in_haste(),), self.now)

@@ -63,7 +63,7 @@ class Pace:
             pause = lease.spend(0, now)
 
     async def _wait(self, pause: Pause, now: float) -> float:
-        """The time afterwards: whoever has waited for a time knows that it has come."""
+        """The time afterwards. A transfer that has waited for a time knows that it has come."""
         self._waits.begin(Cause.SHARED_LIMIT if pause.is_shared else Cause.CONNECTION_LIMIT)
         if isinstance(pause.until, float):
             await asyncio.sleep(pause.until - now)

@@ -223,7 +223,7 @@ class AdminServer:
         account = self._supervisor.account_of(name)
         return [
             report.session
-            for _, reports in await self._supervisor.survey.take()
+            for _, reports in await self._supervisor.session_reports.ask()
             for report in reports
             if report.login == account
         ]
@@ -332,7 +332,7 @@ class AdminServer:
     async def _sessions(self) -> list[SessionView]:
         return [
             self._session(worker, report)
-            for worker, reports in await self._supervisor.survey.take()
+            for worker, reports in await self._supervisor.session_reports.ask()
             for report in reports
         ]
 

@@ -52,8 +52,8 @@ from ftpcluster.quota.ledger import Ledger, Refusal
 from ftpcluster.quota.rates import Rates
 from ftpcluster.supervisor.crew import Crew
 from ftpcluster.supervisor.handle import Generation, HandOver, Plan, WorkerHandle
+from ftpcluster.supervisor.session_reports import SessionReports
 from ftpcluster.supervisor.speed import SharedSpeed
-from ftpcluster.supervisor.survey import Survey
 from ftpcluster.supervisor.totals import Totals
 
 log = logging.getLogger(__name__)
@@ -87,9 +87,9 @@ class Supervisor:
         )
         self._crew = Crew(self._loop, self)
         self.totals = Totals()
-        self.survey = Survey(self._loop, self._crew.workers.values)
+        self.session_reports = SessionReports(self._loop, self._crew.workers.values)
         self._is_hurried = False
-        self._homeless: list[HandOver] = []
+        self._pending: list[HandOver] = []  # connections whose worker died before it served them
         self._sessions = itertools.count(1)
         self._turns = itertools.count(1)
         self._acceptor = Acceptor(
@@ -192,8 +192,8 @@ class Supervisor:
         if not self.stopping.done():
             self.stopping.set_result(None)
         self._acceptor.close()
-        while self._homeless:
-            self._turn_away(self._homeless.pop())
+        while self._pending:
+            self._turn_away(self._pending.pop())
 
     def on_all_ended(self) -> None:
         if not self._ended.done():
@@ -234,9 +234,9 @@ class Supervisor:
         worker = self._crew.workers.get(epoch)
         if worker is not None:
             worker.end_session(order)
-        for connection in tuple(self._homeless):
+        for connection in tuple(self._pending):
             if connection.session == order.session:
-                self._homeless.remove(connection)
+                self._pending.remove(connection)
                 self._turn_away(connection, order.reason)
 
     def ban(self, network: str, seconds: float | None, reason: str) -> Ban:
@@ -311,7 +311,7 @@ class Supervisor:
         released = self.ledger.release_worker(worker.epoch)
         self.guard.end_tries(worker.epoch, self._loop.time())
         self.speed.release_worker(worker.epoch)
-        self.survey.on_gone(worker.epoch)
+        self.session_reports.on_gone(worker.epoch)
         self.totals.on_gone(worker.epoch)
         for connection in lost:
             if connection.ended is not None:
@@ -319,7 +319,7 @@ class Supervisor:
             elif self._crew.is_dismissed:
                 self._turn_away(connection)
             else:
-                self._homeless.append(connection)
+                self._pending.append(connection)
         return released
 
     # ------------------------------------------------------------------ connections
@@ -361,15 +361,15 @@ class Supervisor:
         worker.last_used = next(self._turns)
         worker.hand_over(connection)
 
-    def _place_homeless(self) -> None:
-        """Give connections that a worker had not begun to serve when it died to other workers."""
-        while self._homeless:
+    def _place_pending(self) -> None:
+        """Give pending connections to other workers."""
+        while self._pending:
             worker = self._choose()
             if worker is None:
                 return
-            self._rehouse(self._homeless.pop(0), worker)
+            self._give_again(self._pending.pop(0), worker)
 
-    def _rehouse(self, connection: HandOver, worker: WorkerHandle) -> None:
+    def _give_again(self, connection: HandOver, worker: WorkerHandle) -> None:
         forget_linger(connection.fd)
         self.ledger.move(_NOBODY, connection.session, worker.epoch)
         self._give(worker, connection)
@@ -412,7 +412,7 @@ class Supervisor:
             for session, login in message.logins:
                 self._log_in(worker, session, login)
         elif isinstance(message, Described):
-            self.survey.on_described(worker.epoch, message, self.ledger)
+            self.session_reports.on_described(worker.epoch, message, self.ledger)
         elif isinstance(message, Counted):
             self.totals.on_counted(worker.epoch, message)
         elif isinstance(message, Declined):
@@ -422,8 +422,8 @@ class Supervisor:
 
     def on_capacity(self) -> None:
         """A worker takes connections (again)."""
-        if self._homeless:
-            self._place_homeless()
+        if self._pending:
+            self._place_pending()
         if not self._crew.is_dismissed:
             self._acceptor.resume()
 
@@ -450,7 +450,7 @@ class Supervisor:
             elif other is None or other.crowded_until > now:
                 self._turn_away(connection)
             else:
-                self._rehouse(connection, other)
+                self._give_again(connection, other)
         self.on_capacity()
 
     def _on_released(self, worker: WorkerHandle, message: Released) -> None:

@@ -49,7 +49,7 @@ class RemoteLeases(ProcessLeases):
         self.contended = (False, False)
         self.grants = 0
         self.waited = 0.0
-        """How often an answer was waited for, and for how many seconds in all."""
+        """The number of waits for an answer, and their seconds in all."""
 
     # ------------------------------------------------------------------ limits
 
@@ -174,7 +174,7 @@ class RemoteLeases(ProcessLeases):
                 pool.grant(max(1, int(rate * TICK / self._workers)))
 
     def _rate_in_silence(self, pool: Pool, among: Sequence[Pool]) -> float | None:
-        """What a user may have of the limits, beside others that wait. The group's and the
+        """A user's part of the limits, beside others that wait. The group's and the
         server's limits are for all of their users together."""
         found: list[float] = []
         server, user = self.server.of(pool.direction), self._users_rate(pool)

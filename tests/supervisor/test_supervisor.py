@@ -545,12 +545,12 @@ async def test_stopping_while_workers_start_is_no_boot_failure() -> None:
 async def test_stopping_tells_421_to_connections_that_no_worker_has() -> None:
     async with supervised(1) as scene:
         (worker,) = await scene.ready(1)
-        homeless = await scene.connect()
+        pending = await scene.connect()
         await worker.adopt(confirm=False)
         worker.die()
         await until(lambda: not scene.supervisor.workers)
         scene.supervisor.stop()
-        assert await homeless.is_turned_away()
+        assert await pending.is_turned_away()
         await asyncio.wait_for(scene.run, 20)
         assert len(scene.workers) == 1  # none is started again
 

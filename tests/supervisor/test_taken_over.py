@@ -382,7 +382,7 @@ async def test_a_worker_tells_of_its_own_sessions_only(monkeypatch: pytest.Monke
     """`kick bob` would end alice's session otherwise."""
     async with beside_an_honest_one() as here:
         worker = await here.hostile()
-        surveyed = asyncio.create_task(here.supervisor.survey.take())
+        asked = asyncio.create_task(here.supervisor.session_reports.ask())
         number = (await worker.hear(Describe)).number
 
         def report(session: int) -> SessionReport:
@@ -391,7 +391,7 @@ async def test_a_worker_tells_of_its_own_sessions_only(monkeypatch: pytest.Monke
         worker.say(Described(number, (report(here.alice), report(2), report(99)), True))
         await here.honest.hear(Describe)
         here.honest.say(Described(number, (), True))
-        found = await surveyed
+        found = await asked
         assert [each.session for _, reports in found for each in reports] == [2]
 
 

@@ -1,4 +1,4 @@
-"""What a worker is told, on its way to a process that is spawned.
+"""A worker's configuration, on its way to a process that is spawned.
 
 ``multiprocessing`` writes the arguments of a process into a pipe, and waits where that is full: a
 child that starts slowly, is stopped, or dies before it reads would keep the supervisor waiting, the
@@ -20,24 +20,24 @@ from ftpcluster.config import Config, WorkerConfig
 
 
 def pack(config: Config, certificates: tuple[bytes, ...] | None) -> bytes:
-    """What all workers of a generation are told alike; it is packed once."""
+    """The part that all workers of a generation have alike; it is packed once."""
     return pickle.dumps((config, certificates), pickle.HIGHEST_PROTOCOL)
 
 
 @contextlib.contextmanager
-def parcel(index: int, packed: bytes) -> Iterator[object]:
-    """What becomes a worker's ``WorkerConfig`` in a process that is spawned meanwhile.
+def config_in_memory(index: int, packed: bytes) -> Iterator[object]:
+    """An object that becomes a worker's ``WorkerConfig`` in a process that is spawned meanwhile.
 
     Raises OSError.
     """
     with open(os.memfd_create("settings", os.MFD_CLOEXEC), "w+b") as file:
         file.write(packed)
         file.seek(0)
-        yield _Parcel(index, file.fileno())
+        yield _InMemory(index, file.fileno())
 
 
 @dataclass(frozen=True, slots=True)
-class _Parcel:
+class _InMemory:
     index: int
     fd: int
 

@@ -14,8 +14,11 @@ _PATIENCE = 0.25
 """Seconds for which a worker is waited for: one that hangs must not hide the others."""
 
 
-class Survey:
-    """Answers to questions are told apart by their numbers; late ones are nobody's any more."""
+class SessionReports:
+    """Reports of all sessions, asked of their workers.
+
+    Answers are told apart by the numbers of their questions; late ones are dropped.
+    """
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, workers: Callable[[], Iterable[WorkerHandle]]
@@ -26,7 +29,7 @@ class Survey:
         self._asked: dict[tuple[int, int], asyncio.Future[None]] = {}
         self._found: dict[tuple[int, int], dict[int, SessionReport]] = {}
 
-    async def take(self) -> list[tuple[WorkerHandle, list[SessionReport]]]:
+    async def ask(self) -> list[tuple[WorkerHandle, list[SessionReport]]]:
         """What the sessions of each worker that answers in time do now."""
         number = next(self._numbers)
         workers = list(self._workers())
