@@ -45,6 +45,8 @@ class ServerHooks(SessionHooks):
 
     def open_storage(self, user: User) -> Storage | None:
         server, services = self._server, self._session.services
+        if (custom := server.open_storage(user)) is not None:
+            return custom
         factory, is_mapped = server.path_io_factory, server.overrides("get_paths")
         if factory is PathIO and not is_mapped:
             return None

@@ -13,7 +13,8 @@ from ftpcluster.compat.layered import is_link
 from ftpcluster.compat.pathio import AbstractPathIO
 from ftpcluster.protocol import path as virtual_path
 from ftpcluster.protocol.listing import list_time, mode_string, printable
-from ftpcluster.users import overrides, remember_methods
+from ftpcluster.storage.base import Storage
+from ftpcluster.users import User, overrides, remember_methods
 
 
 class PathMethods:
@@ -28,6 +29,13 @@ class PathMethods:
     def overrides(self, *names: str) -> bool:
         """Whether this server, or its class, overrides any of these methods."""
         return overrides(self, PathMethods, *names)
+
+    def open_storage(self, user: User) -> Storage | None:
+        """The files of a user who logs in, where they are in a storage of your own.
+
+        Without it ``path_io_factory`` says where they are. Raises OSError where they cannot be had.
+        """
+        return None
 
     @staticmethod
     def get_paths(connection: Connection, path: str | PurePosixPath) -> tuple[Any, PurePosixPath]:
