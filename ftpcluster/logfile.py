@@ -8,13 +8,17 @@ writes there, be it C code that writes down stacks, need not know.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import stat
 from multiprocessing.reduction import DupFd
 from typing import Any
 
+from ftpcluster.linewriter import LineWriter, Losses
 from ftpcluster.privileges import Identity
 from ftpcluster.safe_paths import acting_for
+
+log = logging.getLogger(__name__)
 
 # O_NONBLOCK, since opening a fifo that nobody reads would stop the whole server
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -33,6 +37,13 @@ class LogFile:
         self.fd = fd
         self._is_new = is_new
         self._identity = identity
+        self._writer: LineWriter | None = None
+
+    def append(self, line: bytes) -> None:
+        """Write a line, now or as soon as it can be. What is lost is told in the log."""
+        if self._writer is None:
+            self._writer = LineWriter(self.fd, _Told())
+        self._writer.write(line)
 
     @classmethod
     def open(cls, path: str, identity: Identity | None = None) -> LogFile:
@@ -74,6 +85,16 @@ class LogFile:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _inherited, (self.path, DupFd(self.fd))
+
+
+class _Told(Losses):
+    """Tells of it in the log of the process: in the other one programs want lines of its form."""
+
+    def begin(self, why: str) -> None:
+        log.error("the log of transfers cannot be written, and loses lines until it can: %s", why)
+
+    def end(self, count: int, why: str) -> None:
+        log.warning("the log of transfers is written again; lines that it has lost: %d", count)
 
 
 def _as_it_is(path: str) -> int:

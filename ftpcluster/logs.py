@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import select
 import time
 from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
 
+from ftpcluster.linewriter import LineWriter, Losses
 from ftpcluster.protocol.text import visible
 
 LogFormat = Literal["text", "json"]
@@ -42,14 +41,14 @@ class Who(msgspec.Struct, frozen=True):
         return self.text
 
 
-class _Lines(logging.Handler):
-    """Writes lines to a descriptor, each with one call."""
+class _Lines(logging.Handler, Losses):
+    """Writes lines, each with one call."""
 
-    def __init__(self, process: str, fd: int) -> None:
+    def __init__(self, process: str, writer: LineWriter) -> None:
         super().__init__()
         self.setFormatter(logging.Formatter("%(message)s"))
         self._process = process
-        self._fd = fd
+        self._writer = writer
         self._second = -1
         self._time = ""
         self._levels = {level: logging.getLevelName(level) for level in _LEVELS}
@@ -61,8 +60,15 @@ class _Lines(logging.Handler):
             self.handleError(record)
 
     def write(self, level: int, text: str) -> None:
-        """Write a line. Further lines of a text are indented: none of them can be taken for a line
-        of the log."""
+        """Write a line."""
+        self._writer.write(self._encoded(level, text))
+
+    def line(self, count: int, why: str) -> bytes:
+        return self._encoded(logging.WARNING, _of_losses(count, why))
+
+    def _encoded(self, level: int, text: str) -> bytes:
+        """A line. Further lines of a text are indented: none of them can be taken for a line of
+        the log."""
         if not text.isprintable():
             text = "\n  ".join(_tabbed(line) for line in text.split("\n"))
         now = time.time()
@@ -73,8 +79,7 @@ class _Lines(logging.Handler):
         milliseconds = int((now - second) * 1000)
         name = self._levels.get(level) or logging.getLevelName(level)
         line = f"{self._time},{milliseconds:03d} {name} {self._process}: {text}\n"
-        # where that fails nobody can be told
-        write_whole(self._fd, line.encode("utf-8", "backslashreplace"))
+        return line.encode("utf-8", "backslashreplace")
 
 
 class _Objects(_Lines):
@@ -92,6 +97,12 @@ class _Objects(_Lines):
             self.handleError(record)
 
     def write_fields(self, level: int, message: str, more: Mapping[str, object]) -> None:
+        self._writer.write(self._object(level, message, more))
+
+    def line(self, count: int, why: str) -> bytes:
+        return self._object(logging.WARNING, _of_losses(count, why), {"lost": count})
+
+    def _object(self, level: int, message: str, more: Mapping[str, object]) -> bytes:
         now = time.time()
         second = int(now)
         if second != self._second:
@@ -113,7 +124,7 @@ class _Objects(_Lines):
             line = msgspec.json.encode({key: _sendable(value) for key, value in fields.items()})
         if not line.decode().isprintable():  # escapes: a terminal obeys control characters
             line = json.dumps(msgspec.json.decode(line), separators=(",", ":")).encode()
-        write_whole(self._fd, line + b"\n")
+        return line + b"\n"
 
     def tell(self, level: int, who: Who, text: str, fields: Mapping[str, object]) -> None:
         about: dict[str, object] = {"session": who.session, "peer": who.peer}
@@ -130,18 +141,12 @@ def _sendable(value: object) -> object:
     return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 
 
-def write_whole(fd: int, data: bytes) -> bool:
-    """Write all of it, with one call if the kernel takes it; False where that cannot be done."""
-    while data:
-        try:
-            data = data[os.write(fd, data) :]
-        except BlockingIOError:  # somebody who shares it made it so
-            select.select((), (fd,), ())
-        except OSError:
-            return False  # whoever read it is gone, or its disk is full
-    return True
+def _of_losses(count: int, why: str) -> str:
+    lines = "1 line" if count == 1 else f"{count} lines"
+    return f"{lines} could not be written here: {why}"
 
 
+_writer: LineWriter | None = None
 _lines: _Lines | None = None
 _objects: _Objects | None = None
 
@@ -151,9 +156,12 @@ def log_to(fd: int, process: str, level: str, form: LogFormat = "text") -> None:
 
     Called again, it replaces what was before.
     """
-    global _lines, _objects
-    _objects = _Objects(process, fd) if form == "json" else None
-    _lines = _objects or _Lines(process, fd)
+    global _lines, _objects, _writer
+    if _writer is None or _writer.fd != fd:
+        _writer = LineWriter(fd, Losses())
+    _objects = _Objects(process, _writer) if form == "json" else None
+    _lines = _objects or _Lines(process, _writer)
+    _writer.losses = _lines
     logging.basicConfig(level=level.upper(), handlers=[_lines], force=True)
 
 

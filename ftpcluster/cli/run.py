@@ -15,7 +15,7 @@ from ftpcluster.cli.flags import FLAGS, Flag, Flags, take_passwords
 from ftpcluster.cli.loading import load_to_start
 from ftpcluster.cli.logfiles import LogFiles
 from ftpcluster.cli.paths import a_file, a_file_s_name, a_folder
-from ftpcluster.cli.streams import say
+from ftpcluster.cli.streams import have_stderr_of_our_own, say
 from ftpcluster.config import ConfigError
 from ftpcluster.config.environment import take_environment
 from ftpcluster.config.load import load
@@ -81,6 +81,7 @@ def run(*, file: Path | None, **given: Any) -> int:
     With no account, and no file, everybody may read, as "anonymous". Ctrl-C stops the server, a
     second one at once.
     """
+    have_stderr_of_our_own()
     flags = Flags(passwords=take_passwords(os.environ), **given)
     environment = take_environment(os.environ)
     config = load_to_start(file, flags, environment)  # workers inherit sys.path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import sys
 
 import click
@@ -21,6 +22,23 @@ def open_missing() -> None:
             # lower ones are open by now: it is the first number that is free
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # noqa: FBT003
             setattr(sys, name, os.fdopen(fd, mode, errors="backslashreplace", closefd=False))
+
+
+def have_stderr_of_our_own() -> None:
+    """Let no write to stderr wait for its reader, be it a pipe or a terminal.
+
+    The flag for that would hold for all who have the same pipe from whoever started us. A
+    descriptor of its own, which the workers will have, too, is opened by its name in /proc; where
+    that is not permitted a thread has to write.
+    """
+    try:
+        is_pipe = stat.S_ISFIFO(os.fstat(2).st_mode)
+        if (is_pipe or os.isatty(2)) and os.get_blocking(2):
+            ours = os.open("/proc/self/fd/2", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+            os.dup2(ours, 2)
+            os.close(ours)
+    except OSError:
+        pass
 
 
 def say(line: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 
-from ftpcluster.logs import has_fields, is_told, tell, write_whole
+from ftpcluster.logs import has_fields, is_told, tell
 from ftpcluster.protocol.path import resolve
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.protocol.text import visible
@@ -106,8 +106,7 @@ class Entry:
             is_anonymous=type(login) is Account and login.user.login in _ANONYMOUS,
             is_complete=is_complete,
         )
-        if not write_whole(file.fd, line):
-            session.note(logging.ERROR, "the log of transfers cannot be written; is its disk full?")
+        file.append(line)
 
 
 def begin(session: Session, command: Command | None, verb: bytes, argument: str) -> Entry | None:

@@ -22,6 +22,7 @@ from typing import Any
 
 from ftpcluster.config import Config, ConfigError, WorkerConfig
 from ftpcluster.ipc.channel import report_failure
+from ftpcluster.linewriter import hold_threads, release_threads
 from ftpcluster.logfile import LogFile
 from ftpcluster.logs import LogFormat, log_to
 from ftpcluster.passwords import share_cores
@@ -79,6 +80,7 @@ async def run_worker(
         if settings.config.confine:
             _confine(settings.config)
         _end_with(handle)  # a thread: from here on it would be too late to be confined
+    release_threads()
     settle_collector()
     await worker.serve()
 
@@ -91,6 +93,7 @@ def runs_our_code(config: Config) -> bool:
 def initialize(name: str, log_level: str, log_format: LogFormat, log_file: LogFile | None) -> None:
     """What a worker process does first: Ctrl-C is the supervisor's."""
     _leave_tracker()
+    hold_threads()
     for number in _NOT_OURS:
         signal.signal(number, signal.SIG_IGN)
     if log_file is not None:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TypeVar
+from typing import TypeVar
 
 from tests.support.dialogue import Dialogue
 
@@ -40,11 +40,14 @@ class Cluster:
         stdin: int = subprocess.DEVNULL,
         cwd: Path | None = None,
         python: str = sys.executable,
+        stderr: tuple[int, int] | None = None,
     ) -> None:
         """``program``: the module that is run, and what stands before the flags.
 
-        ``hosts`` None: where to listen is said in a file.
+        ``hosts`` None: where to listen is said in a file. ``stderr``: our end of it, and the
+        server's; a pipe as a rule.
         """
+        ours, theirs = os.pipe() if stderr is None else stderr
         anywhere = () if hosts is None else ("--port", "0")
         command = [python, "-m", *program, *anywhere, *arguments]
         if "--host" not in arguments:
@@ -56,7 +59,7 @@ class Cluster:
             command,
             stdin=stdin,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stderr=theirs,
             cwd=cwd,
             env=environment({"RUNTIME_DIRECTORY": self._runtime.name, **(env or {})}),
             start_new_session=True,
@@ -65,14 +68,17 @@ class Cluster:
         self.port = 0
         self._news = threading.Condition()
         self._ended = False
-        assert self.process.stderr is not None
-        # read all the time: a server that logs must not wait for the test
-        self._reader = threading.Thread(target=self._collect, args=(self.process.stderr,))
+        os.close(theirs)
+        self.is_read = threading.Event()
+        """Cleared, nobody reads the log."""
+        self.is_read.set()
+        # a daemon: a test may leave a process that has the other end
+        self._reader = threading.Thread(target=self._collect, args=(ours,), daemon=True)
         self._reader.start()
 
-    def _collect(self, stderr: IO[bytes]) -> None:
-        with stderr:
-            while data := os.read(stderr.fileno(), 65536):
+    def _collect(self, stderr: int) -> None:
+        with open(stderr, "rb", buffering=0) as log:
+            while self.is_read.wait() and (data := log.read(65536)):
                 with self._news:
                     self.log += data.decode(errors="replace")
                     self._news.notify_all()
