@@ -68,13 +68,22 @@ LAYERS: dict[str, set[str]] = {
 LAYERS["cli"] = {*LAYERS, "cli"}
 PURE = {"protocol", "quota"}
 SESSION = (
-    *("waits", "wheel", "counts", "run", "turns", "rights", "xferlog", "digest_threads"),
+    *(
+        "transfer_waits",
+        "timer_wheel",
+        "counts",
+        "command_run",
+        "login_queue",
+        "rights",
+        "xferlog",
+        "digest_threads",
+    ),
     *("throttle", "conversation", "transfer_parameters", "row", "login", "hooks", "services"),
-    *("lingering", "arrival", "state", "server_dtp", "download", "upload"),
-    *("commands.writeonly", "commands.access", "commands.digests", "commands.files"),
-    *("commands.folders", "commands.parameters", "commands.security", "commands.site"),
+    *("lingering", "accepting", "state", "server_dtp", "download", "upload"),
+    *("commands.write_only", "commands.access", "commands.digests", "commands.files"),
+    *("commands.directories", "commands.parameters", "commands.security", "commands.site"),
     *("commands.transfers", "commands.information", "commands.table", "deadlines", "journal"),
-    *("gates", "control_connection", "server_pi", "reception"),
+    *("preconditions", "control_connection", "server_pi", "process_sessions"),
 )
 """The modules of ``session/``: each may import those before it, for types alone as well."""
 EXCEPTIONS: dict[str, str] = {}
@@ -184,8 +193,8 @@ def test_commands_are_reached_by_their_table_alone(module: Path) -> None:
 @pytest.mark.parametrize(
     ("importer", "source"),
     [
-        ("session.wheel", "from ftpcluster.session.state import Session"),
-        ("session.wheel", "from ftpcluster.session import state"),
+        ("session.timer_wheel", "from ftpcluster.session.state import Session"),
+        ("session.timer_wheel", "from ftpcluster.session import state"),
         ("session.state", "if TYPE_CHECKING:\n    from .upload import Upload"),
         ("session.commands.table", "from ftpcluster.session.server_pi import ServerPI"),
     ],
@@ -199,7 +208,7 @@ def test_a_wrong_import_within_session_is_found(importer: str, source: str) -> N
 @pytest.mark.parametrize(
     ("layer", "source"),
     [
-        ("supervisor", "from ftpcluster.session.run import Run"),
+        ("supervisor", "from ftpcluster.session.command_run import CommandRun"),
         ("supervisor", "def f():\n    import ftpcluster.worker.worker"),
         ("supervisor", "from ..storage import local"),
         ("supervisor", "from ftpcluster import Server"),

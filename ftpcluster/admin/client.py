@@ -8,7 +8,7 @@ import socket
 
 import msgspec
 
-from ftpcluster.admin.messages import AnyReply, Refused, Request
+from ftpcluster.admin.requests import AnyReply, Refused, Request
 
 _PATIENCE = 120.0
 """Seconds: a reload starts workers first."""
@@ -23,7 +23,7 @@ class OrderRefused(Exception):
     """The server says why it does not do that."""
 
 
-class Connection:
+class AdminConnection:
     """A connection to a server's admin socket. Raises NoServer."""
 
     def __init__(self, path: str) -> None:

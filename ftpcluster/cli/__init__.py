@@ -17,13 +17,13 @@ from ftpcluster.cli.hash import hash_
 from ftpcluster.cli.init import init
 from ftpcluster.cli.run import run
 from ftpcluster.cli.schema import schema
-from ftpcluster.cli.streams import is_full, open_missing, say
+from ftpcluster.cli.standard_streams import is_full, open_missing, say
 from ftpcluster.cli.top import top
 from ftpcluster.config import ConfigError
 from ftpcluster.net.listeners import CannotListen
 from ftpcluster.privileges import CannotRunAs
 from ftpcluster.protocol.text import visible
-from ftpcluster.supervisor.admin import CannotBind
+from ftpcluster.supervisor.admin_server import CannotBind
 
 NOT_DONE = 1
 WRONG_USAGE = 2

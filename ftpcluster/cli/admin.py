@@ -14,8 +14,8 @@ import click
 import msgspec
 
 from ftpcluster.admin import default_socket
-from ftpcluster.admin.client import Connection, NoServer
-from ftpcluster.admin.messages import (
+from ftpcluster.admin.client import AdminConnection, NoServer
+from ftpcluster.admin.requests import (
     MOST_SPEED,
     AnyReply,
     BanList,
@@ -30,7 +30,7 @@ from ftpcluster.admin.messages import (
     Request,
     Stop,
     Unban,
-    Who,
+    WhoRequest,
 )
 from ftpcluster.cli.paths import a_file, a_file_s_name
 from ftpcluster.cli.views import bans_table, headline, sessions_table, workers_table
@@ -65,14 +65,14 @@ def of_server(command: F) -> F:
 
 
 @contextlib.contextmanager
-def connected(file: Path | None, path: str | None) -> Iterator[Connection]:
+def connected(file: Path | None, path: str | None) -> Iterator[AdminConnection]:
     """A connection to the server that is meant. Raises NoServer, ConfigError."""
     if path is None:
         path = admin_socket(file, take_environment(os.environ))
     path = path or default_socket()
     if path is None:
         raise NoServer("there is no usual place for a socket; say which one with --socket PATH")
-    connection = Connection(path)
+    connection = AdminConnection(path)
     try:
         yield connection
     finally:
@@ -108,7 +108,7 @@ as_json_option = click.option("--json", "as_json", is_flag=True, help="For progr
 def who(file: Path | None, path: str | None, *, as_json: bool) -> None:
     """Show the workers and sessions of a running server."""
     with connected(file, path) as connection:
-        overview = connection.ask(Who())
+        overview = connection.ask(WhoRequest())
     assert isinstance(overview, Overview)
     if as_json:
         _print_json(overview)

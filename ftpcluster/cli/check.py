@@ -11,14 +11,14 @@ import click
 from ftpcluster.cli.flags import Flags
 from ftpcluster.cli.loading import load_to_start
 from ftpcluster.cli.paths import a_file
-from ftpcluster.config import Account, Config, Limits, Listen, StorageConfig, Timeouts
+from ftpcluster.config import AccountConfig, Config, Limits, Listen, StorageConfig, Timeouts
 from ftpcluster.config.checks import accounts
 from ftpcluster.config.environment import take_environment
 from ftpcluster.config.sources import quoted
 from ftpcluster.config.units import show_size
 from ftpcluster.protocol.address import display
 from ftpcluster.protocol.protection import Protection
-from ftpcluster.worker import own
+from ftpcluster.worker import custom_classes
 
 _USUAL = Path("ftpcluster.toml")
 
@@ -38,7 +38,7 @@ def check(file: Path | None) -> None:
     if file is None and (not environment.names or os.path.lexists(_USUAL)):
         file = _USUAL
     config = load_to_start(file, Flags(), environment)
-    own.look(config)
+    custom_classes.look(config)
     for line in describe(config):
         click.echo(line)
     if environment.names:
@@ -125,7 +125,7 @@ def _storage(storage: StorageConfig) -> Iterator[str]:
             yield f"{said} names: {', '.join(map(quoted, patterns))}"
 
 
-def _account(account: Account) -> str:
+def _account(account: AccountConfig) -> str:
     rights = ", ".join(
         f"{each.path} {_rights(read=each.read, write=each.write)}" for each in account.permissions
     )
@@ -142,7 +142,7 @@ def _rights(*, read: bool, write: bool) -> str:
     }[read, write]
 
 
-def _limits(limits: Limits | Account) -> str:
+def _limits(limits: Limits | AccountConfig) -> str:
     """Every limit that there is, in the words of the file."""
     found = []
     for name in limits.__struct_fields__:

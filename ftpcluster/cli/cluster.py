@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from ftpcluster.admin import default_socket
 from ftpcluster.cli.logfiles import LogFiles
 from ftpcluster.cli.metrics import Metrics
-from ftpcluster.cli.streams import say
+from ftpcluster.cli.standard_streams import say
 from ftpcluster.config import Config, ConfigError, Listen, Loop
 from ftpcluster.config.checks import identity_of
 from ftpcluster.net.certificates import BadCertificate, read_certificates
@@ -28,13 +28,13 @@ from ftpcluster.quota.bans import BanRules
 from ftpcluster.quota.ledger import ConnectionLimits
 from ftpcluster.runtime import settle_collector
 from ftpcluster.safe_paths import UnsafePath, acting_for, reading_for
-from ftpcluster.supervisor.admin import AdminServer, CannotBind, ReloadRefused, bind
-from ftpcluster.supervisor.crew import STOPPING, BootFailure
-from ftpcluster.supervisor.handle import Plan
+from ftpcluster.supervisor.admin_server import AdminServer, CannotBind, ReloadRefused, bind
 from ftpcluster.supervisor.process import WorkerProcess
 from ftpcluster.supervisor.restart import Recycling
 from ftpcluster.supervisor.supervisor import Supervisor
 from ftpcluster.supervisor.systemd import IMPLICIT_TLS, Notifier, inherited_sockets
+from ftpcluster.supervisor.worker_handle import Plan
+from ftpcluster.supervisor.worker_lives import STOPPING, BootFailure
 from ftpcluster.worker.config_in_memory import config_in_memory, pack
 from ftpcluster.worker.entry import initialize, new_uvloop, run_worker, runs_our_code
 from ftpcluster.worker.speed_limits import speed_limits

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ftpcluster.cli.flags import Flags
 from ftpcluster.cli.logfiles import why_not
-from ftpcluster.cli.streams import say
+from ftpcluster.cli.standard_streams import say
 from ftpcluster.config import Config
 from ftpcluster.config.checks import warnings
 from ftpcluster.config.environment import Environment

@@ -15,13 +15,13 @@ from ftpcluster.cli.flags import FLAGS, Flag, Flags, take_passwords
 from ftpcluster.cli.loading import load_to_start
 from ftpcluster.cli.logfiles import LogFiles
 from ftpcluster.cli.paths import a_file, a_file_s_name, a_folder
-from ftpcluster.cli.streams import have_stderr_of_our_own, say
+from ftpcluster.cli.standard_streams import have_stderr_of_our_own, say
 from ftpcluster.config import ConfigError
 from ftpcluster.config.environment import take_environment
 from ftpcluster.config.load import load
 from ftpcluster.config.setting import NO_LIMIT, kind_of
 from ftpcluster.privileges import parse_run_as
-from ftpcluster.supervisor.crew import BootFailure
+from ftpcluster.supervisor.worker_lives import BootFailure
 
 F = TypeVar("F", bound=Callable[..., Any])
 _BOOT_FAILED = 1

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ftpcluster.admin.messages import Overview, SessionView, Who
+from ftpcluster.admin.requests import Overview, SessionView, WhoRequest
 from ftpcluster.cli.admin import connected, of_server
 from ftpcluster.cli.views import headline, sessions_table, workers_table
 
@@ -53,7 +53,7 @@ def top(file: Path | None, path: str | None, interval: float) -> None:
     ):
         signal.signal(signal.SIGINT, on_interrupt)
         while not interrupts:
-            overview = connection.ask(Who())
+            overview = connection.ask(WhoRequest())
             assert isinstance(overview, Overview)
             live.update(picture(overview, *console.size), refresh=True)
             if _key(interval) in _QUIT:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ftpcluster.admin.messages import BanView, Overview, SessionView, WorkerView
+from ftpcluster.admin.requests import BanView, Overview, SessionView, WorkerView
 from ftpcluster.config.units import show_size
 from ftpcluster.protocol.text import visible
 

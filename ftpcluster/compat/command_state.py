@@ -10,7 +10,7 @@ from ftpcluster.net.passive import PassiveListener
 from ftpcluster.net.stream import Stream
 from ftpcluster.protocol.errors import ProtectionRequired
 from ftpcluster.protocol.reply import Reply
-from ftpcluster.session.arrival import Arrival
+from ftpcluster.session.accepting import AcceptingData
 from ftpcluster.session.login import Claim
 from ftpcluster.session.server_dtp import arrived
 from ftpcluster.session.state import Session
@@ -57,7 +57,7 @@ class CommandState:
     def _begin_awaiting(self) -> asyncio.Future[Any]:
         session = self._session
         awaited: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        if not isinstance(session.data, PassiveListener | Arrival):
+        if not isinstance(session.data, PassiveListener | AcceptingData):
             return awaited
         try:
             session.check_data_protection()
@@ -65,12 +65,14 @@ class CommandState:
             awaited.set_exception(error)
         else:
             if isinstance(session.data, PassiveListener):
-                session.data = Arrival(session.services, session.conversation, session.data, None)
+                session.data = AcceptingData(
+                    session.services, session.conversation, session.data, None
+                )
             awaited = session.services.background(self._accept(session.data))
         awaited.add_done_callback(_heard)
         return awaited
 
-    async def _accept(self, arrival: Arrival) -> DataConnection:
+    async def _accept(self, arrival: AcceptingData) -> DataConnection:
         return self.data_connection(await arrived(self._session, arrival))
 
     def stop_sharing(self) -> None:

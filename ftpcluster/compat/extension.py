@@ -11,7 +11,7 @@ from ftpcluster.compat.server_hooks import connection_of
 from ftpcluster.compat.session_connection import SessionConnection, needs_slot, take_slot
 from ftpcluster.protocol.errors import FTPError, LocalProblem, TransferAborted
 from ftpcluster.protocol.reply import Replied, Reply, Then
-from ftpcluster.session.gates import pass_gates, reply_for
+from ftpcluster.session.preconditions import pass_gates, reply_for
 from ftpcluster.session.row import Command
 from ftpcluster.session.state import Session
 

@@ -97,7 +97,7 @@ class LayeredFile(File):
 class LayeredUpload(LayeredFile):
     """One that is written."""
 
-    def __init__(self, file: OpenFile, size: int, block_size: int, place: _Place) -> None:
+    def __init__(self, file: OpenFile, size: int, block_size: int, place: _LayeredPath) -> None:
         super().__init__(file, size, block_size)
         self._place = place
         self._had_name = _has_name(file.file)
@@ -126,7 +126,7 @@ def _has_name(file: Any) -> bool:
         return False  # whatever else a layer has opened
 
 
-class _Place:
+class _LayeredPath:
     """Where an upload goes, and the path that it has until it is whole."""
 
     def __init__(self, layer: AbstractPathIO[Any], real: Path, *, durable: bool) -> None:
@@ -317,7 +317,7 @@ class LayeredStorage(Storage):
         if mode is WriteMode.CREATE and await _asked(self._layer.exists(real)):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))  # no layer has "xb"
         size = await self._size(real, _MODES[mode])
-        place = _Place(self._layer, real, durable=durable)
+        place = _LayeredPath(self._layer, real, durable=durable)
         if atomic and mode.can_be_atomic:
             real, size = place.take_temporary(), 0
         file = await _asked(_awaited(self._layer.open(real, mode=_MODES[mode])))

@@ -40,7 +40,7 @@ from ftpcluster.protocol.address import plain
 from ftpcluster.protocol.protection import Protection
 from ftpcluster.quota.ledger import Refusal
 from ftpcluster.quota.quotas import LocalQuotas
-from ftpcluster.session.reception import Arrived, Reception
+from ftpcluster.session.process_sessions import AcceptedConnection, ProcessSessions
 from ftpcluster.session.services import Services
 from ftpcluster.users import (  # noqa: F401 (the reference has them here)
     AbstractUserManager,
@@ -98,7 +98,7 @@ class Server(ServerStatus, PathMethods, BuiltinVerbs):
         self._path_io_state: Any = None
         self._numbers = itertools.count(1)
         self._acceptor: Acceptor[Server] | None = None
-        self._reception: Reception | None = None
+        self._reception: ProcessSessions | None = None
         self._available: LedgerConnections | None = None
         self._listening: Listening | None = None
         self._closed: asyncio.Future[None] | None = None
@@ -222,7 +222,7 @@ class Server(ServerStatus, PathMethods, BuiltinVerbs):
             ports=self._ports,
             pool=ThreadPoolExecutor(_THREADS, "ftpcluster-files"),
         )
-        self._reception = Reception(self._services, self._on_empty)
+        self._reception = ProcessSessions(self._services, self._on_empty)
         self._closed = loop.create_future()
         self._acceptor = Acceptor(loop, sockets, lambda: self, Server._on_connection)
         self._acceptor.resume()
@@ -251,7 +251,7 @@ class Server(ServerStatus, PathMethods, BuiltinVerbs):
             refuse(fd, refused.explanation)
             return
         self._reception.receive(
-            Arrived(
+            AcceptedConnection(
                 number,
                 fd,
                 peer,

@@ -14,9 +14,9 @@ from ftpcluster.compat.pathio import os_errors
 from ftpcluster.compat.server_paths import PathMethods
 from ftpcluster.compat.session_connection import SessionConnection
 from ftpcluster.protocol.path import resolve
+from ftpcluster.session.command_run import in_task
 from ftpcluster.session.hooks import SessionHooks
 from ftpcluster.session.rights import AskedRights, Rights
-from ftpcluster.session.run import in_task
 from ftpcluster.session.state import Session
 from ftpcluster.storage.base import Storage
 from ftpcluster.storage.pooled import PooledStorage

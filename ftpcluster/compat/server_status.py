@@ -11,7 +11,7 @@ from ftpcluster.compat.streams import ControlStream
 from ftpcluster.net.passive import PassivePorts
 from ftpcluster.quota.ledger import Ledger
 from ftpcluster.quota.quotas import LocalQuotas
-from ftpcluster.session.reception import Reception
+from ftpcluster.session.process_sessions import ProcessSessions
 
 
 class Listening:
@@ -73,7 +73,7 @@ class ServerStatus:
     data_ports: Iterable[int] | None
     _available: LedgerConnections | None
     _listening: Listening | None
-    _reception: Reception | None
+    _reception: ProcessSessions | None
 
     @property
     def address(self) -> tuple[str | None, int]:

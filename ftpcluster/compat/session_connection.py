@@ -16,7 +16,7 @@ from ftpcluster.net.passive import PassiveListener
 from ftpcluster.net.stream import Stream
 from ftpcluster.protocol.errors import NotLoggedIn, SessionEnded
 from ftpcluster.protocol.reply import CustomReply
-from ftpcluster.session.arrival import Arrival
+from ftpcluster.session.accepting import AcceptingData
 from ftpcluster.session.login import Account, Claim
 from ftpcluster.session.state import Session
 from ftpcluster.users import User
@@ -157,12 +157,12 @@ def _set_type(connection: SessionConnection, kind: str) -> None:
 
 def _listener(connection: SessionConnection) -> Any:
     data = connection.session.data
-    return data if isinstance(data, PassiveListener | Arrival) else _ABSENT
+    return data if isinstance(data, PassiveListener | AcceptingData) else _ABSENT
 
 
 def _listener_port(connection: SessionConnection) -> Any:
     data = connection.session.data
-    return data.port if isinstance(data, PassiveListener | Arrival) else 0
+    return data.port if isinstance(data, PassiveListener | AcceptingData) else 0
 
 
 def _get_data(connection: SessionConnection) -> Any:
@@ -179,7 +179,7 @@ def _forget_data(connection: SessionConnection) -> None:
 
 
 def _drop_listener(connection: SessionConnection) -> None:
-    if isinstance(connection.session.data, PassiveListener | Arrival):
+    if isinstance(connection.session.data, PassiveListener | AcceptingData):
         connection.session.drop_data()
 
 

@@ -20,8 +20,8 @@ from ftpcluster.session.lingering import Lingering
 from ftpcluster.session.server_dtp import DataTransfer
 from ftpcluster.session.state import Session
 from ftpcluster.session.throttle import Pace
+from ftpcluster.session.transfer_waits import TransferWaits
 from ftpcluster.session.upload import Upload
-from ftpcluster.session.waits import Waits
 
 
 class CommandStream(ABC):
@@ -239,7 +239,7 @@ class ControlStream(CommandStream):
         if limits is None or not limits.hold(direction) or not count:
             return
         clock = session.services.loop.time
-        pace = Pace(clock, limits, direction, Waits(clock))
+        pace = Pace(clock, limits, direction, TransferWaits(clock))
         pace.begin()
         try:
             await pace.spend(count)

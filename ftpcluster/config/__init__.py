@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ftpcluster.config.accounts import (
     ANONYMOUS,
-    Account,
+    AccountConfig,
     AnonymousConfig,
     PermissionConfig,
     UserConfig,
@@ -20,7 +20,7 @@ from ftpcluster.config.values import PLAIN
 
 __all__ = [
     "ANONYMOUS",
-    "Account",
+    "AccountConfig",
     "AnonymousConfig",
     "BanConfig",
     "Config",

@@ -25,7 +25,7 @@ EVERYTHING = (PermissionConfig(path="/", write=True),)
 READ_ONLY = (PermissionConfig(path="/"),)
 
 
-class Account(Table, frozen=True, kw_only=True):
+class AccountConfig(Table, frozen=True, kw_only=True):
     """What users and anonymous ones have in common."""
 
     root: Annotated[
@@ -92,7 +92,7 @@ class Account(Table, frozen=True, kw_only=True):
     ] = EVERYTHING
 
 
-class UserConfig(Account, frozen=True, kw_only=True):
+class UserConfig(AccountConfig, frozen=True, kw_only=True):
     """One account. At least one, or [anonymous], is needed."""
 
     login: Annotated[
@@ -111,7 +111,7 @@ class UserConfig(Account, frozen=True, kw_only=True):
         return f"UserConfig(login={self.login!r}, root={self.root!r})"
 
 
-class AnonymousConfig(Account, frozen=True, kw_only=True):
+class AnonymousConfig(AccountConfig, frozen=True, kw_only=True):
     """Whoever logs in as "anonymous" or "ftp", with any password."""
 
     permissions: Annotated[

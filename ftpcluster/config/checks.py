@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from ftpcluster.config.accounts import ANONYMOUS, Account
+from ftpcluster.config.accounts import ANONYMOUS, AccountConfig
 from ftpcluster.config.lines import Path
 from ftpcluster.config.model import Config
 from ftpcluster.config.network import TLSConfig
@@ -198,7 +198,7 @@ def check_accounts(config: Config, sources: Sources) -> None:
 def with_folders(config: Config, sources: Sources) -> Config:
     """Every account with its real folder. Those that cannot be served are refused."""
     looked_at: dict[str, tuple[str, str]] = {}
-    settled: dict[Path, Account] = {}
+    settled: dict[Path, AccountConfig] = {}
     for path, login, account in accounts(config):
         changes: dict[str, str] = {}
         for name in ("root", "home"):

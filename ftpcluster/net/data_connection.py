@@ -8,7 +8,7 @@ import os
 
 from ftpcluster.net.passive import PassiveListener
 from ftpcluster.net.poller import READ, Poller
-from ftpcluster.net.proxy import Introduction
+from ftpcluster.net.proxy_header import Introduction
 from ftpcluster.net.stream import expire
 from ftpcluster.protocol.address import plain
 from ftpcluster.protocol.errors import NoDataConnection

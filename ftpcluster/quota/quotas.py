@@ -10,8 +10,8 @@ import functools
 from collections.abc import Callable, Generator
 from typing import Any, Protocol
 
+from ftpcluster.quota.admission import Admission
 from ftpcluster.quota.bans import BanRules
-from ftpcluster.quota.guard import Guard
 from ftpcluster.quota.leases import SessionLimits, session_limits
 from ftpcluster.quota.ledger import Ledger, Refusal
 from ftpcluster.quota.local_leases import LocalLeases
@@ -88,14 +88,14 @@ class LocalQuotas:
     ) -> None:
         """``rates`` tells the whole server's speed limits, ``clock`` the seconds of a monotonic
         clock. ``end_stranger`` is told of sessions that are to end, unless they have logged in:
-        their address has been banned. ``call_later`` is as of a ``Guard``. ``promise`` makes a
+        their address has been banned. ``call_later`` is as of a ``Admission``. ``promise`` makes a
         future; without it there are no tries."""
         self.ledger = ledger
         self._rates = rates
         self.leases = LocalLeases()
         self._clock = clock
         self._promise = promise
-        self.guard = Guard(ledger, bans, lambda _, session: end_stranger(session), call_later)
+        self.guard = Admission(ledger, bans, lambda _, session: end_stranger(session), call_later)
 
     def admit(self, session: int, address: str | None) -> Refusal | None:
         """Take the slots of a new connection, as the supervisor does in a cluster."""

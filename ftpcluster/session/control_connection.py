@@ -19,10 +19,10 @@ from ftpcluster.net.stream import Stream
 from ftpcluster.protocol.command import CommandLines, TooMuchRubbish
 from ftpcluster.protocol.errors import FTPError, SyntaxProblem
 from ftpcluster.protocol.reply import Reply
+from ftpcluster.session.command_run import CommandRun, give_way
 from ftpcluster.session.conversation import Conversation
 from ftpcluster.session.deadlines import Deadlines
 from ftpcluster.session.row import Command
-from ftpcluster.session.run import Run, give_way
 from ftpcluster.session.services import Services
 from ftpcluster.session.state import Session
 
@@ -62,7 +62,7 @@ class ControlConnection(ABC):
         """Takes over ``stream``."""
         self.session = Session(services, stream, conversation, self)
         self.ended = False
-        self._run: Run[Reply | None] | None = None
+        self._run: CommandRun[Reply | None] | None = None
         self._command: Command | None = None  # the one that runs
         self._lines = CommandLines((ABORT, QUIT))
         self._has_hung_up = False  # the client sends no more; it may still read

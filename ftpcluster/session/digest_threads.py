@@ -17,7 +17,7 @@ from typing import TypeVar
 from weakref import WeakValueDictionary
 
 from ftpcluster.passwords import nice_threads
-from ftpcluster.session.run import wait_out
+from ftpcluster.session.command_run import wait_out
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ from ftpcluster.protocol.errors import LocalProblem
 from ftpcluster.quota.rates import DOWNLOAD
 from ftpcluster.session.lingering import Lingering
 from ftpcluster.session.server_dtp import BLOCK, MOST, DataTransfer
-from ftpcluster.session.waits import Cause
+from ftpcluster.session.transfer_waits import Cause
 from ftpcluster.storage.base import File
 
 

@@ -20,12 +20,12 @@ from ftpcluster.net.tls import TLSStream
 from ftpcluster.protocol.errors import NoDataConnection, TransferAborted
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.quota.rates import Direction
-from ftpcluster.session.arrival import Arrival, shake_hands, wrap
+from ftpcluster.session.accepting import AcceptingData, shake_hands, wrap
+from ftpcluster.session.command_run import give_way
 from ftpcluster.session.hooks import NO_HOOKS
-from ftpcluster.session.run import give_way
 from ftpcluster.session.state import Session
 from ftpcluster.session.throttle import Pace
-from ftpcluster.session.waits import Cause, Waits
+from ftpcluster.session.transfer_waits import Cause, TransferWaits
 
 MOST = 1 << 20
 """Bytes of one sendfile: some 150 µs for which the other sessions wait."""
@@ -84,7 +84,7 @@ class DataTransfer:
         self._turn = 0
         self._shares = False
         self._pace: Pace | None = None
-        self._waits: Waits | None = None  # a transfer that never waits needs none
+        self._waits: TransferWaits | None = None  # a transfer that never waits needs none
         self.most = MOST
         if session.account.speed_limits is not None:
             self._set_pace(total)
@@ -100,16 +100,16 @@ class DataTransfer:
         self.most = MOST if self._pace is None else self._pace.piece
 
     @property
-    def waits(self) -> Waits:
+    def waits(self) -> TransferWaits:
         """For how long the transfer has waited, and for whom."""
         if self._waits is None:
-            self._waits = Waits(self._session.services.loop.time)
+            self._waits = TransferWaits(self._session.services.loop.time)
         return self._waits
 
     def _start_clock(self) -> None:
         """Others may look at the transfer from now on."""
         if self._waits is None:
-            self._waits = Waits(self._session.services.loop.time)
+            self._waits = TransferWaits(self._session.services.loop.time)
 
     def limits_changed(self) -> None:
         """Go on at another pace."""
@@ -167,10 +167,10 @@ class DataTransfer:
         if isinstance(session.data, PassiveListener):
             await accept(session, session.settings.data_timeout, opening)
         else:
-            if isinstance(session.data, Arrival):
+            if isinstance(session.data, AcceptingData):
                 await session.data.settle()
             session.announce(opening)
-            if isinstance(session.data, Arrival):
+            if isinstance(session.data, AcceptingData):
                 await arrived(session, session.data)
             elif isinstance(session.data, ActiveTarget):
                 session.data = await _connect(session, session.data)
@@ -338,7 +338,7 @@ async def _connect(session: Session, target: ActiveTarget) -> Stream:
     return Stream(services.loop, services.poller, fd)
 
 
-async def arrived(session: Session, arrival: Arrival) -> Stream:
+async def arrived(session: Session, arrival: AcceptingData) -> Stream:
     """Wait for a data connection that is accepted as it comes. Raises NoDataConnection."""
     try:
         stream = await arrival.wait(session.settings.data_timeout)

@@ -25,14 +25,14 @@ from ftpcluster.protocol.errors import (
 )
 from ftpcluster.protocol.reply import Code, Replied, Reply, Then
 from ftpcluster.session import journal
+from ftpcluster.session.command_run import CommandRun, in_task
 from ftpcluster.session.commands.table import COMMANDS
 from ftpcluster.session.control_connection import ABORT, QUIT, ControlConnection
 from ftpcluster.session.conversation import Conversation
 from ftpcluster.session.deadlines import Deadlines
-from ftpcluster.session.gates import pass_gates, refuse_unknown, reply_for
 from ftpcluster.session.login import Account
+from ftpcluster.session.preconditions import pass_gates, refuse_unknown, reply_for
 from ftpcluster.session.row import Command, During
-from ftpcluster.session.run import Run, in_task
 from ftpcluster.session.services import Services
 from ftpcluster.session.state import Activity, shown
 
@@ -167,7 +167,7 @@ class ServerPI(ControlConnection):
             self._command = command
             if command is not None and (command.is_long or self._has_hung_up):
                 self._deadlines.begin_transfer(command)
-            self._run = Run(self.session.services.loop, coroutine, blocker, self._on_done)
+            self._run = CommandRun(self.session.services.loop, coroutine, blocker, self._on_done)
 
     def _on_done(self, reply: Reply | None, error: BaseException | None) -> None:
         """A command that had to wait has ended."""

@@ -22,13 +22,13 @@ from ftpcluster.protocol.protection import Protection
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.quota.quotas import Quotas
 from ftpcluster.quota.rates import Rates
+from ftpcluster.session.command_run import contained
 from ftpcluster.session.counts import Counts
 from ftpcluster.session.digest_threads import DigestThreads
 from ftpcluster.session.hooks import SessionHooks
+from ftpcluster.session.login_queue import LoginQueue
 from ftpcluster.session.row import Command
-from ftpcluster.session.run import contained
-from ftpcluster.session.turns import Turns
-from ftpcluster.session.wheel import Wheel
+from ftpcluster.session.timer_wheel import TimerWheel
 from ftpcluster.storage.local import LocalFiles
 from ftpcluster.storage.uploads import TEMPORARY
 from ftpcluster.users import AbstractUserManager, User
@@ -101,8 +101,8 @@ class Services:
     lingering: dict[Leftover, None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.wheel = Wheel(self.loop)
-        self.turns = Turns(self.loop)
+        self.wheel = TimerWheel(self.loop)
+        self.turns = LoginQueue(self.loop)
         self.digests = DigestThreads(self.loop)
         settings = self.settings
         timeouts = (settings.login_timeout, settings.idle_timeout)

@@ -29,14 +29,14 @@ from ftpcluster.protocol.protection import Protection
 from ftpcluster.protocol.reply import Reply
 from ftpcluster.protocol.text import visible
 from ftpcluster.quota.leases import SessionLimits
-from ftpcluster.session.arrival import Arrival
+from ftpcluster.session.accepting import AcceptingData
 from ftpcluster.session.conversation import Conversation
 from ftpcluster.session.hooks import NO_HOOKS
 from ftpcluster.session.login import Account, Claim, Unauthenticated
 from ftpcluster.session.rights import rights_of
 from ftpcluster.session.services import Services
 from ftpcluster.session.transfer_parameters import Pending, TransferParameters
-from ftpcluster.session.waits import Cause, Waits
+from ftpcluster.session.transfer_waits import Cause, TransferWaits
 from ftpcluster.storage.base import Storage
 from ftpcluster.users import Permission, User, speeds_of
 
@@ -72,7 +72,7 @@ class Transfer(Protocol):
     path: str
 
     @property
-    def waits(self) -> Waits: ...
+    def waits(self) -> TransferWaits: ...
     @property
     def direction(self) -> str: ...
 
@@ -148,7 +148,7 @@ class Session:
         self.current_folder = "/"
         # for one command
         self.pending = Pending()
-        self.data: PassiveListener | Arrival | ActiveTarget | Stream | None = None
+        self.data: PassiveListener | AcceptingData | ActiveTarget | Stream | None = None
         # bytes of the transfer that runs, which shows whether it stalls
         self.progress = 0
         self.transfer: Transfer | None = None
@@ -293,7 +293,7 @@ class Session:
         the command, others begin it only after 150.
         """
         if self.tls is not None and self.parameters.protected:
-            self.data = Arrival(self.services, self.conversation, listener, self.tls)
+            self.data = AcceptingData(self.services, self.conversation, listener, self.tls)
         else:
             self.data, talk, services = listener, self.conversation, self.services
             services.ports.early_acceptors.expect(listener, services.poller, talk.peer, talk.proxy)
@@ -305,7 +305,7 @@ class Session:
         self.parameters.protected = protected
         if isinstance(self.data, PassiveListener):
             self.listen_for_data(self.data)
-        elif isinstance(self.data, Arrival | Stream):
+        elif isinstance(self.data, AcceptingData | Stream):
             self.drop_data()
 
     def check_data_protection(self) -> None:
@@ -383,7 +383,7 @@ class Session:
         data, self.data = self.data, None
         if data is None:
             return
-        if isinstance(data, PassiveListener | Arrival):
+        if isinstance(data, PassiveListener | AcceptingData):
             data.abandon()
         elif isinstance(data, Stream):
             data.close()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from ftpcluster.quota.leases import MOST_AT_ONCE, Lease, Pause, SessionLimits
 from ftpcluster.quota.rates import Direction
-from ftpcluster.session.waits import Cause, Waits
+from ftpcluster.session.transfer_waits import Cause, TransferWaits
 
 
 class Pace:
@@ -23,7 +23,7 @@ class Pace:
         clock: Callable[[], float],
         limits: SessionLimits,
         direction: Direction,
-        waits: Waits,
+        waits: TransferWaits,
         size: int | None = None,
     ) -> None:
         """``size``: the bytes of the transfer, where they are known."""

@@ -14,8 +14,8 @@ from ftpcluster.answers import Answer
 from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.errors import LocalProblem
 from ftpcluster.storage.base import Entry, File, Storage, WriteMode
-from ftpcluster.storage.beneath import Parent, Root, rename_noreplace
-from ftpcluster.storage.uploads import Place, remove_leftovers
+from ftpcluster.storage.contained import Parent, Root, rename_noreplace
+from ftpcluster.storage.uploads import UploadPlace, remove_leftovers
 
 _BATCH = 512
 """Entries of a folder that are read before the loop gets its turn again: about a millisecond."""
@@ -42,7 +42,7 @@ class LocalFile(File):
     is_synchronous = True
     size: int
 
-    def __init__(self, fd: int, *, appends: bool = False, place: Place | None = None) -> None:
+    def __init__(self, fd: int, *, appends: bool = False, place: UploadPlace | None = None) -> None:
         """Takes over ``fd``; anything but a regular file is closed again and refused (ENXIO).
 
         ``place``: of an upload that is durable or atomic.
@@ -187,7 +187,7 @@ class LocalStorage(Storage):
     ) -> LocalFile:
         if atomic and mode.can_be_atomic:
             return self._open_atomic(path, mode, durable=durable)
-        place = Place(self.root, path, durable=True) if durable else None
+        place = UploadPlace(self.root, path, durable=True) if durable else None
         if mode is WriteMode.TRUNCATE:  # most are; to hash a mode takes longer
             flags, bits = _STORE, 0o666
         else:
@@ -207,7 +207,7 @@ class LocalStorage(Storage):
             there.close()
         except FileNotFoundError:
             pass  # or the folder is missing, which is the next to be opened
-        place = Place(self.root, path, durable=durable)
+        place = UploadPlace(self.root, path, durable=durable)
         return LocalFile(place.create(replaced, mode), place=place)
 
     def mkdir(self, path: str) -> Answer[None]:

@@ -19,7 +19,7 @@ from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.errors import FileNameNotAllowed, LocalProblem
 from ftpcluster.protocol.pattern import Names, Pattern
 from ftpcluster.storage.base import WriteMode
-from ftpcluster.storage.beneath import Parent, Root, encode, rename_noreplace
+from ftpcluster.storage.contained import Parent, Root, encode, rename_noreplace
 
 TEMPORARY = ".*.~ftpcluster-????????~"
 """What the names of unfinished uploads look like, as a pattern."""
@@ -49,7 +49,7 @@ def temporary_name(name: str) -> str:
     return f".{begin}.~ftpcluster-{secrets.token_hex(4)}~"
 
 
-class Place:
+class UploadPlace:
     """The folder of an upload, opened, its name there, and the one that it has meanwhile."""
 
     __slots__ = ("_folder", "_is_durable", "_mode", "_name", "_temporary")

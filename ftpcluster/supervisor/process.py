@@ -22,7 +22,7 @@ from aiomultiprocess.core import Process
 from aiomultiprocess.core import context as spawn_context
 from aiomultiprocess.types import Unit
 
-from ftpcluster.supervisor.cutting import cut_connections
+from ftpcluster.supervisor.cut_connections import cut_connections
 from ftpcluster.supervisor.procstatus import stuck_thread
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 from ftpcluster.ipc.messages import Describe, Described, SessionReport
 from ftpcluster.quota.ledger import Ledger
-from ftpcluster.supervisor.handle import WorkerHandle
+from ftpcluster.supervisor.worker_handle import WorkerHandle
 
 _PATIENCE = 0.25
 """Seconds for which a worker is waited for: one that hangs must not hide the others."""

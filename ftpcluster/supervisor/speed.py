@@ -12,7 +12,7 @@ from ftpcluster.quota.fair import Demand
 from ftpcluster.quota.limit_store import LimitStore, LocalStore
 from ftpcluster.quota.limit_tree import FORGET, STALE, TICK, LimitTree, Report
 from ftpcluster.quota.rates import DOWNLOAD, UPLOAD, LimitKey, Rates, SpeedLimits
-from ftpcluster.supervisor.handle import Plan
+from ftpcluster.supervisor.worker_handle import Plan
 
 _MANY = 1 << 40
 

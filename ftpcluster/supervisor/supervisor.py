@@ -46,15 +46,15 @@ from ftpcluster.ipc.messages import (
 )
 from ftpcluster.net.acceptor import OVERLOADED, Acceptor, refuse
 from ftpcluster.protocol.address import display, plain, without_zone
+from ftpcluster.quota.admission import Admission
 from ftpcluster.quota.bans import Ban
-from ftpcluster.quota.guard import Guard
 from ftpcluster.quota.ledger import Ledger, Refusal
 from ftpcluster.quota.rates import Rates
-from ftpcluster.supervisor.crew import Crew
-from ftpcluster.supervisor.handle import Generation, HandOver, Plan, WorkerHandle
 from ftpcluster.supervisor.session_reports import SessionReports
 from ftpcluster.supervisor.speed import SharedSpeed
 from ftpcluster.supervisor.totals import Totals
+from ftpcluster.supervisor.worker_handle import Generation, HandOver, Plan, WorkerHandle
+from ftpcluster.supervisor.worker_lives import WorkerLives
 
 log = logging.getLogger(__name__)
 
@@ -81,13 +81,13 @@ class Supervisor:
         self._plan = plan
         self._listen_on(plan)
         self.ledger = Ledger(plan.limits)
-        self.guard = Guard(self.ledger, plan.bans, self._end_stranger, self._loop.call_later)
+        self.guard = Admission(self.ledger, plan.bans, self._end_stranger, self._loop.call_later)
         self.speed = SharedSpeed(
             self._loop, plan.speeds, self._grant, knows_all_users=plan.knows_all_users
         )
-        self._crew = Crew(self._loop, self)
+        self._lives = WorkerLives(self._loop, self)
         self.totals = Totals()
-        self.session_reports = SessionReports(self._loop, self._crew.workers.values)
+        self.session_reports = SessionReports(self._loop, self._lives.workers.values)
         self._is_hurried = False
         self._pending: list[HandOver] = []  # connections whose worker died before it served them
         self._sessions = itertools.count(1)
@@ -107,10 +107,10 @@ class Supervisor:
         """Serve until ``stop`` has done its work. Raises BootFailure."""
         self.serving.add_done_callback(self._on_booted)
         try:
-            self._crew.begin(Generation(self._plan, self.serving))
+            self._lives.begin(Generation(self._plan, self.serving))
             await self._ended
             failure = self.serving.exception() if self.serving.done() else None
-            if failure := failure or self._crew.failure:
+            if failure := failure or self._lives.failure:
                 raise failure
         finally:
             self._acceptor.close()
@@ -133,7 +133,7 @@ class Supervisor:
         generation = Generation(plan, self._loop.create_future())
         # it may limit users who had no limit; until it is ready they are all known
         self._tell(TellLogins())
-        await self._crew.bring_up(generation)
+        await self._lives.bring_up(generation)
         if not self.serving.done():  # a reload during the boot: nobody waits for the old ones now
             self.serving.set_result(None)
         self._plan = plan
@@ -143,7 +143,7 @@ class Supervisor:
         self.guard.set_rules(plan.bans, self._loop.time())
         for message in self.speed.reset(plan):
             self._tell(message)
-        self._crew.switch(generation)
+        self._lives.switch(generation)
 
     def _listen_on(self, plan: Plan) -> None:
         self._listeners = {listener.sock: listener for listener in plan.listeners}
@@ -156,18 +156,18 @@ class Supervisor:
 
         ``index`` counts from 0. False where there is none, or it is being replaced already.
         """
-        return self._crew.replace(index, why)
+        return self._lives.replace(index, why)
 
     def stop(self) -> None:
         """End the server: at once for idle sessions, after the grace for transfers.
 
         Called again, it ends everything now.
         """
-        if self._crew.is_dismissed:
+        if self._lives.is_dismissed:
             self.stop_now()
             return
         log.info("stopping")
-        self._crew.dismiss(self._plan.shutdown_grace)
+        self._lives.dismiss(self._plan.shutdown_grace)
         self._loop.call_later(_GOODBYES, self._tell_who_is_waited_for)
 
     def _tell_who_is_waited_for(self) -> None:
@@ -182,11 +182,11 @@ class Supervisor:
     def stop_now(self) -> None:
         """End the server without waiting for anybody; what is cut is cleared up, and logged."""
         self._is_hurried = True
-        self._crew.dismiss(0.0, kill_after=_CLEARING_UP)
+        self._lives.dismiss(0.0, kill_after=_CLEARING_UP)
 
     def kill(self) -> None:
         """Kill every worker."""
-        self._crew.kill()
+        self._lives.kill()
 
     def on_dismissed(self) -> None:
         if not self.stopping.done():
@@ -211,7 +211,7 @@ class Supervisor:
     def _tell(self, message: SetLimits | SetGroupLimits | TellLogins) -> None:
         """All workers that serve, or did; the next generation has its own plan."""
         for worker in self.workers:
-            if not self._crew.is_coming(worker):
+            if not self._lives.is_coming(worker):
                 worker.channel.send(message)
 
     def hand_out_log(self, fd: int, *, is_transfers: bool) -> None:
@@ -231,7 +231,7 @@ class Supervisor:
         return True
 
     def _end(self, epoch: int, order: EndSession) -> None:
-        worker = self._crew.workers.get(epoch)
+        worker = self._lives.workers.get(epoch)
         if worker is not None:
             worker.end_session(order)
         for connection in tuple(self._pending):
@@ -281,12 +281,12 @@ class Supervisor:
     @property
     def ends(self) -> Mapping[str, int]:
         """How often workers were replaced, by the reason."""
-        return self._crew.ends
+        return self._lives.ends
 
     @property
     def is_complete(self) -> bool:
         """Whether all workers serve that should."""
-        generation = self._crew.current
+        generation = self._lives.current
         return generation is not None and all(
             place.worker is not None and place.worker.takes_connections
             for place in generation.places
@@ -295,13 +295,13 @@ class Supervisor:
     @property
     def workers(self) -> list[WorkerHandle]:
         """The workers that live now."""
-        return list(self._crew.workers.values())
+        return list(self._lives.workers.values())
 
     def on_start(self, worker: WorkerHandle) -> None:
-        if worker.place.generation is self._crew.current:
+        if worker.place.generation is self._lives.current:
             for order in self.speed.orders:
                 worker.channel.send(order)
-            if self._crew.is_renewed:  # as all were told when the reload began
+            if self._lives.is_renewed:  # as all were told when the reload began
                 worker.channel.send(TellLogins())
 
     def on_gone(self, worker: WorkerHandle) -> int:
@@ -316,7 +316,7 @@ class Supervisor:
         for connection in lost:
             if connection.ended is not None:
                 self._turn_away(connection, connection.ended)
-            elif self._crew.is_dismissed:
+            elif self._lives.is_dismissed:
                 self._turn_away(connection)
             else:
                 self._pending.append(connection)
@@ -331,7 +331,7 @@ class Supervisor:
         """
         chosen, least = None, (True, 0, 0)
         now = self._loop.time()
-        for worker in self._crew.workers.values():
+        for worker in self._lives.workers.values():
             if worker.takes_connections:
                 held = self.ledger.held_by(worker.epoch)
                 load = (worker.crowded_until > now, held, worker.last_used)
@@ -418,17 +418,17 @@ class Supervisor:
         elif isinstance(message, Declined):
             self._on_declined(worker, message)
         else:
-            self._crew.on_message(worker, message)
+            self._lives.on_message(worker, message)
 
     def on_capacity(self) -> None:
         """A worker takes connections (again)."""
         if self._pending:
             self._place_pending()
-        if not self._crew.is_dismissed:
+        if not self._lives.is_dismissed:
             self._acceptor.resume()
 
     def _grant(self, epoch: int, grants: Grants) -> None:
-        worker = self._crew.workers.get(epoch)
+        worker = self._lives.workers.get(epoch)
         if worker is not None:
             worker.channel.send(grants)
 

@@ -1,6 +1,6 @@
 """Keeping a worker, and whoever takes it over, in the folders that it serves: Landlock.
 
-``storage/beneath.py`` holds the bounds of the calls that we make. A hole in an interpreter or a
+``storage/contained.py`` holds the bounds of the calls that we make. A hole in an interpreter or a
 library makes others, and a worker that runs as root could then read every file. Landlock is a
 list, held by the kernel, of what the process may open; it cannot be taken back.
 

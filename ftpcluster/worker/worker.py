@@ -43,16 +43,16 @@ from ftpcluster.ipc.messages import (
 )
 from ftpcluster.logfile import LogFile
 from ftpcluster.protocol.address import Networks
+from ftpcluster.quota.admission import counting
 from ftpcluster.quota.bans import BanRules
-from ftpcluster.quota.guard import counting
-from ftpcluster.session.reception import Arrived, Reception
+from ftpcluster.session.process_sessions import AcceptedConnection, ProcessSessions
 from ftpcluster.session.server_pi import shutting_down
 from ftpcluster.session.state import Activity
-from ftpcluster.session.waits import Cause
+from ftpcluster.session.transfer_waits import Cause
 from ftpcluster.worker.entry import ORPHAN_GRACE
 from ftpcluster.worker.remote_quotas import RemoteQuotas
-from ftpcluster.worker.services import make_services
 from ftpcluster.worker.speed_limits import speed_limits
+from ftpcluster.worker.worker_services import make_services
 
 log = logging.getLogger(__name__)
 
@@ -91,8 +91,8 @@ class Worker:
             counts=counting(BanRules(allow=Networks(config.ban.allow))),
         )
         self._services = make_services(loop, settings, self._quotas, transfers)
-        self._reception = Reception(self._services, self._look_whether_drained)
-        self._arrived: list[Arrived] = []
+        self._reception = ProcessSessions(self._services, self._look_whether_drained)
+        self._arrived: list[AcceptedConnection] = []
         self._draining = False
         self._deadlines: list[asyncio.TimerHandle] = []
         self._beaten = loop.time()
@@ -192,7 +192,7 @@ class Worker:
                 self._channel.send(Declined((message.session,)))
             else:
                 self._arrived.append(
-                    Arrived(
+                    AcceptedConnection(
                         message.session,
                         fd,
                         message.peer,

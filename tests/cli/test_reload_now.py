@@ -13,7 +13,7 @@ from ftpcluster.cli.flags import Flags
 from ftpcluster.cli.logfiles import LogFiles
 from ftpcluster.config import Config
 from ftpcluster.config.load import load
-from ftpcluster.supervisor.admin import ReloadRefused
+from ftpcluster.supervisor.admin_server import ReloadRefused
 from ftpcluster.supervisor.supervisor import Supervisor
 
 FILE = """

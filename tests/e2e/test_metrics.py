@@ -21,8 +21,8 @@ import pytest
 import trustme
 from prometheus_client.parser import text_string_to_metric_families
 
-from ftpcluster.admin.client import Connection
-from ftpcluster.admin.messages import BanNetwork, Unban
+from ftpcluster.admin.client import AdminConnection
+from ftpcluster.admin.requests import BanNetwork, Unban
 from ftpcluster.cli.metrics import Metrics
 from tests.support.cluster import (
     DEADLINE,
@@ -138,7 +138,7 @@ def test_the_file_says_where_metrics_are_told(tmp_path: Path) -> None:
 def test_who_is_turned_away_and_who_is_banned_is_counted(told: Told, tmp_path: Path) -> None:
     expected = {("bans", "hand"): 0, ("bans_made_total", "hand"): 0}
     assert expected.items() <= told.samples().items()
-    with contextlib.closing(Connection(told.cluster.admin)) as admin:
+    with contextlib.closing(AdminConnection(told.cluster.admin)) as admin:
         admin.ask(BanNetwork("127.0.0.9", None, "spam"))
         for _ in range(3):
             Dialogue(told.cluster.port, greeting=421, source="127.0.0.9").sock.close()

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import pytest
 
-from ftpcluster.admin.client import Connection, OrderRefused
-from ftpcluster.admin.messages import Done, Reload, Stop
+from ftpcluster.admin.client import AdminConnection, OrderRefused
+from ftpcluster.admin.requests import Done, Reload, Stop
 from tests.support.cluster import Cluster, begin_download, open_files, restore, starve, until
 from tests.support.dialogue import Dialogue
 
@@ -131,7 +131,7 @@ def test_a_speed_limit_holds_for_old_transfers_too(site: Site, before: str) -> N
 
 def test_keys_that_cannot_change_are_told_until_they_are_as_they_were(site: Site) -> None:
     site.write(tail="[metrics]\nlisten = '127.0.0.1:0'")
-    with contextlib.closing(Connection(site.cluster.admin)) as admin:
+    with contextlib.closing(AdminConnection(site.cluster.admin)) as admin:
         reply = admin.ask(Reload())
         assert isinstance(reply, Done)
         assert reply.text.endswith(
@@ -260,7 +260,7 @@ def test_a_file_that_was_cut_off_lets_nobody_in(site: Site, text: str | None, sa
     with Dialogue(site.cluster.port) as stranger:
         stranger.says("USER anonymous", 331)
         stranger.says("PASS x", 530)
-    with contextlib.closing(Connection(site.cluster.admin)) as admin:
+    with contextlib.closing(AdminConnection(site.cluster.admin)) as admin:
         with pytest.raises(OrderRefused, match=says):
             admin.ask(Reload())
 
@@ -371,7 +371,7 @@ def test_a_server_that_is_stopping_is_not_reloaded(site: Site) -> None:
         site.cluster.process.send_signal(signal.SIGTERM)
         site.cluster.wait_for(re.compile("supervisor: stopping"))
         assert "not reloaded: the server is stopping" in site.cluster.hang_up()
-        with contextlib.closing(Connection(site.cluster.admin)) as admin:
+        with contextlib.closing(AdminConnection(site.cluster.admin)) as admin:
             with pytest.raises(OrderRefused, match="not reloaded: the server is stopping"):
                 admin.ask(Reload())
         with pytest.raises(ConnectionRefusedError):
@@ -400,8 +400,8 @@ def test_an_administrator_s_stop_ends_a_reload_and_the_one_that_waits_behind_it(
     with (
         site.joins() as client,
         begin_download(client, "file") as data,
-        contextlib.closing(Connection(site.cluster.admin)) as admin,
-        contextlib.closing(Connection(site.cluster.admin)) as waits,
+        contextlib.closing(AdminConnection(site.cluster.admin)) as admin,
+        contextlib.closing(AdminConnection(site.cluster.admin)) as waits,
         concurrent.futures.ThreadPoolExecutor() as pool,
     ):
         fifo = begin_reload(site)

@@ -21,8 +21,8 @@ from typing import Any
 import pytest
 import trustme
 
-from ftpcluster.admin.client import Connection
-from ftpcluster.admin.messages import Done, Stop
+from ftpcluster.admin.client import AdminConnection
+from ftpcluster.admin.requests import Done, Stop
 from tests.support.cluster import CHECKOUT, Cluster, until
 from tests.support.dialogue import Dialogue
 from tests.support.unprivileged import PACKAGES, python_for_nobody
@@ -75,7 +75,7 @@ def test_the_service_manager_is_told_that_an_administrator_stops_it(
 ) -> None:
     environment = {"NOTIFY_SOCKET": manager.path}
     with Cluster("--root", str(tmp_path), env=environment) as cluster:
-        with contextlib.closing(Connection(cluster.admin)) as admin:
+        with contextlib.closing(AdminConnection(cluster.admin)) as admin:
             assert isinstance(admin.ask(Stop()), Done)
         manager.hears("STOPPING=1")
         assert cluster.wait() == 0

@@ -144,7 +144,7 @@ async def test_what_is_read_can_be_iterated() -> None:
 
 
 @pytest.mark.parametrize(
-    "first", ["ftpcluster.worker.entry", "ftpcluster.server", "ftpcluster.worker.services"]
+    "first", ["ftpcluster.worker.entry", "ftpcluster.server", "ftpcluster.worker.worker_services"]
 )
 def test_worker_is_the_decorator_whatever_was_imported_before(first: str) -> None:
     """In a worker process, too, where the package of that name has been imported."""

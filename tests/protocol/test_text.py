@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ftpcluster.admin.messages import SessionView
+from ftpcluster.admin.requests import SessionView
 from ftpcluster.cli.views import sessions_table
 from ftpcluster.logs import Who, _Lines, _Objects
 from ftpcluster.protocol.text import visible

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from ftpcluster.protocol.address import Networks
+from ftpcluster.quota.admission import Admission
 from ftpcluster.quota.bans import BanRules
-from ftpcluster.quota.guard import Guard
 from ftpcluster.quota.ledger import ConnectionLimits, Ledger, Refusal
 
 RULES = BanRules(failures=3, window=60, duration=1800, allow=Networks(["10.0.0.0/8"]))
@@ -22,7 +22,7 @@ class Scene:
     def __init__(self) -> None:
         self.ledger = Ledger()
         self.ended: list[tuple[int, int]] = []
-        self.guard = Guard(self.ledger, RULES, lambda *ended: self.ended.append(ended))
+        self.guard = Admission(self.ledger, RULES, lambda *ended: self.ended.append(ended))
 
     def fail(self, session: int, times: int = 1) -> None:
         for _ in range(times):
@@ -101,7 +101,7 @@ def test_the_last_refusals_are_logged_a_second_after_the_first_one(
     caplog.set_level(logging.INFO)
     timers: list[tuple[float, Callable[[], None]]] = []
     ledger = Ledger(ConnectionLimits(per_address=1))
-    guard = Guard(ledger, RULES, lambda *_: None, lambda *timer: timers.append(timer))
+    guard = Admission(ledger, RULES, lambda *_: None, lambda *timer: timers.append(timer))
     for session in range(7):
         guard.admit(1, session, ALICE, session / 10)
     ((seconds, tell),) = timers

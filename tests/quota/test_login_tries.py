@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ftpcluster.protocol.address import Networks
+from ftpcluster.quota.admission import Admission
 from ftpcluster.quota.bans import BanRules
-from ftpcluster.quota.guard import Guard
 from ftpcluster.quota.ledger import Ledger, Refusal
 
 RULES = BanRules(failures=3, window=60, duration=600, allow=Networks(["10.0.0.0/8"]))
@@ -20,7 +20,7 @@ class Scene:
     def __init__(self, rules: BanRules | None = RULES) -> None:
         self.ledger = Ledger()
         self.ended: list[int] = []
-        self.guard = Guard(self.ledger, rules, lambda _, session: self.ended.append(session))
+        self.guard = Admission(self.ledger, rules, lambda _, session: self.ended.append(session))
         self.answers: dict[int, Refusal | None] = {}
 
     def tries(self, *sessions: int, address: str = MALLORY, epoch: int = 1) -> None:

@@ -10,7 +10,7 @@ import pytest
 from ftpcluster.config.sessions import session_defaults
 from ftpcluster.session.deadlines import Deadlines
 from ftpcluster.session.services import Settings
-from ftpcluster.session.wheel import RESOLUTION, Wheel
+from ftpcluster.session.timer_wheel import RESOLUTION, TimerWheel
 
 TIMEOUT = 60.0
 
@@ -49,7 +49,7 @@ class Bench:
         self.given_up = 0
         services = SimpleNamespace(
             loop=self.clock,
-            wheel=Wheel(self.clock),  # type: ignore[arg-type]
+            wheel=TimerWheel(self.clock),  # type: ignore[arg-type]
             shortest_timeout=None,
         )
         session: Any = SimpleNamespace(

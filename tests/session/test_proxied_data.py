@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from ftpcluster.net import proxy
-from ftpcluster.session import arrival
+from ftpcluster.net import proxy_header
+from ftpcluster.session import accepting
 from tests.session.conftest import Maker
 from tests.session.proxied import (
     CLIENT,
@@ -192,7 +192,7 @@ def test_a_proxy_that_sends_no_header_is_told_of_in_the_log(
 def test_a_header_that_does_not_come_keeps_the_client_not_waiting(
     serve: Maker, monkeypatch: pytest.MonkeyPatch, part: bytes, straight: bool
 ) -> None:
-    monkeypatch.setattr(proxy, "_TIMEOUT", 600)
+    monkeypatch.setattr(proxy_header, "_TIMEOUT", 600)
     (serve.folder / "file").write_bytes(CONTENT)
     with through(serve(proxy_protocol=[PROXY]), v1(CLIENT)) as client:
         client.logs_in()
@@ -208,7 +208,7 @@ def test_a_header_that_does_not_come_keeps_the_client_not_waiting(
 def test_a_header_that_never_comes_is_not_waited_for(
     serve: Maker, monkeypatch: pytest.MonkeyPatch, part: bytes
 ) -> None:
-    monkeypatch.setattr(proxy, "_TIMEOUT", 0.2)
+    monkeypatch.setattr(proxy_header, "_TIMEOUT", 0.2)
     (serve.folder / "file").write_bytes(CONTENT)
     with through(serve(proxy_protocol=[PROXY]), v1(CLIENT)) as client:
         client.logs_in()
@@ -224,7 +224,7 @@ def test_a_header_that_never_comes_is_not_waited_for(
 def test_what_ends_the_wait_ends_that_for_headers(
     serve: Maker, monkeypatch: pytest.MonkeyPatch, server_context: Any, end: str, protected: bool
 ) -> None:
-    monkeypatch.setattr(proxy, "_TIMEOUT", 600)
+    monkeypatch.setattr(proxy_header, "_TIMEOUT", 600)
     (serve.folder / "file").write_bytes(CONTENT)
     patience = 0.5 if end == "timeout" else DEADLINE
     options = {"data_timeout": patience, "ssl": server_context if protected else None}
@@ -299,7 +299,7 @@ def test_a_handshake_that_came_with_the_command_ends_before_150(
     serve: Maker, server_context: Any, monkeypatch: pytest.MonkeyPatch, header: bytes
 ) -> None:
     """Both wait for the server when it looks: basic-ftp would take 150 for the handshake's end."""
-    monkeypatch.setattr(arrival, "_SETTLE", DEADLINE)
+    monkeypatch.setattr(accepting, "_SETTLE", DEADLINE)
     port = serve(proxy_protocol=[PROXY], ssl=server_context)
     with contextlib.ExitStack() as stack:
         client = stack.enter_context(through(port, v1(CLIENT), greeting=None))

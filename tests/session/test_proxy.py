@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from ftpcluster.net import proxy
+from ftpcluster.net import proxy_header
 from ftpcluster.quota.ledger import ConnectionLimits
-from ftpcluster.session.reception import Arrived
+from ftpcluster.session.process_sessions import AcceptedConnection
 from tests.conftest import InProcess
 from tests.session.conftest import Maker
 from tests.session.proxied import (
@@ -259,7 +259,7 @@ def test_a_connection_that_ends_within_its_header_is_forgotten(
 def test_a_header_that_never_comes_is_not_waited_for(
     serve: Maker, monkeypatch: pytest.MonkeyPatch, part: bytes
 ) -> None:
-    monkeypatch.setattr(proxy, "_TIMEOUT", 0.2)
+    monkeypatch.setattr(proxy_header, "_TIMEOUT", 0.2)
     port = serve(proxy_protocol=[PROXY])
     server = serve.made[-1]
     with through(port, part, greeting=None) as client:
@@ -271,7 +271,7 @@ def test_a_header_that_dribbles_in_is_not_waited_for(
     serve: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The deadline is that of the whole header, not of its bytes."""
-    monkeypatch.setattr(proxy, "_TIMEOUT", 0.3)
+    monkeypatch.setattr(proxy_header, "_TIMEOUT", 0.3)
     with through(serve(proxy_protocol=[PROXY]), b"PROXY UNKNOWN ", greeting=None) as client:
         for _ in range(90):  # the line could last for 4.5 s
             if select.select([client.sock], [], [], 0.05)[0]:
@@ -385,7 +385,7 @@ def is_exact(port: int) -> None:
 def test_a_server_that_closes_waits_for_no_header(
     serve: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(proxy, "_TIMEOUT", 600)
+    monkeypatch.setattr(proxy_header, "_TIMEOUT", 600)
     port = serve(proxy_protocol=[PROXY])
     with through(port, b"PROXY ", greeting=None) as client:
         until(lambda: serve.made[-1].call(lambda: serve.made[-1].server.ledger.connections))
@@ -399,7 +399,7 @@ def test_a_server_that_drains_waits_for_no_header(
     serve: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing has begun there that could be completed."""
-    monkeypatch.setattr(proxy, "_TIMEOUT", 600)
+    monkeypatch.setattr(proxy_header, "_TIMEOUT", 600)
     port = serve(proxy_protocol=[PROXY])
     server = serve.made[-1]
     with through(port, b"PROXY ", greeting=None) as client:
@@ -421,7 +421,7 @@ def test_a_connection_that_arrives_just_before_the_end_is_closed_and_counts_no_m
     with ours:
         ours.settimeout(DEADLINE)
         ours.sendall(header)
-        arrived = Arrived(1_000_000, theirs.detach(), PROXY, 1, is_proxied=True)
+        arrived = AcceptedConnection(1_000_000, theirs.detach(), PROXY, 1, is_proxied=True)
 
         def end(turns: int) -> None:
             if turns:

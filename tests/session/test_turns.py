@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from ftpcluster.passwords import TooManyLogins
-from ftpcluster.session.turns import Turns
+from ftpcluster.session.login_queue import LoginQueue
 
 MALLORY, EVE, ALICE = "192.0.2.7", "192.0.2.6", "192.0.2.8"
 
@@ -17,7 +17,7 @@ class Scene:
     """``running`` has had its turn and not given it back."""
 
     def __init__(self) -> None:
-        self.turns = Turns(asyncio.get_running_loop())
+        self.turns = LoginQueue(asyncio.get_running_loop())
         self.running: list[str] = []
         self.tasks: dict[str, asyncio.Task[None]] = {}
         self._ends: dict[str, asyncio.Event] = {}
@@ -214,14 +214,14 @@ async def test_local_networks_have_the_turns_of_others(scene: Scene) -> None:
 
 
 async def test_only_so_many_who_have_logged_in_are_remembered() -> None:
-    turns = Turns(asyncio.get_running_loop())
+    turns = LoginQueue(asyncio.get_running_loop())
     for number in range(9000):
         turns.trust(storm(number))
     assert len(turns._trusted) == 4096
 
 
 async def test_only_so_many_suspects_are_remembered() -> None:
-    turns = Turns(asyncio.get_running_loop())
+    turns = LoginQueue(asyncio.get_running_loop())
     for number in range(5000):
         turns.suspect(f"198.51.{number // 250}.{number % 250}")
     assert len(turns._suspects) == 1024

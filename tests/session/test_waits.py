@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ftpcluster.session.waits import Cause, Waits
+from ftpcluster.session.transfer_waits import Cause, TransferWaits
 
 
 class Clock:
@@ -15,7 +15,7 @@ class Clock:
         return self.now
 
 
-def waited(clock: Clock, waits: Waits, cause: Cause, seconds: float) -> None:
+def waited(clock: Clock, waits: TransferWaits, cause: Cause, seconds: float) -> None:
     waits.begin(cause)
     clock.now += seconds
     waits.end()
@@ -23,7 +23,7 @@ def waited(clock: Clock, waits: Waits, cause: Cause, seconds: float) -> None:
 
 def test_the_longest_wait_since_the_last_look_is_the_cause() -> None:
     clock = Clock()
-    waits = Waits(clock)
+    waits = TransferWaits(clock)
     waited(clock, waits, Cause.CLIENT, 0.3)
     waited(clock, waits, Cause.SHARED_LIMIT, 0.5)
     clock.now += 0.2
@@ -35,7 +35,7 @@ def test_the_longest_wait_since_the_last_look_is_the_cause() -> None:
 
 def test_a_wait_that_goes_on_counts() -> None:
     clock = Clock()
-    waits = Waits(clock)
+    waits = TransferWaits(clock)
     waits.begin(Cause.DISK)
     clock.now += 1.0
     assert waits.look(0) == (0.0, Cause.DISK)
@@ -48,7 +48,7 @@ def test_a_wait_that_goes_on_counts() -> None:
 
 def test_who_hardly_waited_is_held_by_nothing() -> None:
     clock = Clock()
-    waits = Waits(clock)
+    waits = TransferWaits(clock)
     waited(clock, waits, Cause.CLIENT, 0.05)
     clock.now += 0.95
     assert waits.look(5) == (5.0, None)
@@ -56,7 +56,7 @@ def test_who_hardly_waited_is_held_by_nothing() -> None:
 
 def test_looks_that_follow_each_other_too_soon_or_too_late_count_from_the_begin_on() -> None:
     clock = Clock()
-    waits = Waits(clock)
+    waits = TransferWaits(clock)
     waited(clock, waits, Cause.CLIENT, 2.0)
     assert waits.look(200) == (pytest.approx(100.0), Cause.CLIENT)
     clock.now += 0.1
@@ -66,4 +66,4 @@ def test_looks_that_follow_each_other_too_soon_or_too_late_count_from_the_begin_
 
 
 def test_a_look_at_the_very_begin_says_nothing() -> None:
-    assert Waits(Clock()).look(0) == (0.0, None)
+    assert TransferWaits(Clock()).look(0) == (0.0, None)

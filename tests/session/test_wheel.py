@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from ftpcluster.session.wheel import RESOLUTION, Wheel
+from ftpcluster.session.timer_wheel import RESOLUTION, TimerWheel
 
 
-async def called_at(wheel: Wheel, when: float) -> float:
+async def called_at(wheel: TimerWheel, when: float) -> float:
     loop = asyncio.get_running_loop()
     called = loop.create_future()
     wheel.add(when, lambda: called.set_result(loop.time()))
@@ -18,7 +18,7 @@ async def called_at(wheel: Wheel, when: float) -> float:
 
 async def test_nobody_is_called_too_early_whatever_the_order() -> None:
     loop = asyncio.get_running_loop()
-    wheel = Wheel(loop)
+    wheel = TimerWheel(loop)
     start = loop.time()
     waits = [0.7, 0.1, 0.4, 0.0, -5.0, 0.4]
     times = await asyncio.gather(*[called_at(wheel, start + wait) for wait in waits])
@@ -28,7 +28,7 @@ async def test_nobody_is_called_too_early_whatever_the_order() -> None:
 
 async def test_who_was_discarded_is_not_called() -> None:
     loop = asyncio.get_running_loop()
-    wheel = Wheel(loop)
+    wheel = TimerWheel(loop)
     called: list[str] = []
     first, second = (lambda: called.append("first")), (lambda: called.append("second"))
     when = loop.time() + 0.1
@@ -43,7 +43,7 @@ async def test_who_was_discarded_is_not_called() -> None:
 
 async def test_a_callback_may_ask_to_be_called_again() -> None:
     loop = asyncio.get_running_loop()
-    wheel = Wheel(loop)
+    wheel = TimerWheel(loop)
     done = loop.create_future()
     calls: list[float] = []
 
@@ -63,12 +63,12 @@ async def test_a_callback_may_ask_to_be_called_again() -> None:
 
 async def test_after_close_nobody_is_called() -> None:
     loop = asyncio.get_running_loop()
-    wheel = Wheel(loop)
+    wheel = TimerWheel(loop)
     called: list[int] = []
     wheel.add(loop.time(), lambda: called.append(1))
     wheel.close()
     wheel.close()
-    other = Wheel(loop)
+    other = TimerWheel(loop)
     await called_at(other, loop.time() + RESOLUTION)
     assert not called
     other.close()

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from ftpcluster.storage import beneath
-from ftpcluster.storage.beneath import Root
+from ftpcluster.storage import contained
+from ftpcluster.storage.contained import Root
 from ftpcluster.storage.local import LocalStorage
 from tests.support.awaited import Awaited
 
@@ -17,8 +17,8 @@ from tests.support.awaited import Awaited
 def storage(request: pytest.FixtureRequest, root: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A storage over each of the two ways to stay beneath a root."""
     if request.param == "walk":
-        monkeypatch.setattr(beneath, "has_openat2", lambda directory: False)
+        monkeypatch.setattr(contained, "has_openat2", lambda directory: False)
     opened = Root(root)
-    if request.param == "openat2" and not beneath.has_openat2(opened.fd):
+    if request.param == "openat2" and not contained.has_openat2(opened.fd):
         pytest.skip("this kernel, or a seccomp filter, refuses openat2")
     return Awaited(LocalStorage(opened))

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from ftpcluster.storage import beneath
+from ftpcluster.storage import contained
 from ftpcluster.storage.base import WriteMode
-from ftpcluster.storage.beneath import Root
+from ftpcluster.storage.contained import Root
 from ftpcluster.storage.local import LocalStorage
 from tests.support.awaited import Awaited
 from tests.support.outside import SECRET, Swapping, picture
@@ -184,7 +184,7 @@ def linked(root: Path) -> Path:
 
 async def test_links_within_the_root_are_followed(linked: Path) -> None:
     storage: Any = Awaited(LocalStorage(Root(linked)))
-    if not beneath.has_openat2(storage.root.fd):
+    if not contained.has_openat2(storage.root.fd):
         pytest.skip("this kernel, or a seccomp filter, refuses openat2")
     assert await read(storage, "/to folder/to file") == b"inside"
     assert (await storage.stat("/folder/to file")).st_size == 6
@@ -195,7 +195,7 @@ async def test_links_within_the_root_are_followed(linked: Path) -> None:
 async def test_folders_are_made_where_a_link_within_the_root_leads(linked: Path) -> None:
     """Also where it leads up again from the folder that it is in."""
     storage: Any = Awaited(LocalStorage(Root(linked)))
-    if not beneath.has_openat2(storage.root.fd):
+    if not contained.has_openat2(storage.root.fd):
         pytest.skip("this kernel, or a seccomp filter, refuses openat2")
     (linked / "folder/up").symlink_to("..")
     await storage.mkdir("/to folder/up/a/b")
@@ -209,7 +209,7 @@ async def test_folders_are_made_where_a_link_within_the_root_leads(linked: Path)
 async def test_without_openat2_links_are_refused_altogether(
     linked: Path, monkeypatch: pytest.MonkeyPatch, verb: Verb, path: str
 ) -> None:
-    monkeypatch.setattr(beneath, "has_openat2", lambda directory: False)
+    monkeypatch.setattr(contained, "has_openat2", lambda directory: False)
     with pytest.raises(OSError, match=r"symbolic links|Not a directory"):
         await verb(Awaited(LocalStorage(Root(linked))), path)
     assert (linked / "folder/file").read_bytes() == b"inside"
@@ -218,7 +218,7 @@ async def test_without_openat2_links_are_refused_altogether(
 async def test_links_are_followed_while_folders_elsewhere_are_renamed(linked: Path) -> None:
     # any rename on the machine lets the kernel answer EAGAIN where it resolves ".."
     storage: Any = Awaited(LocalStorage(Root(linked)))
-    if not beneath.has_openat2(storage.root.fd):
+    if not contained.has_openat2(storage.root.fd):
         pytest.skip("this kernel, or a seccomp filter, refuses openat2")
     (linked / "a").mkdir()
     (linked / "b").mkdir()

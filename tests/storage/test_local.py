@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from ftpcluster.storage import beneath
+from ftpcluster.storage import contained
 from ftpcluster.storage.base import WriteMode
-from ftpcluster.storage.beneath import Root
+from ftpcluster.storage.contained import Root
 from ftpcluster.storage.local import LocalFiles, LocalStorage
 from tests.support.awaited import Awaited
 
@@ -470,7 +470,7 @@ async def test_what_is_missing_cannot_be_renamed(storage: LocalStorage, replace:
 async def test_without_renameat2_nothing_gives_way_either(
     storage: LocalStorage, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(beneath, "_SYS_RENAMEAT2", {})
+    monkeypatch.setattr(contained, "_SYS_RENAMEAT2", {})
     furnish(root)
     with pytest.raises(FileExistsError):
         await storage.rename("/file", "/old file", replace=False)
@@ -602,7 +602,7 @@ def test_a_seccomp_filter_that_refuses_openat2_is_noticed(
         def refuse(*_: object, number: int = number) -> int:
             raise OSError(number, os.strerror(number))
 
-        monkeypatch.setattr(beneath, "_openat2", refuse)
+        monkeypatch.setattr(contained, "_openat2", refuse)
         opened = Root(root)
         (root / "file").touch()
         os.close(opened.open("/file", os.O_RDONLY))

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ftpcluster.storage.base import WriteMode
-from ftpcluster.storage.beneath import Root
+from ftpcluster.storage.contained import Root
 from ftpcluster.storage.local import LocalFile, LocalStorage
 from ftpcluster.storage.pooled import PooledFile, PooledStorage
 

@@ -312,7 +312,7 @@ async def test_a_worker_that_declines_a_session_keeps_neither_its_try_nor_its_co
     """It would keep honest logins of that address waiting, with sessions that are others'."""
     async with supervised(2, bans=RULES) as scene:
         one, two = await scene.ready(2)
-        handle = scene.supervisor._crew.workers[one.epoch]
+        handle = scene.supervisor._lives.workers[one.epoch]
         for _ in range(RULES.failures - 1):
             await scene.connect(MALLORY)
             session = await one.adopt(confirm=False)

@@ -35,11 +35,11 @@ from ftpcluster.ipc.messages import (
 from ftpcluster.net.listeners import Listener, listen
 from ftpcluster.quota.ledger import ConnectionLimits, Refusal
 from ftpcluster.quota.rates import DOWNLOAD, Rates, SpeedLimits
-from ftpcluster.supervisor import crew as module
 from ftpcluster.supervisor import processes, restart
-from ftpcluster.supervisor.crew import BootFailure
-from ftpcluster.supervisor.handle import Phase, Plan
+from ftpcluster.supervisor import worker_lives as module
 from ftpcluster.supervisor.restart import Recycling
+from ftpcluster.supervisor.worker_handle import Phase, Plan
+from ftpcluster.supervisor.worker_lives import BootFailure
 from tests.support.fake_workers import FakeWorker, Supervised, supervised, until
 
 TIMEOUT = 0.5

@@ -27,8 +27,8 @@ from ftpcluster.quota.bucket import BUSY_DEPTH, IDLE_DEPTH
 from ftpcluster.quota.fair import Demand
 from ftpcluster.quota.limit_tree import TICK, Grant, Report
 from ftpcluster.quota.rates import DOWNLOAD, Rates, SpeedLimits
-from ftpcluster.supervisor.handle import Plan
 from ftpcluster.supervisor.speed import SharedSpeed
+from ftpcluster.supervisor.worker_handle import Plan
 from tests.support.fake_workers import FakeWorker, Supervised, supervised, until
 from tests.support.simulation import VirtualLoop
 

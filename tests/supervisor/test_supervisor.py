@@ -29,10 +29,10 @@ from ftpcluster.ipc.messages import (
 )
 from ftpcluster.net.listeners import Listener, listen
 from ftpcluster.quota.ledger import Refusal
-from ftpcluster.supervisor import crew as module
-from ftpcluster.supervisor.crew import BootFailure
-from ftpcluster.supervisor.handle import Plan
+from ftpcluster.supervisor import worker_lives as module
 from ftpcluster.supervisor.supervisor import Supervisor
+from ftpcluster.supervisor.worker_handle import Plan
+from ftpcluster.supervisor.worker_lives import BootFailure
 from tests.support.fake_workers import FakeWorker, supervised, until
 
 UNCONFIRMED = 64

@@ -190,7 +190,7 @@ def send(worker: FakeWorker, data: bytes, times: int = 1, fds: tuple[int, ...] =
 
 def tamper(here: Scene, worker: FakeWorker) -> None:
     """Have the supervisor wait when it closes its clients' sockets: those that it still has."""
-    handle = here.supervisor._crew.workers.get(worker.epoch)
+    handle = here.supervisor._lives.workers.get(worker.epoch)
     for session in handle.unconfirmed if handle is not None else ():
         fd = worker.held.pop(session, None)
         if fd is not None:

@@ -16,7 +16,7 @@ from ftpcluster.net.pipe import Pipe
 from ftpcluster.net.poller import Poller
 from ftpcluster.quota.ledger import ConnectionLimits, Ledger
 from ftpcluster.quota.quotas import LocalQuotas
-from ftpcluster.session.reception import Arrived, Reception
+from ftpcluster.session.process_sessions import AcceptedConnection, ProcessSessions
 from ftpcluster.session.services import Services, Settings
 from ftpcluster.users import MemoryUserManager, User
 
@@ -37,7 +37,7 @@ async def serving(user: User, **hooks: Any) -> AsyncIterator[int]:
         **hooks,
     )
     ended = asyncio.Event()
-    reception = Reception(services, ended.set)
+    reception = ProcessSessions(services, ended.set)
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)
     numbers = itertools.count(1)
@@ -46,7 +46,7 @@ async def serving(user: User, **hooks: Any) -> AsyncIterator[int]:
         sock, (address, port) = listener.accept()
         number = next(numbers)
         quotas.admit(number, address)
-        reception.receive(Arrived(number, sock.detach(), address, port))
+        reception.receive(AcceptedConnection(number, sock.detach(), address, port))
 
     loop.add_reader(listener, accept)
     try:

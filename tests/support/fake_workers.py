@@ -27,8 +27,8 @@ from ftpcluster.ipc.messages import (
 from ftpcluster.net.listeners import Listener, listen
 from ftpcluster.protocol.address import Networks
 from ftpcluster.quota.ledger import ConnectionLimits
-from ftpcluster.supervisor.handle import Plan
 from ftpcluster.supervisor.supervisor import Supervisor
+from ftpcluster.supervisor.worker_handle import Plan
 
 DEADLINE = 20.0
 

@@ -7,7 +7,7 @@ import sys
 
 from rich.console import Console
 
-from ftpcluster.admin.messages import Overview, SessionView, WorkerView
+from ftpcluster.admin.requests import Overview, SessionView, WorkerView
 from ftpcluster.cli.top import picture
 
 COLUMNS, LINES = 132, 17

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from ftpcluster.admin.client import Connection
-from ftpcluster.admin.messages import Limit, Overview, Who
+from ftpcluster.admin.client import AdminConnection
+from ftpcluster.admin.requests import Limit, Overview, WhoRequest
 from tests.support.cluster import Cluster, until
 from tests.tls.conftest import Files
 from tests.tls.support import V12, V13, Client, reads
@@ -40,10 +40,10 @@ def test_a_download_goes_on_when_its_limit_has_fallen_meanwhile(
     cluster: Cluster, trusting: ssl.SSLContext, version: ssl.TLSVersion, login: str | None
 ) -> None:
     trusting.minimum_version = trusting.maximum_version = version
-    with contextlib.closing(Connection(cluster.admin)) as admin:
+    with contextlib.closing(AdminConnection(cluster.admin)) as admin:
 
         def is_held_by_the_client() -> bool:
-            overview = admin.ask(Who())
+            overview = admin.ask(WhoRequest())
             assert isinstance(overview, Overview)
             return [each.held_by for each in overview.sessions] == ["client"]
 

@@ -19,7 +19,7 @@ DEADLINE = 30.0
 BEGIN = '''
 import asyncio, ctypes, os, signal, socket, stat, sys, threading
 from ftpcluster.storage.base import WriteMode
-from ftpcluster.storage.beneath import Root
+from ftpcluster.storage.contained import Root
 from ftpcluster.storage.local import LocalStorage
 from tests.support.awaited import Awaited
 from ftpcluster.worker import confinement

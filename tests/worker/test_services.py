@@ -13,7 +13,7 @@ from ftpcluster.config.sessions import session_defaults
 from ftpcluster.quota.ledger import ConnectionLimits, Ledger
 from ftpcluster.quota.quotas import LocalQuotas
 from ftpcluster.session.services import Settings
-from ftpcluster.worker.services import make_services
+from ftpcluster.worker.worker_services import make_services
 
 
 @pytest.mark.parametrize("threads", [1, 3])

@@ -13,8 +13,8 @@ from ftpcluster.net.stream import pause
 from ftpcluster.passwords import BadHash, TooManyLogins
 from ftpcluster.protocol.errors import ArgumentProblem, LocalProblem, NotLoggedIn, SessionEnded
 from ftpcluster.protocol.reply import Code, Reply, Then
+from ftpcluster.session.command_run import wait_out
 from ftpcluster.session.login import Account, Claim
-from ftpcluster.session.run import wait_out
 from ftpcluster.session.state import Session, shown
 from ftpcluster.users import JUDGES, AbstractUserManager, MemoryUserManager, User, overrides
 

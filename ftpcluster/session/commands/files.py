@@ -13,14 +13,14 @@ from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.errors import ArgumentProblem, FileUnavailable
 from ftpcluster.protocol.listing import parse_timestamp, printable, timestamp
 from ftpcluster.protocol.reply import Code, Reply
-from ftpcluster.session.commands.writeonly import (
+from ftpcluster.session.command_run import give_way
+from ftpcluster.session.commands.write_only import (
     HidingNames,
     check_own,
     forget,
     is_write_only,
     remember,
 )
-from ftpcluster.session.run import give_way
 from ftpcluster.session.state import Session
 from ftpcluster.storage.base import Entry
 from ftpcluster.storage.uploads import check_new_name

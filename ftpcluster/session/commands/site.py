@@ -17,7 +17,7 @@ from ftpcluster.protocol.errors import (
 from ftpcluster.protocol.listing import parse_timestamp
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.session.commands.files import set_modified
-from ftpcluster.session.commands.writeonly import HidingNames, check_own
+from ftpcluster.session.commands.write_only import HidingNames, check_own
 from ftpcluster.session.login import Account
 from ftpcluster.session.state import Session
 from ftpcluster.storage.uploads import check_new_name

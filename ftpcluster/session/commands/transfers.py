@@ -21,9 +21,9 @@ from ftpcluster.protocol.errors import (
 )
 from ftpcluster.protocol.listing import printable
 from ftpcluster.protocol.reply import Code, Reply
-from ftpcluster.session.commands.writeonly import HidingNames, hidden, is_write_only, remember
+from ftpcluster.session.command_run import wait_out
+from ftpcluster.session.commands.write_only import HidingNames, hidden, is_write_only, remember
 from ftpcluster.session.download import Download
-from ftpcluster.session.run import wait_out
 from ftpcluster.session.state import Session
 from ftpcluster.session.upload import Upload
 from ftpcluster.storage.base import File, WriteMode

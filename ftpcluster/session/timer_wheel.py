@@ -15,7 +15,7 @@ RESOLUTION = 0.25
 Callback = Callable[[], None]
 
 
-class Wheel:
+class TimerWheel:
     """Calls back when a time has come, up to RESOLUTION seconds later."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:

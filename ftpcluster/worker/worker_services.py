@@ -7,7 +7,7 @@ import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from ftpcluster.config import ANONYMOUS, PLAIN, Account, Config, TLSConfig, WorkerConfig
+from ftpcluster.config import ANONYMOUS, PLAIN, AccountConfig, Config, TLSConfig, WorkerConfig
 from ftpcluster.config.sessions import session_defaults, session_settings
 from ftpcluster.logfile import LogFile
 from ftpcluster.net.certificates import ContextMaker, Contexts
@@ -18,7 +18,7 @@ from ftpcluster.quota.rates import Rates
 from ftpcluster.runtime import leave_aborts_to_the_main_thread
 from ftpcluster.session.services import Services, Settings
 from ftpcluster.users import MemoryUserManager, Permission, User
-from ftpcluster.worker import own
+from ftpcluster.worker import custom_classes
 
 _STRICTER_WINS = ("require_tls", "require_tls_data", "require_session_reuse", "strict_tls_eof")
 
@@ -35,7 +35,9 @@ def make_services(
     """
     config = worker.config
     users = (
-        _accounts(config) if config.user_manager is None else own.user_manager(config.user_manager)
+        _accounts(config)
+        if config.user_manager is None
+        else custom_classes.user_manager(config.user_manager)
     )
     given = session_settings(config)
     settings = Settings(**{**session_defaults(), **given})
@@ -45,7 +47,7 @@ def make_services(
     )
     server = None
     if config.server is not None:
-        server = own.server(config, config.server, users)
+        server = custom_classes.server(config, config.server, users)
         users, settings = server.user_manager, _with_their_settings(given, server.settings)
         theirs = server.throttle_per_connection.rates()
         each = Rates(upload=each.upload or theirs.upload, download=each.download or theirs.download)
@@ -99,7 +101,7 @@ def _accounts(config: Config) -> MemoryUserManager:
     return MemoryUserManager(users, aliases={"ftp": ANONYMOUS} if config.anonymous else {})
 
 
-def _make_user(login: str, password: str | None, account: Account) -> User:
+def _make_user(login: str, password: str | None, account: AccountConfig) -> User:
     return User(
         login,
         password,

@@ -17,7 +17,7 @@ from importlib.metadata import version
 
 import msgspec
 
-from ftpcluster.admin.messages import (
+from ftpcluster.admin.requests import (
     MOST_SECONDS,
     MOST_SPEED,
     AnyReply,
@@ -36,15 +36,15 @@ from ftpcluster.admin.messages import (
     SessionView,
     Stop,
     Unban,
-    Who,
+    WhoRequest,
     WorkerView,
 )
 from ftpcluster.ipc.messages import SessionReport
 from ftpcluster.protocol.text import visible
 from ftpcluster.quota.rates import Rates
-from ftpcluster.supervisor.handle import WorkerHandle
 from ftpcluster.supervisor.peers import why_not
 from ftpcluster.supervisor.supervisor import Supervisor
+from ftpcluster.supervisor.worker_handle import WorkerHandle
 
 log = logging.getLogger(__name__)
 
@@ -179,7 +179,7 @@ class AdminServer:
             request = _decode(line)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             return Refused(f"not understood: {error}")
-        if isinstance(request, Who):
+        if isinstance(request, WhoRequest):
             return await self._overview()
         if isinstance(request, Kick):
             return await self._kick(request)

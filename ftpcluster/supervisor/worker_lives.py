@@ -27,10 +27,10 @@ from ftpcluster.ipc.messages import (
     heartbeat_interval,
 )
 from ftpcluster.protocol.text import visible
-from ftpcluster.supervisor.handle import Generation, Phase, Place, WorkerHandle, is_filtered
 from ftpcluster.supervisor.process import ProcessLike
 from ftpcluster.supervisor.processes import Processes
 from ftpcluster.supervisor.restart import Health, Pulse, is_hopeless
+from ftpcluster.supervisor.worker_handle import Generation, Phase, Place, WorkerHandle, is_filtered
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class BootFailure(Exception):
 
 
 class Owner(Protocol):
-    """Who gives work to the crew, and keeps the books."""
+    """What gives work to the workers, and keeps the books."""
 
     def on_message(self, worker: WorkerHandle, message: ToSupervisor) -> None: ...
     def on_start(self, worker: WorkerHandle) -> None:
@@ -69,10 +69,10 @@ class Owner(Protocol):
         told to."""
 
     def on_all_ended(self) -> None:
-        """The crew was dismissed, and the last process has ended."""
+        """All workers were dismissed, and the last process has ended."""
 
 
-class Crew:
+class WorkerLives:
     """The workers of a server."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, owner: Owner) -> None:
@@ -89,7 +89,7 @@ class Crew:
         """How often workers were replaced, by the reason."""
         self.is_dismissed = False
         self.failure: BootFailure | None = None
-        """Why the crew dismissed itself."""
+        """Why the workers were dismissed for good."""
 
     # ------------------------------------------------------------------ generations
 

@@ -40,7 +40,7 @@ def counting(rules: BanRules | None) -> Callable[[str], bool]:
     return functools.lru_cache(_REMEMBERED)(lambda address: plain(address) not in allow)
 
 
-class Guard:
+class Admission:
     """Gives connections their slots, or turns them away, and counts the logins that failed.
 
     ``end(epoch, session)`` is told to end a session, unless that has logged in. Times are seconds

@@ -10,8 +10,8 @@ from ftpcluster.net.passive import PassiveListener
 from ftpcluster.net.stream import Stream
 from ftpcluster.net.tls import DATA_TICKETS, TLSStream
 from ftpcluster.protocol.errors import NoDataConnection, ProtectionRequired
+from ftpcluster.session.command_run import give_way
 from ftpcluster.session.conversation import Conversation
-from ftpcluster.session.run import give_way
 from ftpcluster.session.services import Services
 
 _FAILED = "TLS handshake failed on the data connection."
@@ -23,7 +23,7 @@ _SETTLE = 1.0
 """Seconds that a handshake which has begun may take before 150 goes out all the same."""
 
 
-class Arrival:
+class AcceptingData:
     """A data connection on its way. When it comes it is accepted, and protected if need be."""
 
     __slots__ = ("_context", "_has_come", "_listener", "_stream", "task")

@@ -19,7 +19,7 @@ class Cause(IntEnum):
     DISK = 3
 
 
-class Waits:
+class TransferWaits:
     """The waits of one transfer. Times are the loop's."""
 
     __slots__ = ("_at_look", "_cause", "_clock", "_looked", "_moved", "_since", "_totals", "began")

@@ -23,7 +23,7 @@ Blocker = asyncio.Future[Any] | Readiness
 """What a coroutine waits for."""
 
 
-class Run(Generic[T]):
+class CommandRun(Generic[T]):
     """One coroutine on its way. ``on_done(result, error)`` is called if it had to wait."""
 
     __slots__ = ("_blocker", "_cancelled", "_coroutine", "_loop", "_on_done")

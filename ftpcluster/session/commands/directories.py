@@ -17,9 +17,9 @@ from ftpcluster.protocol.errors import ArgumentProblem, FileUnavailable, FTPErro
 from ftpcluster.protocol.listing import FACTS, fact_line, list_line, permission_fact, printable
 from ftpcluster.protocol.pattern import LONGEST, Pattern, is_pattern
 from ftpcluster.protocol.reply import Code, Opening, Reply, ReplyLines, on_wire, quoted
-from ftpcluster.session.commands.writeonly import HidingNames, forget, is_write_only, remember
+from ftpcluster.session.command_run import give_way
+from ftpcluster.session.commands.write_only import HidingNames, forget, is_write_only, remember
 from ftpcluster.session.download import Listing
-from ftpcluster.session.run import give_way
 from ftpcluster.session.state import Session
 from ftpcluster.storage.base import Entry
 from ftpcluster.storage.uploads import check_new_name

@@ -13,7 +13,7 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base of all requests."""
 
 
-class Who(Request, frozen=True, tag="who"):
+class WhoRequest(Request, frozen=True, tag="who"):
     """Answered by Overview."""
 
 
@@ -74,7 +74,7 @@ class Stop(Request, frozen=True, tag="stop"):
     now: bool = False
 
 
-AnyRequest = Who | Kick | Limit | BanNetwork | Unban | ListBans | DrainWorker | Reload | Stop
+AnyRequest = WhoRequest | Kick | Limit | BanNetwork | Unban | ListBans | DrainWorker | Reload | Stop
 
 
 class WorkerView(msgspec.Struct, frozen=True):

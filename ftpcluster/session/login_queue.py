@@ -36,7 +36,7 @@ _MOST_WAITING = {48: 64}
 _MOST_WAITING_ELSE = 32
 
 
-class _Place:
+class _QueuedLogin:
     """A network: how many turns run, how many logins wait, and when the last turn began."""
 
     __slots__ = ("running", "served", "waiting")
@@ -45,7 +45,7 @@ class _Place:
         self.running = self.waiting = self.served = 0
 
 
-class Turn:
+class LoginTurn:
     """A turn, or a place in the queue for one. ``path``: its networks, the widest first."""
 
     __slots__ = ("is_stranger", "path", "waiter")
@@ -56,13 +56,13 @@ class Turn:
         self.waiter: asyncio.Future[None] | None = None
 
 
-class Turns:
+class LoginQueue:
     """The turns of all addresses; within a site first come, first served."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._places: dict[Key, _Place] = {}
-        self._waiting: dict[Key, list[Turn]] = {}  # by the first of their path
+        self._places: dict[Key, _QueuedLogin] = {}
+        self._waiting: dict[Key, list[LoginTurn]] = {}  # by the first of their path
         self._strangers = 0
         self._count = 0
         self._suspects: dict[Key, float] = {}  # until when; the oldest first
@@ -84,7 +84,7 @@ class Turns:
         if len(self._trusted) > _MOST_TRUSTED:
             del self._trusted[next(iter(self._trusted))]
 
-    async def take(self, host: str) -> Turn:
+    async def take(self, host: str) -> LoginTurn:
         """Wait for one's turn, which lasts until it is given back. Raises TooManyLogins."""
         turn = self._turn_of(host)
         if self._is_free(turn):
@@ -106,7 +106,7 @@ class Turns:
             raise
         return turn
 
-    def give(self, turn: Turn) -> None:
+    def give(self, turn: LoginTurn) -> None:
         """The turn is over: the next one has it."""
         for key in turn.path:
             self._places[key].running -= 1
@@ -120,16 +120,16 @@ class Turns:
             following.waiter.set_result(None)
         self._tidy(turn)
 
-    def _turn_of(self, host: str) -> Turn:
+    def _turn_of(self, host: str) -> LoginTurn:
         key = _key(host)
         if key in self._trusted:
             # a key of its own: logins that still wait as strangers are in another queue
-            return Turn((f"known {key}",), is_stranger=False)
+            return LoginTurn((f"known {key}",), is_stranger=False)
         if self._suspects.get(key, 0.0) > self._loop.time():
-            return Turn(_SUSPECTS, is_stranger=True)
-        return Turn(_path(host, key), is_stranger=True)
+            return LoginTurn(_SUSPECTS, is_stranger=True)
+        return LoginTurn(_path(host, key), is_stranger=True)
 
-    def _is_free(self, turn: Turn) -> bool:
+    def _is_free(self, turn: LoginTurn) -> bool:
         if turn.waiter is not None and turn.waiter.done():
             return False  # it was cancelled, and has not run since
         for key in turn.path:
@@ -138,31 +138,31 @@ class Turns:
                 return False
         return True
 
-    def _check_room(self, turn: Turn) -> None:
+    def _check_room(self, turn: LoginTurn) -> None:
         for key in turn.path:
             place = self._places.get(key)
             most = _of(_MOST_WAITING, key, _MOST_WAITING_ELSE)
             if place is not None and place.waiting >= most:
                 raise TooManyLogins
 
-    def _when_served(self, turn: Turn) -> tuple[int, ...]:
+    def _when_served(self, turn: LoginTurn) -> tuple[int, ...]:
         """The network that was served longest ago is next; of equals, the login that came first."""
         return tuple(self._places[key].served for key in turn.path[1:])
 
-    def _begin(self, turn: Turn) -> None:
+    def _begin(self, turn: LoginTurn) -> None:
         self._count += 1
         self._strangers += turn.is_stranger
         for key in turn.path:
-            place = self._places.setdefault(key, _Place())
+            place = self._places.setdefault(key, _QueuedLogin())
             place.running += 1
             place.served = self._count
 
-    def _queue(self, turn: Turn) -> None:
+    def _queue(self, turn: LoginTurn) -> None:
         for key in turn.path:
-            self._places.setdefault(key, _Place()).waiting += 1
+            self._places.setdefault(key, _QueuedLogin()).waiting += 1
         self._waiting.setdefault(turn.path[0], []).append(turn)
 
-    def _unqueue(self, turn: Turn) -> None:
+    def _unqueue(self, turn: LoginTurn) -> None:
         for key in turn.path:
             self._places[key].waiting -= 1
         queue = self._waiting[turn.path[0]]
@@ -170,7 +170,7 @@ class Turns:
         if not queue:
             del self._waiting[turn.path[0]]
 
-    def _tidy(self, turn: Turn) -> None:
+    def _tidy(self, turn: LoginTurn) -> None:
         """Forget networks with no turns and no queue."""
         for key in turn.path:
             place = self._places.get(key)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from ftpcluster.net.acceptor import refuse
-from ftpcluster.net.proxy import read_origin
+from ftpcluster.net.proxy_header import read_origin
 from ftpcluster.protocol.errors import FTPError, SessionEnded
 from ftpcluster.protocol.protection import Protection
 from ftpcluster.protocol.proxy import BadProxyHeader
@@ -22,7 +22,7 @@ from ftpcluster.session.state import Activity, Session
 log = logging.getLogger(__name__)
 
 
-class Arrived(msgspec.Struct, frozen=True):
+class AcceptedConnection(msgspec.Struct, frozen=True):
     """A connection that was accepted and admitted. ``fd`` is the session's from now on.
 
     ``is_proxied``: a PROXY header stands before everything else, and says who the peer is;
@@ -38,7 +38,7 @@ class Arrived(msgspec.Struct, frozen=True):
     proxy: str | None = None
 
 
-class Reception:
+class ProcessSessions:
     """The sessions of one process."""
 
     def __init__(self, services: Services, on_empty: Callable[[], None]) -> None:
@@ -46,7 +46,7 @@ class Reception:
         self._services = services
         self._on_empty = on_empty
         self._sessions: dict[int, ServerPI] = {}
-        self._coming: dict[asyncio.Task[Arrived | None], Arrived] = {}
+        self._coming: dict[asyncio.Task[AcceptedConnection | None], AcceptedConnection] = {}
         self._is_draining = self._is_ended = False
 
     @property
@@ -58,7 +58,7 @@ class Reception:
         """The sessions that run now."""
         return tuple(each.session for each in self._sessions.values())
 
-    def receive(self, arrived: Arrived) -> None:
+    def receive(self, arrived: AcceptedConnection) -> None:
         """Begin a session, at once or when the proxy has said who comes."""
         if not arrived.is_proxied:
             self._begin(arrived)
@@ -70,7 +70,7 @@ class Reception:
         self._coming[task] = arrived
         task.add_done_callback(self._on_identified)
 
-    async def _identify(self, arrived: Arrived) -> Arrived | None:
+    async def _identify(self, arrived: AcceptedConnection) -> AcceptedConnection | None:
         """Who comes, with the address's slot taken; None where it was refused."""
         services = self._services
         origin = await read_origin(services.loop, services.poller, arrived.fd)
@@ -84,7 +84,7 @@ class Reception:
         services.quotas.end(arrived.session)
         return None
 
-    def _on_identified(self, task: asyncio.Task[Arrived | None]) -> None:
+    def _on_identified(self, task: asyncio.Task[AcceptedConnection | None]) -> None:
         """Here and not in the task, whose first step never comes where it is cancelled before."""
         came = self._coming.pop(task)
         error = None if task.cancelled() else task.exception()
@@ -101,11 +101,11 @@ class Reception:
                 self._begin(arrived)
         self._look_whether_empty()
 
-    def _forget(self, arrived: Arrived) -> None:
+    def _forget(self, arrived: AcceptedConnection) -> None:
         os.close(arrived.fd)
         self._services.quotas.end(arrived.session)
 
-    def _begin(self, arrived: Arrived) -> None:
+    def _begin(self, arrived: AcceptedConnection) -> None:
         services = self._services
         try:
             stream = services.control_stream(arrived.fd, arrived.tls)
