@@ -10,7 +10,7 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from ftpcluster.admin import default_socket
 from ftpcluster.cli.logfiles import LogFiles
@@ -112,7 +112,9 @@ def _duplicate(sock: socket.socket) -> socket.socket:
 class Cluster:
     """One ``ftpcluster run``, from bound sockets to its exit code."""
 
-    def __init__(self, config: Config, load: Callable[[], Config], logs: LogFiles) -> None:
+    def __init__(
+        self, config: Config, load: Callable[[], Awaitable[Config]], logs: LogFiles
+    ) -> None:
         """Binds. ``load`` reads the configuration again. Raises CannotListen, ConfigError."""
         self._config = self._begun_with = config
         self._unchanged: list[str] = []
@@ -239,7 +241,7 @@ class Cluster:
     async def _reload_all(self) -> None:
         binder = Binder(self._binder)
         try:
-            config = await asyncio.to_thread(self._load)
+            config = await self._load()
             if self._supervisor.stopping.done():  # its ports may be somebody else's by now
                 raise BootFailure("", STOPPING)
             plan = _plan(config, binder, self._logs)

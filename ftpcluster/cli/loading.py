@@ -6,6 +6,7 @@ import functools
 import sys
 from pathlib import Path
 
+from ftpcluster.cli.aside import call_bounded, call_bounded_beside
 from ftpcluster.cli.flags import Flags
 from ftpcluster.cli.logfiles import why_not
 from ftpcluster.cli.standard_streams import say
@@ -25,20 +26,24 @@ def load_to_start(file: Path | None, flags: Flags, environment: Environment) -> 
 
     Modules that it names are looked for where we were started, as Python itself does.
     """
-    doubts = [*environment.doubts(), *flags.doubts()]
-    config = load(
-        file,
-        flags,
-        _check_log_files,
-        _check_metrics,
-        functools.partial(_find_doubts, doubts),
-        environment=environment,
-    )
-    for line in doubts:
+    config, doubts = call_bounded(functools.partial(_load, file, flags, environment))
+    for line in (*environment.doubts(), *flags.doubts(), *doubts):
         say(f"ftpcluster: warning: {line}")
     if config.server or config.user_manager:
         sys.path.insert(0, flags.folder)
     return config
+
+
+async def load_again(file: Path | None, flags: Flags, environment: Environment) -> Config:
+    """The configuration as it is now. Raises ConfigError."""
+    return await call_bounded_beside(functools.partial(load, file, flags, environment=environment))
+
+
+def _load(file: Path | None, flags: Flags, environment: Environment) -> tuple[Config, list[str]]:
+    doubts: list[str] = []
+    find_doubts = functools.partial(_find_doubts, doubts)
+    checks = (_check_log_files, _check_metrics, find_doubts)
+    return load(file, flags, *checks, environment=environment), doubts
 
 
 def _find_doubts(found: list[str], config: Config, sources: Sources) -> None:

@@ -12,13 +12,12 @@ import click
 
 from ftpcluster.cli.cluster import Cluster
 from ftpcluster.cli.flags import FLAGS, Flag, Flags, take_passwords
-from ftpcluster.cli.loading import load_to_start
+from ftpcluster.cli.loading import load_again, load_to_start
 from ftpcluster.cli.logfiles import LogFiles
 from ftpcluster.cli.paths import a_file, a_file_s_name, a_folder
 from ftpcluster.cli.standard_streams import have_stderr_of_our_own, say
 from ftpcluster.config import ConfigError
 from ftpcluster.config.environment import take_environment
-from ftpcluster.config.load import load
 from ftpcluster.config.setting import NO_LIMIT, kind_of
 from ftpcluster.privileges import parse_run_as
 from ftpcluster.supervisor.worker_lives import BootFailure
@@ -88,8 +87,8 @@ def run(*, file: Path | None, **given: Any) -> int:
     logs = LogFiles(config.log, None if config.run_as is None else parse_run_as(config.run_as))
     logs.log_as(config.log)
     try:
-        load_again = functools.partial(load, file, flags, environment=environment)
-        cluster = Cluster(config, load_again, logs)
+        again = functools.partial(load_again, file, flags, environment)
+        cluster = Cluster(config, again, logs)
     except BaseException:
         logs.undo()
         raise

@@ -15,6 +15,7 @@ from ftpcluster.config.accounts import ANONYMOUS, AccountConfig
 from ftpcluster.config.lines import Path
 from ftpcluster.config.model import Config
 from ftpcluster.config.network import TLSConfig
+from ftpcluster.config.progress import looking_at
 from ftpcluster.config.sources import Sources, quoted
 from ftpcluster.config.values import PLAIN
 from ftpcluster.net.certificates import BadCertificate, NoKey, make_context
@@ -39,6 +40,7 @@ def check(config: Config, sources: Sources) -> None:
 def _check_run_as(config: Config, sources: Sources) -> None:
     """A user and a group of this machine."""
     if config.run_as is not None and sources.is_sound(("run_as",)):
+        looking_at(f"the name service, which is asked for {config.run_as} (run_as)")
         try:
             parse_run_as(config.run_as)
         except CannotRunAs as error:
@@ -138,6 +140,7 @@ def _check_certificates(config: Config, sources: Sources) -> None:
     if config.tls is None or not sources.is_sound(*paths, ("tls", "minimum_version")):
         return
     identity = identity_of(config) if sources.is_sound(("run_as",)) else None
+    looking_at(f"{', '.join(config.tls.files)} ([tls])")
     try:
         try_certificates(config.tls, identity)
     except BadCertificate as error:
@@ -211,6 +214,7 @@ def with_folders(config: Config, sources: Sources) -> Config:
         if "root" in changes and sources.is_sound((*path, "root")):
             root = changes["root"]
             if root not in looked_at:
+                looking_at(f"{root} (the root of {quoted(login)})")
                 looked_at[root] = _look_at(root)
             changes["root"], problem = looked_at[root]
             if problem:
@@ -261,6 +265,7 @@ def _refuse_unreadable(config: Config, sources: Sources) -> None:
         if sources.is_sound((*path, "root"))
     ]
     who = f"{quoted(identity.name)} (run_as), who serves,"
+    looking_at(f"the directories of {len(sound)} accounts, as {quoted(identity.name)} (run_as)")
     in_the_way = barriers(identity, [root for _, root in sound])
     for (path, root), barrier in zip(sound, in_the_way, strict=True):
         if barrier == root:
@@ -351,6 +356,7 @@ def _for_group(name: str, gid: int) -> str:
 def _no_home(config: Config, sources: Sources) -> Iterator[str]:
     """No error: users may remove the folder, and must not keep a server from its next start."""
     for path, login, account in accounts(config):
+        looking_at(f"{account.root}{account.home} (the home of {quoted(login)})")
         folder = os.path.realpath(account.root + account.home)
         if not (os.path.isdir(folder) and FilePath(folder).is_relative_to(account.root)):
             yield (

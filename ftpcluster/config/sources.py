@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from ftpcluster.config.kinds import Kind
 from ftpcluster.config.lines import Path, given_twice, key_lines
 from ftpcluster.config.model import ConfigError
+from ftpcluster.config.progress import looking_at
 
 _WHERE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 _DECLARED = re.compile(r"Cannot declare (\(.+\)) twice")
@@ -50,6 +51,8 @@ class Sources:
         """
         self.file = file
         self._folder = folder
+        if file is not None:
+            looking_at(str(file))
         self._text = "" if file is None else _read(file, folder)
         self.values: dict[str, Any] = {} if file is None else _parse(file, self._text)
         self._in_file = copy.deepcopy(self.values)

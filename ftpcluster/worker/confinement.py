@@ -16,7 +16,9 @@ from __future__ import annotations
 import ctypes
 import enum
 import errno
+import functools
 import importlib.machinery
+import logging
 import os
 import site
 import stat
@@ -26,6 +28,9 @@ import threading
 from collections.abc import Iterator, Sequence
 
 from ftpcluster.prctl import no_new_privs
+from ftpcluster.worker.opening import open_in_time
+
+log = logging.getLogger(__name__)
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same on every architecture
 _VERSION = 1  # LANDLOCK_CREATE_RULESET_VERSION
@@ -109,15 +114,20 @@ def confine(read_write: Sequence[str], read_only: Sequence[str]) -> str:
     attributes = struct.pack("=QQQ", handled, 0, scopes)  # struct landlock_ruleset_attr
     ruleset = _call(_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0)
     try:
-        missing = [
-            path
-            for paths, rights in ((read_write, _WRITE & handled), (read_only, _READ))
-            for path in paths
-            if not _allow(ruleset, path, rights)
-        ]
+        missing: list[str] = []
+        silent: list[str] = []
+        for paths, rights in ((read_write, _WRITE & handled), (read_only, _READ)):
+            found = open_in_time(paths, functools.partial(_allow, ruleset, rights))
+            missing += found[0]
+            silent += found[1]
         _call(_RESTRICT_SELF, ruleset, 0)
     finally:
         os.close(ruleset)
+    if silent:
+        log.warning(
+            "this worker serves without %s, which did not answer: once that storage does, "
+            "`ftpcluster reload` replaces the worker", ", ".join(silent),
+        )  # fmt: skip
     return f"Landlock ABI {abi}" + (f"; without {', '.join(missing)}" if missing else "")
 
 
@@ -138,20 +148,12 @@ def _handled(abi: int) -> Right:
     return Right(sum(right for right in Right if abi >= _SINCE.get(right, 1)))
 
 
-def _allow(ruleset: int, path: str, rights: Right) -> bool:
-    """Whether there is something at ``path``, which is then allowed."""
-    try:
-        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    except OSError:
-        return False  # what cannot be named now cannot be allowed; the log says so
-    try:
-        if not stat.S_ISDIR(os.fstat(fd).st_mode):
-            rights &= _OF_FILES
-        beneath = struct.pack("=Qi", rights, fd)  # struct landlock_path_beneath_attr
-        _call(_ADD_RULE, ruleset, _PATH_BENEATH, beneath, 0)
-    finally:
-        os.close(fd)
-    return True
+def _allow(ruleset: int, rights: Right, path: str, fd: int, mode: int) -> None:
+    """Allow what is open as ``fd``."""
+    if not stat.S_ISDIR(mode):
+        rights &= _OF_FILES
+    beneath = struct.pack("=Qi", rights, fd)  # struct landlock_path_beneath_attr
+    _call(_ADD_RULE, ruleset, _PATH_BENEATH, beneath, 0)
 
 
 def _call(number: int, *arguments: object) -> int:

@@ -37,7 +37,7 @@ async def test_a_reload_that_fails_for_an_unknown_reason_is_refused(
     config = load(file, Flags())
     attempts = []
 
-    def read_again() -> Config:
+    async def read_again() -> Config:
         attempts.append(file)
         raise RuntimeError("can't start new thread")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import signal
 import subprocess
@@ -118,3 +119,36 @@ def test_a_reload_does_not_wait_for_them(tmp_path: Path) -> None:
         assert " reloaded: " in cluster.hang_up()
         with logged_in(cluster.port) as other:
             other.says("PWD", 257)
+
+
+def test_a_worker_starts_without_a_root_that_hangs(tmp_path: Path) -> None:
+    """Its confinement names all roots; one user's storage must not keep the others out."""
+    storage = tmp_path / "storage"
+    program = on_storage_that_may_hang(storage)
+    (tmp_path / "files").mkdir()
+    file = tmp_path / "ftpcluster.toml"
+    file.touch(mode=0o600)
+    file.write_text(
+        "workers = 2\n[timeouts]\nworker = 4\n"
+        + "".join(
+            f'[[user]]\nlogin = "{login}"\npassword = "plain:x"\nroot = "{root}"\n'
+            for login, root in (*(("a", storage), ("b", f"{storage}/inner"), ("alice", "files")),)
+        )
+    )
+    with Cluster("-c", str(file), program=program) as cluster:
+        try:
+            before = cluster.workers()
+            hang(storage)
+            for pid in before:
+                os.kill(pid, signal.SIGKILL)
+            told = rf"WARNING worker \d: this worker serves without {storage}, {storage}/inner,"
+            until(lambda: len(re.findall(told, cluster.log)) == 2)
+            with logged_in(cluster.port) as client:
+                client.downloads("NLST")
+            until(lambda: len(set(cluster.workers()) - set(before)) == 2)
+        finally:
+            answer(storage)
+        assert " reloaded: " in cluster.hang_up()
+        with Dialogue(cluster.port) as client:
+            client.says("USER b", 331)
+            client.says("PASS x", 230)

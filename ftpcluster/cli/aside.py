@@ -1,0 +1,194 @@
+"""Loading a configuration in a process of its own, which is left where it hangs.
+
+Files and users' directories are looked at for that, and names are looked up. On storage that does
+not answer (NFS, FUSE) such a call may never return, and no signal ends it. A thread would keep this
+process from ending, too; another process can be left to init.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from typing import Any, Literal, TypeVar, cast
+
+from ftpcluster.config import ConfigError
+from ftpcluster.config.progress import tell_progress
+from ftpcluster.privileges import CannotRunAs
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+_PATIENCE = 10.0
+"""Seconds that one thing that is looked at has to answer."""
+_SILENCE = 3.0
+"""Seconds after which it is told what a reload waits for."""
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+Kind = Literal["at", "done", "refused", "failed"]
+
+
+def call_bounded(function: Callable[[], T]) -> T:
+    """The result of a picklable function that another process calls.
+
+    Raises ConfigError, also where what it looks at does not answer; and CannotRunAs.
+    """
+    at = ""
+    with _called(function, may_fork=threading.active_count() == 1) as results:
+        while True:
+            if not results.poll(_PATIENCE):
+                raise _no_answer(at)
+            kind, value = _received(results)
+            if kind == "done":
+                return cast(T, value)
+            at = value
+
+
+async def call_bounded_beside(function: Callable[[], T]) -> T:
+    """The same for a loop that goes on meanwhile. What it waits for is logged after a while."""
+    at, told = "", ""
+    with _called(function, may_fork=False) as results:
+        readable = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        loop.add_reader(results.fileno(), readable.set)
+        try:
+            while True:
+                if not await _is_set(readable, _SILENCE):
+                    if told != at:
+                        told = at
+                        log.warning("the reload waits for %s", at)
+                    if not await _is_set(readable, _PATIENCE - _SILENCE):
+                        raise _no_answer(at)
+                readable.clear()
+                while results.poll():
+                    kind, value = _received(results)
+                    if kind == "done":
+                        return cast(T, value)
+                    at = value
+        finally:
+            loop.remove_reader(results.fileno())
+
+
+async def _is_set(event: asyncio.Event, seconds: float) -> bool:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True
+
+
+def _no_answer(at: str) -> ConfigError:
+    return ConfigError(
+        f"{at or 'a process that was to load it'} does not answer, for {_PATIENCE:g} s now; see to "
+        "it that its storage does, or leave it out"
+    )
+
+
+def _received(results: Connection) -> tuple[Literal["done", "at"], Any]:
+    try:
+        kind, value = results.recv()
+    except EOFError:
+        raise RuntimeError("the process that was to load the configuration has ended") from None
+    if kind == "refused":
+        raise value
+    if kind == "failed":
+        raise RuntimeError(value)
+    return kind, value
+
+
+@contextlib.contextmanager
+def _called(function: Callable[[], object], *, may_fork: bool) -> Iterator[Connection]:
+    """A process that calls a function, and where its results come from. It ends with the block."""
+    with contextlib.ExitStack() as stack:
+        try:
+            ours, theirs = os.pipe()
+            results = stack.enter_context(Connection(ours, writable=False))
+            with _signals_blocked(), Connection(theirs, readable=False):
+                pid = _forked(function, theirs) if may_fork else _spawned(function, theirs)
+        except OSError as error:
+            raise ConfigError(f"no process can be started to load it: {error.strerror}") from error
+        try:
+            yield results
+        except BaseException:
+            _leave(pid)
+            raise
+        if may_fork:  # then there is no thread, and it has nothing left to do
+            _reap(pid)
+        else:
+            _leave(pid)
+
+
+@contextlib.contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """A process that is started meanwhile obeys none: they are for the supervisor."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _forked(function: Callable[[], object], fd: int) -> int:
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work(function, fd)
+        finally:
+            os._exit(0)
+    return pid
+
+
+def _spawned(function: Callable[[], object], fd: int) -> int:
+    with open(os.memfd_create("order", os.MFD_CLOEXEC), "w+b") as order:
+        pickle.dump(function, order)
+        order.seek(0)
+        process = subprocess.Popen(  # noqa: S603 (ourselves)
+            (sys.executable, "-c", f"import {__name__} as it; it.main()", str(fd)),
+            stdin=order,
+            stdout=subprocess.DEVNULL,
+            pass_fds=(fd,),
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+    process.returncode = 0  # it is waited for by its pid
+    return process.pid
+
+
+def _leave(pid: int) -> None:
+    """End a process, and have it reaped without waiting for it."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    threading.Thread(target=_reap, args=(pid,), name="reaper", daemon=True).start()
+
+
+def _reap(pid: int) -> None:
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, 0)
+
+
+def work(function: Callable[[], object], fd: int) -> None:
+    """What the process does."""
+    with Connection(fd, readable=False) as results:
+        tell_progress(lambda what: results.send(("at", what)))
+        outcome: tuple[Kind, object]
+        try:
+            outcome = "done", function()
+        except (ConfigError, CannotRunAs) as error:
+            outcome = "refused", error
+        except BaseException:
+            outcome = "failed", traceback.format_exc()
+        with contextlib.suppress(BrokenPipeError):
+            results.send(outcome)
+
+
+def main() -> None:
+    """Of a process that was spawned for it: the function comes from stdin."""
+    work(pickle.load(sys.stdin.buffer), int(sys.argv[1]))  # noqa: S301 (the supervisor's own)

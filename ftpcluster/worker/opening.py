@@ -1,0 +1,117 @@
+"""Opening paths that may not answer, such as roots on NFS or FUSE: another process tries it first.
+
+A call that hangs there may never return, and no signal ends it. So a process of its own opens the
+paths and sends the descriptors; it is left to init where it hangs.
+"""
+
+from __future__ import annotations
+
+import array
+import os
+import re
+import socket
+import struct
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+_PATIENCE = 2.0
+"""Seconds in which a path has to be opened."""
+_MODE = struct.Struct("=I")
+
+
+def open_in_time(
+    paths: Sequence[str], use: Callable[[str, int, int], None]
+) -> tuple[list[str], list[str]]:
+    """Open paths (O_PATH), and call ``use(path, fd, mode)`` for each; it does not keep fd.
+
+    Returns those that cannot be opened, and those that do not answer, with all that are on the
+    same mount. To be called before the first thread. Raises OSError.
+    """
+    missing: list[str] = []
+    silent: list[str] = []
+    left = list(paths)
+    while left:
+        tried = _open_some(left, missing, use)
+        if tried is None:
+            break
+        mount = _mount_of(left[tried])
+        silent.append(left[tried])
+        left = left[tried + 1 :]
+        if mount != "/":
+            silent += [path for path in left if _mount_of(path) == mount]
+            left = [path for path in left if _mount_of(path) != mount]
+    return missing, silent
+
+
+def _open_some(
+    paths: list[str], missing: list[str], use: Callable[[str, int, int], None]
+) -> int | None:
+    """Open as many as answer; the number of the one that does not, None where all have."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours:
+        with theirs:
+            _start_opener(paths, theirs)
+        ours.settimeout(_PATIENCE)
+        for number, path in enumerate(paths):
+            try:
+                data, ancillary, _, _ = ours.recvmsg(
+                    _MODE.size, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC
+                )
+            except TimeoutError:
+                return number
+            if not data:
+                raise OSError(0, "the process that opens the roots has ended")
+            if not ancillary:
+                missing.append(path)
+                continue
+            (fd,) = array.array("i", ancillary[0][2][:4])
+            try:
+                use(path, fd, _MODE.unpack(data)[0])
+            finally:
+                os.close(fd)
+    return None
+
+
+def _start_opener(paths: list[str], sock: socket.socket) -> None:
+    """A child of a child, which is nobody's to wait for."""
+    child = os.fork()
+    if child == 0:
+        try:
+            if os.fork() == 0:
+                _leave_all_but(sock.fileno())
+                _open_all(paths, sock)
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+
+
+def _leave_all_but(fd: int) -> None:
+    """Keep no descriptor of this process open, for whoever waits for its end."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in (0, 1, 2):
+        os.dup2(null, number)
+    os.closerange(3, fd)
+    os.closerange(fd + 1, 1 << 30)
+
+
+def _open_all(paths: list[str], sock: socket.socket) -> None:
+    for path in paths:
+        try:
+            fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            mode = _MODE.pack(os.fstat(fd).st_mode)
+        except OSError:
+            sock.send(_MODE.pack(0))
+            continue
+        rights = array.array("i", (fd,))
+        sock.sendmsg((mode,), ((socket.SOL_SOCKET, socket.SCM_RIGHTS, rights),))
+        os.close(fd)
+
+
+def _mount_of(path: str) -> str:
+    """Where the file system is mounted that a path is on, by its name: nothing is asked of it."""
+    found = "/"
+    for line in Path("/proc/self/mounts").read_text(errors="surrogateescape").splitlines():
+        mounted = re.sub(r"\\(\d{3})", lambda code: chr(int(code[1], 8)), line.split(" ")[1])
+        if f"{path}/".startswith(f"{mounted.rstrip('/')}/") and len(mounted) > len(found):
+            found = mounted
+    return found
