@@ -116,9 +116,9 @@ def _try_to_open(path: str) -> None:
         if not stat.S_ISFIFO(os.stat(path).st_mode):
             os.close(os.open(path, _FLAGS & ~os.O_CREAT))
     except FileNotFoundError:
-        folder = os.path.dirname(os.path.realpath(path))
-        os.close(os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
-        if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+        directory = os.path.dirname(os.path.realpath(path))
+        os.close(os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        if not os.access(directory, os.W_OK | os.X_OK, effective_ids=True):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path) from None
 
 

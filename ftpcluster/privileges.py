@@ -126,22 +126,22 @@ def may_read(identity: Identity, path: str) -> bool:
     return bool(_found_as(identity, lambda: b"yes" * os.access(path, os.R_OK)))
 
 
-def barriers(identity: Identity, folders: Sequence[str]) -> list[str]:
-    """What keeps ``identity`` from each folder: itself, or one above it; "" is nothing.
+def barriers(identity: Identity, directories: Sequence[str]) -> list[str]:
+    """What keeps ``identity`` from each directory: itself, or one above it; "" is nothing.
 
-    Asked as ``may_read`` is. ``folders`` are absolute, with no link in them.
+    Asked as ``may_read`` is. ``directories`` are absolute, with no link in them.
     """
-    found = _found_as(identity, lambda: b"\0".join(os.fsencode(_barrier(f)) for f in folders))
+    found = _found_as(identity, lambda: b"\0".join(os.fsencode(_barrier(f)) for f in directories))
     names = [os.fsdecode(name) for name in found.split(b"\0")]
     # where this process cannot become that user ``drop`` is going to say so
-    return names if len(names) == len(folders) else [""] * len(folders)
+    return names if len(names) == len(directories) else [""] * len(directories)
 
 
-def _barrier(folder: str) -> str:
-    for above in reversed(Path(folder).parents):
+def _barrier(directory: str) -> str:
+    for above in reversed(Path(directory).parents):
         if not os.access(above, os.X_OK):
             return str(above)
-    return "" if os.access(folder, os.R_OK | os.X_OK) else folder
+    return "" if os.access(directory, os.R_OK | os.X_OK) else directory
 
 
 def _found_as(identity: Identity, look: Callable[[], bytes]) -> bytes:

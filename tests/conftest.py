@@ -81,14 +81,14 @@ class InProcess:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """The folder that is served."""
-    folder = tmp_path / "root"
-    folder.mkdir()
-    return folder
+    """The directory that is served."""
+    directory = tmp_path / "root"
+    directory.mkdir()
+    return directory
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _runtime_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
+def _runtime_directory(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Where servers have their admin sockets that are not told otherwise: not at the machine's."""
     os.environ["RUNTIME_DIRECTORY"] = str(tmp_path_factory.mktemp("runtime"))
 

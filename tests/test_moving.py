@@ -82,16 +82,16 @@ def test_each_of_the_three_old_configurations_is_of_the_same_server() -> None:
 def test_the_configuration_serves_its_user_and_anonymous_ones_over_tls_alone(
     tmp_path: Path,
 ) -> None:
-    """Only folders and the port are not those of the page."""
+    """Only directories and the port are not those of the page."""
     (text,) = blocks(SERVERS, "toml")
-    folder = tmp_path / "srv" / "ftp"
+    directory = tmp_path / "srv" / "ftp"
     for name in ("alice", "pub"):
-        (folder / name).mkdir(parents=True)
-    (folder / "pub" / "file").write_bytes(b"content")
+        (directory / name).mkdir(parents=True)
+    (directory / "pub" / "file").write_bytes(b"content")
     issued = trustme.CA().issue_cert("localhost")
     issued.private_key_pem.write_to_path(str(tmp_path / "privkey.pem"))
     issued.cert_chain_pems[0].write_to_path(str(tmp_path / "fullchain.pem"))
-    text = text.replace("/srv/ftp", str(folder)).replace("/etc/ssl/ftp/", "")
+    text = text.replace("/srv/ftp", str(directory)).replace("/etc/ssl/ftp/", "")
     text = text.replace("/var/log/ftpcluster/", "")
     with configured(tmp_path, text) as cluster:
         with protected(cluster.port) as session:
@@ -107,7 +107,7 @@ def test_the_configuration_serves_its_user_and_anonymous_ones_over_tls_alone(
                 session.delete("file")
         with Dialogue(cluster.port) as client:
             client.says("USER alice", 530)
-    assert (folder / "alice" / "new").read_bytes() == received == b"content"
+    assert (directory / "alice" / "new").read_bytes() == received == b"content"
     assert "/new b _ i r alice" in (tmp_path / "xferlog").read_text()
 
 
@@ -204,8 +204,8 @@ def test_the_table_of_hashes_names_those_that_are_tested_here() -> None:
     assert rows_of_hashes(r"not: a new password \|") == ["$apr1$"]
 
 
-def account(folder: Path, password: str) -> Path:
-    file = folder / "ftpcluster.toml"
+def account(directory: Path, password: str) -> Path:
+    file = directory / "ftpcluster.toml"
     file.write_text(f'[[user]]\nlogin = "alice"\npassword = "{password}"\nroot = "."\n')
     return file
 
@@ -237,17 +237,19 @@ def crypted(tmp_path: Path) -> Path:
     return file
 
 
-def lets_in(folder: Path, *names: str) -> None:
+def lets_in(directory: Path, *names: str) -> None:
     """The manager lets each of them in with "secret", and nobody with something else."""
     text = 'user_manager = "crypted:Users"\n'
     with (
-        configured(folder, text, env={"PYTHONPATH": f"{folder}:{PATH['PYTHONPATH']}"}) as cluster,
+        configured(
+            directory, text, env={"PYTHONPATH": f"{directory}:{PATH['PYTHONPATH']}"}
+        ) as cluster,
         Dialogue(cluster.port) as client,
     ):
         for name in names:
             client.logs_in(name, "secret")
             client.uploads("STOR file", name.encode())
-            assert (folder / name / "file").read_bytes() == name.encode()
+            assert (directory / name / "file").read_bytes() == name.encode()
         for name in (names[0], "nobody"):
             assert client.guesses(name, "Secret")[0] == 530
 
@@ -272,14 +274,14 @@ def test_the_user_manager_over_crypt_lets_nobody_in_whose_password_is_locked(
         assert not names["verify"](stored, given)
 
 
-def fake(folder: Path, name: str, script: str) -> None:
-    (folder / name).write_text(f"#!/bin/sh\n{script}\n")
-    (folder / name).chmod(0o755)
+def fake(directory: Path, name: str, script: str) -> None:
+    (directory / name).write_text(f"#!/bin/sh\n{script}\n")
+    (directory / name).chmod(0o755)
 
 
-def shell(script: str, folder: Path) -> None:
-    env = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
-    subprocess.run(["/bin/sh", "-e", "-c", script], cwd=folder, env=env, timeout=60, check=True)
+def shell(script: str, directory: Path) -> None:
+    env = {**os.environ, "PATH": f"{directory}:{os.environ['PATH']}"}
+    subprocess.run(["/bin/sh", "-e", "-c", script], cwd=directory, env=env, timeout=60, check=True)
 
 
 def test_the_lines_of_system_users_are_what_the_user_manager_reads(
@@ -335,7 +337,7 @@ def program(mark: str) -> str:
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Callable[[str], tuple[int, subprocess.Popen[str]]]]:
-    """Run a program in a folder of its own: its port, and the process."""
+    """Run a program in a directory of its own: its port, and the process."""
     started: list[subprocess.Popen[str]] = []
 
     def start(text: str) -> tuple[int, subprocess.Popen[str]]:

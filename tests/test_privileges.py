@@ -20,7 +20,7 @@ DEADLINE = 30.0
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 
-# Modules first: the user may be unable to read this Python's folder.
+# Modules first: the user may be unable to read this Python's directory.
 BEGIN = """
 import ctypes, encodings.idna, os, signal, subprocess, threading
 from ftpcluster.prctl import no_new_privs
@@ -126,7 +126,7 @@ say(**{name: os.environ[name] for name in ("HOME", "USER", "LOGNAME")})
 
 
 @needs_root
-def test_a_folder_that_the_user_may_not_enter_is_left(tmp_path: Path) -> None:
+def test_a_directory_that_the_user_may_not_enter_is_left(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     said = run('drop(parse_run_as("nobody")); say(cwd=os.getcwd())', cwd=tmp_path)
     assert said["cwd"] == "/"
@@ -213,15 +213,15 @@ def test_a_python_that_the_user_may_not_run_is_named(
 
 @needs_root
 def test_after_no_new_privs_a_setuid_program_gains_nothing() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        os.chmod(folder, 0o755)
-        shutil.copy("/usr/bin/id", folder)
-        os.chmod(f"{folder}/id", 0o4755)
+    with tempfile.TemporaryDirectory() as directory:
+        os.chmod(directory, 0o755)
+        shutil.copy("/usr/bin/id", directory)
+        os.chmod(f"{directory}/id", 0o4755)
         said = run(f"""
 drop(Identity(4242424, 4242424, "somebody"))
-before = subprocess.check_output(["{folder}/id", "-u"], text=True)
+before = subprocess.check_output(["{directory}/id", "-u"], text=True)
 no_new_privs()
-say(before=before, after=subprocess.check_output(["{folder}/id", "-u"], text=True))
+say(before=before, after=subprocess.check_output(["{directory}/id", "-u"], text=True))
 """)
     if said["before"] != "0\n":
         pytest.skip("temporary files are on a file system without setuid")

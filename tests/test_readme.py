@@ -32,7 +32,7 @@ def test_the_two_commands_stand_in_readme() -> None:
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if "ftpcluster run --" in c])
 def test_the_servers_of_readme_run(command: str, tmp_path: Path) -> None:
-    """Only port, address and folder are not those of README."""
+    """Only port, address and directory are not those of README."""
     flags = shlex.split(command.partition("ftpcluster run")[2])
     flags[flags.index("--root") + 1] = str(tmp_path)
     (tmp_path / "file").write_text("content")
@@ -50,15 +50,15 @@ def test_there_are_a_short_and_a_long_configuration_file() -> None:
 
 @pytest.mark.parametrize("text", FILES)
 def test_the_configuration_files_of_readme_run(text: str, tmp_path: Path) -> None:
-    """Only folders, ports, certificates and the machine's users are not those of README."""
-    folder = tmp_path / "srv" / "ftp"
+    """Only directories, ports, certificates and the machine's users are not those of README."""
+    directory = tmp_path / "srv" / "ftp"
     for name in ("pub", "alice", "scanner/incoming"):
-        (folder / name).mkdir(parents=True)
-    (folder / "pub" / "file").write_bytes(b"content")
+        (directory / name).mkdir(parents=True)
+    (directory / "pub" / "file").write_bytes(b"content")
     issued = trustme.CA().issue_cert("localhost")
     issued.private_key_pem.write_to_path(str(tmp_path / "privkey.pem"))
     issued.cert_chain_pems[0].write_to_path(str(tmp_path / "fullchain.pem"))
-    text = text.replace("/srv/ftp", str(folder)).replace("/etc/ssl/ftp/", "")
+    text = text.replace("/srv/ftp", str(directory)).replace("/etc/ssl/ftp/", "")
     text = text.replace("port = 990", "port = 0").replace("workers = 4", "workers = 2")
     text = text.replace('run_as = "ftp:ftp"\n', "")
     with configured(tmp_path, text) as cluster:
@@ -76,7 +76,7 @@ def test_the_configuration_files_of_readme_run(text: str, tmp_path: Path) -> Non
                 session.login(login, password)  # AUTH TLS, since README requires it
                 session.prot_p()
                 session.storbinary(f"STOR {writable}", io.BytesIO(b"content"))
-            assert (folder / login / writable[1:]).read_bytes() == b"content"
+            assert (directory / login / writable[1:]).read_bytes() == b"content"
         with Dialogue(cluster.port) as client:
             client.says("USER alice", 530)
 

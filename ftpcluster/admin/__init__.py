@@ -13,10 +13,10 @@ _NAME = "admin.sock"
 
 def default_socket() -> str | None:
     """Where a server that is not told otherwise has its admin socket; None for nowhere."""
-    folder = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]  # of a systemd service
-    if folder:
-        return os.path.join(folder, _NAME)
+    directory = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]  # of a systemd service
+    if directory:
+        return os.path.join(directory, _NAME)
     if os.geteuid() == 0:
         return f"/run/ftpcluster/{_NAME}"
-    folder = os.environ.get("XDG_RUNTIME_DIR", "")
-    return os.path.join(folder, "ftpcluster", _NAME) if folder else None
+    directory = os.environ.get("XDG_RUNTIME_DIR", "")
+    return os.path.join(directory, "ftpcluster", _NAME) if directory else None

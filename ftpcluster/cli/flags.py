@@ -14,7 +14,7 @@ from typing import Any
 
 from ftpcluster.config import ANONYMOUS, PLAIN, Config, ConfigError
 from ftpcluster.config.environment import OF_A_USER, value_of
-from ftpcluster.config.kinds import Folder, Port
+from ftpcluster.config.kinds import Directory, Port
 from ftpcluster.config.lines import Path
 from ftpcluster.config.setting import every_key
 from ftpcluster.config.sources import Sources
@@ -72,7 +72,7 @@ class Flag:
 
 
 _OTHERS = (
-    Flag("--root DIR", "the folder that is served", "the current one", Folder),
+    Flag("--root DIR", "the directory that is served", "the current one", Directory),
     Flag(
         "--user NAME:PASSWORD...",
         "an account; without `:PASSWORD` it is that of `FTPCLUSTER_USER_<NAME>` in the environment",
@@ -118,31 +118,31 @@ def _variable(login: str) -> str:
 
 
 def _here() -> str:
-    """The folder that we were started in. Raises ConfigError."""
+    """The directory that we were started in. Raises ConfigError."""
     try:
         return os.getcwd()
     except FileNotFoundError:
-        raise ConfigError("the folder that this was started in is gone: cd to another") from None
+        raise ConfigError("the directory that this was started in is gone: cd to another") from None
 
 
 class Flags:
     """What was given to ``ftpcluster run``, by the flags' parameters. Its ``repr`` shows no value.
 
-    Relative names lead from ``folder``, also at a reload, when that may have been removed.
+    Relative names lead from ``directory``, also at a reload, when that may have been removed.
     ``passwords``: see ``take_passwords``.
     """
 
     def __init__(
         self,
         *,
-        folder: str | None = None,
+        directory: str | None = None,
         passwords: Mapping[str, str] | None = None,
         **given: Any,
     ) -> None:
         """Nothing, False and an empty tuple are what was not given."""
         if unknown := given.keys() - FLAGS.keys():
             raise TypeError(f"there is no flag for {min(unknown)!r}")
-        self.folder = _here() if folder is None else folder
+        self.directory = _here() if directory is None else directory
         self._passwords = passwords or {}
         self._given = {
             name: value
@@ -269,7 +269,7 @@ class Flags:
                 self._refuse_all_of_the_machine(sources)
         elif self._root is not None and not self._users:
             given = sources.file or "the environment"
-            why = f"the accounts of {given} have folders of their own"
+            why = f"the accounts of {given} have directories of their own"
             if not had_accounts:
                 why = f"there is no account that would have it beside {given}"
             sources.refuse_unplaced(
@@ -283,7 +283,7 @@ class Flags:
         for flag in (*(each for each in others if each.parameter in self._given), *limits):
             sources.refuse_unplaced(
                 f"{flag.name}: has no effect, since user_manager knows the users: leave it out; "
-                "folders, permissions and limits are those of the users that it makes"
+                "directories, permissions and limits are those of the users that it makes"
             )
 
     def _lay_limits_of_accounts(self, sources: Sources) -> None:
@@ -326,8 +326,8 @@ class Flags:
         self._put_root(sources, path)
 
     def _refuse_all_of_the_machine(self, sources: Sources) -> None:
-        """Services are started in "/": whoever forgot to name a folder did not mean all of them."""
-        if self._root is None and self.folder == "/":
+        """Services are started in "/": a forgotten --root does not mean all directories."""
+        if self._root is None and self.directory == "/":
             sources.refuse_unplaced(
                 "anonymous users would read all of /, where it was started: say what is "
                 'served: root = "/srv/ftp" in [anonymous], a [[user]], or --root DIR'

@@ -30,7 +30,7 @@ def load_to_start(file: Path | None, flags: Flags, environment: Environment) -> 
     for line in (*environment.doubts(), *flags.doubts(), *doubts):
         say(f"ftpcluster: warning: {line}")
     if config.server or config.user_manager:
-        sys.path.insert(0, flags.folder)
+        sys.path.insert(0, flags.directory)
     return config
 
 

@@ -19,11 +19,11 @@ log = logging.getLogger(__name__)
 def why_not(error: OSError) -> str:
     """Why a log cannot be opened, and what to do."""
     if isinstance(error, IsADirectoryError):
-        return "is a folder; name a file in it"
+        return "is a directory; name a file in it"
     if isinstance(error, UnsafePath):
         return str(error)
     why = f"cannot be opened: {error.strerror}"
-    return f"{why}; make its folder, and let who starts the server write there"
+    return f"{why}; make its directory, and let who starts the server write there"
 
 
 class LogFiles:

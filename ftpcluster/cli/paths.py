@@ -1,6 +1,6 @@
 """Flags that name a path.
 
-Nothing at all is no path: an unset variable of a script would stand for the current folder.
+Nothing at all is no path: an unset variable of a script would stand for the current directory.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 
 
-def a_folder(text: str) -> Path:
-    return Path(_given("folder", text))
+def a_directory(text: str) -> Path:
+    return Path(_given("directory", text))
 
 
 def a_file(text: str) -> Path:

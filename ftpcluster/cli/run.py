@@ -14,7 +14,7 @@ from ftpcluster.cli.cluster import Cluster
 from ftpcluster.cli.flags import FLAGS, Flag, Flags, take_passwords
 from ftpcluster.cli.loading import load_again, load_to_start
 from ftpcluster.cli.logfiles import LogFiles
-from ftpcluster.cli.paths import a_file, a_file_s_name, a_folder
+from ftpcluster.cli.paths import a_directory, a_file, a_file_s_name
 from ftpcluster.cli.standard_streams import have_stderr_of_our_own, say
 from ftpcluster.config import ConfigError
 from ftpcluster.config.environment import take_environment
@@ -43,7 +43,7 @@ def _type(flag: Flag) -> dict[str, Any]:
     if kind is None:
         return {"metavar": flag.metavar}
     if flag.parameter == "root":
-        return {"type": a_folder, "metavar": flag.metavar}
+        return {"type": a_directory, "metavar": flag.metavar}
     if kind.is_file:
         return {"type": a_file_s_name, "metavar": flag.metavar}
     if "enum" in kind.schema:
@@ -75,7 +75,7 @@ def _help(flag: Flag) -> str:
 )
 @_options
 def run(*, file: Path | None, **given: Any) -> int:
-    """Serve folders over FTP.
+    """Serve directories over FTP.
 
     With no account, and no file, everybody may read, as "anonymous". Ctrl-C stops the server, a
     second one at once.

@@ -119,7 +119,7 @@ class LayeredUpload(LayeredFile):
 
 
 def _has_name(file: Any) -> bool:
-    """Whether an open file is one of this machine's, in a folder."""
+    """Whether an open file is one of this machine's, in a directory."""
     try:
         return os.fstat(file.fileno()).st_nlink > 0
     except (AttributeError, OSError, ValueError):
@@ -147,7 +147,7 @@ class _LayeredPath:
                 raise LocalProblem("The file was removed while it was stored.") from None
             self._temporary = None
         if self.is_durable:
-            await _asked(self._layer.sync_folder(self._real.parent))
+            await _asked(self._layer.sync_directory(self._real.parent))
 
     async def close(self) -> None:
         temporary, self._temporary = self._temporary, None
@@ -155,7 +155,7 @@ class _LayeredPath:
             try:
                 await _asked(self._layer.unlink(temporary))
             except FileNotFoundError:
-                pass  # somebody was faster, with the whole folder for instance
+                pass  # somebody was faster, with the whole directory for instance
 
 
 def is_link(layer: AbstractPathIO[Any], real: Any) -> bool:

@@ -34,8 +34,8 @@ def _sync_file(file: Any) -> None:
     os.fsync(file.fileno())
 
 
-def _sync_folder(path: Any) -> None:
-    """Have the disk store the names in a folder; blocks."""
+def _sync_directory(path: Any) -> None:
+    """Have the disk store the names in a directory; blocks."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
@@ -44,7 +44,7 @@ def _sync_folder(path: Any) -> None:
 
 
 class _LocalLister(AbstractAsyncLister[Path]):
-    """Entries of a local folder; the folder is closed when they are through."""
+    """Entries of a local directory; the directory is closed when they are through."""
 
     def __init__(self, path: Path, *, timeout: float | None = None) -> None:
         super().__init__(timeout=timeout)
@@ -135,8 +135,8 @@ class PathIO(AbstractPathIO[Path]):
         await asyncio.to_thread(_sync_file, file)  # this is not short
 
     @universal_exception
-    async def sync_folder(self, path: Path) -> None:
-        await asyncio.to_thread(_sync_folder, path)
+    async def sync_directory(self, path: Path) -> None:
+        await asyncio.to_thread(_sync_directory, path)
 
 
 def _in_executor(method: Callable[..., T]) -> Callable[..., Coroutine[Any, Any, T]]:
@@ -254,5 +254,5 @@ class AsyncPathIO(AbstractPathIO[Path]):
         _sync_file(file)
 
     @_in_executor
-    def sync_folder(self, path: Path) -> None:
-        _sync_folder(path)
+    def sync_directory(self, path: Path) -> None:
+        _sync_directory(path)

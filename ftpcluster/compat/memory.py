@@ -31,17 +31,17 @@ class Stats(NamedTuple):
 
 
 class Node:
-    """A folder (``children`` by name) or a file (``content``)."""
+    """A directory (``children`` by name) or a file (``content``)."""
 
     __slots__ = ("children", "content", "ctime", "mtime")
 
-    def __init__(self, *, folder: bool) -> None:
-        self.children: dict[str, Node] | None = {} if folder else None
+    def __init__(self, *, directory: bool) -> None:
+        self.children: dict[str, Node] | None = {} if directory else None
         self.content = bytearray()
         self.ctime = self.mtime = int(time.time())
 
     @property
-    def is_folder(self) -> bool:
+    def is_directory(self) -> bool:
         return self.children is not None
 
 
@@ -67,7 +67,7 @@ class _MemoryLister(AbstractAsyncLister[PurePosixPath]):
 
 
 class MemoryPathIO(AbstractPathIO[PurePosixPath]):
-    """Files in memory. ``state`` is the root folder, which the connections of a server share.
+    """Files in memory. ``state`` is the root directory, which the connections of a server share.
 
     Relative paths begin at ``cwd``.
     """
@@ -80,7 +80,7 @@ class MemoryPathIO(AbstractPathIO[PurePosixPath]):
         *,
         cwd: str | PurePosixPath | None = None,
     ) -> None:
-        super().__init__(timeout, connection, state if state is not None else Node(folder=True))
+        super().__init__(timeout, connection, state if state is not None else Node(directory=True))
         self.cwd = PurePosixPath(cwd or "/")
 
     def _parts(self, path: Any) -> list[str]:
@@ -88,12 +88,12 @@ class MemoryPathIO(AbstractPathIO[PurePosixPath]):
         return _components(self.cwd / PurePosixPath(path))
 
     def make_base(self, path: Any) -> None:
-        """Make a folder and those above it: a user's base, which nobody else could make in here."""
+        """Make a user's base and the directories above it: nobody else could make them in here."""
         node: Node = self.state
         for part in self._parts(path):
             if node.children is None:
                 raise _error(errno.ENOTDIR, path)
-            node = node.children.setdefault(part, Node(folder=True))
+            node = node.children.setdefault(part, Node(directory=True))
 
     def _find(self, path: Any) -> Node | None:
         return self._at(self._parts(path))
@@ -113,9 +113,9 @@ class MemoryPathIO(AbstractPathIO[PurePosixPath]):
         return node
 
     def _parent(self, path: Any) -> tuple[dict[str, Node], str]:
-        """The entries of the folder that holds ``path``, and its name there."""
-        *folders, name = self._parts(path) or [""]
-        node = self._at(folders)
+        """The entries of the directory that holds ``path``, and its name there."""
+        *directories, name = self._parts(path) or [""]
+        node = self._at(directories)
         if node is None:
             raise _error(errno.ENOENT, path)
         if node.children is None or not name:
@@ -129,24 +129,24 @@ class MemoryPathIO(AbstractPathIO[PurePosixPath]):
     @universal_exception
     async def is_dir(self, path: Any) -> bool:
         node = self._find(path)
-        return node is not None and node.is_folder
+        return node is not None and node.is_directory
 
     @universal_exception
     async def is_file(self, path: Any) -> bool:
         node = self._find(path)
-        return node is not None and not node.is_folder
+        return node is not None and not node.is_directory
 
     @universal_exception
     async def mkdir(self, path: Any, *, parents: bool = False, exist_ok: bool = False) -> None:
         node = self._find(path)
         if node is not None:
-            if not (exist_ok and node.is_folder):
+            if not (exist_ok and node.is_directory):
                 raise _error(errno.EEXIST, path)
             return
         if parents:
             self.make_base(PurePosixPath("/", *self._parts(path)[:-1]))
         children, name = self._parent(path)
-        children[name] = Node(folder=True)
+        children[name] = Node(directory=True)
 
     @universal_exception
     async def rmdir(self, path: Any) -> None:
@@ -160,7 +160,7 @@ class MemoryPathIO(AbstractPathIO[PurePosixPath]):
 
     @universal_exception
     async def unlink(self, path: Any) -> None:
-        if self._get(path).is_folder:
+        if self._get(path).is_directory:
             raise _error(errno.EISDIR, path)
         children, name = self._parent(path)
         del children[name]
@@ -168,13 +168,13 @@ class MemoryPathIO(AbstractPathIO[PurePosixPath]):
     def list(self, path: Any) -> AbstractAsyncLister[PurePosixPath]:
         node = self._find(path)
         names = list(node.children or ()) if node is not None else []
-        folder = PurePosixPath(path)
-        return _MemoryLister([folder / name for name in names], timeout=self.timeout)
+        directory = PurePosixPath(path)
+        return _MemoryLister([directory / name for name in names], timeout=self.timeout)
 
     @universal_exception
     async def stat(self, path: Any) -> Stats:
         node = self._get(path)
-        mode = stat.S_IFDIR | 0o777 if node.is_folder else stat.S_IFREG | 0o666
+        mode = stat.S_IFDIR | 0o777 if node.is_directory else stat.S_IFREG | 0o666
         return Stats(len(node.content), node.ctime, node.mtime, 1, mode)
 
     @universal_exception
@@ -183,10 +183,10 @@ class MemoryPathIO(AbstractPathIO[PurePosixPath]):
         node = self._find(path)
         if node is None and mode in ("wb", "ab"):
             children, name = self._parent(path)
-            node = children[name] = Node(folder=False)
+            node = children[name] = Node(directory=False)
         if node is None:
             raise _error(errno.ENOENT, path)
-        if node.is_folder:
+        if node.is_directory:
             raise _error(errno.EISDIR, path)
         if mode == "wb":
             node.content.clear()
@@ -242,8 +242,8 @@ class MemoryPathIO(AbstractPathIO[PurePosixPath]):
                 return
             raise _error(errno.EINVAL, destination)
         there = new.get(new_name)
-        if there is not None and (there.is_folder or node.is_folder):
-            raise _error(errno.EISDIR if there.is_folder else errno.ENOTDIR, destination)
+        if there is not None and (there.is_directory or node.is_directory):
+            raise _error(errno.EISDIR if there.is_directory else errno.ENOTDIR, destination)
         del old[old_name]
         new[new_name] = node
 

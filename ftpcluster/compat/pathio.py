@@ -79,7 +79,7 @@ class AsyncListerMixin(ABC, Generic[T]):
 
 
 class AbstractAsyncLister(AsyncListerMixin[T]):
-    """The entries of a folder: ``async for path in lister``, or ``await lister`` for a list."""
+    """The entries of a directory: ``async for path in lister``, or ``await lister`` for a list."""
 
     def __init__(self, *, timeout: float | None = None) -> None:
         self.timeout = timeout
@@ -175,7 +175,7 @@ class AbstractPathIO(ABC, Generic[PathT]):
 
     @abstractmethod
     async def is_dir(self, path: PathT) -> bool:
-        """Whether a folder is at ``path``."""
+        """Whether a directory is at ``path``."""
 
     @abstractmethod
     async def is_file(self, path: PathT) -> bool:
@@ -183,11 +183,11 @@ class AbstractPathIO(ABC, Generic[PathT]):
 
     @abstractmethod
     async def mkdir(self, path: PathT, *, parents: bool = False, exist_ok: bool = False) -> None:
-        """Make a folder; ``parents`` and ``exist_ok`` as in ``pathlib.Path.mkdir``."""
+        """Make a directory; ``parents`` and ``exist_ok`` as in ``pathlib.Path.mkdir``."""
 
     @abstractmethod
     async def rmdir(self, path: PathT) -> None:
-        """Remove an empty folder."""
+        """Remove an empty directory."""
 
     @abstractmethod
     async def unlink(self, path: PathT) -> None:
@@ -195,7 +195,7 @@ class AbstractPathIO(ABC, Generic[PathT]):
 
     @abstractmethod
     def list(self, path: PathT) -> AbstractAsyncLister[PathT]:
-        """The entries of a folder, as paths; none where there is no such folder."""
+        """The entries of a directory, as paths; none where there is no such directory."""
 
     @abstractmethod
     async def stat(self, path: PathT) -> Any:
@@ -227,7 +227,7 @@ class AbstractPathIO(ABC, Generic[PathT]):
 
     @abstractmethod
     async def rename(self, source: PathT, destination: PathT) -> Any:
-        """Move a file or folder."""
+        """Move a file or directory."""
 
     async def sync(self, file: Any) -> None:
         """Wait until what was written survives a crash; called before ``close`` by durable uploads.
@@ -235,8 +235,8 @@ class AbstractPathIO(ABC, Generic[PathT]):
         Override it where that takes more than ``close`` does.
         """
 
-    async def sync_folder(self, path: PathT) -> None:
-        """The same for the names in a folder, when a file of it has been closed."""
+    async def sync_directory(self, path: PathT) -> None:
+        """The same for the names in a directory, when a file of it has been closed."""
 
 
 def check_mode(mode: str) -> str:

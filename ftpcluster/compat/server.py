@@ -68,8 +68,8 @@ class Server(ServerStatus, PathMethods, BuiltinVerbs):
     """FTP server.
 
     ``users`` are User objects or a user manager; none is one anonymous user who may read and write
-    the current folder. Speeds are bytes per second, *read* what the server receives, *write* what
-    it sends; times are seconds; None is no limit and no deadline.
+    the current directory. Speeds are bytes per second, *read* what the server receives, *write*
+    what it sends; times are seconds; None is no limit and no deadline.
 
     ``ssl`` makes it a server with implicit TLS, ``tls`` one with explicit TLS (AUTH TLS). Both may
     also be functions that make a context, which ``reload_certificates`` calls again;

@@ -124,13 +124,13 @@ def _forget_restart(connection: SessionConnection) -> None:
     connection.session.pending.restart = 0
 
 
-def _get_folder(connection: SessionConnection) -> PurePosixPath:
-    return PurePosixPath(connection.session.current_folder)
+def _get_directory(connection: SessionConnection) -> PurePosixPath:
+    return PurePosixPath(connection.session.current_directory)
 
 
-def _set_folder(connection: SessionConnection, path: PurePosixPath | str) -> None:
+def _set_directory(connection: SessionConnection, path: PurePosixPath | str) -> None:
     session = connection.session
-    session.current_folder = session.path(str(path))
+    session.current_directory = session.path(str(path))
 
 
 def _get_rename(connection: SessionConnection) -> Any:
@@ -288,7 +288,7 @@ _LIVE: dict[str, _Live] = {
     "restart_offset": _Live(_get_restart, _set_restart, _forget_restart),
     "user": _Live(_get_user, _set_user, _log_out),
     "logged": _Live(_get_logged, _set_logged, _log_out),
-    "current_directory": _Live(_get_folder, _set_folder),
+    "current_directory": _Live(_get_directory, _set_directory),
     "passive_server": _Live(_listener, None, _drop_listener),
     "data_connection": _Live(_get_data, None, _forget_data),
     "rename_from": _Live(_get_rename, _set_rename, _forget_rename),

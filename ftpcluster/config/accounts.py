@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from ftpcluster.config.kinds import Count, Folder, Login, Password, Speed, VirtualPath
+from ftpcluster.config.kinds import Count, Directory, Login, Password, Speed, VirtualPath
 from ftpcluster.config.setting import NO_LIMIT, Setting, Table
 
 ANONYMOUS = "anonymous"
@@ -29,9 +29,9 @@ class AccountConfig(Table, frozen=True, kw_only=True):
     """What users and anonymous ones have in common."""
 
     root: Annotated[
-        Folder,
+        Directory,
         Setting(
-            "the folder that the user sees as `/`",
+            "the directory that the user sees as `/`",
             "; `{login}` in it is the user's name. It has to exist",
             example='"/srv/ftp/pub"',
         ),

@@ -168,7 +168,8 @@ def identity_of(config: Config) -> Identity | None:
     return None if config.run_as is None else parse_run_as(config.run_as)
 
 
-# ---------------------------------------------------------------------- accounts and their folders
+# ---------------------------------------------------------------------- accounts and their
+# directories
 
 
 def accounts(config: Config) -> list[tuple[Path, str, Any]]:
@@ -198,8 +199,8 @@ def check_accounts(config: Config, sources: Sources) -> None:
     )
 
 
-def with_folders(config: Config, sources: Sources) -> Config:
-    """Every account with its real folder. Those that cannot be served are refused."""
+def with_directories(config: Config, sources: Sources) -> Config:
+    """Every account with its real directory. Those that cannot be served are refused."""
     looked_at: dict[str, tuple[str, str]] = {}
     settled: dict[Path, AccountConfig] = {}
     for path, login, account in accounts(config):
@@ -232,22 +233,22 @@ def _filled_in(sources: Sources, path: Path, text: str, login: str) -> str:
     if _LOGIN not in text:
         return text
     if login in (".", "..") or "/" in login:
-        sources.refuse(path, f"{_LOGIN} would be {quoted(login)}, which is no folder's name")
+        sources.refuse(path, f"{_LOGIN} would be {quoted(login)}, which is no directory's name")
     return text.replace(_LOGIN, login)
 
 
 def _look_at(root: str) -> tuple[str, str]:
-    """The real path of a folder, and what is wrong with it, if anything is."""
+    """The real path of a directory, and what is wrong with it, if anything is."""
     try:
         path = FilePath(root).resolve(strict=True)
         if not path.is_dir():
-            return root, "not a folder"
+            return root, "not a directory"
         os.close(os.open(path, os.O_RDONLY | os.O_DIRECTORY))
         (path / ".").stat()  # reading its names needs no more than the first; files need this
     except FileNotFoundError:
-        return root, "there is no such folder"
+        return root, "there is no such directory"
     except PermissionError:
-        return root, "not permitted; the server may not read this folder"
+        return root, "not permitted; the server may not read this directory"
     except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
         why = error.strerror if isinstance(error, OSError) else None
         return root, why or "too many levels of links"
@@ -269,17 +270,17 @@ def _refuse_unreadable(config: Config, sources: Sources) -> None:
     in_the_way = barriers(identity, [root for _, root in sound])
     for (path, root), barrier in zip(sound, in_the_way, strict=True):
         if barrier == root:
-            text = f"{who} may not read this folder; `{_let_in(identity, root, 'rx')}`"
+            text = f"{who} may not read this directory; `{_let_in(identity, root, 'rx')}`"
             sources.refuse(path, text, about=root)
         elif barrier:
             text = f"{who} may not enter {barrier}, above it; `{_let_in(identity, barrier, 'x')}`"
-            sources.refuse(path, f"{text}, or serve a folder elsewhere", about=root)
+            sources.refuse(path, f"{text}, or serve a directory elsewhere", about=root)
 
 
-def _let_in(identity: Identity, folder: str, rights: str) -> str:
-    status = os.stat(folder)
+def _let_in(identity: Identity, directory: str, rights: str) -> str:
+    status = os.stat(directory)
     who = "u" if status.st_uid == identity.uid else "g" if status.st_gid == identity.gid else "o"
-    return f"chmod {who}+{rights} {shlex.quote(folder)}"
+    return f"chmod {who}+{rights} {shlex.quote(directory)}"
 
 
 # ---------------------------------------------------------------------- warnings
@@ -330,7 +331,7 @@ def _unreadable(file: FilePath, identity: Identity | None) -> Iterator[str]:
         how = _for_group(shlex.quote(str(file)), identity.gid)
         yield (
             f"{file}: {who} (run_as) may not read it, so every reload would fail; `{how}`, in a "
-            f"folder that {who} may enter"
+            f"directory that {who} may enter"
         )
 
 
@@ -354,12 +355,13 @@ def _for_group(name: str, gid: int) -> str:
 
 
 def _no_home(config: Config, sources: Sources) -> Iterator[str]:
-    """No error: users may remove the folder, and must not keep a server from its next start."""
+    """No error: users may remove the directory, and must not keep a server from its next start."""
     for path, login, account in accounts(config):
         looking_at(f"{account.root}{account.home} (the home of {quoted(login)})")
-        folder = os.path.realpath(account.root + account.home)
-        if not (os.path.isdir(folder) and FilePath(folder).is_relative_to(account.root)):
+        directory = os.path.realpath(account.root + account.home)
+        if not (os.path.isdir(directory) and FilePath(directory).is_relative_to(account.root)):
             yield (
-                f"{sources.where((*path, 'home'))}: {account.home} is no folder in {account.root}: "
+                f"{sources.where((*path, 'home'))}: {account.home} is no directory in "
+                f"{account.root}: "
                 f"make it, or sessions of {login} begin where nothing is"
             )

@@ -229,8 +229,8 @@ NamePattern = Annotated[
     ),
 ]
 File = Annotated[str, Kind("the path of a file", values.read_file, _TEXT, "file", is_file=True)]
-Folder = Annotated[
-    str, Kind("the path of a folder", values.read_file, _TEXT, "folder", is_file=True)
+Directory = Annotated[
+    str, Kind("the path of a directory", values.read_file, _TEXT, "directory", is_file=True)
 ]
 Login = Annotated[
     str,  # secret, since a password could stand where the name should

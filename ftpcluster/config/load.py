@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from ftpcluster.config.checks import check, check_accounts, with_folders
+from ftpcluster.config.checks import check, check_accounts, with_directories
 from ftpcluster.config.decode import decode
 from ftpcluster.config.environment import Environment
 from ftpcluster.config.model import Config
@@ -17,7 +17,7 @@ class Overlay(Protocol):
     """What was given on a command line."""
 
     @property
-    def folder(self) -> str:
+    def directory(self) -> str:
         """Where it was given: relative names lead from there, whatever became of it."""
 
     def lay_over(self, sources: Sources) -> None:
@@ -35,13 +35,13 @@ def load(
     Raises ConfigError with all that is wrong. ``further`` checks are those that do not hold for a
     reload.
     """
-    sources = Sources(file, flags.folder)
+    sources = Sources(file, flags.directory)
     if environment is not None:
         environment.lay_over(sources)
     flags.lay_over(sources)
     config = decode(sources, Config)
     check(config, sources)
-    config = with_folders(config, sources)
+    config = with_directories(config, sources)
     for each in further:
         each(config, sources)
     check_accounts(config, sources)

@@ -67,7 +67,7 @@ class Config(Table, frozen=True, kw_only=True):
     confine: Annotated[
         bool,
         Setting(
-            "workers can open the accounts' folders only, and do little else",
+            "workers can open the accounts' directories only, and do little else",
             ": no other files but what Python needs (Landlock), no system calls that sessions do "
             "not need (seccomp), and no rights of root's but to serve files of any owner and to "
             "use ports below 1024; not where `server` or `user_manager` is given, since nobody "

@@ -44,16 +44,16 @@ class _Label(NamedTuple):
 class Sources:
     """What was given, as ``tomllib`` makes it, and the problems that were found in it."""
 
-    def __init__(self, file: FilePath | None = None, folder: str = "") -> None:
+    def __init__(self, file: FilePath | None = None, directory: str = "") -> None:
         """Without a ``file`` it is empty. Raises ConfigError where it cannot be read.
 
-        ``folder`` is where relative names lead from: as a rule where this process is.
+        ``directory`` is where relative names lead from: as a rule where this process is.
         """
         self.file = file
-        self._folder = folder
+        self._directory = directory
         if file is not None:
             looking_at(str(file))
-        self._text = "" if file is None else _read(file, folder)
+        self._text = "" if file is None else _read(file, directory)
         self.values: dict[str, Any] = {} if file is None else _parse(file, self._text)
         self._in_file = copy.deepcopy(self.values)
         self._labels: dict[Path, _Label] = {}
@@ -115,8 +115,8 @@ class Sources:
         One of a flag or a variable is relative to where this process was started.
         """
         if self.file is None or self._label(path) is not None:
-            return os.path.abspath(os.path.join(self._folder, file))
-        named_by = os.path.abspath(os.path.join(self._folder, self.file))
+            return os.path.abspath(os.path.join(self._directory, file))
+        named_by = os.path.abspath(os.path.join(self._directory, self.file))
         return os.path.join(os.path.dirname(named_by), file)
 
     def refuse(self, path: Path, text: str, about: str | None = None) -> None:
@@ -271,9 +271,9 @@ def shown(value: object) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
-def _read(file: FilePath, folder: str) -> str:
+def _read(file: FilePath, directory: str) -> str:
     try:
-        data = FilePath(folder, file).read_bytes()
+        data = FilePath(directory, file).read_bytes()
     except FileNotFoundError:
         raise ConfigError(
             f"{file}: there is no such file; `ftpcluster init {shlex.quote(str(file))}` writes one"

@@ -232,7 +232,7 @@ class StorageConfig(Table, frozen=True, kw_only=True):
     umask: Annotated[
         Umask | None,
         Setting(
-            "the permissions that new files and folders do not get",
+            "the permissions that new files and directories do not get",
             ", of 666 and 777",
             otherwise="that of the process",
             example='"022"',
@@ -302,7 +302,7 @@ class Admin(Table, frozen=True, kw_only=True):
             ": `$RUNTIME_DIRECTORY` (systemd), for root `/run/ftpcluster`, else "
             "`$XDG_RUNTIME_DIR/ftpcluster`; where none of them is there, or another server has it, "
             "there is none",
-            otherwise="`admin.sock` in the runtime folder",
+            otherwise="`admin.sock` in the runtime directory",
             example='"/run/ftpcluster/admin.sock"',
         ),
     ] = None

@@ -1,6 +1,6 @@
 """Lines of LIST (as ``ls -l`` writes them) and facts of MLSD and MLST (RFC 3659 section 7).
 
-What repeats from entry to entry (modes, owners, times) is formatted once: a folder of 10,000
+What repeats from entry to entry (modes, owners, times) is formatted once: a directory of 10,000
 files is 10,000 calls of one of the two functions here.
 """
 

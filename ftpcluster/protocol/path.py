@@ -10,7 +10,7 @@ import posixpath
 
 
 def resolve(current: str, argument: str) -> str:
-    """The virtual path that ``argument`` names, seen from the folder ``current``."""
+    """The virtual path that ``argument`` names, seen from the directory ``current``."""
     if argument.startswith("/"):
         path = argument
     else:
@@ -36,16 +36,16 @@ def name(path: str) -> str:
     return path.rpartition("/")[2]
 
 
-def join(folder: str, child: str) -> str:
-    """The path of ``child``, one component, in ``folder``."""
-    return f"{folder}{child}" if folder == "/" else f"{folder}/{child}"
+def join(directory: str, child: str) -> str:
+    """The path of ``child``, one component, in ``directory``."""
+    return f"{directory}{child}" if directory == "/" else f"{directory}/{child}"
 
 
-def relative(path: str, folder: str) -> str:
-    """``path`` as it is named from ``folder``: with as many ".." as that takes."""
-    return posixpath.relpath(path, folder)
+def relative(path: str, directory: str) -> str:
+    """``path`` as it is named from ``directory``: with as many ".." as that takes."""
+    return posixpath.relpath(path, directory)
 
 
-def is_beneath(path: str, folder: str) -> bool:
-    """Whether ``path`` is ``folder`` or lies beneath it, by components: "/ab" is not in "/a"."""
-    return folder == "/" or path == folder or path.startswith(folder + "/")
+def is_beneath(path: str, directory: str) -> bool:
+    """Whether ``path`` is ``directory`` or lies beneath it, by components: "/ab" is not in "/a"."""
+    return directory == "/" or path == directory or path.startswith(directory + "/")

@@ -130,7 +130,7 @@ def _text(
         return f"{verb} ****"
     if command is None or not command.logged or verb in _AS_GIVEN:
         return f"{verb} {visible(argument)}".rstrip()
-    path = visible(resolve(session.current_folder, argument))
+    path = visible(resolve(session.current_directory, argument))
     if rename_from is not None:
         return f'{verb} "{visible(rename_from)}" -> "{path}"'
     return f'{verb} "{path}"'

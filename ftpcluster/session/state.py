@@ -107,7 +107,7 @@ class Session:
         "_who",
         "control",
         "conversation",
-        "current_folder",
+        "current_directory",
         "data",
         "hooks",
         "last_transfer",
@@ -145,7 +145,7 @@ class Session:
         self.unauthenticated = Unauthenticated(services.loop.time())
         # until changed
         self.parameters = TransferParameters()
-        self.current_folder = "/"
+        self.current_directory = "/"
         # for one command
         self.pending = Pending()
         self.data: PassiveListener | AcceptingData | ActiveTarget | Stream | None = None
@@ -216,14 +216,14 @@ class Session:
 
     def path(self, argument: str) -> str:
         """The virtual path an argument names. It is for replies: no permission was looked at."""
-        return resolve(self.current_folder, argument)
+        return resolve(self.current_directory, argument)
 
     def readable(self, argument: str) -> Answer[str]:
         """The virtual path that an argument names, where the user may read it.
 
         It is there at once, unless code of somebody's own decides. Raises FileUnavailable.
         """
-        path = resolve(self.current_folder, argument)
+        path = resolve(self.current_directory, argument)
         if self.hooks is not NO_HOOKS:
             path = self.hooks.locate(argument) or path
         login = self.login
@@ -248,7 +248,7 @@ class Session:
         It is there at once, unless code of somebody's own decides. Raises FileUnavailable,
         FileNameNotAllowed.
         """
-        path = resolve(self.current_folder, argument)
+        path = resolve(self.current_directory, argument)
         if self.hooks is not NO_HOOKS:
             path = self.hooks.locate(argument) or path
         login = self.login
@@ -324,7 +324,7 @@ class Session:
     def begin_login(self, user: User, name: str) -> None:
         """``user`` has logged in, as ``name``.
 
-        Raises OSError where the user's folder cannot be opened.
+        Raises OSError where the user's directory cannot be opened.
         """
         storage, home = self.hooks.open_storage(user), str(user.home_path)
         if storage is None:
@@ -333,7 +333,7 @@ class Session:
         # the attributes of an overridden user may raise: until here there is no login
         needs_task = storage.needs_task or rights.needs_task
         self.login = Account(user, storage, rights, needs_task, self._speed_limits(user))
-        self.current_folder = home
+        self.current_directory = home
         self.user_name = shown(name)
         self._who = None
 
@@ -354,7 +354,7 @@ class Session:
     def log_out(self) -> None:
         """End the login, if there is one, and forget what belonged to it."""
         login, self.login = self.login, None
-        self.current_folder = "/"
+        self.current_directory = "/"
         self.pending = Pending()
         if login is not None:
             self.give_back_user(login)

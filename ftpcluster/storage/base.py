@@ -37,7 +37,7 @@ class WriteMode(Enum):
 
 
 Entry = tuple[str, os.stat_result, str | None]
-"""One entry of a folder: its name, its status, and what a symbolic link says (else None)."""
+"""One entry of a directory: its name, its status, and what a symbolic link says (else None)."""
 
 
 Batches = Iterator[list[Entry]] | AsyncIterator[list[Entry]]

@@ -1,4 +1,4 @@
-"""Opening files beneath a folder, and nowhere else, whatever links and renames go on meanwhile.
+"""Opening files beneath a directory, and nowhere else, whatever links and renames go on meanwhile.
 
 ``openat2(2)`` with RESOLVE_BENEATH lets the kernel hold the bounds while it walks the path, so
 there is no moment between a check and a use. Where a seccomp filter refuses the call, each
@@ -23,8 +23,8 @@ _RESOLVE_BENEATH = 0x08
 _RENAME_NOREPLACE = 1
 _O_PATH_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _FOLDERS = 4
-"""Folders that are made before others get their turn: each takes 20 to 200 µs on ext4."""
-_ATTEMPTS = 64  # EAGAIN: somebody renames folders while the kernel looks at ".."
+"""Directories that are made before others get their turn: each takes 20 to 200 µs on ext4."""
+_ATTEMPTS = 64  # EAGAIN: somebody renames directories while the kernel looks at ".."
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _syscall = _libc.syscall
@@ -90,10 +90,10 @@ def encode(path: str) -> bytes:
 
 
 class Root:
-    """An open folder; all that it opens lies beneath it."""
+    """An open directory; all that it opens lies beneath it."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Raises OSError where ``path`` is not a folder that may be entered."""
+        """Raises OSError where ``path`` is not a directory that may be entered."""
         self.path = os.fspath(path)
         self.fd = os.open(self.path, _O_PATH_DIRECTORY)
         self._close = weakref.finalize(self, os.close, self.fd)
@@ -106,18 +106,18 @@ class Root:
         return self._open(self.fd, encode(path), flags | os.O_CLOEXEC, mode)
 
     def parent(self, path: str) -> Parent:
-        """The folder that holds ``path``, opened, for calls that take a folder and a name."""
-        folder, _, last = encode(path).rpartition(b"/")
-        if not folder:
+        """The directory that holds ``path``, opened, for calls that take a directory and a name."""
+        directory, _, last = encode(path).rpartition(b"/")
+        if not directory:
             return Parent(self.fd, last, owned=False)
-        return Parent(self._open(self.fd, folder, _O_PATH_DIRECTORY, 0), last, owned=True)
+        return Parent(self._open(self.fd, directory, _O_PATH_DIRECTORY, 0), last, owned=True)
 
-    def make_folders(self, path: str) -> Generator[None, None, None]:
-        """Make the folder that the virtual path names, and those above it that are missing.
+    def make_directories(self, path: str) -> Generator[None, None, None]:
+        """Make the directory that the virtual path names, and those above it that are missing.
 
         Each is made in the one above, by its descriptor: to begin at the root each time would take
         time that grows with the square of the depth. No link is followed on the way down, so what
-        is put in a new folder's place meanwhile leads nowhere. Yields now and then.
+        is put in a new directory's place meanwhile leads nowhere. Yields now and then.
         """
         *above, last = encode(path).split(b"/")
         found, here = yield from self._deepest(above)
@@ -136,13 +136,14 @@ class Root:
         finally:
             os.close(here)
 
-    def _deepest(self, folders: list[bytes]) -> Generator[None, None, tuple[int, int]]:
-        """How many of ``folders``, each in the one before, are there; the last one's descriptor.
+    def _deepest(self, directories: list[bytes]) -> Generator[None, None, tuple[int, int]]:
+        """How many of ``directories``, each in the one before, are there; the last one's
+        descriptor.
 
         They are found by halving: few looks at long paths, each from the root, since a link may
         lead from one of them to anywhere beneath it.
         """
-        found, missing = 0, len(folders) + 1
+        found, missing = 0, len(directories) + 1
         here = self._open(self.fd, b".", _O_PATH_DIRECTORY, 0)
         try:
             while missing - found > 1:
@@ -150,7 +151,9 @@ class Root:
                 if middle > _FOLDERS:
                     yield
                 try:
-                    there = self._open(self.fd, b"/".join(folders[:middle]), _O_PATH_DIRECTORY, 0)
+                    there = self._open(
+                        self.fd, b"/".join(directories[:middle]), _O_PATH_DIRECTORY, 0
+                    )
                 except FileNotFoundError:
                     missing = middle
                 else:
@@ -166,7 +169,7 @@ class Root:
 
 
 class Parent:
-    """A folder's descriptor and the name of an entry in it; closes what it opened."""
+    """A directory's descriptor and the name of an entry in it; closes what it opened."""
 
     __slots__ = ("_owned", "fd", "name")
 

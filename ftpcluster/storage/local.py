@@ -1,4 +1,4 @@
-"""The local file system: a user's folder, contained by ``Root``; copies by descriptor."""
+"""The local file system: a user's directory, contained by ``Root``; copies by descriptor."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from ftpcluster.storage.contained import Parent, Root, rename_noreplace
 from ftpcluster.storage.uploads import UploadPlace, remove_leftovers
 
 _BATCH = 512
-"""Entries of a folder that are read before the loop gets its turn again: about a millisecond."""
+"""Entries of a directory that are read before the loop gets its turn again: about a millisecond."""
 _ROOTS = 256
-"""Users' folders that stay open between their sessions."""
+"""Users' directories that stay open between their sessions."""
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
 _WRITE = {
     WriteMode.CREATE: os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOCTTY,
@@ -133,7 +133,7 @@ class LocalFile(File):
 
 
 class LocalStorage(Storage):
-    """A user's files in a folder of this machine."""
+    """A user's files in a directory of this machine."""
 
     def __init__(self, root: Root) -> None:
         self.root = root
@@ -206,7 +206,7 @@ class LocalStorage(Storage):
             replaced = there.status
             there.close()
         except FileNotFoundError:
-            pass  # or the folder is missing, which is the next to be opened
+            pass  # or the directory is missing, which is the next to be opened
         place = UploadPlace(self.root, path, durable=durable)
         return LocalFile(place.create(replaced, mode), place=place)
 
@@ -216,7 +216,7 @@ class LocalStorage(Storage):
     def mkdir_in_thread(self, path: str) -> None:
         """``mkdir`` for a thread, which no loop waits for."""
         if not self._make_one(path):
-            for _ in self.root.make_folders(path):
+            for _ in self.root.make_directories(path):
                 pass
 
     def _make_one(self, path: str) -> bool:
@@ -229,7 +229,7 @@ class LocalStorage(Storage):
         return True
 
     async def _make_missing(self, path: str) -> None:
-        with contextlib.closing(self.root.make_folders(path)) as steps:
+        with contextlib.closing(self.root.make_directories(path)) as steps:
             for _ in steps:
                 await asyncio.sleep(0)  # other sessions have their turn
 
@@ -249,8 +249,8 @@ class LocalStorage(Storage):
 
     def rename(self, source: str, target: str, *, replace: bool) -> None:
         with self.root.parent(source) as old, self.root.parent(target) as new:
-            if replace and not _is_folder(old):
-                # the kernel itself refuses to put a file in a folder's place
+            if replace and not _is_directory(old):
+                # the kernel itself refuses to put a file in a directory's place
                 os.rename(old.name, new.name, src_dir_fd=old.fd, dst_dir_fd=new.fd)
             else:
                 rename_noreplace(old, new)
@@ -287,19 +287,19 @@ class LocalStorage(Storage):
             os.symlink(text.encode("utf-8", "surrogateescape"), parent.name, dir_fd=parent.fd)
 
 
-def _is_folder(entry: Parent) -> bool:
+def _is_directory(entry: Parent) -> bool:
     status = os.stat(entry.name, dir_fd=entry.fd, follow_symlinks=False)
     return stat.S_ISDIR(status.st_mode)
 
 
 class LocalFiles:
-    """Opens users' folders, and shares a folder's descriptor between the sessions that use it."""
+    """Opens users' directories. The sessions that use a directory share its descriptor."""
 
     def __init__(self) -> None:
         self._roots: OrderedDict[str, Root] = OrderedDict()
 
     def open(self, base_path: str | os.PathLike[str]) -> LocalStorage:
-        """Raises OSError where the folder is missing or may not be entered."""
+        """Raises OSError where the directory is missing or may not be entered."""
         path = os.fspath(base_path)
         root = self._roots.get(path)
         if root is None or not _is_same(root, path):
@@ -310,6 +310,6 @@ class LocalFiles:
 
 
 def _is_same(root: Root, path: str) -> bool:
-    """Whether the folder that was opened still is the one at that path."""
+    """Whether the directory that was opened still is the one at that path."""
     status = os.stat(path)
     return root.identity == (status.st_dev, status.st_ino)

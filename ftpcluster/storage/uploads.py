@@ -50,19 +50,19 @@ def temporary_name(name: str) -> str:
 
 
 class UploadPlace:
-    """The folder of an upload, opened, its name there, and the one that it has meanwhile."""
+    """The directory of an upload, opened, its name there, and the one that it has meanwhile."""
 
-    __slots__ = ("_folder", "_is_durable", "_mode", "_name", "_temporary")
+    __slots__ = ("_directory", "_is_durable", "_mode", "_name", "_temporary")
 
     def __init__(self, root: Root, path: str, *, durable: bool) -> None:
-        """Raises OSError where there is no such folder, or a durable one's may not be read."""
-        self._folder = -1
+        """Raises OSError where there is no such directory, or a durable one's may not be read."""
+        self._directory = -1
         self._is_durable = durable
         self._mode = WriteMode.TRUNCATE
         self._name = virtual.name(path)
         self._temporary: str | None = None
         access = os.O_RDONLY if durable else os.O_PATH  # fsync refuses the latter
-        self._folder = root.open(virtual.parent(path), access | os.O_DIRECTORY)
+        self._directory = root.open(virtual.parent(path), access | os.O_DIRECTORY)
 
     def create(self, replaced: os.stat_result | None, mode: WriteMode) -> int:
         """Create the file under its temporary name: its descriptor.
@@ -72,7 +72,7 @@ class UploadPlace:
         self._mode = mode
         name = temporary_name(self._name)
         bits = 0o666 if replaced is None else 0o600
-        fd = os.open(encode(name), _NEW, bits | _UNFINISHED, dir_fd=self._folder)
+        fd = os.open(encode(name), _NEW, bits | _UNFINISHED, dir_fd=self._directory)
         try:
             self._temporary = name
             _lock(fd)
@@ -113,11 +113,11 @@ class UploadPlace:
                 raise LocalProblem("The file was removed while it was stored.") from None
             self._temporary = None
         if self._is_durable:
-            os.fsync(self._folder)
+            os.fsync(self._directory)
 
     def _take_name(self, temporary: str) -> None:
-        old = Parent(self._folder, encode(temporary), owned=False)
-        new = Parent(self._folder, encode(self._name), owned=False)
+        old = Parent(self._directory, encode(temporary), owned=False)
+        new = Parent(self._directory, encode(self._name), owned=False)
         if self._mode is WriteMode.CREATE:
             rename_noreplace(old, new)
         else:
@@ -125,16 +125,16 @@ class UploadPlace:
 
     def close(self) -> None:
         """Remove what has not become a file; harmless when repeated."""
-        folder, self._folder = self._folder, -1
-        if folder < 0:
+        directory, self._directory = self._directory, -1
+        if directory < 0:
             return
         try:
             if self._temporary is not None:
-                os.unlink(encode(self._temporary), dir_fd=folder)
+                os.unlink(encode(self._temporary), dir_fd=directory)
         except FileNotFoundError:
-            pass  # somebody was faster, with the whole folder for instance
+            pass  # somebody was faster, with the whole directory for instance
         finally:
-            os.close(folder)
+            os.close(directory)
 
     def __del__(self) -> None:
         # of an upload that could not be opened, or that a thread opened for one that was aborted
@@ -164,28 +164,28 @@ def _take_over(fd: int, replaced: os.stat_result) -> None:
 
 
 def remove_leftovers(root: Root, path: str) -> bool:
-    """Remove unfinished uploads that nobody writes any more; whether a folder had nothing else."""
-    folder = root.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    """Remove unfinished uploads that nobody writes; whether the directory had nothing else."""
+    directory = root.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         found = []
-        with os.scandir(folder) as entries:
+        with os.scandir(directory) as entries:
             for entry in entries:
                 if not _temporary.matches(entry.name):
                     return False
                 found.append(entry.name)
-        return all(_remove_leftover(folder, name) for name in found)
+        return all(_remove_leftover(directory, name) for name in found)
     finally:
-        os.close(folder)
+        os.close(directory)
 
 
-def _remove_leftover(folder: int, name: str) -> bool:
-    fd = os.open(name, _OLD, dir_fd=folder)
+def _remove_leftover(directory: int, name: str) -> bool:
+    fd = os.open(name, _OLD, dir_fd=directory)
     try:
         mode = os.fstat(fd).st_mode
         if not (stat.S_ISREG(mode) and mode & _UNFINISHED):
             return False  # a client or an administrator has stored it
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.unlink(name, dir_fd=folder)
+        os.unlink(name, dir_fd=directory)
     except BlockingIOError:
         return False  # it is being written
     finally:

@@ -86,7 +86,7 @@ class WorkerProcess(Process):
         answer it with a traceback. SIGHUP and SIGUSR1, which an administrator may send to all
         processes, would end it. Raises OSError.
         """
-        _leave_lost_folder()
+        _leave_lost_directory()
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP, signal.SIGUSR1))
         try:
             resource_tracker.ensure_running()  # where it starts one it unblocks the other two
@@ -137,14 +137,14 @@ class WorkerProcess(Process):
             cut_connections(self.pid, thread)
 
 
-def _leave_lost_folder() -> None:
-    """A process begins where its parent is, and spawning asks for the name of that folder: where
+def _leave_lost_directory() -> None:
+    """A process begins where its parent is, and spawning asks for the name of that directory: where
     it was removed, or must not be entered any more, no worker could be started again."""
     try:
         os.chdir(os.getcwd())
     except OSError as error:
         log.warning(
-            "the folder that the server was started in cannot be entered any more (%s): it goes on "
-            "in /", error.strerror,
+            "the directory that the server was started in cannot be entered any more (%s): "
+            "it goes on in /", error.strerror,
         )  # fmt: skip
         os.chdir("/")

@@ -1,4 +1,4 @@
-"""Keeping a worker, and whoever takes it over, in the folders that it serves: Landlock.
+"""Keeping a worker, and whoever takes it over, in the directories that it serves: Landlock.
 
 ``storage/contained.py`` holds the bounds of the calls that we make. A hole in an interpreter or a
 library makes others, and a worker that runs as root could then read every file. Landlock is a
@@ -6,8 +6,8 @@ list, held by the kernel, of what the process may open; it cannot be taken back.
 
 What it does not hold: what was opened before stays open; metadata can be seen, and changed
 (stat, chmod, utime); connections, TCP as well as UNIX sockets with a path, can be made. A list
-names folders and files that are there now, not their names: one that is replaced (renamed, made
-anew) is another one, and out of bounds until the worker is. What lies beneath a folder is found
+names directories and files that are there now, not their names: one that is replaced (renamed, made
+anew) is another one, and out of bounds until the worker is. What lies beneath a directory is found
 from its parents whenever it is opened, so there everything may come and go.
 """
 
@@ -45,7 +45,7 @@ _ABSENT = {
 
 
 class Right(enum.IntFlag):
-    """LANDLOCK_ACCESS_FS_*: what can be done beneath a folder, or with a file."""
+    """LANDLOCK_ACCESS_FS_*: what can be done beneath a directory, or with a file."""
 
     EXECUTE = 1 << 0
     WRITE_FILE = 1 << 1
@@ -108,7 +108,9 @@ def confine(read_write: Sequence[str], read_only: Sequence[str]) -> str:
             raise
         return f"not confined: {_ABSENT[error.errno]}"
     if abi < _RENAMES_BETWEEN_FOLDERS:
-        return "not confined: Landlock before Linux 5.19 refuses renames from folder to folder"
+        return (
+            "not confined: Landlock before Linux 5.19 refuses renames from directory to directory"
+        )
     handled = _handled(abi)
     scopes = _SCOPES if abi >= _SCOPING else 0
     attributes = struct.pack("=QQQ", handled, 0, scopes)  # struct landlock_ruleset_attr
@@ -164,8 +166,8 @@ def _call(number: int, *arguments: object) -> int:
     return result
 
 
-def folders_of(path: str) -> list[str]:
-    """The folders that keep a file readable that gets replaced, as certificates do.
+def directories_of(path: str) -> list[str]:
+    """The directories that keep a file readable that gets replaced, as certificates do.
 
     Both that of its name and the one where a link leads now: either may be the one that stays.
     What lies beside the file can be read as well; where that is everything, in /etc or /run, it
@@ -173,8 +175,8 @@ def folders_of(path: str) -> list[str]:
     """
     found = []
     for name in (os.path.abspath(path), os.path.realpath(path)):
-        folder = os.path.dirname(name)
-        found.append(folder if folder.count("/") > 1 else name)
+        directory = os.path.dirname(name)
+        found.append(directory if directory.count("/") > 1 else name)
     return found
 
 
@@ -192,11 +194,11 @@ def needed_by_python() -> list[str]:
         *installed,
         *_modules(),
         *_SYSTEM,
-        *folders_of("/etc/resolv.conf"),
+        *directories_of("/etc/resolv.conf"),
     )
     needed: list[str] = []
     for path in sorted({os.path.realpath(path) for path in found if os.path.exists(path)}):
-        if not any(path.startswith(f"{folder}/") for folder in needed):
+        if not any(path.startswith(f"{directory}/") for directory in needed):
             needed.append(path)
     return needed
 
@@ -204,7 +206,7 @@ def needed_by_python() -> list[str]:
 def _modules() -> Iterator[str]:
     """What can be imported from elsewhere, and the packages that have been.
 
-    Not all that is on sys.path: that may be "/", or whatever folder the server was started in.
+    Not all that is on sys.path: that may be "/", or whatever directory the server was started in.
     """
     for entry in (each or os.curdir for each in sys.path):
         if os.path.isfile(entry):  # an archive of modules
@@ -216,8 +218,8 @@ def _modules() -> Iterator[str]:
             yield from getattr(module, "__path__", ())
 
 
-def _modules_in(folder: str) -> Iterator[str]:
-    with os.scandir(folder) as entries:
+def _modules_in(directory: str) -> Iterator[str]:
+    with os.scandir(directory) as entries:
         for entry in entries:
             is_package = os.path.exists(os.path.join(entry.path, "__init__.py"))
             if is_package or entry.name.endswith(_SUFFIXES):

@@ -117,7 +117,7 @@ def _leave_tracker() -> None:
 
 
 def _confine(config: Config) -> None:
-    """Leave this process nothing but the users' folders, and what Python needs."""
+    """Leave this process nothing but the users' directories, and what Python needs."""
     from ftpcluster.worker.confinement import confine, needed_by_python
     from ftpcluster.worker.seccomp import restrict
 

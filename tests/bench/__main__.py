@@ -95,10 +95,10 @@ def _numbers(_: click.Context, __: click.Parameter, text: str | None) -> list[in
     type=click.FloatRange(0, 1, min_open=True),
     default=1.0,
     metavar="PART",
-    help="What part of their size large files and folders have, to try something out",
+    help="What part of their size large files and directories have, to try something out",
 )
 @click.option(
-    "--folder",
+    "--directory",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Where files are served from, to measure a disk [default: memory]",
 )
@@ -120,17 +120,17 @@ def bench(**options: Any) -> int:
         _print_lists(options["hold"])
         return 0
     if (file := options["file"]) is not None and not file.absolute().parent.is_dir():
-        raise click.UsageError(f"--json {file}: there is no such folder")
-    with _place(options["folder"]) as folder:
-        site = Site(folder / "root", options["scale"])
+        raise click.UsageError(f"--json {file}: there is no such directory")
+    with _place(options["directory"]) as directory:
+        site = Site(directory / "root", options["scale"])
         chosen = _chosen(workloads(site, options["hold"]), options["only"])
         makes = _named(options)
         _raise_limit(chosen)
         if (reason := site.lacks_room()) is not None:
-            raise click.UsageError(f"{reason}; --folder names another one")
+            raise click.UsageError(f"{reason}; --directory names another one")
         site.make()
-        authority, certificate = _certificates(folder)
-        conditions = Conditions(site, folder, authority, certificate, options["seconds"])
+        authority, certificate = _certificates(directory)
+        conditions = Conditions(site, directory, authority, certificate, options["seconds"])
         results = _usable(makes, chosen, conditions)
         status = _run(results, conditions, options["rounds"])
     _print(results, options["rounds"], options["seconds"])
@@ -212,16 +212,16 @@ def _raise_limit(chosen: dict[str, Workload]) -> None:
 
 
 @contextlib.contextmanager
-def _place(folder: Path | None) -> Iterator[Path]:
-    """A folder that is gone afterwards. Servers that have given up root have to reach it."""
-    if folder is None and _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > 2 << 30:
-        folder = _MEMORY
-    with tempfile.TemporaryDirectory(prefix="ftpbench-", dir=folder) as name:
+def _place(directory: Path | None) -> Iterator[Path]:
+    """A directory that is gone afterwards. Servers that have given up root have to reach it."""
+    if directory is None and _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > 2 << 30:
+        directory = _MEMORY
+    with tempfile.TemporaryDirectory(prefix="ftpbench-", dir=directory) as name:
         Path(name).chmod(0o755)
         yield Path(name)
 
 
-def _certificates(folder: Path) -> tuple[Path, Path]:
+def _certificates(directory: Path) -> tuple[Path, Path]:
     """An authority's certificate, and one that it has issued, with its key."""
     try:
         import trustme
@@ -229,11 +229,11 @@ def _certificates(folder: Path) -> tuple[Path, Path]:
         raise click.UsageError("trustme is not installed: pip install '.[test]'") from None
     authority = trustme.CA()
     issued = authority.issue_cert("localhost", "127.0.0.1")
-    authority.cert_pem.write_to_path(str(folder / "authority.pem"))
-    certificate = folder / "server.pem"
+    authority.cert_pem.write_to_path(str(directory / "authority.pem"))
+    certificate = directory / "server.pem"
     certificate.touch(mode=0o600)
     issued.private_key_and_cert_chain_pem.write_to_path(str(certificate))
-    return folder / "authority.pem", certificate
+    return directory / "authority.pem", certificate
 
 
 # ---------------------------------------------------------------------- what is done and said

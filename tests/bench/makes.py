@@ -1,7 +1,7 @@
 """The servers: how each is configured, started and asked for its version.
 
-All let one user read a folder and write into ``up`` beneath it, log as little as they can be told,
-but ours, which runs as ``ftpcluster run`` does, and limit nothing.
+All let one user read a directory and write into ``up`` beneath it, log as little as they can be
+told, but ours, which runs as ``ftpcluster run`` does, and limit nothing.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ class Unusable(Exception):
 
 @dataclass(frozen=True)
 class Place:
-    """What one start of a server is told. ``folder`` is its own, ``certificate`` has its key.
+    """What one start of a server is told. ``directory`` is its own, ``certificate`` has its key.
 
     ``tls``: whether clients are going to ask for AUTH TLS.
     """
 
-    folder: Path
+    directory: Path
     root: Path
     port: int
     certificate: Path
@@ -139,7 +139,7 @@ allow_writeable_chroot=YES
 ftp_username={user}
 nopriv_user={user}
 run_as_launching_user={launching}
-secure_chroot_dir={folder}
+secure_chroot_dir={directory}
 xferlog_enable=NO
 connect_from_port_20=NO
 max_clients=0
@@ -167,7 +167,7 @@ Group {group}
 RequireValidShell off
 AuthPAM off
 AuthOrder mod_auth_file.c
-AuthUserFile {folder}/passwd
+AuthUserFile {directory}/passwd
 Umask 022 022
 MaxInstances none
 UseReverseDNS off
@@ -176,7 +176,7 @@ TimesGMT on
 WtmpLog off
 TransferLog none
 SystemLog none
-PidFile {folder}/pid
+PidFile {directory}/pid
 ScoreboardFile none
 DelayTable none
 <IfModule mod_delay.c>
@@ -204,8 +204,8 @@ TLSRenegotiate none
 TLSOptions NoSessionReuseRequired
 """
 _PURE_FTPD = (
-    *("-4", "-E", "-H", "-A", "-f", "none", "-l", "puredb:{folder}/users.pdb"),
-    *("-S", "127.0.0.1,{port}", "-g", "{folder}/pid", "-u", "1", "-U", "133:022"),
+    *("-4", "-E", "-H", "-A", "-f", "none", "-l", "puredb:{directory}/users.pdb"),
+    *("-S", "127.0.0.1,{port}", "-g", "{directory}/pid", "-u", "1", "-U", "133:022"),
     *("-c", "100000", "-C", "100000", "-L", "100000:10", "-I", "15", "-z"),
 )
 _NOBODY = 65534
@@ -246,15 +246,15 @@ def _pure_ftpd(place: Place) -> Launch:
     record = f"{LOGIN}:{_HASH}:{_NOBODY}:{_NOBODY}::{place.root}/./::::::::::::\n"
     file = _write(place, "passwd", record)
     subprocess.run(
-        [makes_users, "mkdb", str(place.folder / "users.pdb"), "-f", str(file)], check=True
+        [makes_users, "mkdb", str(place.directory / "users.pdb"), "-f", str(file)], check=True
     )
-    command = [part.format(folder=place.folder, port=place.port) for part in _PURE_FTPD]
+    command = [part.format(directory=place.directory, port=place.port) for part in _PURE_FTPD]
     tls = ["-Y", "1", "-2", str(place.certificate)] if place.tls else ["-Y", "0"]
     return Launch([program, *command, *tls])
 
 
 def _script(name: str) -> Callable[[Place], Launch]:
-    """A server in Python, which a script of this folder starts."""
+    """A server in Python, which a script of this directory starts."""
 
     def prepare(place: Place) -> Launch:
         if importlib.util.find_spec(name) is None:
@@ -289,11 +289,11 @@ def _servant() -> pwd.struct_passwd:
 
 
 def _write(place: Place, name: str, text: str, **values: str) -> Path:
-    file = place.folder / name
+    file = place.directory / name
     file.touch(mode=0o600)
     file.write_text(
         text.format(
-            folder=place.folder,
+            directory=place.directory,
             root=place.root,
             port=place.port,
             certificate=place.certificate,

@@ -49,7 +49,7 @@ class Conditions:
     """What is the same for all servers."""
 
     site: Site
-    folder: Path
+    directory: Path
     authority: Path
     certificate: Path
     seconds: float
@@ -60,17 +60,19 @@ class Server:
 
     def __init__(self, make: Make, conditions: Conditions, *, tls: bool) -> None:
         self.name = make.name
-        self._folder = Path(tempfile.mkdtemp(dir=conditions.folder))
-        place = Place(self._folder, conditions.site.root, _free_port(), conditions.certificate, tls)
+        self._directory = Path(tempfile.mkdtemp(dir=conditions.directory))
+        place = Place(
+            self._directory, conditions.site.root, _free_port(), conditions.certificate, tls
+        )
         self._launch = make.prepare(place)
         authority = conditions.authority if tls else None
         login, password = self._launch.login, self._launch.password
         self.target = Target(place.port, login, password, authority)
-        self._log = conditions.folder / f"{self._folder.name}.log"
+        self._log = conditions.directory / f"{self._directory.name}.log"
 
     def __enter__(self) -> Self:
         environment = {**os.environ, **self._launch.environment}
-        environment["RUNTIME_DIRECTORY"] = str(self._folder)  # where ours has its admin socket
+        environment["RUNTIME_DIRECTORY"] = str(self._directory)  # where ours has its admin socket
         self._keeper = start(keep, self._launch.command, environment, self._log)
         try:
             began = self._keeper.hears(_PATIENCE)
@@ -87,7 +89,7 @@ class Server:
         self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
     ) -> None:
         self._keeper.__exit__()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self._directory, ignore_errors=True)
 
     def _await_greeting(self) -> None:
         deadline = time.monotonic() + _GREETING

@@ -37,7 +37,7 @@ def bench(
 ) -> subprocess.CompletedProcess[str]:
     """Run it to its end, with files in ``tmp_path``."""
     return subprocess.run(
-        [sys.executable, "-m", "tests.bench", "--folder", str(tmp_path), *TINY, *arguments],
+        [sys.executable, "-m", "tests.bench", "--directory", str(tmp_path), *TINY, *arguments],
         cwd=CHECKOUT,
         env=environment({"RUNTIME_DIRECTORY": str(tmp_path), **(env or {})}),
         capture_output=True,
@@ -100,7 +100,7 @@ def test_another_server_is_compared_with_ours(tmp_path: Path) -> None:
             assert ratios[figure] == pytest.approx(mine / others)
             assert f"× {ratios[figure]:.2f}" in printed
     assert results["machine"]["cores"] >= 1
-    assert results["command"][1:3] == ["--folder", str(tmp_path)]
+    assert results["command"][1:3] == ["--directory", str(tmp_path)]
 
 
 def test_several_numbers_of_workers_are_a_column_each_and_nobody_to_compare_with(
@@ -176,7 +176,10 @@ def test_a_server_that_dies_in_the_middle_is_reported(tmp_path: Path) -> None:
         (("--ours", "--nonsense"), "ftpcluster: does not start: it ended, exit code 2: ftpcluster"),
         (("--workers", "2,0"), "'2,0' is no number of processes"),
         (("--hold", "100000000"), "--hold 100000000: a process may have "),
-        (("--json", "/no/such/folder/file"), "/no/such/folder/file: there is no such folder"),
+        (
+            ("--json", "/no/such/directory/file"),
+            "/no/such/directory/file: there is no such directory",
+        ),
         (("--nonsense",), "No such option"),
     ],
     ids=lambda each: " ".join(each) if isinstance(each, tuple) else "",
@@ -214,7 +217,7 @@ def test_its_end_leaves_no_process(tmp_path: Path, number: signal.Signals, code:
     mark = f"bench-{uuid.uuid4()}"
     command = ["--peers", "none", "--workers", "2", "--only", "noop_x16", "--seconds", "300"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.bench", "--folder", str(tmp_path), *TINY, *command],
+        [sys.executable, "-m", "tests.bench", "--directory", str(tmp_path), *TINY, *command],
         cwd=CHECKOUT,
         env=environment({"RUNTIME_DIRECTORY": str(tmp_path), "BENCH_MARK": mark}),
         stdout=subprocess.DEVNULL,

@@ -19,7 +19,7 @@ FEW, MANY = 100, 10_000
 
 @dataclass(frozen=True)
 class Site:
-    """The folder that is served. ``scale``: what part of their size large things have."""
+    """The directory that is served. ``scale``: what part of their size large things have."""
 
     root: Path
     scale: float = 1.0
@@ -37,7 +37,7 @@ class Site:
         return max(1, round(MANY * self.scale))
 
     def make(self) -> None:
-        """Only the folder for uploads is everybody's: vsftpd serves no root that its user owns."""
+        """Only uploads have everybody's directory: vsftpd serves no root that its user owns."""
         self.uploads.mkdir(parents=True)
         self.uploads.chmod(0o777)
         for name, size in (("big100M", self.big), ("small4k", SMALL)):

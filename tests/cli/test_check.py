@@ -110,12 +110,12 @@ def test_check_says_what_will_be_served_and_no_password(tmp_path: Path) -> None:
     assert not (tmp_path / "log").exists()
 
 
-def wrong_file(folder: Path, text: str) -> list[str]:
+def wrong_file(directory: Path, text: str) -> list[str]:
     """What ``check`` and ``run`` say of a file alike: lines of an error that ends them."""
-    (folder / "f.toml").write_text(text)
+    (directory / "f.toml").write_text(text)
     said = []
     for name in ("check", "run"):
-        done = command(name, "-c", "f.toml", cwd=folder)
+        done = command(name, "-c", "f.toml", cwd=directory)
         assert (done.returncode, done.stdout) == (2, ""), done.stderr
         said.append([line.removeprefix("ftpcluster: error: ") for line in done.stderr.splitlines()])
     assert said[0] == said[1]
@@ -126,12 +126,12 @@ def wrong_file(folder: Path, text: str) -> list[str]:
 @pytest.mark.parametrize(
     ("path", "why"), [("no/log", "No such file or directory"), ("f.toml/log", "Not a directory")]
 )
-def test_check_and_run_refuse_a_log_in_no_folder_with_its_line(
+def test_check_and_run_refuse_a_log_in_no_directory_with_its_line(
     key: str, path: str, why: str, tmp_path: Path
 ) -> None:
     assert wrong_file(tmp_path, f"\n[log]\n{key} = '{path}'\n") == [
         f"f.toml:3: log.{key}: {tmp_path}/{path}: cannot be opened: {why}; "
-        "make its folder, and let who starts the server write there"
+        "make its directory, and let who starts the server write there"
     ]
 
 
@@ -195,7 +195,7 @@ def test_a_home_that_is_not_there_is_warned_of(tmp_path: Path) -> None:
     done = command("check", "-c", "f.toml", cwd=tmp_path)
     assert done.returncode == 0
     assert done.stderr.splitlines() == [
-        f"ftpcluster: warning: f.toml:{5 * n + 5}: user[{n}].home: {homes[n]} is no folder in "
+        f"ftpcluster: warning: f.toml:{5 * n + 5}: user[{n}].home: {homes[n]} is no directory in "
         f"{root}: make it, or sessions of user{n} begin where nothing is"
         for n in (1, 2)
     ]
@@ -304,15 +304,15 @@ def test_check_warns_of_passwords_that_others_may_read(tmp_path: Path) -> None:
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 
 
-def warnings_of_check(folder: Path, *, mode: int, group: str, password: str) -> list[str]:
-    """What is said of a file of root's in ``folder`` that ``nobody:daemon`` is to serve by."""
-    file = folder / "f.toml"
+def warnings_of_check(directory: Path, *, mode: int, group: str, password: str) -> list[str]:
+    """What is said of a file of root's in ``directory`` that ``nobody:daemon`` is to serve by."""
+    file = directory / "f.toml"
     file.write_text(
         f"run_as = 'nobody:daemon'\n[[user]]\nlogin = 'a'\npassword = '{password}'\nroot = '/usr'\n"
     )
     shutil.chown(file, "root", group)
     file.chmod(mode)
-    done = command("check", "-c", str(file), cwd=folder)
+    done = command("check", "-c", str(file), cwd=directory)
     assert done.returncode == 0, done.stderr
     said = done.stderr.replace(str(file), "FILE")
     return [line.removeprefix("ftpcluster: warning: FILE: ") for line in said.splitlines()]
@@ -320,7 +320,7 @@ def warnings_of_check(folder: Path, *, mode: int, group: str, password: str) -> 
 
 MEND = "`chgrp daemon FILE && chmod 640 FILE`"
 UNREADABLE = (
-    f'"nobody" (run_as) may not read it, so every reload would fail; {MEND}, in a folder that '
+    f'"nobody" (run_as) may not read it, so every reload would fail; {MEND}, in a directory that '
     '"nobody" may enter'
 )
 
@@ -345,7 +345,7 @@ def test_who_serves_has_to_be_able_to_read_the_file_and_others_not(
 
 
 @needs_root
-def test_a_file_in_a_folder_that_its_server_may_not_enter_is_warned_of() -> None:
+def test_a_file_in_a_directory_that_its_server_may_not_enter_is_warned_of() -> None:
     with tempfile.TemporaryDirectory() as name:  # mode 700
         said = warnings_of_check(Path(name), mode=0o640, group="daemon", password=HASH)
     assert said == [UNREADABLE]
@@ -353,36 +353,36 @@ def test_a_file_in_a_folder_that_its_server_may_not_enter_is_warned_of() -> None
 
 @needs_root
 @pytest.mark.parametrize(
-    ("folder", "mode", "group", "text"),
+    ("directory", "mode", "group", "text"),
     [
-        ("root", 0o700, "root", "read this folder; `chmod o+rx {here}/root`"),
-        ("root", 0o711, "root", "read this folder; `chmod o+rx {here}/root`"),
-        ("root", 0o705, "daemon", "read this folder; `chmod g+rx {here}/root`"),
+        ("root", 0o700, "root", "read this directory; `chmod o+rx {here}/root`"),
+        ("root", 0o711, "root", "read this directory; `chmod o+rx {here}/root`"),
+        ("root", 0o705, "daemon", "read this directory; `chmod g+rx {here}/root`"),
         (
             "root/it's below",
             0o700,
             "root",
-            "enter {here}/root, above it; `chmod o+x {here}/root`, or serve a folder elsewhere",
+            "enter {here}/root, above it; `chmod o+x {here}/root`, or serve a directory elsewhere",
         ),
     ],
 )
 def test_a_root_that_its_server_could_not_read_is_refused_by_check_and_run(
-    folder: str, mode: int, group: str, text: str
+    directory: str, mode: int, group: str, text: str
 ) -> None:
     with tempfile.TemporaryDirectory() as name:
         here = Path(name)
         here.chmod(0o711)
-        (here / folder).mkdir(parents=True)
+        (here / directory).mkdir(parents=True)
         shutil.chown(here / "root", "root", group)
         (here / "root").chmod(mode)
         said = f'"nobody" (run_as), who serves, may not {text.format(here=here)}'
-        assert wrong_file(here, f'run_as = "nobody:daemon"\n[anonymous]\nroot = "{folder}"\n') == [
-            f"f.toml:3: anonymous.root: {here / folder}: {said}"
-        ]
-        flags = ("--port", "0", "--run-as", "nobody:daemon", "--root", folder)
+        assert wrong_file(
+            here, f'run_as = "nobody:daemon"\n[anonymous]\nroot = "{directory}"\n'
+        ) == [f"f.toml:3: anonymous.root: {here / directory}: {said}"]
+        flags = ("--port", "0", "--run-as", "nobody:daemon", "--root", directory)
         done = command("run", *flags, cwd=here)
         assert done.returncode == 2
-        assert done.stderr == f"ftpcluster: error: --root {folder}: {said}\n"
+        assert done.stderr == f"ftpcluster: error: --root {directory}: {said}\n"
 
 
 def test_check_says_how_to_begin_where_there_is_no_file(tmp_path: Path) -> None:

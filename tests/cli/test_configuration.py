@@ -111,10 +111,10 @@ def test_init_writes_over_nothing(tmp_path: Path) -> None:
 
 
 def test_init_says_where_it_cannot_write(tmp_path: Path) -> None:
-    done = command("init", "no/such/folder.toml", cwd=tmp_path)
+    done = command("init", "no/such/directory.toml", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr == (
-        "ftpcluster: error: no/such/folder.toml cannot be written: No such file or directory\n"
+        "ftpcluster: error: no/such/directory.toml cannot be written: No such file or directory\n"
     )
 
 

@@ -63,11 +63,11 @@ RUN = ("run", "--host", "127.0.0.1", "--port", "0")
         (("--port", "-1"), ["--port -1", "0 to 65535"]),
         (("--port", "ftp"), ["--port", "ftp"]),
         (("--max-connections", "0"), ["--max-connections 0", "at least 1"]),
-        (("--root", "/no/such/folder"), ["--root /no/such/folder", "no such folder"]),
-        (("--root", "/dev/null"), ["--root /dev/null", "not a folder"]),
+        (("--root", "/no/such/directory"), ["--root /no/such/directory", "no such directory"]),
+        (("--root", "/dev/null"), ["--root /dev/null", "not a directory"]),
         (("--root", "/dev/null/below"), ["--root /dev/null/below"]),
         (("--root", "/" + "x" * 300), ["--root /xxx"]),
-        (("--root", b"/no/\xff\n"), ["--root", "no such folder"]),
+        (("--root", b"/no/\xff\n"), ["--root", "no such directory"]),
         (("--user", "alice"), ["--user alice", "no password", "FTPCLUSTER_USER_ALICE"]),
         (("--user", "alice:"), ["--user alice", "empty"]),
         (("--user", f":{SECRET}"), ["--user", "NAME:PASSWORD"]),
@@ -115,7 +115,7 @@ def test_a_wrong_flag_is_named_with_what_to_do(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ((*RUN, "--root", ""), "'--root': expected the path of a folder, got"),
+        ((*RUN, "--root", ""), "'--root': expected the path of a directory, got"),
         ((*RUN, "--tls-cert", ""), "'--tls-cert': expected the path of a file, got"),
         (
             (*RUN, "--tls-cert", "x", "--tls-key", ""),
@@ -129,7 +129,7 @@ def test_a_wrong_flag_is_named_with_what_to_do(
     ],
     ids=lambda value: "" if isinstance(value, str) else " ".join(map(repr, value)),
 )
-def test_an_empty_path_as_of_an_unset_variable_is_not_the_current_folder(
+def test_an_empty_path_as_of_an_unset_variable_is_not_the_current_directory(
     arguments: tuple[str, ...], says: str
 ) -> None:
     assert says in complaint(*arguments)
@@ -158,9 +158,9 @@ def test_a_port_for_implicit_tls_that_is_taken_is_named_with_its_flag(tmp_path: 
     assert "--implicit-tls-port" in line
 
 
-def test_a_log_that_is_a_folder_is_named(tmp_path: Path) -> None:
+def test_a_log_that_is_a_directory_is_named(tmp_path: Path) -> None:
     line = complaint(*RUN, "--root", str(tmp_path), "--log-file", str(tmp_path))
-    assert line == f"ftpcluster: error: --log-file {tmp_path}: is a folder; name a file in it"
+    assert line == f"ftpcluster: error: --log-file {tmp_path}: is a directory; name a file in it"
 
 
 def test_a_port_that_is_taken_on_the_second_address_is_named(tmp_path: Path) -> None:
@@ -171,25 +171,25 @@ def test_a_port_that_is_taken_on_the_second_address_is_named(tmp_path: Path) -> 
     assert f"127.0.0.2 port {port}: the port is taken" in line
 
 
-def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path) -> None:
-    folder = tmp_path / "private"
-    folder.mkdir(mode=0)
-    line = complaint(*RUN, "--root", str(folder), prefix=("-c", _WITHOUT_PRIVILEGES))
-    assert f"--root {folder}: not permitted" in line
+def test_a_directory_that_may_not_be_read_is_named(tmp_path: Path) -> None:
+    directory = tmp_path / "private"
+    directory.mkdir(mode=0)
+    line = complaint(*RUN, "--root", str(directory), prefix=("-c", _WITHOUT_PRIVILEGES))
+    assert f"--root {directory}: not permitted" in line
 
 
-def test_a_folder_in_one_that_may_not_be_entered_is_named(tmp_path: Path) -> None:
-    folder = tmp_path / "private" / "below"
-    folder.mkdir(parents=True)
-    folder.parent.chmod(0)
+def test_a_directory_in_one_that_may_not_be_entered_is_named(tmp_path: Path) -> None:
+    directory = tmp_path / "private" / "below"
+    directory.mkdir(parents=True)
+    directory.parent.chmod(0)
     try:
-        line = complaint(*RUN, "--root", str(folder), prefix=("-c", _WITHOUT_PRIVILEGES))
+        line = complaint(*RUN, "--root", str(directory), prefix=("-c", _WITHOUT_PRIVILEGES))
     finally:
-        folder.parent.chmod(0o700)
-    assert f"--root {folder}" in line
+        directory.parent.chmod(0o700)
+    assert f"--root {directory}" in line
 
 
-def test_a_folder_behind_a_loop_of_links_is_named(tmp_path: Path) -> None:
+def test_a_directory_behind_a_loop_of_links_is_named(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     assert f"--root {tmp_path / 'loop'}" in complaint(*RUN, "--root", str(tmp_path / "loop"))
 

@@ -160,7 +160,7 @@ def test_both_workers_keep_to_the_data_ports_and_share_none(root: Path) -> None:
 def is_read_only(client: Dialogue) -> None:
     assert client.downloads("RETR file") == b"content"
     assert client.downloads("NLST") == b"file\r\n"
-    for line in ("DELE file", "MKD folder", "RNFR file", "RMD file"):
+    for line in ("DELE file", "MKD directory", "RNFR file", "RMD file"):
         client.says(line, 550)
     client.says("EPSV", 229)
     client.says("STOR other", 550)
@@ -248,7 +248,7 @@ def test_a_password_on_the_command_line_reaches_no_worker_s(root: Path) -> None:
             assert SECRET.encode() not in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
-def test_the_current_folder_is_the_root_by_default(
+def test_the_current_directory_is_the_root_by_default(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (root / "file").write_bytes(b"content")

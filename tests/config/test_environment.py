@@ -22,10 +22,10 @@ COUNT = "a whole number, at least 1"
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current directory. The file is in another one."""
-    folder = tmp_path / "here"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
+    directory = tmp_path / "here"
+    directory.mkdir()
+    monkeypatch.chdir(directory)
+    return directory
 
 
 def variables(**given: str) -> Environment:
@@ -245,7 +245,7 @@ def test_the_kinds_of_all_keys_read_what_a_file_would_have() -> None:
         (
             {"USER__0__LOGIN": "alice", "USER__0__ROOT": "missing"},
             [
-                "FTPCLUSTER__USER__0__ROOT: {here}/missing: there is no such folder",
+                "FTPCLUSTER__USER__0__ROOT: {here}/missing: there is no such directory",
                 "FTPCLUSTER__USER__0__PASSWORD: is missing; expected a hash (`ftpcluster hash` "
                 'makes one), or "plain:" with the password behind it',
             ],

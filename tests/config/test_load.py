@@ -33,19 +33,19 @@ EXAMPLE = example()
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder. The file is in another one."""
-    folder = tmp_path / "here"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
+    """The current directory. The file is in another one."""
+    directory = tmp_path / "here"
+    directory.mkdir()
+    monkeypatch.chdir(directory)
+    return directory
 
 
 @pytest.fixture
 def there(tmp_path: Path) -> Path:
-    """The folder of the file."""
-    folder = tmp_path / "there"
-    folder.mkdir()
-    return folder
+    """The directory of the file."""
+    directory = tmp_path / "there"
+    directory.mkdir()
+    return directory
 
 
 def loaded(text: str, there: Path, **flags: Any) -> Config:
@@ -84,7 +84,7 @@ def test_a_file_with_nothing_in_it_is_none_where_flags_name_who_may_log_in(there
     ],
 )
 def test_a_file_that_names_nobody_is_refused(text: str, there: Path) -> None:
-    """It was cut off or emptied: nobody is to read the folder that the server was started in."""
+    """It was cut off or emptied: nobody is to read the directory that the server was started in."""
     (line,) = refused(text, there)
     assert re.match(r"f\.toml:1: user: there are no accounts, so nobody could log in: ", line)
     (line, *others) = refused(text, there, root=Path())
@@ -108,7 +108,7 @@ def test_users_that_flags_give_are_accounts_beside_a_file_that_has_none(there: P
     assert loaded("", there, anonymous=True).anonymous is not None
 
 
-def test_without_anything_everybody_may_read_the_current_folder(here: Path) -> None:
+def test_without_anything_everybody_may_read_the_current_directory(here: Path) -> None:
     config = load(None, Flags())
     assert config.anonymous is not None
     assert config.anonymous.root == str(here)
@@ -271,7 +271,7 @@ def test_a_flag_about_accounts_is_refused_where_a_user_manager_knows_them(
     flags = given if where == "file" else {**given, "user_manager": "a:b"}
     assert refused(text, there, **flags) == [
         f"{flag}: has no effect, since user_manager knows the users: leave it out; "
-        "folders, permissions and limits are those of the users that it makes"
+        "directories, permissions and limits are those of the users that it makes"
     ]
 
 
@@ -505,7 +505,7 @@ def test_the_example_has_every_key_and_no_other(there: Path) -> None:
         else:
             assert set(keys) <= set(found), table
     lines = refused(text, there)
-    known = ("no such folder", "No such file", "there is no user ftp", "user_manager knows")
+    known = ("no such directory", "No such file", "there is no user ftp", "user_manager knows")
     assert not [line for line in lines if not any(words in line for words in known)], lines
 
 

@@ -71,30 +71,30 @@ for path, make in WRITTEN.items():
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a package is that has the setting."""
-    folder = tmp_path_factory.mktemp("copy")
-    shutil.copytree(PACKAGE, folder / "ftpcluster", ignore=shutil.ignore_patterns("__pycache__"))
-    module = folder / "ftpcluster" / "config" / "tables.py"
+    directory = tmp_path_factory.mktemp("copy")
+    shutil.copytree(PACKAGE, directory / "ftpcluster", ignore=shutil.ignore_patterns("__pycache__"))
+    module = directory / "ftpcluster" / "config" / "tables.py"
     head, table, rest = module.read_text().partition("class Limits(")
     before, name, after = rest.partition(FIRST)
     module.write_text(head + table + before.rstrip("\n") + "\n" + DECLARATION + name + after)
-    (folder / "tests" / "support").mkdir(parents=True)
+    (directory / "tests" / "support").mkdir(parents=True)
     for path in ("__init__.py", "support/__init__.py", "support/documents.py"):
-        shutil.copy(TESTS / path, folder / "tests" / path)
-    (folder / "docs").mkdir()
+        shutil.copy(TESTS / path, directory / "tests" / path)
+    (directory / "docs").mkdir()
     for path in ("README.md", "docs/configuration.md", "docs/library.md"):
-        shutil.copy(PACKAGE.parent / path, folder / path)
-    return folder
+        shutil.copy(PACKAGE.parent / path, directory / path)
+    return directory
 
 
 class Ran:
-    def __init__(self, copy: Path, folder: Path) -> None:
-        self._copy, self._folder = copy, folder
+    def __init__(self, copy: Path, directory: Path) -> None:
+        self._copy, self._directory = copy, directory
 
     def __call__(self, *arguments: str, status: int = 0, **variables: str) -> str:
         """What Python says that has the copy, on stdout or, where it fails, stderr."""
         done = subprocess.run(
             [sys.executable, *arguments],
-            cwd=self._folder,
+            cwd=self._directory,
             env={**os.environ, **variables, "PYTHONPATH": str(self._copy)},
             capture_output=True,
             text=True,

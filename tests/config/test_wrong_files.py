@@ -78,7 +78,7 @@ WRONG = [
     (
         "[[user]]\nlogin = 'alice'\n\n[[user]]\nroot = '.'\n",
         [
-            "f.toml:1: user[0].root: is missing; expected the path of a folder",
+            "f.toml:1: user[0].root: is missing; expected the path of a directory",
             "f.toml:1: user[0].password: is missing; expected a hash (`ftpcluster hash` makes "
             'one), or "plain:" with the password behind it',
             "f.toml:4: user[1].login: is missing; expected a name with no space, no colon and no "
@@ -349,7 +349,7 @@ WRONG = [
         [
             'f.toml:6: user[1].login: "a" is the login of user[0], too',
             'f.toml:10: user[2].login: "anonymous" is the login of [anonymous], too',
-            "f.toml:14: anonymous.root: {here}/missing: there is no such folder",
+            "f.toml:14: anonymous.root: {here}/missing: there is no such directory",
         ],
     ),
     (
@@ -357,12 +357,12 @@ WRONG = [
         "[[user]]\nlogin = '..'\npassword = 'plain:x'\nroot = '{login}'\nhome = '/../b'\n"
         "[[user]]\nlogin = 'a/b'\npassword = 'plain:x'\nroot = '{login}'\n",
         [
-            "f.toml:4: user[0].root: {here}/f.toml: not a folder",
+            "f.toml:4: user[0].root: {here}/f.toml: not a directory",
             "f.toml:5: user[0].home: expected an absolute path as clients see it, such as "
             '"/incoming", got "up"',
-            'f.toml:9: user[1].root: {login} would be "..", which is no folder\'s name',
+            'f.toml:9: user[1].root: {login} would be "..", which is no directory\'s name',
             'f.toml:10: user[1].home: has an empty part, "." or ".." in it',
-            'f.toml:14: user[2].root: {login} would be "a/b", which is no folder\'s name',
+            'f.toml:14: user[2].root: {login} would be "a/b", which is no directory\'s name',
         ],
     ),
     (
@@ -408,12 +408,12 @@ WRONG = [
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("certificates")
+    directory = tmp_path_factory.mktemp("certificates")
     for name in ("server", "other"):
         issued = trustme.CA().issue_cert("localhost")
-        issued.private_key_and_cert_chain_pem.write_to_path(str(folder / f"{name}.pem"))
-    issued.cert_chain_pems[0].write_to_path(str(folder / "chain.pem"))
-    return folder
+        issued.private_key_and_cert_chain_pem.write_to_path(str(directory / f"{name}.pem"))
+    issued.cert_chain_pems[0].write_to_path(str(directory / "chain.pem"))
+    return directory
 
 
 def test_there_are_forty() -> None:

@@ -82,7 +82,7 @@ def test_a_reload_finds_everything_again(cluster: Cluster) -> None:
 
 
 def test_it_can_write_what_it_serves_and_nothing_else(cluster: Cluster) -> None:
-    for folder in ("/srv/ftp", "/run/ftpcluster"):
-        assert inside(cluster, USER, ["touch", f"{folder}/new"]).returncode == 0
-    for folder in ("/etc/ftpcluster", "/tmp", "/run", "/srv"):
-        assert "Read-only file system" in inside(cluster, 0, ["touch", f"{folder}/new"]).stderr
+    for directory in ("/srv/ftp", "/run/ftpcluster"):
+        assert inside(cluster, USER, ["touch", f"{directory}/new"]).returncode == 0
+    for directory in ("/etc/ftpcluster", "/tmp", "/run", "/srv"):
+        assert "Read-only file system" in inside(cluster, 0, ["touch", f"{directory}/new"]).stderr

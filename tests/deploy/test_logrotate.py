@@ -35,32 +35,32 @@ root = "files"
 """
 
 
-def rotation(folder: Path, signal: str) -> Path:
-    """The file that is shipped, for logs in ``folder``/logs; ``signal`` stands for systemctl's."""
+def rotation(directory: Path, signal: str) -> Path:
+    """The file that is shipped, for logs in ``directory``/logs; ``signal`` is systemctl's."""
     names = pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(os.getgid()).gr_name
     text = TEXT
     for before, after in (
-        ("/var/log/ftpcluster/", f"{folder}/logs/"),
+        ("/var/log/ftpcluster/", f"{directory}/logs/"),
         ("su ftp ftp", "su {} {}".format(*names)),
         (SIGNAL, f"        {signal}\n"),
     ):
         assert before in text
         text = text.replace(before, after)
-    file = folder / "rotation"
+    file = directory / "rotation"
     file.write_text(text)
     file.chmod(0o644)
     return file
 
 
-def rotate(folder: Path, file: Path) -> None:
+def rotate(directory: Path, file: Path) -> None:
     """Have logrotate do it now; it says nothing where it finds nothing wrong."""
-    command = (need("logrotate"), "--state", str(folder / "state"), "--force", str(file))
-    done = attempt(command, home=folder)
+    command = (need("logrotate"), "--state", str(directory / "state"), "--force", str(file))
+    done = attempt(command, home=directory)
     assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def directory(tmp_path: Path) -> Path:
     for name in ("logs", "files"):
         (tmp_path / name).mkdir(mode=0o755)
     return tmp_path
@@ -72,16 +72,16 @@ def downloads(cluster: Cluster, name: str) -> None:
         client.downloads(f"RETR {name}")
 
 
-def test_both_logs_are_rotated_and_the_server_goes_on_in_new_ones(folder: Path) -> None:
-    logs = folder / "logs"
+def test_both_logs_are_rotated_and_the_server_goes_on_in_new_ones(directory: Path) -> None:
+    logs = directory / "logs"
     for name in ("before", "after"):
-        (folder / "files" / name).write_bytes(b"x")
-    with configured(folder, CONFIG) as cluster:
-        file = rotation(folder, f"kill -USR1 {cluster.pid}")
+        (directory / "files" / name).write_bytes(b"x")
+    with configured(directory, CONFIG) as cluster:
+        file = rotation(directory, f"kill -USR1 {cluster.pid}")
         downloads(cluster, "before")
         until(lambda: (logs / "xferlog").stat().st_size)
         until(lambda: 'RETR "/before": 226' in (logs / "ftpcluster.log").read_text())
-        rotate(folder, file)
+        rotate(directory, file)
         for name in LOGS:
             until(
                 lambda name=name: (
@@ -98,30 +98,34 @@ def test_both_logs_are_rotated_and_the_server_goes_on_in_new_ones(folder: Path) 
     assert {(logs / name).stat().st_mode & 0o777 for name in LOGS} == {0o640}
 
 
-def test_both_logs_are_rotated_before_the_server_is_told_and_it_is_told_once(folder: Path) -> None:
-    file = rotation(folder, f"echo told >> {folder}/told; ls {folder}/logs >> {folder}/told")
+def test_both_logs_are_rotated_before_the_server_is_told_and_it_is_told_once(
+    directory: Path,
+) -> None:
+    file = rotation(
+        directory, f"echo told >> {directory}/told; ls {directory}/logs >> {directory}/told"
+    )
     for name in LOGS:
-        (folder / "logs" / name).write_text("line\n")
-    rotate(folder, file)
-    found = (folder / "told").read_text().split()
+        (directory / "logs" / name).write_text("line\n")
+    rotate(directory, file)
+    found = (directory / "told").read_text().split()
     assert found == ["told", *sorted((*LOGS, *(f"{name}.1" for name in LOGS)))]
 
 
-def test_eight_old_logs_are_kept_all_but_the_last_one_compressed(folder: Path) -> None:
-    file = rotation(folder, "true")
+def test_eight_old_logs_are_kept_all_but_the_last_one_compressed(directory: Path) -> None:
+    file = rotation(directory, "true")
     for turn in range(10):
-        (folder / "logs" / "xferlog").write_text(f"{turn}\n")
-        rotate(folder, file)
-    (folder / "logs" / "xferlog").unlink()
-    found = sorted(path.name for path in (folder / "logs").iterdir())
+        (directory / "logs" / "xferlog").write_text(f"{turn}\n")
+        rotate(directory, file)
+    (directory / "logs" / "xferlog").unlink()
+    found = sorted(path.name for path in (directory / "logs").iterdir())
     assert found == ["xferlog.1", *(f"xferlog.{number}.gz" for number in range(2, 9))]
 
 
-def test_nothing_is_done_where_nothing_was_logged(folder: Path) -> None:
+def test_nothing_is_done_where_nothing_was_logged(directory: Path) -> None:
     """Neither without the files nor with empty ones; and the server is not told."""
-    file = rotation(folder, f"touch {folder}/told")
-    rotate(folder, file)
-    (folder / "logs" / "xferlog").touch()
-    rotate(folder, file)
-    assert [path.name for path in (folder / "logs").iterdir()] == ["xferlog"]
-    assert not (folder / "told").exists()
+    file = rotation(directory, f"touch {directory}/told")
+    rotate(directory, file)
+    (directory / "logs" / "xferlog").touch()
+    rotate(directory, file)
+    assert [path.name for path in (directory / "logs").iterdir()] == ["xferlog"]
+    assert not (directory / "told").exists()

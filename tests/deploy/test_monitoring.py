@@ -58,8 +58,8 @@ Values = dict[str, set[str]]
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Values]]:
     """Labels, and what values they had, of each metric of a server that has done a bit of all."""
-    folder = tmp_path_factory.mktemp("folder")
-    with configured(folder, CONFIG) as cluster:
+    directory = tmp_path_factory.mktemp("directory")
+    with configured(directory, CONFIG) as cluster:
         base = f"http://127.0.0.1:{cluster.wait_for(METRICS)[1]}"
         with Dialogue(cluster.port) as client:
             client.guesses()
@@ -335,13 +335,13 @@ def tried(series: dict[str, str], when: str, name: str, alerts: list[dict[str, A
     }
 
 
-def try_rules(folder: Path, *tests: Any) -> None:
-    file = folder / "tests.yml"
+def try_rules(directory: Path, *tests: Any) -> None:
+    file = directory / "tests.yml"
     rules = [str(PROMETHEUS / "alerts.yml")]
     file.write_text(
         json.dumps({"rule_files": rules, "evaluation_interval": "1m", "tests": list(tests)})
     )
-    promtool("test", "rules", str(file), home=folder)
+    promtool("test", "rules", str(file), home=directory)
 
 
 @pytest.mark.parametrize("rule", ALERTS, ids=[rule["alert"] for rule in ALERTS])

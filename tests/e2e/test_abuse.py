@@ -67,7 +67,7 @@ class Maker:
     """Starts servers of one kind; bob may have two sessions."""
 
     kind: str
-    folder: Path
+    directory: Path
     stack: ExitStack
 
     def __call__(
@@ -84,7 +84,7 @@ class Maker:
         options: dict[str, Any] = {"login_timeout": login, "idle_timeout": idle, "login_delay": 0}
         if ports is not None:
             options["data_ports"] = range(ports[0], ports[1] + 1)
-        root = self.folder / "root"
+        root = self.directory / "root"
         users = [
             User("user", password, base_path=root),
             User("bob", "bobs", base_path=root, maximum_connections=2),
@@ -96,15 +96,15 @@ class Maker:
     def _cluster(
         self, login: int, idle: int, ports: tuple[int, int] | None, password: str
     ) -> Running:
-        (self.folder / "mine.py").write_text(MODULE)
+        (self.directory / "mine.py").write_text(MODULE)
         stored = password if password.startswith("$") else f"plain:{password}"
         text = f"server = 'mine:Mine'\n[timeouts]\nlogin = {login}\nidle = {idle}\n"
         if ports is not None:
             text += f"[data]\nports = '{ports[0]}-{ports[1]}'\n"
         for name, secret, limit in (("user", stored, ""), ("bob", "plain:bobs", "connections = 2")):
             text += f"[[user]]\nlogin = '{name}'\npassword = '{secret}'\nroot = 'root'\n{limit}\n"
-        environment = {"PYTHONPATH": str(self.folder)}
-        cluster = self.stack.enter_context(configured(self.folder, text, env=environment))
+        environment = {"PYTHONPATH": str(self.directory)}
+        cluster = self.stack.enter_context(configured(self.directory, text, env=environment))
         return Running(cluster.port, cluster)
 
 
@@ -278,7 +278,7 @@ SLOW = "$argon2id$v=19$m=4096,t=1,p=1$c2FsdHNhbHRzYWx0$" + "A" * 43
 READ = ("RETR x/file", "LIST x", "NLST x", "MLSD x", "LIST x/file")
 ASKED = (
     "SIZE x/file", "MDTM x/file", "MLST x/file", "STAT x", "CWD x", "CWD /", "HASH x/file",
-    "XMD5 x/file", "AVBL x", "DELE x/victim", "MKD x/new", "RMD x/new", "RMD x/folder",
+    "XMD5 x/file", "AVBL x", "DELE x/victim", "MKD x/new", "RMD x/new", "RMD x/directory",
     "RNFR x/victim", "RNTO taken", "RNFR taken", "RNTO x/given", "DELE x/given",
     "SITE CHMOD 777 x/file", "SITE UTIME 20200101000000 x/file", "MFMT 20200101000000 x/file",
 )  # fmt: skip
@@ -292,7 +292,7 @@ def test_links_that_are_swapped_under_every_verb_let_nothing_out(
     """“links swapped at 10⁴ a second under every verb: nothing outside the root is ever read,
     listed, written, removed”"""
     outside = root.with_name("outside")
-    (outside / "folder").mkdir(parents=True)
+    (outside / "directory").mkdir(parents=True)
     for name in ("file", "victim", "outsider"):
         (outside / name).write_bytes(SECRET)
     (root / "x").mkdir()

@@ -42,8 +42,8 @@ _WHOLE = "it transfers files whole"
 
 CANNOT = {  # (client, task or a word of the way): why
     ("lftp", "IPv6"): "as its own address it names ::",
-    ("curl", "mirror up"): "it knows no folders",
-    ("curl", "mirror down"): "it knows no folders",
+    ("curl", "mirror up"): "it knows no directories",
+    ("curl", "mirror down"): "it knows no directories",
     ("ncftp", "TLS"): _NO_TLS,
     ("ncftp", "IPv6"): "it speaks IPv4 only",
     ("tnftp", "TLS"): "it has TLS for web pages only",
@@ -80,21 +80,21 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.fixture
 def remote(site: Site, tmp_path: Path) -> Iterator[Path]:
-    """A folder of this test's own within the served one."""
-    yield from folder_for_now(site.served / tmp_path.name)
+    """A directory of this test's own within the served one."""
+    yield from directory_for_now(site.served / tmp_path.name)
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Path]:
-    """The client's folder."""
-    yield from folder_for_now(tmp_path / "home")
+    """The client's directory."""
+    yield from directory_for_now(tmp_path / "home")
 
 
-def folder_for_now(folder: Path) -> Iterator[Path]:
+def directory_for_now(directory: Path) -> Iterator[Path]:
     """All tests together would leave a gigabyte behind."""
-    folder.mkdir()
-    yield folder
-    shutil.rmtree(folder)
+    directory.mkdir()
+    yield directory
+    shutil.rmtree(directory)
 
 
 @pytest.fixture
@@ -125,19 +125,19 @@ def names_for(client: Client) -> list[str]:
     return [name for name in ODD_NAMES if name not in lost]
 
 
-def make_mirror(client: Client, folder: Path) -> dict[str, str]:
-    """200 files for a client, beneath ``folder``; their digests."""
-    make_tree(folder, 200)
+def make_mirror(client: Client, directory: Path) -> dict[str, str]:
+    """200 files for a client, beneath ``directory``; their digests."""
+    make_tree(directory, 200)
     able = names_for(client)
-    for path in [path for path in folder.rglob("*") if path.name in ODD_NAMES]:
+    for path in [path for path in directory.rglob("*") if path.name in ODD_NAMES]:
         if path.name not in able:
             path.rename(path.with_name(f"instead of {ODD_NAMES.index(path.name)}"))
-    if not client.mirrors_folders:
-        for path in [path for path in folder.rglob("*") if path.is_file()]:
-            path.rename(folder / path.name)
-        for path in sorted(folder.rglob("*/"), reverse=True):
+    if not client.mirrors_directories:
+        for path in [path for path in directory.rglob("*") if path.is_file()]:
+            path.rename(directory / path.name)
+        for path in sorted(directory.rglob("*/"), reverse=True):
             path.rmdir()
-    found = digests(folder)
+    found = digests(directory)
     assert len(found) == 201
     return found
 
@@ -145,10 +145,10 @@ def make_mirror(client: Client, folder: Path) -> dict[str, str]:
 @every_client("list", MORE_WAYS)
 def test_a_client_lists_odd_names(client: Client, remote: Path) -> None:
     names = names_for(client)
-    (remote / "folder").mkdir()
+    (remote / "directory").mkdir()
     for name in names:
-        (remote / "folder" / name).write_bytes(name.encode())
-    assert sorted(client.names("folder")) == sorted(names)
+        (remote / "directory" / name).write_bytes(name.encode())
+    assert sorted(client.names("directory")) == sorted(names)
     client.went_its_way()
 
 

@@ -23,7 +23,7 @@ HOSTS = ("127.0.0.1", "::1")
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that is served."""
+    """The directory that is served."""
     return tmp_path_factory.mktemp("served")
 
 
@@ -37,10 +37,10 @@ def cluster(served: Path) -> Iterator[Cluster]:
 
 @pytest.fixture
 def remote(served: Path, tmp_path: Path) -> Path:
-    """A folder of this test's own within the served one."""
-    folder = served / tmp_path.name
-    folder.mkdir()
-    return folder
+    """A directory of this test's own within the served one."""
+    directory = served / tmp_path.name
+    directory.mkdir()
+    return directory
 
 
 def url(cluster: Cluster, remote: Path, name: str, host: str = "127.0.0.1") -> str:
@@ -101,10 +101,10 @@ def test_curl_uploads_lists_and_downloads(
     cluster: Cluster, remote: Path, tmp_path: Path, host: str, method: tuple[str, ...]
 ) -> None:
     make_file(tmp_path / "up", MIB + 3)
-    where = url(cluster, remote, "new%20folder/a%20file", host)
+    where = url(cluster, remote, "new%20directory/a%20file", host)
     curl = ("--silent", "--show-error", "--globoff", *method)
     drive("curl", *curl, "--ftp-create-dirs", "-T", "up", where, home=tmp_path)
-    assert digest(remote / "new folder" / "a file") == digest(tmp_path / "up")
+    assert digest(remote / "new directory" / "a file") == digest(tmp_path / "up")
     drive("curl", *curl, "-o", "down", where, home=tmp_path)
     assert digest(tmp_path / "down") == digest(tmp_path / "up")
     listing = drive("curl", *curl, where.removesuffix("a%20file"), home=tmp_path).stdout
@@ -133,12 +133,12 @@ def test_curl_is_told_that_a_file_does_not_exist(
     assert attempt(command, home=tmp_path).returncode == 78  # CURLE_REMOTE_FILE_NOT_FOUND
 
 
-def test_ncftp_uploads_and_downloads_files_and_folders(
+def test_ncftp_uploads_and_downloads_files_and_directories(
     cluster: Cluster, remote: Path, tmp_path: Path
 ) -> None:
     make_file(tmp_path / ODD_NAME, MIB + 5)
     make_tree(tmp_path / "tree", 40)
-    # ncftp quotes nothing in the listings that it asks for, so folders go without odd names
+    # ncftp quotes nothing in the listings that it asks for, so directories go without odd names
     for path in sorted(tmp_path.glob("tree/*/*/*")):
         path.rename(path.parent / f"file-{abs(hash(path.name))}")
     account = ("-u", "user", "-p", "12345", "-P", str(cluster.port))
@@ -164,18 +164,18 @@ def test_tnftp_uploads_and_downloads(
         put "up file" "a file"
         get "a file" "down file"
         rename "a file" "another one"
-        mkdir folder
+        mkdir directory
         dir
         bye
     """
     drive("tnftp", "-n", "-v", "-i", home=tmp_path, stdin=script)
     assert digest(tmp_path / "down file") == digest(tmp_path / "up file")
     assert digest(remote / "another one") == digest(tmp_path / "up file")
-    assert (remote / "folder").is_dir()
+    assert (remote / "directory").is_dir()
 
 
 @pytest.mark.parametrize("host", HOSTS)
-def test_wget_downloads_a_folder_and_resumes_a_file(
+def test_wget_downloads_a_directory_and_resumes_a_file(
     cluster: Cluster, remote: Path, tmp_path: Path, host: str
 ) -> None:
     make_file(remote / "a file", MIB + 11)

@@ -19,30 +19,30 @@ USER = "[[user]]\nlogin = 'user'\npassword = 'plain:12345'\nroot = 'root'\n"
 
 
 @pytest.fixture
-def folder(root: Path) -> Path:
-    """Where the file is; the folder that is served is in it."""
+def directory(root: Path) -> Path:
+    """Where the file is; the directory that is served is in it."""
     return root.parent
 
 
 # ---------------------------------------------------------------------- the server
 
 
-def test_workers_are_as_many_as_the_file_says(folder: Path) -> None:
-    with configured(folder, f"workers = 3\n{USER}", workers=()) as cluster:
+def test_workers_are_as_many_as_the_file_says(directory: Path) -> None:
+    with configured(directory, f"workers = 3\n{USER}", workers=()) as cluster:
         assert len(cluster.workers()) == 3
         assert "(3 workers)" in cluster.log
 
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
-def test_the_loop_is_the_one_that_the_file_names(folder: Path, loop: str) -> None:
-    with configured(folder, f"loop = '{loop}'\n{USER}") as cluster:
+def test_the_loop_is_the_one_that_the_file_names(directory: Path, loop: str) -> None:
+    with configured(directory, f"loop = '{loop}'\n{USER}") as cluster:
         for pid in (cluster.pid, *cluster.workers()):
             loaded = Path(f"/proc/{pid}/maps").read_text()
             assert ("/uvloop/" in loaded) == (loop == "uvloop")
 
 
-def test_clients_are_greeted_with_the_welcome_of_the_file(folder: Path) -> None:
-    with configured(folder, f"welcome = 'Grüße from files.example.com'\n{USER}") as cluster:
+def test_clients_are_greeted_with_the_welcome_of_the_file(directory: Path) -> None:
+    with configured(directory, f"welcome = 'Grüße from files.example.com'\n{USER}") as cluster:
         with Dialogue(cluster.port, greeting=None) as client:
             assert client.expects(220) == "220 Grüße from files.example.com"
 
@@ -63,12 +63,12 @@ class Guests(ftpcluster.AbstractUserManager):
 """
 
 
-def test_a_server_class_gets_the_users_and_fills_what_the_file_leaves_open(folder: Path) -> None:
-    (folder / "mine.py").write_text(MINE)
-    (folder / "root" / "old").touch()
-    (folder / "root" / "new").touch()
+def test_a_server_class_gets_the_users_and_fills_what_the_file_leaves_open(directory: Path) -> None:
+    (directory / "mine.py").write_text(MINE)
+    (directory / "root" / "old").touch()
+    (directory / "root" / "new").touch()
     text = "server = 'mine:Mine'\n[storage]\nrename_replaces = true\n"
-    with configured(folder, text + USER, cwd=folder) as cluster:
+    with configured(directory, text + USER, cwd=directory) as cluster:
         with Dialogue(cluster.port, greeting=None) as client:
             assert client.expects(220) == "220 mine"
             client.logs_in()
@@ -76,26 +76,26 @@ def test_a_server_class_gets_the_users_and_fills_what_the_file_leaves_open(folde
             client.says("RNTO new", 250)
 
 
-def test_a_user_manager_knows_the_users(folder: Path) -> None:
-    (folder / "mine.py").write_text(MINE)
-    with configured(folder, "user_manager = 'mine:Guests'\n", cwd=folder) as cluster:
+def test_a_user_manager_knows_the_users(directory: Path) -> None:
+    (directory / "mine.py").write_text(MINE)
+    with configured(directory, "user_manager = 'mine:Guests'\n", cwd=directory) as cluster:
         with Dialogue(cluster.port) as client:
             client.logs_in("whoever", "whatever")
             client.says("MKD here", 257)
-    assert (folder / "root" / "here").is_dir()
+    assert (directory / "root" / "here").is_dir()
 
 
-def test_what_a_file_names_and_cannot_be_imported_is_one_line(folder: Path) -> None:
-    (folder / "f.toml").write_text("server = 'no.such:Server'\n")
-    cluster = Cluster("-c", str(folder / "f.toml"), "--workers", "2")
+def test_what_a_file_names_and_cannot_be_imported_is_one_line(directory: Path) -> None:
+    (directory / "f.toml").write_text("server = 'no.such:Server'\n")
+    cluster = Cluster("-c", str(directory / "f.toml"), "--workers", "2")
     assert cluster.wait() == 2
     (line,) = cluster.log.splitlines()
     assert line.startswith("ftpcluster: error: server no.such:Server: cannot be imported")
 
 
 @pytest.mark.parametrize("level", ["debug", "warning"])
-def test_as_much_is_logged_as_the_file_says(folder: Path, level: str) -> None:
-    with configured(folder, f"[log]\nlevel = '{level}'\n{USER}") as cluster:
+def test_as_much_is_logged_as_the_file_says(directory: Path, level: str) -> None:
+    with configured(directory, f"[log]\nlevel = '{level}'\n{USER}") as cluster:
         with Dialogue(cluster.port) as client:
             client.logs_in()
             client.says("USER nobody", 331)
@@ -105,24 +105,24 @@ def test_as_much_is_logged_as_the_file_says(folder: Path, level: str) -> None:
     assert ("INFO supervisor: stopping" in cluster.log) == (level == "debug")
 
 
-def test_a_file_whose_passwords_others_may_read_is_warned_of(folder: Path) -> None:
-    (folder / "f.toml").write_text(USER)
-    (folder / "f.toml").chmod(0o644)
-    with Cluster("-c", str(folder / "f.toml"), "--workers", "2") as cluster:
+def test_a_file_whose_passwords_others_may_read_is_warned_of(directory: Path) -> None:
+    (directory / "f.toml").write_text(USER)
+    (directory / "f.toml").chmod(0o644)
+    with Cluster("-c", str(directory / "f.toml"), "--workers", "2") as cluster:
         warning, ready = cluster.log.splitlines()
-    assert warning.startswith(f"ftpcluster: warning: {folder}/f.toml: others may read")
+    assert warning.startswith(f"ftpcluster: warning: {directory}/f.toml: others may read")
     assert ready.startswith("ready on ")
 
 
 # ---------------------------------------------------------------------- listeners
 
 
-def test_every_listener_listens_on_all_its_addresses(folder: Path) -> None:
+def test_every_listener_listens_on_all_its_addresses(directory: Path) -> None:
     text = (
         f"{USER}[[listen]]\nport = 1\n[[listen]]\naddress = ['127.0.0.2', '::1']\nport = 0\n"
         "[[listen]]\naddress = '127.0.0.3'\nport = 0\n"
     )
-    with configured(folder, text, hosts=("127.0.0.1",)) as cluster:
+    with configured(directory, text, hosts=("127.0.0.1",)) as cluster:
         first, second, same, third = ports(cluster)
         assert second == same
         where = [("127.0.0.1", first), ("127.0.0.2", second), ("::1", second), ("127.0.0.3", third)]
@@ -133,13 +133,13 @@ def test_every_listener_listens_on_all_its_addresses(folder: Path) -> None:
             socket.create_connection(("127.0.0.4", third), DEADLINE)
 
 
-def test_only_the_listener_that_says_so_expects_a_proxy(folder: Path) -> None:
+def test_only_the_listener_that_says_so_expects_a_proxy(directory: Path) -> None:
     text = (
         f"{USER}[[listen]]\nport = 0\n"
         "[[listen]]\naddress = '127.0.0.1'\nport = 0\nproxy_protocol = ['127.0.0.1/32']\n"
         "[[listen]]\naddress = '127.0.0.1'\nport = 0\nproxy_protocol = ['192.0.2.0/24', '::1']\n"
     )
-    with configured(folder, text, hosts=("127.0.0.1",)) as cluster:
+    with configured(directory, text, hosts=("127.0.0.1",)) as cluster:
         direct, proxied, foreign = ports(cluster)
         with Dialogue(direct) as client:
             assert "Connected from 127.0.0.1" in client.says("STAT", 211)
@@ -154,14 +154,14 @@ def test_only_the_listener_that_says_so_expects_a_proxy(folder: Path) -> None:
 # ---------------------------------------------------------------------- data connections
 
 
-def test_data_ports_and_masquerade_addresses_are_those_of_the_file(folder: Path) -> None:
+def test_data_ports_and_masquerade_addresses_are_those_of_the_file(directory: Path) -> None:
     text = (
         f"{USER}[data]\nports = '18100-18199'\nmasquerade = '203.0.113.7'\n"
         "masquerade_for = { '192.0.2.0/24' = '203.0.113.8' }\n"
         "[[listen]]\nport = 0\nproxy_protocol = ['127.0.0.1']\n"
     )
     announced = {"198.51.100.1": "203.0.113.7", "192.0.2.9": "203.0.113.8"}
-    with configured(folder, text, hosts=("127.0.0.1",)) as cluster:
+    with configured(directory, text, hosts=("127.0.0.1",)) as cluster:
         for peer, address in announced.items():
             with Dialogue(cluster.port, greeting=None) as client:
                 client.send(f"PROXY TCP4 {peer} 127.0.0.1 50000 21")
@@ -173,9 +173,9 @@ def test_data_ports_and_masquerade_addresses_are_those_of_the_file(folder: Path)
                     assert 18100 <= port <= 18199
 
 
-def test_without_active_mode_port_and_eprt_are_not_there(folder: Path) -> None:
-    (folder / "root" / "file").write_bytes(b"content")
-    with configured(folder, f"{USER}[data]\nactive = false\n") as cluster:
+def test_without_active_mode_port_and_eprt_are_not_there(directory: Path) -> None:
+    (directory / "root" / "file").write_bytes(b"content")
+    with configured(directory, f"{USER}[data]\nactive = false\n") as cluster:
         with Dialogue(cluster.port) as client:
             client.logs_in()
             client.says("PORT 127,0,0,1,100,100", 502)
@@ -189,29 +189,29 @@ def test_without_active_mode_port_and_eprt_are_not_there(folder: Path) -> None:
 # ---------------------------------------------------------------------- storage
 
 
-def test_rename_replaces_no_file_where_the_file_says_so(folder: Path) -> None:
+def test_rename_replaces_no_file_where_the_file_says_so(directory: Path) -> None:
     for name in ("old", "new"):
-        (folder / "root" / name).write_text(name)
-    with configured(folder, f"{USER}[storage]\nrename_replaces = false\n") as cluster:
+        (directory / "root" / name).write_text(name)
+    with configured(directory, f"{USER}[storage]\nrename_replaces = false\n") as cluster:
         with Dialogue(cluster.port) as client:
             client.logs_in()
             client.says("RNFR old", 350)
             client.says("RNTO new", 550)
             client.says("RNFR old", 350)
             client.says("RNTO other", 250)
-    assert (folder / "root" / "new").read_text() == "new"
+    assert (directory / "root" / "new").read_text() == "new"
 
 
 @pytest.mark.parametrize(("umask", "modes"), [("027", (0o640, 0o750)), ("0002", (0o664, 0o775))])
-def test_new_files_and_folders_have_the_modes_that_the_umask_leaves(
-    folder: Path, umask: str, modes: tuple[int, int]
+def test_new_files_and_directories_have_the_modes_that_the_umask_leaves(
+    directory: Path, umask: str, modes: tuple[int, int]
 ) -> None:
     text = f"{USER}[storage]\numask = '{umask}'\n"
-    with configured(folder, text) as cluster, Dialogue(cluster.port) as client:
+    with configured(directory, text) as cluster, Dialogue(cluster.port) as client:
         client.logs_in()
         client.uploads("STOR file", b"content")
         client.says("MKD inner", 257)
-        made = [(folder / "root" / name).stat().st_mode & 0o7777 for name in ("file", "inner")]
+        made = [(directory / "root" / name).stat().st_mode & 0o7777 for name in ("file", "inner")]
     assert tuple(made) == modes
 
 
@@ -242,16 +242,18 @@ connections = 2
 
 
 @pytest.fixture
-def accounts(folder: Path) -> Iterator[Cluster]:
+def accounts(directory: Path) -> Iterator[Cluster]:
     for name in ("alice/in/hidden", "bob"):
-        (folder / "homes" / name).mkdir(parents=True)
-    (folder / "root" / "file").write_bytes(b"public")
-    with configured(folder, ACCOUNTS.replace("HASH", hash_password(SECRET))) as cluster:
+        (directory / "homes" / name).mkdir(parents=True)
+    (directory / "root" / "file").write_bytes(b"public")
+    with configured(directory, ACCOUNTS.replace("HASH", hash_password(SECRET))) as cluster:
         yield cluster
     assert SECRET not in cluster.log
 
 
-def test_accounts_have_their_folders_and_permissions(accounts: Cluster, folder: Path) -> None:
+def test_accounts_have_their_directories_and_permissions(
+    accounts: Cluster, directory: Path
+) -> None:
     with Dialogue(accounts.port) as alice:
         alice.logs_in("alice", SECRET)
         assert '"/in"' in alice.says("PWD", 257)
@@ -260,11 +262,11 @@ def test_accounts_have_their_folders_and_permissions(accounts: Cluster, folder: 
         alice.says("CWD /in/hidden", 550)
         alice.says("MKD /in/hidden/made", 550)
         assert set(alice.downloads("NLST /").split()) == {b"/in"}
-    assert (folder / "homes" / "alice" / "in" / "file").read_bytes() == b"alice's"
+    assert (directory / "homes" / "alice" / "in" / "file").read_bytes() == b"alice's"
     with Dialogue(accounts.port) as bob:
         bob.logs_in("bob", SECRET)
         bob.says("MKD /made", 257)
-    assert (folder / "homes" / "bob" / "made").is_dir()
+    assert (directory / "homes" / "bob" / "made").is_dir()
     with Dialogue(accounts.port) as stranger:
         stranger.says("USER bob", 331)
         stranger.says("PASS plain:" + SECRET, 530)
@@ -292,9 +294,9 @@ def is_let_in(client: Dialogue) -> bool:
     return client.reply()[0] == 230
 
 
-def test_a_named_account_may_be_called_ftp_beside_anonymous_users(folder: Path) -> None:
+def test_a_named_account_may_be_called_ftp_beside_anonymous_users(directory: Path) -> None:
     text = f"{ANONYMOUS}[[user]]\nlogin = 'ftp'\npassword = 'plain:12345'\nroot = 'root'\n"
-    with configured(folder, text) as cluster:
+    with configured(directory, text) as cluster:
         with Dialogue(cluster.port) as client:
             client.logs_in("ftp", "12345")
             client.says("MKD made", 257)
@@ -307,16 +309,16 @@ def test_a_named_account_may_be_called_ftp_beside_anonymous_users(folder: Path) 
 
 
 def test_variables_win_over_the_file_also_after_a_reload_and_no_worker_has_them(
-    folder: Path,
+    directory: Path,
 ) -> None:
     text = "welcome = 'of the file'\n[timeouts]\nidle = '5m'\n"
     variables = {
         "FTPCLUSTER__WELCOME": "of the environment",
         "FTPCLUSTER__USER__0__LOGIN": "user",
         "FTPCLUSTER__USER__0__PASSWORD": f"plain:{SECRET}",
-        "FTPCLUSTER__USER__0__ROOT": str(folder / "root"),
+        "FTPCLUSTER__USER__0__ROOT": str(directory / "root"),
     }
-    with configured(folder, text, env=variables) as cluster:
+    with configured(directory, text, env=variables) as cluster:
         for _ in range(2):
             with Dialogue(cluster.port, greeting=None) as client:
                 assert client.expects(220) == "220 of the environment"

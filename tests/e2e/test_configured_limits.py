@@ -19,22 +19,22 @@ USER = "[[user]]\nlogin = 'user'\npassword = 'plain:12345'\nroot = 'root'\n"
 
 
 @pytest.fixture
-def folder(root: Path) -> Path:
-    """Where the file is; the folder that is served is in it."""
+def directory(root: Path) -> Path:
+    """Where the file is; the directory that is served is in it."""
     return root.parent
 
 
 # ---------------------------------------------------------------------- limits
 
 
-def test_connections_are_limited(folder: Path) -> None:
-    with configured(folder, f"{USER}[limits]\nconnections = 3\n") as cluster:
+def test_connections_are_limited(directory: Path) -> None:
+    with configured(directory, f"{USER}[limits]\nconnections = 3\n") as cluster:
         for client in fill(cluster.port, 3):
             client.sock.close()
 
 
-def test_connections_of_an_address_are_limited(folder: Path) -> None:
-    with configured(folder, f"{USER}[limits]\nconnections_per_address = 2\n") as cluster:
+def test_connections_of_an_address_are_limited(directory: Path) -> None:
+    with configured(directory, f"{USER}[limits]\nconnections_per_address = 2\n") as cluster:
         held = fill(cluster.port, 2)
         with Dialogue(cluster.port, "::1") as other:
             other.logs_in()
@@ -42,8 +42,8 @@ def test_connections_of_an_address_are_limited(folder: Path) -> None:
             client.sock.close()
 
 
-def test_connections_that_have_not_logged_in_are_limited(folder: Path) -> None:
-    with configured(folder, f"{USER}[limits]\nconnections_not_logged_in = 2\n") as cluster:
+def test_connections_that_have_not_logged_in_are_limited(directory: Path) -> None:
+    with configured(directory, f"{USER}[limits]\nconnections_not_logged_in = 2\n") as cluster:
         held = fill(cluster.port, 2)
         held[0].logs_in()
         with Dialogue(cluster.port, greeting=220) as third:
@@ -52,8 +52,8 @@ def test_connections_that_have_not_logged_in_are_limited(folder: Path) -> None:
             client.sock.close()
 
 
-def test_sessions_of_a_user_are_limited(folder: Path) -> None:
-    with configured(folder, f"{USER}connections = 2\n") as cluster:
+def test_sessions_of_a_user_are_limited(directory: Path) -> None:
+    with configured(directory, f"{USER}connections = 2\n") as cluster:
         clients = [Dialogue(cluster.port) for _ in range(3)]
         for client in clients[:2]:
             client.logs_in()
@@ -101,41 +101,41 @@ def transfers(cluster: Cluster, login: str, kind: str, count: int) -> float:
     ids=["server", "user", "anonymous"],
 )
 def test_a_speed_is_shared_by_all_whom_it_is_for(
-    folder: Path, kind: str, login: str, text: str
+    directory: Path, kind: str, login: str, text: str
 ) -> None:
-    make_file(folder / "root" / "file", SIZE)
+    make_file(directory / "root" / "file", SIZE)
     text = ANONYMOUS + text if login == "anonymous" else text
-    with configured(folder, f"{text}{kind} = '{LIMIT}'\n") as cluster:
+    with configured(directory, f"{text}{kind} = '{LIMIT}'\n") as cluster:
         assert transfers(cluster, login, kind, 2) > 2 * ALONE
 
 
 @pytest.mark.parametrize("kind", ["download", "upload"])
 @pytest.mark.parametrize("text", [f"{USER}[limits]\n", USER], ids=["server", "user"])
-def test_the_speed_of_each_connection_is_limited(folder: Path, kind: str, text: str) -> None:
-    make_file(folder / "root" / "file", SIZE)
-    with configured(folder, f"{text}{kind}_per_connection = '{LIMIT}'\n") as cluster:
+def test_the_speed_of_each_connection_is_limited(directory: Path, kind: str, text: str) -> None:
+    make_file(directory / "root" / "file", SIZE)
+    with configured(directory, f"{text}{kind}_per_connection = '{LIMIT}'\n") as cluster:
         assert transfers(cluster, "user", kind, 1) > ALONE
 
 
 # ---------------------------------------------------------------------- timeouts
 
 
-def test_who_does_not_log_in_is_gone_after_the_login_timeout(folder: Path) -> None:
-    with configured(folder, f"{USER}[timeouts]\nlogin = 1\n") as cluster:
+def test_who_does_not_log_in_is_gone_after_the_login_timeout(directory: Path) -> None:
+    with configured(directory, f"{USER}[timeouts]\nlogin = 1\n") as cluster:
         with Dialogue(cluster.port) as client:
             client.expects(421)
             assert client.is_closed()
 
 
-def test_who_does_nothing_is_gone_after_the_idle_timeout(folder: Path) -> None:
-    with configured(folder, f"{USER}[timeouts]\nidle = '1s'\n") as cluster:
+def test_who_does_nothing_is_gone_after_the_idle_timeout(directory: Path) -> None:
+    with configured(directory, f"{USER}[timeouts]\nidle = '1s'\n") as cluster:
         with Dialogue(cluster.port) as client:
             client.logs_in()
             client.expects(421)
 
 
-def test_a_data_connection_is_awaited_for_the_data_timeout(folder: Path) -> None:
-    with configured(folder, f"{USER}[timeouts]\ndata = 1\n") as cluster:
+def test_a_data_connection_is_awaited_for_the_data_timeout(directory: Path) -> None:
+    with configured(directory, f"{USER}[timeouts]\ndata = 1\n") as cluster:
         with Dialogue(cluster.port) as client:
             client.logs_in()
             client.epsv()
@@ -143,19 +143,19 @@ def test_a_data_connection_is_awaited_for_the_data_timeout(folder: Path) -> None
             client.expects(425)
 
 
-def test_a_transfer_that_does_not_move_ends_after_the_stalled_timeout(folder: Path) -> None:
-    make_file(folder / "root" / "file", 16 << 20)
-    with configured(folder, f"{USER}[timeouts]\nstalled = 1\n") as cluster:
+def test_a_transfer_that_does_not_move_ends_after_the_stalled_timeout(directory: Path) -> None:
+    make_file(directory / "root" / "file", 16 << 20)
+    with configured(directory, f"{USER}[timeouts]\nstalled = 1\n") as cluster:
         with Dialogue(cluster.port) as client:
             client.logs_in()
             with begin_download(client, "file"):
                 client.expects(426)
 
 
-def test_transfers_have_the_shutdown_timeout_when_the_server_stops(folder: Path) -> None:
+def test_transfers_have_the_shutdown_timeout_when_the_server_stops(directory: Path) -> None:
     """With the default it would be 30 seconds, after which nobody waits here."""
-    make_file(folder / "root" / "file", 16 << 20)
-    with configured(folder, f"{USER}[timeouts]\nshutdown = 1\n") as cluster:
+    make_file(directory / "root" / "file", 16 << 20)
+    with configured(directory, f"{USER}[timeouts]\nshutdown = 1\n") as cluster:
         with Dialogue(cluster.port) as client:
             client.logs_in()
             with begin_download(client, "file"):

@@ -1,5 +1,5 @@
 """Uploads to disks that fail (faults.md, “Data”, row 1): “disk full, EIO on write, EIO on close,
-quota, folder removed during an upload: 452 / 451 / 451 / 552 / 451; never 226; the next command
+quota, directory removed during an upload: 452 / 451 / 451 / 552 / 451; never 226; the next command
 works; the session lives”.
 
 In the library on both loops, and in the workers of ``run``, on both; on the local layer and on one
@@ -53,8 +53,8 @@ def kind(request: pytest.FixtureRequest) -> str:
 def shared(
     request: pytest.FixtureRequest, kind: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Running]:
-    folder = tmp_path_factory.mktemp("disk")
-    with running(folder=folder, atomic_uploads=request.param, **KINDS[kind]) as server:
+    directory = tmp_path_factory.mktemp("disk")
+    with running(directory=directory, atomic_uploads=request.param, **KINDS[kind]) as server:
         yield server
 
 
@@ -119,16 +119,16 @@ def test_what_the_disk_refuses_in_the_middle_is_told(
 
 @pytest.mark.parametrize("size", [SMALL, LARGE])
 @pytest.mark.parametrize("verb", ["STOR", "APPE", "STOU"])
-def test_a_folder_removed_during_an_upload_is_451(
+def test_a_directory_removed_during_an_upload_is_451(
     shared: Running, client: Dialogue, verb: str, size: int
 ) -> None:
-    folder = shared.root / "folder"
-    folder.mkdir()
-    with client.begins(f"{verb} folder/file") as data:
+    directory = shared.root / "directory"
+    directory.mkdir()
+    with client.begins(f"{verb} directory/file") as data:
         data.sendall(CONTENT[:size])
         least = size // 2 if size == LARGE else 0  # a layer may hold some of it back
-        until(lambda: [path for path in folder.iterdir() if path.stat().st_size >= least])
-        shutil.rmtree(folder)
+        until(lambda: [path for path in directory.iterdir() if path.stat().st_size >= least])
+        shutil.rmtree(directory)
     client.expects(451)
     assert is_served(client, shared.root)
 
@@ -148,7 +148,7 @@ def test_an_atomic_upload_that_fails_leaves_the_old_file(shared: Running, client
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of one megabyte, where the folder is that will be served."""
+    """A file system of one megabyte, where the directory is that will be served."""
     disk = tmp_path / "root"
     disk.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
@@ -157,7 +157,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     try:
         yield disk
     finally:
-        # lazily: a server may hold the folder open
+        # lazily: a server may hold the directory open
         subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
@@ -168,7 +168,7 @@ def test_a_disk_that_is_full_is_452(
 ) -> None:
     """“disk full … 452”: with the disk's own word."""
     old = CONTENT[:300_000]
-    with running(folder=tmp_path, **KINDS[kind], **options) as server:
+    with running(directory=tmp_path, **KINDS[kind], **options) as server:
         with Dialogue(server.port) as client:
             client.logs_in()
             client.uploads("STOR file", old)

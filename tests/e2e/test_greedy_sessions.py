@@ -32,13 +32,13 @@ SESSIONS = 100
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """One worker, whose user has a hash for a password, and a large file to stall at."""
-    folder = tmp_path_factory.mktemp("greedy")
-    (folder / "root").mkdir()
-    with (folder / "root" / "large").open("wb") as file:
+    directory = tmp_path_factory.mktemp("greedy")
+    (directory / "root").mkdir()
+    with (directory / "root" / "large").open("wb") as file:
         file.truncate(1 << 30)
     text = "[ban]\nfailures = 1000\n"
     user = f"[[user]]\nlogin = 'user'\npassword = '{HASH}'\nroot = 'root'\n"
-    with configured(folder, text + user, workers=("--workers", "1")) as cluster:
+    with configured(directory, text + user, workers=("--workers", "1")) as cluster:
         yield cluster
 
 

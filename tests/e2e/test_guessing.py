@@ -47,7 +47,7 @@ def text(password: str = "plain:12345", ban: str = "", top: str = "") -> str:
 
 
 @pytest.fixture
-def folder(root: Path) -> Path:
+def directory(root: Path) -> Path:
     return root.parent
 
 
@@ -59,16 +59,18 @@ def greeting(port: int, source: str) -> int:
 
 
 @contextlib.contextmanager
-def quick(folder: Path, ban: str) -> Iterator[Cluster]:
+def quick(directory: Path, ban: str) -> Iterator[Cluster]:
     """A cluster with short delays."""
-    (folder / "quick.py").write_text(QUICK)
+    (directory / "quick.py").write_text(QUICK)
     top = "server = 'quick:Server'"
-    with configured(folder, text(ban=ban, top=top), env={"PYTHONPATH": str(folder)}) as cluster:
+    with configured(
+        directory, text(ban=ban, top=top), env={"PYTHONPATH": str(directory)}
+    ) as cluster:
         yield cluster
 
 
-def test_guesses_over_both_workers_ban_an_address_and_no_other(folder: Path) -> None:
-    with quick(folder, "failures = 4\nduration = '1h'") as cluster:
+def test_guesses_over_both_workers_ban_an_address_and_no_other(directory: Path) -> None:
+    with quick(directory, "failures = 4\nduration = '1h'") as cluster:
         with Dialogue(cluster.port, source="127.0.0.7") as inside:
             inside.logs_in()
             for number in range(4):
@@ -82,21 +84,21 @@ def test_guesses_over_both_workers_ban_an_address_and_no_other(folder: Path) -> 
         cluster.wait_for(re.compile(r"refused 1 connection \(banned\), .*127\.0\.0\.7"))
 
 
-def test_a_ban_ends_with_its_time(folder: Path) -> None:
-    with quick(folder, "failures = 1\nduration = 1") as cluster:
+def test_a_ban_ends_with_its_time(directory: Path) -> None:
+    with quick(directory, "failures = 1\nduration = 1") as cluster:
         with Dialogue(cluster.port, source="127.0.0.7") as client:
             assert client.guesses() == (421, BANNED)
         until(lambda: greeting(cluster.port, "127.0.0.7") == 220)
 
 
-def test_counts_and_bans_survive_a_reload_and_new_rules_hold(folder: Path) -> None:
-    with quick(folder, "failures = 2") as cluster:
+def test_counts_and_bans_survive_a_reload_and_new_rules_hold(directory: Path) -> None:
+    with quick(directory, "failures = 2") as cluster:
         for source in ("127.0.0.7", "127.0.0.7", "127.0.0.8"):
             with Dialogue(cluster.port, source=source) as client:
                 client.guesses()
 
         def reload(ban: str) -> None:
-            file = folder / "ftpcluster.toml"
+            file = directory / "ftpcluster.toml"
             file.write_text(text(ban=ban, top="server = 'quick:Server'"))
             start = len(cluster.log)
             cluster.process.send_signal(signal.SIGHUP)
@@ -107,7 +109,7 @@ def test_counts_and_bans_survive_a_reload_and_new_rules_hold(folder: Path) -> No
         for expected in (530, 421):
             with Dialogue(cluster.port, source="127.0.0.8") as client:
                 assert client.guesses()[0] == expected
-        file = folder / "ftpcluster.toml"
+        file = directory / "ftpcluster.toml"
         file.write_text(file.read_text().replace(ALLOW, '["127.0.0.8"]'))
         start = len(cluster.log)
         cluster.process.send_signal(signal.SIGHUP)
@@ -116,10 +118,10 @@ def test_counts_and_bans_survive_a_reload_and_new_rules_hold(folder: Path) -> No
         assert greeting(cluster.port, "127.0.0.8") == 220
 
 
-def test_who_hangs_up_while_its_password_is_hashed_is_banned_as_others_are(folder: Path) -> None:
+def test_who_hangs_up_while_its_password_is_hashed_is_banned_as_others_are(directory: Path) -> None:
     """Each hash takes far longer than the client stays, so that none is ready before it is gone."""
     slow = argon2.PasswordHasher(time_cost=15, memory_cost=32768, parallelism=1).hash("12345")
-    with configured(folder, text(slow, ban="failures = 2")) as cluster:
+    with configured(directory, text(slow, ban="failures = 2")) as cluster:
 
         def is_let_in() -> bool:
             with Dialogue(cluster.port, source="127.0.0.7", greeting=None) as client:
@@ -135,8 +137,8 @@ def test_who_hangs_up_while_its_password_is_hashed_is_banned_as_others_are(folde
         assert greeting(cluster.port, "127.0.0.8") == 220
 
 
-def test_a_killed_worker_does_not_lift_a_ban(folder: Path) -> None:
-    with quick(folder, "failures = 1") as cluster:
+def test_a_killed_worker_does_not_lift_a_ban(directory: Path) -> None:
+    with quick(directory, "failures = 1") as cluster:
         with Dialogue(cluster.port, source="127.0.0.7") as client:
             client.guesses()
         before = cluster.workers()
@@ -170,10 +172,10 @@ def leaves(client: Dialogue, way: str) -> None:
 
 
 @pytest.mark.parametrize("way", ["half-close", "reset", "close", "QUIT", "USER user", "REIN"])
-def test_who_leaves_early_is_banned_and_never_let_in(folder: Path, way: str) -> None:
+def test_who_leaves_early_is_banned_and_never_let_in(directory: Path, way: str) -> None:
     """One account's password is plain, another's a hash, which costs wrong ones as much time."""
     hashed = MIXED.format(hash=CHEAP.hash("12345"))
-    with configured(folder, text(ban="failures = 3") + hashed) as cluster:
+    with configured(directory, text(ban="failures = 3") + hashed) as cluster:
         for source, name in (
             ("127.0.0.7", "user"),
             ("127.0.0.8", "nobody"),
@@ -213,10 +215,10 @@ def replies_to_all_at_once(port: int, name: str, passwords: list[str]) -> collec
 
 @pytest.mark.parametrize("name", ["user", "hashed"])
 def test_of_guesses_at_once_over_both_workers_no_more_are_judged_than_may_be_wrong(
-    folder: Path, name: str
+    directory: Path, name: str
 ) -> None:
     hashed = MIXED.format(hash=CHEAP.hash("12345"))
-    with configured(folder, text(ban="failures = 10") + hashed) as cluster:
+    with configured(directory, text(ban="failures = 10") + hashed) as cluster:
         seen = replies_to_all_at_once(cluster.port, name, ["wrong"] * 190 + ["12345"] * 10)
         assert set(seen) <= {BANNED, "530 Login incorrect."}
         assert seen[BANNED] >= 190
@@ -224,16 +226,16 @@ def test_of_guesses_at_once_over_both_workers_no_more_are_judged_than_may_be_wro
 
 
 @pytest.mark.parametrize("name", ["user", "hashed"])
-def test_honest_logins_at_once_from_one_address_are_all_let_in(folder: Path, name: str) -> None:
+def test_honest_logins_at_once_from_one_address_are_all_let_in(directory: Path, name: str) -> None:
     hashed = MIXED.format(hash=CHEAP.hash("12345"))
-    with configured(folder, text(ban="failures = 3") + hashed) as cluster:
+    with configured(directory, text(ban="failures = 3") + hashed) as cluster:
         seen = replies_to_all_at_once(cluster.port, name, ["12345"] * 100)
         assert seen == {"230 Login successful.": 100}
 
 
-def test_a_session_from_before_a_ban_has_no_more_tries(folder: Path) -> None:
+def test_a_session_from_before_a_ban_has_no_more_tries(directory: Path) -> None:
     hashed = MIXED.format(hash=CHEAP.hash("12345"))
-    with configured(folder, text(ban="failures = 2") + hashed) as cluster:
+    with configured(directory, text(ban="failures = 2") + hashed) as cluster:
         with contextlib.ExitStack() as stack:
             inside = [
                 stack.enter_context(Dialogue(cluster.port, source="127.0.0.7")) for _ in range(4)
@@ -322,12 +324,12 @@ HASHERS = [CHEAP, pytest.param(USUAL, marks=pytest.mark.soak)]
     ("seconds", "hasher"), [(4, CHEAP), pytest.param(60, USUAL, marks=pytest.mark.soak)]
 )
 def test_fifty_guessers_are_banned_and_honest_logins_go_on(
-    folder: Path, seconds: float, hasher: argon2.PasswordHasher
+    directory: Path, seconds: float, hasher: argon2.PasswordHasher
 ) -> None:
     """faults.md: “≤ 3 tries a connection, delay, then the address is banned …; honest logins p99
     < 2 s”."""
     sources = [f"127.0.1.{number % 10 + 1}" for number in range(50)]
-    with configured(folder, text(hasher.hash("12345"))) as cluster:
+    with configured(directory, text(hasher.hash("12345"))) as cluster:
         took: list[float] = []
         end = time.monotonic() + seconds
         with Storm(cluster.port, sources) as storm:
@@ -351,12 +353,12 @@ def test_fifty_guessers_are_banned_and_honest_logins_go_on(
 @pytest.mark.parametrize("hasher", HASHERS)
 @pytest.mark.parametrize("patient", [True, False], ids=["patient", "impatient"])
 def test_a_storm_of_logins_stalls_neither_transfers_nor_commands(
-    folder: Path, root: Path, hasher: argon2.PasswordHasher, patient: bool
+    directory: Path, root: Path, hasher: argon2.PasswordHasher, patient: bool
 ) -> None:
     """Design, law 8: hashes go to a bounded pool. All come from an address that is never banned."""
     make_file(root / "large", 64 << 20)
     ban = ALLOW.replace("]", ', "127.0.1.0/24"]')
-    with configured(folder, text(hasher.hash("12345")).replace(ALLOW, ban)) as cluster:
+    with configured(directory, text(hasher.hash("12345")).replace(ALLOW, ban)) as cluster:
         with Dialogue(cluster.port) as client, Dialogue(cluster.port) as idle:
             client.logs_in()
             idle.logs_in()
@@ -393,8 +395,8 @@ def noop_times(client: Dialogue) -> tuple[float, float]:
 
 @pytest.mark.slow
 @pytest.mark.alone
-def test_guesses_from_all_of_a_48_leave_others_their_turns(folder: Path) -> None:
+def test_guesses_from_all_of_a_48_leave_others_their_turns(directory: Path) -> None:
     """Each from a /64 of its own: before, they took all places, and others were told 421."""
     need("ip")
-    printed = apart(sys.executable, "-m", "tests.support.ipv6storm", str(folder))
+    printed = apart(sys.executable, "-m", "tests.support.ipv6storm", str(directory))
     assert printed.split() == ["230"] * 4

@@ -19,9 +19,9 @@ BOUND = 20.0
 WAITS = re.compile(r"WARNING supervisor: the reload waits for (.*)")
 
 
-def written(folder: Path, roots: list[str]) -> str:
-    (folder / "files").mkdir(exist_ok=True)
-    file = folder / "ftpcluster.toml"
+def written(directory: Path, roots: list[str]) -> str:
+    (directory / "files").mkdir(exist_ok=True)
+    file = directory / "ftpcluster.toml"
     file.touch(mode=0o600)
     users = (
         f'[[user]]\nlogin = "u{number}"\npassword = "plain:x"\nroot = "{root}"\n'
@@ -32,19 +32,19 @@ def written(folder: Path, roots: list[str]) -> str:
 
 
 @contextlib.contextmanager
-def reloading(folder: Path, kind: str) -> Iterator[tuple[Cluster, str, Path]]:
+def reloading(directory: Path, kind: str) -> Iterator[tuple[Cluster, str, Path]]:
     """A cluster that has been told to reload what does not answer; what that is."""
-    storage = folder / "storage"
+    storage = directory / "storage"
     program = on_storage_that_may_hang(storage)
-    file = Path(written(folder, ["files"]))
+    file = Path(written(directory, ["files"]))
     with Cluster("-c", str(file), program=program) as cluster:
         try:
             if kind == "a root":
                 hang(storage)
-                written(folder, ["files", f"{storage}/inner"])
+                written(directory, ["files", f"{storage}/inner"])
                 what = f'{storage}/inner (the root of "u1")'
             else:
-                file.rename(folder / "kept")
+                file.rename(directory / "kept")
                 os.mkfifo(file)
                 what = str(file)
             cluster.process.send_signal(signal.SIGHUP)

@@ -48,7 +48,7 @@ listen {version}
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that is served."""
+    """The directory that is served."""
     return tmp_path_factory.mktemp("served")
 
 
@@ -83,8 +83,8 @@ class HAProxy:
 
 @pytest.fixture(scope="module")
 def haproxy(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HAProxy]:
-    folder = tmp_path_factory.mktemp("haproxy")
-    control, log = folder / "control", folder / "log"
+    directory = tmp_path_factory.mktemp("haproxy")
+    control, log = directory / "control", directory / "log"
     with contextlib.ExitStack() as stack:
         listeners = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in VERSIONS]
         text = CONFIGURATION.format(control=control)
@@ -92,9 +92,9 @@ def haproxy(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
             text += SECTION.format(
                 version=version, fd=listener.fileno(), host="127.0.0.1", port=cluster.port
             )
-        (folder / "configuration").write_text(text)
+        (directory / "configuration").write_text(text)
         process = subprocess.Popen(
-            [need("haproxy"), "-db", "-f", str(folder / "configuration")],
+            [need("haproxy"), "-db", "-f", str(directory / "configuration")],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=stack.enter_context(log.open("wb")),

@@ -40,7 +40,7 @@ class Site:
 
     port: int
     authority: Path
-    folders: dict[str, Path]  # what each of them serves
+    directories: dict[str, Path]  # what each of them serves
     clients: dict[str, str]  # the address of a client that HAProxy sends to each of them
 
 
@@ -52,7 +52,7 @@ def replaced(text: str, changes: dict[str, str]) -> str:
     return text
 
 
-def make_cluster(name: str, first: int, folder: Path, certificate: Path) -> Cluster:
+def make_cluster(name: str, first: int, directory: Path, certificate: Path) -> Cluster:
     """A cluster with the configuration that the file's comment shows."""
     lines = re.findall(r"^#   (.*)$", SHIPPED.read_text(), re.MULTILINE)
     changes = {
@@ -62,20 +62,20 @@ def make_cluster(name: str, first: int, folder: Path, certificate: Path) -> Clus
         "port = 2121": "port = 0",
         "50000-50499": f"{first}-{first + PORTS - 1}",
     }
-    configuration = folder.parent / f"{name}.toml"
+    configuration = directory.parent / f"{name}.toml"
     configuration.write_text(replaced("\n".join(lines), changes))
-    account = ("--root", str(folder), "--user", "user:12345", "--writable")
+    account = ("--root", str(directory), "--user", "user:12345", "--writable")
     tls = ("--tls-cert", str(certificate))
     command = ["run", "-c", str(configuration), "--workers", "2"]
     return Cluster(*account, *tls, hosts=None, program=("ftpcluster", *command))
 
 
-def make_haproxy(stack: contextlib.ExitStack, port: int, text: str, folder: Path) -> None:
+def make_haproxy(stack: contextlib.ExitStack, port: int, text: str, directory: Path) -> None:
     """HAProxy, which serves when this returns."""
-    (folder / "haproxy.cfg").write_text(text)
-    log = folder / "haproxy.log"
+    (directory / "haproxy.cfg").write_text(text)
+    log = directory / "haproxy.log"
     process = subprocess.Popen(
-        [need("haproxy"), "-db", "-f", str(folder / "haproxy.cfg")],
+        [need("haproxy"), "-db", "-f", str(directory / "haproxy.cfg")],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=stack.enter_context(log.open("wb")),
@@ -114,13 +114,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     AUTHORITY.issue_cert(HOST).private_key_and_cert_chain_pem.write_to_path(str(certificate))
     AUTHORITY.cert_pem.write_to_path(str(authority))
     with contextlib.ExitStack() as stack:
-        folders, changes = {}, {"maxconn 20000": "maxconn 200"}
+        directories, changes = {}, {"maxconn 20000": "maxconn 200"}
         for name, span in (("one", "50000-50499"), ("two", "50500-50999")):
-            folders[name] = base / name
-            folders[name].mkdir()
-            (folders[name] / name).touch()
+            directories[name] = base / name
+            directories[name].mkdir()
+            (directories[name] / name).touch()
             first = bind_range(stack, PORTS)
-            cluster = stack.enter_context(make_cluster(name, first, folders[name], certificate))
+            cluster = stack.enter_context(make_cluster(name, first, directories[name], certificate))
             number = int(SERVERS[name].rpartition(".")[2])
             changes |= {
                 f"bind :{span}": f"bind {HOST}:{first}-{first + PORTS - 1}",
@@ -131,7 +131,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         port = control.getsockname()[1]
         changes["bind :21"] = f"bind {HOST}:{port}"
         make_haproxy(stack, port, replaced(SHIPPED.read_text(), changes), base)
-        yield Site(port, authority, folders, find_clients(port))
+        yield Site(port, authority, directories, find_clients(port))
 
 
 def with_curl(site: Site, address: str, home: Path, tls: bool, extended: bool) -> None:
@@ -187,14 +187,14 @@ def test_files_come_through_whole(
 ) -> None:
     make_file(tmp_path / "up", 5_000_001)
     transfer(site, site.clients[server], tmp_path, tls, extended)
-    stored = site.folders[server] / tmp_path.name
+    stored = site.directories[server] / tmp_path.name
     assert digest(stored) == digest(tmp_path / "up") == digest(tmp_path / "down")
     stored.unlink()
 
 
 def test_a_client_s_data_connection_is_nobody_else_s(site: Site) -> None:
     """Both come through HAProxy, which says who is who."""
-    (site.folders["one"] / "file").write_bytes(b"content")
+    (site.directories["one"] / "file").write_bytes(b"content")
     address = site.clients["one"]
     with ftplib.FTP(timeout=DEADLINE, source_address=(address, 0)) as client:
         client.connect(HOST, site.port)

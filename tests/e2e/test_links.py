@@ -35,22 +35,22 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 @pytest.fixture
 def remote(site: Site, tmp_path: Path) -> Path:
     """A directory with a tree that has links in it, beside "kept", where some of them lead."""
-    folder = site.served / tmp_path.name
-    (folder / "kept").mkdir(parents=True)
-    (folder / "kept/file").write_bytes(PRECIOUS)
-    (folder / "tree/sub").mkdir(parents=True)
+    directory = site.served / tmp_path.name
+    (directory / "kept").mkdir(parents=True)
+    (directory / "kept/file").write_bytes(PRECIOUS)
+    (directory / "tree/sub").mkdir(parents=True)
     for name in ("plain", "sub/inner"):
-        (folder / "tree" / name).write_text(name)
+        (directory / "tree" / name).write_text(name)
     for name, target in LINKS.items():
-        (folder / "tree" / name).symlink_to(target)
-    return folder
+        (directory / "tree" / name).symlink_to(target)
+    return directory
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    folder = tmp_path / "home"
-    folder.mkdir()
-    return folder
+    directory = tmp_path / "home"
+    directory.mkdir()
+    return directory
 
 
 def lftp_removes(site: Site, home: Path, remote: Path) -> None:

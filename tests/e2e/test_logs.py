@@ -141,10 +141,10 @@ def seen(file: Path, pattern: str) -> re.Match[str]:
     )
 
 
-def written(folder: Path, text: str) -> str:
-    """A configuration that serves ``files`` in the folder, with ``text`` as ``[log]``."""
-    (folder / "files").mkdir(exist_ok=True)
-    file = folder / "ftpcluster.toml"
+def written(directory: Path, text: str) -> str:
+    """A configuration that serves ``files`` in the directory, with ``text`` as ``[log]``."""
+    (directory / "files").mkdir(exist_ok=True)
+    file = directory / "ftpcluster.toml"
     file.touch(mode=0o600)
     file.write_text(
         f"workers = 2\n[log]\n{text}\n[timeouts]\nworker = 3\nshutdown = 1\n[anonymous]\nroot = "
@@ -182,21 +182,21 @@ def test_what_was_logged_before_a_restart_stays(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("key", ["file", "transfers"])
-@pytest.mark.parametrize("what", ["no folder", "a folder", "a fifo that nobody reads"])
+@pytest.mark.parametrize("what", ["no directory", "a directory", "a fifo that nobody reads"])
 def test_a_file_that_cannot_be_opened_is_one_line_and_exit_code_2(
     tmp_path: Path, key: str, what: str
 ) -> None:
     path = tmp_path / "here"
-    if what == "no folder":
+    if what == "no directory":
         path = tmp_path / "nowhere" / "log"
-    elif what == "a folder":
+    elif what == "a directory":
         path.mkdir()
     else:
         os.mkfifo(path)
     cluster = Cluster("-c", written(tmp_path, f'{key} = "{path}"'))
     assert cluster.wait() == 2
     (line,) = cluster.log.splitlines()
-    why = "is a folder; name a file in it" if what == "a folder" else "cannot be opened: "
+    why = "is a directory; name a file in it" if what == "a directory" else "cannot be opened: "
     assert f"log.{key}: {path}: {why}" in line
 
 
@@ -346,7 +346,7 @@ def test_the_log_of_transfers_has_each_file_that_was_moved_and_nothing_else(
             client.downloads("LIST")
             client.says("RETR nothing", 550)
             client.says("STOR no-data-connection", 425)
-            client.says("MKD folder", 257)
+            client.says("MKD directory", 257)
         with Dialogue(cluster.port) as client:
             client.says("USER ftp", 331)
             client.says(f"PASS {SECRET}", 230)

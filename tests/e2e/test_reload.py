@@ -31,11 +31,11 @@ CONTENT = os.urandom(16 << 20)
 class Site:
     """A configuration file, and the cluster that serves by it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.file = folder / "ftpcluster.toml"
-        (folder / "files").mkdir()
-        (folder / "files" / "file").write_bytes(CONTENT)
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.file = directory / "ftpcluster.toml"
+        (directory / "files").mkdir()
+        (directory / "files" / "file").write_bytes(CONTENT)
         self.write()
         self.cluster = Cluster("-c", str(self.file))
 
@@ -268,8 +268,8 @@ def test_a_file_that_was_cut_off_lets_nobody_in(site: Site, text: str | None, sa
 class Listeners:
     """A cluster that listens where its file says."""
 
-    def __init__(self, folder: Path) -> None:
-        self._file = folder / "ftpcluster.toml"
+    def __init__(self, directory: Path) -> None:
+        self._file = directory / "ftpcluster.toml"
         self.write(0)
         self.cluster = Cluster("-c", str(self._file), hosts=None)
 

@@ -31,8 +31,8 @@ from tests.support.unprivileged import PACKAGES, python_for_nobody
 class Manager:
     """The socket on which a service says how it is."""
 
-    def __init__(self, folder: Path) -> None:
-        self.path = str(folder / "notify")
+    def __init__(self, directory: Path) -> None:
+        self.path = str(directory / "notify")
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.sock.bind(self.path)
         self.sock.settimeout(20)
@@ -166,16 +166,16 @@ def test_sockets_of_the_service_manager_are_served(tmp_path: Path) -> None:
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A folder that everybody may enter, for a server that begins as root."""
-    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    """A directory that everybody may enter, for a server that begins as root."""
+    directory = Path(tempfile.mkdtemp(dir="/tmp"))
     try:
-        folder.chmod(0o755)
-        files = folder / "files"
+        directory.chmod(0o755)
+        files = directory / "files"
         files.mkdir()
         shutil.chown(files, "nobody")
-        yield folder
+        yield directory
     finally:
-        shutil.rmtree(folder)
+        shutil.rmtree(directory)
 
 
 @pytest.fixture
@@ -245,7 +245,7 @@ def test_a_key_that_only_root_reads_serves_until_a_reload_needs_it(
 def test_logs_that_root_opened_can_be_opened_again_by_who_serves(
     place: Path, as_root: dict[str, Any]
 ) -> None:
-    """Where the folder is root's the new file has to be made by logrotate."""
+    """Where the directory is root's the new file has to be made by logrotate."""
     log, old = place / "log", place / "log.1"
     arguments = ["--workers", "1", "--root", str(place / "files"), "--log-file", str(log)]
     with Cluster(*arguments, "--run-as", "nobody", **as_root) as cluster:

@@ -129,15 +129,15 @@ def test_a_worker_gives_no_orders_and_neither_do_its_children(tmp_path: Path, lo
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A folder that everybody may enter, for a server that begins as root."""
-    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    """A directory that everybody may enter, for a server that begins as root."""
+    directory = Path(tempfile.mkdtemp(dir="/tmp"))
     try:
-        folder.chmod(0o755)
-        (folder / "files").mkdir()
-        shutil.chown(folder / "files", "nobody")
-        yield folder
+        directory.chmod(0o755)
+        (directory / "files").mkdir()
+        shutil.chown(directory / "files", "nobody")
+        yield directory
     finally:
-        shutil.rmtree(folder)
+        shutil.rmtree(directory)
 
 
 def test_where_root_is_given_up_orders_stay_root_s(place: Path) -> None:

@@ -31,19 +31,19 @@ BOUND = 15.0
 
 
 @contextlib.contextmanager
-def serving(folder: Path, more: str = "") -> Iterator[tuple[Cluster, Path]]:
+def serving(directory: Path, more: str = "") -> Iterator[tuple[Cluster, Path]]:
     """Two workers that have a verb to hang with, and the storage for that."""
-    storage = folder / "storage"
+    storage = directory / "storage"
     program = on_storage_that_may_hang(storage)
-    (folder / "looking.py").write_text(LOOKING)
-    (folder / "files").mkdir()
-    file = folder / "ftpcluster.toml"
+    (directory / "looking.py").write_text(LOOKING)
+    (directory / "files").mkdir()
+    file = directory / "ftpcluster.toml"
     file.touch(mode=0o600)
     file.write_text(
         f'workers = 2\nserver = "looking:Looking"\n{more}\n[timeouts]\nworker = 2\nshutdown = 1\n'
         '[[user]]\nlogin = "alice"\npassword = "plain:x"\nroot = "files"\nconnections = 2\n'
     )
-    with Cluster("-c", str(file), program=program, env={"PYTHONPATH": str(folder)}) as cluster:
+    with Cluster("-c", str(file), program=program, env={"PYTHONPATH": str(directory)}) as cluster:
         try:
             yield cluster, storage
         finally:

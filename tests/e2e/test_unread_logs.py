@@ -139,9 +139,9 @@ def test_a_log_whose_disk_is_full_for_a_while_has_whole_lines_and_their_number(
             )
 
 
-def with_transfers(folder: Path, log: Path) -> str:
-    (folder / "files").mkdir()
-    file = folder / "ftpcluster.toml"
+def with_transfers(directory: Path, log: Path) -> str:
+    (directory / "files").mkdir()
+    file = directory / "ftpcluster.toml"
     file.touch(mode=0o600)
     file.write_text(
         f'workers = 2\n[log]\ntransfers = "{log}"\n'

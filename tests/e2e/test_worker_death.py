@@ -181,24 +181,24 @@ def test_workers_that_cannot_start_end_the_server_with_the_reason(
     until(lambda: not cluster.processes())
 
 
-def many_users(folder: Path) -> str:
+def many_users(directory: Path) -> str:
     """A configuration that is larger than what a pipe takes."""
     password = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash("secret")
     return "".join(
-        f'[[user]]\nlogin = "user{number}"\npassword = "{password}"\nroot = "{folder}"\n'
+        f'[[user]]\nlogin = "user{number}"\npassword = "{password}"\nroot = "{directory}"\n'
         for number in range(1000)
     )
 
 
-def before_it_reads(folder: Path, does: str) -> dict[str, str]:
-    """Let workers begin with ``does``, from when on there is a file ``flaw`` in the folder."""
-    flaw = str(folder / "flaw")
-    (folder / "sitecustomize.py").write_text(
+def before_it_reads(directory: Path, does: str) -> dict[str, str]:
+    """Let workers begin with ``does``, from when on there is a file ``flaw`` in the directory."""
+    flaw = str(directory / "flaw")
+    (directory / "sitecustomize.py").write_text(
         "import os, signal, sys\n"
         f"if 'spawn_main' in ' '.join(sys.orig_argv) and os.path.exists({flaw!r}):\n"
         f"    {does}\n"
     )
-    return {"PYTHONPATH": str(folder)}
+    return {"PYTHONPATH": str(directory)}
 
 
 def test_workers_that_die_before_they_read_a_large_configuration_end_the_boot(

@@ -26,8 +26,8 @@ class Blocking(ftpcluster.Server):
 """
 
 
-def written(folder: Path, timeout: int, head: str = "") -> str:
-    file = folder / "ftpcluster.toml"
+def written(directory: Path, timeout: int, head: str = "") -> str:
+    file = directory / "ftpcluster.toml"
     file.write_text(
         f'workers = 2\n{head}\n[timeouts]\nworker = {timeout}\n[anonymous]\nroot = "."\n'
     )
@@ -165,10 +165,10 @@ class Mortal(ftpcluster.Server):
 """
 
 
-def mortal(folder: Path, *, if_named: bool) -> str:
+def mortal(directory: Path, *, if_named: bool) -> str:
     """The configuration of workers that die soon: all, or whoever finds a file ``mortal``."""
-    (folder / "mortal.py").write_text(MORTAL.format(if_named=if_named))
-    return written(folder, 30, 'server = "mortal:Mortal"')
+    (directory / "mortal.py").write_text(MORTAL.format(if_named=if_named))
+    return written(directory, 30, 'server = "mortal:Mortal"')
 
 
 def test_a_worker_that_dies_soon_after_its_start_again_and_again_leaves_the_server_alive(
@@ -203,8 +203,8 @@ def test_workers_that_always_die_soon_after_their_start_end_the_server_that_was_
 HASTY = ("tests.support.hasty", "run")
 
 
-def recycling(folder: Path, key: str) -> str:
-    file = folder / "ftpcluster.toml"
+def recycling(directory: Path, key: str) -> str:
+    file = directory / "ftpcluster.toml"
     file.write_text(f'workers = 2\n[recycle]\n{key}\n[anonymous]\nroot = "."\n')
     return str(file)
 

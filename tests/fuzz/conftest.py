@@ -20,7 +20,7 @@ from tests.tls.support import KINDS, Running, serving
 
 @dataclass
 class Target:
-    """A server, the folder that it serves, and a context that trusts it."""
+    """A server, the directory that it serves, and a context that trusts it."""
 
     running: Running
     root: Path
@@ -39,8 +39,8 @@ class Target:
                 shutil.rmtree(entry.path)
             else:
                 os.unlink(entry.path)
-        (self.root / "folder").mkdir()
-        (self.root / "folder/file").write_bytes(b"content")
+        (self.root / "directory").mkdir()
+        (self.root / "directory/file").write_bytes(b"content")
         (self.root / "file").write_bytes(b"line\r\n" * 10)
         (self.root / "link").symlink_to("file")
         (self.root / "way out").symlink_to("/")
@@ -66,15 +66,15 @@ class Target:
 def target(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Target]:
-    folder = tmp_path_factory.mktemp("fuzzed")
-    certificate, root = folder / "server.pem", folder / "root"
+    directory = tmp_path_factory.mktemp("fuzzed")
+    certificate, root = directory / "server.pem", directory / "root"
     issued = AUTHORITY.issue_cert("localhost", "127.0.0.1")
     issued.private_key_and_cert_chain_pem.write_to_path(str(certificate))
     root.mkdir()
     trusting = ssl.create_default_context()
     AUTHORITY.configure_trust(trusting)
     with serving(
-        request.param, root, certificate, folder, login_delay=0, data_timeout=2
+        request.param, root, certificate, directory, login_delay=0, data_timeout=2
     ) as running:
         yield Target(running, root, trusting)
 

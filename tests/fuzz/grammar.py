@@ -11,8 +11,8 @@ from ftpcluster.session.commands.table import COMMANDS, NOT_IMPLEMENTED
 Line = bytes
 
 PATHS = (
-    b"file", b"folder", b"folder/file", b"missing", b"missing/file", b"link", b"way out", b"/",
-    b".", b"..", b"//", b"/folder//../file", b"../../../../etc/passwd", b"/proc/self/root",
+    b"file", b"directory", b"directory/file", b"missing", b"missing/file", b"link", b"way out",
+    b"/", b".", b"..", b"//", b"/directory//../file", b"../../../../etc/passwd", b"/proc/self/root",
     b"way out/etc", b"x" * 256, b"d/" * 1500, b"caf\xc3\xa9", b"cafe\xcc\x81", b"\xff\xfe",
     b'"quoted"', b"a\rb",
     b"a\0b", b"a\x1b[2Jb", b"a\x0bb\x85", "\u2028".encode(), b"*", b"[a", b"[!a-", b"?*/*", b"\\*",
@@ -65,7 +65,7 @@ _bare = st.sampled_from(
 _transfer = st.builds(
     lambda verb, path: verb + b" " + path,
     st.sampled_from([b"RETR", b"STOR", b"APPE", b"STOU", b"LIST", b"NLST", b"MLSD"]),
-    st.sampled_from([b"file", b"folder/file", b"new", b"folder", b"link", b""]),
+    st.sampled_from([b"file", b"directory/file", b"new", b"directory", b"link", b""]),
 )
 
 
@@ -116,7 +116,7 @@ lines = st.lists(_pieces, min_size=8, max_size=30).map(
 _VERBS = sorted({*COMMANDS, *NOT_IMPLEMENTED} - {b"USER", b"REIN", b"PROT"})
 """Without those after which little else would be allowed, or that would need TLS."""
 _ALL = tuple(each for each in (*PATHS, *WORDS, *NUMBERS, *ADDRESSES) if each.count(b"/") < 100)
-"""MKD with a thousand of them makes a folder too deep for Python 3.11 to remove."""
+"""MKD with a thousand of them makes a directory too deep for Python 3.11 to remove."""
 
 
 def random_line(chance: random.Random) -> Line:

@@ -76,8 +76,8 @@ def fails(*arguments: str, cwd: Path) -> str:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A current folder with somebody's module in it."""
+def directory(tmp_path: Path) -> Path:
+    """A current directory with somebody's module in it."""
     (tmp_path / "mine.py").write_text(MODULE)
     return tmp_path
 
@@ -103,10 +103,10 @@ def test_a_server_of_ones_own_runs_in_every_worker(loop: str, root: Path) -> Non
         assert len(workers) == 2
 
 
-def test_a_module_of_the_current_folder_is_found(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_module_of_the_current_directory_is_found(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(folder)
+    monkeypatch.chdir(directory)
     with Cluster("--workers", "2", "--server", "mine:Mine") as cluster:
         with Dialogue(cluster.port) as client:
             client.says("XMINE", 200)
@@ -118,9 +118,9 @@ def test_a_module_of_the_current_folder_is_found(
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 @pytest.mark.parametrize("verb", ["XEXIT", "XINTERRUPT"])
 def test_a_command_that_would_end_its_process_ends_nothing(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, verb: str, loop: str
+    directory: Path, monkeypatch: pytest.MonkeyPatch, verb: str, loop: str
 ) -> None:
-    monkeypatch.chdir(folder)
+    monkeypatch.chdir(directory)
     with Cluster("--workers", "1", "--server", "mine:Mine", "--loop", loop) as cluster:
         workers = cluster.workers()
         with Dialogue(cluster.port) as client, Dialogue(cluster.port) as other:
@@ -212,27 +212,27 @@ def test_notify_logout_is_called_once_per_login_in_a_cluster(
     ids=lambda value: value[1] if value[0].startswith("--") and len(value) == 2 else "",
 )
 def test_what_cannot_be_used_is_one_line_that_says_why(
-    arguments: tuple[str, ...], words: tuple[str, ...], folder: Path
+    arguments: tuple[str, ...], words: tuple[str, ...], directory: Path
 ) -> None:
-    (folder / "faulty.py").write_text("1 / 0\n")
-    line = fails("--workers", "2", *arguments, cwd=folder)
+    (directory / "faulty.py").write_text("1 / 0\n")
+    line = fails("--workers", "2", *arguments, cwd=directory)
     for word in words:
         assert word in line, line
 
 
 @pytest.mark.parametrize("name", ["InMemory", "OwnState"])
 def test_a_layer_whose_state_lives_in_one_process_is_refused_with_two_workers(
-    name: str, folder: Path
+    name: str, directory: Path
 ) -> None:
-    line = fails("--workers", "2", "--server", f"mine:{name}", cwd=folder)
+    line = fails("--workers", "2", "--server", f"mine:{name}", cwd=directory)
     assert "one process" in line
     assert "--workers 1" in line
 
 
 def test_a_layer_in_memory_is_fine_with_one_worker(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(folder)
+    monkeypatch.chdir(directory)
     arguments = ("--workers", "1", "--server", "mine:InMemory", "--user", "a:1", "--writable")
     with Cluster(*arguments) as cluster, Dialogue(cluster.port) as client:
         client.logs_in("a", "1")

@@ -383,21 +383,21 @@ async def test_the_wait_for_a_data_connection_ends_with_the_session(root: Path) 
 
 @on_both_loops
 async def test_path_conditions_ask_the_path_layer(root: Path) -> None:
-    (root / "folder").mkdir()
+    (root / "directory").mkdir()
     (root / "file").touch()
     server = Conditions([ftpcluster.User(base_path=root)])
     async with server, Client(server.server_port) as client:
         await client.logs_in()
-        for verb, folder, file, missing in (
+        for verb, directory, file, missing in (
             ("XEXISTS", 200, 200, 550),
             ("XMISSING", 550, 550, 200),
             ("XDIR", 200, 550, 550),
             ("XFILE", 550, 200, 550),
         ):
-            await client.says(f"{verb} folder", folder)
+            await client.says(f"{verb} directory", directory)
             await client.says(f"{verb} /file", file)
             await client.says(f"{verb} missing", missing)
-        await client.says("CWD folder", 250)
+        await client.says("CWD directory", 250)
         await client.says("XFILE ../file", 200)
 
 
@@ -561,7 +561,7 @@ def seen(root: Path, look: Callable[[Any], Any], **arguments: Any) -> ftpcluster
 async def test_the_connection_has_the_sessions_state_under_the_references_names(
     root: Path,
 ) -> None:
-    (root / "folder").mkdir()
+    (root / "directory").mkdir()
     (root / "file").touch()
     arguments = {
         "socket_timeout": 11.0,
@@ -580,7 +580,7 @@ async def test_the_connection_has_the_sessions_state_under_the_references_names(
             with pytest.raises(AttributeError):
                 getattr(connection, absent)
         await client.logs_in(binary=False)
-        await client.says("CWD folder", 250)
+        await client.says("CWD directory", 250)
         port = await client.epsv()
         await client.says("RNFR /file", 350)
         server.commands_mapping["rnto"] = server.commands_mapping["see"]  # only it keeps RNFR
@@ -601,7 +601,7 @@ async def test_the_connection_has_the_sessions_state_under_the_references_names(
         assert connection.restart_offset == 0
         assert connection.user is server.user_manager.users[0]  # type: ignore[attr-defined]
         assert connection.logged is True
-        assert connection.current_directory == PurePosixPath("/folder")
+        assert connection.current_directory == PurePosixPath("/directory")
         assert connection.passive_server is not None
         assert connection.rename_from == PurePosixPath("/file")
         assert connection.transfer_type == "A"
@@ -617,11 +617,11 @@ async def test_the_connection_has_the_sessions_state_under_the_references_names(
 
 @on_both_loops
 async def test_a_command_may_set_and_delete_the_sessions_state(root: Path) -> None:
-    (root / "folder").mkdir()
+    (root / "directory").mkdir()
     (root / "file").write_bytes(b"0123456789")
 
     def change(connection: Any) -> None:
-        connection.current_directory = PurePosixPath("/folder")
+        connection.current_directory = PurePosixPath("/directory")
         connection.restart_offset = 4
         connection.transfer_type = "I"
         connection.mine = "anything"
@@ -638,7 +638,7 @@ async def test_a_command_may_set_and_delete_the_sessions_state(root: Path) -> No
     async with server, Client(server.server_port) as client:
         await client.logs_in(binary=False)
         await client.says("SEE", 200)
-        assert '"/folder"' in await client.says("PWD", 257)
+        assert '"/directory"' in await client.says("PWD", 257)
         assert await client.downloads("RETR /file") == b"456789"
 
         async def checks(connection: ftpcluster.Connection, rest: str) -> bool:
@@ -874,7 +874,7 @@ async def test_build_list_string_is_given_the_real_path_and_says_what_list_says(
     made: list[str] = []
 
     async def see(connection: Any, rest: str) -> bool:
-        for name in ("file", "folder"):
+        for name in ("file", "directory"):
             made.append(await server.build_list_string(connection, root / name))
         connection.response("200", "seen")
         return True
@@ -884,11 +884,11 @@ async def test_build_list_string_is_given_the_real_path_and_says_what_list_says(
     async with server, Client(server.server_port) as client:
         await client.logs_in()
         await client.uploads("STOR file", bytes(12345))
-        await client.says("MKD folder", 257)
+        await client.says("MKD directory", 257)
         await client.says("SEE", 200)
-    file, folder = made
+    file, directory = made
     assert re.fullmatch(r"-rw\S+ +1 \S+ \S+ +12345 [A-Z][a-z]{2} [ \d]\d \d\d:\d\d file", file)
-    assert folder.startswith("d")
+    assert directory.startswith("d")
 
 
 def test_times_of_listings_have_a_clock_for_half_a_year_and_then_a_year() -> None:

@@ -24,7 +24,7 @@ Layer = Callable[..., ftpcluster.AbstractPathIO]
 
 
 async def with_base(layer: Layer, base: Path) -> ftpcluster.AbstractPathIO:
-    """An instance in which ``base`` is a folder."""
+    """An instance in which ``base`` is a directory."""
     path_io = layer()
     await path_io.mkdir(base, parents=True, exist_ok=True)
     return path_io
@@ -88,24 +88,24 @@ async def test_instances_with_one_state_have_the_same_files(layer: Layer, root: 
 async def test_questions_about_paths(layer: Layer, root: Path) -> None:
     path_io = await with_base(layer, root)
     await put(path_io, root / "file", b"")
-    await path_io.mkdir(root / "folder")
+    await path_io.mkdir(root / "directory")
     found = {
         name: [
             await path_io.exists(root / name),
             await path_io.is_file(root / name),
             await path_io.is_dir(root / name),
         ]
-        for name in ("file", "folder", "missing", "file/below")
+        for name in ("file", "directory", "missing", "file/below")
     }
     assert found == {
         "file": [True, True, False],
-        "folder": [True, False, True],
+        "directory": [True, False, True],
         "missing": [False, False, False],
         "file/below": [False, False, False],
     }
 
 
-async def test_folders_in_memory_are_as_deep_as_a_line_can_say() -> None:
+async def test_directories_in_memory_are_as_deep_as_a_line_can_say() -> None:
     path_io = ftpcluster.MemoryPathIO()
     await path_io.mkdir(Path("/a" * 2000), parents=True)
     assert await path_io.is_dir(Path("/a" * 2000))
@@ -131,15 +131,15 @@ async def test_mkdir_makes_parents_and_accepts_what_exists_only_when_told(
 @on_both_loops
 async def test_rmdir_and_unlink_remove_each_its_own(layer: Layer, root: Path) -> None:
     path_io = await with_base(layer, root)
-    await path_io.mkdir(root / "folder")
-    await put(path_io, root / "folder" / "file", b"")
-    for call in (path_io.rmdir(root / "folder"), path_io.unlink(root / "folder")):
+    await path_io.mkdir(root / "directory")
+    await put(path_io, root / "directory" / "file", b"")
+    for call in (path_io.rmdir(root / "directory"), path_io.unlink(root / "directory")):
         with pytest.raises(ftpcluster.PathIOError):
             await call
-    await path_io.unlink(root / "folder" / "file")
-    await path_io.rmdir(root / "folder")
-    assert not await path_io.exists(root / "folder")
-    for call in (path_io.rmdir(root / "folder"), path_io.unlink(root / "folder")):
+    await path_io.unlink(root / "directory" / "file")
+    await path_io.rmdir(root / "directory")
+    assert not await path_io.exists(root / "directory")
+    for call in (path_io.rmdir(root / "directory"), path_io.unlink(root / "directory")):
         with pytest.raises(ftpcluster.PathIOError):
             await call
 
@@ -181,11 +181,11 @@ async def test_stat_has_size_and_times(layer: Layer, root: Path) -> None:
 
 
 @on_both_loops
-async def test_rename_moves_files_and_folders(layer: Layer, root: Path) -> None:
+async def test_rename_moves_files_and_directories(layer: Layer, root: Path) -> None:
     path_io = await with_base(layer, root)
-    await path_io.mkdir(root / "folder")
-    await put(path_io, root / "folder" / "file", b"content")
-    await path_io.rename(root / "folder", root / "other")
+    await path_io.mkdir(root / "directory")
+    await put(path_io, root / "directory" / "file", b"content")
+    await path_io.rename(root / "directory", root / "other")
     await path_io.rename(root / "other" / "file", root / "file")
     assert await get(path_io, root / "file") == b"content"
     assert await path_io.list(root / "other") == []
@@ -374,22 +374,22 @@ async def test_ascii_is_converted_both_ways_on_each_layer(served: ftpcluster.Ser
 async def test_listings_work_on_each_layer(served: ftpcluster.Server) -> None:
     async with served as server, Client(server.server_port) as client:
         await client.logs_in()
-        await client.says("MKD folder", 257)
+        await client.says("MKD directory", 257)
         await client.uploads("STOR a file", b"12345")
-        assert sorted(await client.lines("NLST")) == ["a file", "folder"]
-        file, folder = sorted(await client.lines("LIST"))
+        assert sorted(await client.lines("NLST")) == ["a file", "directory"]
+        file, directory = sorted(await client.lines("LIST"))
         assert file.startswith("-rw")
         assert file.endswith(" a file")
         assert " 5 " in file
-        assert folder.startswith("d")
+        assert directory.startswith("d")
         facts = {line.partition(" ")[2]: line for line in await client.lines("MLSD")}
-        assert set(facts) == {"a file", "folder"}
+        assert set(facts) == {"a file", "directory"}
         assert facts["a file"].startswith("type=file;")
         assert "size=5;" in facts["a file"]
-        assert "modify=" in facts["folder"]
-        assert facts["folder"].startswith("type=dir;")
+        assert "modify=" in facts["directory"]
+        assert facts["directory"].startswith("type=dir;")
         assert " type=file;" in await client.says("MLST a file", 250)
-        assert await client.lines("LIST folder") == []
+        assert await client.lines("LIST directory") == []
         (line,) = await client.lines("LIST a file")
         assert line.endswith(" a file")
         await client.epsv()
@@ -521,8 +521,8 @@ async def test_what_a_subclass_overrides_is_honoured(root: Path, layer: Any) -> 
         assert await client.says("MDTM file", 213) == "213 20010203040506"
         await client.uploads("STOR hidden", b"")
         await client.uploads("STOR odd", b"")
-        await client.says("MKD folder", 257)
-        assert sorted(await client.lines("NLST")) == ["file", "folder", "odd"]
+        await client.says("MKD directory", 257)
+        assert sorted(await client.lines("NLST")) == ["file", "directory", "odd"]
         await client.says("DELE file", 550)
         await client.says("CWD odd", 550)
         await client.epsv()
@@ -538,21 +538,21 @@ async def test_mlsd_needs_three_fields_of_a_stat_and_copes_with_odd_entries(
         await client.logs_in()
         await client.uploads("STOR file", b"12345")
         await client.uploads("STOR odd", b"")
-        await client.says("MKD folder", 257)
+        await client.says("MKD directory", 257)
         facts = {line.partition(" ")[2]: line for line in await client.lines("MLSD")}
         assert facts["file"].startswith("type=file;")
         assert "size=1005;modify=20010203040506;" in facts["file"]
-        assert facts["folder"].startswith("type=dir;")
+        assert facts["directory"].startswith("type=dir;")
         assert "type=file" not in facts["odd"]
         assert "type=dir" not in facts["odd"]
         lines = {line.rpartition(" ")[2]: line for line in await client.lines("LIST")}
-        assert set(lines) == {"file", "folder", "odd"}
-        assert lines["folder"].startswith("d")
+        assert set(lines) == {"file", "directory", "odd"}
+        assert lines["directory"].startswith("d")
         assert "Feb  3  2001" in lines["file"]
 
 
 @on_both_loops
-async def test_an_entry_that_is_neither_file_nor_folder_is_listed_on_disk(
+async def test_an_entry_that_is_neither_file_nor_directory_is_listed_on_disk(
     root: Path, layer: Any
 ) -> None:
     os.mkfifo(root / "pipe")

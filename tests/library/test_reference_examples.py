@@ -67,7 +67,7 @@ async def test_the_advanced_server_has_limits_ports_and_an_address_of_its_own(ro
 
 
 @on_both_loops
-async def test_the_default_server_serves_the_current_folder_to_anybody(
+async def test_the_default_server_serves_the_current_directory_to_anybody(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(root)
@@ -81,7 +81,7 @@ async def test_the_default_server_serves_the_current_folder_to_anybody(
 
 
 @on_both_loops
-async def test_users_have_the_permissions_of_their_folders(
+async def test_users_have_the_permissions_of_their_directories(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(root)
@@ -163,16 +163,16 @@ async def test_connection_conditions_wait_for_the_data_connection(root: Path) ->
 @on_both_loops
 async def test_path_decorators_check_a_command_whose_argument_is_called_path(root: Path) -> None:
     """As the reference's own examples call it."""
-    (root / "folder").mkdir()
-    readable = ftpcluster.Permission("/folder", writable=False)
+    (root / "directory").mkdir()
+    readable = ftpcluster.Permission("/directory", writable=False)
     users = [ftpcluster.User(base_path=root, permissions=[ftpcluster.Permission(), readable])]
     server = reference.Decorated(users)
     async with server, Client(server.server_port) as client:
         await client.logs_in()
-        assert await client.says("BAR folder", 200) == "200 bar of folder"
+        assert await client.says("BAR directory", 200) == "200 bar of directory"
         await client.says("BAR missing", 550)
         assert await client.says("BAZ file", 200) == "200 baz of file"
-        await client.says("BAZ folder/file", 550)
+        await client.says("BAZ directory/file", 550)
 
 
 @on_both_loops

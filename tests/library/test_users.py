@@ -140,7 +140,7 @@ async def test_the_nearest_parent_decides_wherever_it_stands_in_the_list() -> No
     st.lists(st.tuples(st.lists(st.sampled_from("ab"), max_size=4), st.booleans()), max_size=5),
     st.lists(st.sampled_from("ab"), min_size=1, max_size=6),
 )
-def test_the_nearest_folder_above_that_may_not_be_written_is_found(
+def test_the_nearest_directory_above_that_may_not_be_written_is_found(
     rules: list[tuple[list[str], bool]], components: list[str]
 ) -> None:
     permissions = [Permission("/" + "/".join(path), writable=may) for path, may in rules]

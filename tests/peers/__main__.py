@@ -17,8 +17,8 @@ def main() -> None:
     outcomes = {}
     for make in MAKES:
         for strict in (False, True):
-            with tempfile.TemporaryDirectory() as folder:
-                server = Running(MAKES[make], Path(folder), strict=strict)
+            with tempfile.TemporaryDirectory() as directory:
+                server = Running(MAKES[make], Path(directory), strict=strict)
                 for name, check in CHECKS.items():
                     if check.strict is strict:
                         outcomes[make, name] = outcome(check, server.target(DEADLINE, RACE))

@@ -34,14 +34,14 @@ CHECKS = {
         "paths with `..`, `//`, NUL, 4 KB, absolute, through `/proc/self/root`",
         on_files.paths_that_climb,
     ),
-    "links": Check("links that lead out of the folder", on_files.links_that_lead_out),
+    "links": Check("links that lead out of the directory", on_files.links_that_lead_out),
     "swapped": Check(
-        "a folder and a link out that change places all the time",
+        "a directory and a link out that change places all the time",
         on_files.links_that_are_swapped,
     ),
     "permissions": Check(
-        "every verb in folders with other permissions, `/foo` beside `/foobar`, links to them",
-        on_files.permissions_of_each_folder,
+        "every verb in directories with other permissions, `/foo` beside `/foobar`, links to them",
+        on_files.permissions_of_each_directory,
     ),
     "special": Check("RETR, STOR, APPE of FIFO, socket, device", on_files.files_that_are_none),
     "auth": Check("commands slipped in behind AUTH TLS", on_connections.bytes_behind_auth),
@@ -113,7 +113,7 @@ CHECKS = {
 
 
 def outcome(check: Check, target: Target) -> Outcome:
-    """Try it. Whatever it was about, nothing outside of the folder may have changed."""
+    """Try it. Whatever it was about, nothing outside of the directory may have changed."""
     before = picture(target.outside)
     try:
         check.attempt(target)

@@ -82,7 +82,7 @@ def links_that_lead_out(target: Target) -> None:
         if (outside / "given").exists():
             reached.append("RNTO")
     if reached:
-        raise Broken(f"through a link, {listed(reached)} reached a folder outside")
+        raise Broken(f"through a link, {listed(reached)} reached a directory outside")
 
 
 def links_that_are_swapped(target: Target) -> None:
@@ -101,7 +101,7 @@ def links_that_are_swapped(target: Target) -> None:
                     if not client.has_ended:
                         client.moves("STOR x/stored", b"forged")
                     if SECRET in read or (outside / "stored").exists():
-                        raise Broken("a folder outside was reached")
+                        raise Broken("a directory outside was reached")
 
 
 # ---------------------------------------------------------------------- permissions
@@ -112,7 +112,7 @@ STORING = ("STOR {}/stored", "APPE {}/file")
 WRITING = ("MKD {}/made", "RMD {}/empty", "DELE {}/file")
 
 
-def permissions_of_each_folder(target: Target) -> None:
+def permissions_of_each_directory(target: Target) -> None:
     """“permissions × /foo, /foobar, a link to each × every verb, both sides of RNFR/RNTO”
 
     A link may have the permissions of its own path or of what it leads to; it has to be one of
@@ -136,13 +136,13 @@ def permissions_of_each_folder(target: Target) -> None:
 
 
 def judged(
-    target: Target, client: Client, folder: str, rights: tuple[tuple[bool, bool], ...]
+    target: Target, client: Client, directory: str, rights: tuple[tuple[bool, bool], ...]
 ) -> None:
-    """Try all verbs on a folder, and see whether all verdicts agree with one pair of rights."""
+    """Try all verbs on a directory, and see whether all verdicts agree with one pair of rights."""
     verdicts = {}
     for template in (*READING, *LISTING, *STORING, *WRITING):
         plant(target.root)
-        command = template.format(folder)
+        command = template.format(directory)
         content = b"more" if template in STORING else None
         if template in LISTING + STORING:
             code, _ = client.moves(command, content)
@@ -168,13 +168,13 @@ def judged(
 def plant(root: Path) -> None:
     """The same files, whatever was done to them before."""
     for name in ("foo", "foobar", "other"):
-        folder = root / name
-        folder.mkdir(exist_ok=True)
+        directory = root / name
+        directory.mkdir(exist_ok=True)
         for entry in ("stored", "file", "given"):
-            (folder / entry).unlink(missing_ok=True)
-        shutil.rmtree(folder / "made", ignore_errors=True)
-        (folder / "empty").mkdir(exist_ok=True)
-        (folder / "file").write_bytes(b"content")
+            (directory / entry).unlink(missing_ok=True)
+        shutil.rmtree(directory / "made", ignore_errors=True)
+        (directory / "empty").mkdir(exist_ok=True)
+        (directory / "file").write_bytes(b"content")
         if name != "other" and not (root / f"to-{name}").is_symlink():
             (root / f"to-{name}").symlink_to(name)
 
@@ -230,16 +230,16 @@ def release(fifo: Path) -> None:
 
 def names_with_line_ends(target: Target) -> None:
     """“names with CR LF … quotes in listings, PWD”: “no extra line, no forged entry”"""
-    folder = target.root / "folder"
-    folder.mkdir()
-    (folder / "a file\r\n213 forged").touch()
+    directory = target.root / "directory"
+    directory.mkdir()
+    (directory / "a file\r\n213 forged").touch()
     (target.root / 'say "hello"').mkdir()
     wrong = []
     with target.session() as client:
         for verb in ("LIST", "NLST", "MLSD"):
-            if len(client.moves(f"{verb} folder")[1].splitlines()) > 1:
+            if len(client.moves(f"{verb} directory")[1].splitlines()) > 1:
                 wrong.append(verb)
-        code, _ = client.asks("STAT folder")
+        code, _ = client.asks("STAT directory")
         if code not in UNKNOWN and client.asks("SYST")[0] != 215:
             wrong.append("STAT")
     found = [f"a name with CR LF forges an entry in {listed(wrong)}"] if wrong else []

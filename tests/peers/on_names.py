@@ -17,15 +17,15 @@ def names_of_unfinished_uploads(target: Target) -> None:
     said”: a file is stored, listed and kept, or refused"""
     with target.session() as client:
         for number, name in enumerate(UNFINISHED):
-            folder = target.root / f"folder{number}"
-            folder.mkdir()
-            client.moves(f"STOR {folder.name}/{name}", b"content")
-            if not (folder / name).exists():
+            directory = target.root / f"directory{number}"
+            directory.mkdir()
+            client.moves(f"STOR {directory.name}/{name}", b"content")
+            if not (directory / name).exists():
                 continue  # refused
-            if name.encode() not in client.moves(f"MLSD {folder.name}")[1]:
+            if name.encode() not in client.moves(f"MLSD {directory.name}")[1]:
                 raise Broken("a file that was stored is not listed")
-            client.asks(f"RMD {folder.name}")
-            if not (folder / name).exists():
+            client.asks(f"RMD {directory.name}")
+            if not (directory / name).exists():
                 raise Broken("a file that was stored is gone with RMD of its directory")
 
 
@@ -107,11 +107,11 @@ def told(target: Target, command: str, offset: int | None = None) -> list[str]:
 
 
 def directories_with_links(target: Target) -> None:
-    """“MLSD says `type=dir` of a link to a folder and leaves out dangling links”: all is removed as
-    lftp's ``rm -r`` and rclone's ``purge`` do it."""
+    """“MLSD says `type=dir` of a link to a directory and leaves out dangling links”: all is
+    removed as lftp's ``rm -r`` and rclone's ``purge`` do it."""
     kept, links, dangling = (target.root / name for name in ("kept", "links", "dangling"))
-    for folder in (kept, links, dangling):
-        folder.mkdir()
+    for directory in (kept, links, dangling):
+        directory.mkdir()
     (kept / "file").write_bytes(b"precious")
     (links / "link").symlink_to("../kept")
     (dangling / "link").symlink_to("nowhere")

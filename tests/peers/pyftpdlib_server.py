@@ -56,7 +56,7 @@ def serve(told: dict[str, Any]) -> None:
         handler.timeout = told["idle"]
         handler.passive_ports = told["ports"]
         handler.passive_dtp.timeout = told["idle"]
-    if "folders" in told["weak"]:
+    if "directories" in told["weak"]:
         handler.abstracted_fs = UnixFilesystem
     if "leftovers" in told["weak"]:
         handler.abstracted_fs = Hiding

@@ -54,9 +54,9 @@ class Mine(ftpcluster.Server):
 
 @dataclass
 class Place:
-    """A folder to serve, one beside it that is not, and what servers are told."""
+    """A directory to serve, one beside it that is not, and what servers are told."""
 
-    folder: Path
+    directory: Path
     strict: bool
     stack: ExitStack
     ports: range = field(init=False)
@@ -72,24 +72,24 @@ class Place:
 
     @property
     def root(self) -> Path:
-        return self.folder / "root"
+        return self.directory / "root"
 
     @property
     def outside(self) -> Path:
-        return self.folder / "outside"
+        return self.directory / "outside"
 
     @property
     def certificate(self) -> Path:
-        return self.folder / "server.pem"
+        return self.directory / "server.pem"
 
     @property
     def delay(self) -> float:
         return DELAY if self.strict else 0
 
     def prepare(self) -> None:
-        """The folders as an attempt finds them."""
-        for folder in (self.root, self.outside):
-            for entry in os.scandir(folder):
+        """The directories as an attempt finds them."""
+        for directory in (self.root, self.outside):
+            for entry in os.scandir(directory):
                 if entry.is_dir(follow_symlinks=False):
                     shutil.rmtree(entry.path)
                 else:
@@ -100,7 +100,7 @@ class Place:
             "drop",
         ):  # pyftpdlib wants to see them when it is told of them
             (self.root / name).mkdir()
-        (self.outside / "folder").mkdir()
+        (self.outside / "directory").mkdir()
         for name in ("file", "victim", "outsider"):
             (self.outside / name).write_bytes(SECRET)
 
@@ -132,7 +132,7 @@ def library(place: Place) -> int:
 
 def cluster(place: Place) -> int:
     """``ftpcluster run --workers 2``."""
-    (place.folder / "mine.py").write_text(_MODULE.format(delay=place.delay))
+    (place.directory / "mine.py").write_text(_MODULE.format(delay=place.delay))
     certificate = str(place.certificate)
     text = f"server = 'mine:Mine'\n[tls]\ncertificate = '{certificate}'\nkey = '{certificate}'\n"
     if place.strict:
@@ -151,7 +151,7 @@ def cluster(place: Place) -> int:
         stored = f"plain:{password}" if account is PLAIN else hashed(password)
         text += f"[[user]]\nlogin = '{login}'\npassword = '{stored}'\nroot = 'root'\n"
         text += more.get(account, "") + "\n"
-    running = configured(place.folder, text, env={"PYTHONPATH": str(place.folder)})
+    running = configured(place.directory, text, env={"PYTHONPATH": str(place.directory)})
     return place.stack.enter_context(running).port
 
 
@@ -178,7 +178,7 @@ def peer(script: str, *weak: str) -> Callable[[Place], int]:
             "weak": weak,
         }
         program = str(Path(__file__).with_name(script))
-        log = place.stack.enter_context((place.folder / "log").open("wb"))
+        log = place.stack.enter_context((place.directory / "log").open("wb"))
         process = subprocess.Popen(
             [sys.executable, "-W", "ignore", program, json.dumps(told)],
             stdin=subprocess.PIPE,
@@ -188,7 +188,7 @@ def peer(script: str, *weak: str) -> Callable[[Place], int]:
         place.stack.callback(_end, process)
         assert process.stdout is not None
         port = process.stdout.readline()
-        assert port, (place.folder / "log").read_text()
+        assert port, (place.directory / "log").read_text()
         return int(port)
 
     return start
@@ -227,10 +227,10 @@ OURS = ("library", "cluster")
 class Running:
     """A server of one make and kind, and the place that it serves, as long as the block lasts."""
 
-    def __init__(self, make: Make, folder: Path, *, strict: bool) -> None:
+    def __init__(self, make: Make, directory: Path, *, strict: bool) -> None:
         self._stack = ExitStack()
         try:
-            self.place = Place(folder, strict, self._stack)
+            self.place = Place(directory, strict, self._stack)
             self._port = make.start(self.place)
         except BaseException:
             self._stack.close()

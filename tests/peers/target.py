@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.support.dialogue import DEADLINE, Dialogue, rest_of
 
 USER = ("user", "12345")
-"""May do everything in the folder."""
+"""May do everything in the directory."""
 PLAIN = ("plain", "plains")
 """As `USER`; his password is stored as it is."""
 BOB = ("bob", "bobs")
@@ -53,7 +53,7 @@ class Lacking(Exception):
 class Target:
     """A running server, as an attempt sees it.
 
-    ``root`` is the folder that all its accounts share, ``outside`` lies beside it. ``patience``:
+    ``root`` is the directory that all its accounts share, ``outside`` lies beside it. ``patience``:
     seconds beyond a deadline, or for an answer, after which none is to be expected. ``race``:
     seconds that something may take that needs a lucky moment.
     """

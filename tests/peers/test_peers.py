@@ -35,8 +35,8 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
         def get(make: str, check: Check) -> Running:
             key = make, check.strict
             if key not in running:
-                folder = tmp_path_factory.mktemp("peer")
-                running[key] = Running(MAKES[make], folder, strict=check.strict)
+                directory = tmp_path_factory.mktemp("peer")
+                running[key] = Running(MAKES[make], directory, strict=check.strict)
                 stack.callback(running[key].close)
             return running[key]
 
@@ -78,7 +78,7 @@ def test_the_page_names_the_versions_that_are_installed_for_tests() -> None:
 
 
 WEAK = {
-    "paths": ("folders", "RETR, LIST, SIZE, MLST, APPE, RNFR, STOR, DELE and MKD reached"),
+    "paths": ("directories", "RETR, LIST, SIZE, MLST, APPE, RNFR, STOR, DELE and MKD reached"),
     "permissions": ("permissions", "CWD /foo is allowed"),
     "bounce": ("addresses", "PORT 127,0,0,2,"),
     "unfinished": ("leftovers", "a file that was stored is not listed"),

@@ -161,7 +161,7 @@ def test_all_facts_of_a_file() -> None:
     )
 
 
-def test_every_fact_is_given_for_a_folder_too() -> None:
+def test_every_fact_is_given_for_a_directory_too() -> None:
     facts, _, name = fact_line("sub", status(stat.S_IFDIR | 0o755), "el").partition(" ")
     assert [fact.partition("=")[0] for fact in facts.split(";")] == [*FACTS, ""]
     assert facts.startswith("type=dir;")

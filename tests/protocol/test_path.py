@@ -58,16 +58,16 @@ def test_a_resolved_path_is_in_normal_form(current: str, argument: str) -> None:
         ("/", "-la", "/-la"),
     ],
 )
-def test_a_path_seen_from_a_folder(current: str, argument: str, path: str) -> None:
+def test_a_path_seen_from_a_directory(current: str, argument: str, path: str) -> None:
     assert virtual.resolve(current, argument) == path
 
 
 @UNHURRIED
 @given(FOLDERS, st.sampled_from(["a", "...", ".a", " ", "\n", "é"]))
-def test_folder_and_name_make_up_a_path(folder: str, name: str) -> None:
-    path = virtual.join(folder, name)
-    assert (virtual.parent(path), virtual.name(path)) == (folder, name)
-    assert path == model(folder, name)
+def test_directory_and_name_make_up_a_path(directory: str, name: str) -> None:
+    path = virtual.join(directory, name)
+    assert (virtual.parent(path), virtual.name(path)) == (directory, name)
+    assert path == model(directory, name)
 
 
 def test_the_top_is_its_own_parent_and_has_no_name() -> None:
@@ -78,11 +78,11 @@ def test_the_top_is_its_own_parent_and_has_no_name() -> None:
 
 @UNHURRIED
 @given(FOLDERS, FOLDERS)
-def test_beneath_goes_by_components(path: str, folder: str) -> None:
+def test_beneath_goes_by_components(path: str, directory: str) -> None:
     path_parts = [part for part in path.split("/") if part]
-    folder_parts = [part for part in folder.split("/") if part]
-    expected = path_parts[: len(folder_parts)] == folder_parts
-    assert virtual.is_beneath(path, folder) is expected
+    directory_parts = [part for part in directory.split("/") if part]
+    expected = path_parts[: len(directory_parts)] == directory_parts
+    assert virtual.is_beneath(path, directory) is expected
 
 
 def test_a_name_that_begins_alike_is_not_beneath() -> None:

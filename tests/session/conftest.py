@@ -1,7 +1,7 @@
 """Servers for dialogues: one of each kind for all tests, and others made to measure.
 
 To start three servers for each of some hundred tests would take longer than the tests: those here
-share them, and each test gets the served folder empty.
+share them, and each test gets the served directory empty.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def port(serving: Serving) -> Iterator[int]:
 
 @pytest.fixture
 def root(serving: Serving) -> Path:
-    """The folder that it serves, empty."""
+    """The directory that it serves, empty."""
     with os.scandir(serving.root) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
@@ -105,20 +105,20 @@ def client(port: int, root: Path) -> Iterator[Dialogue]:
 
 @pytest.fixture(scope="session")
 def many_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder whose listings are larger than what kernel and client hold unread (4 MB)."""
-    folder = tmp_path_factory.mktemp("many") / "folder"
-    folder.mkdir()
+    """A directory whose listings are larger than what kernel and client hold unread (4 MB)."""
+    directory = tmp_path_factory.mktemp("many") / "directory"
+    directory.mkdir()
     for number in range(14_000):
-        os.mknod(folder / f"{number:05d}{'x' * 245}")
-    return folder
+        os.mknod(directory / f"{number:05d}{'x' * 245}")
+    return directory
 
 
 @pytest.fixture
-def big_folder(root: Path, many_files: Path) -> Iterator[Path]:
-    """That folder, in the one that is served: made once, since that takes seconds."""
-    folder = many_files.rename(root / "folder")
-    yield folder
-    folder.rename(many_files)
+def big_directory(root: Path, many_files: Path) -> Iterator[Path]:
+    """That directory, in the one that is served: made once, since that takes seconds."""
+    directory = many_files.rename(root / "directory")
+    yield directory
+    directory.rename(many_files)
 
 
 @pytest.fixture(autouse=True)
@@ -131,17 +131,17 @@ def no_errors_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 @dataclass
 class Maker:
-    """Makes servers in this process, on one kind of loop, that serve ``folder``."""
+    """Makes servers in this process, on one kind of loop, that serve ``directory``."""
 
     loop: str
-    folder: Path
+    directory: Path
     made: list[InProcess] = field(default_factory=list)
 
     def __call__(
         self, *, users: Iterable[User] | None = None, host: str = "127.0.0.1", **options: Any
     ) -> int:
         """The port of a new server; other keywords are those of ``Server``."""
-        accounts = [User("user", "12345", base_path=self.folder)] if users is None else users
+        accounts = [User("user", "12345", base_path=self.directory)] if users is None else users
         options = {"login_delay": 0.05, **options}
         server = InProcess(self.loop, lambda: Server(accounts, **options), host)
         self.made.append(server)
@@ -149,7 +149,7 @@ class Maker:
 
     def with_settings(self, users: Iterable[User] | None = None, **changes: Any) -> int:
         """The port of a server with other settings than ``Server`` has keywords for."""
-        accounts = users or [User("user", "12345", base_path=self.folder)]
+        accounts = users or [User("user", "12345", base_path=self.directory)]
 
         def make() -> Server:
             server = Server(accounts)
@@ -162,9 +162,9 @@ class Maker:
 
 
 @contextlib.contextmanager
-def making(loop: str, folder: Path) -> Iterator[Maker]:
+def making(loop: str, directory: Path) -> Iterator[Maker]:
     """A maker whose servers end with the block."""
-    maker = Maker(loop, folder)
+    maker = Maker(loop, directory)
     try:
         yield maker
     finally:
@@ -175,9 +175,9 @@ def making(loop: str, folder: Path) -> Iterator[Maker]:
 @pytest.fixture(params=["asyncio", "uvloop"])
 def serve(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Maker]:
     """Makes servers with other options than ``port`` has: ``serve(idle_timeout=1)``."""
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    with making(request.param, folder) as maker:
+    directory = tmp_path / "directory"
+    directory.mkdir()
+    with making(request.param, directory) as maker:
         yield maker
 
 
@@ -185,9 +185,9 @@ def serve(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Maker]:
 def front(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Front]:
-    folder = tmp_path_factory.mktemp("served")
-    (folder / "file").write_bytes(CONTENT)
-    yield from make_front(request.param, folder)
+    directory = tmp_path_factory.mktemp("served")
+    (directory / "file").write_bytes(CONTENT)
+    yield from make_front(request.param, directory)
 
 
 @pytest.fixture
@@ -225,9 +225,9 @@ def proxied_tls_port(
 ) -> Iterator[int]:
     """A port that begins with TLS, behind the header."""
     arguments = ("--tls-cert", str(server_certificate), "--implicit-tls-port", "0")
-    folder = tmp_path_factory.mktemp("served")
-    (folder / "file").write_bytes(CONTENT)
-    for front in make_front(request.param, folder, *arguments, ssl=server_context):
+    directory = tmp_path_factory.mktemp("served")
+    (directory / "file").write_bytes(CONTENT)
+    for front in make_front(request.param, directory, *arguments, ssl=server_context):
         port = front.port
         if front.cluster is not None:
             match = re.search(r"127\.0\.0\.1:(\d+) implicit TLS", front.cluster.log)

@@ -126,7 +126,7 @@ def test_an_ipv4_address_may_be_written_as_ipv6(
 
 
 def test_ipv6_has_active_mode_too(serve: Maker) -> None:
-    (serve.folder / "file").write_bytes(b"content")
+    (serve.directory / "file").write_bytes(b"content")
     port = serve(host="::1")
     with (
         socket.create_server(("::1", 0), family=socket.AF_INET6) as listener,

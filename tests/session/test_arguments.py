@@ -110,8 +110,8 @@ def test_all_else_needs_a_login(port: int, line: str) -> None:
 @pytest.mark.parametrize("verb", ["CWD", "XCWD"])
 def test_changing_to_nowhere_is_changing_to_the_root(client: Dialogue, verb: str) -> None:
     """“CWD without one goes to “/”.”"""
-    client.says("MKD folder", 257)
-    client.says("CWD folder", 250)
+    client.says("MKD directory", 257)
+    client.says("CWD directory", 250)
     client.says(verb, 250)
     assert client.says("PWD", 257).startswith('257 "/"')
 
@@ -229,7 +229,7 @@ def test_names_are_bytes_both_ways(client: Dialogue, root: Path, name: bytes) ->
     assert client.downloads(b"RETR " + name) == b"content"
 
 
-def test_a_current_folder_is_named_by_its_bytes(client: Dialogue) -> None:
+def test_a_current_directory_is_named_by_its_bytes(client: Dialogue) -> None:
     """“what is not UTF-8 survives both ways”: in 257 as well."""
     made = client.says(b"MKD caf\xe9", 257)
     assert made.startswith('257 "/caf\udce9"')

@@ -35,7 +35,7 @@ def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def root(shared: Running) -> Path:
-    """The folder that is served, empty."""
+    """The directory that is served, empty."""
     return shared.emptied()
 
 
@@ -46,12 +46,12 @@ def client(shared: Running, root: Path) -> Iterator[Dialogue]:
         yield dialogue
 
 
-def names(folder: Path) -> list[str]:
-    return sorted(os.listdir(folder))
+def names(directory: Path) -> list[str]:
+    return sorted(os.listdir(directory))
 
 
-def unfinished(folder: Path) -> list[str]:
-    return [name for name in names(folder) if TEMPORARY.fullmatch(name)]
+def unfinished(directory: Path) -> list[str]:
+    return [name for name in names(directory) if TEMPORARY.fullmatch(name)]
 
 
 # ---------------------------------------------------------------------- the name
@@ -110,7 +110,7 @@ def test_a_reader_of_the_old_file_gets_all_of_it(client: Dialogue, root: Path) -
 def test_no_listing_shows_an_unfinished_upload(
     shared: Running, client: Dialogue, root: Path, command: str
 ) -> None:
-    """A partial file would be fetched by whoever mirrors the folder."""
+    """A partial file would be fetched by whoever mirrors the directory."""
     (root / ".dot").touch()
     with Dialogue(shared.port) as other:
         other.logs_in()
@@ -224,32 +224,32 @@ def test_an_upload_that_fails_leaves_all_as_it_was(
 
 
 @pytest.mark.parametrize("size", [1000, len(CONTENT)])
-def test_a_folder_removed_during_an_upload_is_no_success(
+def test_a_directory_removed_during_an_upload_is_no_success(
     client: Dialogue, root: Path, size: int
 ) -> None:
-    """faults.md: “folder removed during an upload”: 451, “never 226”."""
-    (root / "folder").mkdir()
-    with client.begins("STOR folder/file") as data:
+    """faults.md: “directory removed during an upload”: 451, “never 226”."""
+    (root / "directory").mkdir()
+    with client.begins("STOR directory/file") as data:
         data.sendall(CONTENT[:size])
-        until(lambda: [each for each in unfinished(root / "folder") if holds(root, each, size)])
-        shutil.rmtree(root / "folder")
+        until(lambda: [each for each in unfinished(root / "directory") if holds(root, each, size)])
+        shutil.rmtree(root / "directory")
     client.expects(451)
     client.uploads("STOR file", CONTENT)
     assert names(root) == ["file"]
 
 
 def holds(root: Path, name: str, size: int) -> bool:
-    return (root / "folder" / name).stat().st_size == size
+    return (root / "directory" / name).stat().st_size == size
 
 
-def test_a_folder_that_is_renamed_during_an_upload_has_the_file(
+def test_a_directory_that_is_renamed_during_an_upload_has_the_file(
     client: Dialogue, root: Path
 ) -> None:
-    """It is the folder that was opened, whatever its name is by then."""
-    (root / "folder").mkdir()
-    with client.begins("STOR folder/file") as data:
+    """It is the directory that was opened, whatever its name is by then."""
+    (root / "directory").mkdir()
+    with client.begins("STOR directory/file") as data:
         data.sendall(CONTENT)
-        (root / "folder").rename(root / "moved")
+        (root / "directory").rename(root / "moved")
     client.expects(226)
     assert names(root / "moved") == ["file"]
     assert (root / "moved" / "file").read_bytes() == CONTENT
@@ -298,13 +298,13 @@ def test_a_link_gives_way_and_not_what_it_names(client: Dialogue, root: Path) ->
     assert (root / "target").read_bytes() == OLD
 
 
-@pytest.mark.parametrize("kind", ["folder", "fifo", "link out", "missing folder"])
+@pytest.mark.parametrize("kind", ["directory", "fifo", "link out", "missing directory"])
 def test_what_could_not_be_written_is_not_replaced(
     client: Dialogue, root: Path, tmp_path: Path, kind: str
 ) -> None:
     """550 before 150, as without the option."""
     name = "name"
-    if kind == "folder":
+    if kind == "directory":
         (root / name).mkdir()
     elif kind == "fifo":
         os.mkfifo(root / name)
@@ -329,48 +329,48 @@ def test_a_file_that_may_not_be_written_is_not_replaced(client: Dialogue, root: 
 # ---------------------------------------------------------------------- what a killed worker left
 
 
-def test_what_a_killed_worker_left_is_not_seen_and_goes_with_its_folder(tmp_path: Path) -> None:
-    """“temporary leftovers of a killed worker”: RMD of a folder that is empty for its client."""
+def test_what_a_killed_worker_left_is_not_seen_and_goes_with_its_directory(tmp_path: Path) -> None:
+    """“temporary leftovers of a killed worker”: RMD of a directory that is empty for its client."""
     with running("cluster", tmp_path, atomic_uploads=True) as server:
         assert server.cluster is not None
-        folder = server.root / "folder"
-        folder.mkdir()
-        (folder / "file").write_bytes(OLD)
+        directory = server.root / "directory"
+        directory.mkdir()
+        (directory / "file").write_bytes(OLD)
         with Dialogue(server.port) as client:
             client.logs_in()
-            with client.begins("STOR folder/file") as data:
+            with client.begins("STOR directory/file") as data:
                 data.sendall(CONTENT)
-                until(lambda: unfinished(folder))
+                until(lambda: unfinished(directory))
                 os.kill(server.cluster.worker_of(client.sock), signal.SIGKILL)
                 with contextlib.suppress(ConnectionError):
                     assert not client.sock.recv(1)
-        assert (folder / "file").read_bytes() == OLD
-        (left,) = unfinished(folder)
+        assert (directory / "file").read_bytes() == OLD
+        (left,) = unfinished(directory)
         with Dialogue(server.port) as client:
             client.logs_in()
-            assert client.downloads("NLST -a folder") == b"folder/file\r\n"
-            client.says(f"SIZE folder/{left}", 213)
-            client.says("RMD folder", 550)
-            client.says("DELE folder/file", 250)
-            client.says("RMD folder", 250)
+            assert client.downloads("NLST -a directory") == b"directory/file\r\n"
+            client.says(f"SIZE directory/{left}", 213)
+            client.says("RMD directory", 550)
+            client.says("DELE directory/file", 250)
+            client.says("RMD directory", 250)
     assert server.left() == []
 
 
-def test_a_folder_into_which_somebody_uploads_is_not_removed(
+def test_a_directory_into_which_somebody_uploads_is_not_removed(
     shared: Running, client: Dialogue, root: Path
 ) -> None:
     """An unfinished upload is no leftover as long as somebody writes it."""
-    (root / "folder").mkdir()
-    (root / "folder" / ".old.~ftpcluster-00000000~").touch()
+    (root / "directory").mkdir()
+    (root / "directory" / ".old.~ftpcluster-00000000~").touch()
     with Dialogue(shared.port) as other:
         other.logs_in()
-        with client.begins("STOR folder/file") as data:
-            until(lambda: len(unfinished(root / "folder")) == 2)
+        with client.begins("STOR directory/file") as data:
+            until(lambda: len(unfinished(root / "directory")) == 2)
             for _ in range(2):
-                other.says("RMD folder", 550)
+                other.says("RMD directory", 550)
             data.sendall(CONTENT)
         client.expects(226)
-        assert (root / "folder" / "file").read_bytes() == CONTENT
+        assert (root / "directory" / "file").read_bytes() == CONTENT
 
 
 # ---------------------------------------------------------------------- other layers
@@ -410,9 +410,9 @@ def test_layers_of_somebody_s_own_do_it_with_their_rename(
             client.uploads("STOU", CONTENT[:10])
             assert other.downloads("RETR file") == CONTENT
             assert len(other.downloads("MLSD").splitlines()) == 2
-            client.says("MKD folder", 257)
+            client.says("MKD directory", 257)
             with client.passive():
-                client.says("STOR folder", 550)
+                client.says("STOR directory", 550)
     finally:
         server.stop()
     if layer is OwnPathIO:
@@ -425,7 +425,7 @@ def test_without_the_option_a_name_is_there_from_the_beginning(serve: Maker) -> 
         client.logs_in()
         with client.begins("STOR file") as data:
             data.sendall(OLD)
-            until(lambda: (serve.folder / "file").stat().st_size == len(OLD))
+            until(lambda: (serve.directory / "file").stat().st_size == len(OLD))
             reset(data)
         client.expects(426)
-    assert (serve.folder / "file").read_bytes() == OLD
+    assert (serve.directory / "file").read_bytes() == OLD

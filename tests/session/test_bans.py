@@ -57,7 +57,7 @@ def test_the_guess_that_leads_to_the_ban_is_answered_with_it(serve: Maker) -> No
 
 
 def test_a_ban_ends_what_has_not_logged_in_and_nothing_else(serve: Maker) -> None:
-    (serve.folder / "file").write_bytes(b"content")
+    (serve.directory / "file").write_bytes(b"content")
     port = strict(serve)
     with (
         Dialogue(port, source=MALLORY) as idle,

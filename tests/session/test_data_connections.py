@@ -158,7 +158,7 @@ def test_an_intruder_stores_nothing(client: Dialogue, root: Path) -> None:
 
 def test_nobody_can_have_connected_in_advance(serve: Maker) -> None:
     """“one accept”: design.md: “the backlog is drained when a listener is assigned”."""
-    (serve.folder / "file").write_bytes(CONTENT)
+    (serve.directory / "file").write_bytes(CONTENT)
     with Dialogue(serve(data_ports=[free_port()])) as client:
         client.logs_in()
         port = client.epsv()
@@ -210,7 +210,7 @@ def test_resets_harm_nobody(client: Dialogue, port: int, content: bytes) -> None
 @pytest.mark.parametrize("command", ["RETR file", "LIST", "STOR new"])
 def test_a_connection_reset_before_its_use_is_answered(serve: Maker, command: str) -> None:
     """“Closed or reset connections to … data ports harm nobody”: there is one final reply."""
-    (serve.folder / "file").write_bytes(CONTENT)
+    (serve.directory / "file").write_bytes(CONTENT)
     with Dialogue(serve(data_timeout=1)) as client:
         client.logs_in()
         reset(connect(client.epsv()))
@@ -237,7 +237,7 @@ def test_data_ports_come_from_the_range(serve: Maker) -> None:
 def test_when_other_sessions_hold_every_port_the_session_lives(serve: Maker) -> None:
     """“Every port of the range pending for other sessions: wait a moment for one, then 425, and
     the session lives”"""
-    (serve.folder / "file").write_bytes(CONTENT)
+    (serve.directory / "file").write_bytes(CONTENT)
     port = serve(data_ports=[free_port()])
     with Dialogue(port) as holder, Dialogue(port) as other:
         holder.logs_in()

@@ -51,8 +51,8 @@ def reserve_range() -> Iterator[Callable[[int], tuple[int, str]]]:
         yield reserve
 
 
-def in_cluster(folder: Path, span: str) -> Cluster:
-    arguments = ("--workers", "2", "--root", str(folder), "--user", "user:12345", "--writable")
+def in_cluster(directory: Path, span: str) -> Cluster:
+    arguments = ("--workers", "2", "--root", str(directory), "--user", "user:12345", "--writable")
     return Cluster(*arguments, "--data-ports", span, hosts=(HOST,))
 
 
@@ -78,9 +78,9 @@ def test_with_a_small_range_all_transfers_of_parallel_clients_complete(
     tmp_path: Path, reserve_range: Callable[[int], tuple[int, str]]
 ) -> None:
     """“wait a moment for one”: eight clients at a time, two ports for each worker."""
-    folder = tmp_path / "served"
-    folder.mkdir()
-    (folder / "file").write_bytes(CONTENT)
+    directory = tmp_path / "served"
+    directory.mkdir()
+    (directory / "file").write_bytes(CONTENT)
     first, span = reserve_range(4)
     begin = threading.Barrier(8)
     used: set[int] = set()
@@ -102,11 +102,11 @@ def test_with_a_small_range_all_transfers_of_parallel_clients_complete(
                 client.expects(226)
             client.says("QUIT", 221)
 
-    with in_cluster(folder, span) as cluster, ThreadPoolExecutor(8) as pool:
+    with in_cluster(directory, span) as cluster, ThreadPoolExecutor(8) as pool:
         list(pool.map(work, range(8)))
     assert used == set(range(first, first + 4))
     expected = hashlib.sha256(CONTENT).digest()
-    stored = [path for path in folder.iterdir() if path.name != "file"]
+    stored = [path for path in directory.iterdir() if path.name != "file"]
     assert len(stored) == 40
     assert all(hashlib.sha256(path.read_bytes()).digest() == expected for path in stored)
     assert "Traceback" not in cluster.log

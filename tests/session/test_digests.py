@@ -85,11 +85,11 @@ def test_hash_is_the_digest_of_a_file(
 
 def test_hash_names_what_was_asked_for(client: Dialogue, root: Path) -> None:
     """“HASH …”: the name stands last in the reply, as it was written."""
-    (root / "a folder").mkdir()
-    (root / "a folder/two  words 12").write_bytes(b"content")
+    (root / "a directory").mkdir()
+    (root / "a directory/two  words 12").write_bytes(b"content")
     expected = ("SHA-256", "0-6", digest("SHA-256", b"content"))
-    assert hashed(client, "a folder/two  words 12") == (*expected, "a folder/two  words 12")
-    client.says("CWD a folder", 250)
+    assert hashed(client, "a directory/two  words 12") == (*expected, "a directory/two  words 12")
+    client.says("CWD a directory", 250)
     assert hashed(client, "two  words 12") == (*expected, "two  words 12")
 
 
@@ -276,10 +276,10 @@ DIGESTS = ("HASH", *VERBS)
 @pytest.mark.parametrize("verb", DIGESTS)
 def test_what_is_no_file_has_no_digest(client: Dialogue, root: Path, verb: str) -> None:
     """“Only regular files are opened (FIFO, socket, device: 550 at once, `O_NONBLOCK`).”"""
-    (root / "folder").mkdir()
+    (root / "directory").mkdir()
     os.mkfifo(root / "fifo")
     (root / "out").symlink_to("/etc/passwd")
-    for name in ("missing", "folder", "/", "fifo", "out", "missing/file"):
+    for name in ("missing", "directory", "/", "fifo", "out", "missing/file"):
         client.says(f"{verb} {name}", 550)
     client.says("NOOP", 200)
 
@@ -302,10 +302,10 @@ def test_strangers_get_no_digest(port: int, root: Path, command: str) -> None:
 @pytest.mark.parametrize("verb", DIGESTS)
 def test_who_may_not_read_gets_no_digest(serve: Maker, verb: str) -> None:
     """library.md row 7: a digest tells about a file as reading it does."""
-    (serve.folder / "secret").mkdir()
-    (serve.folder / "secret/file").write_bytes(b"content")
+    (serve.directory / "secret").mkdir()
+    (serve.directory / "secret/file").write_bytes(b"content")
     rules = [Permission("/"), Permission("/secret", readable=False)]
-    users = [User("user", "12345", base_path=serve.folder, permissions=rules)]
+    users = [User("user", "12345", base_path=serve.directory, permissions=rules)]
     with Dialogue(serve(users=users)) as client:
         client.logs_in()
         for name in ("secret/file", "/secret/file", "x/../secret/file"):
@@ -318,7 +318,7 @@ def test_who_may_not_read_gets_no_digest(serve: Maker, verb: str) -> None:
 def test_what_is_too_large_is_refused_but_for_a_part(serve: Maker) -> None:
     """Issue 4, 1: “with a size above which they are refused”: of what is to be looked at."""
     for size in (1000, 1001):
-        (serve.folder / str(size)).write_bytes(CONTENT[:size])
+        (serve.directory / str(size)).write_bytes(CONTENT[:size])
     with Dialogue(serve.with_settings(max_digest=1000)) as client:
         client.logs_in()
         assert hashed(client, "1000")[2] == digest("SHA-256", CONTENT[:1000])
@@ -433,7 +433,7 @@ def test_no_file_is_closed_while_a_thread_reads_it(
         return read_now(self, count)
 
     monkeypatch.setattr(LocalFile, "read", slow)
-    path = serve.folder / "file"
+    path = serve.directory / "file"
     path.write_bytes(CONTENT)
     port = serve()
     try:
@@ -456,7 +456,7 @@ def test_a_file_that_shrinks_meanwhile_has_no_digest(
     serve: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """“one final reply, always”: and no digest of something that never was."""
-    path = serve.folder / "file"
+    path = serve.directory / "file"
     path.write_bytes(CONTENT)
     read_now = LocalFile.read
 
@@ -491,8 +491,8 @@ def test_one_user_s_digests_take_one_thread(serve: Maker, monkeypatch: pytest.Mo
             with lock:
                 running -= 1
 
-    (serve.folder / "file").write_bytes(CONTENT)
-    ours = (serve.folder / "file").stat().st_ino
+    (serve.directory / "file").write_bytes(CONTENT)
+    ours = (serve.directory / "file").stat().st_ino
     port = serve()
     monkeypatch.setattr(LocalFile, "read", watched)
     with contextlib.ExitStack() as stack:

@@ -1,5 +1,5 @@
 """``durable_uploads``: 226 says that the disk has it (protocol.md, “Transfers”: “and, where durable
-uploads are on, fsync of file and folder”)."""
+uploads are on, fsync of file and directory”)."""
 
 from __future__ import annotations
 
@@ -79,28 +79,28 @@ def logged_in(port: int) -> Dialogue:
 
 @pytest.mark.parametrize("command", TRANSFERS)
 @pytest.mark.parametrize("layer", [PathIO, AsyncPathIO])
-def test_file_and_folder_are_on_the_disk_before_226(
+def test_file_and_directory_are_on_the_disk_before_226(
     serve: Callable[..., Running], calls: Calls, command: str, layer: type[PathIO]
 ) -> None:
-    """“fsync of file and folder”: of the folder, too, for it has the name."""
+    """“fsync of file and directory”: of the directory, too, for it has the name."""
     server = serve(durable_uploads=True, path_io_factory=layer)
-    (server.root / "folder").mkdir()
+    (server.root / "directory").mkdir()
     with logged_in(server.port) as client:
-        client.says("CWD folder", 250)
+        client.says("CWD directory", 250)
         client.uploads(command, CONTENT)
-        (name,) = os.listdir(server.root / "folder")
-        assert calls.made == [("fsync", name), ("fsync", "folder")]
+        (name,) = os.listdir(server.root / "directory")
+        assert calls.made == [("fsync", name), ("fsync", "directory")]
         assert all(thread.startswith("ftpcluster-files") for thread in calls.threads)
         client.says("REST 5", 350)
         client.uploads(f"STOR {name}", b"xyz")
-        assert calls.made[2:] == [("fsync", name), ("fsync", "folder")]
+        assert calls.made[2:] == [("fsync", name), ("fsync", "directory")]
 
 
 def test_a_durable_and_atomic_upload_has_its_name_between_the_two(
     serve: Callable[..., Running], calls: Calls
 ) -> None:
     """fsync of the file, else a crash could leave the new name with an empty file; the name; and
-    fsync of the folder."""
+    fsync of the directory."""
     server = serve(durable_uploads=True, atomic_uploads=True)
     with logged_in(server.port) as client:
         client.uploads("STOR file", CONTENT)
@@ -199,8 +199,8 @@ def test_what_the_disk_does_not_store_is_no_success(
         with logged_in(server.port) as client:
             client.uploads(f"STOR fsync-{code}", CONTENT, reply)
             assert server.left() == ([] if is_atomic else [f"fsync-{code}"])
-            client.says(f"MKD folder-fsync-{code}", 257)
-            client.uploads(f"STOR folder-fsync-{code}/file", CONTENT, reply)
+            client.says(f"MKD directory-fsync-{code}", 257)
+            client.uploads(f"STOR directory-fsync-{code}/file", CONTENT, reply)
             client.uploads("STOR file", CONTENT)
             assert client.downloads("RETR file") == CONTENT
 
@@ -236,9 +236,9 @@ class Telling(PathIO):
         self.asked.append(f"rename {destination.name}")
         return await super().rename(source, destination)
 
-    async def sync_folder(self, path: Any) -> None:
-        self.asked.append(f"sync_folder {path.name}")
-        await super().sync_folder(path)
+    async def sync_directory(self, path: Any) -> None:
+        self.asked.append(f"sync_directory {path.name}")
+        await super().sync_directory(path)
 
 
 @pytest.fixture
@@ -249,13 +249,13 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
-def test_a_layer_is_asked_to_sync_before_a_file_is_closed_and_a_folder_after(
+def test_a_layer_is_asked_to_sync_before_a_file_is_closed_and_a_directory_after(
     serve: Callable[..., Running], calls: Calls, asked: list[str]
 ) -> None:
     server = serve(durable_uploads=True, path_io_factory=Telling)
     with logged_in(server.port) as client:
         client.uploads("STOR file", CONTENT)
-    assert asked == ["open file", "sync", "close", "sync_folder root"]
+    assert asked == ["open file", "sync", "close", "sync_directory root"]
     assert calls.made == [("fsync", "file"), ("fsync", "root")]
 
 
@@ -267,4 +267,4 @@ def test_a_layer_is_asked_in_the_order_of_a_durable_and_atomic_upload(
         client.uploads("STOR file", CONTENT)
     opening, *others = asked
     assert opening.startswith("open .file.~ftpcluster-")
-    assert others == ["sync", "close", "rename file", "sync_folder root"]
+    assert others == ["sync", "close", "rename file", "sync_directory root"]

@@ -20,8 +20,8 @@ LONG = 60.0
 
 def users(serve: Maker, most: int | None = None) -> list[User]:
     return [
-        User("user", "12345", base_path=serve.folder, maximum_connections=most),
-        User("other", "12345", base_path=serve.folder),
+        User("user", "12345", base_path=serve.directory, maximum_connections=most),
+        User("other", "12345", base_path=serve.directory),
     ]
 
 
@@ -79,7 +79,7 @@ def test_the_idle_clock_stops_during_a_transfer(serve: Maker, socket_timeout: fl
             client.finds_silence(2 * SHORT)
             data.sendall(b"content")
         client.expects(226)
-        assert (serve.folder / "file").read_bytes() == b"content"
+        assert (serve.directory / "file").read_bytes() == b"content"
         client.expects(421)
 
 
@@ -125,7 +125,7 @@ def test_who_logs_out_has_the_login_deadline_again(serve: Maker) -> None:
 
 def test_a_transfer_without_progress_ends(serve: Maker) -> None:
     """“Stalled transfer (no progress for 120 s): 426.”, in either direction."""
-    with (serve.folder / "big").open("wb") as file:
+    with (serve.directory / "big").open("wb") as file:
         file.truncate(1 << 30)
     port = serve(socket_timeout=SHORT)
     with Dialogue(port) as reader, Dialogue(port) as writer:

@@ -143,7 +143,7 @@ def test_no_feature_is_named_twice(client: Dialogue) -> None:
 
 @pytest.mark.parametrize("kind", ["file", "dir"])
 def test_every_listed_fact_is_given(client: Dialogue, root: Path, kind: str) -> None:
-    """“Every listed fact is given, for folders too.”"""
+    """“Every listed fact is given, for directories too.”"""
     (root / "file").write_bytes(b"content")
     (root / "dir").mkdir()
     listed = listed_facts(client)
@@ -167,10 +167,10 @@ def test_the_facts_of_a_file_are_true(client: Dialogue, root: Path) -> None:
     assert set("rwadf") <= set(facts["perm"])
 
 
-def test_the_facts_of_a_folder_are_true(client: Dialogue, root: Path) -> None:
-    """“Every listed fact is given, for folders too.”"""
-    (root / "folder").mkdir(0o750)
-    facts = mlst(client, "folder")
+def test_the_facts_of_a_directory_are_true(client: Dialogue, root: Path) -> None:
+    """“Every listed fact is given, for directories too.”"""
+    (root / "directory").mkdir(0o750)
+    facts = mlst(client, "directory")
     assert facts["type"] == "dir"
     assert facts["unix.mode"] == "0750"
     assert set("elcmfdp") <= set(facts["perm"])
@@ -179,11 +179,11 @@ def test_the_facts_of_a_folder_are_true(client: Dialogue, root: Path) -> None:
 def test_who_may_only_read_is_told_so(port: int, root: Path) -> None:
     """“Every listed fact is given”: perm says what this user may do (RFC 3659, 7.5.5)."""
     (root / "file").write_bytes(b"")
-    (root / "folder").mkdir()
+    (root / "directory").mkdir()
     with Dialogue(port) as client:
         client.logs_in("anonymous", "me@example.com")
         assert mlst(client, "file")["perm"] == "r"
-        assert set(mlst(client, "folder")["perm"]) == set("el")
+        assert set(mlst(client, "directory")["perm"]) == set("el")
 
 
 def test_unique_is_what_makes_files_one(client: Dialogue, root: Path) -> None:
@@ -195,23 +195,25 @@ def test_unique_is_what_makes_files_one(client: Dialogue, root: Path) -> None:
     assert unique["a"] == unique["c"] != unique["b"]
 
 
-@pytest.mark.parametrize("path", ["folder/file", "/folder/file", "folder/../folder/./file"])
+@pytest.mark.parametrize(
+    "path", ["directory/file", "/directory/file", "directory/../directory/./file"]
+)
 def test_mlst_names_the_full_path(client: Dialogue, root: Path, path: str) -> None:
     """“In the reply to MLST the middle line is: space, facts, space, full path.”"""
-    (root / "folder").mkdir()
-    (root / "folder/file").write_bytes(b"")
+    (root / "directory").mkdir()
+    (root / "directory/file").write_bytes(b"")
     first, line, last = client.says(f"MLST {path}", 250).split("\n")
     assert first.startswith("250-")
     assert last.startswith("250 ")
-    assert re.fullmatch(r" (?:[^;= ]+=[^;]*;)+ /folder/file", line), line
+    assert re.fullmatch(r" (?:[^;= ]+=[^;]*;)+ /directory/file", line), line
 
 
-def test_mlst_alone_is_about_the_current_folder(client: Dialogue) -> None:
+def test_mlst_alone_is_about_the_current_directory(client: Dialogue) -> None:
     """“In the reply to MLST the middle line is …” (RFC 3659, 7.1: without a path, this)."""
-    client.says("MKD folder", 257)
-    client.says("CWD folder", 250)
+    client.says("MKD directory", 257)
+    client.says("CWD directory", 250)
     line = client.says("MLST", 250).split("\n")[1]
-    assert line.endswith("; /folder")
+    assert line.endswith("; /directory")
     assert facts_of(line[1:])["type"] in ("dir", "cdir")
 
 

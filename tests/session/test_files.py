@@ -1,4 +1,4 @@
-"""Files and folders by name (protocol.md, “Files”)."""
+"""Files and directories by name (protocol.md, “Files”)."""
 
 from __future__ import annotations
 
@@ -33,32 +33,32 @@ def refuses(client: Dialogue, command: str) -> None:
 
 
 @pytest.mark.parametrize("verb", ["RMD", "XRMD"])
-def test_a_folder_is_removed(client: Dialogue, root: Path, verb: str) -> None:
-    (root / "folder").mkdir()
-    client.says(f"{verb} folder", 250)
+def test_a_directory_is_removed(client: Dialogue, root: Path, verb: str) -> None:
+    (root / "directory").mkdir()
+    client.says(f"{verb} directory", 250)
     assert not list(root.iterdir())
 
 
 @pytest.mark.parametrize("verb", ["RMD", "XRMD"])
-def test_a_file_is_not_removed_as_a_folder(client: Dialogue, root: Path, verb: str) -> None:
+def test_a_file_is_not_removed_as_a_directory(client: Dialogue, root: Path, verb: str) -> None:
     """“5xx for RMD of a file”"""
     (root / "file").write_bytes(b"")
     refuses(client, f"{verb} file")
     assert (root / "file").exists()
 
 
-@pytest.mark.parametrize("path", ["/", "..", "../..", "//", "/.", "folder/.."])
+@pytest.mark.parametrize("path", ["/", "..", "../..", "//", "/.", "directory/.."])
 def test_the_root_is_not_removed(client: Dialogue, root: Path, path: str) -> None:
     """“5xx for RMD of … “/””, whatever it is called."""
     refuses(client, f"RMD {path}")
     assert root.exists()
 
 
-def test_a_folder_that_is_not_empty_is_not_removed(client: Dialogue, root: Path) -> None:
-    (root / "folder").mkdir()
-    (root / "folder/file").write_bytes(b"")
-    client.says("RMD folder", 550)
-    assert (root / "folder/file").exists()
+def test_a_directory_that_is_not_empty_is_not_removed(client: Dialogue, root: Path) -> None:
+    (root / "directory").mkdir()
+    (root / "directory/file").write_bytes(b"")
+    client.says("RMD directory", 550)
+    assert (root / "directory/file").exists()
 
 
 def test_a_file_is_deleted(client: Dialogue, root: Path) -> None:
@@ -67,12 +67,12 @@ def test_a_file_is_deleted(client: Dialogue, root: Path) -> None:
     assert not list(root.iterdir())
 
 
-@pytest.mark.parametrize("path", ["folder", "folder/", "/", ".", ".."])
-def test_a_folder_is_not_deleted_as_a_file(client: Dialogue, root: Path, path: str) -> None:
-    """“5xx for … DELE of a folder”"""
-    (root / "folder").mkdir()
+@pytest.mark.parametrize("path", ["directory", "directory/", "/", ".", ".."])
+def test_a_directory_is_not_deleted_as_a_file(client: Dialogue, root: Path, path: str) -> None:
+    """“5xx for … DELE of a directory”"""
+    (root / "directory").mkdir()
     refuses(client, f"DELE {path}")
-    assert (root / "folder").exists()
+    assert (root / "directory").exists()
 
 
 @pytest.mark.parametrize("verb", ["DELE", "RMD", "RNFR", "SIZE", "MDTM", "CWD", "RETR"])
@@ -92,10 +92,10 @@ def test_deleting_a_link_leaves_what_it_names(client: Dialogue, root: Path) -> N
 # ---------------------------------------------------------------------- renaming
 
 
-@pytest.mark.parametrize("kind", ["file", "folder"])
-def test_a_file_or_folder_is_renamed(client: Dialogue, root: Path, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["file", "directory"])
+def test_a_file_or_directory_is_renamed(client: Dialogue, root: Path, kind: str) -> None:
     (root / "file").write_bytes(b"content")
-    (root / "folder").mkdir()
+    (root / "directory").mkdir()
     client.says(f"RNFR {kind}", 350)
     client.says("RNTO new", 250)
     assert not (root / kind).exists()
@@ -113,17 +113,17 @@ def test_the_root_is_not_renamed(client: Dialogue, root: Path) -> None:
     assert not list(root.iterdir())
 
 
-@pytest.mark.parametrize("kind", ["file", "folder"])
-@pytest.mark.parametrize("target", ["/", "..", "folder/.."])
+@pytest.mark.parametrize("kind", ["file", "directory"])
+@pytest.mark.parametrize("target", ["/", "..", "directory/.."])
 def test_nothing_is_renamed_onto_the_root(
     client: Dialogue, root: Path, kind: str, target: str
 ) -> None:
     """“5xx for … renaming … onto “/””"""
     (root / "file").write_bytes(b"content")
-    (root / "folder").mkdir()
+    (root / "directory").mkdir()
     client.says(f"RNFR {kind}", 350)
     refuses(client, f"RNTO {target}")
-    assert {path.name for path in root.iterdir()} == {"file", "folder"}
+    assert {path.name for path in root.iterdir()} == {"file", "directory"}
 
 
 def test_a_new_name_without_the_old_is_out_of_sequence(client: Dialogue) -> None:
@@ -177,45 +177,47 @@ def test_a_rename_onto_a_file(client: Dialogue, root: Path, serving: Serving) ->
         assert (root / "old").read_bytes() == b"old"
 
 
-@pytest.mark.parametrize("kind", ["file", "folder"])
+@pytest.mark.parametrize("kind", ["file", "directory"])
 @pytest.mark.parametrize("target", ["empty", "full"])
-def test_a_folder_is_never_replaced(client: Dialogue, root: Path, kind: str, target: str) -> None:
-    """“and replaces files, never folders”"""
+def test_a_directory_is_never_replaced(
+    client: Dialogue, root: Path, kind: str, target: str
+) -> None:
+    """“and replaces files, never directories”"""
     (root / "file").write_bytes(b"content")
-    for folder in ("folder", "empty", "full"):
-        (root / folder).mkdir()
+    for directory in ("directory", "empty", "full"):
+        (root / directory).mkdir()
     (root / "full/inner").write_bytes(b"")
     client.says(f"RNFR {kind}", 350)
     client.says(f"RNTO {target}", 550)
-    assert {path.name for path in root.iterdir()} == {"file", "folder", "empty", "full"}
+    assert {path.name for path in root.iterdir()} == {"file", "directory", "empty", "full"}
     assert (root / "full/inner").exists()
 
 
-def test_a_folder_does_not_replace_a_file(client: Dialogue, root: Path) -> None:
+def test_a_directory_does_not_replace_a_file(client: Dialogue, root: Path) -> None:
     """“replaces files”: by files."""
     (root / "file").write_bytes(b"content")
-    (root / "folder").mkdir()
-    client.says("RNFR folder", 350)
+    (root / "directory").mkdir()
+    client.says("RNFR directory", 350)
     client.says("RNTO file", 550)
     assert (root / "file").read_bytes() == b"content"
 
 
-def test_a_folder_is_not_moved_into_itself(client: Dialogue, root: Path) -> None:
-    (root / "folder").mkdir()
-    client.says("RNFR folder", 350)
-    client.says("RNTO folder/inner", 550)
-    assert (root / "folder").is_dir()
+def test_a_directory_is_not_moved_into_itself(client: Dialogue, root: Path) -> None:
+    (root / "directory").mkdir()
+    client.says("RNFR directory", 350)
+    client.says("RNTO directory/inner", 550)
+    assert (root / "directory").is_dir()
 
 
 def test_the_library_refuses_to_replace_by_default(serve: Maker) -> None:
     """“one setting, two defaults”: something that exists may be a link that leads nowhere."""
-    (serve.folder / "file").write_bytes(b"content")
-    os.symlink("missing", serve.folder / "broken")
+    (serve.directory / "file").write_bytes(b"content")
+    os.symlink("missing", serve.directory / "broken")
     with Dialogue(serve()) as client:
         client.logs_in()
         client.says("RNFR file", 350)
         client.says("RNTO broken", 550)
-    assert os.readlink(serve.folder / "broken") == "missing"
+    assert os.readlink(serve.directory / "broken") == "missing"
 
 
 # ---------------------------------------------------------------------- size and time
@@ -234,10 +236,10 @@ def test_the_time_of_a_file_is_in_utc(client: Dialogue, root: Path) -> None:
 
 
 @pytest.mark.parametrize("verb", ["SIZE", "MDTM"])
-def test_a_folder_has_neither_size_nor_time(client: Dialogue, root: Path, verb: str) -> None:
-    """“MDTM and SIZE of a folder 550”"""
-    (root / "folder").mkdir()
-    client.says(f"{verb} folder", 550)
+def test_a_directory_has_neither_size_nor_time(client: Dialogue, root: Path, verb: str) -> None:
+    """“MDTM and SIZE of a directory 550”"""
+    (root / "directory").mkdir()
+    client.says(f"{verb} directory", 550)
     client.says(f"{verb} /", 550)
 
 
@@ -250,11 +252,11 @@ def test_a_text_has_no_size(client: Dialogue, root: Path) -> None:
     client.says("SIZE file", 213)
 
 
-# ---------------------------------------------------------------------- folders
+# ---------------------------------------------------------------------- directories
 
 
 @pytest.mark.parametrize("verb", ["MKD", "XMKD"])
-def test_a_folder_is_made_with_those_above_it(client: Dialogue, root: Path, verb: str) -> None:
+def test_a_directory_is_made_with_those_above_it(client: Dialogue, root: Path, verb: str) -> None:
     """“MKD makes parents.”"""
     assert client.says(f"{verb} a/b/c", 257).startswith('257 "/a/b/c"')
     assert (root / "a/b/c").is_dir()
@@ -262,16 +264,16 @@ def test_a_folder_is_made_with_those_above_it(client: Dialogue, root: Path, verb
     assert (root / "a/b/d").is_dir()
 
 
-@pytest.mark.parametrize("path", ["folder", "file", "/", "..", "file/inner"])
+@pytest.mark.parametrize("path", ["directory", "file", "/", "..", "file/inner"])
 def test_what_exists_is_not_made(client: Dialogue, root: Path, path: str) -> None:
-    (root / "folder").mkdir()
+    (root / "directory").mkdir()
     (root / "file").write_bytes(b"content")
     client.says(f"MKD {path}", 550)
     assert (root / "file").read_bytes() == b"content"
 
 
 @pytest.mark.parametrize("verbs", [("CWD", "CDUP", "PWD"), ("XCWD", "XCUP", "XPWD")])
-def test_folders_are_entered_and_left(client: Dialogue, verbs: tuple[str, str, str]) -> None:
+def test_directories_are_entered_and_left(client: Dialogue, verbs: tuple[str, str, str]) -> None:
     change, up, where = verbs
     client.says("MKD a/b", 257)
     client.says(f"{change} a/b", 250)
@@ -298,7 +300,7 @@ def test_going_up_in_the_root_stays_there(client: Dialogue) -> None:
 
 
 @pytest.mark.parametrize("up", ["CDUP", "CWD .."])
-def test_the_folder_above_a_link_is_the_one_it_stands_in(
+def test_the_directory_above_a_link_is_the_one_it_stands_in(
     client: Dialogue, root: Path, up: str
 ) -> None:
     """“CWD resolves “..” lexically”"""
@@ -328,7 +330,7 @@ def test_nothing_outside_the_root_is_read(client: Dialogue, root: Path, path: st
 
 
 @pytest.mark.parametrize("verb", ["RETR", "STOR", "APPE"])
-@pytest.mark.parametrize("kind", ["fifo", "socket", "folder"])
+@pytest.mark.parametrize("kind", ["fifo", "socket", "directory"])
 def test_only_regular_files_are_opened(
     client: Dialogue, port: int, root: Path, verb: str, kind: str
 ) -> None:

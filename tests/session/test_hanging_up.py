@@ -144,7 +144,7 @@ def test_it_counts_as_complete_in_log_and_metrics(serve: Maker, end: End) -> Non
             data.sendall(CONTENT)
         end(client.sock)
         until(lambda: server.ledger.connections == 0)
-    assert (serve.folder / "file").read_bytes() == CONTENT
+    assert (serve.directory / "file").read_bytes() == CONTENT
     assert server._services is not None
     expected = Counts()
     expected.transfer("upload", len(CONTENT), whole=True, protected=False)
@@ -169,9 +169,9 @@ def test_it_is_complete_in_the_log_of_transfers(tmp_path: Path) -> None:
 
 
 @ENDS
-@pytest.mark.parametrize("command", ["RETR file", "MLSD folder"])
+@pytest.mark.parametrize("command", ["RETR file", "MLSD directory"])
 def test_a_download_goes_on_while_its_client_reads(
-    port: int, root: Path, big_folder: Path, end: End, command: str
+    port: int, root: Path, big_directory: Path, end: End, command: str
 ) -> None:
     (root / "file").write_bytes(CONTENT * 10)
     with Dialogue(port) as client:
@@ -195,8 +195,8 @@ def one(
     """A server whose user may have one session, and whose transfers soon count as stalled."""
     options = {"socket_timeout": 2} if request.param != "cluster" else {}
     text = "[timeouts]\nstalled = 2" if request.param == "cluster" else ""
-    folder = tmp_path_factory.mktemp("one")
-    with running(request.param, folder, connections=1, text=text, **options) as server:
+    directory = tmp_path_factory.mktemp("one")
+    with running(request.param, directory, connections=1, text=text, **options) as server:
         server.emptied()
         yield server
 
@@ -263,7 +263,7 @@ def test_a_client_that_is_gone_is_not_waited_for_where_others_are_for_ever(
 ) -> None:
     monkeypatch.setattr(deadlines, "_STALL_CHECK", 0.1)
     monkeypatch.setattr(deadlines, bound, 0.5)
-    with (serve.folder / "big").open("wb") as file:
+    with (serve.directory / "big").open("wb") as file:
         file.truncate(1 << 30)
     port = serve(socket_timeout=None, idle_timeout=None)
     ledger = serve.made[-1].server.ledger
@@ -299,7 +299,7 @@ def test_a_client_s_end_does_not_bound_what_storing_takes(
         with client.begins("STOR file") as data:
             data.sendall(b"content")
             reset(client.sock)
-    is_there(serve.folder / "file", b"content")
+    is_there(serve.directory / "file", b"content")
 
 
 def test_a_command_that_hangs_ends_with_a_client_that_is_gone(
@@ -323,7 +323,7 @@ def test_a_server_that_closes_ends_them(serve: Maker) -> None:
         with client.begins("STOR file") as data:
             data.sendall(b"some")
             client.sock.close()
-            until(lambda: (serve.folder / "file").stat().st_size == 4)
+            until(lambda: (serve.directory / "file").stat().st_size == 4)
             serve.made[-1].stop()
             serve.made.clear()
             assert rest_of(data) == b""
@@ -368,7 +368,7 @@ def test_who_does_not_read_replies_loses_no_upload(
                 sent += 1
                 time.sleep(0.1)
         until(lambda: ledger.connections == 0)
-    assert (serve.folder / "file").stat().st_size == sent * 1000
+    assert (serve.directory / "file").stat().st_size == sent * 1000
 
 
 def test_a_line_that_never_ends_loses_no_upload(port: int, root: Path) -> None:
@@ -401,12 +401,12 @@ def hashed(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[int, Path]]:
     """A server whose user has a hash for a password: PASS has to wait."""
-    folder = tmp_path_factory.mktemp("hashed")
-    root = folder / "root"
+    directory = tmp_path_factory.mktemp("hashed")
+    root = directory / "root"
     root.mkdir()
     if request.param == "cluster":
         text = f"[[user]]\nlogin = 'user'\npassword = '{HASH}'\nroot = 'root'"
-        with configured(folder, text) as cluster:
+        with configured(directory, text) as cluster:
             yield cluster.port, root
         return
     maker = Maker(request.param, root)
@@ -457,7 +457,7 @@ def test_more_than_is_held_of_what_arrived_behind_a_long_command_is_obeyed_in_or
 
 def test_a_session_ends_whose_client_is_gone_while_a_command_runs(serve: Maker) -> None:
     """Nobody will ever read what comes of it, nor of the commands behind it."""
-    with (serve.folder / "large").open("wb") as file:
+    with (serve.directory / "large").open("wb") as file:
         file.truncate(1 << 40)
     port = serve.with_settings(max_digest=None)
     ledger = serve.made[-1].server.ledger

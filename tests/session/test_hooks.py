@@ -90,7 +90,7 @@ async def test_where_a_storage_cannot_be_opened_nobody_logs_in(
             await client.says("USER a", 331)
             await client.says("PASS b", 530)
             await client.says("PWD", 530)
-    assert "the folder of user a cannot be opened" in caplog.text
+    assert "the directory of user a cannot be opened" in caplog.text
     caplog.clear()
 
 

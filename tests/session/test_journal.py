@@ -36,16 +36,16 @@ def test_logins_transfers_and_changes_are_told_at_info(
         client.uploads("STOR new", b"12345")
         client.downloads("RETR new")
         client.downloads("LIST")
-        client.says("MKD folder", 257)
-        client.says("CWD folder", 250)
+        client.says("MKD directory", 257)
+        client.says("CWD directory", 250)
         client.says("RNFR ../new", 350)
         client.says("RNTO newer", 250)
         client.says("DELE newer", 250)
         client.says("DELE newer", 550)
         with client.passive():
             client.says("RETR newer", 550)
-        client.says("SITE CHMOD 700 /folder", 200)
-        client.says("RMD /folder", 250)
+        client.says("SITE CHMOD 700 /directory", 200)
+        client.says("RMD /directory", 250)
         client.says("QUIT", 221)
     until(lambda: len(lines(caplog)) >= 10)
     told = [(level, re.sub(r"\d+\.\d\d s$", "T s", text)) for level, text in lines(caplog)]
@@ -53,13 +53,13 @@ def test_logins_transfers_and_changes_are_told_at_info(
         (logging.INFO, "user: logged in"),
         (logging.INFO, 'user: STOR "/new": 226, 5 bytes in T s'),
         (logging.INFO, 'user: RETR "/new": 226, 5 bytes in T s'),
-        (logging.INFO, 'user: MKD "/folder": 257'),
-        (logging.INFO, 'user: RNTO "/new" -> "/folder/newer": 250'),
-        (logging.INFO, 'user: DELE "/folder/newer": 250'),
-        (logging.INFO, 'user: DELE "/folder/newer": 550 No such file or directory.'),
-        (logging.INFO, 'user: RETR "/folder/newer": 550 No such file or directory.'),
-        (logging.INFO, "user: SITE CHMOD 700 /folder: 200"),
-        (logging.INFO, 'user: RMD "/folder": 250'),
+        (logging.INFO, 'user: MKD "/directory": 257'),
+        (logging.INFO, 'user: RNTO "/new" -> "/directory/newer": 250'),
+        (logging.INFO, 'user: DELE "/directory/newer": 250'),
+        (logging.INFO, 'user: DELE "/directory/newer": 550 No such file or directory.'),
+        (logging.INFO, 'user: RETR "/directory/newer": 550 No such file or directory.'),
+        (logging.INFO, "user: SITE CHMOD 700 /directory: 200"),
+        (logging.INFO, 'user: RMD "/directory": 250'),
     ]
 
 

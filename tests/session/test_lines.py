@@ -35,8 +35,8 @@ def test_carriage_returns_before_the_newline_belong_to_the_end_of_a_line(
     client: Dialogue, root: Path, end: str
 ) -> None:
     client.says("NOOP" + end, 200)
-    client.says("MKD folder" + end, 257)
-    assert (root / "folder").is_dir()
+    client.says("MKD directory" + end, 257)
+    assert (root / "directory").is_dir()
 
 
 @pytest.mark.parametrize("empty", EMPTY)
@@ -96,7 +96,7 @@ def test_who_says_quit_and_is_slow_is_waited_for(
     """Also where he reads so little that the kernel takes no more from us for a while."""
     monkeypatch.setattr(deadlines, "_STALL_CHECK", 0.1)
     monkeypatch.setattr(deadlines, "_QUIT", 1.5)
-    with (serve.folder / "large").open("wb") as file:
+    with (serve.directory / "large").open("wb") as file:
         file.truncate(1 << 30)
     with Dialogue(serve()) as client:
         client.logs_in()

@@ -182,7 +182,7 @@ def test_a_link_is_not_moved_to_where_it_leads_elsewhere(
     serve: Maker, own: bool, replaces: bool
 ) -> None:
     """A relative link of the administrator's would read what a permission there denies."""
-    root = serve.folder
+    root = serve.directory
     for name in ("in/secret", "out/secret", "out/deep/er", "drop"):
         (root / name).mkdir(parents=True)
     (root / "in/secret/file").write_bytes(b"secret")

@@ -39,25 +39,27 @@ def names(client: Dialogue, command: str) -> list[str]:
 
 @pytest.fixture
 def tree(root: Path) -> Path:
-    """A folder with a file, a hidden one, and a folder that has a file."""
+    """A directory with a file, a hidden one, and a directory that has a file."""
     (root / "file").write_bytes(b"content")
     (root / ".hidden").write_bytes(b"")
-    (root / "folder").mkdir()
-    (root / "folder/inner").write_bytes(b"")
+    (root / "directory").mkdir()
+    (root / "directory/inner").write_bytes(b"")
     (root / "empty").mkdir()
     return root
 
 
 @pytest.mark.parametrize("verb", LISTINGS)
-def test_a_listing_is_of_the_current_folder(client: Dialogue, tree: Path, verb: str) -> None:
-    """Without a path the current folder is listed."""
-    client.says("CWD folder", 250)
+def test_a_listing_is_of_the_current_directory(client: Dialogue, tree: Path, verb: str) -> None:
+    """Without a path the current directory is listed."""
+    client.says("CWD directory", 250)
     assert names(client, verb) == ["inner"]
 
 
-@pytest.mark.parametrize("path", ["folder", "/folder", "folder/", "./folder", "empty/../folder"])
+@pytest.mark.parametrize(
+    "path", ["directory", "/directory", "directory/", "./directory", "empty/../directory"]
+)
 @pytest.mark.parametrize("verb", LISTINGS)
-def test_a_listing_is_of_the_folder_that_is_named(
+def test_a_listing_is_of_the_directory_that_is_named(
     client: Dialogue, tree: Path, verb: str, path: str
 ) -> None:
     """With a path that directory is listed, by the names in it."""
@@ -89,9 +91,9 @@ def test_names_that_nlst_gives_can_be_used_as_they_are(
     client: Dialogue, root: Path, argument: str, before: str
 ) -> None:
     """“the argument, a slash, the name” (RFC 1123 section 4.1.2.7), as vsftpd does."""
-    for number, folder in enumerate((root, root / "sub")):
-        folder.mkdir(exist_ok=True)
-        (folder / "file").write_bytes(bytes(1 + number))
+    for number, directory in enumerate((root, root / "sub")):
+        directory.mkdir(exist_ok=True)
+        (directory / "file").write_bytes(bytes(1 + number))
     if argument == "..":
         client.says("CWD sub", 250)
     found = names(client, f"NLST {argument}".strip())
@@ -132,8 +134,8 @@ def test_a_file_elsewhere_is_listed_as_its_one_line(
     client: Dialogue, tree: Path, verb: str
 ) -> None:
     """“LIST and NLST of a file give its one line”, by a name that finds it again."""
-    [name] = names(client, f"{verb} folder/inner")
-    assert name in ("inner", "folder/inner", "/folder/inner")
+    [name] = names(client, f"{verb} directory/inner")
+    assert name in ("inner", "directory/inner", "/directory/inner")
 
 
 @pytest.mark.parametrize("verb", LISTINGS)
@@ -145,12 +147,12 @@ def test_what_is_missing_is_refused_before_the_transfer(client: Dialogue, verb: 
 
 
 @pytest.mark.parametrize("verb", LISTINGS)
-def test_an_empty_folder_has_no_line(client: Dialogue, tree: Path, verb: str) -> None:
-    """“an empty folder no line”"""
+def test_an_empty_directory_has_no_line(client: Dialogue, tree: Path, verb: str) -> None:
+    """“an empty directory no line”"""
     assert client.downloads(f"{verb} empty") == b""
 
 
-def test_facts_of_a_file_are_no_folder(client: Dialogue, tree: Path) -> None:
+def test_facts_of_a_file_are_no_directory(client: Dialogue, tree: Path) -> None:
     """“MLSD of a file 501”"""
     with client.passive():
         client.says("MLSD file", 501)
@@ -163,9 +165,9 @@ def test_options_are_accepted_and_ignored(
     client: Dialogue, tree: Path, verb: str, options: str
 ) -> None:
     """“Options (`-a`, `-l`, `-la`, `-1` …) before the path are accepted and … ignored.”"""
-    assert names(client, f"{verb} {options}") == ["empty", "file", "folder"]
-    inner = "folder/inner" if verb == "NLST" else "inner"
-    assert names(client, f"{verb} {options} folder") == [inner]
+    assert names(client, f"{verb} {options}") == ["empty", "file", "directory"]
+    inner = "directory/inner" if verb == "NLST" else "inner"
+    assert names(client, f"{verb} {options} directory") == [inner]
 
 
 @pytest.mark.parametrize("options", ["-a", "-la", "-al", "-l -a"])
@@ -175,7 +177,7 @@ def test_hidden_names_are_shown_on_demand(
 ) -> None:
     """“and, but for hidden names, ignored”: these `-a` shows."""
     found = set(names(client, f"{verb} {options}"))
-    assert found - {".", ".."} == {".hidden", "empty", "file", "folder"}
+    assert found - {".", ".."} == {".hidden", "empty", "file", "directory"}
 
 
 @pytest.mark.parametrize("verb", ["LIST", "NLST"])
@@ -187,20 +189,20 @@ def test_options_are_told_from_the_path(client: Dialogue, root: Path, verb: str)
 
 def test_facts_show_hidden_names_too(client: Dialogue, tree: Path) -> None:
     """“but for hidden names”: MLSD has no options and tells everything (RFC 3659)."""
-    assert set(names(client, "MLSD")) - {".", ".."} == {".hidden", "empty", "file", "folder"}
+    assert set(names(client, "MLSD")) - {".", ".."} == {".hidden", "empty", "file", "directory"}
 
 
 def test_a_long_listing_looks_like_that_of_ls(client: Dialogue, root: Path) -> None:
     """“LIST looks like `ls -l`”"""
     (root / "file").write_bytes(b"x" * 1234)
     (root / "file").chmod(0o640)
-    (root / "folder").mkdir(0o755)
+    (root / "directory").mkdir(0o755)
     os.symlink("file", root / "link")
     lines = client.downloads("LIST").decode().splitlines()
     found = {match["name"]: match for line in lines if (match := LONG.fullmatch(line))}
-    assert set(found) == {"file", "folder", "link -> file"}
+    assert set(found) == {"file", "directory", "link -> file"}
     assert (found["file"]["mode"], found["file"]["size"]) == ("-rw-r-----", "1234")
-    assert found["folder"]["mode"] == "drwxr-xr-x"
+    assert found["directory"]["mode"] == "drwxr-xr-x"
     assert found["link -> file"]["mode"].startswith("l")
 
 
@@ -241,17 +243,17 @@ def test_a_listing_comes_in_binary_and_text_alike(client: Dialogue, tree: Path, 
     assert client.downloads(verb) == binary
 
 
-def test_a_folder_of_thousands_is_complete(client: Dialogue, big_folder: Path) -> None:
+def test_a_directory_of_thousands_is_complete(client: Dialogue, big_directory: Path) -> None:
     """“LIST and NLST …”: every entry, each once."""
-    expected = sorted(os.listdir(big_folder))
+    expected = sorted(os.listdir(big_directory))
     assert len(expected) >= 3000
     for verb in LISTINGS:
-        before = "folder/" if verb == "NLST" else ""
-        assert names(client, f"{verb} folder") == [f"{before}{name}" for name in expected]
+        before = "directory/" if verb == "NLST" else ""
+        assert names(client, f"{verb} directory") == [f"{before}{name}" for name in expected]
 
 
 def test_a_link_that_leads_nowhere_does_not_hide_the_rest(client: Dialogue, root: Path) -> None:
-    """Whatever is in a folder, its listing is complete and ends in 226."""
+    """Whatever is in a directory, its listing is complete and ends in 226."""
     (root / "file").write_bytes(b"")
     os.symlink("missing", root / "broken")
     os.symlink("loop", root / "loop")
@@ -266,9 +268,9 @@ def test_names_that_an_encoding_has_no_characters_for_are_listed_all_the_same(
 ) -> None:
     """One such name, and no listing would be had: its characters are question marks."""
     for name in ("€.txt", "é.txt"):
-        (serve.folder / name).touch()
-    (serve.folder / "日").mkdir()
-    users = [User("user", "12345", base_path=serve.folder, home_path="/日")]
+        (serve.directory / name).touch()
+    (serve.directory / "日").mkdir()
+    users = [User("user", "12345", base_path=serve.directory, home_path="/日")]
     with Dialogue(serve(users=users, encoding="latin-1")) as client:
         client.logs_in()
         assert '"/?"' in client.says("PWD", 257)

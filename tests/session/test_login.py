@@ -110,7 +110,7 @@ def test_a_failed_login_is_answered_after_a_delay(serve: Maker) -> None:
 
 def test_the_delay_holds_no_slot_of_the_user(serve: Maker) -> None:
     """“after a delay (…without holding a user's slot)”"""
-    users = [User("user", "12345", base_path=serve.folder, maximum_connections=1)]
+    users = [User("user", "12345", base_path=serve.directory, maximum_connections=1)]
     port = serve(users=users, login_delay=60)
     with Dialogue(port) as guesser, Dialogue(port) as honest:
         guesser.says("USER user", 331)
@@ -167,8 +167,8 @@ def test_a_new_name_logs_out(client: Dialogue) -> None:
 
 def test_a_new_login_has_its_own_rights(client: Dialogue) -> None:
     """“USER … while logged in logs out”: nothing of the old login is left."""
-    client.says("MKD folder", 257)
-    client.says("CWD folder", 250)
+    client.says("MKD directory", 257)
+    client.says("CWD directory", 250)
     client.says("USER anonymous", 331)
     client.says("PASS", 230)
     assert '"/"' in client.says("PWD", 257)
@@ -177,8 +177,8 @@ def test_a_new_login_has_its_own_rights(client: Dialogue) -> None:
 
 def test_a_rename_is_forgotten_with_its_login(client: Dialogue) -> None:
     """“USER … while logged in logs out”: nor is what RNFR named."""
-    client.says("MKD folder", 257)
-    client.says("RNFR folder", 350)
+    client.says("MKD directory", 257)
+    client.says("RNFR directory", 350)
     client.logs_in()
     client.says("RNTO other", 503)
 
@@ -209,7 +209,7 @@ def test_a_name_that_comes_during_a_transfer_waits_for_its_end(client: Dialogue)
 
 def test_logging_out_gives_the_slot_back(serve: Maker) -> None:
     """“USER … while logged in logs out”: the user's slot comes back with it."""
-    users = [User("user", "12345", base_path=serve.folder, maximum_connections=1)]
+    users = [User("user", "12345", base_path=serve.directory, maximum_connections=1)]
     port = serve(users=users)
     with Dialogue(port) as first, Dialogue(port) as second:
         first.logs_in()

@@ -18,7 +18,7 @@ from tests.support.dialogue import Dialogue
 DEPTH = 300  # more, and Python 3.11 could not remove them
 
 
-def test_others_are_answered_while_many_folders_are_made(
+def test_others_are_answered_while_many_directories_are_made(
     serve: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mkdir = os.mkdir
@@ -44,7 +44,7 @@ def test_others_are_answered_while_many_folders_are_made(
     assert answered
 
 
-def test_the_folders_above_a_new_one_are_not_looked_at_one_by_one(
+def test_the_directories_above_a_new_one_are_not_looked_at_one_by_one(
     serve: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks = []
@@ -57,7 +57,7 @@ def test_the_folders_above_a_new_one_are_not_looked_at_one_by_one(
         return call
 
     rules = [Permission("/"), Permission("/a", writable=False), Permission("/a/a")]
-    users = [User("user", "12345", base_path=serve.folder, permissions=rules)]
+    users = [User("user", "12345", base_path=serve.directory, permissions=rules)]
     with Dialogue(serve(users=users, forbid=["*.php"])) as client:
         client.logs_in()
         monkeypatch.setattr(LocalStorage, "lstat", counted(LocalStorage.lstat))
@@ -65,7 +65,7 @@ def test_the_folders_above_a_new_one_are_not_looked_at_one_by_one(
         path = "/a" * DEPTH
         client.says(f"MKD {path}", 550)
         assert looks == [path, "/a"]
-        (serve.folder / "a").mkdir()
+        (serve.directory / "a").mkdir()
         looks.clear()
         client.says(f"MKD {path}", 257)
         assert looks == [path, "/a"]

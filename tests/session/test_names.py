@@ -17,14 +17,20 @@ from tests.support.kinds import IN_PROCESS, KINDS, Running, running
 
 HIDE = ["*.tmp", ".*", "secret[0-9]"]
 FORBID = [".ftpaccess", "*.php", "closed"]
-FORBIDDEN = (".ftpaccess", "x.php", "X.PHP", "closed", "closed/file", "folder/.ftpaccess")
-MISSING = (".ftpaccess/x", "new.php", "closed/new/deep", "folder/new.PHP", "folder/closed/x.txt")
+FORBIDDEN = (".ftpaccess", "x.php", "X.PHP", "closed", "closed/file", "directory/.ftpaccess")
+MISSING = (
+    ".ftpaccess/x",
+    "new.php",
+    "closed/new/deep",
+    "directory/new.PHP",
+    "directory/closed/x.txt",
+)
 
 
 @pytest.fixture(scope="module", params=KINDS)
 def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    folder = tmp_path_factory.mktemp("names")
-    with running(request.param, folder, hide=HIDE, forbid=FORBID) as server:
+    directory = tmp_path_factory.mktemp("names")
+    with running(request.param, directory, hide=HIDE, forbid=FORBID) as server:
         yield server
 
 
@@ -32,11 +38,11 @@ def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def root(shared: Running) -> Path:
     """What is served: allowed, hidden and forbidden names."""
     root = shared.emptied()
-    for folder in ("folder", "closed", "empty.php", ".dots"):
-        (root / folder).mkdir()
+    for directory in ("directory", "closed", "empty.php", ".dots"):
+        (root / directory).mkdir()
     for name in (
         *("file", "x.tmp", "X.TMP", ".dot", "secret7", "secrets", "x.php", "X.PHP", ".ftpaccess"),
-        *("closed/file", "folder/.ftpaccess", "folder/y.tmp", "folder/file", ".dots/file"),
+        *("closed/file", "directory/.ftpaccess", "directory/y.tmp", "directory/file", ".dots/file"),
     ):
         (root / name).write_bytes(b"content")
     return root
@@ -80,13 +86,13 @@ def listed(client: Dialogue, command: str) -> set[str]:
 )
 def test_listings_show_neither_hidden_nor_forbidden_names(client: Dialogue, command: str) -> None:
     """With ``-a``, too: that is for names that begin with a dot."""
-    assert listed(client, command) == {"file", "folder", "secrets"}
+    assert listed(client, command) == {"file", "directory", "secrets"}
 
 
 @pytest.mark.parametrize("pattern", ["*", ".*", "*.tmp", "x*", "*.ph?", "[a-z]*", "secret?"])
 def test_patterns_do_not_find_them(client: Dialogue, pattern: str) -> None:
     for command in (f"NLST {pattern}", f"NLST -a {pattern}", f"LIST {pattern}"):
-        assert listed(client, command) <= {"file", "folder", "secrets"}
+        assert listed(client, command) <= {"file", "directory", "secrets"}
 
 
 def test_hidden_names_can_be_used_by_who_knows_them(client: Dialogue, root: Path) -> None:
@@ -104,10 +110,10 @@ def test_hidden_names_can_be_used_by_who_knows_them(client: Dialogue, root: Path
     client.says("DELE .new", 250)
 
 
-def test_a_folder_with_hidden_files_is_not_empty(client: Dialogue, root: Path) -> None:
-    client.says("DELE folder/file", 250)
-    client.says("RMD folder", 550)
-    assert (root / "folder" / "y.tmp").exists()
+def test_a_directory_with_hidden_files_is_not_empty(client: Dialogue, root: Path) -> None:
+    client.says("DELE directory/file", 250)
+    client.says("RMD directory", 550)
+    assert (root / "directory" / "y.tmp").exists()
 
 
 # ---------------------------------------------------------------------- forbidden ones
@@ -131,7 +137,7 @@ def test_no_verb_may_use_a_forbidden_name_in_any_place(
     """“names that no verb can read, write, rename to or from, list or make: 550/553”; the same
     whether it is there or not."""
     before = snapshot(root)
-    for named in (path, f"/{path}", f"folder/../{path}", f"./{path}"):
+    for named in (path, f"/{path}", f"directory/../{path}", f"./{path}"):
         for template in READING:
             assert "No such file" in client.says(template.format(named), 550)
         for template in WRITING:
@@ -146,12 +152,14 @@ def test_no_verb_may_use_a_forbidden_name_in_any_place(
     assert snapshot(root) == before
 
 
-def test_seen_from_within_a_folder_they_are_forbidden_as_well(client: Dialogue, root: Path) -> None:
-    client.says("CWD folder", 250)
+def test_seen_from_within_a_directory_they_are_forbidden_as_well(
+    client: Dialogue, root: Path
+) -> None:
+    client.says("CWD directory", 250)
     client.says("SIZE .ftpaccess", 550)
     client.says("SIZE ../x.php", 550)
     client.says("MKD a/b.php/c", 553)
-    assert not (root / "folder" / "a").exists()
+    assert not (root / "directory" / "a").exists()
 
 
 def test_other_names_are_free(client: Dialogue, root: Path) -> None:

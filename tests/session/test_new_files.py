@@ -83,19 +83,19 @@ def test_200_at_once_get_200_names_and_no_byte_is_mixed(
 
 
 def test_stou_tells_a_name_that_finds_the_file_again(client: Dialogue, root: Path) -> None:
-    """RFC 1123, 4.1.2.9: 150 has “the unique pathname of the file”, also in another folder."""
-    (root / "folder").mkdir()
-    name = stores(client, "STOU folder/prefix", b"content")
-    assert [path.parent.name for path in root.rglob("*") if path.is_file()] == ["folder"]
+    """RFC 1123, 4.1.2.9: 150 has “the unique pathname of the file”, also in another directory."""
+    (root / "directory").mkdir()
+    name = stores(client, "STOU directory/prefix", b"content")
+    assert [path.parent.name for path in root.rglob("*") if path.is_file()] == ["directory"]
     assert client.downloads(f"RETR {name}") == b"content"
 
 
-def test_stou_is_in_the_current_folder(client: Dialogue, root: Path) -> None:
+def test_stou_is_in_the_current_directory(client: Dialogue, root: Path) -> None:
     """“STOU”: without a path, here (RFC 959, 4.1.3)."""
-    (root / "folder").mkdir()
-    client.says("CWD folder", 250)
+    (root / "directory").mkdir()
+    client.says("CWD directory", 250)
     name = stores(client, "STOU", b"content")
-    assert (root / "folder" / name).read_bytes() == b"content"
+    assert (root / "directory" / name).read_bytes() == b"content"
 
 
 def test_stou_converts_text(client: Dialogue, root: Path) -> None:
@@ -133,7 +133,7 @@ def test_stou_whose_data_never_comes_leaves_no_file(serve: Maker) -> None:
         client.epsv()
         client.says("STOU", 150)
         client.expects(425)
-        assert os.listdir(serve.folder) == []
+        assert os.listdir(serve.directory) == []
         client.says("NOOP", 200)
 
 
@@ -168,7 +168,7 @@ def test_who_may_only_read_stores_nothing(port: int, root: Path, argument: str) 
 
 
 @pytest.mark.parametrize("prefix", ["missing/prefix", "out/prefix"])
-def test_stou_into_no_folder_is_refused(
+def test_stou_into_no_directory_is_refused(
     client: Dialogue, root: Path, tmp_path: Path, prefix: str
 ) -> None:
     """“a missing path 550 before 150”; nothing is stored beyond the root."""
@@ -211,11 +211,11 @@ def test_a_size_that_is_none_is_a_syntax_error(client: Dialogue, argument: str) 
 
 
 def test_avbl_tells_what_may_be_written(client: Dialogue, root: Path) -> None:
-    """“AVBL”: 213 and a number of bytes, of the folder that is named or the current one."""
-    (root / "folder").mkdir()
+    """“AVBL”: 213 and a number of bytes, of the directory that is named or the current one."""
+    (root / "directory").mkdir()
     status = os.statvfs(root)
     expected = status.f_bavail * status.f_frsize
-    for command in ("AVBL", "AVBL folder", "AVBL /folder"):
+    for command in ("AVBL", "AVBL directory", "AVBL /directory"):
         match = re.fullmatch(r"213 (\d+)", client.says(command, 213))
         assert match
         # others write to the same disk
@@ -230,7 +230,7 @@ def test_avbl_and_allo_say_the_same(client: Dialogue) -> None:
     client.says(f"ALLO {available * 2 + (4 << 30)}", 452, 552)
 
 
-@pytest.mark.parametrize("path", ["missing", "missing/folder", "out"])
+@pytest.mark.parametrize("path", ["missing", "missing/directory", "out"])
 def test_avbl_of_what_is_missing_is_refused(client: Dialogue, root: Path, path: str) -> None:
     """“a missing path 550”: what lies beyond the root is missing, too."""
     (root / "out").symlink_to("/")
@@ -238,10 +238,10 @@ def test_avbl_of_what_is_missing_is_refused(client: Dialogue, root: Path, path: 
 
 
 def test_avbl_needs_the_right_to_read(serve: Maker) -> None:
-    """library.md row 7: nothing is told about a folder that may not be looked at."""
-    (serve.folder / "secret").mkdir()
+    """library.md row 7: nothing is told about a directory that may not be looked at."""
+    (serve.directory / "secret").mkdir()
     rules = [Permission("/"), Permission("/secret", readable=False)]
-    users = [User("user", "12345", base_path=serve.folder, permissions=rules)]
+    users = [User("user", "12345", base_path=serve.directory, permissions=rules)]
     with Dialogue(serve(users=users)) as client:
         client.logs_in()
         client.says("AVBL", 213)
@@ -293,13 +293,13 @@ def test_a_fraction_of_a_second_does_not_change_the_second(
 
 def test_mfmt_takes_any_name(client: Dialogue, root: Path) -> None:
     """“MFMT”: the name is all that stands behind the time."""
-    (root / "folder").mkdir()
-    for name in ("two words", " leading", "trailing ", "folder/-dash", "20200101000000"):
+    (root / "directory").mkdir()
+    for name in ("two words", " leading", "trailing ", "directory/-dash", "20200101000000"):
         (root / name).write_bytes(b"")
         client.says(f"MFMT 20200101000000 {name}", 213)
         assert (root / name).stat().st_mtime == NEW_YEAR
-    client.says("CWD folder", 250)
-    assert client.says("MFMT 20200101000001 -dash", 213).endswith("; /folder/-dash")
+    client.says("CWD directory", 250)
+    assert client.says("MFMT 20200101000001 -dash", 213).endswith("; /directory/-dash")
 
 
 def test_mfmt_leaves_the_time_of_the_last_access(client: Dialogue, file: Path) -> None:

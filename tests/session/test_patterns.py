@@ -27,12 +27,12 @@ FILES = (
 
 @pytest.fixture
 def tree(root: Path) -> Path:
-    """Files for patterns, folders that have some too, and an empty one."""
-    for folder in (root, root / "dir", root / "dir/sub", root / "d2"):
-        folder.mkdir(exist_ok=True)
-    for folder in (root, root / "dir"):
+    """Files for patterns, directories that have some too, and an empty one."""
+    for directory in (root, root / "dir", root / "dir/sub", root / "d2"):
+        directory.mkdir(exist_ok=True)
+    for directory in (root, root / "dir"):
         for name in FILES:
-            (folder / name).write_bytes(b"content")
+            (directory / name).write_bytes(b"content")
     (root / "dir/sub/deep.txt").write_bytes(b"")
     (root / "empty").mkdir()
     return root
@@ -87,23 +87,23 @@ def test_a_pattern_finds_what_it_fits(
 
 
 @pytest.mark.parametrize(
-    ("pattern", "folder"),
+    ("pattern", "directory"),
     [("dir/*.txt", "dir/"), ("/dir/*.txt", "/dir/"), ("./dir/*.txt", "./dir/"), ("dir//*.txt", "")],
 )
-def test_names_beneath_come_with_the_folder_as_it_was_written(
-    client: Dialogue, tree: Path, pattern: str, folder: str
+def test_names_beneath_come_with_the_directory_as_it_was_written(
+    client: Dialogue, tree: Path, pattern: str, directory: str
 ) -> None:
     """“Clients' `mget` needs patterns”: what they find must be what they can ask for."""
     found = names(client, pattern)
-    if folder:
+    if directory:
         plain = ["a.txt", "ab.txt", "b.txt", "two words.txt", "ü.txt"]
-        assert found == [f"{folder}{name}" for name in plain]
+        assert found == [f"{directory}{name}" for name in plain]
     assert len(found) == 5
     for name in found:
         assert client.downloads(f"RETR {name}") == b"content"
 
 
-def test_a_pattern_is_seen_from_the_current_folder(client: Dialogue, tree: Path) -> None:
+def test_a_pattern_is_seen_from_the_current_directory(client: Dialogue, tree: Path) -> None:
     """“in the last component”: of a path that is resolved as any other."""
     client.says("CWD dir", 250)
     assert names(client, "[ab].txt") == ["a.txt", "b.txt"]
@@ -117,7 +117,7 @@ def test_only_the_last_component_is_a_pattern(client: Dialogue, tree: Path, argu
     refused(client, argument)
 
 
-def test_a_folder_may_have_such_a_name(client: Dialogue, tree: Path) -> None:
+def test_a_directory_may_have_such_a_name(client: Dialogue, tree: Path) -> None:
     """“in the last component”: above it they are letters."""
     (tree / "[x]").mkdir()
     (tree / "[x]/a.txt").write_bytes(b"")
@@ -138,12 +138,12 @@ def test_a_file_of_that_very_name_goes_before(client: Dialogue, tree: Path, name
 def test_a_pattern_that_fits_nothing_finds_nothing(
     client: Dialogue, tree: Path, pattern: str
 ) -> None:
-    """“an empty folder no line”: no match is no line and 226."""
+    """“an empty directory no line”: no match is no line and 226."""
     assert names(client, pattern) == []
 
 
 @pytest.mark.parametrize("pattern", ["missing/*", "a.txt/*", "missing/sub/*.txt", "out/*"])
-def test_a_pattern_in_a_missing_folder_is_refused(
+def test_a_pattern_in_a_missing_directory_is_refused(
     client: Dialogue, tree: Path, pattern: str
 ) -> None:
     """“a missing path 550 before 150”: also one that leads out."""
@@ -188,7 +188,7 @@ def test_nothing_is_looked_for_further_down(client: Dialogue, tree: Path) -> Non
     refused(client, "**/deep.txt")
 
 
-def test_a_folder_that_fits_is_named_and_not_opened(client: Dialogue, tree: Path) -> None:
+def test_a_directory_that_fits_is_named_and_not_opened(client: Dialogue, tree: Path) -> None:
     """“Clients' `mget` needs patterns”: one line for each name that fits."""
     assert names(client, "d*") == ["d2", "dir"]
 
@@ -203,12 +203,12 @@ def test_names_that_are_not_text_fit_too(client: Dialogue, root: Path) -> None:
 
 
 def test_a_pattern_shows_nothing_that_may_not_be_read(serve: Maker) -> None:
-    """library.md row 7: the nearest permission decides, of the folder that is looked through."""
+    """library.md row 7: the nearest permission decides, of the directory that is looked through."""
     for name in ("secret", "open"):
-        (serve.folder / name).mkdir()
-        (serve.folder / name / "a.txt").write_bytes(b"")
+        (serve.directory / name).mkdir()
+        (serve.directory / name / "a.txt").write_bytes(b"")
     rules = [Permission("/"), Permission("/secret", readable=False)]
-    users = [User("user", "12345", base_path=serve.folder, permissions=rules)]
+    users = [User("user", "12345", base_path=serve.directory, permissions=rules)]
     with Dialogue(serve(users=users)) as client:
         client.logs_in()
         assert names(client, "open/*") == ["open/a.txt"]

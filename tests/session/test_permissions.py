@@ -23,10 +23,10 @@ PAIRS = list(itertools.product(RIGHTS, RIGHTS))
 
 def plant(base: Path) -> None:
     """The same files, whatever was done to them before."""
-    for folder in FOLDERS:
-        shutil.rmtree(base / folder[1:], ignore_errors=True)
-        (base / folder[1:] / "empty").mkdir(parents=True)
-        (base / folder[1:] / "file").write_bytes(b"content")
+    for directory in FOLDERS:
+        shutil.rmtree(base / directory[1:], ignore_errors=True)
+        (base / directory[1:] / "empty").mkdir(parents=True)
+        (base / directory[1:] / "file").write_bytes(b"content")
 
 
 def snapshot(base: Path) -> dict[str, bytes | None]:
@@ -44,11 +44,11 @@ def clients(serve: Maker) -> dict[tuple[str, str], str]:
     logins = {}
     for pair in PAIRS:
         rules = [Permission("/", readable=True, writable=False)]
-        for folder, right in zip(FOLDERS, pair, strict=True):
+        for directory, right in zip(FOLDERS, pair, strict=True):
             readable, writable = RIGHTS[right]
-            rules.append(Permission(folder, readable=readable, writable=writable))
+            rules.append(Permission(directory, readable=readable, writable=writable))
         logins[pair] = "-".join(pair)
-        users.append(User(logins[pair], "12345", base_path=serve.folder, permissions=rules))
+        users.append(User(logins[pair], "12345", base_path=serve.directory, permissions=rules))
     serve(users=users)
     return logins
 
@@ -83,16 +83,16 @@ def test_each_verb_obeys_the_nearest_permission(
     """“the nearest parent decides, by path components (`/foo` says nothing of `/foobar`)”"""
     with Dialogue(serve.made[-1].port) as client:
         client.logs_in(clients[pair])
-        for folder, right in zip(FOLDERS, pair, strict=True):
+        for directory, right in zip(FOLDERS, pair, strict=True):
             readable, writable = RIGHTS[right]
             for template in READING + LISTING + STORING + WRITING:
-                plant(serve.folder)
-                before = snapshot(serve.folder)
-                command = template.format(folder)
+                plant(serve.directory)
+                before = snapshot(serve.directory)
+                command = template.format(directory)
                 allowed = readable if template in READING + LISTING else writable
                 transfers = template in LISTING + STORING
                 assert verdict(client, command, transfers=transfers) == allowed, command
-                changed = snapshot(serve.folder) != before
+                changed = snapshot(serve.directory) != before
                 assert changed == (allowed and template in STORING + WRITING), command
             client.says("CWD /", 250)
 
@@ -107,8 +107,8 @@ def test_a_rename_needs_both_sides(
     with Dialogue(serve.made[-1].port) as client:
         client.logs_in(clients[pair])
         for source, target in itertools.product((0, 1), (0, 1)):
-            plant(serve.folder)
-            before = snapshot(serve.folder)
+            plant(serve.directory)
+            before = snapshot(serve.directory)
             may = verdict(client, f"RNFR {FOLDERS[source]}/file", transfers=False)
             assert may == (may_write[source] and may_read[source])
             if may:
@@ -117,12 +117,12 @@ def test_a_rename_needs_both_sides(
                 assert may == (may_write[target] and not shows)
             else:
                 client.says(f"RNTO {FOLDERS[target]}/new", 503)
-            assert (snapshot(serve.folder) != before) == may
+            assert (snapshot(serve.directory) != before) == may
 
 
-@pytest.mark.parametrize("folder", FOLDERS)
+@pytest.mark.parametrize("directory", FOLDERS)
 @pytest.mark.parametrize("right", RIGHTS)
-def test_a_link_is_a_path_of_its_own(serve: Maker, right: str, folder: str) -> None:
+def test_a_link_is_a_path_of_its_own(serve: Maker, right: str, directory: str) -> None:
     """faults.md: “a link to each”: permissions are about names, as clients see them. What a link
     leads to is up to whoever made it, and clients cannot (SITE SYMLINK is off)."""
     readable, writable = RIGHTS[right]
@@ -131,20 +131,20 @@ def test_a_link_is_a_path_of_its_own(serve: Maker, right: str, folder: str) -> N
         Permission("/link", readable=readable, writable=writable),
         *(Permission(each, readable=False, writable=False) for each in FOLDERS),
     ]
-    users = [User("user", "12345", base_path=serve.folder, permissions=rules)]
+    users = [User("user", "12345", base_path=serve.directory, permissions=rules)]
     with Dialogue(serve(users=users)) as client:
         client.logs_in()
-        (serve.folder / "link").symlink_to(folder[1:])
+        (serve.directory / "link").symlink_to(directory[1:])
         for template in READING + LISTING + STORING + WRITING:
-            plant(serve.folder)
-            before = snapshot(serve.folder)
+            plant(serve.directory)
+            before = snapshot(serve.directory)
             command = template.format("/link")
             allowed = readable if template in READING + LISTING else writable
             transfers = template in LISTING + STORING
             assert verdict(client, command, transfers=transfers) == allowed, command
-            changed = snapshot(serve.folder) != before
+            changed = snapshot(serve.directory) != before
             assert changed == (allowed and template in STORING + WRITING), command
-        client.says(f"SITE SYMLINK {folder} /link/other", 502)
+        client.says(f"SITE SYMLINK {directory} /link/other", 502)
 
 
 def test_what_lies_beneath_follows_the_nearest(serve: Maker) -> None:
@@ -154,8 +154,8 @@ def test_what_lies_beneath_follows_the_nearest(serve: Maker) -> None:
         Permission("/", writable=False),
         Permission("/a/b/c/d", readable=False, writable=False),
     ]
-    (serve.folder / "a/b/c/d/e").mkdir(parents=True)
-    users = [User("user", "12345", base_path=serve.folder, permissions=rules)]
+    (serve.directory / "a/b/c/d/e").mkdir(parents=True)
+    users = [User("user", "12345", base_path=serve.directory, permissions=rules)]
     with Dialogue(serve(users=users)) as client:
         client.logs_in()
         client.says("MKD /a/new", 550)
@@ -172,9 +172,9 @@ def test_what_lies_beneath_follows_the_nearest(serve: Maker) -> None:
 def test_no_detour_leads_around_a_permission(serve: Maker, path: str) -> None:
     """“no wrong verdict”: whatever a path looks like."""
     rules = [Permission("/"), Permission("/foo", readable=False, writable=False)]
-    users = [User("user", "12345", base_path=serve.folder, permissions=rules)]
-    plant(serve.folder)
-    (serve.folder / "bar").mkdir()
+    users = [User("user", "12345", base_path=serve.directory, permissions=rules)]
+    plant(serve.directory)
+    (serve.directory / "bar").mkdir()
     with Dialogue(serve(users=users)) as client:
         client.logs_in()
         client.says("CWD bar", 250)
@@ -183,13 +183,13 @@ def test_no_detour_leads_around_a_permission(serve: Maker, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/a", "/a/b", "/a/../a"])
-def test_a_folder_with_permissions_beneath_it_keeps_its_name(serve: Maker, path: str) -> None:
+def test_a_directory_with_permissions_beneath_it_keeps_its_name(serve: Maker, path: str) -> None:
     """“no wrong verdict”: with its parent renamed, a secret would be one no more."""
     secret = Permission("/a/b/secret", readable=False, writable=False)
-    users = [User("user", "12345", base_path=serve.folder, permissions=[Permission(), secret])]
-    (serve.folder / "a/b/secret").mkdir(parents=True)
-    (serve.folder / "a/b/secret/file").write_bytes(b"secret")
-    (serve.folder / "other").mkdir()
+    users = [User("user", "12345", base_path=serve.directory, permissions=[Permission(), secret])]
+    (serve.directory / "a/b/secret").mkdir(parents=True)
+    (serve.directory / "a/b/secret/file").write_bytes(b"secret")
+    (serve.directory / "other").mkdir()
     with Dialogue(serve(users=users)) as client:
         client.logs_in()
         client.says(f"RNFR {path}", 550)
@@ -197,17 +197,17 @@ def test_a_folder_with_permissions_beneath_it_keeps_its_name(serve: Maker, path:
         client.says("RNFR /other", 350)
         client.says("RNTO /a/b/other", 250)
         client.says("SIZE /a/b/secret/file", 550)
-        shutil.rmtree(serve.folder / "a")
-        (serve.folder / "mine/b/secret").mkdir(parents=True)
+        shutil.rmtree(serve.directory / "a")
+        (serve.directory / "mine/b/secret").mkdir(parents=True)
         client.says("RNFR /mine", 350)
         client.says("RNTO /a", 550)  # its files would be where none may be put
-        assert (serve.folder / "mine").exists()
+        assert (serve.directory / "mine").exists()
 
 
 def test_without_a_permission_nothing_is_allowed(serve: Maker) -> None:
     """A path that no permission covers may not be touched."""
-    users = [User("user", "12345", base_path=serve.folder, permissions=[Permission("/foo")])]
-    plant(serve.folder)
+    users = [User("user", "12345", base_path=serve.directory, permissions=[Permission("/foo")])]
+    plant(serve.directory)
     with Dialogue(serve(users=users)) as client:
         client.logs_in()
         client.says("CWD /foobar", 550)
@@ -221,7 +221,7 @@ def test_anonymous_may_read_and_not_write(port: int, root: Path) -> None:
     with Dialogue(port) as client:
         client.logs_in("anonymous", "me@example.com")
         assert client.downloads("RETR file") == b"content"
-        for command in ("DELE file", "MKD new", "RNFR file", "RMD folder"):
+        for command in ("DELE file", "MKD new", "RNFR file", "RMD directory"):
             client.says(command, 550)
         with client.passive():
             client.says("STOR file", 550)
@@ -232,13 +232,13 @@ def test_anonymous_may_read_and_not_write(port: int, root: Path) -> None:
 
 
 def test_parents_are_made_only_where_the_user_may_write(serve: Maker) -> None:
-    """ "MKD makes parents": each of them is a folder that the user must be allowed to make."""
+    """ "MKD makes parents": each of them is a directory that the user must be allowed to make."""
     permissions = [Permission("/", writable=False), Permission("/a/b", writable=True)]
-    users = [User("user", "12345", base_path=serve.folder, permissions=permissions)]
+    users = [User("user", "12345", base_path=serve.directory, permissions=permissions)]
     with Dialogue(serve(users=users)) as client:
         client.logs_in()
         client.says("MKD /a/b/c", 550)
-        assert not (serve.folder / "a").exists()
-        (serve.folder / "a").mkdir()
+        assert not (serve.directory / "a").exists()
+        (serve.directory / "a").mkdir()
         client.says("MKD /a/b/c", 257)
-        assert (serve.folder / "a/b/c").is_dir()
+        assert (serve.directory / "a/b/c").is_dir()

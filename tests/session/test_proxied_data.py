@@ -129,7 +129,7 @@ def test_transfers_of_both_kinds_take_turns(client: Dialogue) -> None:
 
 def test_the_proxy_may_come_over_ipv6(serve: Maker) -> None:
     port = serve(host="::1", proxy_protocol=["::1"])
-    (serve.folder / "file").write_bytes(CONTENT)
+    (serve.directory / "file").write_bytes(CONTENT)
     with through(port, v1("192.0.2.1"), host="::1") as client:
         client.logs_in()
         data = brought(client.epsv(), v1("192.0.2.1"), host="::1")
@@ -151,7 +151,7 @@ def test_without_a_proxy_nothing_is_taken_for_a_header(serve: Maker) -> None:
     with Dialogue(serve()) as client:
         client.logs_in()
         client.uploads("STOR new", v1(PROXY) + CONTENT)
-    assert (serve.folder / "new").read_bytes() == v1(PROXY) + CONTENT
+    assert (serve.directory / "new").read_bytes() == v1(PROXY) + CONTENT
 
 
 # ---------------------------------------------------------------------- who is not
@@ -193,7 +193,7 @@ def test_a_header_that_does_not_come_keeps_the_client_not_waiting(
     serve: Maker, monkeypatch: pytest.MonkeyPatch, part: bytes, straight: bool
 ) -> None:
     monkeypatch.setattr(proxy_header, "_TIMEOUT", 600)
-    (serve.folder / "file").write_bytes(CONTENT)
+    (serve.directory / "file").write_bytes(CONTENT)
     with through(serve(proxy_protocol=[PROXY]), v1(CLIENT)) as client:
         client.logs_in()
         port = client.epsv()
@@ -209,7 +209,7 @@ def test_a_header_that_never_comes_is_not_waited_for(
     serve: Maker, monkeypatch: pytest.MonkeyPatch, part: bytes
 ) -> None:
     monkeypatch.setattr(proxy_header, "_TIMEOUT", 0.2)
-    (serve.folder / "file").write_bytes(CONTENT)
+    (serve.directory / "file").write_bytes(CONTENT)
     with through(serve(proxy_protocol=[PROXY]), v1(CLIENT)) as client:
         client.logs_in()
         port = client.epsv()
@@ -225,7 +225,7 @@ def test_what_ends_the_wait_ends_that_for_headers(
     serve: Maker, monkeypatch: pytest.MonkeyPatch, server_context: Any, end: str, protected: bool
 ) -> None:
     monkeypatch.setattr(proxy_header, "_TIMEOUT", 600)
-    (serve.folder / "file").write_bytes(CONTENT)
+    (serve.directory / "file").write_bytes(CONTENT)
     patience = 0.5 if end == "timeout" else DEADLINE
     options = {"data_timeout": patience, "ssl": server_context if protected else None}
     with through(serve(proxy_protocol=[PROXY], **options), v1(CLIENT), greeting=None) as client:
@@ -327,7 +327,7 @@ def test_a_handshake_that_came_with_the_command_ends_before_150(
         protected.sendall(CONTENT)
         sock.close()
         client.expects(226)
-    assert (serve.folder / "new").read_bytes() == CONTENT
+    assert (serve.directory / "new").read_bytes() == CONTENT
 
 
 @versions

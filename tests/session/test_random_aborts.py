@@ -31,24 +31,24 @@ ABOR = (b"ABOR\r\n", b"\xff\xf4\xff\xf2ABOR\r\n", b"NOOP\r\nABOR\r\n")
 def shared(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Running, ssl.SSLContext]]:
-    folder = tmp_path_factory.mktemp("aborts")
+    directory = tmp_path_factory.mktemp("aborts")
     authority = trustme.CA()
-    certificate = str(folder / "server.pem")
+    certificate = str(directory / "server.pem")
     issued = authority.issue_cert("localhost")
     issued.private_key_and_cert_chain_pem.write_to_path(certificate)
     trusting = ssl.create_default_context()
     authority.configure_trust(trusting)
-    many = folder / "root" / "many"
+    many = directory / "root" / "many"
     many.mkdir(parents=True)
     for number in range(3000):
         (many / f"{number:04d}{'x' * 100}").touch()
-    (folder / "root" / "file").write_bytes(CONTENT)
+    (directory / "root" / "file").write_bytes(CONTENT)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate)
     options: dict[str, Any] = {"tls": context}
     if request.param == "cluster":
         options = {"text": f"[tls]\ncertificate = '{certificate}'"}
-    with running(request.param, folder, **options) as server:
+    with running(request.param, directory, **options) as server:
         yield server, trusting
 
 

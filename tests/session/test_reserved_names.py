@@ -41,8 +41,8 @@ def test_what_no_upload_left_is_not_removed_with_its_directory(
     client: Dialogue, root: Path, kind: str
 ) -> None:
     """A client may have stored it, before such names were refused, and been told 226."""
-    (root / "folder").mkdir()
-    path = root / "folder" / ".x.~ftpcluster-1a2b3c4d~"
+    (root / "directory").mkdir()
+    path = root / "directory" / ".x.~ftpcluster-1a2b3c4d~"
     if kind == "a file":
         path.write_bytes(OLD)
     elif kind == "a directory":
@@ -51,7 +51,7 @@ def test_what_no_upload_left_is_not_removed_with_its_directory(
         (root / "left").touch(0o1666)
         (root / "left").chmod(0o1666)
         path.symlink_to("../left")
-    client.says("RMD folder", 550)
+    client.says("RMD directory", 550)
     assert os.path.lexists(path)
 
 
@@ -104,15 +104,15 @@ def test_nobody_links_to_such_a_name(tmp_path: Path) -> None:
 
 def test_what_is_whole_has_no_mark_of_what_is_not(client: Dialogue, root: Path) -> None:
     """A file that was stored is never taken for a leftover, whatever becomes of its name."""
-    (root / "folder").mkdir()
-    (root / "folder/old").write_bytes(OLD)
-    (root / "folder/old").chmod(0o640)
-    client.says("CWD folder", 250)
+    (root / "directory").mkdir()
+    (root / "directory/old").write_bytes(OLD)
+    (root / "directory/old").chmod(0o640)
+    client.says("CWD directory", 250)
     for command in ("STOR new", "STOR old", "STOU"):
         client.uploads(command, CONTENT)
-    stored = list((root / "folder").iterdir())
+    stored = list((root / "directory").iterdir())
     assert not any(path.stat().st_mode & stat.S_ISVTX for path in stored)
     for path in stored:
         path.rename(path.with_name(f".{path.name}.~ftpcluster-1a2b3c4d~"))
-    client.says("RMD /folder", 550)
-    assert len(os.listdir(root / "folder")) == 3
+    client.says("RMD /directory", 550)
+    assert len(os.listdir(root / "directory")) == 3

@@ -39,9 +39,9 @@ def talk(port: int, seed: str, *, login: bool) -> int:
 def test_twenty_thousand_lines_get_one_reply_each(port: int, root: Path) -> None:
     """faults.md: “every verb with random arguments … after login: 500/501/…, one final reply
     each, no traceback”."""
-    (root / "folder").mkdir()
+    (root / "directory").mkdir()
     (root / "file").write_bytes(b"line\r\n" * 10)
-    (root / "folder/file").write_bytes(b"content")
+    (root / "directory/file").write_bytes(b"content")
     assert talk(port, "after login", login=True) > 1
 
 
@@ -96,11 +96,11 @@ def test_commands_before_the_greeting_are_answered_after_it(port: int) -> None:
 def test_commands_may_come_byte_by_byte(client: Dialogue) -> None:
     """“one final reply, always”: a line is a line, however it comes."""
     client.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    for byte in b"PWD\r\nNOOP\r\nMKD folder\r\nCWD folder\r\nPWD\r\nSYST\r\n":
+    for byte in b"PWD\r\nNOOP\r\nMKD directory\r\nCWD directory\r\nPWD\r\nSYST\r\n":
         client.sock.sendall(bytes([byte]))
     for code in (257, 200, 257, 250):
         client.expects(code)
-    assert client.expects(257).startswith('257 "/folder"')
+    assert client.expects(257).startswith('257 "/directory"')
     client.expects(215)
 
 

@@ -99,13 +99,13 @@ def test_chmod_sets_permission_bits(
 
 def test_chmod_is_taken_in_any_case_and_for_any_name(client: Dialogue, root: Path) -> None:
     """“Verbs in any case.”; a name is all that stands behind the mode."""
-    (root / "folder").mkdir(0o755)
-    for name in ("two words", " leading", "644 x", "folder/-dash"):
+    (root / "directory").mkdir(0o755)
+    for name in ("two words", " leading", "644 x", "directory/-dash"):
         (root / name).write_bytes(b"")
         client.says(f"site chmod 604 {name}", 200)
         assert mode(root / name) == 0o604
-    client.says("Site Chmod 711 folder", 200)
-    assert mode(root / "folder") == 0o711
+    client.says("Site Chmod 711 directory", 200)
+    assert mode(root / "directory") == 0o711
 
 
 @pytest.mark.parametrize(
@@ -153,8 +153,8 @@ def test_no_link_leads_chmod_or_utime_out(
     os.utime(outside / "file", (1, 1))
     target = outside if absolute else Path(os.path.relpath(outside, root))
     (root / "link").symlink_to(target / "file")
-    (root / "folder").symlink_to(target)
-    for name in ("link", "folder/file", "folder", "../outside/file"):
+    (root / "directory").symlink_to(target)
+    for name in ("link", "directory/file", "directory", "../outside/file"):
         client.says(f"SITE CHMOD 777 {name}", 550)
         client.says(f"SITE UTIME 20200101000000 {name}", 550)
         client.says(f"MFMT 20200101000000 {name}", 550)
@@ -265,9 +265,9 @@ def test_links_are_not_made_unless_permitted(client: Dialogue, file: Path, argum
 @pytest.fixture
 def linking(serve: Maker) -> int:
     """The port of a server that permits links."""
-    (serve.folder / "folder/deep").mkdir(parents=True)
-    (serve.folder / "file").write_bytes(b"content")
-    (serve.folder / "two words").write_bytes(b"words")
+    (serve.directory / "directory/deep").mkdir(parents=True)
+    (serve.directory / "file").write_bytes(b"content")
+    (serve.directory / "two words").write_bytes(b"words")
     return serve.with_settings(allow_symlinks=True)
 
 
@@ -276,8 +276,8 @@ def linking(serve: Maker) -> int:
     [
         ("file link", "link", b"content"),
         ("/file link", "link", b"content"),
-        ("file folder/deep/link", "folder/deep/link", b"content"),
-        ("/folder/../file /folder/link", "folder/link", b"content"),
+        ("file directory/deep/link", "directory/deep/link", b"content"),
+        ("/directory/../file /directory/link", "directory/link", b"content"),
         ('"two words" link', "link", b"words"),
         ('"two words" "a link"', "a link", b"words"),
         ('file "a link"', "a link", b"content"),
@@ -286,19 +286,19 @@ def linking(serve: Maker) -> int:
 def test_a_link_leads_to_its_target(
     serve: Maker, linking: int, argument: str, link: str, content: bytes
 ) -> None:
-    """“SITE SYMLINK”: paths as the client sees them, from whatever folder the link is in."""
+    """“SITE SYMLINK”: paths as the client sees them, from whatever directory the link is in."""
     with Dialogue(linking) as client:
         client.logs_in()
         client.says(f"SITE SYMLINK {argument}", 200)
-        assert (serve.folder / link).is_symlink()
+        assert (serve.directory / link).is_symlink()
         assert client.downloads(f"RETR /{link}") == content
 
 
-def test_a_link_is_made_from_the_current_folder(serve: Maker, linking: int) -> None:
+def test_a_link_is_made_from_the_current_directory(serve: Maker, linking: int) -> None:
     """“SITE SYMLINK”: both paths are seen from there."""
     with Dialogue(linking) as client:
         client.logs_in()
-        client.says("CWD folder/deep", 250)
+        client.says("CWD directory/deep", 250)
         client.says("SITE SYMLINK ../../file link", 200)
         assert client.downloads("RETR link") == b"content"
 
@@ -312,20 +312,20 @@ def test_a_link_cannot_lead_out(serve: Maker, linking: int, target: str) -> None
         code, text = client.reply()
         assert code in (200, 501, 550), text
         if code == 200:
-            assert (serve.folder / "link").resolve().is_relative_to(serve.folder.resolve())
+            assert (serve.directory / "link").resolve().is_relative_to(serve.directory.resolve())
             if "etc" in target:
                 client.says("RETR link", 425, 550)
                 client.says("SIZE link", 550)
 
 
 def test_a_link_takes_nobody_s_place(serve: Maker, linking: int) -> None:
-    """“SITE SYMLINK”: a file that is there stays, and the folder has to be there."""
+    """“SITE SYMLINK”: a file that is there stays, and the directory has to be there."""
     with Dialogue(linking) as client:
         client.logs_in()
         client.says('SITE SYMLINK file "two words"', 550)
         client.says("SITE SYMLINK file missing/link", 550)
         client.says("SITE SYMLINK file /", 550)
-    assert (serve.folder / "two words").read_bytes() == b"words"
+    assert (serve.directory / "two words").read_bytes() == b"words"
 
 
 @pytest.mark.parametrize("argument", ["", "file", '"file"', "a b c", '"a b"', '"a b'])
@@ -340,14 +340,14 @@ def test_a_link_needs_two_paths(serve: Maker, linking: int, argument: str) -> No
 def ruled(serve: Maker) -> int:
     """The port of a server that makes links, to a user who may not do the same everywhere."""
     for name in ("secret", "fixed", "free"):
-        (serve.folder / name).mkdir()
-        (serve.folder / name / "file").write_bytes(b"content")
+        (serve.directory / name).mkdir()
+        (serve.directory / name / "file").write_bytes(b"content")
     rules = [
         Permission("/"),
         Permission("/secret", readable=False, writable=False),
         Permission("/fixed", writable=False),
     ]
-    users = [User("user", "12345", base_path=serve.folder, permissions=rules)]
+    users = [User("user", "12345", base_path=serve.directory, permissions=rules)]
     return serve.with_settings(users, allow_symlinks=True)
 
 
@@ -359,7 +359,7 @@ def test_a_link_needs_the_right_to_read_and_to_write(serve: Maker, ruled: int) -
         client.says("SITE SYMLINK /secret /free/link", 550)
         client.says("SITE SYMLINK /free/file /fixed/link", 550)
         client.says("SITE SYMLINK /free/file /secret/link", 550)
-        assert os.listdir(serve.folder / "free") == ["file"]
+        assert os.listdir(serve.directory / "free") == ["file"]
 
 
 def test_no_link_leads_around_a_permission(serve: Maker, ruled: int) -> None:
@@ -370,10 +370,10 @@ def test_no_link_leads_around_a_permission(serve: Maker, ruled: int) -> None:
     with Dialogue(ruled) as client:
         client.logs_in()
         client.says("SITE SYMLINK / /free/all", 200, 550)
-        client.says("SITE SYMLINK /fixed /free/folder", 200, 550)
+        client.says("SITE SYMLINK /fixed /free/directory", 200, 550)
         client.says("SITE SYMLINK /fixed/file /free/link", 200, 550)
         client.says("SIZE /free/all/secret/file", 550)
         client.says("SITE CHMOD 600 /free/link", 550)
-        for name in ("all/fixed/file", "folder/file", "link"):
+        for name in ("all/fixed/file", "directory/file", "link"):
             client.says(f"DELE /free/{name}", 250, 550)
-    assert (serve.folder / "fixed/file").read_bytes() == b"content"
+    assert (serve.directory / "fixed/file").read_bytes() == b"content"

@@ -27,13 +27,13 @@ def listed(client: Dialogue, argument: str) -> list[str]:
 
 @pytest.fixture
 def tree(root: Path) -> Path:
-    """A folder with a file, a hidden one, an empty folder, and a folder that has two files."""
+    """A directory with a file, a hidden one, an empty directory, and one with two files."""
     (root / "file.txt").write_bytes(b"content")
     (root / ".hidden").write_bytes(b"")
     (root / "empty").mkdir()
-    (root / "folder").mkdir()
-    (root / "folder/inner.txt").write_bytes(b"")
-    (root / "folder/two words").write_bytes(b"")
+    (root / "directory").mkdir()
+    (root / "directory/inner.txt").write_bytes(b"")
+    (root / "directory/two words").write_bytes(b"")
     return root
 
 
@@ -136,9 +136,9 @@ def test_stat_is_answered_while_nobody_reads_the_data(
     client.says("STAT", 211)
 
 
-def test_stat_is_answered_while_a_listing_is_sent(client: Dialogue, big_folder: Path) -> None:
+def test_stat_is_answered_while_a_listing_is_sent(client: Dialogue, big_directory: Path) -> None:
     """“NOOP and STAT are answered meanwhile”"""
-    with client.begins("LIST folder", window=4096):
+    with client.begins("LIST directory", window=4096):
         client.says("STAT", 211)
         client.says("ABOR", 426)
         client.expects(226)
@@ -163,14 +163,14 @@ def test_stat_of_a_path_waits_for_the_transfer(client: Dialogue, tree: Path) -> 
     "argument",
     [
         "/",
-        "folder",
-        "folder/",
+        "directory",
+        "directory/",
         "file.txt",
-        "folder/two words",
+        "directory/two words",
         "-a",
-        "-la folder",
+        "-la directory",
         "*.txt",
-        "folder/*",
+        "directory/*",
         "-a *",
         ".*",
     ],
@@ -184,7 +184,7 @@ def test_stat_of_a_path_lists_as_list_does(client: Dialogue, tree: Path, argumen
 
 @pytest.mark.parametrize("argument", ["empty", "*.none", "empty/*"])
 def test_stat_of_nothing_has_no_line(client: Dialogue, tree: Path, argument: str) -> None:
-    """“STAT path lists …”: “an empty folder no line”, and what matches nothing neither."""
+    """“STAT path lists …”: “an empty directory no line”, and what matches nothing neither."""
     assert listed(client, argument) == []
 
 
@@ -202,8 +202,8 @@ def test_stat_of_a_path_needs_no_data_connection_and_takes_none(
 ) -> None:
     """“STAT path lists over the control connection”: one that was prepared stays so."""
     with client.passive() as data:
-        listed(client, "folder")
-        client.says("LIST folder", 150)
+        listed(client, "directory")
+        client.says("LIST directory", 150)
         assert b"inner.txt" in data.recv(65536)
     client.expects(226)
 
@@ -212,7 +212,7 @@ def test_rest_survives_stat(client: Dialogue, tree: Path) -> None:
     """“REST … survives … until the next transfer”, which STAT is none."""
     client.says("REST 3", 350)
     client.says("STAT", 211)
-    listed(client, "folder")
+    listed(client, "directory")
     assert client.downloads("RETR file.txt") == b"tent"
 
 
@@ -232,9 +232,9 @@ def test_rest_survives_stat(client: Dialogue, tree: Path) -> None:
 )
 def test_a_name_cannot_forge_a_line(client: Dialogue, root: Path, name: str) -> None:
     """“Control characters never reach a log or a listing unescaped.”"""
-    (root / "folder").mkdir()
-    (root / "folder" / name).write_bytes(b"")
-    [line] = listed(client, "folder")
+    (root / "directory").mkdir()
+    (root / "directory" / name).write_bytes(b"")
+    [line] = listed(client, "directory")
     assert not CONTROLS.search(line)
     client.says("NOOP", 200)
 
@@ -248,36 +248,38 @@ def test_the_name_that_was_asked_for_is_escaped_too(client: Dialogue, root: Path
 
 def test_names_are_bytes(client: Dialogue, root: Path) -> None:
     """“File names are bytes: what is not UTF-8 survives both ways (surrogateescape).”"""
-    (root / "folder").mkdir()
-    (root / os.fsdecode(b"folder/caf\xe9")).write_bytes(b"")
-    client.send("STAT folder")
+    (root / "directory").mkdir()
+    (root / os.fsdecode(b"directory/caf\xe9")).write_bytes(b"")
+    client.send("STAT directory")
     assert b" caf\xe9\n" in client.expects(213).encode("utf-8", "surrogateescape")
 
 
 # ---------------------------------------------------------------------- large listings
 
 
-def test_commands_behind_a_large_listing_come_after_it(client: Dialogue, big_folder: Path) -> None:
+def test_commands_behind_a_large_listing_come_after_it(
+    client: Dialogue, big_directory: Path
+) -> None:
     """“one final reply, always”: what follows waits, however long the client takes to read."""
-    client.send("STAT folder\r\nNOOP\r\nPWD")
-    assert client.expects(213).count("\n") == len(os.listdir(big_folder)) + 1
+    client.send("STAT directory\r\nNOOP\r\nPWD")
+    assert client.expects(213).count("\n") == len(os.listdir(big_directory)) + 1
     client.expects(200)
     client.expects(257)
 
 
 @pytest.mark.parametrize("waits", [True, False], ids=["later", "at once"])
-def test_a_client_that_goes_away_leaves_no_folder_open(
-    serving: Serving, port: int, big_folder: Path, waits: bool
+def test_a_client_that_goes_away_leaves_no_directory_open(
+    serving: Serving, port: int, big_directory: Path, waits: bool
 ) -> None:
     """“Closed or reset connections to control … ports harm nobody.”: also amid a long reply."""
-    folder = str(big_folder)
+    directory = str(big_directory)
     servers = set()
     for _ in range(10):
         with Dialogue(port) as client:
             client.logs_in()
             server = serving.process_of(client)
             servers.add(server)
-            client.send("STAT folder")
+            client.send("STAT directory")
             if waits:
                 assert client.line().startswith("213-")
                 with Dialogue(port) as other:
@@ -285,4 +287,4 @@ def test_a_client_that_goes_away_leaves_no_folder_open(
             reset(client.sock)
     with Dialogue(port) as client:
         client.logs_in()
-    until(lambda: not any(folder in open_files(server) for server in servers))
+    until(lambda: not any(directory in open_files(server) for server in servers))

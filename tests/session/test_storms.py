@@ -41,7 +41,7 @@ def replies(clients: list[Dialogue]) -> Counter[str]:
 def test_of_one_address_33_logins_are_checked_and_the_rest_is_told_to_come_back(
     serve: Maker, stuck: threading.Event
 ) -> None:
-    users = [User("user", HASH, base_path=serve.folder)]
+    users = [User("user", HASH, base_path=serve.directory)]
     port = serve(users=users)
     with ExitStack() as stack:
         clients = [stack.enter_context(Dialogue(port)) for _ in range(40)]
@@ -59,7 +59,7 @@ def test_of_one_address_33_logins_are_checked_and_the_rest_is_told_to_come_back(
 def test_of_addresses_that_nobody_knows_48_logins_are_checked_and_the_rest_is_told_to_come_back(
     serve: Maker, stuck: threading.Event
 ) -> None:
-    users = [User("user", HASH, base_path=serve.folder)]
+    users = [User("user", HASH, base_path=serve.directory)]
     port = serve(users=users)
     with ExitStack() as stack:
         clients = [
@@ -77,7 +77,7 @@ def test_of_addresses_that_nobody_knows_48_logins_are_checked_and_the_rest_is_to
 def test_whoever_is_told_to_come_back_is_told_so_late_and_has_not_failed(
     serve: Maker, stuck: threading.Event
 ) -> None:
-    users = [User("user", HASH, base_path=serve.folder)]
+    users = [User("user", HASH, base_path=serve.directory)]
     port = serve(users=users, login_delay=0.5, ban_failures=50, ban_allow=())
     with ExitStack() as stack:
         clients = [stack.enter_context(Dialogue(port)) for _ in range(34)]
@@ -97,7 +97,7 @@ def test_whoever_is_told_to_come_back_is_told_so_late_and_has_not_failed(
 def test_sessions_that_end_while_they_wait_leave_their_places_to_others(
     serve: Maker, stuck: threading.Event
 ) -> None:
-    users = [User("user", HASH, base_path=serve.folder)]
+    users = [User("user", HASH, base_path=serve.directory)]
     port = serve(users=users)
     for _ in range(3):
         clients = [Dialogue(port) for _ in range(33)]

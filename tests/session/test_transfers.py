@@ -127,13 +127,13 @@ def test_a_data_connection_that_does_not_come_is_not_awaited_for_ever(
     serve: Maker, command: str
 ) -> None:
     """“data connection never came 425”"""
-    (serve.folder / "file").write_bytes(b"content")
+    (serve.directory / "file").write_bytes(b"content")
     with Dialogue(serve(data_timeout=0.1)) as client:
         client.logs_in()
         client.epsv()
         client.says(command, 150)
         client.expects(425)
-        assert is_served(client, serve.folder)
+        assert is_served(client, serve.directory)
 
 
 @pytest.mark.parametrize("verb", ["RETR", "STOR", "APPE", "LIST"])
@@ -225,7 +225,7 @@ def test_what_is_not_in_memory_is_read_by_a_thread(
 ) -> None:
     """design.md, law 8: “cold reads … go to a bounded thread pool”, by sendfile or by reading."""
     content = bytes(range(256)) * 20_000
-    (serve.folder / "file").write_bytes(content)
+    (serve.directory / "file").write_bytes(content)
     warm, threads = [0], []
     read_ahead = LocalFile.read_ahead
 
@@ -271,7 +271,7 @@ def test_an_upload_needs_no_descriptors_for_a_pipe(
         client.logs_in()
         client.uploads("STOR file", CONTENT)
     assert asked
-    assert (serve.folder / "file").read_bytes() == CONTENT
+    assert (serve.directory / "file").read_bytes() == CONTENT
 
 
 # ---------------------------------------------------------------------- commands meanwhile
@@ -382,9 +382,9 @@ def test_a_client_that_hangs_up_in_a_transfer_frees_all(
     monkeypatch.setattr(deadlines, "_STALL_CHECK", 0.1)
     monkeypatch.setattr(deadlines, "_RESET", 0.5)
     for name in ("big", "unconnected"):
-        with (serve.folder / name).open("wb") as file:
+        with (serve.directory / name).open("wb") as file:
             file.truncate(1 << 30)
-    users = [User("user", "12345", base_path=serve.folder, maximum_connections=1)]
+    users = [User("user", "12345", base_path=serve.directory, maximum_connections=1)]
     port = serve(users=users)
     server = serve.made[-1]
     with Dialogue(port) as client, contextlib.ExitStack() as stack:
@@ -471,10 +471,10 @@ def test_abort_of_an_upload_that_goes_on(client: Dialogue, root: Path) -> None:
     assert is_served(client, root)
 
 
-def test_abort_of_listings(client: Dialogue, root: Path, big_folder: Path) -> None:
+def test_abort_of_listings(client: Dialogue, root: Path, big_directory: Path) -> None:
     """“during … MLSD: 426 then 226, exactly once, even when the client has stopped reading”"""
     for verb in ("MLSD", "LIST"):
-        with client.begins(f"{verb} folder", window=4096):
+        with client.begins(f"{verb} directory", window=4096):
             aborts(client)
         assert is_served(client, root)
 
@@ -571,10 +571,10 @@ def test_an_upload_without_data_connection_leaves_the_file_alone(
 
 def test_an_upload_whose_data_never_comes_leaves_the_file_alone(serve: Maker) -> None:
     """The data connection is awaited, in vain: 425, and the file is what it was."""
-    (serve.folder / "file").write_bytes(b"content")
+    (serve.directory / "file").write_bytes(b"content")
     with Dialogue(serve(data_timeout=0.5)) as client:
         client.logs_in()
         client.epsv()
         client.says("STOR file", 150)
         client.expects(425)
-    assert (serve.folder / "file").read_bytes() == b"content"
+    assert (serve.directory / "file").read_bytes() == b"content"

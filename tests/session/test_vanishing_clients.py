@@ -26,27 +26,27 @@ def shared(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Running]:
     """A server of which one user may have as many sessions as there are commands."""
-    folder = tmp_path_factory.mktemp("vanishing")
+    directory = tmp_path_factory.mktemp("vanishing")
     options: dict[str, Any] = {"socket_timeout": STALLED, "idle_timeout": 1}
     if request.param == "cluster":
         options = {"text": f"[timeouts]\nstalled = {STALLED}\nidle = 1"}
-    with running(request.param, folder, connections=len(COMMANDS), **options) as server:
+    with running(request.param, directory, connections=len(COMMANDS), **options) as server:
         yield server
 
 
 @pytest.fixture
 def root(shared: Running, many_files: Path) -> Iterator[Path]:
-    """A file, and a folder, that are more than all that kernel and client hold unread."""
+    """A file, and a directory, that are more than all that kernel and client hold unread."""
     root = shared.emptied()
     with (root / "big").open("wb") as file:
         file.truncate(1 << 30)
-    folder = many_files.rename(root / "many")
+    directory = many_files.rename(root / "many")
     yield root
-    folder.rename(many_files)
+    directory.rename(many_files)
 
 
 def held(server: Running) -> list[str]:
-    """The served files and folders that its processes have open, but for the root."""
+    """The served files and directories that its processes have open, but for the root."""
     pids = [os.getpid()] if server.cluster is None else server.cluster.workers()
     return [name for pid in pids for name in open_files(pid) if name.startswith(f"{server.root}/")]
 

@@ -20,14 +20,14 @@ from tests.support.outside import SECRET, Swapping, picture
 
 @pytest.fixture
 def outside(root: Path) -> Iterator[Path]:
-    """A folder beside the root, which must be the same afterwards."""
-    folder = root.with_name("outside")
-    (folder / "folder").mkdir(parents=True)
+    """A directory beside the root, which must be the same afterwards."""
+    directory = root.with_name("outside")
+    (directory / "directory").mkdir(parents=True)
     for name in ("file", "victim"):
-        (folder / name).write_bytes(SECRET)
-    before = picture(folder)
-    yield folder
-    assert picture(folder) == before
+        (directory / name).write_bytes(SECRET)
+    before = picture(directory)
+    yield directory
+    assert picture(directory) == before
 
 
 async def entries(storage: LocalStorage, path: str) -> list[str]:
@@ -65,7 +65,7 @@ FOLLOWING: dict[str, Verb] = {
     "set_modified": lambda storage, path: storage.set_modified(path, 0),
     "chmod": lambda storage, path: storage.chmod(path, 0o777),
 }
-BENEATH: dict[str, Verb] = {  # what can only reach out through a folder above its last name
+BENEATH: dict[str, Verb] = {  # what can only reach out through a directory above its last name
     "lstat": lambda storage, path: storage.lstat(path),
     "create": lambda storage, path: write(storage, path, WriteMode.CREATE),
     "symlink": lambda storage, path: storage.symlink("/file", path),
@@ -97,7 +97,7 @@ def link(request: pytest.FixtureRequest, root: Path, outside: Path) -> Path:
 
 
 @pytest.mark.parametrize("verb", FOLLOWING.values(), ids=FOLLOWING)
-@pytest.mark.parametrize("path", ["/link", "/link/file", "/link/new", "/link/folder"])
+@pytest.mark.parametrize("path", ["/link", "/link/file", "/link/new", "/link/directory"])
 async def test_no_link_leads_out_of_the_root(
     storage: LocalStorage, link: Path, verb: Verb, path: str
 ) -> None:
@@ -106,8 +106,8 @@ async def test_no_link_leads_out_of_the_root(
 
 
 @pytest.mark.parametrize("verb", BENEATH.values(), ids=BENEATH)
-@pytest.mark.parametrize("path", ["/link/file", "/link/new", "/link/folder", "/link/a/b/c"])
-async def test_no_folder_above_leads_out_of_the_root(
+@pytest.mark.parametrize("path", ["/link/file", "/link/new", "/link/directory", "/link/a/b/c"])
+async def test_no_directory_above_leads_out_of_the_root(
     storage: LocalStorage, link: Path, verb: Verb, path: str
 ) -> None:
     with pytest.raises(OSError, match=r"cross-device|symbolic links|Not a directory"):
@@ -132,11 +132,11 @@ async def test_a_link_that_leads_out_is_listed_as_what_it_is(
 
 
 @pytest.mark.parametrize("verb", (FOLLOWING | BENEATH).values(), ids=FOLLOWING | BENEATH)
-@pytest.mark.parametrize("path", ["/..", "/../outside/file", "/folder/../../outside/new"])
+@pytest.mark.parametrize("path", ["/..", "/../outside/file", "/directory/../../outside/new"])
 async def test_dots_do_not_lead_out_of_the_root_even_where_nobody_resolved_them(
     storage: LocalStorage, root: Path, outside: Path, verb: Verb, path: str
 ) -> None:
-    (root / "folder").mkdir()
+    (root / "directory").mkdir()
     (root / "file").write_bytes(b"inside")
     with pytest.raises(OSError):  # noqa: PT011 - which one is the kernel's choice
         await verb(storage, path)
@@ -175,10 +175,10 @@ async def test_a_root_in_proc_does_not_let_magic_links_out() -> None:
 @pytest.fixture
 def linked(root: Path) -> Path:
     """A root with links that stay within it."""
-    (root / "folder").mkdir()
-    (root / "folder/file").write_bytes(b"inside")
-    (root / "to folder").symlink_to("folder")
-    (root / "folder/to file").symlink_to("../folder/file")
+    (root / "directory").mkdir()
+    (root / "directory/file").write_bytes(b"inside")
+    (root / "to directory").symlink_to("directory")
+    (root / "directory/to file").symlink_to("../directory/file")
     return root
 
 
@@ -186,36 +186,36 @@ async def test_links_within_the_root_are_followed(linked: Path) -> None:
     storage: Any = Awaited(LocalStorage(Root(linked)))
     if not contained.has_openat2(storage.root.fd):
         pytest.skip("this kernel, or a seccomp filter, refuses openat2")
-    assert await read(storage, "/to folder/to file") == b"inside"
-    assert (await storage.stat("/folder/to file")).st_size == 6
-    await write(storage, "/to folder/new", WriteMode.TRUNCATE)
-    assert sorted(await entries(storage, "/to folder")) == ["file", "new", "to file"]
+    assert await read(storage, "/to directory/to file") == b"inside"
+    assert (await storage.stat("/directory/to file")).st_size == 6
+    await write(storage, "/to directory/new", WriteMode.TRUNCATE)
+    assert sorted(await entries(storage, "/to directory")) == ["file", "new", "to file"]
 
 
-async def test_folders_are_made_where_a_link_within_the_root_leads(linked: Path) -> None:
-    """Also where it leads up again from the folder that it is in."""
+async def test_directories_are_made_where_a_link_within_the_root_leads(linked: Path) -> None:
+    """Also where it leads up again from the directory that it is in."""
     storage: Any = Awaited(LocalStorage(Root(linked)))
     if not contained.has_openat2(storage.root.fd):
         pytest.skip("this kernel, or a seccomp filter, refuses openat2")
-    (linked / "folder/up").symlink_to("..")
-    await storage.mkdir("/to folder/up/a/b")
-    await storage.mkdir("/folder/up/to folder/c/d")
+    (linked / "directory/up").symlink_to("..")
+    await storage.mkdir("/to directory/up/a/b")
+    await storage.mkdir("/directory/up/to directory/c/d")
     assert (linked / "a/b").is_dir()
-    assert (linked / "folder/c/d").is_dir()
+    assert (linked / "directory/c/d").is_dir()
 
 
 @pytest.mark.parametrize("verb", FOLLOWING.values(), ids=FOLLOWING)
-@pytest.mark.parametrize("path", ["/to folder", "/to folder/file", "/folder/to file"])
+@pytest.mark.parametrize("path", ["/to directory", "/to directory/file", "/directory/to file"])
 async def test_without_openat2_links_are_refused_altogether(
     linked: Path, monkeypatch: pytest.MonkeyPatch, verb: Verb, path: str
 ) -> None:
     monkeypatch.setattr(contained, "has_openat2", lambda directory: False)
     with pytest.raises(OSError, match=r"symbolic links|Not a directory"):
         await verb(Awaited(LocalStorage(Root(linked))), path)
-    assert (linked / "folder/file").read_bytes() == b"inside"
+    assert (linked / "directory/file").read_bytes() == b"inside"
 
 
-async def test_links_are_followed_while_folders_elsewhere_are_renamed(linked: Path) -> None:
+async def test_links_are_followed_while_directories_elsewhere_are_renamed(linked: Path) -> None:
     # any rename on the machine lets the kernel answer EAGAIN where it resolves ".."
     storage: Any = Awaited(LocalStorage(Root(linked)))
     if not contained.has_openat2(storage.root.fd):
@@ -224,7 +224,7 @@ async def test_links_are_followed_while_folders_elsewhere_are_renamed(linked: Pa
     (linked / "b").mkdir()
     with Swapping(linked / "a", linked / "b"):
         for _ in range(3000):
-            assert (await storage.stat("/folder/to file")).st_size == 6
+            assert (await storage.stat("/directory/to file")).st_size == 6
 
 
 # ---------------------------------------------------------------------- races
@@ -256,14 +256,14 @@ class Outcomes:
 
 
 @pytest.mark.parametrize("depth", [1, 5, 20])
-async def test_a_link_in_the_place_of_a_folder_that_was_just_made_lets_nothing_out(
+async def test_a_link_in_the_place_of_a_directory_that_was_just_made_lets_nothing_out(
     storage: LocalStorage,
     root: Path,
     outside: Path,
     monkeypatch: pytest.MonkeyPatch,
     depth: int,
 ) -> None:
-    """MKD makes the folders above one in the other: nobody may lead it away in between."""
+    """MKD makes the directories above one in the other: nobody may lead it away in between."""
     mkdir = os.mkdir
     made = 0
 
@@ -281,7 +281,7 @@ async def test_a_link_in_the_place_of_a_folder_that_was_just_made_lets_nothing_o
     assert made == depth
 
 
-async def test_a_folder_moved_while_others_are_made_beneath_it_leaves_nothing_to_its_link(
+async def test_a_directory_moved_while_others_are_made_beneath_it_leaves_nothing_to_its_link(
     storage: LocalStorage, root: Path, outside: Path
 ) -> None:
     making = storage.mkdir("/a" * 60).__await__()
@@ -295,7 +295,7 @@ async def test_a_folder_moved_while_others_are_made_beneath_it_leaves_nothing_to
 
 
 @pytest.mark.parametrize("target", ["absolute", "relative"])
-async def test_a_folder_swapped_for_a_link_lets_nothing_out(
+async def test_a_directory_swapped_for_a_link_lets_nothing_out(
     storage: LocalStorage, root: Path, outside: Path, target: str
 ) -> None:
     (root / "x").mkdir()
@@ -314,7 +314,7 @@ async def every_verb(storage: LocalStorage, outcomes: Outcomes, secret: int) -> 
     for status in (storage.stat, storage.lstat):
         seen = await outcomes.of("stat", status("/x/file"))
         assert seen is None or seen.st_ino != secret
-    assert "folder" not in (await outcomes.of("scan", entries(storage, "/x")) or ())
+    assert "directory" not in (await outcomes.of("scan", entries(storage, "/x")) or ())
     await outcomes.of("write", write(storage, "/x/victim", WriteMode.APPEND))
     await outcomes.of("rename", storage.rename("/x/victim", "/taken", replace=True))
     await outcomes.of("rename", storage.rename("/taken", "/x/given", replace=False))

@@ -190,9 +190,9 @@ async def test_a_device_is_refused(storage: LocalStorage, root: Path, opens: Ope
         await opens(storage, "/zero")
 
 
-async def test_a_folder_is_no_file(storage: LocalStorage, root: Path, opens: Open) -> None:
-    (root / "folder").mkdir()
-    for path in ("/folder", "/"):
+async def test_a_directory_is_no_file(storage: LocalStorage, root: Path, opens: Open) -> None:
+    (root / "directory").mkdir()
+    for path in ("/directory", "/"):
         with pytest.raises(IsADirectoryError):
             await opens(storage, path)
 
@@ -218,10 +218,12 @@ async def test_what_is_missing_has_no_status(storage: LocalStorage, root: Path) 
             await storage.stat(path)
 
 
-# ---------------------------------------------------------------------- folders
+# ---------------------------------------------------------------------- directories
 
 
-async def test_a_large_folder_comes_in_batches_and_whole(storage: LocalStorage, root: Path) -> None:
+async def test_a_large_directory_comes_in_batches_and_whole(
+    storage: LocalStorage, root: Path
+) -> None:
     expected = {f"file {n}" for n in range(1300)}
     for name in expected:
         (root / name).touch()
@@ -233,11 +235,13 @@ async def test_a_large_folder_comes_in_batches_and_whole(storage: LocalStorage, 
     assert set(entries) == expected
 
 
-async def test_an_empty_folder_has_no_entries(storage: LocalStorage) -> None:
+async def test_an_empty_directory_has_no_entries(storage: LocalStorage) -> None:
     assert [batch async for batch in storage.scan("/")] == []
 
 
-async def test_a_scan_of_what_is_no_folder_fails_at_once(storage: LocalStorage, root: Path) -> None:
+async def test_a_scan_of_what_is_no_directory_fails_at_once(
+    storage: LocalStorage, root: Path
+) -> None:
     (root / "file").touch()
     for path, error in (("/file", NotADirectoryError), ("/missing", FileNotFoundError)):
         with pytest.raises(error):
@@ -260,7 +264,7 @@ async def test_links_are_listed_as_such(storage: LocalStorage, root: Path) -> No
     assert await storage.read_link("/outside") == "/etc"
 
 
-async def test_mkdir_makes_the_folders_above(storage: LocalStorage, root: Path) -> None:
+async def test_mkdir_makes_the_directories_above(storage: LocalStorage, root: Path) -> None:
     await storage.mkdir("/a/b/c")
     assert (root / "a/b/c").is_dir()
     await storage.mkdir("/a/b/d")
@@ -307,7 +311,7 @@ async def test_mkdir_of_twice_the_depth_is_not_four_times_the_work(
     assert work[1] < 3 * work[0], work
 
 
-async def test_mkdir_of_many_folders_lets_others_go_on(
+async def test_mkdir_of_many_directories_lets_others_go_on(
     storage: LocalStorage, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = []
@@ -322,13 +326,13 @@ async def test_mkdir_of_many_folders_lets_others_go_on(
     assert max(at_once) <= 20
 
 
-async def test_mkdir_of_a_few_folders_does_not_wait(storage: LocalStorage, root: Path) -> None:
+async def test_mkdir_of_a_few_directories_does_not_wait(storage: LocalStorage, root: Path) -> None:
     with pytest.raises(StopIteration):
         storage.mkdir("/a/b/c/d").send(None)
     assert (root / "a/b/c/d").is_dir()
 
 
-async def test_mkdir_beside_another_one_of_the_same_folders_makes_them_all(
+async def test_mkdir_beside_another_one_of_the_same_directories_makes_them_all(
     storage: LocalStorage, root: Path
 ) -> None:
     making = storage.mkdir("/a" * 40 + "/one").__await__()
@@ -354,15 +358,15 @@ async def test_mkdir_that_is_given_up_leaves_nothing_open(
 
 async def test_mkdir_refuses_what_exists(storage: LocalStorage, root: Path) -> None:
     (root / "file").touch()
-    await storage.mkdir("/folder")
-    for path in ("/folder", "/file", "/"):
+    await storage.mkdir("/directory")
+    for path in ("/directory", "/file", "/"):
         with pytest.raises(FileExistsError):
             await storage.mkdir(path)
     with pytest.raises(NotADirectoryError):
-        await storage.mkdir("/file/folder")
+        await storage.mkdir("/file/directory")
 
 
-async def test_rmdir_removes_empty_folders_only(storage: LocalStorage, root: Path) -> None:
+async def test_rmdir_removes_empty_directories_only(storage: LocalStorage, root: Path) -> None:
     (root / "full").mkdir()
     (root / "full" / "file").touch()
     (root / "empty").mkdir()
@@ -374,31 +378,31 @@ async def test_rmdir_removes_empty_folders_only(storage: LocalStorage, root: Pat
     assert os.listdir(root) == ["full"]
 
 
-async def test_unlink_removes_files_and_links_but_no_folders(
+async def test_unlink_removes_files_and_links_but_no_directories(
     storage: LocalStorage, root: Path
 ) -> None:
-    (root / "folder").mkdir()
+    (root / "directory").mkdir()
     (root / "file").touch()
-    (root / "link").symlink_to("folder")
+    (root / "link").symlink_to("directory")
     await storage.unlink("/file")
     await storage.unlink("/link")
-    for path in ("/folder", "/"):
+    for path in ("/directory", "/"):
         with pytest.raises(OSError, match=r"directory|Operation not permitted"):
             await storage.unlink(path)
-    assert os.listdir(root) == ["folder"]
+    assert os.listdir(root) == ["directory"]
 
 
 # ---------------------------------------------------------------------- rename
 
 
 @pytest.mark.parametrize("replace", [True, False])
-async def test_files_and_folders_are_moved(
+async def test_files_and_directories_are_moved(
     storage: LocalStorage, root: Path, replace: bool
 ) -> None:
-    (root / "folder").mkdir()
+    (root / "directory").mkdir()
     (root / "file").write_bytes(b"x")
-    await storage.rename("/file", "/folder/moved", replace=replace)
-    await storage.rename("/folder", "/renamed", replace=replace)
+    await storage.rename("/file", "/directory/moved", replace=replace)
+    await storage.rename("/directory", "/renamed", replace=replace)
     assert os.listdir(root) == ["renamed"]
     assert (root / "renamed/moved").read_bytes() == b"x"
 
@@ -411,8 +415,8 @@ async def test_a_file_gives_way_where_it_may_be_replaced(storage: LocalStorage, 
     assert (root / "old").read_bytes() == b"new"
 
 
-@pytest.mark.parametrize("source", ["file", "folder"])
-@pytest.mark.parametrize("target", ["old file", "old folder", "old link"])
+@pytest.mark.parametrize("source", ["file", "directory"])
+@pytest.mark.parametrize("target", ["old file", "old directory", "old link"])
 async def test_nothing_gives_way_where_it_may_not(
     storage: LocalStorage, root: Path, source: str, target: str
 ) -> None:
@@ -424,23 +428,23 @@ async def test_nothing_gives_way_where_it_may_not(
     assert (root / "old file").read_bytes() == b"old"
 
 
-@pytest.mark.parametrize("source", ["file", "folder"])
-@pytest.mark.parametrize("target", ["old folder", ""])
-async def test_a_folder_never_gives_way(
+@pytest.mark.parametrize("source", ["file", "directory"])
+@pytest.mark.parametrize("target", ["old directory", ""])
+async def test_a_directory_never_gives_way(
     storage: LocalStorage, root: Path, source: str, target: str
 ) -> None:
     furnish(root)
-    inode = (root / "old folder").stat().st_ino
+    inode = (root / "old directory").stat().st_ino
     with pytest.raises(OSError, match=r"exists|Is a directory|busy"):
         await storage.rename(f"/{source}", f"/{target}", replace=True)
     assert (root / source).exists()
-    assert (root / "old folder").stat().st_ino == inode
+    assert (root / "old directory").stat().st_ino == inode
 
 
-async def test_a_folder_does_not_replace_a_file(storage: LocalStorage, root: Path) -> None:
+async def test_a_directory_does_not_replace_a_file(storage: LocalStorage, root: Path) -> None:
     furnish(root)
     with pytest.raises(OSError, match=r"exists|Not a directory"):
-        await storage.rename("/folder", "/old file", replace=True)
+        await storage.rename("/directory", "/old file", replace=True)
     assert (root / "old file").read_bytes() == b"old"
 
 
@@ -452,13 +456,13 @@ async def test_a_link_gives_way_and_not_what_it_names(storage: LocalStorage, roo
 
 
 @pytest.mark.parametrize("replace", [True, False])
-async def test_a_folder_cannot_be_moved_into_itself(
+async def test_a_directory_cannot_be_moved_into_itself(
     storage: LocalStorage, root: Path, replace: bool
 ) -> None:
     furnish(root)
     with pytest.raises(OSError, match="Invalid argument"):
-        await storage.rename("/folder", "/folder/inner", replace=replace)
-    assert (root / "folder").is_dir()
+        await storage.rename("/directory", "/directory/inner", replace=replace)
+    assert (root / "directory").is_dir()
 
 
 @pytest.mark.parametrize("replace", [True, False])
@@ -480,11 +484,11 @@ async def test_without_renameat2_nothing_gives_way_either(
 
 
 def furnish(root: Path) -> None:
-    """A file and a folder to move, and others that are in the way."""
+    """A file and a directory to move, and others that are in the way."""
     (root / "file").write_bytes(b"new")
-    (root / "folder").mkdir()
+    (root / "directory").mkdir()
     (root / "old file").write_bytes(b"old")
-    (root / "old folder").mkdir()
+    (root / "old directory").mkdir()
     (root / "old link").symlink_to("old file")
 
 
@@ -498,10 +502,10 @@ async def test_a_root_that_was_replaced_is_opened_again(root: Path) -> None:
     root.mkdir()
     (root / "new").touch()
     assert await names(Awaited(files.open(root)), "/") == ["new"]
-    assert await names(before, "/") == [], "a session stays in the folder in which it began"
+    assert await names(before, "/") == [], "a session stays in the directory in which it began"
 
 
-def test_sessions_of_one_folder_share_its_descriptor(root: Path) -> None:
+def test_sessions_of_one_directory_share_its_descriptor(root: Path) -> None:
     files = LocalFiles()
     assert files.open(root).root is files.open(str(root)).root
 
@@ -522,9 +526,9 @@ def test_many_roots_do_not_use_up_the_descriptors(tmp_path: Path) -> None:
     before = open_descriptors()
     kept = files.open(tmp_path)
     for n in range(400):
-        folder = tmp_path / str(n)
-        folder.mkdir()
-        files.open(folder)
+        directory = tmp_path / str(n)
+        directory.mkdir()
+        files.open(directory)
     gc.collect()
     assert len(open_descriptors()) - len(before) <= 300
     assert os.fstat(kept.root.fd).st_ino == tmp_path.stat().st_ino, "it is still in use"
@@ -550,10 +554,10 @@ async def attempt(work: Coroutine[Any, Any, Any]) -> None:
 def test_nothing_leaves_a_descriptor_open(storage: LocalStorage, root: Path) -> None:
     furnish(root)
     os.mkfifo(root / "fifo")
-    (root / "folder/file").touch()
+    (root / "directory/file").touch()
     (root / "outside").symlink_to("/etc/passwd")
     (root / "dangling").symlink_to("nowhere")
-    paths = ["/", "/file", "/folder", "/folder/file", "/missing/x", "/file/x", "/fifo"]
+    paths = ["/", "/file", "/directory", "/directory/file", "/missing/x", "/file/x", "/fifo"]
     paths += ["/outside", "/dangling", "/old link", "/outside/x"]
 
     async def everything() -> None:
@@ -565,8 +569,8 @@ def test_nothing_leaves_a_descriptor_open(storage: LocalStorage, root: Path) -> 
             await attempt(names(storage, path))
             await attempt(storage.mkdir(path))
             for replace in (True, False):
-                await attempt(storage.rename(path, "/old folder", replace=replace))
-                await attempt(storage.rename("/folder/file", path + "/a/b", replace=replace))
+                await attempt(storage.rename(path, "/old directory", replace=replace))
+                await attempt(storage.rename("/directory/file", path + "/a/b", replace=replace))
             await attempt(storage.rmdir(path))
             await attempt(storage.unlink(path + "/x"))
 

@@ -13,17 +13,17 @@ from tests.support.cluster import READY, Cluster
 
 @contextlib.contextmanager
 def configured(
-    folder: Path,
+    directory: Path,
     text: str,
     *flags: str,
     workers: Sequence[str] = ("--workers", "2"),
     **options: Any,
 ) -> Iterator[Cluster]:
-    """A cluster that runs with a file ``text`` in ``folder``.
+    """A cluster that runs with a file ``text`` in ``directory``.
 
     The port and the addresses of the first listener are the tests' own: any port, on loopback.
     """
-    file = folder / "ftpcluster.toml"
+    file = directory / "ftpcluster.toml"
     file.touch(mode=0o600)
     file.write_text(text)
     with Cluster("-c", str(file), *workers, *flags, **options) as cluster:

@@ -38,12 +38,12 @@ mkdir /srv/ftp
 echo content >/srv/ftp/file
 mount -t tmpfs tmpfs /run
 mkdir /run/ftpcluster
-for folder in /srv/ftp /run/ftpcluster; do
-    mount --bind $folder $folder
-    chown "$user:$user" $folder
+for directory in /srv/ftp /run/ftpcluster; do
+    mount --bind $directory $directory
+    chown "$user:$user" $directory
 done
 mount -t proc proc /proc
-for folder in / /etc /mnt /run /srv; do mount -o remount,bind,ro $folder; done
+for directory in / /etc /mnt /run /srv; do mount -o remount,bind,ro $directory; done
 "$python" -c "
 import fcntl, socket, struct
 SIOCSIFFLAGS, IFF_UP = 0x8914, 1

@@ -1,8 +1,8 @@
 """Disks that fail and disks that are slow: system calls that obey the name of the file.
 
 ``write-EIO`` cannot be written, ``splice-ENOSPC`` takes 128 KiB and no more, ``close-EDQUOT`` says
-it when it is closed, ``fsync-EIO`` (also a folder) when it is to be stored; ``slow-5`` takes 5 ms
-for each write.
+it when it is closed, ``fsync-EIO`` (also a directory) when it is to be stored; ``slow-5`` takes 5
+ms for each write.
 
 ``go_bad`` makes a process's calls so. In the workers of a cluster, ``--server`` does:
 ``tests.support.disks:Local`` on the local layer, ``tests.support.disks:Layered`` on one of
@@ -86,9 +86,9 @@ class BadPathIO(ftpcluster.PathIO):
         await super().sync(file)
 
     @ftpcluster.universal_exception
-    async def sync_folder(self, path: Any) -> None:
+    async def sync_directory(self, path: Any) -> None:
         fault("fsync", str(path))
-        await super().sync_folder(path)
+        await super().sync_directory(path)
 
 
 class Local(ftpcluster.Server):

@@ -32,13 +32,13 @@ _PATIENCE = 20  # milliseconds until the file is looked for again
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def on_storage_that_may_hang(folder: Path) -> tuple[str, ...]:
-    """What begins the command of a ``Cluster`` that finds such storage in ``folder``.
+def on_storage_that_may_hang(directory: Path) -> tuple[str, ...]:
+    """What begins the command of a ``Cluster`` that finds such storage in ``directory``.
 
     Skips the test where we may not mount it.
     """
-    folder.mkdir()
-    program = ("tests.support.hanging", str(folder))
+    directory.mkdir()
+    program = ("tests.support.hanging", str(directory))
     command = (sys.executable, "-m", *program, "platform")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -46,14 +46,14 @@ def on_storage_that_may_hang(folder: Path) -> tuple[str, ...]:
     return (*program, "ftpcluster", "run")
 
 
-def hang(folder: Path) -> None:
-    """Let the storage at a folder hang from now on."""
-    Path(f"{folder}.hangs").touch()
+def hang(directory: Path) -> None:
+    """Let the storage at a directory hang from now on."""
+    Path(f"{directory}.hangs").touch()
 
 
-def answer(folder: Path) -> None:
+def answer(directory: Path) -> None:
     """Let it answer again, also what was asked meanwhile."""
-    Path(f"{folder}.hangs").unlink(missing_ok=True)
+    Path(f"{directory}.hangs").unlink(missing_ok=True)
 
 
 def is_stuck(pid: int) -> bool:
@@ -137,15 +137,15 @@ def _separate() -> None:
 
 
 def main() -> None:
-    folder, *command = sys.argv[1:]
+    directory, *command = sys.argv[1:]
     _separate()
     device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
     options = f"fd={device},rootmode=40000,user_id={os.getuid()},group_id={os.getgid()},allow_other"
-    _call("mount", b"hanging", os.fsencode(folder), b"fuse", 0, options.encode())
+    _call("mount", b"hanging", os.fsencode(directory), b"fuse", 0, options.encode())
     if os.fork() == 0:
         for fd in (0, 1, 2):
             os.dup2(os.open(os.devnull, os.O_RDWR), fd)
-        _serve(device, f"{folder}.hangs")
+        _serve(device, f"{directory}.hangs")
         os._exit(0)
     os.execv(sys.executable, (sys.executable, "-m", *command))
 

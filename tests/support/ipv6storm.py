@@ -33,14 +33,14 @@ root = '.'
 
 
 def main() -> None:
-    folder = Path(sys.argv[1])
+    directory = Path(sys.argv[1])
     bring_up("lo")
     # every address of it is this machine's
     subprocess.run(("ip", "-6", "route", "add", "local", "2001:db8::/48", "dev", "lo"), check=True)
     Path("/proc/sys/net/ipv6/ip_nonlocal_bind").write_text("1")
     slow = argon2.PasswordHasher(time_cost=8, memory_cost=16384, parallelism=1).hash("12345")
     text = _TEXT.format(password=slow)
-    with configured(folder, text, hosts=()) as cluster, ExitStack() as stack:
+    with configured(directory, text, hosts=()) as cluster, ExitStack() as stack:
         for number in range(_GUESSES):
             source = f"2001:db8:0:{number:x}::1"
             guesser = stack.enter_context(Dialogue(cluster.port, "2001:db8::1", source=source))

@@ -1,6 +1,6 @@
 """A server of each kind with options of its files: in this process, and as a cluster with a file.
 
-Both serve ``folder/root`` to user/12345, who may write.
+Both serve ``directory/root`` to user/12345, who may write.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Running:
     cluster: Cluster | None = None
 
     def emptied(self) -> Path:
-        """The folder that is served, with nothing in it; a confined worker knows no other one."""
+        """The directory that is served, with nothing in it; a confined worker knows no other."""
         for path in self.root.iterdir():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
@@ -48,7 +48,7 @@ class Running:
 @contextlib.contextmanager
 def running(
     kind: str,
-    folder: Path,
+    directory: Path,
     *,
     connections: int = 1000,
     server: str = "",
@@ -59,9 +59,9 @@ def running(
     """``options`` are keywords of ``Server``, or keys of ``[storage]``.
 
     ``connections`` are those of the user. Of a cluster: ``server`` is the class that its workers
-    run, of a module in ``folder`` or of the tests, ``text`` more of its file.
+    run, of a module in ``directory`` or of the tests, ``text`` more of its file.
     """
-    root = folder / "root"
+    root = directory / "root"
     root.mkdir(exist_ok=True)
     if kind == "cluster":
         keys = [f"{name} = {json.dumps(value)}" for name, value in options.items()]
@@ -70,8 +70,8 @@ def running(
         user = "[[user]]\nlogin = 'user'\npassword = 'plain:12345'\nroot = 'root'\n"
         user += f"connections = {connections}\n"
         lines = [*top, text, "[storage]", *keys, user]
-        env = {"PYTHONPATH": str(folder)}
-        with configured(folder, "\n".join(lines), env=env) as cluster:
+        env = {"PYTHONPATH": str(directory)}
+        with configured(directory, "\n".join(lines), env=env) as cluster:
             yield Running(cluster.port, root, cluster=cluster)
         return
     users = [User("user", "12345", base_path=root, maximum_connections=connections)]

@@ -29,9 +29,9 @@ def main() -> None:
     bring_up("lo")
     for address in (ADDRESS, ELSEWHERE):
         add_address("lo", address)
-    with TemporaryDirectory() as folder:
-        (Path(folder) / "file").write_bytes(_CONTENT)
-        users = [User("user", "12345", base_path=folder)]
+    with TemporaryDirectory() as directory:
+        (Path(directory) / "file").write_bytes(_CONTENT)
+        users = [User("user", "12345", base_path=directory)]
         server = InProcess(loop, lambda: Server(users), "::")
         try:
             with Dialogue(server.port, _HOST) as client:

@@ -24,7 +24,7 @@ def need_node_module(module: str) -> str:
     # with NODE_PATH, which clients do not inherit: they are told the path
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
     if done.returncode:
-        _miss(f"Node's {module} is not installed; NODE_PATH may name the folder that has it")
+        _miss(f"Node's {module} is not installed; NODE_PATH may name the directory that has it")
     return done.stdout.strip()
 
 

@@ -1,4 +1,4 @@
-"""What lies outside of a served folder, and links that lead there while a server looks."""
+"""What lies outside of a served directory, and links that lead there while a server looks."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 SECRET = b"what nobody may see"
 
 
-def picture(folder: Path) -> dict[str, object]:
+def picture(directory: Path) -> dict[str, object]:
     """All that can be seen of a tree, but for access times."""
     found: dict[str, object] = {}
-    for path in (folder, *sorted(folder.rglob("*"))):
+    for path in (directory, *sorted(directory.rglob("*"))):
         status = path.lstat()
         content = path.read_bytes() if path.is_file() else None
         found[str(path)] = (status.st_ino, status.st_mode, status.st_mtime_ns, content)

@@ -1,4 +1,4 @@
-"""What deploy/ ships, as it can run on any machine: with other folders, and ports that are free."""
+"""What deploy/ ships, as it can run on any machine: with free ports and other directories."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ def health_check() -> list[str]:
     return Instruction("HEALTHCHECK", value.partition("CMD ")[2]).arguments
 
 
-def elsewhere(text: str, folder: Path, first: int) -> str:
-    """A configuration that serves ``folder`` on loopback, with data ports from ``first`` on."""
+def elsewhere(text: str, directory: Path, first: int) -> str:
+    """A configuration that serves ``directory`` on loopback, with data ports from ``first`` on."""
     config: dict[str, Any] = tomllib.loads(text)
     begin, end = map(int, config["data"]["ports"].split("-"))
     changes = {
-        '"/srv/ftp"': json.dumps(str(folder)),
+        '"/srv/ftp"': json.dumps(str(directory)),
         f'"{begin}-{end}"': f'"{first}-{first + end - begin}"',
         f'"{config["metrics"]["listen"]}"': '"127.0.0.1:0"',
     }
@@ -72,15 +72,15 @@ def elsewhere(text: str, folder: Path, first: int) -> str:
 
 
 @contextlib.contextmanager
-def running(command: list[str], text: str, folder: Path, *more: str) -> Iterator[Cluster]:
-    """A container's command with its configuration ``text``; ``folder``/files is served."""
+def running(command: list[str], text: str, directory: Path, *more: str) -> Iterator[Cluster]:
+    """A container's command with its configuration ``text``; ``directory``/files is served."""
     assert command[:4] == ["ftpcluster", "run", "-c", "/etc/ftpcluster/ftpcluster.toml"]
-    (folder / "files").mkdir()
-    file = folder / "ftpcluster.toml"
+    (directory / "files").mkdir()
+    file = directory / "ftpcluster.toml"
     with contextlib.ExitStack() as stack:
         begin, end = map(int, tomllib.loads(text)["data"]["ports"].split("-"))
         first = bind_range(stack, end - begin + 1)
-        file.write_text(elsewhere(text, folder / "files", first))
+        file.write_text(elsewhere(text, directory / "files", first))
         flags = (*command[4:], *more)
         cluster = Cluster("-c", str(file), *flags, hosts=("127.0.0.1",))
         yield stack.enter_context(cluster)

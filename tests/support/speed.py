@@ -136,7 +136,7 @@ class Download(Flow):
 
 class Upload(Flow):
     def __init__(self, client: Dialogue, root: Path, content: bytes, *, again: bool) -> None:
-        """``root`` is the folder in which the files appear."""
+        """``root`` is the directory in which the files appear."""
         super().__init__(client, again=again)
         self._root = root
         self._content = memoryview(content)
@@ -289,7 +289,7 @@ class Traffic:
     def uploads(
         self, content: bytes, count: int = 1, user: str = "user", *, again: bool = True
     ) -> list[Flow]:
-        """Sessions that will upload, into the folder that is served."""
+        """Sessions that will upload, into the directory that is served."""
         return self._add(
             [Upload(self._client(user), self._root, content, again=again) for _ in range(count)]
         )

@@ -1,4 +1,4 @@
-"""Files and folders to transfer, and what shows that they arrived whole."""
+"""Files and directories to transfer, and what shows that they arrived whole."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ ODD_NAMES = (
 )
 
 
-def make_tree(folder: Path, files: int) -> None:
-    """Fill ``folder`` with files of 0 to 20 KB in nested folders, with every odd name in it."""
+def make_tree(directory: Path, files: int) -> None:
+    """Fill ``directory`` with files of 0 to 20 KB in nested directories, with odd names."""
     chance = random.Random(files)
     names = [*ODD_NAMES, *(f"file-{number}" for number in range(files - len(ODD_NAMES)))]
     for number, name in enumerate(names):
-        above = folder / f"folder {number % 7}" / f"ünter-{number % 5}"
+        above = directory / f"directory {number % 7}" / f"ünter-{number % 5}"
         above.mkdir(parents=True, exist_ok=True)
         (above / name).write_bytes(chance.randbytes(chance.randrange(20_000)))
-    (folder / "empty file").touch()
+    (directory / "empty file").touch()
 
 
 def make_file(path: Path, size: int) -> None:
@@ -62,10 +62,10 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file beneath ``folder``, by its relative path."""
+def digests(directory: Path) -> dict[str, str]:
+    """SHA-256 of every file beneath ``directory``, by its relative path."""
     return {
-        str(path.relative_to(folder)): digest(path)
-        for path in sorted(folder.rglob("*"))
+        str(path.relative_to(directory)): digest(path)
+        for path in sorted(directory.rglob("*"))
         if path.is_file()
     }

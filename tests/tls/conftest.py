@@ -29,8 +29,8 @@ class Files:
 
 @pytest.fixture(scope="session")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
-    folder = tmp_path_factory.mktemp("certificates")
-    found = Files(folder / "authority.pem", folder / "server.pem")
+    directory = tmp_path_factory.mktemp("certificates")
+    found = Files(directory / "authority.pem", directory / "server.pem")
     AUTHORITY.cert_pem.write_to_path(str(found.authority))
     issued = AUTHORITY.issue_cert("localhost", "127.0.0.1")
     issued.private_key_and_cert_chain_pem.write_to_path(str(found.server))
@@ -81,11 +81,11 @@ class Shared:
 def shared(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, files: Files
 ) -> Iterator[Shared]:
-    folder = tmp_path_factory.mktemp("shared")
-    root = folder / "root"
+    directory = tmp_path_factory.mktemp("shared")
+    root = directory / "root"
     root.mkdir()
     settings = getattr(request.module, "SETTINGS", {})
-    with serving(request.param, root, files.server, folder, **settings) as running:
+    with serving(request.param, root, files.server, directory, **settings) as running:
         yield Shared(running, root)
 
 

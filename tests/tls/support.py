@@ -69,7 +69,7 @@ def serving(
     kind: str,
     root: Path,
     certificate: Path | None,
-    folder: Path,
+    directory: Path,
     *,
     implicit: bool = False,
     make: Callable[[], ssl.SSLContext] | None = None,
@@ -78,10 +78,10 @@ def serving(
     """A server of the given kind, with explicit or implicit TLS and a user who may write.
 
     ``make`` makes the contexts of a server in this process; a cluster has them from its flags.
-    ``folder`` is for the module of a cluster whose settings have no flags.
+    ``directory`` is for the module of a cluster whose settings have no flags.
     """
     if kind == "cluster":
-        with _cluster(root, certificate, folder, implicit, settings) as running:
+        with _cluster(root, certificate, directory, implicit, settings) as running:
             yield running
         assert "Traceback" not in running.log, running.log
         return
@@ -103,7 +103,7 @@ def serving(
 
 @contextlib.contextmanager
 def _cluster(
-    root: Path, certificate: Path | None, folder: Path, implicit: bool, settings: dict[str, Any]
+    root: Path, certificate: Path | None, directory: Path, implicit: bool, settings: dict[str, Any]
 ) -> Iterator[Running]:
     arguments = ["--workers", "2", "--root", str(root), "--user", "user:12345", "--writable"]
     arguments += ["--host", "127.0.0.1"]
@@ -115,9 +115,9 @@ def _cluster(
         arguments += ["--require-tls"]
     env = {}
     if settings:
-        (folder / "mine.py").write_text(_MODULE.format(settings=settings))
+        (directory / "mine.py").write_text(_MODULE.format(settings=settings))
         arguments += ["--server", "mine:Mine"]
-        env["PYTHONPATH"] = str(folder)
+        env["PYTHONPATH"] = str(directory)
     with Cluster(*arguments, env=env) as cluster:
         match = re.search(r":(\d+) implicit TLS", cluster.log)
         assert (match is not None) is implicit

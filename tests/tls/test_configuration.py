@@ -23,7 +23,7 @@ Serve = Callable[..., Cluster]
 
 
 @pytest.fixture
-def folder(root: Path, files: Files) -> Path:
+def directory(root: Path, files: Files) -> Path:
     """Where the file is, with certificate and key in files of their own beside it."""
     pem = files.server.read_text()
     first = pem.index("-----BEGIN CERTIFICATE")
@@ -34,14 +34,14 @@ def folder(root: Path, files: Files) -> Path:
 
 
 @pytest.fixture
-def serve(folder: Path) -> Iterator[Serve]:
+def serve(directory: Path) -> Iterator[Serve]:
     """Start a cluster with these lines in ``[tls]``, and others before that."""
     with contextlib.ExitStack() as stack:
 
         def start(tls: str = "", before: str = "") -> Cluster:
             keys = "certificate = 'chain.pem'\nkey = 'key.pem'\n"
             text = f"{before}{USER}[tls]\n{keys}{tls}"
-            return stack.enter_context(configured(folder, text, hosts=("127.0.0.1",)))
+            return stack.enter_context(configured(directory, text, hosts=("127.0.0.1",)))
 
         yield start
 
@@ -128,10 +128,10 @@ def test_an_upload_has_to_end_with_close_notify_where_the_file_says_so(
 
 
 def test_certificates_of_clients_have_to_be_of_the_authority_of_the_file(
-    serve: Serve, folder: Path, files: Files, trusting: ssl.SSLContext
+    serve: Serve, directory: Path, files: Files, trusting: ssl.SSLContext
 ) -> None:
     ours, other = trustme.CA(), trustme.CA()
-    ours.cert_pem.write_to_path(str(folder / "clients.pem"))
+    ours.cert_pem.write_to_path(str(directory / "clients.pem"))
     cluster = serve("client_ca = 'clients.pem'\n")
     for authority, is_let_in in ((ours, True), (other, False)):
         context = ssl.create_default_context(cafile=str(files.authority))
@@ -149,14 +149,14 @@ def test_certificates_of_clients_have_to_be_of_the_authority_of_the_file(
 
 
 def test_a_certificate_that_is_replaced_is_read_again_on_sighup(
-    serve: Serve, folder: Path, trusting: ssl.SSLContext
+    serve: Serve, directory: Path, trusting: ssl.SSLContext
 ) -> None:
     running = Running(0, serve(), None)
     assert running.cluster is not None
     issued = AUTHORITY.issue_cert("localhost")
-    issued.private_key_pem.write_to_path(str(folder / "key.pem"))
+    issued.private_key_pem.write_to_path(str(directory / "key.pem"))
     assert "not reloaded" in running.hang_up()  # it is that of another certificate
-    issued.cert_chain_pems[0].write_to_path(str(folder / "chain.pem"))
+    issued.cert_chain_pems[0].write_to_path(str(directory / "chain.pem"))
     assert " reloaded: " in running.hang_up()
     with Client(running.cluster.port, trusting) as client:
         client.secures()

@@ -65,14 +65,14 @@ def test_a_client_on_uvloop_gets_all_of_a_download(
             assert runner.run(reads(client, "RETR file", trusting)) == content
 
 
-@pytest.mark.parametrize("command", ["LIST folder", "NLST folder", "MLSD folder"])
+@pytest.mark.parametrize("command", ["LIST directory", "NLST directory", "MLSD directory"])
 def test_a_client_on_uvloop_gets_all_of_a_listing(
     shared: Shared, trusting: ssl.SSLContext, command: str
 ) -> None:
-    folder = shared.root / "folder"
-    folder.mkdir(exist_ok=True)
+    directory = shared.root / "directory"
+    directory.mkdir(exist_ok=True)
     for number in range(4000):
-        (folder / f"{number:04d}{'x' * 200}").touch()
+        (directory / f"{number:04d}{'x' * 200}").touch()
     with (
         protected(shared.port, trusting) as client,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,

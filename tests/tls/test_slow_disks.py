@@ -37,12 +37,12 @@ VERSIONS = {"1.2": V12, "1.3": V13}
 def shared(
     request: pytest.FixtureRequest, files: Files, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Running]:
-    folder, path = tmp_path_factory.mktemp("slow"), str(files.server)
+    directory, path = tmp_path_factory.mktemp("slow"), str(files.server)
     options: dict[str, Any] = {"tls": lambda: make_context(path, path)}
     if request.param == "cluster":
         text = f"[tls]\ncertificate = '{path}'\n"
         options = {"server": "tests.support.disks:Local", "text": text}
-    with running(request.param, folder, **options) as server:
+    with running(request.param, directory, **options) as server:
         yield server
 
 
@@ -136,8 +136,8 @@ def test_a_reset_is_no_success_without_tls_either(client: Client, shared: Runnin
 def site(files: Files, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A cluster on a slow disk."""
     text = f"[tls]\ncertificate = '{files.server}'\n"
-    server, folder = "tests.support.disks:Local", tmp_path_factory.mktemp("site")
-    with running("cluster", folder, server=server, text=text) as running_site:
+    server, directory = "tests.support.disks:Local", tmp_path_factory.mktemp("site")
+    with running("cluster", directory, server=server, text=text) as running_site:
         yield Site(running_site.port, 0, files.authority, running_site.root)
 
 

@@ -11,7 +11,7 @@ import pytest
 import trustme
 
 from ftpcluster.worker import confinement
-from ftpcluster.worker.confinement import Right, folders_of, needed_by_python
+from ftpcluster.worker.confinement import Right, directories_of, needed_by_python
 from tests.support.said import said_by
 
 DEADLINE = 30.0
@@ -47,11 +47,11 @@ def another_process(function):
 '''
 
 
-def run(code: str, folder: Path, *, cwd: Path | None = None) -> dict[str, Any]:
-    """What a process says that runs ``code``, with two folders: ``root`` and ``outside``."""
+def run(code: str, directory: Path, *, cwd: Path | None = None) -> dict[str, Any]:
+    """What a process says that runs ``code``, with two directories: ``root`` and ``outside``."""
     for name in ("root", "outside"):
-        (folder / name).mkdir(exist_ok=True)
-    return said_by(BEGIN + code, str(folder / "root"), str(folder / "outside"), cwd=cwd)
+        (directory / name).mkdir(exist_ok=True)
+    return said_by(BEGIN + code, str(directory / "root"), str(directory / "outside"), cwd=cwd)
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +130,7 @@ def test_older_kernels_that_know_fewer_rights_do_as_well(tmp_path: Path, abi: in
 def test_outside_nothing_is_opened_made_moved_or_removed_even_by_root(tmp_path: Path) -> None:
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside" / "file").write_text("secret")
-    (tmp_path / "outside" / "folder").mkdir()
+    (tmp_path / "outside" / "directory").mkdir()
     said = run(
         """
 open(f"{root}/file", "w").close()
@@ -145,7 +145,7 @@ say(answers=[
     refused(os.mkdir, f"{outside}/new"),
     refused(os.symlink, "file", f"{outside}/new"),
     refused(os.unlink, there),
-    refused(os.rmdir, f"{outside}/folder"),
+    refused(os.rmdir, f"{outside}/directory"),
     refused(os.rename, there, f"{outside}/renamed"),
     refused(os.link, there, f"{root}/linked"),
     refused(os.rename, f"{root}/file", f"{outside}/moved"),
@@ -159,7 +159,7 @@ say(answers=[
     assert set(said["answers"][:10]) == {"PermissionError"}
     assert set(said["answers"][10:12]) <= {"PermissionError", "OSError"}  # OSError: EXDEV
     assert set(said["answers"][12:]) == {"PermissionError"}
-    assert sorted(os.listdir(tmp_path / "outside")) == ["file", "folder"]
+    assert sorted(os.listdir(tmp_path / "outside")) == ["file", "directory"]
     assert (tmp_path / "outside" / "file").read_text() == "secret"
 
 
@@ -282,15 +282,15 @@ say(made=type(contexts.take()).__name__, read=refused(open, path))
 
 
 @needs_landlock
-def test_beneath_a_folder_all_may_come_and_go_but_not_the_folder(tmp_path: Path) -> None:
+def test_beneath_a_directory_all_may_come_and_go_but_not_the_directory(tmp_path: Path) -> None:
     said = run(
         """
-os.makedirs(f"{root}/folder")
+os.makedirs(f"{root}/directory")
 
 def replace_beneath():
-    os.rename(f"{root}/folder", f"{root}/old")
-    os.mkdir(f"{root}/folder")
-    open(f"{root}/folder/file", "w").close()
+    os.rename(f"{root}/directory", f"{root}/old")
+    os.mkdir(f"{root}/directory")
+    open(f"{root}/directory/file", "w").close()
 
 def replace_root():
     os.rename(root, f"{root}-old")
@@ -300,7 +300,7 @@ def replace_root():
 replace_beneath, replace_root = another_process(replace_beneath), another_process(replace_root)
 confine([root], [])
 replace_beneath()
-beneath = refused(open, f"{root}/folder/file", "a")
+beneath = refused(open, f"{root}/directory/file", "a")
 replace_root()
 say(beneath=beneath, root=refused(open, f"{root}/file"))
 """,
@@ -422,7 +422,7 @@ say(filtered=filtered, done=confine([root], []), passwd=refused(open, "/etc/pass
     }
 
 
-def test_a_kernel_that_cannot_let_files_be_renamed_between_folders_is_not_asked(
+def test_a_kernel_that_cannot_let_files_be_renamed_between_directories_is_not_asked(
     tmp_path: Path,
 ) -> None:
     said = run(
@@ -447,11 +447,11 @@ def test_what_a_kernel_knows_is_handled_and_nothing_else(abi: int) -> None:
     assert confinement._handled(abi) == Right(2**count - 1)
 
 
-def test_a_file_that_a_link_names_has_two_folders(tmp_path: Path) -> None:
+def test_a_file_that_a_link_names_has_two_directories(tmp_path: Path) -> None:
     (tmp_path / "archive").mkdir()
     (tmp_path / "archive" / "1.pem").touch()
     (tmp_path / "certificate.pem").symlink_to("archive/1.pem")
-    assert folders_of(str(tmp_path / "certificate.pem")) == [
+    assert directories_of(str(tmp_path / "certificate.pem")) == [
         str(tmp_path),
         str(tmp_path / "archive"),
     ]
@@ -459,11 +459,11 @@ def test_a_file_that_a_link_names_has_two_folders(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", ["/file", "/etc/no-such-file", "/run/no-such-file"])
 def test_a_file_that_lies_where_everything_lies_is_allowed_alone(path: str) -> None:
-    assert set(folders_of(path)) == {path}
+    assert set(directories_of(path)) == {path}
 
 
 @needs_landlock
-def test_the_folder_that_python_was_started_in_is_not_needed(tmp_path: Path) -> None:
+def test_the_directory_that_python_was_started_in_is_not_needed(tmp_path: Path) -> None:
     """With ``python -m``, or -c, it is the first of sys.path."""
     (tmp_path / "secret").touch()
     (tmp_path / "package").mkdir()

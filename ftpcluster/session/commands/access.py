@@ -160,8 +160,10 @@ async def _let_in(session: Session, login: str, account: User) -> Reply:
         if not isinstance(error, OSError):
             raise  # a hook failed
         name, why = shown(login), error.strerror or error
-        session.note(logging.ERROR, f"the folder of user {name} cannot be opened: {why}")
-        raise NotLoggedIn("Your folder is not available; please tell the administrator.") from None
+        session.note(logging.ERROR, f"the directory of user {name} cannot be opened: {why}")
+        raise NotLoggedIn(
+            "Your directory is not available; please tell the administrator."
+        ) from None
     session.services.counts.logins += 1
     session.note(logging.INFO, "logged in" if session.stream.is_plain else "logged in with TLS")
     return _LOGGED_IN

@@ -1,4 +1,4 @@
-"""Folders: CWD, CDUP, PWD, MKD, RMD, and the listings LIST, NLST, MLSD, MLST, STAT path."""
+"""Directories: CWD, CDUP, PWD, MKD, RMD, and the listings LIST, NLST, MLSD, MLST, STAT path."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _enter(path: str, session: Session) -> Answer[Reply]:
 def _entered(status: os.stat_result, session: Session, path: str) -> Reply:
     if not stat.S_ISDIR(status.st_mode):
         raise FileUnavailable("Not a directory.")
-    session.current_folder = path
+    session.current_directory = path
     return _CHANGED
 
 
@@ -64,7 +64,7 @@ def cdup(session: Session, _: str) -> Answer[Reply]:
 
 
 def pwd_(session: Session, _: str) -> Reply:
-    return Reply(Code.PATHNAME, f"{quoted(session.current_folder)} is the current directory.")
+    return Reply(Code.PATHNAME, f"{quoted(session.current_directory)} is the current directory.")
 
 
 async def mkd(session: Session, argument: str) -> Reply:
@@ -93,15 +93,15 @@ async def _is_directory(session: Session, path: str) -> bool:
 
 
 async def _check_missing_parents(session: Session, path: str) -> None:
-    """MKD makes the folders above, too: the user must be allowed to make them.
+    """MKD makes the directories above, too: the user must be allowed to make them.
 
     Where the nearest one that the user may not write is there, so are those above it. Each name is
     one of ``path``, which was looked at.
     """
-    folder = await settled(session.account.rights.unwritable_above(path))
-    if folder not in (None, "/"):
+    directory = await settled(session.account.rights.unwritable_above(path))
+    if directory not in (None, "/"):
         try:
-            await settled(session.storage.lstat(folder))
+            await settled(session.storage.lstat(directory))
         except FileNotFoundError:
             raise FileUnavailable("Permission denied.") from None
 
@@ -126,7 +126,7 @@ async def nlst(session: Session, argument: str) -> Reply:
 
 
 async def _list(session: Session, argument: str, form: Formatter) -> Reply:
-    """LIST and NLST: a folder's entries, the one line of a file, or what a pattern matches."""
+    """LIST and NLST: a directory's entries, the one line of a file, or what a pattern matches."""
     session.take_restart()
     return await _send(session, await _listed(session, argument, form))
 
@@ -135,7 +135,7 @@ async def _send(session: Session, batches: Batches) -> Reply:
     """Send lines over the data connection."""
     encoding = session.settings.encoding
     try:
-        lines = await anext(batches, "")  # a folder that cannot be read is refused before 150
+        lines = await anext(batches, "")  # a directory that cannot be read is refused before 150
         async with Listing(session, _OPENING) as data:
             while lines:
                 await data.send(on_wire(lines, encoding))
@@ -179,11 +179,11 @@ async def _status(session: Session, argument: str, path: str) -> os.stat_result:
 
 
 async def _one_entry(session: Session, entry: Entry, form: Formatter) -> Batches:
-    yield await form(session, session.current_folder, (entry,))
+    yield await form(session, session.current_directory, (entry,))
 
 
 async def _entries(session: Session, path: str, form: Formatter, *, hidden: bool) -> Batches:
-    """The lines of a folder's entries."""
+    """The lines of a directory's entries."""
     async with contextlib.aclosing(iterated(session.storage.scan(path))) as batches:
         async for batch in batches:
             if lines := await form(session, path, _shown(session, batch, hidden=hidden)):
@@ -194,9 +194,9 @@ async def _entries(session: Session, path: str, form: Formatter, *, hidden: bool
 async def _matching(session: Session, argument: str, form: Formatter, *, hidden: bool) -> Batches:
     """The names that match a pattern in the last component, behind the directory as written."""
     written, slash, last = argument.rpartition("/")
-    folder = await settled(session.readable(written + slash))
+    directory = await settled(session.readable(written + slash))
     pattern = None
-    async with contextlib.aclosing(iterated(session.storage.scan(folder))) as batches:
+    async with contextlib.aclosing(iterated(session.storage.scan(directory))) as batches:
         async for batch in batches:
             if pattern is None:  # not before the directory is known to exist
                 pattern = Pattern(last)
@@ -207,7 +207,7 @@ async def _matching(session: Session, argument: str, form: Formatter, *, hidden:
                 for name, status, target in await _fitting(pattern, shown)
             ]
             if found:
-                yield await form(session, session.current_folder, found)
+                yield await form(session, session.current_directory, found)
             await _between_batches(batch)
 
 
@@ -266,7 +266,7 @@ async def mlst(session: Session, argument: str) -> Reply:
 
 
 def _shown(session: Session, batch: list[Entry], *, hidden: bool) -> list[Entry]:
-    """What a client sees of a folder. ``hidden``: it asked for names that begin with a dot, too."""
+    """What a client sees of a directory. ``hidden``: also names that begin with a dot."""
     if not hidden:
         batch = [entry for entry in batch if not entry[0].startswith(".")]
     if unlisted := session.services.unlisted:
@@ -274,8 +274,8 @@ def _shown(session: Session, batch: list[Entry], *, hidden: bool) -> list[Entry]
     return batch
 
 
-async def _long_lines(session: Session, folder: str, entries: Iterable[Entry]) -> str:
-    if (custom := await _custom_lines(session, folder, entries)) is not None:
+async def _long_lines(session: Session, directory: str, entries: Iterable[Entry]) -> str:
+    if (custom := await _custom_lines(session, directory, entries)) is not None:
         return custom
     now = time.time()
     return "".join(
@@ -283,11 +283,11 @@ async def _long_lines(session: Session, folder: str, entries: Iterable[Entry]) -
     )
 
 
-async def _custom_lines(session: Session, folder: str, entries: Iterable[Entry]) -> str | None:
+async def _custom_lines(session: Session, directory: str, entries: Iterable[Entry]) -> str | None:
     """The lines that the hook makes; None where it leaves them to us."""
     lines = []
     for entry in entries:
-        line = session.hooks.list_line(virtual.resolve(folder, entry[0]))
+        line = session.hooks.list_line(virtual.resolve(directory, entry[0]))
         if line is None:
             return None
         lines.append(f"{await line}\r\n")

@@ -54,7 +54,7 @@ async def rnfr(session: Session, argument: str) -> Reply:
 
 
 def _check_undivided(session: Session, path: str) -> None:
-    """Permissions go by names: with its folder's name, what lies beneath would get others."""
+    """Permissions go by names: with its directory's name, what lies beneath would get others."""
     if session.account.rights.is_divided(path):
         raise FileUnavailable("Permission denied: something in it has permissions of its own.")
 

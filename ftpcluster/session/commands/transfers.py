@@ -229,7 +229,7 @@ async def allo(session: Session, argument: str) -> Reply:
 
 
 async def avbl(session: Session, argument: str) -> Reply:
-    """AVBL: bytes that may be written in a folder."""
+    """AVBL: bytes that may be written in a directory."""
     path = await settled(session.readable(argument))
     available = await settled(session.storage.available(path))
     if available is None:

@@ -38,24 +38,24 @@ class Way:
 
 
 class Client:
-    """A client in one folder of the server, and in one of its own, to which all names relate.
+    """A client in one directory of the server, and in one of its own, to which all names relate.
 
     A method that a subclass does not have is something that the client cannot do.
     """
 
     name: ClassVar[str]
-    mirrors_folders: ClassVar[bool] = True  # or a folder with nothing but files in it
+    mirrors_directories: ClassVar[bool] = True  # or a directory with nothing but files in it
 
-    def __init__(self, site: Site, way: Way, home: Path, folder: str) -> None:
+    def __init__(self, site: Site, way: Way, home: Path, directory: str) -> None:
         self.site = site
         self.way = way
         self.home = home
-        self.folder = folder
+        self.directory = directory
         self.port = site.implicit_port if way.tls == "implicit" else site.port
         self.trace = ""  # the dialogues, as the client tells them
 
-    def names(self, folder: str) -> list[str]:
-        """What a listing of ``folder`` shows."""
+    def names(self, directory: str) -> list[str]:
+        """What a listing of ``directory`` shows."""
         raise NotImplementedError
 
     def upload(self, local: str, remote: str) -> None:
@@ -73,11 +73,11 @@ class Client:
         raise NotImplementedError
 
     def mirror_up(self, local: str, remote: str) -> None:
-        """Upload a folder with all that is in it."""
+        """Upload a directory with all that is in it."""
         raise NotImplementedError
 
     def mirror_down(self, remote: str, local: str) -> None:
-        """Download a folder with all that is in it."""
+        """Download a directory with all that is in it."""
         raise NotImplementedError
 
     def rename(self, old: str, new: str) -> None:

@@ -70,13 +70,13 @@ class Ftplib(Client):
             if isinstance(client, ftplib.FTP_TLS):
                 client.prot_p()
             client.set_pasv(not self.way.active)
-            client.cwd(self.folder)
+            client.cwd(self.directory)
             yield client
         self.trace += output.getvalue()
 
-    def names(self, folder: str) -> list[str]:
+    def names(self, directory: str) -> list[str]:
         with self.session() as client:
-            return [name for name, _ in client.mlsd(folder)]
+            return [name for name, _ in client.mlsd(directory)]
 
     def upload(self, local: str, remote: str) -> None:
         with self.session() as client, (self.home / local).open("rb") as file:
@@ -100,11 +100,11 @@ class Ftplib(Client):
 
     def mirror_up(self, local: str, remote: str) -> None:
         with self.session() as client:
-            for folder, _, files in os.walk(self.home / local):
-                there = os.path.relpath(folder, self.home / local)
+            for directory, _, files in os.walk(self.home / local):
+                there = os.path.relpath(directory, self.home / local)
                 client.mkd(os.path.normpath(f"{remote}/{there}"))
                 for name in files:
-                    with open(os.path.join(folder, name), "rb") as file:
+                    with open(os.path.join(directory, name), "rb") as file:
                         client.storbinary(f"STOR {remote}/{there}/{name}", file)
 
     def mirror_down(self, remote: str, local: str) -> None:

@@ -37,11 +37,11 @@ class Lftp(Client):
         ]
         scheme = "ftps" if self.way.tls == "implicit" else "ftp"
         opening = f"open -u {USER},{PASSWORD} {scheme}://{self.where}:{self.port}"
-        script = "\n".join((*settings, opening, f"cd {self.folder}", *commands))
+        script = "\n".join((*settings, opening, f"cd {self.directory}", *commands))
         return self.run("lftp", "--norc", stdin=script + "\n")
 
-    def names(self, folder: str) -> list[str]:
-        lines = self.commands(f"cd {quoted(folder)}", "cls -a -1").splitlines()
+    def names(self, directory: str) -> list[str]:
+        lines = self.commands(f"cd {quoted(directory)}", "cls -a -1").splitlines()
         return [line.removeprefix("./") for line in lines]  # "./~tilde"
 
     def upload(self, local: str, remote: str) -> None:
@@ -83,10 +83,10 @@ class Curl(Client):
 
     def url(self, name: str = "") -> str:
         scheme = "ftps" if self.way.tls == "implicit" else "ftp"
-        return f"{scheme}://{self.where}:{self.port}/{self.folder}/{quote(name)}"
+        return f"{scheme}://{self.where}:{self.port}/{self.directory}/{quote(name)}"
 
-    def names(self, folder: str) -> list[str]:
-        lines = self.curl("--request", "MLSD", self.url(folder) + "/").splitlines()
+    def names(self, directory: str) -> list[str]:
+        lines = self.curl("--request", "MLSD", self.url(directory) + "/").splitlines()
         return [line.partition(" ")[2] for line in lines]
 
     def upload(self, local: str, remote: str) -> None:
@@ -102,12 +102,12 @@ class Curl(Client):
         self.curl("--continue-at", "-", "--output", local, self.url(remote))
 
     def rename(self, old: str, new: str) -> None:
-        """Quoted commands come before the folder is changed to."""
-        commands = (f"RNFR {self.folder}/{old}", f"RNTO {self.folder}/{new}")
+        """Quoted commands come before the directory is changed to."""
+        commands = (f"RNFR {self.directory}/{old}", f"RNTO {self.directory}/{new}")
         self.curl("--head", "-Q", commands[0], "-Q", commands[1], self.url())
 
     def delete(self, name: str) -> None:
-        self.curl("--head", "-Q", f"DELE {self.folder}/{name}", self.url())
+        self.curl("--head", "-Q", f"DELE {self.directory}/{name}", self.url())
 
 
 class Ncftp(Client):
@@ -122,37 +122,41 @@ class Ncftp(Client):
         self.trace += log.read_text(errors="replace")
         return output
 
-    def names(self, folder: str) -> list[str]:
-        url = f"ftp://{self.way.host}/{self.folder}/{quote(folder)}/"
+    def names(self, directory: str) -> list[str]:
+        url = f"ftp://{self.way.host}/{self.directory}/{quote(directory)}/"
         return self.ncftp("ncftpls", "-1", "-a", url).splitlines()
 
     def upload(self, local: str, remote: str) -> None:
-        self.ncftp("ncftpput", "-V", "-C", self.way.host, f"./{local}", f"/{self.folder}/{remote}")
+        self.ncftp(
+            "ncftpput", "-V", "-C", self.way.host, f"./{local}", f"/{self.directory}/{remote}"
+        )
 
     def download(self, remote: str, local: str) -> None:
-        self.ncftp("ncftpget", "-V", "-C", self.way.host, f"/{self.folder}/{remote}", f"./{local}")
+        self.ncftp(
+            "ncftpget", "-V", "-C", self.way.host, f"/{self.directory}/{remote}", f"./{local}"
+        )
 
     def resume_upload(self, local: str, remote: str) -> None:
         """-s: with sendfile it sends the whole file again, behind what is there."""
         assert local == remote
-        self.ncftp("ncftpput", "-V", "-s", "-z", self.way.host, f"/{self.folder}", local)
+        self.ncftp("ncftpput", "-V", "-s", "-z", self.way.host, f"/{self.directory}", local)
 
     def resume_download(self, remote: str, local: str) -> None:
         assert local == remote
-        self.ncftp("ncftpget", "-V", "-z", self.way.host, ".", f"/{self.folder}/{remote}")
+        self.ncftp("ncftpget", "-V", "-z", self.way.host, ".", f"/{self.directory}/{remote}")
 
     def mirror_up(self, local: str, remote: str) -> None:
         (self.home / local).rename(self.home / remote)
-        self.ncftp("ncftpput", "-V", "-R", self.way.host, f"/{self.folder}", remote)
+        self.ncftp("ncftpput", "-V", "-R", self.way.host, f"/{self.directory}", remote)
         (self.home / remote).rename(self.home / local)
 
     def mirror_down(self, remote: str, local: str) -> None:
-        self.ncftp("ncftpget", "-V", "-R", "-T", self.way.host, ".", f"/{self.folder}/{remote}")
+        self.ncftp("ncftpget", "-V", "-R", "-T", self.way.host, ".", f"/{self.directory}/{remote}")
         (self.home / remote).rename(self.home / local)
 
     def shell(self, command: str) -> None:
         account = ("-u", USER, "-p", PASSWORD, "-P", str(self.port))
-        self.run("ncftp", *account, self.way.host, stdin=f"cd /{self.folder}\n{command}\n")
+        self.run("ncftp", *account, self.way.host, stdin=f"cd /{self.directory}\n{command}\n")
 
     def rename(self, old: str, new: str) -> None:
         self.shell(f"rename {escaped(old)} {escaped(new)}")
@@ -163,20 +167,20 @@ class Ncftp(Client):
 
 class Tnftp(Client):
     name = "tnftp"
-    mirrors_folders = False
+    mirrors_directories = False
 
     def commands(self, *commands: str) -> str:
         opening = (
             f"open {self.way.host} {self.port}",
             f"user {USER} {PASSWORD}",
-            f"cd {self.folder}",
+            f"cd {self.directory}",
         )
         # no login by itself, no questions, no patterns, every dialogue
         options = ["-n", "-i", "-g", "-d", "-v", "-A" if self.way.active else "-p"]
         return self.run("tnftp", *options, stdin="\n".join((*opening, *commands, "bye")) + "\n")
 
-    def names(self, folder: str) -> list[str]:
-        self.commands(f"cd {escaped(folder)}", "nlist -a listing")
+    def names(self, directory: str) -> list[str]:
+        self.commands(f"cd {escaped(directory)}", "nlist -a listing")
         return (self.home / "listing").read_text().splitlines()
 
     def upload(self, local: str, remote: str) -> None:
@@ -196,7 +200,7 @@ class Tnftp(Client):
         self.commands(f"reget {remote} {local}")
 
     def mirror_up(self, local: str, remote: str) -> None:
-        """A folder with files in it; deeper it does not go."""
+        """A directory with files in it; deeper it does not go."""
         commands = (f"mkdir {remote}", f"cd {remote}", f"lcd {local}", "glob", "mput * .??*")
         self.commands(*commands)
 
@@ -222,12 +226,12 @@ class Wget(Client):
         if self.way.tls == "implicit":
             common.append("--ftps-implicit")
         scheme = "ftps" if self.way.tls else "ftp"
-        url = f"{scheme}://{self.where}:{self.port}/{self.folder}/{quote(name)}"
+        url = f"{scheme}://{self.where}:{self.port}/{self.directory}/{quote(name)}"
         self.run("wget", *common, url)
 
-    def names(self, folder: str) -> list[str]:
+    def names(self, directory: str) -> list[str]:
         """Its listings are for itself: what it lists is what it then fetches."""
-        self.mirror_down(folder, "listed")
+        self.mirror_down(directory, "listed")
         return [path.name for path in (self.home / "listed").iterdir()]
 
     def download(self, remote: str, local: str) -> None:
@@ -257,10 +261,10 @@ class Rclone(Client):
         return self.run("env", trust, need("rclone"), *arguments, *account)
 
     def at(self, name: str) -> str:
-        return f":ftp:{self.folder}/{name}"
+        return f":ftp:{self.directory}/{name}"
 
-    def names(self, folder: str) -> list[str]:
-        return self.rclone("lsf", self.at(folder)).splitlines()
+    def names(self, directory: str) -> list[str]:
+        return self.rclone("lsf", self.at(directory)).splitlines()
 
     def upload(self, local: str, remote: str) -> None:
         self.rclone("copyto", f"./{local}", self.at(remote))

@@ -15,13 +15,13 @@ class Script(Client):
 
     def task(self, *arguments: str) -> str:
         way = (self.way.host, str(self.port), self.way.tls or "none", str(self.site.authority))
-        return self.script(*way, USER, PASSWORD, self.folder, *arguments)
+        return self.script(*way, USER, PASSWORD, self.directory, *arguments)
 
     def script(self, *arguments: str) -> str:
         raise NotImplementedError
 
-    def names(self, folder: str) -> list[str]:
-        return self.task("names", folder).splitlines()
+    def names(self, directory: str) -> list[str]:
+        return self.task("names", directory).splitlines()
 
     def upload(self, local: str, remote: str) -> None:
         self.task("upload", local, remote)

@@ -13,16 +13,16 @@ from tests.support.cluster import Cluster
 
 
 @contextlib.contextmanager
-def running_site(folder: Path) -> Iterator[Site]:
-    """``run --workers 2`` with explicit and implicit TLS; ``folder`` takes all that it needs."""
+def running_site(directory: Path) -> Iterator[Site]:
+    """``run --workers 2`` with explicit and implicit TLS; ``directory`` takes all that it needs."""
     authority = trustme.CA()
-    authority.cert_pem.write_to_path(str(folder / "authority.pem"))
+    authority.cert_pem.write_to_path(str(directory / "authority.pem"))
     issued = authority.issue_cert("127.0.0.1", "::1")
-    issued.private_key_and_cert_chain_pem.write_to_path(str(folder / "server.pem"))
-    (folder / "served").mkdir()
-    arguments = ["--root", str(folder / "served"), "--user", f"{USER}:{PASSWORD}", "--writable"]
-    arguments += ["--tls-cert", str(folder / "server.pem"), "--implicit-tls-port", "0"]
+    issued.private_key_and_cert_chain_pem.write_to_path(str(directory / "server.pem"))
+    (directory / "served").mkdir()
+    arguments = ["--root", str(directory / "served"), "--user", f"{USER}:{PASSWORD}", "--writable"]
+    arguments += ["--tls-cert", str(directory / "server.pem"), "--implicit-tls-port", "0"]
     with Cluster("--workers", "2", *arguments) as cluster:
         implicit = cluster.log.split(" implicit TLS")[0].rpartition(":")[2]
-        yield Site(cluster.port, int(implicit), folder / "authority.pem", folder / "served")
+        yield Site(cluster.port, int(implicit), directory / "authority.pem", directory / "served")
     assert "Traceback" not in cluster.log, cluster.log

@@ -12,18 +12,18 @@ from ftpcluster import worker
 # ---------------------------------------------------------------------- overview
 
 
-def basic_server(folder: Path) -> ftpcluster.Server:
+def basic_server(directory: Path) -> ftpcluster.Server:
     users = [
         ftpcluster.User(
             login="admin",
             password="secret",
-            base_path=folder,
+            base_path=directory,
             permissions=[
                 ftpcluster.Permission("/", readable=True, writable=True),
             ],
         ),
         ftpcluster.User(  # anonymous
-            base_path=folder / "public",
+            base_path=directory / "public",
             permissions=[
                 ftpcluster.Permission("/", readable=True, writable=False),
             ],
@@ -35,9 +35,9 @@ def basic_server(folder: Path) -> ftpcluster.Server:
 class DatabaseUserManager(ftpcluster.AbstractUserManager):
     """Its database is a dict."""
 
-    def __init__(self, folder: Path, passwords: dict[str, str]) -> None:
+    def __init__(self, directory: Path, passwords: dict[str, str]) -> None:
         super().__init__()
-        self.folder = folder
+        self.directory = directory
         self.passwords = passwords
         self.logged_out: list[str | None] = []
 
@@ -47,7 +47,7 @@ class DatabaseUserManager(ftpcluster.AbstractUserManager):
         if login in self.passwords:
             user = ftpcluster.User(
                 login=login,
-                base_path=self.folder / login,
+                base_path=self.directory / login,
                 permissions=[ftpcluster.Permission("/", readable=True, writable=True)],
             )
             return (self.GetUserResponse.PASSWORD_REQUIRED, user, "")
@@ -60,12 +60,12 @@ class DatabaseUserManager(ftpcluster.AbstractUserManager):
         self.logged_out.append(user.login)
 
 
-def advanced_server(folder: Path, data_ports: range) -> ftpcluster.Server:
+def advanced_server(directory: Path, data_ports: range) -> ftpcluster.Server:
     users = [
         ftpcluster.User(
             login="admin",
             password="admin_pass",
-            base_path=folder,
+            base_path=directory,
             permissions=[
                 ftpcluster.Permission("/", readable=True, writable=True),
                 ftpcluster.Permission("/logs", readable=True, writable=False),
@@ -77,7 +77,7 @@ def advanced_server(folder: Path, data_ports: range) -> ftpcluster.Server:
         ftpcluster.User(
             login="upload_only",
             password="upload_pass",
-            base_path=folder / "uploads",
+            base_path=directory / "uploads",
             permissions=[
                 ftpcluster.Permission("/", readable=False, writable=True),
             ],
@@ -195,14 +195,14 @@ class Decorated(ftpcluster.Server):
         return True
 
 
-def secure_server(folder: Path, certificate: Path) -> ftpcluster.Server:
+def secure_server(directory: Path, certificate: Path) -> ftpcluster.Server:
     """The overview's server with TLS: implicit, with limits."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate)
     user = ftpcluster.User(
         login="secure_user",
         password="secure_pass",
-        base_path=folder,
+        base_path=directory,
         permissions=[ftpcluster.Permission("/", readable=True, writable=True)],
     )
     return ftpcluster.Server(

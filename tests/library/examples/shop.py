@@ -41,11 +41,11 @@ class Shop(ftpcluster.Server):
 
 
 class Customers(ftpcluster.AbstractUserManager):
-    """Whoever knows the shop's word has a folder."""
+    """Whoever knows the shop's word has a directory."""
 
-    def __init__(self, folder: Path, word: str = "sesame") -> None:
+    def __init__(self, directory: Path, word: str = "sesame") -> None:
         super().__init__(timeout=5)
-        self.folder = folder
+        self.directory = directory
         self.word = word
 
     @ftpcluster.with_timeout
@@ -54,7 +54,7 @@ class Customers(ftpcluster.AbstractUserManager):
     ) -> tuple[ftpcluster.AbstractUserManager.GetUserResponse, ftpcluster.User | None, str]:
         if not login.isalpha():
             return self.GetUserResponse.ERROR, None, "no such customer"
-        user = ftpcluster.User(login, base_path=self.folder, maximum_connections=10)
+        user = ftpcluster.User(login, base_path=self.directory, maximum_connections=10)
         return self.GetUserResponse.PASSWORD_REQUIRED, user, "the word, please"
 
     async def authenticate(self, user: ftpcluster.User, password: str) -> bool:
@@ -62,7 +62,7 @@ class Customers(ftpcluster.AbstractUserManager):
 
 
 def customers() -> Customers:
-    """For ``--user-manager``: the current folder is everybody's."""
+    """For ``--user-manager``: the current directory is everybody's."""
     return Customers(Path.cwd())
 
 
@@ -86,9 +86,9 @@ class InCapitals(ftpcluster.Server):
         super().__init__(users, path_io_factory=UpperCase)
 
 
-async def serve(folder: Path) -> None:
+async def serve(directory: Path) -> None:
     """Serve one client's visit in one's own loop."""
-    async with Shop(Customers(folder), maximum_connections=100) as server:
+    async with Shop(Customers(directory), maximum_connections=100) as server:
         host, port = server.address
         print(f"serving on {host or '*'}:{port}")
         await server.serve_forever()

@@ -11,7 +11,7 @@ from ftpcluster.passwords import hash_password, verify_off_loop
 
 
 class SQLiteUsers(ftpcluster.AbstractUserManager):
-    """Table ``users``: login, password (a hash), folder, sessions that are logged in."""
+    """Table ``users``: login, password (a hash), directory, sessions that are logged in."""
 
     def __init__(self, database: Path) -> None:
         super().__init__()
@@ -26,21 +26,23 @@ class SQLiteUsers(ftpcluster.AbstractUserManager):
             connection.close()
 
     def create(self) -> None:
-        self.execute("CREATE TABLE users (login PRIMARY KEY, password, folder, logouts DEFAULT 0)")
+        self.execute(
+            "CREATE TABLE users (login PRIMARY KEY, password, directory, logouts DEFAULT 0)"
+        )
 
-    def add(self, login: str, password: str, folder: Path) -> None:
-        row = (login, hash_password(password), str(folder))
-        self.execute("INSERT INTO users (login, password, folder) VALUES (?, ?, ?)", *row)
+    def add(self, login: str, password: str, directory: Path) -> None:
+        row = (login, hash_password(password), str(directory))
+        self.execute("INSERT INTO users (login, password, directory) VALUES (?, ?, ?)", *row)
 
     async def get_user(
         self, login: str
     ) -> tuple[ftpcluster.AbstractUserManager.GetUserResponse, ftpcluster.User | None, str]:
-        query = "SELECT password, folder FROM users WHERE login = ?"
+        query = "SELECT password, directory FROM users WHERE login = ?"
         rows = await asyncio.to_thread(self.execute, query, login)
         if not rows:
             return self.GetUserResponse.ERROR, None, "no such user"
-        password, folder = rows[0]
-        user = ftpcluster.User(login, password, base_path=folder)
+        password, directory = rows[0]
+        user = ftpcluster.User(login, password, base_path=directory)
         return self.GetUserResponse.PASSWORD_REQUIRED, user, "password required"
 
     async def authenticate(self, user: ftpcluster.User, password: str) -> bool:

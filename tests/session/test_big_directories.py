@@ -1,4 +1,4 @@
-"""Folders of 100,000 entries (issue 4, 6: “streamed in batches, no stall over 50 ms, bounded
+"""Directories of 100,000 entries (issue 4, 6: “streamed in batches, no stall over 50 ms, bounded
 memory”)."""
 
 from __future__ import annotations
@@ -18,7 +18,13 @@ from tests.support.dialogue import Dialogue
 from tests.support.memory import resident
 
 ENTRIES = 100_000
-COMMANDS = ("MLSD folder", "LIST folder", "NLST folder", "NLST folder/*7", "LIST folder/*[05]?")
+COMMANDS = (
+    "MLSD directory",
+    "LIST directory",
+    "NLST directory",
+    "NLST directory/*7",
+    "LIST directory/*[05]?",
+)
 STALL = 0.05
 """Seconds."""
 MEMORY = 16 << 20
@@ -27,19 +33,19 @@ MEMORY = 16 << 20
 
 @pytest.fixture(scope="session")
 def entries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with 100,000 empty files; made once, since that takes seconds, and not kept."""
-    folder = tmp_path_factory.mktemp("entries") / "folder"
-    folder.mkdir()
+    """A directory with 100,000 empty files; made once, since that takes seconds, and not kept."""
+    directory = tmp_path_factory.mktemp("entries") / "directory"
+    directory.mkdir()
     for number in range(ENTRIES):
-        os.mknod(folder / f"{number:06d}")
-    yield folder
-    shutil.rmtree(folder)
+        os.mknod(directory / f"{number:06d}")
+    yield directory
+    shutil.rmtree(directory)
 
 
 @pytest.fixture
-def folder(root: Path, entries: Path) -> Iterator[Path]:
-    """That folder, in the one that is served."""
-    served = entries.rename(root / "folder")
+def directory(root: Path, entries: Path) -> Iterator[Path]:
+    """That directory, in the one that is served."""
+    served = entries.rename(root / "directory")
     yield served
     served.rename(entries)
 
@@ -139,8 +145,8 @@ def receive_status(client: Dialogue) -> int:
 @pytest.mark.slow
 @pytest.mark.alone
 @pytest.mark.parametrize("command", COMMANDS)
-def test_others_are_served_while_a_large_folder_is_listed(
-    serving: Serving, client: Dialogue, folder: Path, command: str
+def test_others_are_served_while_a_large_directory_is_listed(
+    serving: Serving, client: Dialogue, directory: Path, command: str
 ) -> None:
     """“streamed in batches, no stall over 50 ms”: to a client that reads as fast as it can."""
 
@@ -151,49 +157,49 @@ def test_others_are_served_while_a_large_folder_is_listed(
 
 
 @pytest.mark.alone
-def test_others_are_served_while_a_large_folder_is_sent_as_status(
-    serving: Serving, client: Dialogue, folder: Path
+def test_others_are_served_while_a_large_directory_is_sent_as_status(
+    serving: Serving, client: Dialogue, directory: Path
 ) -> None:
     """“streamed in batches, no stall over 50 ms”: STAT over the control connection, too."""
 
     def lists() -> None:
-        client.send("STAT folder")
+        client.send("STAT directory")
         assert receive_status(client) == ENTRIES + 2
 
     assert_lets_others_go_on(serving, client, lists)
     client.says("NOOP", 200)
 
 
-def test_a_large_folder_is_read_as_fast_as_the_client_reads_its_status(
-    serving: Serving, client: Dialogue, folder: Path
+def test_a_large_directory_is_read_as_fast_as_the_client_reads_its_status(
+    serving: Serving, client: Dialogue, directory: Path
 ) -> None:
     """“streamed in batches, … bounded memory”: also over the control connection.
 
-    A server that gathered the listing would be done with the folder soon. This one has it open
+    A server that gathered the listing would be done with the directory soon. This one has it open
     for as long as the client does not read, and then sends the rest.
     """
     server = serving.process_of(client)
-    client.send("STAT folder")
-    until(lambda: str(folder) in open_files(server))
+    client.send("STAT directory")
+    until(lambda: str(directory) in open_files(server))
     with contextlib.ExitStack() as stack:
         # one at least is in the same process; each round trip is a turn of its loop and more
         others = [stack.enter_context(Dialogue(serving.port)) for _ in range(3)]
         for _ in range(300):
             for other in others:
                 other.says("NOOP", 200)
-    assert str(folder) in open_files(server)
+    assert str(directory) in open_files(server)
     assert receive_status(client) == ENTRIES + 2
-    assert str(folder) not in open_files(server)
+    assert str(directory) not in open_files(server)
     client.says("NOOP", 200)
 
 
-@pytest.mark.parametrize("command", ["MLSD folder", "LIST folder", "STAT folder"])
+@pytest.mark.parametrize("command", ["MLSD directory", "LIST directory", "STAT directory"])
 def test_a_large_listing_takes_little_memory(
-    serving: Serving, client: Dialogue, folder: Path, command: str
+    serving: Serving, client: Dialogue, directory: Path, command: str
 ) -> None:
     """“bounded memory”: whether the client reads fast or slowly."""
     server = serving.process_of(client)
-    receive(client, "LIST folder/9999*")  # what is made once, is made
+    receive(client, "LIST directory/9999*")  # what is made once, is made
     before = most = resident(server)
     lines = 0
     with contextlib.ExitStack() as stack:

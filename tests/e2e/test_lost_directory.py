@@ -1,4 +1,4 @@
-"""The folder that a server was started in goes away: the server does not need it."""
+"""The directory that a server was started in goes away: the server does not need it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ import pytest
 from tests.support.cluster import Cluster, environment, until
 from tests.support.dialogue import Dialogue
 
-LEFT = re.compile(r"WARNING.* folder that the server was started in .* goes on in /")
+LEFT = re.compile(r"WARNING.* directory that the server was started in .* goes on in /")
 ANONYMOUS = '[anonymous]\nroot = "{root}"\n'
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def directory(tmp_path: Path) -> Path:
     """Where the server is started."""
     path = tmp_path / "gone"
     path.mkdir()
@@ -36,9 +36,9 @@ def file(tmp_path: Path, root: Path) -> Path:
 
 
 @pytest.fixture
-def cluster(folder: Path, file: Path) -> Iterator[Cluster]:
-    with Cluster("-c", str(file), cwd=folder) as cluster:
-        folder.rmdir()
+def cluster(directory: Path, file: Path) -> Iterator[Cluster]:
+    with Cluster("-c", str(file), cwd=directory) as cluster:
+        directory.rmdir()
         yield cluster
     assert "Traceback" not in cluster.log, cluster.log
 
@@ -60,19 +60,19 @@ def test_a_worker_that_dies_is_replaced(cluster: Cluster) -> None:
 def test_a_reload_serves_as_before(cluster: Cluster) -> None:
     assert "supervisor: reloaded: " in cluster.hang_up()
     logs_in(cluster)
-    assert "supervisor: reloaded: " in cluster.hang_up()  # now that it is in another folder
+    assert "supervisor: reloaded: " in cluster.hang_up()  # now that it is in another directory
 
 
-def test_relative_names_lead_from_where_the_folder_was(folder: Path) -> None:
-    """Also when the server has gone elsewhere, and the folder is there again."""
+def test_relative_names_lead_from_where_the_directory_was(directory: Path) -> None:
+    """Also when the server has gone elsewhere, and the directory is there again."""
 
     def fill() -> None:
-        (folder / "files").mkdir(parents=True)
-        (folder / "f.toml").write_text(f"workers = 1\n{ANONYMOUS.format(root='files')}")
+        (directory / "files").mkdir(parents=True)
+        (directory / "f.toml").write_text(f"workers = 1\n{ANONYMOUS.format(root='files')}")
 
     fill()
-    with Cluster("-c", "f.toml", cwd=folder) as cluster:
-        shutil.rmtree(folder)
+    with Cluster("-c", "f.toml", cwd=directory) as cluster:
+        shutil.rmtree(directory)
         assert " not reloaded: f.toml: there is no such file" in cluster.hang_up()
         os.kill(cluster.workers()[0], signal.SIGKILL)
         cluster.wait_for(LEFT)
@@ -81,26 +81,26 @@ def test_relative_names_lead_from_where_the_folder_was(folder: Path) -> None:
         logs_in(cluster)
 
 
-def test_a_reload_whose_root_is_gone_says_so(folder: Path) -> None:
-    with Cluster("--workers", "1", cwd=folder) as cluster:
-        folder.rmdir()
-        assert " not reloaded: --root .: there is no such folder" in cluster.hang_up()
+def test_a_reload_whose_root_is_gone_says_so(directory: Path) -> None:
+    with Cluster("--workers", "1", cwd=directory) as cluster:
+        directory.rmdir()
+        assert " not reloaded: --root .: there is no such directory" in cluster.hang_up()
     assert "Traceback" not in cluster.log
 
 
 @pytest.mark.parametrize("arguments", ["run --port 0", "check -c {file}"])
-def test_to_start_in_a_folder_that_is_gone_is_wrong(
-    folder: Path, file: Path, arguments: str
+def test_to_start_in_a_directory_that_is_gone_is_wrong(
+    directory: Path, file: Path, arguments: str
 ) -> None:
-    program = f"rmdir {folder} && exec {sys.executable} -m ftpcluster {arguments}"
+    program = f"rmdir {directory} && exec {sys.executable} -m ftpcluster {arguments}"
     done = subprocess.run(
         ["/bin/sh", "-c", program.format(file=file)],
-        cwd=folder,
+        cwd=directory,
         env=environment({}),
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-    expected = "ftpcluster: error: the folder that this was started in is gone: cd to another\n"
+    expected = "ftpcluster: error: the directory that this was started in is gone: cd to another\n"
     assert (done.returncode, done.stderr) == (2, expected)
