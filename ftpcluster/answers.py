@@ -16,7 +16,7 @@ from collections.abc import (
     Iterator,
 )
 from types import CoroutineType
-from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar, cast
+from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeGuard, TypeVar, cast
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -24,6 +24,11 @@ T = TypeVar("T")
 
 Answer: TypeAlias = T | Awaitable[T]
 """A result, or an awaitable of one."""
+
+
+def is_awaitable(answer: Answer[T]) -> TypeGuard[Awaitable[T]]:
+    """Whether the result has to be awaited."""
+    return hasattr(answer, "__await__")
 
 
 async def settled(answer: Answer[T]) -> T:

@@ -150,8 +150,7 @@ class DataTransfer:
 
         Raises TransferAborted where the peer is gone.
         """
-        self._session.transfer = None
-        self._shares = False
+        self.end()
         self.stream.close()
         if error is not None:
             _raise_if_gone(error)

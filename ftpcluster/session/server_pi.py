@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from types import CoroutineType
 from typing import Any
 
 from ftpcluster.answers import as_coroutine
@@ -151,7 +152,7 @@ class ServerPI(ControlConnection):
         if isinstance(outcome, Reply):
             self._finish(outcome)
         else:
-            coroutine = as_coroutine(outcome)
+            coroutine = outcome if type(outcome) is CoroutineType else as_coroutine(outcome)
             needs_task = command.needs_task or session.needs_task
             self._begin(command, in_task(coroutine) if needs_task else coroutine)
 

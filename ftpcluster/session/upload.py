@@ -6,11 +6,12 @@ import os
 from collections.abc import Coroutine
 from typing import Any
 
-from ftpcluster.answers import settled
+from ftpcluster.answers import Answer, settled
 from ftpcluster.net.pipe import SIZE, Pipe
 from ftpcluster.protocol.ascii import FromNetwork
 from ftpcluster.quota.rates import UPLOAD
 from ftpcluster.session.server_dtp import BLOCK, DataTransfer
+from ftpcluster.session.waits import Cause
 from ftpcluster.storage.base import File
 
 _SPLICE_FROM = 128 * 1024
@@ -27,32 +28,53 @@ class Upload(DataTransfer):
     direction = "upload"
     limited_as = UPLOAD
 
-    def receive_file(self, file: File) -> Coroutine[Any, Any, None]:
-        """Write what arrives to ``file`` until the peer closes the connection."""
+    async def receive_and_close(self, file: File, *, truncates: bool) -> None:
+        """``receive_file``, and the end of a connection that has begun at once."""
+        self._start_clock()
+        try:
+            await self.receive_file(file, truncates=truncates)
+        except BaseException as error:
+            self.close_at_once(error)
+            raise
+        self.close_at_once()
+
+    def receive_file(self, file: File, *, truncates: bool) -> Coroutine[Any, Any, None]:
+        """Write what arrives to ``file`` until the peer closes the connection.
+
+        ``truncates``: throw away before what it had. Not sooner: where no data comes, nothing is
+        lost.
+        """
+        cutting = file.truncate() if truncates else None
         if not self._session.parameters.binary:
-            return self._receive_text(file)
+            return self._receive_text(file, cutting)
         if file.is_synchronous:
             return self._receive_blocks(file)
-        return self._receive_bytes(file)
+        return self._receive_bytes(file, cutting)
 
-    async def _receive_text(self, file: File) -> None:
+    async def _receive_text(self, file: File, cutting: Answer[None]) -> None:
+        await settled(cutting)
         convert = FromNetwork()
         while block := await self.receive():
             await settled(file.write(convert.convert(block)))
         await settled(file.write(convert.flush()))
 
-    async def _receive_bytes(self, file: File) -> None:
+    async def _receive_bytes(self, file: File, cutting: Answer[None]) -> None:
+        await settled(cutting)
         while block := await self.receive():
             await settled(file.write(block))
 
     async def _receive_blocks(self, file: File) -> None:
         """Copy to a file of plain functions: through memory, and what is large in the kernel."""
-        target = file.kernel_fd if self.stream.is_plain else None
+        stream, waits = self.stream, self.waits
+        target = file.kernel_fd if stream.is_plain else None
         received = 0
-        await self.readable()  # clients wait for 150 before they send
+        waits.begin(Cause.CLIENT)
+        await stream.readable()  # clients wait for 150 before they send
+        waits.end()
+        self._look_at_pace()
         while True:
             try:
-                count = self.stream.recv_into(_scratch[: self.most])
+                count = stream.recv_into(_scratch[: self.most])
             except BlockingIOError:
                 await self.readable()
                 continue

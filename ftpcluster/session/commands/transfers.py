@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Awaitable
+from typing import cast
 
-from ftpcluster.answers import Answer, settled, then
+from ftpcluster.answers import Answer, is_awaitable, settled, then
 from ftpcluster.protocol.command import integer
 from ftpcluster.protocol.errors import (
     ArgumentProblem,
@@ -111,9 +112,9 @@ def _open_and_receive(
     except OSError as error:
         raise hidden(error, write_only=write_only) from None
     upload = Upload(session, _opening(session, path), path=path)
-    if isinstance(file, File):
-        return _receive(file, session, upload, mode, offset, write_only=write_only)
-    return _receive_when_open(file, session, upload, mode, offset, write_only=write_only)
+    if is_awaitable(file):
+        return _receive_when_open(file, session, upload, mode, offset, write_only=write_only)
+    return _receive(cast(File, file), session, upload, mode, offset, write_only=write_only)
 
 
 async def _receive_when_open(
@@ -141,12 +142,12 @@ async def _receive(
             raise InvalidRest
         if offset:
             await settled(file.seek(offset))
-        upload.begin_at_once()
-        async with upload:
-            # not before: where no data comes, nothing is lost
-            if mode is WriteMode.TRUNCATE and (cutting := file.truncate()) is not None:
-                await cutting
-            await upload.receive_file(file)
+        truncates = mode is WriteMode.TRUNCATE
+        if upload.begin_at_once():
+            await upload.receive_and_close(file, truncates=truncates)
+        else:
+            async with upload:
+                await upload.receive_file(file, truncates=truncates)
         # what cannot be stored may be said only here: 226 after it
         if (finishing := _finish(session, file)) is not None:
             await finishing
@@ -180,7 +181,7 @@ async def stou(session: Session, argument: str) -> Reply:
     try:
         async with Upload(session, f"FILE: {name}", path=path) as upload:
             came = True
-            await upload.receive_file(file)
+            await upload.receive_file(file, truncates=False)
         await settled(_finish(session, file))
     finally:
         await settled(file.close())
