@@ -11,7 +11,7 @@ from ftpcluster.net.pipe import SIZE, Pipe
 from ftpcluster.protocol.ascii import FromNetwork
 from ftpcluster.quota.rates import UPLOAD
 from ftpcluster.session.server_dtp import BLOCK, DataTransfer
-from ftpcluster.session.waits import Cause
+from ftpcluster.session.transfer_waits import Cause
 from ftpcluster.storage.base import File
 
 _SPLICE_FROM = 128 * 1024

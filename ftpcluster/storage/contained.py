@@ -22,7 +22,7 @@ _RESOLVE_NO_MAGICLINKS = 0x02
 _RESOLVE_BENEATH = 0x08
 _RENAME_NOREPLACE = 1
 _O_PATH_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-_FOLDERS = 4
+_DIRECTORIES = 4
 """Directories that are made before others get their turn: each takes 20 to 200 µs on ext4."""
 _ATTEMPTS = 64  # EAGAIN: somebody renames directories while the kernel looks at ".."
 
@@ -123,7 +123,7 @@ class Root:
         found, here = yield from self._deepest(above)
         try:
             for count, name in enumerate(above[found:], 1):
-                if count % _FOLDERS == 0:
+                if count % _DIRECTORIES == 0:
                     yield
                 try:
                     os.mkdir(name, dir_fd=here)
@@ -148,7 +148,7 @@ class Root:
         try:
             while missing - found > 1:
                 middle = (found + missing) // 2
-                if middle > _FOLDERS:
+                if middle > _DIRECTORIES:
                     yield
                 try:
                     there = self._open(

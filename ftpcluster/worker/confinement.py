@@ -36,7 +36,7 @@ _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same on every 
 _VERSION = 1  # LANDLOCK_CREATE_RULESET_VERSION
 _PATH_BENEATH = 1  # LANDLOCK_RULE_PATH_BENEATH
 _SCOPES = 3  # LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET, LANDLOCK_SCOPE_SIGNAL: within the worker only
-_RENAMES_BETWEEN_FOLDERS, _SCOPING = 2, 6
+_RENAMES_BETWEEN_DIRECTORIES, _SCOPING = 2, 6
 _ABSENT = {
     errno.ENOSYS: "this kernel has no Landlock",
     errno.EOPNOTSUPP: "Landlock is not enabled; see lsm= on the kernel's command line",
@@ -107,7 +107,7 @@ def confine(read_write: Sequence[str], read_only: Sequence[str]) -> str:
         if error.errno not in _ABSENT:
             raise
         return f"not confined: {_ABSENT[error.errno]}"
-    if abi < _RENAMES_BETWEEN_FOLDERS:
+    if abi < _RENAMES_BETWEEN_DIRECTORIES:
         return (
             "not confined: Landlock before Linux 5.19 refuses renames from directory to directory"
         )

@@ -24,17 +24,17 @@ def model(current: str, argument: str) -> str:
     return "/" + "/".join(parts)
 
 
-FOLDERS = ARGUMENTS.map(lambda text: model("/", text))
+DIRECTORIES = ARGUMENTS.map(lambda text: model("/", text))
 
 
 @UNHURRIED
-@given(FOLDERS, ARGUMENTS)
+@given(DIRECTORIES, ARGUMENTS)
 def test_a_path_is_resolved_as_by_the_model(current: str, argument: str) -> None:
     assert virtual.resolve(current, argument) == model(current, argument)
 
 
 @UNHURRIED
-@given(FOLDERS, ARGUMENTS)
+@given(DIRECTORIES, ARGUMENTS)
 def test_a_resolved_path_is_in_normal_form(current: str, argument: str) -> None:
     path = virtual.resolve(current, argument)
     assert path.startswith("/")
@@ -63,7 +63,7 @@ def test_a_path_seen_from_a_directory(current: str, argument: str, path: str) ->
 
 
 @UNHURRIED
-@given(FOLDERS, st.sampled_from(["a", "...", ".a", " ", "\n", "é"]))
+@given(DIRECTORIES, st.sampled_from(["a", "...", ".a", " ", "\n", "é"]))
 def test_directory_and_name_make_up_a_path(directory: str, name: str) -> None:
     path = virtual.join(directory, name)
     assert (virtual.parent(path), virtual.name(path)) == (directory, name)
@@ -77,7 +77,7 @@ def test_the_top_is_its_own_parent_and_has_no_name() -> None:
 
 
 @UNHURRIED
-@given(FOLDERS, FOLDERS)
+@given(DIRECTORIES, DIRECTORIES)
 def test_beneath_goes_by_components(path: str, directory: str) -> None:
     path_parts = [part for part in path.split("/") if part]
     directory_parts = [part for part in directory.split("/") if part]

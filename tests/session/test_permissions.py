@@ -17,13 +17,13 @@ READING = ("CWD {}", "SIZE {}/file", "MDTM {}/file", "MLST {}/file", "MLST {}")
 LISTING = ("LIST {}", "NLST {}", "MLSD {}", "LIST {}/file", "NLST {}/file", "RETR {}/file")
 STORING = ("STOR {}/file", "STOR {}/new", "APPE {}/file", "APPE {}/new")
 WRITING = ("MKD {}/new", "XMKD {}/a/b", "RMD {}/empty", "XRMD {}/empty", "DELE {}/file")
-FOLDERS = ("/foo", "/foobar")
+DIRECTORIES = ("/foo", "/foobar")
 PAIRS = list(itertools.product(RIGHTS, RIGHTS))
 
 
 def plant(base: Path) -> None:
     """The same files, whatever was done to them before."""
-    for directory in FOLDERS:
+    for directory in DIRECTORIES:
         shutil.rmtree(base / directory[1:], ignore_errors=True)
         (base / directory[1:] / "empty").mkdir(parents=True)
         (base / directory[1:] / "file").write_bytes(b"content")
@@ -44,7 +44,7 @@ def clients(serve: Maker) -> dict[tuple[str, str], str]:
     logins = {}
     for pair in PAIRS:
         rules = [Permission("/", readable=True, writable=False)]
-        for directory, right in zip(FOLDERS, pair, strict=True):
+        for directory, right in zip(DIRECTORIES, pair, strict=True):
             readable, writable = RIGHTS[right]
             rules.append(Permission(directory, readable=readable, writable=writable))
         logins[pair] = "-".join(pair)
@@ -83,7 +83,7 @@ def test_each_verb_obeys_the_nearest_permission(
     """“the nearest parent decides, by path components (`/foo` says nothing of `/foobar`)”"""
     with Dialogue(serve.made[-1].port) as client:
         client.logs_in(clients[pair])
-        for directory, right in zip(FOLDERS, pair, strict=True):
+        for directory, right in zip(DIRECTORIES, pair, strict=True):
             readable, writable = RIGHTS[right]
             for template in READING + LISTING + STORING + WRITING:
                 plant(serve.directory)
@@ -109,18 +109,18 @@ def test_a_rename_needs_both_sides(
         for source, target in itertools.product((0, 1), (0, 1)):
             plant(serve.directory)
             before = snapshot(serve.directory)
-            may = verdict(client, f"RNFR {FOLDERS[source]}/file", transfers=False)
+            may = verdict(client, f"RNFR {DIRECTORIES[source]}/file", transfers=False)
             assert may == (may_write[source] and may_read[source])
             if may:
-                may = verdict(client, f"RNTO {FOLDERS[target]}/new", transfers=False)
+                may = verdict(client, f"RNTO {DIRECTORIES[target]}/new", transfers=False)
                 shows = may_read[target] and not may_read[source]
                 assert may == (may_write[target] and not shows)
             else:
-                client.says(f"RNTO {FOLDERS[target]}/new", 503)
+                client.says(f"RNTO {DIRECTORIES[target]}/new", 503)
             assert (snapshot(serve.directory) != before) == may
 
 
-@pytest.mark.parametrize("directory", FOLDERS)
+@pytest.mark.parametrize("directory", DIRECTORIES)
 @pytest.mark.parametrize("right", RIGHTS)
 def test_a_link_is_a_path_of_its_own(serve: Maker, right: str, directory: str) -> None:
     """faults.md: “a link to each”: permissions are about names, as clients see them. What a link
@@ -129,7 +129,7 @@ def test_a_link_is_a_path_of_its_own(serve: Maker, right: str, directory: str) -
     rules = [
         Permission("/", writable=False),
         Permission("/link", readable=readable, writable=writable),
-        *(Permission(each, readable=False, writable=False) for each in FOLDERS),
+        *(Permission(each, readable=False, writable=False) for each in DIRECTORIES),
     ]
     users = [User("user", "12345", base_path=serve.directory, permissions=rules)]
     with Dialogue(serve(users=users)) as client:

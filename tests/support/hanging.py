@@ -1,9 +1,9 @@
 """A file system that hangs when a test says so, and a command that runs where it is mounted.
 
-python -m tests.support.hanging FOLDER MODULE ARGUMENTS…
+python -m tests.support.hanging DIRECTORY MODULE ARGUMENTS…
 
-FOLDER becomes the root of a FUSE file system of our own, in a mount namespace that ends with the
-command. It holds one empty directory, ``inner``. While there is a file FOLDER.hangs requests are
+DIRECTORY becomes the root of a FUSE file system of our own, in a mount namespace that ends with the
+command. It holds one empty directory, ``inner``. While there is a file DIRECTORY.hangs requests are
 read and not answered: whoever made one is in state D, and not even SIGKILL ends it.
 """
 

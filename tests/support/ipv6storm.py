@@ -1,6 +1,6 @@
 """Guesses from one IPv6 /48, a fresh /64 for each, and logins over IPv4 meanwhile.
 
-unshare --map-root-user --net python -m tests.support.ipv6storm FOLDER
+unshare --map-root-user --net python -m tests.support.ipv6storm DIRECTORY
 
 Prints how the logins over IPv4 were answered.
 """
