@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from ftpcluster.admin.requests import SessionView
 from ftpcluster.cli.views import sessions_table
+from ftpcluster.linewriter import LineWriter, Losses
 from ftpcluster.logs import Who, _Lines, _Objects
 from ftpcluster.protocol.text import visible
 from ftpcluster.session.xferlog import transfer_line
@@ -43,7 +44,7 @@ def written(tmp_path: Path, kind: type[_Lines], level: int, text: str) -> str:
     with open(tmp_path / "log", "wb+", buffering=0) as file:
         logger = logging.getLogger("tests.text")
         logger.propagate = False
-        handler = kind("test", file.fileno())
+        handler = kind("test", LineWriter(file.fileno(), Losses()))
         logger.addHandler(handler)
         try:
             logger.log(level, "%s", text)
@@ -69,7 +70,7 @@ def test_in_json_it_is_an_escape_and_nothing_is_lost(tmp_path: Path) -> None:
 
 def test_events_of_sessions_are_shown_alike(tmp_path: Path) -> None:
     with open(tmp_path / "log", "wb+", buffering=0) as file:
-        _Objects("test", file.fileno()).tell(
+        _Objects("test", LineWriter(file.fileno(), Losses())).tell(
             logging.INFO, Who.of(1, "::1", EVIL), EVIL, {"a": EVIL}
         )
         text = os.pread(file.fileno(), 65536, 0).decode()
