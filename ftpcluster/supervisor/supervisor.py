@@ -8,36 +8,25 @@ ends that worker.
 from __future__ import annotations
 
 import asyncio
-import functools
 import itertools
 import logging
 import os
 import socket
 from collections.abc import Mapping
 
-from ftpcluster.ipc.channel import BadMessage
 from ftpcluster.ipc.closing import close_aside, forget_linger
 from ftpcluster.ipc.messages import (
     Adopt,
     Adopted,
-    BeginTry,
     Counted,
     Declined,
     Described,
     EndSession,
-    EndTry,
-    GiveSlot,
     Grants,
-    Identified,
-    LoggedIn,
-    LoginDelay,
-    LoginFailed,
     Released,
     Reports,
     SetGroupLimits,
     SetLimits,
-    SlotAnswer,
-    TakeSlot,
     TellLogins,
     ToSupervisor,
     UserLimits,
@@ -45,7 +34,7 @@ from ftpcluster.ipc.messages import (
     sendable,
 )
 from ftpcluster.net.acceptor import OVERLOADED, Acceptor, refuse
-from ftpcluster.protocol.address import display, plain, without_zone
+from ftpcluster.protocol.address import display, plain
 from ftpcluster.quota.admission import Admission
 from ftpcluster.quota.bans import Ban
 from ftpcluster.quota.ledger import Ledger, Refusal
@@ -55,14 +44,12 @@ from ftpcluster.supervisor.speed import SharedSpeed
 from ftpcluster.supervisor.totals import Totals
 from ftpcluster.supervisor.worker_handle import Generation, HandOver, Plan, WorkerHandle
 from ftpcluster.supervisor.worker_lives import WorkerLives
+from ftpcluster.supervisor.worker_logins import LoginMessage, WorkerLogins
 
 log = logging.getLogger(__name__)
 
 _NOBODY = 0
 """The epoch that holds connections between two workers."""
-_MOST_FAILURES = 100
-"""Failed logins of a session, which has three tries as a rule. A worker that tells more wants the
-counts of real guessers to be pushed out."""
 _CROWDED = 1.0
 """Seconds for which a worker without free descriptors gets connections only where no other can."""
 
@@ -82,6 +69,7 @@ class Supervisor:
         self._listen_on(plan)
         self.ledger = Ledger(plan.limits)
         self.guard = Admission(self.ledger, plan.bans, self._end_stranger, self._loop.call_later)
+        self._logins = WorkerLogins(self.ledger, self.guard, self._loop.time)
         self.speed = SharedSpeed(
             self._loop, plan.speeds, self._grant, knows_all_users=plan.knows_all_users
         )
@@ -387,8 +375,8 @@ class Supervisor:
             self.on_capacity()
         elif isinstance(message, Released):
             self._on_released(worker, message)
-        elif isinstance(message, TakeSlot):
-            self._on_take_slot(worker, message)
+        elif isinstance(message, LoginMessage):
+            self._logins.on_message(worker, message)
         elif isinstance(message, Reports):
             self.speed.on_reports(worker.epoch, message, self.ledger.held_by(worker.epoch))
         elif isinstance(message, UserLimits):
@@ -398,19 +386,6 @@ class Supervisor:
                 self.ledger.held_by(worker.epoch),
                 is_old=worker.place.generation.is_over,
             )
-        elif isinstance(message, Identified):
-            self._on_identified(worker, message)
-        elif isinstance(message, BeginTry):
-            self._on_begin_try(worker, message)
-        elif isinstance(message, EndTry):
-            self.guard.end_try(worker.epoch, message.session, self._loop.time())
-        elif isinstance(message, LoginFailed):
-            self._on_login_failed(worker, message)
-        elif isinstance(message, GiveSlot):
-            self.ledger.logout(worker.epoch, message.session)
-        elif isinstance(message, LoggedIn):
-            for session, login in message.logins:
-                self._log_in(worker, session, login)
         elif isinstance(message, Described):
             self.session_reports.on_described(worker.epoch, message, self.ledger)
         elif isinstance(message, Counted):
@@ -442,7 +417,7 @@ class Supervisor:
             connection = worker.take_back(session)
             if connection is None:
                 continue
-            self._forget(worker, session)
+            self._logins.forget(worker, session)
             self.ledger.move(worker.epoch, session, _NOBODY)
             other = self._choose()
             if connection.ended is not None:
@@ -457,65 +432,5 @@ class Supervisor:
         for session in message.sessions:
             worker.confirm(session)
             self.ledger.release(worker.epoch, session)
-            self._forget(worker, session)
+            self._logins.forget(worker, session)
         self.on_capacity()
-
-    def _forget(self, worker: WorkerHandle, session: int) -> None:
-        """A session is not this worker's any more, nor is a try that it had: one that declines what
-        it has already spoken of would keep that for as long as it lives."""
-        worker.failures.pop(session, None)
-        if self.guard.has_tries:
-            self.guard.end_try(worker.epoch, session, self._loop.time())
-
-    def _on_identified(self, worker: WorkerHandle, message: Identified) -> None:
-        address = message.address
-        try:
-            without_zone(address)
-            if not address.isprintable():  # its zone may be any text
-                raise ValueError(f"{address!r} is no address")
-        except ValueError as error:
-            raise BadMessage(str(error)) from error
-        try:
-            refused = self.guard.identify(worker.epoch, message.session, address, self._loop.time())
-        except KeyError:
-            return
-        self._answer(worker, message.session, refused)
-
-    def _on_begin_try(self, worker: WorkerHandle, message: BeginTry) -> None:
-        answer = functools.partial(self._answer, worker, message.session)
-        try:
-            self.guard.begin_try(worker.epoch, message.session, answer, self._loop.time())
-        except KeyError:
-            return  # as below
-
-    def _on_login_failed(self, worker: WorkerHandle, message: LoginFailed) -> None:
-        try:
-            seconds = self.guard.login_failed(
-                worker.epoch, message.session, message.login, self._loop.time()
-            )
-        except KeyError:
-            return  # as below
-        worker.failures[message.session] += 1
-        if worker.failures[message.session] > _MOST_FAILURES:
-            raise BadMessage(f"session {message.session} failed to log in again and again")
-        worker.channel.send(LoginDelay(message.session, seconds))
-
-    def _on_take_slot(self, worker: WorkerHandle, message: TakeSlot) -> None:
-        self.guard.end_try(worker.epoch, message.session, self._loop.time())
-        try:
-            refused = self.ledger.login(worker.epoch, message.session, message.login, message.limit)
-        except KeyError:
-            return  # the session has ended meanwhile, or was never this worker's
-        self._answer(worker, message.session, refused)
-
-    def _log_in(self, worker: WorkerHandle, session: int, login: str) -> None:
-        """It has logged in already, whatever limits there are now."""
-        try:
-            self.ledger.login(worker.epoch, session, login, None)
-        except KeyError:
-            pass  # as above
-
-    @staticmethod
-    def _answer(worker: WorkerHandle, session: int, refused: Refusal | None) -> None:
-        answer = None if refused is None else refused.value
-        worker.channel.send(SlotAnswer(session, answer))
