@@ -8,15 +8,13 @@ from pathlib import Path
 
 from ftpcluster.cli.aside import call_bounded, call_bounded_beside
 from ftpcluster.cli.flags import Flags
-from ftpcluster.cli.logfiles import why_not
 from ftpcluster.cli.standard_streams import say
+from ftpcluster.cli.start_checks import check_start
 from ftpcluster.config import Config
 from ftpcluster.config.checks import warnings
 from ftpcluster.config.environment import Environment
 from ftpcluster.config.load import load
 from ftpcluster.config.sources import Sources
-from ftpcluster.logfile import try_to_open
-from ftpcluster.privileges import parse_run_as
 
 
 def load_to_start(file: Path | None, flags: Flags, environment: Environment) -> Config:
@@ -42,32 +40,9 @@ async def load_again(file: Path | None, flags: Flags, environment: Environment) 
 def _load(file: Path | None, flags: Flags, environment: Environment) -> tuple[Config, list[str]]:
     doubts: list[str] = []
     find_doubts = functools.partial(_find_doubts, doubts)
-    checks = (_check_log_files, _check_metrics, find_doubts)
-    return load(file, flags, *checks, environment=environment), doubts
+    return load(file, flags, check_start, find_doubts, environment=environment), doubts
 
 
 def _find_doubts(found: list[str], config: Config, sources: Sources) -> None:
     sources.check()  # nobody can say what is doubtful about what is wrong
     found.extend(warnings(config, sources))
-
-
-def _check_log_files(config: Config, sources: Sources) -> None:
-    run_as = config.run_as if sources.is_sound(("run_as",)) else None
-    identity = None if run_as is None else parse_run_as(run_as)
-    for name in ("file", "transfers"):
-        path = ("log", name)
-        file = getattr(config.log, name) if sources.is_sound(path) else None
-        if file is not None:
-            try:
-                try_to_open(file, identity)
-            except OSError as error:
-                sources.refuse(path, why_not(error), about=file)
-
-
-def _check_metrics(config: Config, sources: Sources) -> None:
-    path = ("metrics", "listen")
-    if sources.is_sound(path) and config.metrics.listen is not None:
-        try:
-            import prometheus_client.core  # noqa: F401
-        except ImportError:
-            sources.refuse(path, "needs prometheus-client: pip install 'ftpcluster[metrics]'")

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import logging
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from ipaddress import ip_network
 
 from ftpcluster.protocol.address import is_ipv4, without_zone
@@ -33,6 +33,8 @@ class Masquerade:
             ((ip_network(network), name) for network, name in (networks or {}).items()),
             key=lambda each: -each[0].prefixlen,
         )
+        self.before_look_up: Callable[[], None] | None = None
+        """Called before each name is looked up."""
         self._known: dict[str, tuple[str, float]] = {}
         self._looking: dict[str, asyncio.Task[str]] = {}
 
@@ -47,6 +49,8 @@ class Masquerade:
         loop = asyncio.get_running_loop()
         address, until = self._known.get(name, (None, 0.0))
         if loop.time() >= until and name not in self._looking:
+            if self.before_look_up is not None:
+                self.before_look_up()
             self._looking[name] = task = loop.create_task(self._look_up(loop, name))
             task.add_done_callback(functools.partial(self._on_looked_up, name))
         if address is None:  # an old address serves until there is a new one

@@ -49,6 +49,7 @@ from ftpcluster.session.process_sessions import AcceptedConnection, ProcessSessi
 from ftpcluster.session.server_pi import shutting_down
 from ftpcluster.session.state import Activity
 from ftpcluster.session.transfer_waits import Cause
+from ftpcluster.worker.confinement import ReplacedFiles
 from ftpcluster.worker.entry import ORPHAN_GRACE
 from ftpcluster.worker.remote_quotas import RemoteQuotas
 from ftpcluster.worker.speed_limits import speed_limits
@@ -105,6 +106,10 @@ class Worker:
             loop, sock, self._on_message, self._on_supervisor_gone, self._adopt
         )
         self._quotas.channel = self._channel
+
+    def watch_names(self) -> None:
+        """This process is going to be confined: tell of files that it could not read any more."""
+        self._services.masquerade.before_look_up = ReplacedFiles().tell
 
     async def serve(self) -> None:
         """Serve until told to stop, or until the supervisor is gone."""

@@ -23,6 +23,7 @@ from pathlib import Path
 import pytest
 
 _CLONE_NEWNS, _CLONE_NEWUSER, _MS_REC, _MS_PRIVATE = 0x20000, 0x10000000, 0x4000, 1 << 18
+_MS_BIND = 0x1000
 _LOOKUP, _FORGET, _GETATTR, _STATFS, _RELEASE, _FLUSH, _INIT = 1, 2, 3, 17, 18, 25, 26
 _OPENDIR, _READDIR, _RELEASEDIR, _INTERRUPT, _BATCH_FORGET = 27, 28, 29, 36, 42
 _NO_REPLY = (_FORGET, _INTERRUPT, _BATCH_FORGET)
@@ -125,7 +126,7 @@ def _call(function: str, *arguments: object) -> None:
         raise OSError(ctypes.get_errno(), f"{function}: {os.strerror(ctypes.get_errno())}")
 
 
-def _separate() -> None:
+def separate() -> None:
     """A mount namespace of our own; as root in it, whoever we are."""
     uid, gid = os.geteuid(), os.getegid()
     _call("unshare", _CLONE_NEWNS | (_CLONE_NEWUSER if uid else 0))
@@ -136,9 +137,14 @@ def _separate() -> None:
     _call("mount", b"none", b"/", None, _MS_REC | _MS_PRIVATE, None)
 
 
+def bind(source: str, target: str) -> None:
+    """Let ``target`` be what ``source`` is, in the mount namespace that we are in."""
+    _call("mount", os.fsencode(source), os.fsencode(target), None, _MS_BIND, None)
+
+
 def main() -> None:
     directory, *command = sys.argv[1:]
-    _separate()
+    separate()
     device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
     options = f"fd={device},rootmode=40000,user_id={os.getuid()},group_id={os.getgid()},allow_other"
     _call("mount", b"hanging", os.fsencode(directory), b"fuse", 0, options.encode())

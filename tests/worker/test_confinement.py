@@ -159,7 +159,7 @@ say(answers=[
     assert set(said["answers"][:10]) == {"PermissionError"}
     assert set(said["answers"][10:12]) <= {"PermissionError", "OSError"}  # OSError: EXDEV
     assert set(said["answers"][12:]) == {"PermissionError"}
-    assert sorted(os.listdir(tmp_path / "outside")) == ["file", "directory"]
+    assert sorted(os.listdir(tmp_path / "outside")) == ["directory", "file"]
     assert (tmp_path / "outside" / "file").read_text() == "secret"
 
 

@@ -365,7 +365,7 @@ def _options(argument: str) -> tuple[bool, str]:
 @functools.lru_cache(maxsize=1024)
 def _owner(uid: int) -> str:
     try:
-        return pwd.getpwuid(uid).pw_name
+        return _one_word(pwd.getpwuid(uid).pw_name, uid)
     except KeyError:
         return str(uid)
 
@@ -373,6 +373,12 @@ def _owner(uid: int) -> str:
 @functools.lru_cache(maxsize=1024)
 def _group(gid: int) -> str:
     try:
-        return grp.getgrgid(gid).gr_name
+        return _one_word(grp.getgrgid(gid).gr_name, gid)
     except KeyError:
         return str(gid)
+
+
+def _one_word(name: str, number: int) -> str:
+    """A name that is one column of a listing; else its number: ``domain users`` would be two."""
+    is_one = name.isprintable() and name.split() == [name]
+    return name if is_one else str(number)

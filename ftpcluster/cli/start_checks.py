@@ -1,0 +1,163 @@
+"""What a start tries, and ``check`` with it: sockets that it is going to make, files to write."""
+
+from __future__ import annotations
+
+import os
+import stat
+from itertools import combinations
+
+from ftpcluster.cli.logfiles import why_not
+from ftpcluster.config import Config, Listen
+from ftpcluster.config.lines import Path
+from ftpcluster.config.progress import looking_at
+from ftpcluster.config.sources import Sources
+from ftpcluster.logfile import try_to_open
+from ftpcluster.net.listeners import CannotListen, listen
+from ftpcluster.privileges import parse_run_as
+from ftpcluster.safe_paths import UnsafePath, acting_for
+
+_LONGEST_SOCKET = 107
+"""Bytes of the path of a UNIX socket: unix(7)."""
+_EVERYWHERE = {"0.0.0.0": 4, "::": 6}
+
+
+def check_start(config: Config, sources: Sources) -> None:
+    """Refuse what a start would fail with."""
+    for each in (
+        _check_log_files, _check_logs_apart, _check_metrics, _check_admin_socket,
+        _check_addresses, _check_overlaps, _check_masquerade,
+    ):  # fmt: skip
+        each(config, sources)
+
+
+def _check_log_files(config: Config, sources: Sources) -> None:
+    run_as = config.run_as if sources.is_sound(("run_as",)) else None
+    identity = None if run_as is None else parse_run_as(run_as)
+    for name in ("file", "transfers"):
+        path = ("log", name)
+        file = getattr(config.log, name) if sources.is_sound(path) else None
+        if file is not None:
+            looking_at(f"{file} (log.{name})")
+            try:
+                try_to_open(file, identity)
+            except OSError as error:
+                sources.refuse(path, why_not(error), about=file)
+
+
+def _check_logs_apart(config: Config, sources: Sources) -> None:
+    """Lines of a log would be read as configuration, or as transfers."""
+    known = {} if sources.file is None else {os.path.realpath(sources.file): "the configuration"}
+    for name in ("file", "transfers"):
+        path = ("log", name)
+        file = getattr(config.log, name) if sources.is_sound(path) else None
+        if file is not None:
+            other = known.setdefault(os.path.realpath(file), f"log.{name}")
+            if other != f"log.{name}":
+                sources.refuse(path, f"is {other}, too; name another file", about=file)
+
+
+def _check_metrics(config: Config, sources: Sources) -> None:
+    path = ("metrics", "listen")
+    if sources.is_sound(path) and config.metrics.listen is not None:
+        try:
+            import prometheus_client.core  # noqa: F401
+        except ImportError:
+            sources.refuse(path, "needs prometheus-client: pip install 'ftpcluster[metrics]'")
+
+
+def _check_admin_socket(config: Config, sources: Sources) -> None:
+    path = ("admin", "socket")
+    place = config.admin.socket
+    if place is None or not sources.is_sound(path, ("admin", "enabled")):
+        return
+    if not config.admin.enabled:
+        return
+    looking_at(f"{place} (admin.socket)")
+    if len(os.fsencode(place)) > _LONGEST_SOCKET:
+        sources.refuse(path, f"longer than {_LONGEST_SOCKET} bytes, as no socket's path may be")
+        return
+    try:
+        with acting_for(place, None):
+            if not stat.S_ISSOCK(os.lstat(place).st_mode):
+                sources.refuse(path, "is there, and no socket; name another path", about=place)
+    except FileNotFoundError:
+        _check_directory(path, place, sources)
+    except UnsafePath as error:
+        sources.refuse(path, str(error), about=place)
+    except OSError as error:
+        sources.refuse(path, f"cannot be used: {error.strerror}", about=place)
+
+
+def _check_directory(path: Path, place: str, sources: Sources) -> None:
+    """A start makes the directories that are missing; whether they can be made is tried."""
+    missing = []
+    directory = parent = os.path.dirname(os.path.abspath(place))
+    while not os.path.lexists(directory):
+        missing.append(directory)
+        directory = os.path.dirname(directory)
+    made = []
+    try:
+        for each in reversed(missing):
+            os.mkdir(each)
+            made.append(each)
+        if not os.access(parent, os.W_OK | os.X_OK, effective_ids=True):
+            sources.refuse(path, "not permitted; let who starts the server write there")
+    except OSError as error:
+        sources.refuse(path, f"its directory cannot be made: {error.strerror}", about=place)
+    finally:
+        for each in reversed(made):
+            os.rmdir(each)
+
+
+def _brings_sockets() -> bool:
+    """Whether a service manager has opened them; then nothing is bound."""
+    return "LISTEN_FDS" in os.environ
+
+
+def _check_addresses(config: Config, sources: Sources) -> None:
+    """Each is one of this machine. Whether its port is free is another matter: we may serve it."""
+    for index, each in enumerate(config.listen or ()):
+        path: Path = ("listen", index)
+        if not sources.is_sound(path) or _brings_sockets():
+            continue
+        for address in each.address or ():
+            try:
+                looking_at(f"the name service, which is asked for {address} (listen)")
+                listen(address, 0).close()
+            except CannotListen as error:
+                sources.refuse((*path, "address"), str(error))
+
+
+def _check_overlaps(config: Config, sources: Sources) -> None:
+    """Nobody else can listen on a port that is taken on all addresses."""
+    numbered = [
+        (index, each)
+        for index, each in enumerate(config.listen or ())
+        if sources.is_sound(("listen", index))
+    ]
+    for (first, one), (second, other) in combinations(numbered, 2):
+        if one.port == other.port != 0 and not _brings_sockets():
+            both = _families(one, everywhere=True) & _families(other, everywhere=False)
+            both |= _families(one, everywhere=False) & _families(other, everywhere=True)
+            if both:
+                sources.refuse(
+                    ("listen", second),
+                    f"port {other.port} is that of listen[{first}], too, and one of them has all "
+                    "addresses: name addresses, or another port",
+                )
+
+
+def _families(listener: Listen, *, everywhere: bool) -> set[int]:
+    """The IP versions that it has all addresses of, or single ones."""
+    addresses = listener.address or tuple(_EVERYWHERE)
+    return {
+        6 if ":" in address else 4
+        for address in addresses
+        if (address in _EVERYWHERE) is everywhere
+    }
+
+
+def _check_masquerade(config: Config, sources: Sources) -> None:
+    path = ("data", "masquerade")
+    if sources.is_sound(path) and config.data.masquerade == "0.0.0.0":
+        sources.refuse(path, "0.0.0.0 is no address that a client could connect to")

@@ -1,0 +1,76 @@
+"""What a start would fail with, ``check`` says as well: sockets, logs, addresses."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.support.command import command
+
+USER = '[[user]]\nlogin = "u"\npassword = "plain:p"\nroot = "."\n'
+ALL, ONE = "[[listen]]\nport = 2121\n", '[[listen]]\naddress = "127.0.0.1"\nport = 2121\n'
+NO_ADMIN = "[admin]\nenabled = false\n"
+WRONG = {
+    "a directory": ('[admin]\nsocket = "sub"\n', "admin.socket: {0}/sub: is there, and no socket"),
+    "a file": ('[admin]\nsocket = "file"\n', "admin.socket: {0}/file: is there, and no socket"),
+    "a long name": (f'[admin]\nsocket = "{"x" * 120}"\n', "admin.socket: longer than 107 bytes"),
+    "no directory": (
+        '[admin]\nsocket = "/proc/nowhere/a.sock"\n',
+        "admin.socket: /proc/nowhere/a.sock: its directory cannot be made: ",
+    ),
+    "beneath a file": (
+        '[admin]\nsocket = "file/a.sock"\n',
+        "admin.socket: {0}/file/a.sock: cannot be used: Not a directory",
+    ),
+    "a port twice": (ALL + ONE + NO_ADMIN, "listen[1]: port 2121 is that of listen[0], too, and "),
+    "a port twice, the other way": (ONE + ALL + NO_ADMIN, "listen[1]: port 2121 is that of "),
+    "another machine's address": (
+        ONE.replace("127.0.0.1", "192.0.2.9") + NO_ADMIN,
+        "listen[0].address: cannot listen on 192.0.2.9",
+    ),
+    "a log in the configuration": (
+        '[log]\nfile = "ftpcluster.toml"\n',
+        "log.file: {0}/ftpcluster.toml: is the configuration, too",
+    ),
+    "two logs in one file": (
+        '[log]\nfile = "log"\ntransfers = "sub/../log"\n',
+        "log.transfers: {0}/sub/../log: is log.file, too",
+    ),
+    "no address for PASV": ('[data]\nmasquerade = "0.0.0.0"\n', "data.masquerade: 0.0.0.0 is no "),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_check_and_run_refuse_it_alike(what: str, tmp_path: Path) -> None:
+    text, said = WRONG[what]
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "file").touch()
+    file = tmp_path / "ftpcluster.toml"
+    file.touch(mode=0o600)
+    file.write_text(text + USER)
+    for verb in ("check", "run"):
+        done = command(verb, "-c", str(file))
+        assert done.returncode == 2
+        assert said.format(tmp_path) in done.stderr
+        assert "Traceback" not in done.stderr
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["file", "ftpcluster.toml", "sub"]
+
+
+def test_what_can_be_served_is_not_refused_and_nothing_is_left_behind(tmp_path: Path) -> None:
+    """Also where a server runs already: its ports and its socket are in use."""
+    with socket.socket(socket.AF_UNIX) as there, socket.create_server(("127.0.0.1", 0)) as taken:
+        there.bind(str(tmp_path / "there.sock"))
+        port = taken.getsockname()[1]
+        file = tmp_path / "ftpcluster.toml"
+        file.touch(mode=0o600)
+        listen = (
+            f'[[listen]]\naddress = "127.0.0.1"\nport = {port}\n'
+            f'[[listen]]\naddress = "::1"\nport = {port}\n'
+        )
+        for place in ("there.sock", "a/b/new.sock"):
+            file.write_text(f'{listen}[admin]\nsocket = "{place}"\n{USER}')
+            done = command("check", "-c", str(file))
+            assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["ftpcluster.toml", "there.sock"]
