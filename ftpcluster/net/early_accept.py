@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import TYPE_CHECKING
+import socket
+from typing import Protocol
 
 from ftpcluster.net.poller import READ, Poller
 from ftpcluster.net.stream import accept
 from ftpcluster.protocol.address import plain
-
-if TYPE_CHECKING:
-    from ftpcluster.net.passive import PassiveListener
 
 _MOMENT = 0.05
 """Seconds. A listener is watched after one or two of them."""
@@ -28,13 +26,25 @@ _KEPT = 16
 through the proxy, so the first one need not be the client's."""
 
 
+class EarlyListener(Protocol):
+    """A listener that was assigned to a session, and its connections that were accepted early."""
+
+    sock: socket.socket
+    assignment: int
+    kept: list[tuple[int, str]]
+
+    def start_early_accept(self, poller: Poller, expected: tuple[str | None, ...]) -> None: ...
+
+    def stop_early_accept(self) -> None: ...
+
+
 class EarlyAcceptor:
     """Accepts at a listener until its command comes. The listener keeps the connections."""
 
     __slots__ = ("_expected", "_listener", "_poller")
 
     def __init__(
-        self, listener: PassiveListener, poller: Poller, expected: tuple[str | None, ...]
+        self, listener: EarlyListener, poller: Poller, expected: tuple[str | None, ...]
     ) -> None:
         self._listener = listener
         self._poller = poller
@@ -73,13 +83,11 @@ class EarlyAcceptors:
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None) -> None:
         self._loop = loop
-        self._newer: list[tuple[PassiveListener, int, Poller, tuple[str | None, ...]]] = []
+        self._newer: list[tuple[EarlyListener, int, Poller, tuple[str | None, ...]]] = []
         self._older = self._newer.copy()
         self._timer: asyncio.TimerHandle | None = None
 
-    def expect(
-        self, listener: PassiveListener, poller: Poller, peer: str, proxy: str | None
-    ) -> None:
+    def expect(self, listener: EarlyListener, poller: Poller, peer: str, proxy: str | None) -> None:
         """A listener has just been assigned. Only the client and its proxy may connect to it."""
         self._newer.append((listener, listener.assignment, poller, (peer, proxy)))
         if self._timer is None:

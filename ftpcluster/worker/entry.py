@@ -11,12 +11,9 @@ import ctypes
 import faulthandler
 import logging
 import os
-import select
 import signal
 import socket
 import sys
-import threading
-import time
 from multiprocessing import resource_tracker
 from typing import Any
 
@@ -27,12 +24,11 @@ from ftpcluster.logfile import LogFile
 from ftpcluster.logs import LogFormat, log_to
 from ftpcluster.passwords import share_cores
 from ftpcluster.prctl import keep_capabilities, no_new_privs
-from ftpcluster.runtime import leave_aborts_to_the_main_thread, settle_collector
+from ftpcluster.runtime import settle_collector
+from ftpcluster.worker.orphan import end_with, handle_of
 
 log = logging.getLogger(__name__)
 
-ORPHAN_GRACE = 8.0
-"""Seconds for running transfers after the supervisor's death."""
 _NOT_OURS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 """Signals that only the supervisor obeys, also where all processes get them."""
 _PR_SET_PDEATHSIG = 1
@@ -68,9 +64,9 @@ async def run_worker(
         os.umask(settings.config.storage.umask)
     # what is not ours opens files that nobody knows of, may hang, or start threads, as it is made
     is_ours = runs_our_code(settings.config)
-    handle = _handle_of(supervisor)
+    handle = handle_of(supervisor)
     if not is_ours:
-        _end_with(handle)
+        end_with(handle)
     try:
         worker = Worker(loop, sock, settings, transfers)
     except ConfigError as error:
@@ -80,7 +76,7 @@ async def run_worker(
         if settings.config.confine:
             worker.watch_names()
             _confine(settings.config)
-        _end_with(handle)  # a thread: from here on it would be too late to be confined
+        end_with(handle)  # a thread: from here on it would be too late to be confined
     release_threads()
     settle_collector()
     await worker.serve()
@@ -128,28 +124,3 @@ def _confine(config: Config) -> None:
     log.debug("files: %s", confine(sorted(written), [*sorted(read), *needed_by_python()]))
     keep_capabilities(_NEEDED)
     log.debug("system calls: %s", restrict())
-
-
-def _handle_of(supervisor: int) -> int:
-    handle = os.pidfd_open(supervisor) if os.getppid() == supervisor else None
-    if handle is None:
-        raise SystemExit("the supervisor is gone")
-    return handle
-
-
-def _end_with(handle: int) -> None:
-    """See to it that this process does not outlive the supervisor by more than the grace.
-
-    The channel's end says that the supervisor is gone, but only to a loop that runs: a thread ends
-    one that hangs.
-    """
-    threading.Thread(target=_outlive, args=(handle,), name="orphan", daemon=True).start()
-
-
-def _outlive(supervisor: int) -> None:
-    leave_aborts_to_the_main_thread()
-    poll = select.poll()
-    poll.register(supervisor, select.POLLIN)
-    poll.poll()
-    time.sleep(ORPHAN_GRACE + 1)
-    os._exit(1)

@@ -50,7 +50,7 @@ from ftpcluster.session.server_pi import shutting_down
 from ftpcluster.session.state import Activity
 from ftpcluster.session.transfer_waits import Cause
 from ftpcluster.worker.confinement import ReplacedFiles
-from ftpcluster.worker.entry import ORPHAN_GRACE
+from ftpcluster.worker.orphan import ORPHAN_GRACE
 from ftpcluster.worker.remote_quotas import RemoteQuotas
 from ftpcluster.worker.speed_limits import speed_limits
 from ftpcluster.worker.worker_services import make_services
