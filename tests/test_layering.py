@@ -70,6 +70,7 @@ PURE = {"protocol", "quota"}
 SESSION = (
     *(
         "transfer_waits",
+        "activity",
         "timer_wheel",
         "counts",
         "command_run",

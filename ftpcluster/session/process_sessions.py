@@ -14,10 +14,11 @@ from ftpcluster.net.proxy_header import read_origin
 from ftpcluster.protocol.errors import FTPError, SessionEnded
 from ftpcluster.protocol.protection import Protection
 from ftpcluster.protocol.proxy import BadProxyHeader
+from ftpcluster.session.activity import Activity
 from ftpcluster.session.conversation import Conversation
 from ftpcluster.session.server_pi import ServerPI
 from ftpcluster.session.services import Services
-from ftpcluster.session.state import Activity, Session
+from ftpcluster.session.state import Session
 
 log = logging.getLogger(__name__)
 

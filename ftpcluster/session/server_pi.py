@@ -26,6 +26,7 @@ from ftpcluster.protocol.errors import (
 )
 from ftpcluster.protocol.reply import Code, Replied, Reply, Then
 from ftpcluster.session import journal
+from ftpcluster.session.activity import Activity
 from ftpcluster.session.command_run import CommandRun, in_task
 from ftpcluster.session.commands.table import COMMANDS
 from ftpcluster.session.control_connection import ABORT, QUIT, ControlConnection
@@ -35,7 +36,7 @@ from ftpcluster.session.login import Account
 from ftpcluster.session.preconditions import pass_gates, refuse_unknown, reply_for
 from ftpcluster.session.row import Command, During
 from ftpcluster.session.services import Services
-from ftpcluster.session.state import Activity, shown
+from ftpcluster.session.state import shown
 
 _GO_ON = Then.GO_ON  # which costs a call each time where it is a member of its class
 

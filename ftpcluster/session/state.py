@@ -6,7 +6,7 @@ What all sessions of a process share stands in ``services``.
 from __future__ import annotations
 
 import logging
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -36,7 +36,7 @@ from ftpcluster.session.login import Account, Claim, Unauthenticated
 from ftpcluster.session.rights import rights_of
 from ftpcluster.session.services import Services
 from ftpcluster.session.transfer_parameters import Pending, TransferParameters
-from ftpcluster.session.transfer_waits import Cause, TransferWaits
+from ftpcluster.session.transfer_waits import TransferWaits
 from ftpcluster.storage.base import Storage
 from ftpcluster.users import Permission, User, speeds_of
 
@@ -44,24 +44,6 @@ log = logging.getLogger("ftpcluster.session")
 
 _LONGEST_NAME = 64
 """Characters of a user's name that are shown."""
-
-
-class Activity(NamedTuple):
-    """What a session does at this moment. Times in seconds, sizes in bytes, speeds a second.
-
-    ``direction`` is empty where no data is moved; then ``size`` and what follows say nothing.
-    """
-
-    user: str
-    is_protected: bool
-    age: float
-    idle: float
-    command: str
-    direction: str = ""
-    size: int | None = None
-    moved: int = 0
-    speed: float = 0.0
-    held_by: Cause | None = None
 
 
 class Transfer(Protocol):

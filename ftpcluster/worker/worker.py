@@ -45,9 +45,9 @@ from ftpcluster.logfile import LogFile
 from ftpcluster.protocol.address import Networks
 from ftpcluster.quota.admission import counting
 from ftpcluster.quota.bans import BanRules
+from ftpcluster.session.activity import Activity
 from ftpcluster.session.process_sessions import AcceptedConnection, ProcessSessions
 from ftpcluster.session.server_pi import shutting_down
-from ftpcluster.session.state import Activity
 from ftpcluster.session.transfer_waits import Cause
 from ftpcluster.worker.confinement import ReplacedFiles
 from ftpcluster.worker.orphan import ORPHAN_GRACE
