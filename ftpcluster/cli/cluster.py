@@ -13,12 +13,11 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 
 from ftpcluster.admin import default_socket
+from ftpcluster.cli.loading import certificates_of
 from ftpcluster.cli.logfiles import LogFiles
 from ftpcluster.cli.metrics import Metrics
 from ftpcluster.cli.standard_streams import say
 from ftpcluster.config import Config, ConfigError, Listen, Loop
-from ftpcluster.config.checks import identity_of
-from ftpcluster.net.certificates import BadCertificate, read_certificates
 from ftpcluster.net.listeners import BACKLOG, CannotListen, Listener, listen, listen_on_all
 from ftpcluster.prctl import no_new_privs
 from ftpcluster.privileges import check_python, drop, parse_run_as
@@ -27,7 +26,7 @@ from ftpcluster.protocol.protection import Protection
 from ftpcluster.quota.bans import BanRules
 from ftpcluster.quota.ledger import ConnectionLimits
 from ftpcluster.runtime import settle_collector
-from ftpcluster.safe_paths import UnsafePath, acting_for, reading_for
+from ftpcluster.safe_paths import UnsafePath, acting_for
 from ftpcluster.supervisor.admin_server import AdminServer, CannotBind, ReloadRefused, bind
 from ftpcluster.supervisor.process import WorkerProcess
 from ftpcluster.supervisor.restart import Recycling
@@ -283,18 +282,7 @@ class Cluster:
 
 def _plan(config: Config, binder: Binder, logs: LogFiles) -> Plan:
     """What the supervisor is to do. Raises ConfigError, CannotListen; then nothing is left open."""
-    certificates = None
-    if (tls := config.tls) is not None:
-        try:
-            with reading_for(tls.files, identity_of(config)):
-                certificates = read_certificates(
-                    tls.certificate,
-                    tls.key_file,
-                    minimum_version=tls.minimum_version,
-                    client_ca=tls.client_ca,
-                )
-        except BadCertificate as error:
-            raise ConfigError(str(error)) from error
+    certificates = certificates_of(config)
     timeouts = config.timeouts
     try:
         listeners = _listen(config, binder)

@@ -10,11 +10,13 @@ from ftpcluster.cli.aside import call_bounded, call_bounded_beside
 from ftpcluster.cli.flags import Flags
 from ftpcluster.cli.standard_streams import say
 from ftpcluster.cli.start_checks import check_start
-from ftpcluster.config import Config
-from ftpcluster.config.checks import warnings
+from ftpcluster.config import Config, ConfigError
+from ftpcluster.config.checks import identity_of, warnings
 from ftpcluster.config.environment import Environment
 from ftpcluster.config.load import load
 from ftpcluster.config.sources import Sources
+from ftpcluster.net.certificates import BadCertificate, read_certificates
+from ftpcluster.safe_paths import reading_for
 
 
 def load_to_start(file: Path | None, flags: Flags, environment: Environment) -> Config:
@@ -46,3 +48,19 @@ def _load(file: Path | None, flags: Flags, environment: Environment) -> tuple[Co
 def _find_doubts(found: list[str], config: Config, sources: Sources) -> None:
     sources.check()  # nobody can say what is doubtful about what is wrong
     found.extend(warnings(config, sources))
+
+
+def certificates_of(config: Config) -> tuple[bytes, ...] | None:
+    """What is in the files of TLS, if there is any. Raises ConfigError."""
+    if (tls := config.tls) is None:
+        return None
+    try:
+        with reading_for(tls.files, identity_of(config)):
+            return read_certificates(
+                tls.certificate,
+                tls.key_file,
+                minimum_version=tls.minimum_version,
+                client_ca=tls.client_ca,
+            )
+    except BadCertificate as error:
+        raise ConfigError(str(error)) from error

@@ -193,14 +193,7 @@ class Server(ServerStatus, PathMethods, BuiltinVerbs):
             raise RuntimeError("the server has been started already")
         loop = asyncio.get_running_loop()
         hosts = (host,) if isinstance(host, str) else tuple(host or (None,))
-        family = kwargs.get("family", socket.AF_UNSPEC)
-        found = [address for each in hosts for address in addresses(each, family)]
-        sockets = listen_on_all(
-            tuple(dict.fromkeys(found)),
-            port,
-            kwargs.get("backlog", BACKLOG),
-            reuse_port=kwargs.get("reuse_port", False),
-        )
+        sockets = _listen(hosts, port, kwargs)
         self.server_host, self.server_port = hosts[0], sockets[0].getsockname()[1]
         self._listening = Listening(tuple(sockets))
         self._quotas = LocalQuotas(
@@ -340,3 +333,17 @@ _FOR_ALL_SESSIONS = frozenset({*PARTS, "get_paths"})
 _ARGUMENTS = frozenset({"users", *ARGUMENTS})
 Server.__init__.__signature__ = signature()  # type: ignore[attr-defined]
 Server.__init__.__doc__ = described()
+
+
+def _listen(
+    hosts: tuple[str | None, ...], port: int, options: ListenOptions
+) -> list[socket.socket]:
+    """Sockets for all addresses of these hosts, each address once. Raises OSError."""
+    family = options.get("family", socket.AF_UNSPEC)
+    found = [address for each in hosts for address in addresses(each, family)]
+    return listen_on_all(
+        tuple(dict.fromkeys(found)),
+        port,
+        options.get("backlog", BACKLOG),
+        reuse_port=options.get("reuse_port", False),
+    )

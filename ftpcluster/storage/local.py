@@ -165,9 +165,8 @@ class LocalStorage(Storage):
                 for entry in entries:
                     try:
                         status = entry.stat(follow_symlinks=False)
-                        target = None
-                        if stat.S_ISLNK(status.st_mode):
-                            target = os.readlink(entry.name, dir_fd=fd)
+                        is_link = stat.S_ISLNK(status.st_mode)
+                        target = os.readlink(entry.name, dir_fd=fd) if is_link else None
                     except OSError:
                         continue  # removed meanwhile
                     batch.append((entry.name, status, target))
