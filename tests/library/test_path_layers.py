@@ -522,7 +522,7 @@ async def test_what_a_subclass_overrides_is_honoured(root: Path, layer: Any) -> 
         await client.uploads("STOR hidden", b"")
         await client.uploads("STOR odd", b"")
         await client.says("MKD directory", 257)
-        assert sorted(await client.lines("NLST")) == ["file", "directory", "odd"]
+        assert sorted(await client.lines("NLST")) == ["directory", "file", "odd"]
         await client.says("DELE file", 550)
         await client.says("CWD odd", 550)
         await client.epsv()

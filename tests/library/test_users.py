@@ -148,7 +148,7 @@ def test_the_nearest_directory_above_that_may_not_be_written_is_found(
     above = [f"/{'/'.join(components[:count])}" for count in reversed(range(len(components)))]
     decides = user.permissions
     unwritable = [each for each in above if not nearest_permission(decides, each).writable]
-    found = asyncio.run(DeclaredRights(user).unwritable_above("/" + "/".join(components)))
+    found = DeclaredRights(user).unwritable_above("/" + "/".join(components))
     assert found == next(iter(unwritable), None)
 
 

@@ -165,7 +165,7 @@ def test_options_are_accepted_and_ignored(
     client: Dialogue, tree: Path, verb: str, options: str
 ) -> None:
     """“Options (`-a`, `-l`, `-la`, `-1` …) before the path are accepted and … ignored.”"""
-    assert names(client, f"{verb} {options}") == ["empty", "file", "directory"]
+    assert names(client, f"{verb} {options}") == ["directory", "empty", "file"]
     inner = "directory/inner" if verb == "NLST" else "inner"
     assert names(client, f"{verb} {options} directory") == [inner]
 
