@@ -93,7 +93,7 @@ async def obey_builtin(command: Command, connection: SessionConnection, argument
     """Obey a built-in command for a custom one; whether the session goes on."""
     session, state = connection.session, connection.command_state
     try:
-        pass_gates(session, command, argument)
+        argument = pass_gates(session, command, argument)
         outcome = command.handler(session, argument)
         reply = await outcome if inspect.isawaitable(outcome) else outcome
     except Exception as error:

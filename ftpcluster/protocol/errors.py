@@ -82,6 +82,11 @@ class InsufficientStorage(FTPError):
     text = "No space left on device."
 
 
+class AllocationExceeded(FTPError):
+    code = Code.EXCEEDED_ALLOCATION
+    text = "File too large."
+
+
 class CommandProtectionDenied(FTPError):
     code = Code.COMMAND_PROTECTION_DENIED
     text = "TLS is required on the control connection."

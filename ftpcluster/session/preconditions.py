@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 
 from ftpcluster.protocol.command import check_argument
 from ftpcluster.protocol.errors import (
@@ -23,34 +24,48 @@ from ftpcluster.session.login import Account
 from ftpcluster.session.row import Argument, Command
 from ftpcluster.session.state import Session
 
-_NONE, _REQUIRED = Argument.NONE, Argument.REQUIRED  # to find them in their class takes longer
+# to find them in their class takes longer
+_NONE, _NEEDED = Argument.NONE, (Argument.REQUIRED, Argument.NEEDS_WORDS)
+_PLAIN = (Argument.OPTIONAL, Argument.REQUIRED)
 _UNKNOWN_VERBS = 10
 """Unknown verbs before login after which a session ends: no FTP client talks so (ALPACA)."""
+_OTHER_PROTOCOLS = re.compile(
+    rb"(?:GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH|PRI|EHLO|HELO|SSH-.*)", re.DOTALL
+)
+"""How clients of HTTP, SMTP and SSH begin. What follows may be commands that somebody else has had
+a browser send."""
+_NOT_FOR_OTHERS = "This is an FTP server; goodbye."
 
 
 def refuse_unknown(session: Session, verb: bytes) -> Command:
-    """500 or 502 for a verb that isn't in the table; strangers get only so many."""
+    """500 or 502 for a verb that isn't in the table; strangers get only so many.
+
+    None that another protocol begins with: it is the end of the session.
+    """
     if verb in NOT_IMPLEMENTED:
         raise NotImplementedVerb
     if not verb.strip():
         raise SyntaxProblem  # a line of blanks is a mistake, and no sign of another protocol
     if type(session.login) is not Account:
         session.unauthenticated.unknown_verbs += 1
-        if session.unauthenticated.unknown_verbs >= _UNKNOWN_VERBS:
-            raise SessionEnded("This is an FTP server; goodbye.")
+        is_too_much = session.unauthenticated.unknown_verbs >= _UNKNOWN_VERBS
+        if is_too_much or _OTHER_PROTOCOLS.fullmatch(verb):
+            raise SessionEnded(_NOT_FOR_OTHERS)
     raise SyntaxProblem
 
 
-def pass_gates(session: Session, command: Command, argument: str) -> None:
-    """Raises what keeps a verb of the table from being obeyed."""
+def pass_gates(session: Session, command: Command, argument: str) -> str:
+    """The argument as the handler gets it. Raises what keeps a verb from being obeyed."""
     if command.login and type(session.login) is not Account:
         raise NotLoggedIn
+    if argument and command.argument not in _PLAIN:
+        argument = argument.strip(" ")
     if argument:
         if command.argument is _NONE:
             raise ArgumentProblem(f"{command.verb} takes no argument.")
         if not argument.isprintable():
             check_argument(argument)
-    elif command.argument is _REQUIRED:
+    elif command.argument in _NEEDED:
         raise ArgumentProblem(f"{command.verb} needs an argument.")
     if command.sequence is not None:
         missing = command.sequence(session)
@@ -58,6 +73,7 @@ def pass_gates(session: Session, command: Command, argument: str) -> None:
             raise BadSequence(missing)
     if command.transfers and session.settings.require_tls_data:
         session.check_data_protection()
+    return argument
 
 
 def reply_for(session: Session, error: BaseException) -> Reply:

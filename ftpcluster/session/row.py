@@ -17,11 +17,16 @@ Gate = Callable[[Any], str | None]
 
 
 class Argument(Enum):
-    """Whether a verb takes an argument; a missing or superfluous one is 501."""
+    """Whether a verb takes an argument; a missing or superfluous one is 501.
+
+    Blanks around one that is made of words are not part of it. In a path or password they are.
+    """
 
     NONE = "none"
     OPTIONAL = "optional"
     REQUIRED = "required"
+    WORDS = "optional words"
+    NEEDS_WORDS = "required words"
 
 
 class During(Enum):

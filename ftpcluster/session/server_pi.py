@@ -28,7 +28,7 @@ from ftpcluster.protocol.reply import Code, Replied, Reply, Then
 from ftpcluster.session import journal
 from ftpcluster.session.activity import Activity
 from ftpcluster.session.command_run import CommandRun, in_task
-from ftpcluster.session.commands.table import COMMANDS
+from ftpcluster.session.commands.table import ALIASES, COMMANDS
 from ftpcluster.session.control_connection import ABORT, QUIT, ControlConnection
 from ftpcluster.session.conversation import Conversation
 from ftpcluster.session.deadlines import Deadlines
@@ -138,13 +138,13 @@ class ServerPI(ControlConnection):
             if verb is TOO_LONG:
                 raise SyntaxProblem("Command line too long.")
             argument = rest.decode(session.settings.encoding, "surrogateescape")
-            if session.pending.rename_from is not None and verb != b"RNTO":
-                session.pending.rename_from = None
             command = self._find_command(verb)
+            if command is None and verb in ALIASES:
+                command = self._find_command(ALIASES[verb])
             if is_told(logging.DEBUG) or (command is not None and command.logged):
                 self._entry = journal.begin(session, command, verb, argument)
             command = command or refuse_unknown(session, verb)
-            pass_gates(session, command, argument)
+            argument = pass_gates(session, command, argument)
             self._argument = argument
             outcome = command.handler(session, argument)
         except Exception as error:
@@ -224,7 +224,7 @@ class ServerPI(ControlConnection):
     def _answer_meanwhile(self, command: Command, rest: bytes) -> None:
         try:
             argument = to_text(rest, self.session.settings.encoding)
-            pass_gates(self.session, command, argument)
+            argument = pass_gates(self.session, command, argument)
             reply = command.handler(self.session, argument)
             assert isinstance(reply, Reply)
         except Exception as error:

@@ -583,7 +583,7 @@ async def test_the_connection_has_the_sessions_state_under_the_references_names(
         await client.says("CWD directory", 250)
         port = await client.epsv()
         await client.says("RNFR /file", 350)
-        server.commands_mapping["rnto"] = server.commands_mapping["see"]  # only it keeps RNFR
+        server.commands_mapping["rnto"] = server.commands_mapping["see"]
         await client.says("RNTO", 200)
         assert found.pop() is connection
         assert connection.client_host == connection.server_host == "127.0.0.1"

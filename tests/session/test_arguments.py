@@ -38,7 +38,7 @@ NEEDED = [
     "XMKD",
     "XRMD",
 ]
-REFUSED = ["ABOR", "CDUP", "FEAT", "NOOP", "PASV", "PWD", "QUIT", "REIN", "SYST", "XCUP", "XPWD"]
+REFUSED = ["ABOR", "CDUP", "FEAT", "PASV", "PWD", "REIN", "SYST", "XCUP", "XPWD"]
 STRANGERS = {
     "FEAT": 211,
     "HELP": 214,

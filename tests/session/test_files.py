@@ -131,19 +131,6 @@ def test_a_new_name_without_the_old_is_out_of_sequence(client: Dialogue) -> None
     client.says("RNTO new", 503)
 
 
-@pytest.mark.parametrize(
-    "between", ["NOOP", "PWD", "TYPE I", "RNFR missing", "EPSV", "LIST missing", "CWD"]
-)
-def test_a_new_name_follows_the_old_at_once(client: Dialogue, root: Path, between: str) -> None:
-    """“RNTO without RNFR 503”: RNFR is followed by RNTO (RFC 959, 4.1.3), not by others."""
-    (root / "file").write_bytes(b"")
-    client.says("RNFR file", 350)
-    client.send(between)
-    client.reply()
-    client.says("RNTO new", 503)
-    assert (root / "file").exists()
-
-
 def test_a_rename_happens_once(client: Dialogue, root: Path) -> None:
     """“RNTO without RNFR 503”: each has its own."""
     (root / "file").write_bytes(b"")

@@ -143,7 +143,7 @@ def test_ten_unknown_verbs_before_login_end_the_session(port: int) -> None:
     """“Ten unknown verbs before login end the session (ALPACA).”"""
     with Dialogue(port) as client:
         for _ in range(9):
-            client.says("GET / HTTP/1.1", 500, 502)
+            client.says("Accept: text/html", 500, 502)
         client.says("NOOP", 200)
         client.send("Host: example.com")
         client.expects(421, 500, 502)

@@ -71,7 +71,7 @@ def options(session: Session, value: str) -> Reply:
 def rang(session: Session, argument: str) -> Reply:
     """RANG: the first and the last byte that the next HASH looks at; ``1 0`` is all again."""
     first, _, last = argument.partition(" ")
-    start, end = integer(first), integer(last) + 1
+    start, end = integer(first), integer(last.lstrip(" ")) + 1
     if (start, end) == (1, 1):
         session.pending.hash_range = None
         return Reply(Code.PENDING_FURTHER_INFORMATION, "HASH looks at whole files.")

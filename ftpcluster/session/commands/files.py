@@ -4,7 +4,9 @@ draft-somers-ftp-mfxx)."""
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import re
 import stat
 from collections.abc import AsyncGenerator
 
@@ -25,14 +27,19 @@ from ftpcluster.session.state import Session
 from ftpcluster.storage.base import Entry
 from ftpcluster.storage.uploads import check_new_name
 
+_TIME_AND_NAME = re.compile(r"(\d{14}(?:\.\d{1,9})?) +(.+)", re.ASCII | re.DOTALL)
+_MISSING = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG))
 _MOST_MOVED = 100_000
 """Entries that may have to be looked at before a directory is moved."""
 _DELETED = Reply(Code.FILE_ACTION_COMPLETED, "File deleted.")
 _RENAMED = Reply(Code.FILE_ACTION_COMPLETED, "Renamed.")
+_TIME_SET = Reply(Code.FILE_STATUS, "Modification time set.")
 _READY_FOR_RNTO = Reply(Code.PENDING_FURTHER_INFORMATION, "Ready for RNTO.")
 
 
 async def dele(session: Session, argument: str) -> Reply:
+    if argument.rpartition("/")[2] in ("", "."):  # as in POSIX, that means a directory
+        raise FileUnavailable("It is not the name of a file.")
     path = await settled(session.writable(argument))
     write_only = await settled(is_write_only(session, path))
     with HidingNames(write_only=write_only):
@@ -42,6 +49,11 @@ async def dele(session: Session, argument: str) -> Reply:
 
 
 async def rnfr(session: Session, argument: str) -> Reply:
+    """RNFR: what it names stays until RNTO or another RNFR.
+
+    Clients say NOOP in between, or look whether the new name is free.
+    """
+    session.pending.rename_from = None
     path = await settled(session.writable(argument))
     if path == "/":
         raise FileUnavailable('"/" cannot be renamed.')
@@ -124,6 +136,7 @@ async def rnto(session: Session, argument: str) -> Reply:
     check_new_name(target)
     _check_undivided(session, target)
     await _check_move(session, source, target)
+    await check_own(session, source)  # it may have been removed, and stored by somebody else
     write_only = await settled(is_write_only(session, target))
     with HidingNames(write_only=write_only):
         await _check_tree(session, source, target)
@@ -151,7 +164,34 @@ def _size_reply(status: os.stat_result) -> Reply:
 
 
 def mdtm(session: Session, argument: str) -> Answer[Reply]:
+    if (match := _TIME_AND_NAME.fullmatch(argument)) is not None:
+        seconds = parse_timestamp(match[1])
+        if seconds is not None:
+            return _look_or_set(session, argument, match[2], seconds)
     return then(session.readable(argument), _mdtm, session)
+
+
+async def _look_or_set(session: Session, argument: str, name: str, seconds: float) -> Reply:
+    """MDTM with a time sets it, as clients of vsftpd expect, unless it is a name's beginning."""
+    try:
+        return await settled(then(session.readable(argument), _mdtm, session))
+    except FileUnavailable:
+        if await _is_there(session, argument):
+            raise
+    except OSError as error:
+        if error.errno not in _MISSING:
+            raise
+    await set_modified(session, await settled(session.writable(name)), seconds)
+    return _TIME_SET
+
+
+async def _is_there(session: Session, argument: str) -> bool:
+    """Whether an argument names something that the user may know of."""
+    try:
+        await settled(session.storage.lstat(await settled(session.readable(argument))))
+    except (OSError, FileUnavailable):
+        return False
+    return True
 
 
 def _mdtm(path: str, session: Session) -> Answer[Reply]:
@@ -170,7 +210,7 @@ def _of_regular(status: os.stat_result) -> os.stat_result:
 
 async def mfmt(session: Session, argument: str) -> Reply:
     """MFMT: set the modification time, in UTC."""
-    text, _, name = argument.partition(" ")
+    text, _, name = argument.lstrip(" ").partition(" ")
     seconds = parse_timestamp(text)
     if seconds is None or not name:
         raise ArgumentProblem("Expected YYYYMMDDHHMMSS, in UTC, and a path.")

@@ -113,6 +113,7 @@ def help_(_: Session, argument: str) -> Reply:
 def opts(session: Session, argument: str) -> Reply:
     """OPTS UTF8 (always on), OPTS MLST (the facts of MLSD and MLST, RFC 3659 section 7.9)."""
     option, _, value = argument.partition(" ")
+    value = value.lstrip(" ")
     if option.upper() == "UTF8" and value.upper() in ("", "ON"):
         return _UTF8_ON
     if type(session.login) is not Account:

@@ -16,7 +16,8 @@ from ftpcluster.protocol.errors import (
 from ftpcluster.protocol.reply import Code, Reply, extended_passive_mode, passive_mode
 from ftpcluster.session.state import Session
 
-_TYPES = {"A": False, "A N": False, "I": True, "L 8": True, "L 7": True}
+_TYPES = {"A": False, "AN": False, "AT": False, "I": True, "L8": True, "L7": True}
+"""Whether a type is binary, by its name without blanks: some clients send L8."""
 _TYPE_SET = {
     True: Reply(Code.OK, "Type is binary."),
     False: Reply(Code.OK, "Type is ASCII; lines end in CRLF."),
@@ -29,7 +30,7 @@ _FILE = Reply(Code.OK, "Structure is file.")
 
 
 def type_(session: Session, argument: str) -> Reply:
-    binary = _TYPES.get(argument.upper())
+    binary = _TYPES.get(argument.upper().replace(" ", ""))
     if binary is None:
         raise ParameterNotImplemented("Types are A, I and L 8.")
     session.parameters.binary = binary

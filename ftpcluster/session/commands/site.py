@@ -22,7 +22,7 @@ from ftpcluster.session.login import Account
 from ftpcluster.session.state import Session
 from ftpcluster.storage.uploads import check_new_name
 
-_MODE = re.compile(r"([0-7]{1,4}) (.+)", re.DOTALL)
+_MODE = re.compile(r" *([0-7]{1,4}) (.+)", re.DOTALL)
 _TIME_AND_PATH = re.compile(r"(\d{14}|\d{12}) (.+)", re.ASCII | re.DOTALL)
 _PATH_AND_TIMES = re.compile(r"(.+) \d{14} (\d{14}) \d{14} UTC", re.ASCII | re.DOTALL)
 _TWO_PATHS = re.compile(r'(?:"([^"]+)"|([^ "]+)) (?:"([^"]+)"|([^ "]+))', re.DOTALL)
@@ -105,7 +105,7 @@ _COMMANDS = {row.name: row for row in ROWS}
 
 async def site(session: Session, argument: str) -> Reply:
     """SITE: find the command, and hold it to the gates of the table (504, 530, 501)."""
-    name, _, rest = argument.partition(" ")
+    name, _, rest = argument.lstrip(" ").partition(" ")
     row = _COMMANDS.get(name.upper())
     if type(session.login) is not Account and (row is None or row.login):
         raise NotLoggedIn

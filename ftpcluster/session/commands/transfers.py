@@ -13,6 +13,7 @@ from typing import cast
 from ftpcluster.answers import Answer, is_awaitable, settled, then
 from ftpcluster.protocol.command import integer
 from ftpcluster.protocol.errors import (
+    AllocationExceeded,
     ArgumentProblem,
     BadSequence,
     FileUnavailable,
@@ -32,8 +33,10 @@ from ftpcluster.storage.uploads import check_new_name
 
 _COMPLETE = Reply(Code.TRANSFER_COMPLETE, "Transfer complete.")
 _ALLOCATED = Reply(Code.OK, "There is room.")
-_NO_NEED_TO_ALLOCATE = Reply(Code.SUPERFLUOUS, "No storage allocation is necessary.")
-_ALLO = re.compile(r"(\d+)(?: R \d+)?", re.ASCII | re.IGNORECASE)
+_NO_NEED_TO_ALLOCATE = Reply(Code.OK, "No storage allocation is necessary.")
+_ALLO = re.compile(r"(\d+)(?: +R +\d+)?", re.ASCII | re.IGNORECASE)
+_LARGEST = 2**63 - 1
+"""Bytes that a file can have at most, whatever the file system."""
 _UNIQUE_ATTEMPTS = 16
 _NOTHING_TO_ABORT = Reply(Code.TRANSFER_COMPLETE, "ABOR successful; no transfer in progress.")
 
@@ -220,11 +223,14 @@ async def allo(session: Session, argument: str) -> Reply:
     match = _ALLO.fullmatch(argument)
     if match is None:
         raise ArgumentProblem("Expected a number of bytes.")
+    count = int(match[1])
+    if count > _LARGEST:
+        raise AllocationExceeded
     path = await settled(session.readable(""))
     available = await settled(session.storage.available(path))
     if available is None:
         return _NO_NEED_TO_ALLOCATE
-    if integer(match[1]) > available:
+    if count > available:
         raise InsufficientStorage
     return _ALLOCATED
 
@@ -256,7 +262,7 @@ def _opening(session: Session, path: str, size: int | None = None) -> str:
 def rest(session: Session, argument: str) -> Reply:
     """REST: the offset of the next transfer (RFC 3659 section 5)."""
     offset = integer(argument)
-    if not session.parameters.binary:
+    if offset and not session.parameters.binary:  # 0 is the beginning in any type
         raise ArgumentProblem("REST needs TYPE I.")
     session.pending.restart = offset
     return Reply(Code.PENDING_FURTHER_INFORMATION, f"Restarting at {offset}.")
