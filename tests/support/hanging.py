@@ -96,14 +96,16 @@ def _reply(opcode: int, node: int, rest: bytes) -> tuple[int, bytes]:
     return (0, known[opcode]) if opcode in known else (errno.ENOSYS, b"")
 
 
-def _serve(device: int, knob: str) -> None:
-    """Answer the kernel, unless the storage hangs, until the file system is gone."""
+def _serve(device: int, knob: str, command: int) -> None:
+    """Answer the kernel, unless the storage hangs, until the command is gone."""
     unanswered: list[bytes] = []
     while True:
         if not os.path.exists(knob):
             for request in unanswered:
                 _answer(device, request)
             unanswered.clear()
+            if os.getppid() != command:
+                return
         if select.select((device,), (), (), _PATIENCE / 1000)[0]:
             try:
                 unanswered.append(os.read(device, 1 << 18))
@@ -148,10 +150,11 @@ def main() -> None:
     device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
     options = f"fd={device},rootmode=40000,user_id={os.getuid()},group_id={os.getgid()},allow_other"
     _call("mount", b"hanging", os.fsencode(directory), b"fuse", 0, options.encode())
+    ours = os.getpid()
     if os.fork() == 0:
         for fd in (0, 1, 2):
             os.dup2(os.open(os.devnull, os.O_RDWR), fd)
-        _serve(device, f"{directory}.hangs")
+        _serve(device, f"{directory}.hangs", ours)
         os._exit(0)
     os.execv(sys.executable, (sys.executable, "-m", *command))
 
