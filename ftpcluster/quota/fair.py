@@ -108,7 +108,7 @@ def _spread(
 
 
 Part = tuple[float, float, float]
-"""Bytes wanted for each unit of weight, bytes wanted in all, and the weight: so they sort."""
+"""Bytes wanted for each unit of weight, by which parts are sorted; bytes wanted in all; weight."""
 
 
 def level(tokens: float, parts: list[Part]) -> float:

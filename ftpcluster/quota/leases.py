@@ -27,17 +27,19 @@ from ftpcluster.quota.rates import (
 )
 
 _LEAST = 512
+"""The fewest bytes that a limited transfer moves at once."""
 MOST_AT_ONCE = 1 << 20
-"""Bytes that a limited transfer moves at once, at the least and at the most."""
+"""The most bytes that a limited transfer moves at once."""
 _SHORTEST = 0.001
-"""Seconds that are waited for, at the least: a connection's debt of less is paid with the next."""
+"""Seconds. A connection's limit asks for no shorter pause; a shorter one is added to the next."""
 _PIECE = 64 * 1024
 """Bytes that a transfer takes at once, at least, from a pool that has them."""
 _ASKED = 1 << 20
+"""Bytes that a transfer asks for after it had to wait, at least. It asks for four times the bytes
+that it moved in the tick, where that is more."""
 _ASKED_OF_MANY = 16 << 20
-"""Bytes that a transfer asks for which had to wait, or four times what it moved in the tick. The
-second where it is known to have as many, and where that is no large part of what the limit allows
-in a tick."""
+"""The same for a transfer that is known to have so many bytes left, unless that is a large part of
+the bytes that the limit allows in a tick."""
 
 
 class Waiter(Protocol):
@@ -99,8 +101,8 @@ class Lease:
     def spend(self, count: int, now: float) -> Pause | None:
         """``count`` bytes were moved; what to wait for before any more are.
 
-        After the wait it has to be asked again, with a count of 0. Where that was for a time, it is
-        ``now`` at least.
+        After the wait the caller asks again, with a count of 0. If the wait was for a time, the
+        caller's ``now`` is at least that time.
         """
         due = now if self._connection is None else self._connection.spend(count, now)
         pool = self._pool
@@ -161,7 +163,7 @@ class Pool:
         self.transfers: set[Lease] = set()
         self._waiting: list[Lease] = []
         self.has_reported = False  # whether a demand of it is known where grants come from
-        self.has_asked = False  # and was told in haste since it was last given anything
+        self.has_asked = False  # whether it has asked between two ticks, and has no answer yet
 
     @property
     def is_limited(self) -> bool:
@@ -214,7 +216,7 @@ class Pool:
             if lease.in_hand > 0:
                 lease.go_on()
             else:
-                self._waiting.append(lease)  # it had moved more than it had
+                self._waiting.append(lease)  # the grant has only paid its debt
         self._waiting = waiting + self._waiting
 
     def _give(self, lease: Lease, size: int) -> None:
@@ -356,8 +358,8 @@ class SessionLimits:
         pool = None if self._pools is None else self._pools[direction]
         connection = self._connection[direction]
         if connection is not None:
-            connection.available(now, is_busy=True)  # pays a debt
-            connection.empty(now)  # but nothing was saved
+            connection.available(now, is_busy=True)  # time since the last transfer pays its debt
+            connection.empty(now)  # but an idle connection has saved up nothing
         if pool is not None and pool.is_limited:
             return pool.open(now, connection, size)
         return None if connection is None else Lease(None, connection)

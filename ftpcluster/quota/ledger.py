@@ -1,7 +1,7 @@
 """Who holds which slot: connections of the server, of addresses and of users.
 
-Pure bookkeeping. What is counted is keyed by who can die, the worker's epoch and the session: when
-a worker dies all that its epoch held comes back, and releasing twice is harmless.
+Pure bookkeeping. Each entry belongs to a session of one life of a worker (its epoch). When the
+worker dies, all that its epoch held comes back. Releasing twice is harmless.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class _Held:
 
     def __init__(self, address: str | None) -> None:
         self.address = address
-        self.is_told = False  # the address, by the worker
+        self.is_told = False  # whether a worker has told the address: it read a proxy's header
         self.login: str | None = None
 
 

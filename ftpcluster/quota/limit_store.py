@@ -23,9 +23,9 @@ class LimitStore(Protocol):
     async def exchange(self, demands: Mapping[LimitKey, Demand]) -> Mapping[LimitKey, float]:
         """Tell what this host's transfers want of each limit in a tick, and hear its shares.
 
-        Shares are bytes per second; of a limit that is not among them nothing may be used yet. It
-        never raises: what holds while no other host can be reached is for the store to say. No
-        transfer waits for it that has a share: until it returns, those of before hold.
+        Shares are bytes per second. Nothing may be used yet of a limit that has no share. It never
+        raises: the store decides the shares for times in which no other host can be reached. Until
+        it returns the old shares hold, so no transfer that has one waits for it.
         """
 
 

@@ -68,10 +68,10 @@ class _OneWay:
         self._heard: dict[int, float] = {}
         # the users of whom processes have reported what was not served yet
         self._news: dict[int, dict[str, None]] = {}
-        # as of the last tick: whether the server's limit was reached, which groups' were,
-        self._is_server_short = False
-        self._short_groups: frozenset[str] = frozenset()
-        self.held_by: dict[str, Level] = {}  # and whose limit kept users from more
+        # as of the last tick
+        self._is_server_short = False  # whether the server's limit was reached
+        self._short_groups: frozenset[str] = frozenset()  # the groups whose limit was reached
+        self.held_by: dict[str, Level] = {}  # by login: the limit that kept the user from more
 
     @property
     def is_contended(self) -> bool:
@@ -158,7 +158,7 @@ class _OneWay:
         del self.users_of[epoch]
 
     def demands(self) -> Iterator[tuple[Level, str, Demand]]:
-        """The demand beneath each limit, as if all of it were this host's."""
+        """The demand beneath each limit, bounded by the whole limit, not by this host's share."""
         limits, users = self.limits, self.limits.users
         at_server: list[float] = []
         in_groups: dict[str, list[float]] = {}

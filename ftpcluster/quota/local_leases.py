@@ -3,9 +3,9 @@
 There is no timer: the first transfer that asks after a tick is due does that tick. A transfer that
 has to wait does so until the next one.
 
-A transfer that has waited for a time says afterwards that it has come, and is believed: a program's
-test may replace ``asyncio.sleep`` by something faster. Users without a common limit must not share
-that time, so each topmost limit has a tree of its own.
+After a wait, the time that the transfer names counts, and not the clock's: a program's test may
+replace ``asyncio.sleep`` by something faster. Users without a common limit must not share that
+time, so each topmost limit has a tree of its own.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class _Root:
         self._next = -math.inf  # when a tick is due
 
     def join(self, pool: Pool, now: float) -> None:
-        """A transfer begins. Bytes that are left in pools from an earlier tick are not for it."""
+        """A transfer begins. A tick that is due comes first: it takes back what pools have left."""
         if self._pools:
             self._look_at_clock(now)
         self._pools[pool.login] = pool

@@ -301,7 +301,7 @@ class ControlConnection(ABC):
     async def room(self) -> None:
         """Wait until the client has read what it was sent, but for a little."""
         if len(self._unsent) > _UNSENT:
-            # a command's first step is not known as what runs: the session must not end in it
+            # in a command's first step ``_run`` is still None, and ``_send`` may end the session
             await give_way()
             self._send()
         if len(self._unsent) > _UNSENT:

@@ -18,10 +18,10 @@ from ftpcluster.session.state import Session
 _STALL_CHECK = 2.0
 """Seconds between two looks at a transfer's progress."""
 _HUNG_UP = 120.0
-"""Seconds without progress after which a command ends when its client has closed the control
-connection. They hold where ``stalled_timeout`` is switched off: it could last for ever."""
+"""Seconds without progress after which a command ends whose client has closed the control
+connection, even if ``stalled_timeout`` is switched off: the command could last for ever."""
 _RESET = 15.0
-"""The same where the control connection was reset. Data on the way arrive within three or four
+"""The same after a reset of the control connection. Data on the way arrive within three or four
 retransmissions (1, 2, 4 and 8 s), or never, since their sender is gone."""
 _UNCONNECTED = 5.0
 """Seconds that such a client's data connection has to come. It was made before the control

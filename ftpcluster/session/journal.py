@@ -24,8 +24,6 @@ _LONGEST = 1024
 _OUR_FAULT = (Code.LOCAL_ERROR, Code.INSUFFICIENT_STORAGE, Code.EXCEEDED_ALLOCATION)
 _ANONYMOUS = (None, "anonymous")
 SECRETS = ("PASS", "ACCT")
-_AS_GIVEN = ("MFMT", "SITE", "STOU")
-"""Verbs that are told of whose argument is no path."""
 
 
 class Entry:
@@ -128,7 +126,7 @@ def _text(
 ) -> str:
     if verb in SECRETS:
         return f"{verb} ****"
-    if command is None or not command.logged or verb in _AS_GIVEN:
+    if command is None or not command.names_path:
         return f"{verb} {visible(argument)}".rstrip()
     path = visible(resolve(session.current_directory, argument))
     if rename_from is not None:
@@ -142,7 +140,7 @@ def _fields(
     """The same as programs read it."""
     if verb in SECRETS:
         return {"verb": verb}
-    if command is None or not command.logged or verb in _AS_GIVEN:
+    if command is None or not command.names_path:
         return {"verb": verb, "argument": argument} if argument else {"verb": verb}
     path = session.path(argument)
     if rename_from is not None:

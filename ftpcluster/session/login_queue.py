@@ -22,7 +22,7 @@ _MOST_STRANGERS = MOST_AT_ONCE * 3 // 4
 _SUSPICION = 60.0
 """Seconds after a failed login."""
 _MOST_SUSPECTS = 1024
-"""Addresses; whoever is forgotten has turns of its own again, and no more than that."""
+"""Addresses. One that is forgotten has turns like any other site again, and gains no more."""
 _MOST_TRUSTED = 4096
 """Sites that are known to have logged in; beyond that the oldest is a stranger again."""
 

@@ -159,7 +159,7 @@ class ProcessSessions:
         """End a connection of which the proxy has not said who comes."""
         for task, arrived in self._coming.items():
             if arrived.session == number and not task.cancel():
-                # that is known just now, and it becomes a session before this is called
+                # its task has just ended: it is a session before the loop calls this
                 self._services.loop.call_soon(self.end, number, reason)
 
     def activities(self) -> Iterator[tuple[int, Activity]]:

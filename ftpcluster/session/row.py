@@ -53,6 +53,7 @@ class Command:
     abortable: bool = False  # ABOR may end it, though it neither transfers nor digests
     needs_task: bool = False  # its code may ask for the task that it runs in
     logged: bool = False  # at INFO; all others at DEBUG
+    names_path: bool = False  # its argument is one path, which logs show from the root on
     feature: str = ""  # the line of FEAT
     tls_feature: str = ""  # its lines where there is TLS
     help: str = ""

@@ -128,8 +128,8 @@ class Session:
         # until changed
         self.parameters = TransferParameters()
         self.current_directory = "/"
-        # for one command
-        self.pending = Pending()
+        self.pending = Pending()  # for one command
+        # from PASV, EPSV, PORT or EPRT until a command takes it
         self.data: PassiveListener | AcceptingData | ActiveTarget | Stream | None = None
         # bytes of the transfer that runs, which shows whether it stalls
         self.progress = 0

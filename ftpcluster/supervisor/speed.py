@@ -115,7 +115,7 @@ class SharedSpeed:
                     self._set_user(login, rates)
         for ordered in self._orders:
             if ordered is not None and ordered not in limits.users:
-                # what holds instead the workers know, and will tell
+                # workers know this user's own limits, and send them again (UserLimits)
                 messages.append(SetLimits(ordered, None))
                 self._tree.forget_user(ordered)
         self._orders.clear()
@@ -141,10 +141,10 @@ class SharedSpeed:
     ) -> None:
         """A worker with so many sessions tells a user's limits, and may lie.
 
-        Limits by order or by configuration win over it. Limits that only a user manager knows are
-        the highest that any worker tells: so a lie slows no user down, and a worker that wants more
-        speed for a user can move data without asking. ``is_old``: the worker's plan no longer
-        holds, and what workers with the new one say wins.
+        Limits by order or by configuration win over it. Of limits that only a user manager knows,
+        the highest that any worker tells holds. So a lie cannot slow a user down. It gains nothing
+        either: a worker that was taken over could move data without asking. ``is_old``: the
+        worker's plan no longer holds, and workers with the new plan win.
         """
         login = message.login
         rates = Rates(upload=message.rates.upload, download=message.rates.download)

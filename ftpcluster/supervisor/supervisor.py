@@ -119,7 +119,7 @@ class Supervisor:
         the new plan's sockets are the caller's.
         """
         generation = Generation(plan, self._loop.create_future())
-        # it may limit users who had no limit; until it is ready they are all known
+        # the new plan may limit users who have no limit now: workers tell all logins from now on
         self._tell(TellLogins())
         await self._lives.bring_up(generation)
         if not self.serving.done():  # a reload during the boot: nobody waits for the old ones now

@@ -294,8 +294,8 @@ class WorkerLives:
     def _look_whether_hopeless(self, generation: Generation) -> None:
         """Something is wrong that no restart mends: whoever started the server has to know.
 
-        Only at the boot: what has served for a while goes on, with as many workers as live. One
-        that lives serves, also where those that are to replace it die.
+        Only at the boot: a server that has served for a while goes on with the workers that live.
+        One living worker is enough, even if all that should replace it die.
         """
         if not generation.is_first or any(_serving(generation)):
             return

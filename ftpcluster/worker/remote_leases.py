@@ -161,7 +161,9 @@ class RemoteLeases(ProcessLeases):
             pool = self._pools.get((grant.login, grant.direction))
             if pool is not None:
                 pool.grant(grant.size)
-                self.on_use(pool, now)  # where no transfer is left it goes back
+                self.on_use(
+                    pool, now
+                )  # if it has no transfer any more, the next tick returns the grant
 
     def _look_for_silence(self) -> None:
         """Where the supervisor says nothing, go on with this worker's share of the limits."""

@@ -151,7 +151,7 @@ class RemoteQuotas:
         self._ended.append(session)
 
     def speed_limits(self, account: AccountSpeeds) -> SessionLimits | None:
-        """The shared ones are one: the supervisor grants what fits all of them."""
+        """All limits that sessions share are one lease here: the supervisor's grants fit all."""
         is_limited = account.shared.is_limited or account.per_connection.is_limited
         if not (is_limited or self.leases.limits_others):
             return None

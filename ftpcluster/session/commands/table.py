@@ -2,7 +2,7 @@
 
 A handler is ``handler(session, argument)``. It returns a Reply, or an awaitable of one where something
 has to wait, or it raises. What must hold before it is called (the gates) is written here and
-enforced in ``gates``.
+enforced in ``preconditions``.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ ROWS = (
     Command("PASV", parameters.pasv, NONE, help="PASV: open a data port (IPv4)"),
     Command("EPSV", parameters.epsv, WORDS, feature="EPSV", help="EPSV [1|2|ALL]: open a data port"),
     # Service (RFC 959 section 4.1.3, RFC 3659)
-    Command("RETR", transfers.retr, REQUIRED, transfers=True, logged=True, help="RETR path: download"),
-    Command("STOR", transfers.stor, REQUIRED, transfers=True, logged=True, help="STOR path: upload"),
+    Command("RETR", transfers.retr, REQUIRED, transfers=True, logged=True, names_path=True, help="RETR path: download"),
+    Command("STOR", transfers.stor, REQUIRED, transfers=True, logged=True, names_path=True, help="STOR path: upload"),
     Command("STOU", transfers.stou, OPTIONAL, transfers=True, logged=True, help="STOU [prefix]: upload to a new name"),
-    Command("APPE", transfers.appe, REQUIRED, transfers=True, logged=True, help="APPE path: upload to a file's end"),
+    Command("APPE", transfers.appe, REQUIRED, transfers=True, logged=True, names_path=True, help="APPE path: upload to a file's end"),
     Command("ALLO", transfers.allo, NEEDS_WORDS, help="ALLO bytes: is there room for so much?"),
     Command("AVBL", transfers.avbl, OPTIONAL, feature="AVBL", help="AVBL [path]: bytes that may be written there"),
     Command("REST", transfers.rest, NEEDS_WORDS, feature="REST STREAM", help="REST offset: where the next transfer begins"),
@@ -61,13 +61,13 @@ ROWS = (
     Command("STAT", information.status, OPTIONAL, STRANGERS, during=During.ANSWERED_BARE, help="STAT [path]: this session, or a directory"),
     Command("PWD", directories.pwd_, NONE, help="PWD: name the current directory"),
     Command("XPWD", directories.pwd_, NONE, help="XPWD: as PWD"),
-    Command("MKD", directories.mkd, REQUIRED, logged=True, help="MKD path: make a directory"),
-    Command("XMKD", directories.mkd, REQUIRED, logged=True, help="XMKD path: as MKD"),
-    Command("RMD", directories.rmd, REQUIRED, logged=True, help="RMD path: remove an empty directory"),
-    Command("XRMD", directories.rmd, REQUIRED, logged=True, help="XRMD path: as RMD"),
-    Command("DELE", files.dele, REQUIRED, logged=True, help="DELE path: remove a file"),
+    Command("MKD", directories.mkd, REQUIRED, logged=True, names_path=True, help="MKD path: make a directory"),
+    Command("XMKD", directories.mkd, REQUIRED, logged=True, names_path=True, help="XMKD path: as MKD"),
+    Command("RMD", directories.rmd, REQUIRED, logged=True, names_path=True, help="RMD path: remove an empty directory"),
+    Command("XRMD", directories.rmd, REQUIRED, logged=True, names_path=True, help="XRMD path: as RMD"),
+    Command("DELE", files.dele, REQUIRED, logged=True, names_path=True, help="DELE path: remove a file"),
     Command("RNFR", files.rnfr, REQUIRED, help="RNFR path: what to rename"),
-    Command("RNTO", files.rnto, REQUIRED, sequence=files.after_rnfr, logged=True, help="RNTO path: its new name"),
+    Command("RNTO", files.rnto, REQUIRED, sequence=files.after_rnfr, logged=True, names_path=True, help="RNTO path: its new name"),
     Command("SIZE", files.size, REQUIRED, feature="SIZE", help="SIZE path: bytes of a file"),
     Command("MDTM", files.mdtm, REQUIRED, feature="MDTM", help="MDTM [YYYYMMDDHHMMSS] path: when a file was changed, or set that (UTC)"),
     Command("MFMT", files.mfmt, REQUIRED, logged=True, feature="MFMT", help="MFMT YYYYMMDDHHMMSS path: set when a file was changed (UTC)"),
