@@ -69,7 +69,11 @@ class File(ABC):
 
     @abstractmethod
     def truncate(self) -> Answer[None]:
-        """Throw away what the file had when it was opened to be truncated."""
+        """Throw away the old content of a file that was opened with WriteMode.TRUNCATE.
+
+        Sessions call it when the first data can come, so that a transfer that never begins leaves
+        the file as it was.
+        """
 
     @abstractmethod
     def read(self, count: int) -> Answer[bytes]:
@@ -77,7 +81,7 @@ class File(ABC):
 
     @abstractmethod
     def write(self, data: bytes | memoryview) -> Answer[None]:
-        """All of ``data``, which may change afterwards."""
+        """Write all of ``data``. Copy it to keep it: its buffer is used again."""
 
     def is_resident(self, offset: int) -> bool:
         """Whether the bytes at ``offset`` are in memory, so that reading them does not block."""
@@ -155,7 +159,10 @@ class Storage(ABC):
 
     @abstractmethod
     def rename(self, source: str, target: str, *, replace: bool) -> Answer[None]:
-        """Move a file or directory. ``replace``: over a file, too, but never over a directory."""
+        """Move a file or directory. ``replace``: over a file, too, but never over a directory.
+
+        Sessions do not look whether ``target`` lies beneath ``source``: OSError with EINVAL then.
+        """
 
     def available(self, path: str) -> Answer[int | None]:
         """Bytes that may still be written in the directory ``path``; None where nobody knows."""
