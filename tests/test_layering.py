@@ -82,6 +82,7 @@ SESSION = (
     *("throttle", "conversation", "transfer_parameters", "row", "login", "hooks", "services"),
     *("lingering", "accepting", "state", "server_dtp", "download", "upload"),
     *("commands.write_only", "commands.access", "commands.digests", "commands.files"),
+    *("commands.owners", "commands.sorting"),
     *("commands.directories", "commands.parameters", "commands.security", "commands.site"),
     *("commands.transfers", "commands.information", "commands.table", "deadlines", "journal"),
     *("preconditions", "control_connection", "server_pi", "process_sessions"),

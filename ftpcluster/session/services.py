@@ -99,6 +99,8 @@ class Services:
     """Makes the hooks of a Session."""
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     lingering: dict[Leftover, None] = field(default_factory=dict)
+    held_entries: int = 0
+    """Entries of directories that listings hold to sort them."""
 
     def __post_init__(self) -> None:
         self.wheel = TimerWheel(self.loop)

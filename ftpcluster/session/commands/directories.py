@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import grp
 import os
-import pwd
 import stat
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
@@ -14,10 +12,14 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from ftpcluster.answers import Answer, iterated, settled, then
 from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.errors import ArgumentProblem, FileUnavailable, FTPError
+from ftpcluster.protocol.list_options import ListOptions, split_options
 from ftpcluster.protocol.listing import FACTS, fact_line, list_line, permission_fact, printable
 from ftpcluster.protocol.pattern import LONGEST, Pattern, is_pattern
 from ftpcluster.protocol.reply import Code, Opening, Reply, ReplyLines, on_wire, quoted
 from ftpcluster.session.command_run import give_way
+from ftpcluster.session.commands.files import is_there
+from ftpcluster.session.commands.owners import group_name, owner_name
+from ftpcluster.session.commands.sorting import between_batches, lines_as_read, lines_in_order
 from ftpcluster.session.commands.write_only import HidingNames, forget, is_write_only, remember
 from ftpcluster.session.download import Listing
 from ftpcluster.session.state import Session
@@ -34,8 +36,6 @@ def mlst_feature(chosen: tuple[str, ...] = FACTS) -> str:
 _CHANGED = Reply(Code.FILE_ACTION_COMPLETED, "Directory changed.")
 _REMOVED = Reply(Code.FILE_ACTION_COMPLETED, "Directory removed.")
 _SENT = Reply(Code.TRANSFER_COMPLETE, "Directory send OK.")
-_MANY = 256
-"""Entries for which the other sessions wait: half a millisecond."""
 _SLOWLY = 16
 """Names that are matched with a slow pattern in one turn: less than a millisecond."""
 _OPENING = "Here comes the directory listing."
@@ -147,7 +147,7 @@ async def _send(session: Session, batches: Batches) -> Reply:
 
 async def _listed(session: Session, argument: str, form: Formatter) -> Batches:
     """The lines of what an argument of LIST names. Raises OSError where there is nothing."""
-    hidden, argument = _options(argument)
+    options, argument = await _options(session, argument)
     path = await settled(session.readable(argument))
     try:
         status = await _status(session, argument, path)
@@ -156,7 +156,7 @@ async def _listed(session: Session, argument: str, form: Formatter) -> Batches:
         # no name is longer: such a pattern fits nothing, and would take long to look at
         if len(last) > LONGEST or not is_pattern(last):
             raise
-        return _matching(session, argument, form, hidden=hidden)
+        return _matching(session, argument, form, options)
     target = None
     is_directory = stat.S_ISDIR(status.st_mode)
     if stat.S_ISLNK(status.st_mode):
@@ -164,7 +164,7 @@ async def _listed(session: Session, argument: str, form: Formatter) -> Batches:
         target = None if is_directory else await settled(session.storage.read_link(path))
     if is_directory:
         form = _names_in(argument) if form is _names else form
-        return _entries(session, path, form, hidden=hidden)
+        return _entries(session, path, form, options)
     return _one_entry(session, (argument, status, target), form)
 
 
@@ -182,19 +182,51 @@ async def _one_entry(session: Session, entry: Entry, form: Formatter) -> Batches
     yield await form(session, session.current_directory, (entry,))
 
 
-async def _entries(session: Session, path: str, form: Formatter, *, hidden: bool) -> Batches:
-    """The lines of a directory's entries."""
+async def _entries(
+    session: Session, path: str, form: Formatter, options: ListOptions | None
+) -> Batches:
+    """The lines of a directory's entries. ``options``: sorted by these; None: all, as they come."""
+    batches = _shown_in(session, path, hidden=options is None or options.hidden)
+    make = functools.partial(form, session, path)
+    async with contextlib.aclosing(batches):
+        if options is not None:
+            lines = lines_in_order(session.services, batches, options, make)
+        else:
+            lines = lines_as_read(batches, make)
+        async with contextlib.aclosing(lines):
+            async for text in lines:
+                yield text
+
+
+async def _shown_in(
+    session: Session, path: str, *, hidden: bool
+) -> AsyncGenerator[list[Entry], None]:
+    """The entries of a directory that a client sees."""
     async with contextlib.aclosing(iterated(session.storage.scan(path))) as batches:
         async for batch in batches:
-            if lines := await form(session, path, _shown(session, batch, hidden=hidden)):
-                yield lines
-            await _between_batches(batch)
+            yield _shown(session, batch, hidden=hidden)
 
 
-async def _matching(session: Session, argument: str, form: Formatter, *, hidden: bool) -> Batches:
+async def _matching(
+    session: Session, argument: str, form: Formatter, options: ListOptions
+) -> Batches:
     """The names that match a pattern in the last component, behind the directory as written."""
     written, slash, last = argument.rpartition("/")
     directory = await settled(session.readable(written + slash))
+    batches = _fitting_in(session, directory, (written + slash, last), hidden=options.hidden)
+    make = functools.partial(form, session, session.current_directory)
+    async with contextlib.aclosing(batches):
+        lines = lines_in_order(session.services, batches, options, make)
+        async with contextlib.aclosing(lines):
+            async for text in lines:
+                yield text
+
+
+async def _fitting_in(
+    session: Session, directory: str, argument: tuple[str, str], *, hidden: bool
+) -> AsyncGenerator[list[Entry], None]:
+    """The entries of a directory that match a pattern, named as the client would name them."""
+    written, last = argument
     pattern = None
     async with contextlib.aclosing(iterated(session.storage.scan(directory))) as batches:
         async for batch in batches:
@@ -202,13 +234,11 @@ async def _matching(session: Session, argument: str, form: Formatter, *, hidden:
                 pattern = Pattern(last)
                 hidden = hidden or pattern.shows_hidden
             shown = _shown(session, batch, hidden=hidden)
-            found = [
-                (f"{written}{slash}{name}", status, target)
+            yield [
+                (f"{written}{name}", status, target)
                 for name, status, target in await _fitting(pattern, shown)
             ]
-            if found:
-                yield await form(session, session.current_directory, found)
-            await _between_batches(batch)
+            await between_batches(batch)
 
 
 async def _fitting(pattern: Pattern, batch: list[Entry]) -> list[Entry]:
@@ -221,12 +251,6 @@ async def _fitting(pattern: Pattern, batch: list[Entry]) -> list[Entry]:
         found += [entry for entry in batch[start : start + _SLOWLY] if matches(entry[0])]
         await give_way()
     return found
-
-
-async def _between_batches(batch: list[Entry]) -> None:
-    """Give the other sessions a turn: a client that reads fast enough never makes us wait."""
-    if len(batch) >= _MANY:
-        await give_way()
 
 
 async def stat_path(session: Session, argument: str) -> Reply:
@@ -252,7 +276,7 @@ async def mlsd(session: Session, argument: str) -> Reply:
     path = await settled(session.readable(argument))
     if not stat.S_ISDIR((await settled(session.storage.stat(path))).st_mode):
         raise ArgumentProblem("Not a directory; MLST is for files.")
-    return await _send(session, _entries(session, path, _facts, hidden=True))
+    return await _send(session, _entries(session, path, _facts, None))
 
 
 async def mlst(session: Session, argument: str) -> Reply:
@@ -279,7 +303,10 @@ async def _long_lines(session: Session, directory: str, entries: Iterable[Entry]
         return custom
     now = time.time()
     return "".join(
-        [list_line(name, status, now, _owner, _group, target) for name, status, target in entries]
+        [
+            list_line(name, status, now, owner_name, group_name, target)
+            for name, status, target in entries
+        ]
     )
 
 
@@ -352,33 +379,14 @@ def _perm(mode: int, permission: Permission) -> str:
     return permission_fact(mode, readable=permission.readable, writable=permission.writable)
 
 
-def _options(argument: str) -> tuple[bool, str]:
-    """Take the options that clients send ("-la") off the front; whether hidden names are shown."""
-    hidden = False
-    while argument.startswith("-"):
-        options, _, argument = argument.partition(" ")
-        hidden = hidden or "a" in options
-        argument = argument.lstrip(" ")
-    return hidden, argument
+async def _options(session: Session, argument: str) -> tuple[ListOptions, str]:
+    """The options that clients send ("-la") in front of a path, and the path.
 
-
-@functools.lru_cache(maxsize=1024)
-def _owner(uid: int) -> str:
-    try:
-        return _one_word(pwd.getpwuid(uid).pw_name, uid)
-    except KeyError:
-        return str(uid)
-
-
-@functools.lru_cache(maxsize=1024)
-def _group(gid: int) -> str:
-    try:
-        return _one_word(grp.getgrgid(gid).gr_name, gid)
-    except KeyError:
-        return str(gid)
-
-
-def _one_word(name: str, number: int) -> str:
-    """A name that is one column of a listing; else its number: ``domain users`` would be two."""
-    is_one = name.isprintable() and name.split() == [name]
-    return name if is_one else str(number)
+    A last word that begins with a dash is the path where there is such an entry.
+    """
+    options, path = split_options(argument)
+    if not path and argument:
+        others, _, last = argument.rpartition(" ")
+        if last.startswith("-") and await is_there(session, last):
+            return split_options(others)[0], last
+    return options, path

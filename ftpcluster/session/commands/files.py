@@ -176,7 +176,7 @@ async def _look_or_set(session: Session, argument: str, name: str, seconds: floa
     try:
         return await settled(then(session.readable(argument), _mdtm, session))
     except FileUnavailable:
-        if await _is_there(session, argument):
+        if await is_there(session, argument):
             raise
     except OSError as error:
         if error.errno not in _MISSING:
@@ -185,7 +185,7 @@ async def _look_or_set(session: Session, argument: str, name: str, seconds: floa
     return _TIME_SET
 
 
-async def _is_there(session: Session, argument: str) -> bool:
+async def is_there(session: Session, argument: str) -> bool:
     """Whether an argument names something that the user may know of."""
     try:
         await settled(session.storage.lstat(await settled(session.readable(argument))))
