@@ -913,6 +913,16 @@ async def test_whatever_get_paths_raises_is_answered_and_it_runs_in_a_task(
     assert None not in server.tasks
 
 
+@pytest.mark.parametrize("line", ["STAT bad", "SITE CHMOD 600 bad", "SITE UTIME 202001010000 bad"])
+@on_both_loops
+async def test_get_paths_is_asked_nothing_before_a_login(line: str, root: Path) -> None:
+    server = Hostile([ftpcluster.User(base_path=root)])
+    server.error, server.tasks = SystemExit("bad"), []
+    async with server, Client(server.server_port) as client:
+        await client.says(line, 530)
+    assert not server.tasks
+
+
 # ---------------------------------------------------------------------- files
 
 
