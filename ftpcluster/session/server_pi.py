@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine
 from types import CoroutineType
 from typing import Any
 
-from ftpcluster.answers import as_coroutine
+from ftpcluster.answers import Answer, as_coroutine, settled
 from ftpcluster.logs import is_told
 from ftpcluster.net.stream import Stream
 from ftpcluster.net.tls import CONTROL_TICKETS, TLSStream
@@ -36,7 +36,7 @@ from ftpcluster.session.login import Account
 from ftpcluster.session.preconditions import pass_gates, refuse_unknown, reply_for
 from ftpcluster.session.row import Command, During
 from ftpcluster.session.services import Services
-from ftpcluster.session.state import shown
+from ftpcluster.session.state import Session, shown
 
 _GO_ON = Then.GO_ON  # which costs a call each time where it is a member of its class
 
@@ -134,6 +134,7 @@ class ServerPI(ControlConnection):
 
     def _obey(self, verb: bytes, rest: bytes) -> None:
         session = self.session
+        outcome: Answer[Reply]
         try:
             if verb is TOO_LONG:
                 raise SyntaxProblem("Command line too long.")
@@ -146,7 +147,11 @@ class ServerPI(ControlConnection):
             command = command or refuse_unknown(session, verb)
             argument = pass_gates(session, command, argument)
             self._argument = argument
-            outcome = command.handler(session, argument)
+            needs_task = command.needs_task or session.needs_task
+            if needs_task and command.login:
+                outcome = _handled(command, session, argument)
+            else:
+                outcome = command.handler(session, argument)
         except Exception as error:
             self._finish(reply_for(session, error))
             return
@@ -154,7 +159,6 @@ class ServerPI(ControlConnection):
             self._finish(outcome)
         else:
             coroutine = outcome if type(outcome) is CoroutineType else as_coroutine(outcome)
-            needs_task = command.needs_task or session.needs_task
             self._begin(command, in_task(coroutine) if needs_task else coroutine)
 
     def _begin(self, command: Command | None, coroutine: Coroutine[Any, Any, Reply | None]) -> None:
@@ -372,6 +376,12 @@ class ServerPI(ControlConnection):
         session.forget_client()
         session.services.quotas.end(session.conversation.session)
         self._on_end(self)
+
+
+async def _handled(command: Command, session: Session, argument: str) -> Reply:
+    """What a handler says, for a task: also its part that never waits may run code that is not
+    ours, which may ask for the task, or raise what no callback of the loop may."""
+    return await settled(command.handler(session, argument))
 
 
 def shutting_down() -> SessionEnded:

@@ -205,12 +205,12 @@ class Session:
 
         It is there at once, unless code of somebody's own decides. Raises FileUnavailable.
         """
-        path = resolve(self.current_directory, argument)
-        if self.hooks is not NO_HOOKS:
-            path = self.hooks.locate(argument) or path
         login = self.login
         if type(login) is not Account:
             raise NotLoggedIn
+        path = resolve(self.current_directory, argument)
+        if self.hooks is not NO_HOOKS:
+            path = self.hooks.locate(argument) or path
         permission = login.rights.at(path)
         if not isinstance(permission, Permission):
             return then(permission, self._readable_at, path)
@@ -230,12 +230,12 @@ class Session:
         It is there at once, unless code of somebody's own decides. Raises FileUnavailable,
         FileNameNotAllowed.
         """
-        path = resolve(self.current_directory, argument)
-        if self.hooks is not NO_HOOKS:
-            path = self.hooks.locate(argument) or path
         login = self.login
         if type(login) is not Account:
             raise NotLoggedIn
+        path = resolve(self.current_directory, argument)
+        if self.hooks is not NO_HOOKS:
+            path = self.hooks.locate(argument) or path
         permission = login.rights.at(path)
         if not isinstance(permission, Permission):
             return then(permission, self._writable_at, path)

@@ -877,6 +877,52 @@ async def test_the_virtual_path_of_an_overridden_get_paths_is_what_permissions_l
     assert not list((root / "inner").iterdir())
 
 
+class Hostile(ftpcluster.Server):
+    """Raises what it is told to, and notes whether there is a task."""
+
+    error: BaseException
+    tasks: list[object]
+
+    def get_paths(  # type: ignore[override]
+        self, connection: Any, path: str | PurePosixPath
+    ) -> tuple[Path, PurePosixPath]:
+        self.tasks.append(asyncio.current_task())
+        if str(path) == "bad":
+            raise self.error
+        return ftpcluster.Server.get_paths(connection, path)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(SystemExit("bad"), 451), (BaseException("bad"), 451), (asyncio.CancelledError(), 426)],
+    ids=lambda value: type(value).__name__,
+)
+@pytest.mark.parametrize("verb", ["CWD", "SIZE", "MDTM", "RETR", "STOR", "APPE", "DELE"])
+@on_both_loops
+async def test_whatever_get_paths_raises_is_answered_and_it_runs_in_a_task(
+    verb: str, error: BaseException, code: int, root: Path
+) -> None:
+    server = Hostile([ftpcluster.User(base_path=root)])
+    server.error, server.tasks = error, []
+    async with server, Client(server.server_port) as client:
+        await client.logs_in()
+        await client.says("TYPE I", 200)
+        await client.says(f"{verb} bad", code)
+        await client.says("NOOP", 200)
+    assert server.tasks
+    assert None not in server.tasks
+
+
+@pytest.mark.parametrize("line", ["STAT bad", "SITE CHMOD 600 bad", "SITE UTIME 202001010000 bad"])
+@on_both_loops
+async def test_get_paths_is_asked_nothing_before_a_login(line: str, root: Path) -> None:
+    server = Hostile([ftpcluster.User(base_path=root)])
+    server.error, server.tasks = SystemExit("bad"), []
+    async with server, Client(server.server_port) as client:
+        await client.says(line, 530)
+    assert not server.tasks
+
+
 # ---------------------------------------------------------------------- files
 
 
