@@ -173,6 +173,7 @@ class DataTransfer:
                 await arrived(session, session.data)
             elif isinstance(session.data, ActiveTarget):
                 session.data = await _connect(session, session.data)
+        self._set_pace(self.total)  # the limits may have changed while the connection was awaited
         self._begin(session.take_data())
         session.pending.restart = 0
         if self._pace is not None:

@@ -13,6 +13,7 @@ import hashlib
 import itertools
 import os
 import signal
+import socket
 import time
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -353,6 +354,32 @@ def test_a_limit_that_changes_and_a_session_that_is_ended_take_effect_while_tran
             assert rate >= 0.85 * 2 * MB, rate  # the others have its share
 
         fairly(cluster, root, scene)
+
+
+@pytest.mark.parametrize("verb", ["RETR file", "STOR up"])
+def test_a_limit_that_changes_while_a_data_connection_is_awaited_holds_for_the_transfer(
+    root: Path, verb: str
+) -> None:
+    content = bytes(2 * MB)
+    (root / "file").write_bytes(content)
+    with (
+        whole(Driven(*arguments(root, 1))) as cluster,
+        Dialogue(cluster.port) as client,
+    ):
+        client.logs_in("alice")
+        port = client.epsv()
+        client.says(verb, 150)
+        cluster.set_limits("alice", Rates(upload=LIMIT, download=LIMIT))
+        Dialogue(cluster.port).sock.close()  # greeted: so the worker has heard of the limit
+        began = time.monotonic()
+        with socket.create_connection(("127.0.0.1", port)) as data:
+            if verb == "STOR up":
+                data.sendall(content)
+            else:
+                while data.recv(1 << 16):
+                    pass
+        client.expects(226)
+        assert time.monotonic() - began >= 0.8 * len(content) / LIMIT
 
 
 def test_a_session_under_no_shared_limit_costs_three_messages_in_its_life(root: Path) -> None:
