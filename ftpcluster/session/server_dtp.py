@@ -187,7 +187,7 @@ class DataTransfer:
 
     async def _prepare(self, pace: Pace) -> None:
         await pace.prepare()
-        self.most = pace.piece
+        self._look_at_pace()  # it may be another one by now
 
     @classmethod
     def over(cls, session: Session, stream: Stream) -> Self:

@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import itertools
 import os
+import select
 import signal
 import socket
 import time
@@ -380,6 +381,24 @@ def test_a_limit_that_changes_while_a_data_connection_is_awaited_holds_for_the_t
                     pass
         client.expects(226)
         assert time.monotonic() - began >= 0.8 * len(content) / LIMIT
+
+
+def test_a_limit_that_changes_before_the_first_byte_lets_no_whole_piece_through(
+    root: Path,
+) -> None:
+    with (
+        whole(Driven(*arguments(root, 1))) as cluster,
+        Dialogue(cluster.port) as client,
+    ):
+        cluster.set_limits("alice", Rates(download=1))  # a second until the first byte
+        client.logs_in("alice")
+        with client.begins("RETR file") as data:
+            cluster.set_limits("alice", Rates(download=1000))
+            received, end = 0, time.monotonic() + 0.5
+            while (left := end - time.monotonic()) > 0:
+                if select.select([data], [], [], left)[0]:
+                    received += len(data.recv(1 << 16))
+        assert received <= 10_000
 
 
 def test_a_session_under_no_shared_limit_costs_three_messages_in_its_life(root: Path) -> None:
