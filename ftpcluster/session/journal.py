@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 
 from ftpcluster.logs import has_fields, is_told, tell
-from ftpcluster.protocol.path import resolve
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.protocol.text import visible
 from ftpcluster.session.login import Account
@@ -51,7 +50,7 @@ class Entry:
         self.cut_for = ""  # why the server ended the session before it was done, if it did
         # the command may change these
         self._who = session.who
-        self._rename_from = session.pending.rename_from
+        self._rename_from = _renamed(session, command)
 
     def end(self, session: Session, reply: Reply | None) -> None:
         """``reply``: its last one; None where the session ended before, or nobody knows it."""
@@ -118,7 +117,13 @@ def begin(session: Session, command: Command | None, verb: bytes, argument: str)
 
 def describe(session: Session, command: Command, argument: str) -> str:
     """A command that runs, as a person reads it, without secrets."""
-    return _text(session, command, command.verb, argument[:_LONGEST], session.pending.rename_from)
+    return _text(session, command, command.verb, argument[:_LONGEST], _renamed(session, command))
+
+
+def _renamed(session: Session, command: Command | None) -> str | None:
+    """What the command renames, if it is RNTO: the name stays over other commands."""
+    is_rename = command is not None and command.verb == "RNTO"
+    return session.pending.rename_from if is_rename else None
 
 
 def _text(
@@ -128,7 +133,7 @@ def _text(
         return f"{verb} ****"
     if command is None or not command.names_path:
         return f"{verb} {visible(argument)}".rstrip()
-    path = visible(resolve(session.current_directory, argument))
+    path = visible(session.path(argument))
     if rename_from is not None:
         return f'{verb} "{visible(rename_from)}" -> "{path}"'
     return f'{verb} "{path}"'

@@ -6,11 +6,12 @@ What all sessions of a process share stands in ``services``.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
 
-from ftpcluster.answers import Answer, then
+from ftpcluster.answers import Answer, settled, then
 from ftpcluster.logs import Who, is_told, tell
 from ftpcluster.net.active import ActiveTarget
 from ftpcluster.net.passive import PassiveListener
@@ -20,7 +21,6 @@ from ftpcluster.protocol.address import display, plain
 from ftpcluster.protocol.errors import (
     FileNameNotAllowed,
     FileUnavailable,
-    FTPError,
     NotLoggedIn,
     ProtectionRequired,
 )
@@ -30,7 +30,9 @@ from ftpcluster.protocol.reply import Reply
 from ftpcluster.protocol.text import visible
 from ftpcluster.quota.leases import SessionLimits
 from ftpcluster.session.accepting import AcceptingData
+from ftpcluster.session.control import NOBODY, Control
 from ftpcluster.session.conversation import Conversation
+from ftpcluster.session.home import begins_at_home, home_or_entry, in_home
 from ftpcluster.session.hooks import NO_HOOKS
 from ftpcluster.session.login import Account, Claim, Unauthenticated
 from ftpcluster.session.rights import rights_of
@@ -59,25 +61,6 @@ class Transfer(Protocol):
     def direction(self) -> str: ...
 
     def limits_changed(self) -> None: ...
-
-
-class Control(Protocol):
-    """The control connection, as commands use it."""
-
-    def reply(self, reply: Reply) -> None:
-        """Send a reply, or gather it with others that are about to be sent."""
-
-    async def room(self) -> None:
-        """Wait until the client has read what it was sent, but for a little."""
-
-    async def receive(self) -> bytes:
-        """What the client sends next, which then is no command; nothing at the end."""
-
-    def push_back(self, data: bytes) -> None:
-        """Have what ``receive`` gave be a command after all. Raises TooMuchRubbish."""
-
-    def end(self, reason: FTPError | None = None) -> None:
-        """End the session now; ``reason``, if any, is the last that the client is told."""
 
 
 class Session:
@@ -197,8 +180,15 @@ class Session:
         return self._server_address
 
     def path(self, argument: str) -> str:
-        """The virtual path an argument names. It is for replies: no permission was looked at."""
+        """The virtual path an argument names. It is for logs: no permission was looked at."""
+        if argument[:1] == "~" and begins_at_home(argument) and type(self.login) is Account:
+            return in_home(self.login, argument)
         return resolve(self.current_directory, argument)
+
+    async def _from_home(self, argument: str, check: Callable[[str], Answer[str]]) -> str:
+        forbidden = self.services.forbidden
+        path = await home_or_entry(self.account, self.current_directory, argument, forbidden)
+        return await settled(check(path))
 
     def readable(self, argument: str) -> Answer[str]:
         """The virtual path that an argument names, where the user may read it.
@@ -208,6 +198,8 @@ class Session:
         login = self.login
         if type(login) is not Account:
             raise NotLoggedIn
+        if argument[:1] == "~" and begins_at_home(argument):
+            return self._from_home(argument, self.readable)
         path = resolve(self.current_directory, argument)
         if self.hooks is not NO_HOOKS:
             path = self.hooks.locate(argument) or path
@@ -233,6 +225,8 @@ class Session:
         login = self.login
         if type(login) is not Account:
             raise NotLoggedIn
+        if argument[:1] == "~" and begins_at_home(argument):
+            return self._from_home(argument, self.writable)
         path = resolve(self.current_directory, argument)
         if self.hooks is not NO_HOOKS:
             path = self.hooks.locate(argument) or path
@@ -355,7 +349,7 @@ class Session:
 
     def forget_client(self) -> None:
         """Nobody is there any more who could be told anything."""
-        self.control = _NOBODY
+        self.control = NOBODY
         self.hooks = NO_HOOKS
 
     def drop_data(self) -> None:
@@ -374,25 +368,3 @@ class Session:
 def shown(login: str) -> str:
     """A user's name as people read it, whatever a client has sent for one."""
     return visible(login)[:_LONGEST_NAME]
-
-
-class _Nobody:
-    """In place of the control connection, after the session's end."""
-
-    def reply(self, reply: Reply) -> None:
-        pass
-
-    async def room(self) -> None:
-        pass
-
-    async def receive(self) -> bytes:
-        return b""
-
-    def push_back(self, data: bytes) -> None:
-        pass
-
-    def end(self, reason: FTPError | None = None) -> None:
-        pass
-
-
-_NOBODY = _Nobody()

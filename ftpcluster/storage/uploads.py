@@ -35,11 +35,12 @@ _reserved = Names((TEMPORARY,))
 
 
 def check_new_name(path: str) -> None:
-    """Raises FileNameNotAllowed for names that unfinished uploads have.
+    """Raises FileNameNotAllowed for names that unfinished uploads have, and for ``~``.
 
-    Also where uploads are not atomic now: when they are, no listing shows such a name.
+    Also where uploads are not atomic now: when they are, no listing shows such a name. And ``~``
+    would mean the user's home no more.
     """
-    if "~" in path and _reserved.are_in(path):
+    if "~" in path and (_reserved.are_in(path) or path.endswith("/~")):
         raise FileNameNotAllowed
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import os
 import re
 import time
 from collections.abc import Callable
@@ -828,25 +829,29 @@ async def test_build_list_string_may_be_overridden_by_a_subclass(root: Path) -> 
 async def test_a_build_list_string_that_fails_late_leaves_stat_one_reply(
     root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What has begun as 213 cannot end as 451."""
-    for number in range(1000):
-        (root / f"{number:04}").touch()
+    """What has begun as 213 cannot end as 451. It begins when what is sorted is there."""
+    (root / "few").mkdir()
+    (root / "few/file").touch()
+    (root / "many").mkdir()
+    for number in range(11_000):
+        os.mknod(root / f"many/{number:05}")
 
     class Failing(ftpcluster.Server):
         made = 0
 
         async def build_list_string(self, connection: ftpcluster.Connection, path: Any) -> str:
             self.made += 1
-            if self.made > 900:
+            if self.made > 10_800:
                 raise ValueError("a bug")
             return str(path.name)
 
     async with Failing([ftpcluster.User(base_path=root)]) as server:
         async with Client(server.server_port) as client:
             await client.logs_in()
-            reply = await client.says("STAT /", 213)
-            assert 500 < reply.count("\n") < 900
+            reply = await client.says("STAT /many", 213)
+            assert 10_000 < reply.count("\n") < 10_900
             assert "could not be read" in reply
+            await client.says("STAT /few", 451)
             await client.says("NOOP", 200)
     assert "a bug" in caplog.text
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from ftpcluster import User
+from tests.session.conftest import Maker
 from tests.support.dialogue import Dialogue, rest_of
 
 # ---------------------------------------------------------------------- blanks
@@ -251,6 +255,90 @@ def test_a_slash_at_the_end_of_a_name_means_a_directory(
     (root / "link").symlink_to("file")
     client.says(f"DELE {name}", 550)
     assert sorted(each.name for each in root.iterdir()) == ["file", "link"]
+
+
+# ---------------------------------------------------------------------- ~
+
+
+@pytest.fixture
+def at_home(serve: Maker, tmp_path: Path) -> Iterator[Dialogue]:
+    """Somebody whose home is not the root, in another directory."""
+    for name in ("home/sub", "away/sub"):
+        (tmp_path / "directory" / name).mkdir(parents=True)
+    (tmp_path / "directory/home/file").write_bytes(b"content")
+    user = User("user", "12345", base_path=tmp_path / "directory", home_path="/home")
+    with Dialogue(serve(users=[user])) as client:
+        client.logs_in()
+        client.says("CWD /away", 250)
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("path", "found"), [("~", "/home"), ("~/", "/home"), ("~/sub", "/home/sub"), ("~/..", "/")]
+)
+def test_a_tilde_is_the_users_home(at_home: Dialogue, path: str, found: str) -> None:
+    at_home.says(f"CWD {path}", 250)
+    assert at_home.says("PWD", 257).startswith(f'257 "{found}" ')
+
+
+def test_files_are_found_and_stored_at_home(at_home: Dialogue, tmp_path: Path) -> None:
+    home, away = tmp_path / "directory/home", tmp_path / "directory/away"
+    assert at_home.downloads("RETR ~/file") == b"content"
+    assert at_home.downloads("NLST ~") == b"~/file\r\n~/sub\r\n"
+    assert at_home.downloads("NLST ~/f*") == b"~/file\r\n"
+    assert at_home.downloads("LIST -l ~/").count(b"\r\n") == 2
+    at_home.uploads("STOR ~/new", b"new")
+    at_home.says("SIZE ~/new", 213)
+    at_home.says("MKD ~/a/b", 257)
+    at_home.says("RNFR ~/new", 350)
+    at_home.says("RNTO ~/a/b/renamed", 250)
+    at_home.says("DELE ~/file", 250)
+    assert (home / "a/b/renamed").read_bytes() == b"new"
+    assert sorted(os.listdir(home)) == ["a", "sub"]
+    assert os.listdir(away) == ["sub"]
+
+
+@pytest.mark.parametrize("line", ["MKD ~", "MKD ./~", "MKD /away/~", "MKD ./~/x", "MKD new/~/x"])
+def test_no_entry_of_that_name_is_made(at_home: Dialogue, tmp_path: Path, line: str) -> None:
+    at_home.says(line, 550, 553)
+    assert not [*tmp_path.rglob("~")]
+    with at_home.passive():
+        at_home.says("STOR ~", 550)
+        at_home.says("STOR ./~", 553)
+        at_home.says("APPE /away/~", 553)
+    at_home.says("RNFR /away/sub", 350)
+    at_home.says("RNTO ./~", 553)
+    at_home.says("RNFR /away/sub", 350)
+    at_home.says("RNTO ~", 550)
+    assert not [*tmp_path.rglob("~")]
+
+
+@pytest.mark.parametrize("path", ["~other", "~root/x", "~~"])
+def test_a_tilde_of_somebody_else_is_a_name(at_home: Dialogue, tmp_path: Path, path: str) -> None:
+    at_home.says(f"CWD {path}", 550)
+    with at_home.passive():
+        at_home.says(f"RETR {path}", 550)
+    at_home.uploads("STOR ~$report.docx", b"lock")
+    assert (tmp_path / "directory/away/~$report.docx").read_bytes() == b"lock"
+    at_home.says("DELE ~$report.docx", 250)
+
+
+def test_an_entry_of_that_name_comes_first(at_home: Dialogue, tmp_path: Path) -> None:
+    entry = tmp_path / "directory/away/~"
+    entry.mkdir()
+    at_home.uploads("STOR ~/new", b"new")
+    assert os.listdir(entry) == ["new"]
+    at_home.says("CWD ~", 250)
+    assert at_home.says("PWD", 257).startswith('257 "/away/~" ')
+    at_home.says("CWD ~", 250)
+    assert at_home.says("PWD", 257).startswith('257 "/home" ')
+    at_home.says("DELE /away/~/new", 250)
+    at_home.says("RMD /away/~", 250)
+
+
+def test_a_tilde_needs_a_login(port: int) -> None:
+    with Dialogue(port) as client:
+        client.says("CWD ~", 530)
 
 
 # ---------------------------------------------------------------------- other protocols

@@ -155,3 +155,23 @@ def test_a_cluster_s_lines_name_the_worker(tmp_path: Path) -> None:
                 client.uploads("STOR new", b"12345")
                 line = rf"INFO worker {number}: \[{number}\] \S+ user: STOR \"/new\": 226, 5 bytes"
                 cluster.wait_for(re.compile(line))
+
+
+def test_only_rnto_is_told_with_what_rnfr_has_named(
+    serve: Maker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its name stays over other commands, which have nothing to do with it."""
+    caplog.set_level(logging.INFO, "ftpcluster")
+    with Dialogue(serve()) as client:
+        client.logs_in()
+        client.says("MKD one", 257)
+        client.says("RNFR one", 350)
+        client.says("MKD ~/two", 257)
+        client.says("RNTO ~/two/one", 250)
+        client.says("QUIT", 221)
+    until(lambda: len(lines(caplog)) >= 4)
+    assert [text for _, text in lines(caplog)][1:4] == [
+        'user: MKD "/one": 257',
+        'user: MKD "/two": 257',
+        'user: RNTO "/one" -> "/two/one": 250',
+    ]

@@ -71,6 +71,8 @@ async def mkd(session: Session, argument: str) -> Reply:
     path = await settled(session.writable(argument))
     check_new_name(path)
     await _check_missing_parents(session, path)
+    if "/~/" in path:  # no entry of that name is made on the way
+        await settled(session.storage.lstat(path[: path.index("/~/") + 2]))
     write_only = await settled(is_write_only(session, path))
     with HidingNames(write_only=write_only):
         try:
