@@ -79,7 +79,9 @@ def _check_admin_socket(config: Config, sources: Sources) -> None:
     try:
         with acting_for(place, None):
             if not stat.S_ISSOCK(os.lstat(place).st_mode):
-                sources.refuse(path, "is there, and no socket; name another path", about=place)
+                sources.refuse(
+                    path, "there is something else; remove it, or name another path", about=place
+                )
     except FileNotFoundError:
         _check_directory(path, place, sources)
     except UnsafePath as error:

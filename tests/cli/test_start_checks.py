@@ -13,8 +13,8 @@ USER = '[[user]]\nlogin = "u"\npassword = "plain:p"\nroot = "."\n'
 ALL, ONE = "[[listen]]\nport = 2121\n", '[[listen]]\naddress = "127.0.0.1"\nport = 2121\n'
 NO_ADMIN = "[admin]\nenabled = false\n"
 WRONG = {
-    "a directory": ('[admin]\nsocket = "sub"\n', "admin.socket: {0}/sub: is there, and no socket"),
-    "a file": ('[admin]\nsocket = "file"\n', "admin.socket: {0}/file: is there, and no socket"),
+    "a directory": ('[admin]\nsocket = "sub"\n', "admin.socket: {0}/sub: there is something else"),
+    "a file": ('[admin]\nsocket = "file"\n', "admin.socket: {0}/file: there is something else"),
     "a long name": (f'[admin]\nsocket = "{"x" * 120}"\n', "admin.socket: longer than 107 bytes"),
     "no directory": (
         '[admin]\nsocket = "/proc/nowhere/a.sock"\n',
