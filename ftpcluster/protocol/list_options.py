@@ -5,8 +5,8 @@ Others that clients send (``-l``, ``-1``, ``-F``) mean nothing here.
 
 from __future__ import annotations
 
-import operator
-from typing import NamedTuple, Protocol, TypeVar
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 
 class Times(Protocol):
@@ -24,10 +24,6 @@ class ListOptions(NamedTuple):
     hidden: bool = False
     by: str = ""
     is_reversed: bool = False
-
-
-_FIRST = operator.itemgetter(0)
-Named = TypeVar("Named", bound=tuple[str, Times, object])
 
 
 def split_options(argument: str) -> tuple[ListOptions, str]:
@@ -48,26 +44,34 @@ def split_options(argument: str) -> tuple[ListOptions, str]:
     return ListOptions(hidden, by, is_reversed), argument
 
 
-def sort_entries(entries: list[Named], options: ListOptions) -> None:
-    """Sort as ``ls`` does in the C locale: newest or largest first, and names by their bytes."""
-    # in UTF-8 bytes are in the order of characters, but for those that stand for bytes
-    is_ascii = all(map(str.isascii, map(_FIRST, entries)))
-    entries.sort(key=_FIRST if is_ascii else _name)
-    if options.by == "t":
-        entries.sort(key=_modified, reverse=True)
-    elif options.by == "S":
-        entries.sort(key=_size, reverse=True)
-    if options.is_reversed:
-        entries.reverse()
+class HeldLines:
+    """Lines of entries, with what they are sorted by."""
 
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self._names: list[str] = []
+        self._times: list[float] = []
+        self._sizes: list[int] = []
 
-def _name(entry: tuple[str, Times, object]) -> bytes:
-    return entry[0].encode("utf-8", "surrogateescape")
+    def add(self, entries: Sequence[tuple[str, Times, object]], lines: list[str]) -> None:
+        """Add entries and the line of each."""
+        self.lines += lines
+        for name, status, _ in entries:
+            self._names.append(name)
+            self._times.append(status.st_mtime)
+            self._sizes.append(status.st_size)
 
-
-def _modified(entry: tuple[str, Times, object]) -> float:
-    return entry[1].st_mtime
-
-
-def _size(entry: tuple[str, Times, object]) -> int:
-    return entry[1].st_size
+    def sort(self, options: ListOptions) -> None:
+        """Sort as ``ls`` does in the C locale: newest or largest first, and names by bytes."""
+        names: list[str] | list[bytes] = self._names
+        # in UTF-8 bytes are in the order of characters, but for those that stand for bytes
+        if not all(map(str.isascii, self._names)):
+            names = [name.encode("utf-8", "surrogateescape") for name in self._names]
+        order = sorted(range(len(names)), key=names.__getitem__)
+        if options.by == "t":
+            order.sort(key=self._times.__getitem__, reverse=True)
+        elif options.by == "S":
+            order.sort(key=self._sizes.__getitem__, reverse=True)
+        if options.is_reversed:
+            order.reverse()
+        self.lines = [self.lines[place] for place in order]

@@ -236,6 +236,7 @@ async def _fitting_in(
                 pattern = Pattern(last)
                 hidden = hidden or pattern.shows_hidden
             shown = _shown(session, batch, hidden=hidden)
+            await between_batches(batch)  # to match many names can take as long as to read them
             yield [
                 (f"{written}{name}", status, target)
                 for name, status, target in await _fitting(pattern, shown)
