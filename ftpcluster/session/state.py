@@ -198,11 +198,11 @@ class Session:
         login = self.login
         if type(login) is not Account:
             raise NotLoggedIn
-        if argument[:1] == "~" and begins_at_home(argument):
-            return self._from_home(argument, self.readable)
-        path = resolve(self.current_directory, argument)
-        if self.hooks is not NO_HOOKS:
-            path = self.hooks.locate(argument) or path
+        path = None if self.hooks is NO_HOOKS else self.hooks.locate(argument)
+        if path is None:
+            if argument[:1] == "~" and begins_at_home(argument):
+                return self._from_home(argument, self.readable)
+            path = resolve(self.current_directory, argument)
         permission = login.rights.at(path)
         if not isinstance(permission, Permission):
             return then(permission, self._readable_at, path)
@@ -225,11 +225,11 @@ class Session:
         login = self.login
         if type(login) is not Account:
             raise NotLoggedIn
-        if argument[:1] == "~" and begins_at_home(argument):
-            return self._from_home(argument, self.writable)
-        path = resolve(self.current_directory, argument)
-        if self.hooks is not NO_HOOKS:
-            path = self.hooks.locate(argument) or path
+        path = None if self.hooks is NO_HOOKS else self.hooks.locate(argument)
+        if path is None:
+            if argument[:1] == "~" and begins_at_home(argument):
+                return self._from_home(argument, self.writable)
+            path = resolve(self.current_directory, argument)
         permission = login.rights.at(path)
         if not isinstance(permission, Permission):
             return then(permission, self._writable_at, path)
