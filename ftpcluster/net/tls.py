@@ -10,6 +10,7 @@ import asyncio
 import errno
 import socket
 import ssl
+import traceback
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -69,6 +70,7 @@ class TLSStream(Stream):
             )
         except OSError as error:
             plain.close()
+            _close_half_made(error)
             self.fd = -1
             raise ConnectionAbortedError(errno.ECONNABORTED, "the peer is gone") from error
 
@@ -276,3 +278,14 @@ class TLSStream(Stream):
         except (OSError, ValueError):
             pass  # the connection is broken already, or the peer's close_notify has not come
         self._ssl.close()
+
+
+def _close_half_made(error: OSError) -> None:
+    """Close what ``wrap_socket`` was making when the peer reset the connection.
+
+    It has taken the descriptor by then, and only the garbage collector would close it.
+    """
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        made = frame.f_locals.get("self")
+        if isinstance(made, ssl.SSLSocket):
+            made.close()
