@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 import uvloop
@@ -99,7 +99,7 @@ KINDS = ("cluster", "uvloop", "asyncio")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow what only repeats a test on another kind of server; put what is alone last.
+    """Mark as slow what only repeats a test on another kind of server; put what is alone first.
 
     Sessions are the same code on all kinds. What differs (the loop, where accounts are kept)
     has tests of its own, and ``-m slow`` runs the whole on the other kinds.
@@ -116,19 +116,43 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for rank, item in variants:
             if rank != first:
                 item.add_marker(pytest.mark.slow)
-    items.sort(key=_is_alone)
+    items.sort(key=_is_alone, reverse=True)  # one process of pytest-xdist gets them all
 
 
 def _is_alone(item: pytest.Item) -> bool:
     return item.get_closest_marker("alone") is not None
 
 
+_HERE = Path(__file__)
+_held: list[IO[str]] = []
+"""The locks of tests that are ``alone``, from the first of several to the last."""
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
-    """While a test runs that is ``alone``, the other processes of pytest-xdist run none."""
-    with open(__file__) as file:
-        fcntl.flock(file, fcntl.LOCK_EX if _is_alone(item) else fcntl.LOCK_SH)
+def pytest_runtest_protocol(
+    item: pytest.Item, nextitem: pytest.Item | None
+) -> Generator[None, Any, Any]:
+    """While a test runs that is ``alone``, the other processes of pytest-xdist run none.
+
+    All tests share one lock, which those have for themselves. Who waits for that holds another
+    one, behind which the others queue: else they would never let it go.
+    """
+    if not _is_alone(item):
+        with _HERE.open() as lock:
+            with (_HERE.parent / "__init__.py").open() as queue:
+                fcntl.flock(queue, fcntl.LOCK_SH)
+                fcntl.flock(lock, fcntl.LOCK_SH)
+            return (yield)
+    if not _held:
+        _held.extend((_HERE.parent / name).open() for name in ("__init__.py", _HERE.name))
+        for file in _held:
+            fcntl.flock(file, fcntl.LOCK_EX)
+    try:
         return (yield)
+    finally:
+        if nextitem is None or not _is_alone(nextitem):
+            while _held:
+                _held.pop().close()
 
 
 @pytest.hookimpl(optionalhook=True)

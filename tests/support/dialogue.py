@@ -18,6 +18,8 @@ import struct
 from types import TracebackType
 from typing import Self
 
+CLOCK = 0.002
+"""Seconds that a timer may be early: the clock of a loop on libuv counts milliseconds."""
 DEADLINE = 20.0
 
 
