@@ -185,28 +185,41 @@ class Session:
             return in_home(self.login, argument)
         return resolve(self.current_directory, argument)
 
-    async def _from_home(self, argument: str, check: Callable[[str], Answer[str]]) -> str:
-        forbidden = self.services.forbidden
-        path = await home_or_entry(self.account, self.current_directory, argument, forbidden)
-        return await settled(check(path))
-
     def readable(self, argument: str) -> Answer[str]:
         """The virtual path that an argument names, where the user may read it.
 
         It is there at once, unless code of somebody's own decides. Raises FileUnavailable.
         """
+        return self._checked(argument, self._readable_at)
+
+    def writable(self, argument: str) -> Answer[str]:
+        """The virtual path that an argument names, where the user may write it.
+
+        It is there at once, unless code of somebody's own decides. Raises FileUnavailable,
+        FileNameNotAllowed.
+        """
+        return self._checked(argument, self._writable_at)
+
+    def _checked(self, argument: str, check: Callable[[Permission, str], str]) -> Answer[str]:
         login = self.login
         if type(login) is not Account:
             raise NotLoggedIn
         path = None if self.hooks is NO_HOOKS else self.hooks.locate(argument)
         if path is None:
             if argument[:1] == "~" and begins_at_home(argument):
-                return self._from_home(argument, self.readable)
+                return self._checked_from_home(login, argument, check)
             path = resolve(self.current_directory, argument)
         permission = login.rights.at(path)
         if not isinstance(permission, Permission):
-            return then(permission, self._readable_at, path)
-        return self._readable_at(permission, path)
+            return then(permission, check, path)
+        return check(permission, path)
+
+    async def _checked_from_home(
+        self, login: Account, argument: str, check: Callable[[Permission, str], str]
+    ) -> str:
+        forbidden = self.services.forbidden
+        path = await home_or_entry(login, self.current_directory, argument, forbidden)
+        return await settled(self._checked(path, check))
 
     def _readable_at(self, permission: Permission, path: str) -> str:
         if not permission.readable:
@@ -215,25 +228,6 @@ class Session:
         if forbidden.has_patterns and forbidden.are_in(path):
             raise FileUnavailable("No such file or directory.")
         return path
-
-    def writable(self, argument: str) -> Answer[str]:
-        """The virtual path that an argument names, where the user may write it.
-
-        It is there at once, unless code of somebody's own decides. Raises FileUnavailable,
-        FileNameNotAllowed.
-        """
-        login = self.login
-        if type(login) is not Account:
-            raise NotLoggedIn
-        path = None if self.hooks is NO_HOOKS else self.hooks.locate(argument)
-        if path is None:
-            if argument[:1] == "~" and begins_at_home(argument):
-                return self._from_home(argument, self.writable)
-            path = resolve(self.current_directory, argument)
-        permission = login.rights.at(path)
-        if not isinstance(permission, Permission):
-            return then(permission, self._writable_at, path)
-        return self._writable_at(permission, path)
 
     def _writable_at(self, permission: Permission, path: str) -> str:
         if not permission.writable:
