@@ -52,26 +52,6 @@ class Download(DataTransfer):
         self.close_at_once()
         return True
 
-    def send_at_once(self, data: bytes) -> bytes | None:
-        """Send ``data``, and close the connection, all in one call.
-
-        What is left where something has to wait: then the block goes on with that.
-        """
-        if not self.begin_at_once():
-            return data
-        try:
-            sent = self.stream.send(data) if data else 0
-        except BlockingIOError:
-            return data
-        except BaseException as error:
-            self.close_at_once(error)
-            raise
-        self._session.progress = sent
-        if sent < len(data):
-            return data[sent:]
-        self.close_at_once()
-        return None
-
     async def send_file(self, file: File, position: int) -> None:
         """Send ``file`` from ``position``, where it stands, to the end that it had when it was
         opened. Nothing of that has been sent, but for the session's progress."""
