@@ -1,6 +1,6 @@
 """Ports that nobody else gets while a test runs: bound, but not listened on.
 
-SO_REUSEADDR lets a server bind them beside us, and keeps the kernel from handing them out.
+The kernel does not hand them out, and SO_REUSEADDR lets a server bind them beside us.
 """
 
 from __future__ import annotations
@@ -13,10 +13,15 @@ HOST = "127.0.0.1"
 
 
 def bound(port: int) -> socket.socket:
+    """``port``, or with 0 a free one, which no other socket had.
+
+    SO_REUSEADDR is set after bind(): with it before, two tests could reserve one port, and two HAProxys,
+    which set SO_REUSEPORT, would share its connections.
+    """
     sock = socket.socket()
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((HOST, port))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     except OSError:
         sock.close()
         raise
@@ -29,9 +34,6 @@ def bind_range(stack: contextlib.ExitStack, count: int) -> int:
         first = random.randrange(20_000, 30_000)
         with contextlib.ExitStack() as attempt, contextlib.suppress(OSError):
             for port in range(first, first + count):
-                # listened on for a moment: that fails where somebody else has it
-                attempt.enter_context(bound(port)).listen()
-            attempt.close()
-            for port in range(first, first + count):
-                stack.enter_context(bound(port))
+                attempt.enter_context(bound(port))
+            stack.enter_context(attempt.pop_all())
             return first
