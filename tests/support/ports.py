@@ -15,8 +15,8 @@ HOST = "127.0.0.1"
 def bound(port: int) -> socket.socket:
     """``port``, or with 0 a free one, which no other socket had.
 
-    SO_REUSEADDR is set after bind(): with it before, two tests could reserve one port, and two HAProxys,
-    which set SO_REUSEPORT, would share its connections.
+    SO_REUSEADDR is set after bind(): set before, it would let two tests reserve one port, and two
+    HAProxys, which set SO_REUSEPORT, would share its connections.
     """
     sock = socket.socket()
     try:
