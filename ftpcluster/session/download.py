@@ -73,7 +73,9 @@ class Download(DataTransfer):
                 await self._read_ahead(file, position)
             block = file.read(int(min(BLOCK, rest)))
             if not isinstance(block, bytes):
+                self.waits.begin(Cause.DISK)
                 block = await block
+                self.waits.end()
             if not block:
                 if rest < math.inf:
                     raise _became_shorter()

@@ -29,7 +29,7 @@ from ftpcluster.session.hooks import SessionHooks
 from ftpcluster.session.login_queue import LoginQueue
 from ftpcluster.session.row import Command
 from ftpcluster.session.timer_wheel import TimerWheel
-from ftpcluster.storage.local import LocalFiles
+from ftpcluster.storage.local_files import LocalFiles
 from ftpcluster.storage.uploads import TEMPORARY
 from ftpcluster.users import AbstractUserManager, User
 
@@ -58,6 +58,7 @@ class Settings:
     idle_timeout: float | None
     data_timeout: float
     stalled_timeout: float | None
+    storage_timeout: float
     login_delay: float = 3.0
     login_attempts: int = 3
     masquerade: str | None
@@ -87,9 +88,10 @@ class Services:
     quotas: Quotas
     ports: PassivePorts
     pool: Executor
+    file_threads: int = 16
+    """How many may wait for each device that may not answer."""
     rates_per_connection: Callable[[], Rates] = Rates
     """The speed limits that each connection has of the server's."""
-    files: LocalFiles = field(default_factory=LocalFiles)
     counts: Counts = field(default_factory=Counts)
     tls: Contexts | None = None
     transfers: LogFile | None = None
@@ -107,6 +109,7 @@ class Services:
         self.turns = LoginQueue(self.loop)
         self.digests = DigestThreads(self.loop)
         settings = self.settings
+        self.files = LocalFiles(self.file_threads, settings.storage_timeout)
         timeouts = (settings.login_timeout, settings.idle_timeout)
         self.shortest_timeout = min((each for each in timeouts if each is not None), default=None)
         self.masquerade = Masquerade(settings.masquerade, settings.masquerade_for)
@@ -146,6 +149,7 @@ class Services:
         self.ports.close()
         self.poller.close()
         self.digests.close()
+        self.files.close()
         self.pool.shutdown(wait=False, cancel_futures=True)
 
     def ask(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:

@@ -291,14 +291,19 @@ class Session:
         assert isinstance(data, Stream)
         return data
 
-    def begin_login(self, user: User, name: str) -> None:
-        """``user`` has logged in, as ``name``.
+    def open_storage(self, user: User) -> Storage:
+        """The files of a user. Raises OSError where they cannot be had."""
+        storage = self.hooks.open_storage(user)
+        return self.services.files.open(user.base_path) if storage is None else storage
+
+    def begin_login(self, user: User, name: str, storage: Storage | None = None) -> None:
+        """``user`` has logged in, as ``name``; ``storage`` has the user's files, where it is open.
 
         Raises OSError where the user's directory cannot be opened.
         """
-        storage, home = self.hooks.open_storage(user), str(user.home_path)
+        home = str(user.home_path)
         if storage is None:
-            storage = self.services.files.open(user.base_path)
+            storage = self.open_storage(user)
         rights = self.hooks.rights_of(user) or rights_of(user)
         # the attributes of an overridden user may raise: until here there is no login
         needs_task = storage.needs_task or rights.needs_task
