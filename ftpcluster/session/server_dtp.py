@@ -1,8 +1,7 @@
 """The server-DTP: makes the data connection, says 150, copies, and closes (RFC 959 section 2.3).
 
-The only place that sends preliminary replies. 150 is handed to the server-PI before the first
-byte is copied, but it leaves when the command first waits or ends: a small file and both its
-replies then take two system calls less, and the client cannot tell.
+The only place that sends preliminary replies. 150 leaves before the first byte is copied, and by
+itself.
 """
 
 from __future__ import annotations
