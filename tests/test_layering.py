@@ -90,7 +90,7 @@ SESSION = (
         "hooks",
         "services",
     ),
-    *("lingering", "accepting", "state", "server_dtp", "download", "upload"),
+    *("lingering", "accepting", "state", "in_use", "server_dtp", "download", "upload"),
     *("commands.write_only", "commands.access", "commands.digests", "commands.files"),
     *("commands.owners", "commands.sorting"),
     *("commands.directories", "commands.parameters", "commands.security", "commands.site"),
