@@ -45,6 +45,7 @@ class Keywords(TypedDict, total=False):
     data_timeout: float
     socket_timeout: float | None
     storage_timeout: float
+    keepalive: float | None
     durable_uploads: bool
     atomic_uploads: bool
     hide: Iterable[str]
