@@ -29,6 +29,7 @@ from ftpcluster.session.counts import Counts
 from ftpcluster.session.digest_threads import DigestThreads
 from ftpcluster.session.hooks import SessionHooks
 from ftpcluster.session.login_queue import LoginQueue
+from ftpcluster.session.owner_names import OwnerNames
 from ftpcluster.session.row import Command
 from ftpcluster.session.timer_wheel import TimerWheel
 from ftpcluster.storage.local_files import LocalFiles
@@ -114,6 +115,7 @@ class Services:
         self.turns = LoginQueue(self.loop)
         self.digests = DigestThreads(self.loop)
         settings = self.settings
+        self.owner_names = OwnerNames(self.loop)
         self.files = LocalFiles(self.file_threads, settings.storage_timeout)
         timeouts = (settings.login_timeout, settings.idle_timeout)
         self.shortest_timeout = min((each for each in timeouts if each is not None), default=None)
@@ -166,6 +168,7 @@ class Services:
         self.poller.close()
         self.digests.close()
         self.files.close()
+        self.owner_names.close()
         self.pool.shutdown(wait=False, cancel_futures=True)
 
     def ask(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:

@@ -1,6 +1,6 @@
-"""Threads for calls of storage that may not answer.
+"""Threads for calls that may not return, of storage and of the name service.
 
-A call that hangs in the kernel cannot be ended, not even by a signal. So nobody waits for its
+One that hangs in the kernel cannot be ended, not even by a signal. So nobody waits for its
 thread: the process may end without it, and no executor joins it. What runs where is decided by the
 loop's thread alone, so there is nothing to lock.
 """
@@ -35,8 +35,9 @@ class Work(Protocol):
 class Threads:
     """The threads of one loop: started where they are needed, kept for a while."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, name: str = "ftpcluster-storage") -> None:
         self._loop = loop
+        self._name = name
         self._idle: deque[tuple[float, _Thread]] = deque()
         self._is_closed = False
         self._look: asyncio.TimerHandle | None = None
@@ -46,7 +47,7 @@ class Threads:
         if self._idle:
             thread = self._idle.pop()[1]
         else:
-            thread = _Thread(self._loop, self._on_end)
+            thread = _Thread(self._loop, self._name, self._on_end)
             thread.start()
         thread.inbox.put(work)
 
@@ -79,9 +80,12 @@ class Threads:
 
 class _Thread(threading.Thread):
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, on_end: Callable[[_Thread, Work], None]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        name: str,
+        on_end: Callable[[_Thread, Work], None],
     ) -> None:
-        super().__init__(name="ftpcluster-storage", daemon=True)
+        super().__init__(name=name, daemon=True)
         self.inbox: SimpleQueue[Work | None] = SimpleQueue()
         self._loop = loop
         self._on_end = on_end

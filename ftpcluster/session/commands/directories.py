@@ -18,10 +18,10 @@ from ftpcluster.protocol.pattern import LONGEST, Pattern, is_pattern
 from ftpcluster.protocol.reply import Code, Opening, Reply, ReplyLines, on_wire, quoted
 from ftpcluster.session.command_run import give_way
 from ftpcluster.session.commands.files import is_there
-from ftpcluster.session.commands.owners import group_name, owner_name
 from ftpcluster.session.commands.sorting import between_batches, lines_as_read, lines_in_order
 from ftpcluster.session.commands.write_only import HidingNames, forget, is_write_only, remember
 from ftpcluster.session.download import Listing
+from ftpcluster.session.owner_names import ListingNames
 from ftpcluster.session.state import Session
 from ftpcluster.storage.base import Entry
 from ftpcluster.storage.uploads import check_new_name
@@ -120,7 +120,7 @@ async def rmd(session: Session, argument: str) -> Reply:
 
 
 async def list_(session: Session, argument: str) -> Reply:
-    return await _list(session, argument, _long_lines)
+    return await _list(session, argument, _LongLines(session))
 
 
 async def nlst(session: Session, argument: str) -> Reply:
@@ -258,7 +258,9 @@ async def _fitting(pattern: Pattern, batch: list[Entry]) -> list[Entry]:
 
 async def stat_path(session: Session, argument: str) -> Reply:
     """STAT path: what LIST sends, over the control connection (RFC 959 section 4.1.3)."""
-    async with contextlib.aclosing(await _listed(session, argument, _long_lines)) as batches:
+    async with contextlib.aclosing(
+        await _listed(session, argument, _LongLines(session))
+    ) as batches:
         lines = await anext(batches, "")
         session.announce(Opening(Code.FILE_STATUS, f"Status of {printable(argument)}:"))
         try:
@@ -301,16 +303,27 @@ def _shown(session: Session, batch: list[Entry], *, hidden: bool) -> list[Entry]
     return batch
 
 
-async def _long_lines(session: Session, directory: str, entries: Iterable[Entry]) -> str:
-    if (custom := await _custom_lines(session, directory, entries)) is not None:
-        return custom
-    now = time.time()
-    return "".join(
-        [
-            list_line(name, status, now, owner_name, group_name, target)
-            for name, status, target in entries
-        ]
-    )
+class _LongLines:
+    """What one LIST shows of entries; it waits for names of owners, for a while."""
+
+    def __init__(self, session: Session) -> None:
+        self._names = session.services.owner_names
+        self._listing = ListingNames(self._names)
+
+    async def __call__(self, session: Session, directory: str, entries: Iterable[Entry]) -> str:
+        if (custom := await _custom_lines(session, directory, entries)) is not None:
+            return custom
+        lines = self._format(entries)
+        if missing := self._names.take_missing():
+            await self._listing.ask(missing)
+            lines = self._format(entries)
+        return lines
+
+    def _format(self, entries: Iterable[Entry]) -> str:
+        now, owner, group = time.time(), self._names.owner, self._names.group
+        return "".join(
+            [list_line(name, status, now, owner, group, target) for name, status, target in entries]
+        )
 
 
 async def _custom_lines(session: Session, directory: str, entries: Iterable[Entry]) -> str | None:
