@@ -93,7 +93,7 @@ SESSION = (
     ),
     *("lingering", "accepting", "state", "in_use", "server_dtp", "download", "upload"),
     *("commands.write_only", "commands.access", "commands.digests", "commands.files"),
-    *("commands.sorting",),
+    *("commands.long_lines", "commands.sorting"),
     *("commands.directories", "commands.parameters", "commands.security", "commands.site"),
     *("commands.transfers", "commands.information", "commands.table", "deadlines", "journal"),
     *("running_command", "preconditions", "control_connection", "server_pi", "process_sessions"),

@@ -263,8 +263,8 @@ class StorageConfig(Table, frozen=True, kw_only=True):
         Threads,
         Setting(
             "threads of each worker for file operations that may block",
-            "; as many again for each device that may not answer, and four of these for each"
-            " user's directory on it",
+            "; as many again for each device that may not answer, such as NFS or FUSE, and of these"
+            " four for each user's directory",
         ),
     ] = 16
 
