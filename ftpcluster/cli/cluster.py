@@ -19,6 +19,8 @@ from ftpcluster.cli.metrics import Metrics
 from ftpcluster.cli.standard_streams import say
 from ftpcluster.config import Config, ConfigError, Listen, Loop
 from ftpcluster.config.sessions import keepalive_of
+from ftpcluster.config.tls_doubts import tls_doubts
+from ftpcluster.net.certificate_dates import validity
 from ftpcluster.net.listeners import BACKLOG, CannotListen, Listener, listen, listen_on_all
 from ftpcluster.prctl import no_new_privs
 from ftpcluster.privileges import check_python, drop, parse_run_as
@@ -122,7 +124,8 @@ class Cluster:
         self._logs = logs
         self._notifier = Notifier()
         self._binder = Binder(inherited=inherited_sockets())
-        self._plan = _plan(config, self._binder, logs)
+        self._certificates = certificates_of(config)
+        self._plan = _plan(config, self._certificates, self._binder, logs)
         self._operator = os.geteuid()  # before root is given up: workers are somebody else then
         self._admin = self._bind_admin()
         listen = config.metrics.listen
@@ -174,7 +177,7 @@ class Cluster:
             admin = AdminServer(self._admin, self._supervisor, self.reload_now, self._operator)
             await admin.start()
         if self._metrics is not None:
-            self._metrics.start(self._supervisor)
+            self._metrics.start(self._supervisor, self._certificate_end)
             log.info("metrics on http://%s/metrics", self._metrics.where)
         try:
             await self._supervisor.run()
@@ -184,6 +187,11 @@ class Cluster:
             if admin is not None:
                 admin.close()
         return _INTERRUPTED if self._interrupted else 0
+
+    def _certificate_end(self) -> float | None:
+        """Until when the certificate that is served now is valid."""
+        found = None if self._certificates is None else validity(self._certificates[0])
+        return None if found is None else found.end
 
     def _on_serving(self, serving: asyncio.Future[None]) -> None:
         if not serving.cancelled() and serving.exception() is None:
@@ -244,7 +252,8 @@ class Cluster:
             config = await self._load()
             if self._supervisor.stopping.done():  # its ports may be somebody else's by now
                 raise BootFailure("", STOPPING)
-            plan = _plan(config, binder, self._logs)
+            certificates = certificates_of(config)
+            plan = _plan(config, certificates, binder, self._logs)
             await self._supervisor.reload(plan)
         except (ConfigError, CannotListen, BootFailure) as error:
             binder.close()
@@ -262,7 +271,10 @@ class Cluster:
                 line = f"{name} cannot change while the server runs: restart it for that"
                 self._unchanged.append(line)
                 log.warning("%s", line)
+        for doubt in tls_doubts(config, certificates):
+            log.warning("%s", doubt)
         self._config, self._plan, self._binder = config, plan, binder
+        self._certificates = certificates
         self._logs.log_as(config.log)
         self._described = self._describe()
         self._wrong = None
@@ -281,9 +293,10 @@ class Cluster:
             self.reload()
 
 
-def _plan(config: Config, binder: Binder, logs: LogFiles) -> Plan:
-    """What the supervisor is to do. Raises ConfigError, CannotListen; then nothing is left open."""
-    certificates = certificates_of(config)
+def _plan(
+    config: Config, certificates: tuple[bytes, ...] | None, binder: Binder, logs: LogFiles
+) -> Plan:
+    """What the supervisor is to do. Raises CannotListen; then nothing is left open."""
     timeouts = config.timeouts
     try:
         listeners = _listen(config, binder)

@@ -100,14 +100,14 @@ class ServerPI(ControlConnection):
             return
         assert services.tls is not None
         try:
-            self.session.tls = context = services.tls.take()
+            context = services.tls.take()
             stream = TLSStream(
                 services.loop, services.poller, plain.release(), context, CONTROL_TICKETS
             )
         except ConnectionError:
             self.end()
             return
-        self.session.stream = stream
+        self.session.stream = self.session.tls = stream
         self._begin(None, self._shake_hands(stream, None))
 
     def _leave_tls(self) -> None:

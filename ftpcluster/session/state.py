@@ -103,7 +103,8 @@ class Session:
         self.control = control
         self._server_address: str | None = None
         # for as long as the session
-        self.tls = stream.context if isinstance(stream, TLSStream) else None  # for data, too
+        # the control connection's, whose context serves data connections, too; also behind CCC
+        self.tls = stream if isinstance(stream, TLSStream) else None
         self.login: Claim | Account | None = None
         self.user_name = ""
         self._who: Who | None = None
