@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 
 _FIXED = ("run_as", "admin", "metrics", "log.file", "log.transfers")
 """Keys that a reload cannot obey."""
+_CAP_NET_BIND_SERVICE = 10
+_FIRST_UNPRIVILEGED_PORT = 1024
 _INTERRUPTED = 130
 _REPORT = 5.0
 """Seconds between two reports to the service manager, at the most."""
@@ -154,7 +156,7 @@ class Cluster:
         if self._config.run_as is not None:
             identity = parse_run_as(self._config.run_as)
             self._logs.give_to(identity)
-            drop(identity)
+            drop(identity, _kept(self._config))
             no_new_privs()
             check_python(identity)
         with asyncio.Runner(loop_factory=loop_factory(self._config.loop)) as runner:
@@ -279,6 +281,12 @@ class Cluster:
         if self._is_outdated:
             self._is_outdated = False
             self.reload()
+
+
+def _kept(config: Config) -> tuple[int, ...]:
+    """The capabilities of root's that workers need, whoever they are."""
+    port = config.data.active_port
+    return () if port is None or port >= _FIRST_UNPRIVILEGED_PORT else (_CAP_NET_BIND_SERVICE,)
 
 
 def _plan(config: Config, binder: Binder, logs: LogFiles) -> Plan:

@@ -33,6 +33,7 @@ from ftpcluster.compat.server_paths import PathMethods
 from ftpcluster.compat.server_status import LedgerConnections, Listening, ServerStatus
 from ftpcluster.compat.verbs import BuiltinVerbs
 from ftpcluster.net.acceptor import Acceptor, refuse
+from ftpcluster.net.active import try_source_port
 from ftpcluster.net.listeners import BACKLOG, addresses, listen_on_all, set_keepalive
 from ftpcluster.net.pipe import Pipe
 from ftpcluster.net.poller import Poller
@@ -192,6 +193,8 @@ class Server(ServerStatus, PathMethods, BuiltinVerbs):
         if self._services is not None:
             raise RuntimeError("the server has been started already")
         loop = asyncio.get_running_loop()
+        if self.settings.active_port is not None:
+            try_source_port(self.settings.active_port)
         hosts = (host,) if isinstance(host, str) else tuple(host or (None,))
         sockets = _listen(hosts, port, kwargs)
         for sock in sockets:

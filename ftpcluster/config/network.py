@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from ftpcluster.config.kinds import Addresses, Announced, File, Network, Port, PortRange
+from ftpcluster.config.kinds import Addresses, Announced, File, Network, Port, PortRange, SourcePort
 from ftpcluster.config.setting import Keyword, Setting, Table
 from ftpcluster.protocol.protection import Protection
 
@@ -182,3 +182,16 @@ class Data(Table, frozen=True, kw_only=True):
             session="active",
         ),
     ] = True
+    active_port: Annotated[
+        SourcePort | None,
+        Setting(
+            "the port that these connections come from, where clients' firewalls expect 20",
+            "; one below 1024 takes root, or CAP_NET_BIND_SERVICE, which workers keep then. Where "
+            "an earlier connection to the same port of a client ended within the last minute, the "
+            "next one comes from any port",
+            otherwise="any",
+            example="20",
+            session="active_port",
+            keyword=Keyword("active_port", "int | None"),
+        ),
+    ] = None

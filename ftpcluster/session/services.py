@@ -66,6 +66,7 @@ class Settings:
     masquerade: str | None
     masquerade_for: Mapping[str, str]
     active: bool
+    active_port: int | None
     rename_replaces: bool
     durable_uploads: bool
     atomic_uploads: bool
