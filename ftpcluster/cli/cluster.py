@@ -327,7 +327,7 @@ def _listen(config: Config, binder: Binder) -> list[Listener]:
     if binder.inherited:
         return [_inherited(config, binder.duplicate(sock), name) for sock, name in binder.inherited]
     return [
-        Listener(sock, each.tls, _networks(each))
+        Listener(sock, each.tls, _networks(each), each.any_address)
         for each in config.listen
         for sock in listen_on_all(each.address, each.port, bind=binder.listen)
     ]
@@ -341,7 +341,7 @@ def _inherited(config: Config, sock: socket.socket, name: str) -> Listener:
         config.listen[0],
     )
     protection = Protection.IMPLICIT if is_implicit else like.tls
-    return Listener(sock, protection, _networks(like))
+    return Listener(sock, protection, _networks(like), like.any_address)
 
 
 def _networks(listen: Listen) -> Networks | None:

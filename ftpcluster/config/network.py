@@ -60,6 +60,11 @@ class Listen(Table, frozen=True, kw_only=True):
         ),
     ] = None
 
+    any_address: Annotated[
+        bool | None,
+        Setting("`data.any_address` for its clients", otherwise="as there", example="true"),
+    ] = None
+
 
 class TLSConfig(Table, frozen=True, kw_only=True):
     """Certificate and key, as PEM files, and what TLS is required for."""
@@ -193,5 +198,18 @@ class Data(Table, frozen=True, kw_only=True):
             example="20",
             session="active_port",
             keyword=Keyword("active_port", "int | None"),
+        ),
+    ] = None
+    any_address: Annotated[
+        bool | None,
+        Setting(
+            "whether data connections may come from another address than their client's",
+            ", for networks that change it on the way (NAT, several providers). **Whoever guesses "
+            "the port may take a client's place**: require TLS and the session's reuse. If not, "
+            "such connections are closed, counted in the log, and a client whose own does not come "
+            "is told of it (425)",
+            session="any_address",
+            fallback=False,
+            keyword=Keyword("any_address", "bool", default=False),
         ),
     ] = None

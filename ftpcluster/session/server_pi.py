@@ -19,7 +19,6 @@ from ftpcluster.net.tls import CONTROL_TICKETS, TLSStream
 from ftpcluster.protocol.command import TOO_LONG, to_text
 from ftpcluster.protocol.errors import (
     FTPError,
-    NoDataConnection,
     SessionEnded,
     SyntaxProblem,
     TransferAborted,
@@ -335,7 +334,7 @@ class ServerPI(ControlConnection):
         if self._command is None or not self._command.is_long:
             self._on_idle()
         elif self._command.transfers and self.session.last_transfer is None:
-            self._cancel(NoDataConnection("No data connection was made."))
+            self._cancel(self.session.nobody_came())
         else:
             self._cancel(TransferAborted("The transfer stalled."))
 

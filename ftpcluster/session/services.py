@@ -67,6 +67,7 @@ class Settings:
     masquerade_for: Mapping[str, str]
     active: bool
     active_port: int | None
+    any_address: bool
     rename_replaces: bool
     durable_uploads: bool
     atomic_uploads: bool
