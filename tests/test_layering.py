@@ -27,7 +27,7 @@ LAYERS: dict[str, set[str]] = {
     "libcrypt": set(),
     "passwords": {"libcrypt"},
     "prctl": set(),
-    "privileges": set(),
+    "privileges": {"prctl"},
     "safe_paths": {"privileges"},
     "users": {"arguments", "passwords", "protocol", "quota"},
     "storage": {"answers", "protocol", "storage"},

@@ -45,6 +45,8 @@ log = logging.getLogger(__name__)
 
 _FIXED = ("run_as", "admin", "metrics", "log.file", "log.transfers")
 """Keys that a reload cannot obey."""
+_CAP_NET_BIND_SERVICE = 10
+_FIRST_UNPRIVILEGED_PORT = 1024
 _INTERRUPTED = 130
 _REPORT = 5.0
 """Seconds between two reports to the service manager, at the most."""
@@ -157,7 +159,7 @@ class Cluster:
         if self._config.run_as is not None:
             identity = parse_run_as(self._config.run_as)
             self._logs.give_to(identity)
-            drop(identity)
+            drop(identity, _kept(self._config))
             no_new_privs()
             check_python(identity)
         with asyncio.Runner(loop_factory=loop_factory(self._config.loop)) as runner:
@@ -293,6 +295,12 @@ class Cluster:
             self.reload()
 
 
+def _kept(config: Config) -> tuple[int, ...]:
+    """The capabilities of root's that workers need, whoever they are."""
+    port = config.data.active_port
+    return () if port is None or port >= _FIRST_UNPRIVILEGED_PORT else (_CAP_NET_BIND_SERVICE,)
+
+
 def _plan(
     config: Config, certificates: tuple[bytes, ...] | None, binder: Binder, logs: LogFiles
 ) -> Plan:
@@ -332,7 +340,7 @@ def _listen(config: Config, binder: Binder) -> list[Listener]:
     if binder.inherited:
         return [_inherited(config, binder.duplicate(sock), name) for sock, name in binder.inherited]
     return [
-        Listener(sock, each.tls, _networks(each))
+        Listener(sock, each.tls, _networks(each), each.any_address)
         for each in config.listen
         for sock in listen_on_all(each.address, each.port, bind=binder.listen)
     ]
@@ -346,7 +354,7 @@ def _inherited(config: Config, sock: socket.socket, name: str) -> Listener:
         config.listen[0],
     )
     protection = Protection.IMPLICIT if is_implicit else like.tls
-    return Listener(sock, protection, _networks(like))
+    return Listener(sock, protection, _networks(like), like.any_address)
 
 
 def _networks(listen: Listen) -> Networks | None:

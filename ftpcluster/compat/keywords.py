@@ -34,6 +34,8 @@ class Keywords(TypedDict, total=False):
     data_ports: Iterable[int] | None
     ipv4_pasv_forced_response_address: str | None
     masquerade_for: Mapping[str, str] | None
+    active_port: int | None
+    any_address: bool
     maximum_connections: int | None
     maximum_connections_per_address: int | None
     write_speed_limit: int | None

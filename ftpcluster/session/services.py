@@ -68,6 +68,8 @@ class Settings:
     masquerade: str | None
     masquerade_for: Mapping[str, str]
     active: bool
+    active_port: int | None
+    any_address: bool
     rename_replaces: bool
     durable_uploads: bool
     atomic_uploads: bool

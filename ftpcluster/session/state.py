@@ -21,6 +21,7 @@ from ftpcluster.protocol.address import display, plain
 from ftpcluster.protocol.errors import (
     FileNameNotAllowed,
     FileUnavailable,
+    NoDataConnection,
     NotLoggedIn,
     ProtectionRequired,
 )
@@ -263,6 +264,7 @@ class Session:
         A protected one is accepted at once: some clients finish the handshake before they send
         the command, others begin it only after 150.
         """
+        listener.takes_any = self.conversation.any_address
         if self.tls is not None and self.parameters.protected:
             self.data = AcceptingData(self.services, self.conversation, listener, self.tls)
         else:
@@ -351,6 +353,12 @@ class Session:
         """Nobody is there any more who could be told anything."""
         self.control = NOBODY
         self.hooks = NO_HOOKS
+
+    def nobody_came(self) -> NoDataConnection:
+        """What a client is told that has made no data connection in time."""
+        if isinstance(self.data, PassiveListener | AcceptingData):
+            return self.data.nobody_came()
+        return NoDataConnection("No data connection was made.")
 
     def drop_data(self) -> None:
         """Close the data connection, whether it was made or is awaited."""
