@@ -15,7 +15,7 @@ from ftpcluster.compat.common import DEFAULT_BLOCK_SIZE
 from ftpcluster.compat.local_pathio import PathIO
 from ftpcluster.compat.pathio import AbstractPathIO
 from ftpcluster.config import ANONYMOUS, Config
-from ftpcluster.config.kinds import Announced, NamePattern
+from ftpcluster.config.kinds import Announced, NamePattern, SourcePort
 from ftpcluster.config.sessions import session_defaults
 from ftpcluster.config.setting import Keyword, Setting, every_key, kind_of
 from ftpcluster.config.values import Unfit
@@ -162,6 +162,8 @@ def make_settings(given: Any) -> Settings:
 def _checked(name: str, argument: ServerKeyword, value: Any) -> Any:
     """The value as sessions take it. What is not theirs its part checks, too."""
     annotation = argument.annotation
+    if annotation == SourcePort:
+        return None if value is None else _as_key(name, annotation, value)
     if argument.keyword.type.startswith(("int", "float")):
         arguments.check_numbers(**{name: value})
     elif argument.keyword.type == "bool":
@@ -239,7 +241,7 @@ def _proxies(given: Any) -> Networks | None:
 
 
 def _ports(given: Any) -> PassivePorts:
-    return PassivePorts(None, arguments.ports(given.data_ports))
+    return PassivePorts(None, arguments.ports(given.data_ports), given.keepalive)
 
 
 def _layer(given: Any) -> Callable[..., AbstractPathIO[Any]]:
@@ -311,7 +313,7 @@ MADE: tuple[tuple[frozenset[str], str, Callable[[Any], Any]], ...] = (
         "_proxies",
         _proxies,
     ),
-    (frozenset({"data_ports"}), "_ports", _ports),
+    (frozenset({"data_ports", "keepalive"}), "_ports", _ports),
     (
         frozenset({"maximum_connections", "maximum_connections_per_address"}),
         "ledger",

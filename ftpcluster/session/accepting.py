@@ -14,7 +14,6 @@ from ftpcluster.session.conversation import Conversation
 from ftpcluster.session.services import Services
 
 _FAILED = "TLS handshake failed on the data connection."
-_NOBODY = "No data connection was made."
 _TURNS = 8
 """Turns of the loop in which a connection that is there is accepted and looked at. One that comes
 through a proxy takes four, or more where the loop has much else to do."""
@@ -58,8 +57,12 @@ class AcceptingData:
         """The connection. Raises NoDataConnection, at the latest after ``timeout`` seconds."""
         await asyncio.wait((self.task,), timeout=timeout)
         if not self.task.done() or self.task.cancelled():
-            raise NoDataConnection(_FAILED if self._has_come else _NOBODY)
+            raise NoDataConnection(_FAILED) if self._has_come else self.nobody_came()
         return self.task.result()
+
+    def nobody_came(self) -> NoDataConnection:
+        """What the client is told that has made none."""
+        return self._listener.nobody_came()
 
     async def settle(self) -> None:
         """Let a handshake end that the client has begun, so that 150 does not come in between.
