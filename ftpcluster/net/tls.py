@@ -38,7 +38,7 @@ _NO_APPLICATION_PROTOCOL = b"\x15\x03\x01\x00\x02\x02\x78"  # a fatal alert (RFC
 class TLSStream(Stream):
     """A stream that is encrypted once ``handshake`` is done."""
 
-    __slots__ = ("_ssl", "_wants_write", "context", "has_begun", "strict_eof")
+    __slots__ = ("_is_ending", "_ssl", "_wants_write", "context", "has_begun", "strict_eof")
     is_plain = False
 
     def __init__(
@@ -57,6 +57,7 @@ class TLSStream(Stream):
         self.strict_eof = strict_eof  # whether an end without close_notify is an error
         self.has_begun = False  # whether something of the handshake has come
         self._wants_write = False
+        self._is_ending = False
         # read when the connection's SSL object is made: one context serves both kinds
         context.num_tickets = tickets
         plain = socket.socket(fileno=fd)
@@ -141,8 +142,12 @@ class TLSStream(Stream):
         return data
 
     def offer_ticket(self) -> None:
-        """Give the client one more ticket, in front of what is sent next (TLS 1.3)."""
-        offer_ticket(self._ssl)
+        """Give the client one more ticket, in front of what is sent next (TLS 1.3).
+
+        Not once TLS ends: OpenSSL refuses to end it with a ticket in hand.
+        """
+        if not self._is_ending:
+            offer_ticket(self._ssl)
 
     @property
     def is_resumed(self) -> bool:
@@ -183,6 +188,7 @@ class TLSStream(Stream):
 
         Raises ConnectionError where the peer does not end it properly.
         """
+        self._is_ending = True
         while True:
             try:
                 self._ssl.unwrap()

@@ -8,9 +8,13 @@ import socket
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
+from ftpcluster import Server
+from ftpcluster.compat import server_arguments
+from ftpcluster.config import Config, TLSConfig, tls_doubts
 from ftpcluster.net import certificates, tls_sessions
 from ftpcluster.net.certificates import Contexts, make_context
 from tests.support.clock import shim
@@ -105,6 +109,21 @@ def test_behind_ccc_transfers_go_on_with_the_tickets_that_are_left(
         assert client.fetches("RETR file", session) == b"content"
 
 
+def test_a_data_connection_that_comes_while_tls_ends_disturbs_nothing(
+    client: OnceClient, shared: Shared
+) -> None:
+    (shared.root / "file").write_bytes(b"content")
+    session = client.tls.session
+    with client.passive() as beneath:
+        client.says("CCC", 200)
+        with client.wraps(beneath, session) as data:  # accepted before TLS has ended
+            client.tls.unwrap()
+            client.sock = plain(client.tls)
+            client.says("RETR file", 150)
+            assert reads(data) == b"content"
+    client.expects(226)
+
+
 def test_a_session_may_be_resumed_as_long_as_the_protocol_allows(
     shared: Shared, trusting: ssl.SSLContext
 ) -> None:
@@ -160,7 +179,8 @@ def test_a_session_of_hours_goes_on(
 def without_the_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     """As with a Python whose OpenSSL is part of it, or older than 3.0."""
     monkeypatch.setattr(tls_sessions, "_openssl", lambda: None)
-    monkeypatch.setattr(certificates, "can_renew", lambda: False)
+    for module in (certificates, tls_doubts, server_arguments):
+        monkeypatch.setattr(module, "can_renew", lambda: False)
 
 
 @pytest.mark.usefixtures("without_the_calls")
@@ -175,3 +195,28 @@ def test_where_no_tickets_can_be_sent_tls_1_2_is_spoken(files: Files) -> None:
     assert Contexts(make).take().maximum_version is not V12
     assert Contexts(make_newest, one_each=True).take().minimum_version is V13
     assert Contexts(make_newest, one_each=True).take().maximum_version is not V12
+
+
+@pytest.mark.usefixtures("without_the_calls")
+def test_where_no_tickets_can_be_sent_it_is_said(
+    files: Files, caplog: pytest.LogCaptureFixture
+) -> None:
+    def doubts(minimum_version: Literal["1.2", "1.3"], *, require: bool) -> list[str]:
+        tls = TLSConfig(
+            certificate=str(files.server),
+            minimum_version=minimum_version,
+            require_session_reuse=require,
+        )
+        return list(tls_doubts.tls_doubts(Config(tls=tls), (files.server.read_bytes(),)))
+
+    assert doubts("1.2", require=False) == doubts("1.3", require=False) == []
+    (said,) = doubts("1.2", require=True)
+    assert "so TLS 1.2 is spoken" in said
+    (said,) = doubts("1.3", require=True)
+    assert "(curl, Java) are refused after two transfers" in said
+    Server(tls=lambda: make_context(str(files.server), str(files.server)))
+    assert not caplog.records
+    Server(
+        tls=lambda: make_context(str(files.server), str(files.server)), require_session_reuse=True
+    )
+    assert "so TLS 1.2 is spoken" in caplog.text
