@@ -51,7 +51,7 @@ LAYERS: dict[str, set[str]] = {
             "prctl",
             "protocol",
         ),
-        *("quota", "runtime", "session", "storage", "users", "worker"),
+        *("quota", "runtime", "safe_paths", "session", "storage", "users", "worker"),
     },
     "supervisor": {"admin", "ipc", "net", "protocol", "quota", "supervisor"},
     "compat": {
@@ -91,7 +91,13 @@ SESSION = (
         "services",
     ),
     *("lingering", "accepting", "state", "in_use", "server_dtp", "download", "upload"),
-    *("commands.write_only", "commands.access", "commands.digests", "commands.files"),
+    *(
+        "commands.write_only",
+        "commands.access",
+        "commands.digests",
+        "commands.moving",
+        "commands.files",
+    ),
     *("commands.owners", "commands.sorting"),
     *("commands.directories", "commands.parameters", "commands.security", "commands.site"),
     *("commands.transfers", "commands.information", "commands.table", "deadlines", "journal"),

@@ -89,7 +89,6 @@ class Services:
     pool: Executor
     rates_per_connection: Callable[[], Rates] = Rates
     """The speed limits that each connection has of the server's."""
-    files: LocalFiles = field(default_factory=LocalFiles)
     counts: Counts = field(default_factory=Counts)
     tls: Contexts | None = None
     transfers: LogFile | None = None
@@ -103,6 +102,7 @@ class Services:
     """Entries of directories that listings hold to sort them."""
 
     def __post_init__(self) -> None:
+        self.files = LocalFiles(loop=self.loop)
         self.wheel = TimerWheel(self.loop)
         self.turns = LoginQueue(self.loop)
         self.digests = DigestThreads(self.loop)
@@ -146,6 +146,7 @@ class Services:
         self.ports.close()
         self.poller.close()
         self.digests.close()
+        self.files.close()
         self.pool.shutdown(wait=False, cancel_futures=True)
 
     def ask(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:

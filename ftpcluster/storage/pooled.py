@@ -13,8 +13,9 @@ from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Executor
 from typing import Any, TypeVar
 
-from ftpcluster.storage.base import Entry, File, Storage, WriteMode
-from ftpcluster.storage.local import LocalFile, LocalStorage
+from ftpcluster.storage.base import Entry, File, Mover, Storage, WriteMode
+from ftpcluster.storage.local import LocalStorage
+from ftpcluster.storage.local_file import LocalFile
 
 T = TypeVar("T")
 
@@ -131,3 +132,6 @@ class PooledStorage(Storage):
 
     async def rename(self, source: str, target: str, *, replace: bool) -> None:
         await self._pool.call(self._local.rename, source, target, replace=replace)
+
+    def mover(self, source: str, target: str, *, replace: bool) -> Mover:
+        return self._local.mover(source, target, replace=replace)

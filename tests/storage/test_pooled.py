@@ -15,7 +15,8 @@ import pytest
 
 from ftpcluster.storage.base import WriteMode
 from ftpcluster.storage.contained import Root
-from ftpcluster.storage.local import LocalFile, LocalStorage
+from ftpcluster.storage.local import LocalStorage
+from ftpcluster.storage.local_file import LocalFile
 from ftpcluster.storage.pooled import PooledFile, PooledStorage
 
 DEADLINE = 20.0
