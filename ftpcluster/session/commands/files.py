@@ -16,7 +16,7 @@ from ftpcluster.protocol.errors import ArgumentProblem, FileUnavailable
 from ftpcluster.protocol.listing import parse_timestamp, printable, timestamp
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.session.command_run import give_way
-from ftpcluster.session.commands.moving import rename
+from ftpcluster.session.commands.renaming import rename
 from ftpcluster.session.commands.write_only import (
     HidingNames,
     check_own,
