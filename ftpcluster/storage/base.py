@@ -129,22 +129,25 @@ class OtherFileSystem(OSError):
 
 
 class Mover(ABC):
-    """A file that is moved to another file system, in steps that block: a thread takes each."""
+    """A file that is moved to another file system, in steps."""
+
+    is_synchronous = True
+    """Whether the steps are plain functions that block: a thread takes each."""
 
     @abstractmethod
-    def begin(self) -> None:
+    def begin(self) -> Answer[None]:
         """Raises OtherFileSystem where it is something that is not moved."""
 
     @abstractmethod
-    def copy(self) -> int:
+    def copy(self) -> Answer[int]:
         """Copy some more; the bytes that were copied, none at the end."""
 
     @abstractmethod
-    def finish(self) -> None:
+    def finish(self) -> Answer[None]:
         """All was copied: the file takes its new name, and loses the old one."""
 
     @abstractmethod
-    def end(self) -> None:
+    def end(self) -> Answer[None]:
         """It is over, finished or not. What has not become a file is removed."""
 
 
@@ -153,6 +156,10 @@ class Storage(ABC):
 
     needs_task = False
     """Whether its code may ask for the task that it runs in."""
+
+    def opened(self) -> Answer[None]:
+        """What a login waits for. Raises OSError where the files cannot be had."""
+        return None
 
     @abstractmethod
     def stat(self, path: str) -> Answer[os.stat_result]:

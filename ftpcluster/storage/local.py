@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import math
 import os
 import stat
+import time
 from collections.abc import Generator, Iterator
 
 from ftpcluster.answers import Answer
@@ -16,7 +18,6 @@ from ftpcluster.storage.contained import Parent, Root, rename_noreplace
 from ftpcluster.storage.local_file import LocalFile
 from ftpcluster.storage.moving import LocalMover
 from ftpcluster.storage.rewriting import to_rewrite
-from ftpcluster.storage.roots import OpenRoots
 from ftpcluster.storage.uploads import UploadPlace, remove_leftovers
 
 _BATCH = 512
@@ -57,6 +58,11 @@ class LocalStorage(Storage):
             os.close(fd)
 
     def scan(self, path: str) -> Iterator[list[Entry]]:
+        return self.scan_in_time(path, None)
+
+    def scan_in_time(self, path: str, most: float | None) -> Iterator[list[Entry]]:
+        """``scan``, whose batches take about ``most`` seconds at the most."""
+        due = math.inf if most is None else time.monotonic() + most
         fd = self.root.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             with os.scandir(fd) as entries:
@@ -69,9 +75,10 @@ class LocalStorage(Storage):
                     except OSError:
                         continue  # removed meanwhile
                     batch.append((entry.name, status, target))
-                    if len(batch) == _BATCH:
+                    if len(batch) == _BATCH or (most is not None and time.monotonic() > due):
                         yield batch
                         batch = []
+                        due = math.inf if most is None else time.monotonic() + most
                 if batch:
                     yield batch
         finally:
@@ -207,18 +214,3 @@ class LocalStorage(Storage):
 def _is_directory(entry: Parent) -> bool:
     status = os.stat(entry.name, dir_fd=entry.fd, follow_symlinks=False)
     return stat.S_ISDIR(status.st_mode)
-
-
-class LocalFiles:
-    """Opens users' directories."""
-
-    def __init__(self, *, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        self._roots = OpenRoots(loop)
-
-    def open(self, base_path: str | os.PathLike[str]) -> LocalStorage:
-        """Raises OSError where the directory is missing or may not be entered."""
-        return LocalStorage(self._roots.open(os.fspath(base_path)))
-
-    def close(self) -> None:
-        """No session is left."""
-        self._roots.close()

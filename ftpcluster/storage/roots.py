@@ -33,7 +33,7 @@ class OpenRoots:
     def open(self, path: str) -> Root:
         """What is at a path now. Raises OSError where it is missing or may not be entered."""
         root = self._known.get(path)
-        if root is None or not _is_same(root, path):
+        if root is None or not is_same(root, path):
             root = self._known[path] = Root(path)
             self._older.pop(path, None)
         if self._loop is not None:
@@ -59,7 +59,7 @@ class OpenRoots:
             self._timer = None
 
 
-def _is_same(root: Root, path: str) -> bool:
+def is_same(root: Root, path: str) -> bool:
     """Whether the directory that was opened still is the one at that path."""
     status = os.stat(path)
     return root.identity == (status.st_dev, status.st_ino)

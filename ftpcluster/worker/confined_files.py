@@ -6,37 +6,28 @@ import os
 from collections.abc import Callable, Mapping
 
 from ftpcluster.safe_paths import is_led_by_others
-from ftpcluster.storage.local import LocalFiles, LocalStorage
 
 Identity = tuple[int, int]
 """Device and inode."""
 
 
-class ConfinedFiles(LocalFiles):
+class AllowedRoots:
     """Landlock lets a directory be entered (O_PATH), and refuses all that is done there.
 
     A directory that was mounted over, replaced or made since is another one than that which is
     allowed. A new worker may open it.
     """
 
-    def __init__(
-        self,
-        allowed: Mapping[str, Identity],
-        on_outdated: Callable[[], None],
-        **options: object,
-    ) -> None:
+    def __init__(self, allowed: Mapping[str, Identity], on_outdated: Callable[[], object]) -> None:
         """``allowed``: what lay at the paths that are served when the process was confined.
 
         ``on_outdated`` is called where something else lies there, which a new worker may open.
         """
-        super().__init__(**options)  # type: ignore[arg-type]
         self._allowed = allowed
         self._on_outdated = on_outdated
 
-    def open(self, base_path: str | os.PathLike[str]) -> LocalStorage:
-        """Raises PermissionError also where this process may not read the directory."""
-        storage = super().open(base_path)
-        path = os.fspath(base_path)
+    def check(self, path: str) -> None:
+        """Raises PermissionError where this process may not read the directory."""
         try:
             os.close(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         except PermissionError as error:
@@ -44,7 +35,6 @@ class ConfinedFiles(LocalFiles):
             if not os.access(path, os.R_OK | os.X_OK, effective_ids=True):
                 raise
             raise PermissionError(error.errno, self._explain(path)) from None
-        return storage
 
     def _explain(self, path: str) -> str:
         if os.path.realpath(path) != path and is_led_by_others(path):

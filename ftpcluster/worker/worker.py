@@ -51,7 +51,7 @@ from ftpcluster.session.activity import Activity
 from ftpcluster.session.process_sessions import AcceptedConnection, ProcessSessions
 from ftpcluster.session.server_pi import shutting_down
 from ftpcluster.session.transfer_waits import Cause
-from ftpcluster.worker.confined_files import ConfinedFiles, Identity
+from ftpcluster.worker.confined_files import AllowedRoots, Identity
 from ftpcluster.worker.confinement import ReplacedFiles
 from ftpcluster.worker.orphan import ORPHAN_GRACE
 from ftpcluster.worker.remote_quotas import RemoteQuotas
@@ -116,9 +116,11 @@ class Worker:
 
     def watch_roots(self, allowed: Mapping[str, Identity]) -> None:
         """This process is confined: have it replaced where it may not open what is served."""
-        self._services.files = ConfinedFiles(
-            allowed, lambda: self._channel.send(Outdated()), loop=self._loop
-        )
+        self._services.files.check = AllowedRoots(allowed, self._tell_outdated).check
+
+    def _tell_outdated(self) -> None:
+        """From any thread."""
+        self._loop.call_soon_threadsafe(self._channel.send, Outdated())
 
     async def serve(self) -> None:
         """Serve until told to stop, or until the supervisor is gone."""
@@ -213,6 +215,7 @@ class Worker:
                         message.peer_port,
                         message.tls,
                         message.is_proxied,
+                        message.any_address,
                     )
                 )
         elif isinstance(message, SlotAnswer | LoginDelay):

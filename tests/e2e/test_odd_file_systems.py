@@ -66,8 +66,8 @@ def test_files_that_can_only_be_written_anew_are(
         client.says("ABOR", 226)
         client.says("EPSV", 229)
         client.send("STOR file\r\nABOR")  # before any data could come
-        client.expects(150)
-        client.expects(426)
+        if client.reply()[0] == 150:
+            client.expects(426)
         client.expects(226)
         assert file.read_bytes() == b"text\n"
         client.uploads("APPE other", b"x")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, cast
 
-from ftpcluster.answers import settled
+from ftpcluster.answers import Answer, settled
 from ftpcluster.protocol.errors import FileUnavailable
 from ftpcluster.session.command_run import wait_out
 from ftpcluster.session.state import Session
@@ -33,18 +34,25 @@ async def _move(session: Session, mover: Mover) -> None:
     """Others go on meanwhile. ABOR ends it, until it is whole; nothing is lost by that."""
     session.progress = 0
     try:
-        await _step(session, mover.begin)
-        while count := await _step(session, mover.copy):
+        await _step(session, mover, mover.begin)
+        while count := await _step(session, mover, mover.copy):
             session.progress += count
-        await _step(session, mover.finish, is_last=True)
+        await _step(session, mover, mover.finish, is_last=True)
     finally:
-        await _step(session, mover.end, is_last=True)
+        await _step(session, mover, mover.end, is_last=True)
 
 
-async def _step(session: Session, step: Callable[[], T], *, is_last: bool = False) -> T:
-    """Let a thread take a step. ``is_last``: it is too late to end what then is done."""
+async def _step(
+    session: Session, mover: Mover, step: Callable[[], Answer[T]], *, is_last: bool = False
+) -> T:
+    """Take a step, where it blocks in a thread. ``is_last``: then it is too late to end it."""
     services = session.services
-    work = services.loop.run_in_executor(services.pool, step)
+    work: asyncio.Future[T]
+    if mover.is_synchronous:
+        plain = cast(Callable[[], T], step)
+        work = services.loop.run_in_executor(services.pool, plain)
+    else:
+        work = asyncio.ensure_future(settled(step()))
     cancelled = await wait_out(work)
     if cancelled is not None and not is_last:
         raise cancelled
