@@ -54,14 +54,12 @@ class Entry:
 
     def end(self, session: Session, reply: Reply | None) -> None:
         """``reply``: its last one; None where the session ended before, or nobody knows it."""
-        level = self._level
-        if reply is not None and reply.code in _OUR_FAULT:
-            level = max(level, logging.WARNING)
-        if self.cut_for and session.last_transfer is not None:
+        level, transfer = self._level, session.last_transfer
+        is_our_fault = reply is not None and reply.code in _OUR_FAULT
+        if is_our_fault or (self.cut_for and transfer is not None):
             level = max(level, logging.WARNING)
         if is_told(level):
             self._tell(session, reply, level)
-        transfer = session.last_transfer
         if transfer is not None and transfer.path and session.services.transfers is not None:
             self._write_transfer(session, transfer, reply)
 
@@ -70,9 +68,10 @@ class Entry:
         verb = visible(self._verb.decode("ascii", "replace")) if command is None else command.verb
         about = session, command, verb, self._argument, self._rename_from
         what = _text(*about)
-        came = f"cut: {self.cut_for}" if self.cut_for else "no reply"
         fields = _fields(*about) if has_fields() else {}
-        if reply is not None:
+        if reply is None:
+            came = f"cut: {self.cut_for}" if self.cut_for else "no reply"
+        else:
             came = str(int(reply.code))
             if reply.code >= Code.SERVICE_NOT_AVAILABLE or verb == "STOU":
                 came += f" {visible(reply.text)}"
