@@ -13,6 +13,7 @@ import logging
 from ftpcluster.logs import has_fields, is_told, tell
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.protocol.text import visible
+from ftpcluster.session.hooks import NO_HOOKS
 from ftpcluster.session.login import Account
 from ftpcluster.session.row import Command
 from ftpcluster.session.state import Session, Transfer
@@ -132,10 +133,19 @@ def _text(
         return f"{verb} ****"
     if command is None or not command.names_path:
         return f"{verb} {visible(argument)}".rstrip()
-    path = visible(session.path(argument))
+    path = visible(_path(session, argument))
     if rename_from is not None:
         return f'{verb} "{visible(rename_from)}" -> "{path}"'
     return f'{verb} "{path}"'
+
+
+def _path(session: Session, argument: str) -> str:
+    """The path that is told; a transfer has it already."""
+    transfer = session.last_transfer
+    is_whole = len(argument) < _LONGEST
+    if is_whole and transfer is not None and transfer.path and session.hooks is NO_HOOKS:
+        return transfer.path
+    return session.path(argument)
 
 
 def _fields(
@@ -146,7 +156,7 @@ def _fields(
         return {"verb": verb}
     if command is None or not command.names_path:
         return {"verb": verb, "argument": argument} if argument else {"verb": verb}
-    path = session.path(argument)
+    path = _path(session, argument)
     if rename_from is not None:
         return {"verb": verb, "path": rename_from, "to": path}
     return {"verb": verb, "path": path}
