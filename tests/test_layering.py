@@ -55,8 +55,8 @@ LAYERS: dict[str, set[str]] = {
     },
     "supervisor": {"admin", "ipc", "net", "protocol", "quota", "supervisor"},
     "compat": {
-        *("arguments", "compat", "config", "net", "protocol", "quota", "session", "storage"),
-        "users",
+        *("answers", "arguments", "compat", "config", "net", "protocol", "quota", "session"),
+        *("storage", "users"),
     },
     "server": {"compat", "users"},
     "pathio": {"compat"},
@@ -94,8 +94,9 @@ SESSION = (
     *("lingering", "accepting", "state", "in_use", "server_dtp", "download", "upload"),
     *("commands.write_only", "commands.access", "commands.digests", "commands.renaming"),
     *("commands.files", "commands.long_lines", "commands.sorting"),
-    *("commands.directories", "commands.parameters", "commands.security", "commands.site"),
-    *("commands.transfers", "commands.information", "commands.table", "deadlines", "journal"),
+    *("commands.directories", "commands.listings", "commands.parameters", "commands.security"),
+    *("commands.site", "commands.transfers", "commands.information", "commands.table"),
+    *("deadlines", "journal"),
     *("running_command", "preconditions", "control_connection", "server_pi", "process_sessions"),
 )
 """The modules of ``session/``: each may import those before it, for types alone as well."""

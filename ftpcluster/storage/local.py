@@ -69,7 +69,8 @@ class LocalStorage(Storage):
                 batch: list[Entry] = []
                 for entry in entries:
                     try:
-                        status = entry.stat(follow_symlinks=False)
+                        # which takes less than entry.stat() does of a scanned descriptor
+                        status = os.stat(entry.name, dir_fd=fd, follow_symlinks=False)
                         is_link = stat.S_ISLNK(status.st_mode)
                         target = os.readlink(entry.name, dir_fd=fd) if is_link else None
                     except OSError:
