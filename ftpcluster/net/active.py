@@ -74,8 +74,8 @@ async def _connected(
     connecting = _Connecting(loop.create_future())
     error = NoDataConnection("Can't connect to your data port: it does not answer.")
     timer = expire(loop, connecting.waiter, timeout, error)
-    poller.add(fd, WRITE, connecting)
     try:
+        poller.add(fd, WRITE, connecting)
         await connecting.waiter
     finally:
         timer.cancel()

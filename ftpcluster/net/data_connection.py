@@ -9,7 +9,7 @@ import os
 from ftpcluster.net.passive import PassiveListener
 from ftpcluster.net.poller import READ, Poller
 from ftpcluster.net.proxy_header import Introduction
-from ftpcluster.net.stream import expire
+from ftpcluster.net.stream import close_quietly, expire
 from ftpcluster.protocol.address import plain
 from ftpcluster.protocol.errors import NoDataConnection
 from ftpcluster.protocol.proxy import BadProxyHeader, Origin
@@ -76,7 +76,11 @@ class _ProxiedArrival(_Arrival):
 
     def _on_other(self, fd: int, address: str) -> None:
         if plain(address) == self._proxy:
-            introduction = Introduction(self._loop, self._poller, fd, self._on_origin)
+            try:
+                introduction = Introduction(self._loop, self._poller, fd, self._on_origin)
+            except OSError:
+                close_quietly(fd)
+                raise
             self._introductions.add(introduction)
         else:
             os.close(fd)
@@ -124,10 +128,10 @@ async def await_data_connection(
     if timeout is not None:
         error = NoDataConnection("No data connection was made.")
         timer = expire(loop, arrival.waiter, timeout, error)
-    listener.watch(poller, arrival)
-    if listener.kept:  # accepted early: the poller would never report them
-        arrival.on_ready(READ)
     try:
+        listener.watch(poller, arrival)
+        if listener.kept:  # accepted early: the poller would never report them
+            arrival.on_ready(READ)
         await arrival.waiter
     except BaseException:
         if arrival.fd is not None:

@@ -118,7 +118,10 @@ class PassiveListener:
     def start_early_accept(self, poller: Poller, expected: tuple[str | None, ...]) -> None:
         """Accept early from the expected addresses, unless the command has come meanwhile."""
         if self._watched_by is None and self._early_acceptor is None:
-            self._early_acceptor = EarlyAcceptor(self, poller, expected)
+            try:
+                self._early_acceptor = EarlyAcceptor(self, poller, expected)
+            except OSError:
+                pass  # it cannot be watched: what comes waits for the command, as it would anyway
 
     def stop_early_accept(self) -> None:
         """Leave the listener to the command. Harmless where nothing accepts early."""

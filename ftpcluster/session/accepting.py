@@ -106,7 +106,7 @@ def wrap(services: Services, fd: int, context: ssl.SSLContext) -> TLSStream:
         return TLSStream(
             services.loop, services.poller, fd, context, DATA_TICKETS, strict_eof=strict
         )
-    except ConnectionError:
+    except OSError:
         raise NoDataConnection(_FAILED) from None
 
 
@@ -121,7 +121,7 @@ async def shake_hands(services: Services, stream: TLSStream, timeout: float | No
     timer = None if timeout is None else loop.call_later(timeout, stream.close)
     try:
         await stream.handshake()
-    except (ConnectionError, asyncio.CancelledError) as error:
+    except (OSError, asyncio.CancelledError) as error:
         timed_out = stream.closed
         stream.close()
         if isinstance(error, asyncio.CancelledError) and not timed_out:

@@ -88,6 +88,13 @@ class ControlConnection(ABC):
 
     # ------------------------------------------------------------------ reading
 
+    def _watch(self) -> None:
+        """Read what comes. A connection that the kernel refuses to watch is as good as broken."""
+        try:
+            self.session.stream.watch(self._on_readable)
+        except OSError:
+            self._on_broken()
+
     def _on_readable(self) -> None:
         try:
             data = self.session.stream.recv(_RECEIVE)
@@ -146,7 +153,10 @@ class ControlConnection(ABC):
         self._obey_lines()
 
     def _stop_reading(self) -> None:
-        self.session.stream.watch_for_break(self._on_broken)
+        try:
+            self.session.stream.watch_for_break(self._on_broken)
+        except OSError:
+            self._on_broken()
 
     def _on_broken(self) -> None:
         """The connection was reset: the client is gone, or closed it with replies unread."""
@@ -215,7 +225,7 @@ class ControlConnection(ABC):
             if stream.is_watched:
                 self._stop_reading()
         elif not stream.is_watched:
-            stream.watch(self._on_readable)
+            self._watch()
 
     def _obey_soon(self) -> None:
         """Obey the queue when other sessions have had their turn."""
@@ -237,7 +247,7 @@ class ControlConnection(ABC):
         if held or self._has_hung_up:
             return held
         if not self.session.stream.is_watched:
-            self.session.stream.watch(self._on_readable)  # too much was held
+            self._watch()  # too much was held
         self._receiver = self.session.services.loop.create_future()
         try:
             return await self._receiver
@@ -273,8 +283,13 @@ class ControlConnection(ABC):
             return
         self._unsent = unsent[sent:]
         if self._unsent:
+            try:
+                waiter = stream.writable()
+            except OSError:
+                self._on_broken()
+                return
             self._deadlines.wait_for_reader(sent)
-            stream.writable().add_done_callback(self._on_writable)
+            waiter.add_done_callback(self._on_writable)
 
     def _send_all(self) -> bool:
         """Send what has to be sent before the connection goes on as another; False where it ends.

@@ -110,7 +110,7 @@ class ProcessSessions:
         services = self._services
         try:
             stream = services.control_stream(arrived.fd, arrived.tls)
-        except ConnectionError:
+        except OSError:
             services.quotas.end(arrived.session)
             return
         conversation = Conversation(

@@ -167,8 +167,10 @@ class LocalStorage(Storage):
                         status = entry.stat(follow_symlinks=False)
                         is_link = stat.S_ISLNK(status.st_mode)
                         target = os.readlink(entry.name, dir_fd=fd) if is_link else None
-                    except OSError:
-                        continue  # removed meanwhile
+                    except (FileNotFoundError, PermissionError):
+                        # removed meanwhile, or not for this server, as somebody's FUSE may be. Any
+                        # other error fails the listing: mirrors take what it lacks for removed
+                        continue
                     batch.append((entry.name, status, target))
                     if len(batch) == _BATCH:
                         yield batch

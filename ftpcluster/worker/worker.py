@@ -99,6 +99,7 @@ class Worker:
         self._beaten = loop.time()
         self._spent = time.process_time()
         self._counted: Counted | None = None
+        self._resident = 0
         self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
         self._heartbeat_interval = heartbeat_interval(config.timeouts.worker)
         self._drained: asyncio.Future[None] = loop.create_future()
@@ -152,10 +153,13 @@ class Worker:
     def _beat(self) -> None:
         """Until the worker ends: the supervisor takes silence for death."""
         now, spent = self._loop.time(), time.process_time()
-        resident = int(os.pread(self._statm, 100, 0).split()[1]) * _PAGE
+        try:
+            self._resident = int(os.pread(self._statm, 100, 0).split()[1]) * _PAGE
+        except OSError:
+            pass  # it is as it was: without a beat the supervisor would take this process for hung
         since = now - self._beaten + self._heartbeat_interval
         lag = max(0.0, now - self._beaten)
-        self._channel.send(Heartbeat(resident, lag, quantity((spent - self._spent) / since)))
+        self._channel.send(Heartbeat(self._resident, lag, quantity((spent - self._spent) / since)))
         self._count()
         self._spent = spent
         self._beaten = now + self._heartbeat_interval
