@@ -18,6 +18,7 @@ from ftpcluster.cli.logfiles import LogFiles
 from ftpcluster.cli.metrics import Metrics
 from ftpcluster.cli.standard_streams import say
 from ftpcluster.config import Config, ConfigError, Listen, Loop
+from ftpcluster.config.sessions import keepalive_of
 from ftpcluster.net.listeners import BACKLOG, CannotListen, Listener, listen, listen_on_all
 from ftpcluster.prctl import no_new_privs
 from ftpcluster.privileges import check_python, drop, parse_run_as
@@ -308,6 +309,7 @@ def _plan(config: Config, binder: Binder, logs: LogFiles) -> Plan:
         ),
         shutdown_grace=timeouts.shutdown,
         drain_grace=timeouts.shutdown if timeouts.drain is None else timeouts.drain,
+        keepalive=keepalive_of(config),
         worker_timeout=timeouts.worker,
         recycling=Recycling(config.recycle.memory, config.recycle.age),
     )

@@ -44,6 +44,7 @@ class Keywords(TypedDict, total=False):
     idle_timeout: float | None
     data_timeout: float
     socket_timeout: float | None
+    keepalive: float | None
     durable_uploads: bool
     atomic_uploads: bool
     hide: Iterable[str]

@@ -33,7 +33,7 @@ from ftpcluster.compat.server_paths import PathMethods
 from ftpcluster.compat.server_status import LedgerConnections, Listening, ServerStatus
 from ftpcluster.compat.verbs import BuiltinVerbs
 from ftpcluster.net.acceptor import Acceptor, refuse
-from ftpcluster.net.listeners import BACKLOG, addresses, listen_on_all
+from ftpcluster.net.listeners import BACKLOG, addresses, listen_on_all, set_keepalive
 from ftpcluster.net.pipe import Pipe
 from ftpcluster.net.poller import Poller
 from ftpcluster.protocol.address import plain
@@ -194,6 +194,8 @@ class Server(ServerStatus, PathMethods, BuiltinVerbs):
         loop = asyncio.get_running_loop()
         hosts = (host,) if isinstance(host, str) else tuple(host or (None,))
         sockets = _listen(hosts, port, kwargs)
+        for sock in sockets:
+            set_keepalive(sock, self.settings.keepalive)
         self.server_host, self.server_port = hosts[0], sockets[0].getsockname()[1]
         self._listening = Listening(tuple(sockets))
         self._quotas = LocalQuotas(

@@ -233,7 +233,7 @@ def _proxies(given: Any) -> Networks | None:
 
 
 def _ports(given: Any) -> PassivePorts:
-    return PassivePorts(None, arguments.ports(given.data_ports))
+    return PassivePorts(None, arguments.ports(given.data_ports), given.keepalive)
 
 
 def _layer(given: Any) -> Callable[..., AbstractPathIO[Any]]:
@@ -305,7 +305,7 @@ MADE: tuple[tuple[frozenset[str], str, Callable[[Any], Any]], ...] = (
         "_proxies",
         _proxies,
     ),
-    (frozenset({"data_ports"}), "_ports", _ports),
+    (frozenset({"data_ports", "keepalive"}), "_ports", _ports),
     (
         frozenset({"maximum_connections", "maximum_connections_per_address"}),
         "ledger",

@@ -165,6 +165,16 @@ class Timeouts(Table, frozen=True, kw_only=True):
             example='"30s"',
         ),
     ] = None
+    keepalive: Annotated[
+        Grace | None,
+        Setting(
+            "a connection that is silent, control or data: TCP asks whether the client is there",
+            ", so that routers and load balancers do not forget it; `0`: never",
+            session="keepalive",
+            fallback=60,
+            keyword=Keyword("keepalive", _SECONDS, default=60.0),
+        ),
+    ] = None
     worker: Annotated[
         Duration, Setting("a worker that does not answer", "; to start it has 15 s at least")
     ] = 30

@@ -9,6 +9,7 @@ import socket
 
 import msgspec
 
+from ftpcluster.net.listeners import set_keepalive
 from ftpcluster.net.poller import WRITE, Poller
 from ftpcluster.net.stream import expire
 from ftpcluster.protocol.address import interface_of, is_ipv6, socket_address
@@ -41,15 +42,18 @@ async def connect(
     target: ActiveTarget,
     source: str,
     timeout: float,
+    keepalive: float | None,
 ) -> int:
     """The descriptor of a connection to ``target``, from the address ``source``.
 
-    Raises NoDataConnection where it fails, or takes longer than ``timeout`` seconds.
+    ``keepalive``: see ``set_keepalive``. Raises NoDataConnection where it fails, or takes longer
+    than ``timeout`` seconds.
     """
     interface = interface_of(source)  # a link-local target is on that one, too
     sock = socket.socket(socket.AF_INET6 if is_ipv6(source) else socket.AF_INET)
     try:
         sock.settimeout(0)
+        set_keepalive(sock, keepalive)
         # the client's firewall expects the address that it talks to
         sock.bind(socket_address(source, 0, interface))
         there = socket_address(target.host, target.port, interface)

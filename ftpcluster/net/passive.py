@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from ftpcluster.net.early_accept import EarlyAcceptor, EarlyAcceptors
+from ftpcluster.net.listeners import set_keepalive
 from ftpcluster.net.poller import READ, Poller, Watcher
 from ftpcluster.net.stream import accept, expire
 from ftpcluster.protocol.address import interface_of, is_ipv6, plain, socket_address
@@ -162,13 +163,17 @@ class PassivePorts:
     """The data ports of one worker (or of a single-process server).
 
     Without a ``loop`` it is the running one. ``ports`` is the range to use, None for any port that
-    the kernel has free.
+    the kernel has free. ``keepalive``: what connections inherit, see ``set_keepalive``.
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop | None, ports: Iterable[int] | None = None
+        self,
+        loop: asyncio.AbstractEventLoop | None,
+        ports: Iterable[int] | None = None,
+        keepalive: float | None = None,
     ) -> None:
         self._loop = loop
+        self._keepalive = keepalive
         self._idle: dict[str, list[PassiveListener]] = {}
         self._assigned: set[PassiveListener] = set()
         self._ports = None if ports is None else sorted(ports)
@@ -259,12 +264,12 @@ class PassivePorts:
     def _bind(self, host: str) -> PassiveListener | None:
         """A new listener; None where no free port of the range can be bound."""
         if self._unbound is None:
-            return PassiveListener(self, host, _listen(host, 0))
+            return PassiveListener(self, host, _listen(host, 0, self._keepalive))
         untried = self._unbound.copy()
         while untried:
             port = untried.pop(random.randrange(len(untried)))
             try:
-                sock = _listen(host, port)
+                sock = _listen(host, port, self._keepalive)
             except OSError as error:
                 if error.errno in (errno.EADDRINUSE, errno.EACCES):
                     continue  # somebody else has it
@@ -328,10 +333,11 @@ class PassivePorts:
                 self._close(idle.pop())
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, keepalive: float | None) -> socket.socket:
     sock = socket.socket(socket.AF_INET6 if is_ipv6(host) else socket.AF_INET)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        set_keepalive(sock, keepalive)
         sock.bind(socket_address(host, port, interface_of(host)))
         sock.listen(_BACKLOG)
         sock.settimeout(0)

@@ -1,8 +1,7 @@
 """The server-DTP: makes the data connection, says 150, copies, and closes (RFC 959 section 2.3).
 
-The only place that sends preliminary replies. 150 is handed to the server-PI before the first
-byte is copied, but it leaves when the command first waits or ends: a small file and both its
-replies then take two system calls less, and the client cannot tell.
+The only place that sends preliminary replies. 150 leaves before the first byte is copied, and by
+itself.
 """
 
 from __future__ import annotations
@@ -330,10 +329,10 @@ async def accept(session: Session, timeout: float, opening: Reply | None = None)
 
 async def _connect(session: Session, target: ActiveTarget) -> Stream:
     """Make an active data connection; also there this server is the server of TLS (RFC 4217)."""
-    services, timeout = session.services, session.settings.data_timeout
-    source = session.server_address
+    services, settings = session.services, session.settings
+    source, timeout = session.server_address, settings.data_timeout
     session.data = None
-    fd = await connect(services.loop, services.poller, target, source, timeout)
+    fd = await connect(services.loop, services.poller, target, source, timeout, settings.keepalive)
     if session.tls is not None and session.parameters.protected:
         return await shake_hands(services, wrap(services, fd, session.tls), timeout)
     return Stream(services.loop, services.poller, fd)

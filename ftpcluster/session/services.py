@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+import socket
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 from ftpcluster.logfile import LogFile
 from ftpcluster.net.certificates import Contexts
+from ftpcluster.net.listeners import set_keepalive
 from ftpcluster.net.masquerade import Masquerade
 from ftpcluster.net.passive import PassivePorts
 from ftpcluster.net.poller import Poller
@@ -58,6 +60,7 @@ class Settings:
     idle_timeout: float | None
     data_timeout: float
     stalled_timeout: float | None
+    keepalive: float | None
     login_delay: float = 3.0
     login_attempts: int = 3
     masquerade: str | None
@@ -99,6 +102,8 @@ class Services:
     """Makes the hooks of a Session."""
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     lingering: dict[Leftover, None] = field(default_factory=dict)
+    sets_keepalive: bool = False
+    """Whether listeners hand down another ``keepalive`` to control connections than is set here."""
     held_entries: int = 0
     """Entries of directories that listings hold to sort them."""
 
@@ -124,6 +129,8 @@ class Services:
 
         Raises ConnectionError where the client of a TLS connection is gone already.
         """
+        if self.sets_keepalive:
+            self._set_keepalive(fd)
         if tls is Protection.IMPLICIT and self.tls is not None:
             try:
                 context = self.tls.take()
@@ -132,6 +139,15 @@ class Services:
                 raise
             return TLSStream(self.loop, self.poller, fd, context, CONTROL_TICKETS)
         return Stream(self.loop, self.poller, fd)
+
+    def _set_keepalive(self, fd: int) -> None:
+        sock = socket.socket(fileno=fd)
+        try:
+            set_keepalive(sock, self.settings.keepalive)
+        except OSError:
+            pass  # the client is gone already: whoever reads will see
+        finally:
+            sock.detach()
 
     def notify_logout(self, user: User) -> None:
         """Tell the user manager; nobody waits for that."""

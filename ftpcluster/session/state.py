@@ -159,8 +159,8 @@ class Session:
         return self.account.storage
 
     def announce(self, reply: Reply) -> None:
-        """Send a reply that is not a command's last: a preliminary one, or a part of one."""
-        self.control.reply(reply)
+        """Send a reply that is not a command's last, at once: a preliminary one, for instance."""
+        self.control.announce(reply)
 
     async def room(self) -> None:
         """Wait until the client has read what was announced, but for a little."""

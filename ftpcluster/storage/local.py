@@ -33,21 +33,41 @@ _STORE = _WRITE[WriteMode.TRUNCATE]
 _one_byte = bytearray(1)
 _cannot_tell: set[int] = set()
 """Devices whose file systems cannot say what they have in memory, as tmpfs, which has all."""
+_cannot_copy: set[tuple[int, bool]] = set()
+"""Devices whose files the kernel does not copy from (False) or to (True) by itself."""
 
 
 class LocalFile(File):
     """An open regular file. ``position`` is where ``read`` is; ``write`` has the descriptor's."""
 
-    __slots__ = ("_place", "fd", "kernel_fd", "position", "size", "status")
+    __slots__ = (
+        "_had_name",
+        "_is_written",
+        "_place",
+        "fd",
+        "kernel_fd",
+        "position",
+        "size",
+        "status",
+    )
     is_synchronous = True
     size: int
 
-    def __init__(self, fd: int, *, appends: bool = False, place: UploadPlace | None = None) -> None:
+    def __init__(
+        self,
+        fd: int,
+        *,
+        is_written: bool = False,
+        appends: bool = False,
+        place: UploadPlace | None = None,
+    ) -> None:
         """Takes over ``fd``; anything but a regular file is closed again and refused (ENXIO).
 
         ``place``: of an upload that is durable or atomic.
         """
         self.fd = fd
+        self._is_written = is_written
+        self._had_name = True
         self._place = place
         try:
             self.status = status = os.fstat(fd)
@@ -58,7 +78,9 @@ class LocalFile(File):
             self.fd = -1
             os.close(fd)
             raise
-        self.kernel_fd = None if appends else fd  # splice(2) refuses files opened with O_APPEND
+        # splice(2) refuses files opened with O_APPEND
+        is_refused = appends or (status.st_dev, is_written) in _cannot_copy
+        self.kernel_fd = None if is_refused else fd
         self.size = status.st_size
         self.position = 0
 
@@ -77,6 +99,9 @@ class LocalFile(File):
 
     def write(self, data: bytes | memoryview) -> None:
         """Write all of ``data`` at the descriptor's own position, which splice shares."""
+        if not data:
+            return
+        self.look_at_name()
         written = os.write(self.fd, data)
         while written < len(data):
             written += os.write(self.fd, memoryview(data)[written:])
@@ -95,6 +120,23 @@ class LocalFile(File):
             _cannot_tell.add(self.status.st_dev)
         return True
 
+    def refuse_kernel_copies(self) -> None:
+        self.kernel_fd = None
+        _cannot_copy.add((self.status.st_dev, self._is_written))
+
+    def look_at_name(self) -> None:
+        """See whether the file still has a name, before its last byte is there.
+
+        Who removes a file that is whole means that one; who removes it before would hear that an
+        upload has succeeded of which nothing is left. Some file systems never count names.
+        """
+        self._had_name = os.fstat(self.fd).st_nlink > 0 or not self.status.st_nlink
+
+    def is_exhausted(self, offset: int) -> bool:
+        """Files of sysfs say that they have a page. Nothing is kept of them on a disk."""
+        status = os.fstat(self.fd)
+        return status.st_size == self.size and not status.st_blocks
+
     def read_ahead(self, offset: int, count: int) -> None:
         """Bring a part of the file into memory; blocks, so it is for a thread."""
         os.pread(self.fd, count, offset)
@@ -105,7 +147,7 @@ class LocalFile(File):
         if place is not None:
             place.unmark(self.fd)
             place.sync_file(self.fd)
-        if not os.fstat(self.fd).st_nlink:
+        if not self._had_name:
             raise LocalProblem("The file was removed while it was stored.")
         self._close_descriptor()  # before the name appears: NFS says only here what it has refused
         if place is not None:
@@ -194,7 +236,7 @@ class LocalStorage(Storage):
         else:
             flags, bits = _WRITE[mode], 0o666 if mode.creates else 0
         fd = self.root.open(path, flags, bits)
-        return LocalFile(fd, appends=mode is WriteMode.APPEND, place=place)
+        return LocalFile(fd, is_written=True, appends=mode is WriteMode.APPEND, place=place)
 
     def _open_atomic(self, path: str, mode: WriteMode, *, durable: bool) -> LocalFile:
         """A new file, for ``path``. What could not be written there is not replaced either."""
@@ -209,7 +251,7 @@ class LocalStorage(Storage):
         except FileNotFoundError:
             pass  # or the directory is missing, which is the next to be opened
         place = UploadPlace(self.root, path, durable=durable)
-        return LocalFile(place.create(replaced, mode), place=place)
+        return LocalFile(place.create(replaced, mode), is_written=True, place=place)
 
     def mkdir(self, path: str) -> Answer[None]:
         return None if self._make_one(path) else self._make_missing(path)

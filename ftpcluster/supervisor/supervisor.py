@@ -34,6 +34,7 @@ from ftpcluster.ipc.messages import (
     sendable,
 )
 from ftpcluster.net.acceptor import OVERLOADED, Acceptor, refuse
+from ftpcluster.net.listeners import set_keepalive
 from ftpcluster.protocol.address import display, plain
 from ftpcluster.quota.admission import Admission
 from ftpcluster.quota.bans import Ban
@@ -135,6 +136,8 @@ class Supervisor:
 
     def _listen_on(self, plan: Plan) -> None:
         self._listeners = {listener.sock: listener for listener in plan.listeners}
+        for sock in self._listeners:  # here, so that a reload that fails has changed none
+            set_keepalive(sock, plan.keepalive)
         # for whoever asks when they are closed already
         self._where = tuple(display(*sock.getsockname()[:2]) for sock in self._listeners)
 
