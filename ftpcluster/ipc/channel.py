@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import errno
 import math
-import os
 import socket
 import time
 from collections import deque
@@ -23,6 +22,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from ftpcluster.descriptors import close_quietly
 from ftpcluster.ipc.messages import MOST_REASON, Failed, Message, ToSupervisor, ToWorker
 
 Incoming = TypeVar("Incoming", bound=Message)
@@ -300,4 +300,4 @@ def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
 
 def _close_all(descriptors: Iterable[int]) -> None:
     for fd in descriptors:
-        os.close(fd)
+        close_quietly(fd)

@@ -9,6 +9,7 @@ import socket
 
 import msgspec
 
+from ftpcluster.descriptors import close_quietly
 from ftpcluster.net.listeners import set_keepalive
 from ftpcluster.net.poller import WRITE, Poller
 from ftpcluster.net.stream import expire
@@ -64,10 +65,10 @@ async def connect(
             raise OSError(error, os.strerror(error))
         sock.getpeername()
     except OSError as error:
-        sock.close()
+        close_quietly(sock.detach())
         raise NoDataConnection("Can't connect to your data port.") from error
     except BaseException:
-        sock.close()
+        close_quietly(sock.detach())
         raise
     return sock.detach()
 

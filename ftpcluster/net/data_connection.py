@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 
+from ftpcluster.descriptors import close_quietly
 from ftpcluster.net.passive import PassiveListener
 from ftpcluster.net.poller import READ, Poller
 from ftpcluster.net.proxy_header import Introduction
-from ftpcluster.net.stream import close_quietly, expire
+from ftpcluster.net.stream import expire
 from ftpcluster.protocol.address import plain
 from ftpcluster.protocol.errors import NoDataConnection
 from ftpcluster.protocol.proxy import BadProxyHeader, Origin
@@ -83,7 +83,7 @@ class _ProxiedArrival(_Arrival):
                 raise
             self._introductions.add(introduction)
         else:
-            os.close(fd)
+            close_quietly(fd)
 
     def _on_origin(
         self, introduction: Introduction, origin: Origin | BadProxyHeader | None
@@ -97,12 +97,12 @@ class _ProxiedArrival(_Arrival):
                 self.fd = introduction.fd
                 self.waiter.set_result(None)
                 return
-        os.close(introduction.fd)
+        close_quietly(introduction.fd)
 
     def end(self) -> None:
         for introduction in self._introductions:
             introduction.end()
-            os.close(introduction.fd)
+            close_quietly(introduction.fd)
         self._introductions.clear()
 
 
@@ -135,7 +135,7 @@ async def await_data_connection(
         await arrival.waiter
     except BaseException:
         if arrival.fd is not None:
-            os.close(arrival.fd)
+            close_quietly(arrival.fd)
         raise
     finally:
         if timer is not None:

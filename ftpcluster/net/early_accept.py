@@ -9,10 +9,10 @@ watched only after a moment, and its queue is long enough for that moment.
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from typing import Protocol
 
+from ftpcluster.descriptors import close_quietly
 from ftpcluster.net.poller import READ, Poller
 from ftpcluster.net.stream import accept
 from ftpcluster.protocol.address import plain
@@ -63,7 +63,7 @@ class EarlyAcceptor:
                 self._listener.stop_early_accept()
                 return
             if address not in self._expected and plain(address) not in self._expected:
-                os.close(fd)
+                close_quietly(fd)
                 continue
             self._listener.kept.append((fd, address))
             if len(self._listener.kept) >= self._most:

@@ -12,12 +12,12 @@ import asyncio
 import errno
 import logging
 import math
-import os
 import random
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable
 
+from ftpcluster.descriptors import close_quietly
 from ftpcluster.net.early_accept import EarlyAcceptor, EarlyAcceptors
 from ftpcluster.net.listeners import set_keepalive
 from ftpcluster.net.poller import READ, Poller, Watcher
@@ -52,7 +52,7 @@ def _is_queued(listener: socket.socket) -> bool:
 
 
 def _drop(fd: int, _: str) -> None:
-    os.close(fd)
+    close_quietly(fd)
 
 
 class PassiveListener:
@@ -90,7 +90,7 @@ class PassiveListener:
             return True
         for _ in range(_DRAINED):
             try:
-                os.close(accept(self.sock)[0])
+                close_quietly(accept(self.sock)[0])
             except BlockingIOError:
                 return True
             except ConnectionError:
@@ -136,7 +136,7 @@ class PassiveListener:
         if self._early_acceptor is not None:
             self.stop_early_accept()
         while self.kept:
-            os.close(self.kept.pop()[0])
+            close_quietly(self.kept.pop()[0])
 
     def watch(self, poller: Poller, watcher: Watcher) -> None:
         """Tell ``watcher`` of connections, until ``unwatch`` or the listener's end."""
@@ -316,7 +316,7 @@ class PassivePorts:
 
     def _close(self, listener: PassiveListener) -> None:
         listener.unwatch()
-        listener.sock.close()
+        close_quietly(listener.sock.detach())
         if self._unbound is not None:
             self._unbound.append(listener.port)
 

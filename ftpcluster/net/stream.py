@@ -16,6 +16,7 @@ import sys
 import termios
 from collections.abc import Callable
 
+from ftpcluster.descriptors import close_quietly
 from ftpcluster.net.poller import BROKEN, FAILURE, READ, WRITE, Poller
 from ftpcluster.net.readiness import Readiness
 from ftpcluster.protocol.address import with_interface
@@ -231,14 +232,6 @@ class Stream:
             self._poller.remove(fd)
         self._on_readable = self._on_broken = None
         return fd
-
-
-def close_quietly(fd: int) -> None:
-    """Close a socket. Whatever close(2) says, the descriptor is free, and nothing can be done."""
-    try:
-        os.close(fd)
-    except OSError:
-        pass
 
 
 def accept(listener: socket.socket) -> tuple[int, str, int]:

@@ -15,10 +15,11 @@ import traceback
 from collections.abc import Callable
 from typing import TypeVar
 
+from ftpcluster.descriptors import close_quietly
 from ftpcluster.net.certificates import PROTOCOLS
 from ftpcluster.net.poller import READ, Poller
 from ftpcluster.net.readiness import Readiness
-from ftpcluster.net.stream import Stream, close_quietly
+from ftpcluster.net.stream import Stream
 from ftpcluster.protocol.client_hello import TooManyRecords, offered_protocols, record_size
 
 A = TypeVar("A")

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Generator, Iterator
 
 from ftpcluster.answers import Answer
+from ftpcluster.descriptors import close_quietly
 from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.errors import LocalProblem
 from ftpcluster.storage.base import Entry, File, Storage, WriteMode
@@ -76,7 +77,7 @@ class LocalFile(File):
                 raise OSError(code, os.strerror(code))
         except OSError:
             self.fd = -1
-            os.close(fd)
+            close_quietly(fd)
             raise
         # splice(2) refuses files opened with O_APPEND
         is_refused = appends or (status.st_dev, is_written) in _cannot_copy
@@ -171,7 +172,7 @@ class LocalFile(File):
     def __del__(self) -> None:
         # one that a thread opened for a command that had been aborted meanwhile
         if self.fd >= 0:
-            os.close(self.fd)
+            close_quietly(self.fd)
 
 
 class LocalStorage(Storage):
@@ -197,7 +198,7 @@ class LocalStorage(Storage):
         try:
             return os.fstat(fd)
         finally:
-            os.close(fd)
+            close_quietly(fd)
 
     def scan(self, path: str) -> Iterator[list[Entry]]:
         fd = self.root.open(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -220,7 +221,7 @@ class LocalStorage(Storage):
                 if batch:
                     yield batch
         finally:
-            os.close(fd)
+            close_quietly(fd)
 
     def open_reader(self, path: str) -> LocalFile:
         return LocalFile(self.root.open(path, _READ))
@@ -303,7 +304,7 @@ class LocalStorage(Storage):
         try:
             status = os.fstatvfs(fd)
         finally:
-            os.close(fd)
+            close_quietly(fd)
         return status.f_bavail * status.f_frsize
 
     def set_modified(self, path: str, seconds: float) -> None:
@@ -321,7 +322,7 @@ class LocalStorage(Storage):
         try:
             yield f"/proc/self/fd/{fd}", os.fstat(fd)
         finally:
-            os.close(fd)
+            close_quietly(fd)
 
     def symlink(self, target: str, path: str) -> None:
         # a relative text: an absolute one would lead out of the root, and be refused

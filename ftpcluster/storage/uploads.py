@@ -15,6 +15,7 @@ import os
 import secrets
 import stat
 
+from ftpcluster.descriptors import close_quietly
 from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.errors import FileNameNotAllowed, LocalProblem
 from ftpcluster.protocol.pattern import Names, Pattern
@@ -80,7 +81,7 @@ class UploadPlace:
             if replaced is not None:
                 _take_over(fd, replaced)
         except OSError:
-            os.close(fd)
+            close_quietly(fd)
             raise
         return fd
 
@@ -135,7 +136,7 @@ class UploadPlace:
         except FileNotFoundError:
             pass  # somebody was faster, with the whole directory for instance
         finally:
-            os.close(directory)
+            close_quietly(directory)
 
     def __del__(self) -> None:
         # of an upload that could not be opened, or that a thread opened for one that was aborted
@@ -176,7 +177,7 @@ def remove_leftovers(root: Root, path: str) -> bool:
                 found.append(entry.name)
         return all(_remove_leftover(directory, name) for name in found)
     finally:
-        os.close(directory)
+        close_quietly(directory)
 
 
 def _remove_leftover(directory: int, name: str) -> bool:
@@ -190,5 +191,5 @@ def _remove_leftover(directory: int, name: str) -> bool:
     except BlockingIOError:
         return False  # it is being written
     finally:
-        os.close(fd)
+        close_quietly(fd)
     return True

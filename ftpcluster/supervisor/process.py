@@ -22,6 +22,7 @@ from aiomultiprocess.core import Process
 from aiomultiprocess.core import context as spawn_context
 from aiomultiprocess.types import Unit
 
+from ftpcluster.descriptors import close_quietly
 from ftpcluster.supervisor.cut_connections import cut_connections
 from ftpcluster.supervisor.procstatus import stuck_thread
 
@@ -116,7 +117,7 @@ class WorkerProcess(Process):
 
         def ended() -> None:
             loop.remove_reader(self._pidfd)
-            os.close(self._pidfd)
+            close_quietly(self._pidfd)
             self.aio_process.join()  # reaps; it has ended, so this does not block
             # its two pipes, which only the garbage collector would close; the rest of the object
             # goes on telling pid and exit code

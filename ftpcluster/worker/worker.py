@@ -14,6 +14,7 @@ import time
 from typing import Any, cast
 
 from ftpcluster.config import WorkerConfig
+from ftpcluster.descriptors import close_quietly
 from ftpcluster.ipc.channel import worker_end
 from ftpcluster.ipc.messages import (
     MOST_COMMAND,
@@ -122,7 +123,7 @@ class Worker:
         self._quotas.report()
         self._heartbeat.cancel()
         self._count()
-        os.close(self._statm)
+        close_quietly(self._statm)
         self._channel.close()
         await self._services.masquerade.close()
         self._services.close()
@@ -155,7 +156,7 @@ class Worker:
         now, spent = self._loop.time(), time.process_time()
         try:
             self._resident = int(os.pread(self._statm, 100, 0).split()[1]) * _PAGE
-        except OSError:
+        except (OSError, IndexError):
             pass  # it is as it was: without a beat the supervisor would take this process for hung
         since = now - self._beaten + self._heartbeat_interval
         lag = max(0.0, now - self._beaten)
@@ -240,7 +241,7 @@ class Worker:
         if fd is None:
             log.error("no file descriptor is left: a log goes on in its old file")
         elif file is None:
-            os.close(fd)
+            close_quietly(fd)
         else:
             file.replace(fd)
 

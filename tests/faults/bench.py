@@ -36,6 +36,7 @@ _CHANNEL = "channel"
 _LOOP, _POLLER = "loop", "poller"
 _SORTS = ("socket", "pipe", "anon_inode:[eventf", "anon_inode", "/")
 _SETTLED = 4.0
+_CALM = 0.5
 _LEAKS = "leaks "
 _PORTS = 34
 """Transfers after which a worker keeps as many listeners as it ever will."""
@@ -145,7 +146,7 @@ class Bench:
         (self._worker,) = self._cluster.workers()
         pid = self._cluster.pid if self._process == "supervisor" else self._worker
         self._tracer = Tracer(pid)
-        self._channel = _channel_of(pid) if self._process == "worker" else -1
+        self._channel = _channel_of(pid)
         self._poller = _poller_of(pid)
 
     def _restart(self) -> None:
@@ -162,8 +163,14 @@ class Bench:
         self.place.furnish()
         self._tracer.record()
         SCRIPTS[script](self.place)
-        self._settle()
+        self._calm_down()
         return self._tracer.recorded()
+
+    def _calm_down(self) -> None:
+        """Let the server's part of a session end, for so long as a session takes at most."""
+        end = time.monotonic() + _CALM
+        while self._held() - self._before and time.monotonic() < end:
+            time.sleep(0.005)
 
     def faults(self, script: str) -> Iterator[Fault]:
         """All that may go wrong in a script. Raises AssertionError for a call in no table."""
@@ -202,6 +209,7 @@ class Bench:
         self._arm(fault)
         try:
             wrong = self._run(script)
+            self._calm_down()
         finally:
             has_hit = self._tracer.disarm()
         target = self._tracer.target
