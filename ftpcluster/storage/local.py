@@ -236,8 +236,13 @@ class LocalStorage(Storage):
             flags, bits = _STORE, 0o666
         else:
             flags, bits = _WRITE[mode], 0o666 if mode.creates else 0
-        fd = self.root.open(path, flags, bits)
-        return LocalFile(fd, is_written=True, appends=mode is WriteMode.APPEND, place=place)
+        try:
+            fd = self.root.open(path, flags, bits)
+            return LocalFile(fd, is_written=True, appends=mode is WriteMode.APPEND, place=place)
+        except OSError:
+            if place is not None:
+                place.close()  # the error may keep it for long
+            raise
 
     def _open_atomic(self, path: str, mode: WriteMode, *, durable: bool) -> LocalFile:
         """A new file, for ``path``. What could not be written there is not replaced either."""
@@ -252,7 +257,11 @@ class LocalStorage(Storage):
         except FileNotFoundError:
             pass  # or the directory is missing, which is the next to be opened
         place = UploadPlace(self.root, path, durable=durable)
-        return LocalFile(place.create(replaced, mode), is_written=True, place=place)
+        try:
+            return LocalFile(place.create(replaced, mode), is_written=True, place=place)
+        except OSError:
+            place.close()
+            raise
 
     def mkdir(self, path: str) -> Answer[None]:
         return None if self._make_one(path) else self._make_missing(path)

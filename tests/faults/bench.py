@@ -16,9 +16,11 @@ import dataclasses
 import errno
 import os
 import re
+import signal
 import ssl
+import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -37,6 +39,7 @@ _LOOP, _POLLER = "loop", "poller"
 _SORTS = ("socket", "pipe", "anon_inode:[eventf", "anon_inode", "/")
 _SETTLED = 4.0
 _CALM = 0.5
+_STOPPED = 20.0
 _LEAKS = "leaks "
 _PORTS = 34
 """Transfers after which a worker keeps as many listeners as it ever will."""
@@ -138,9 +141,12 @@ class Bench:
     def _start(self) -> None:
         self._cluster = Cluster("-c", str(self._config), "--workers", "1", *self._flags)
         self._cluster.__enter__()
-        self.place = Place(self._cluster.port, self._root, self._context, self._is_atomic)
+        self.place = Place(
+            self._cluster.port, self._root, self._context, self._is_atomic, self._cluster.hang_up
+        )
         self._attach()
         self._seen = len(self._cluster.log)
+        self._before = self._held()
 
     def _attach(self) -> None:
         (self._worker,) = self._cluster.workers()
@@ -168,24 +174,30 @@ class Bench:
 
     def _calm_down(self) -> None:
         """Let the server's part of a session end, for so long as a session takes at most."""
+        if self._process == "supervisor":  # a reload has another worker
+            found = until(lambda: len(found := self._cluster.workers()) == 1 and found)
+            (self._worker,) = found
         end = time.monotonic() + _CALM
         while self._held() - self._before and time.monotonic() < end:
             time.sleep(0.005)
 
     def faults(self, script: str) -> Iterator[Fault]:
         """All that may go wrong in a script. Raises AssertionError for a call in no table."""
+        return self.faults_of(self.record(script))
+
+    def faults_of(self, recorded: Iterable[Call]) -> Iterator[Fault]:
         counts: collections.Counter[tuple[str, str]] = collections.Counter()
-        for call in self.record(script):
+        for call in recorded:
             name = calls.NAMES.get(call.number, str(call.number))
             sort = self._sort_of(call)
             if (name, sort) in calls.LEFT_ALONE or (name, "") in calls.LEFT_ALONE:
                 continue
             errors = self._errors(name, sort)
-            assert errors is not None, f"{script} calls {name} of {call.what!r}: see calls.py"
+            assert errors is not None, f"{name} of {call.what!r} is called: see calls.py"
             counts[name, sort] += 1
             for error in errors:
                 yield Fault(name, sort, counts[name, sort], error)
-            if name in calls.CUT and sort not in (_CHANNEL,) and call.result > 1:
+            if name in calls.CUT and sort != _CHANNEL and call.result > 1:
                 yield Fault(name, sort, counts[name, sort], "1")
                 yield Fault(name, sort, counts[name, sort], str(call.result // 2))
 
@@ -234,6 +246,7 @@ class Bench:
             self._before = self._held()
             self._arm(fault)
             wrong = self._run(script)
+            self._calm_down()
             self._tracer.disarm()
             wrong = wrong or self._look()
             if wrong is None or not wrong.startswith(_LEAKS):
@@ -249,6 +262,8 @@ class Bench:
                 client.downloads("NLST empty")
         for _ in range(3):
             wrong = self._run(script)
+            self._calm_down()
+            wrong = wrong or self._look(is_warm=False)
             assert wrong is None, f"{script} without a fault: {wrong}"
         self._settle()
         self._before = self._held()
@@ -283,7 +298,7 @@ class Bench:
         their ends: both are closed by now, so any socket is believed.)"""
         return self._tracer.target.startswith("socket") or self._process == "supervisor"
 
-    def _look(self) -> str | None:
+    def _look(self, *, is_warm: bool = True) -> str | None:
         """What does not hold after a script, if anything."""
         if not is_alive(self._worker):
             return "the worker died: " + " / ".join(_told(self._cluster.log))
@@ -298,7 +313,7 @@ class Bench:
         if left := [path.name for path in self._root.rglob(".*~ftpcluster-*")]:
             return f"temporary files: {left}"
         try:
-            return self._leaks()
+            return self._leaks() if is_warm else None
         except FileNotFoundError:
             return "the worker died later: " + " / ".join(_told(self._cluster.log))
 
@@ -352,6 +367,32 @@ class Bench:
                     continue
                 held[f"{name}'s {re.sub(r':?.?[0-9]+.?$', '', what)}"] += 1
         return held
+
+
+def stop_under(make: Callable[[], Bench], fault: Fault | None) -> tuple[list[Fault], str | None]:
+    """Stop a server while a call fails: what may fail then, and what is wrong with its end.
+
+    The tracer dies with it, so that each fault takes a server.
+    """
+    bench = make()
+    with bench:
+        tracer, cluster = bench._tracer, bench._cluster
+        with Client(bench.place.port) as client:
+            client.logs_in()
+        started = len(cluster.log)
+        if fault is None:
+            tracer.record()
+        else:
+            bench._arm(fault)
+        cluster.process.send_signal(signal.SIGTERM)
+        try:
+            cluster.process.wait(_STOPPED)
+            until(lambda: not cluster.processes(), _STOPPED)
+        except (subprocess.TimeoutExpired, AssertionError):
+            return [], f"it does not end: {cluster.log[started:]}"
+        faults = list(bench.faults_of(tracer.recorded())) if fault is None else []
+    log = cluster.log[started:]
+    return faults, log if "Traceback" in log or "bug" in log else None
 
 
 def _told(log: str) -> list[str]:

@@ -23,6 +23,7 @@ class Place:
     root: Path
     context: ssl.SSLContext
     is_atomic: bool
+    reload: Callable[[], str]
 
     def furnish(self) -> None:
         """The files that the scripts begin with; nothing else."""
@@ -59,7 +60,8 @@ def _stored(place: Place, client: Client, command: str, name: str, whole: bytes,
     found = file.read_bytes() if file.exists() else None
     if code == 226 and found != whole:
         raise Wrong(f"226 for {command}, with {len(found or b'')} of {len(whole)} bytes there")
-    if place.is_atomic and code != 226 and found not in (whole, before):
+    is_atomic = place.is_atomic and len(sent) == len(whole)  # what is resumed is not
+    if is_atomic and code != 226 and found not in (whole, before):
         raise Wrong(f"{code} for {command}, and the old file is gone")
 
 
@@ -161,6 +163,15 @@ def appe(place: Place) -> None:
             client.uploads("STOU", SMALL)
 
 
+_CHANGES = (
+    ("MKD made", "made", True),
+    ("MKD directory/made", "directory/made", True),
+    ("RMD empty", "empty", False),
+    ("DELE old", "old", False),
+    ("DELE directory/one", "directory/one", False),
+)
+
+
 def files(place: Place) -> None:
     """Renames, directories, and so on: what was 250 has happened, and what was not has not."""
     with Client(place.port) as client:
@@ -168,11 +179,10 @@ def files(place: Place) -> None:
             return
         root = place.root
         if client.says("RNFR small") == 350:
-            code = client.says("RNTO moved")
-            if (code == 250) != (root / "moved").exists():
+            code = client.says("RNTO directory/moved")
+            if (code == 250) != (root / "directory/moved").exists():
                 raise Wrong(f"{code} for RNTO")
-        for command, name, is_there in (("MKD made", "made", True), ("RMD empty", "empty", False),
-                                        ("DELE old", "old", False)):  # fmt: skip
+        for command, name, is_there in _CHANGES:
             code = client.says(command)
             if (code in (250, 257)) != ((root / name).exists() is is_there):
                 raise Wrong(f"{code} for {command}")
@@ -209,10 +219,19 @@ def accepted(place: Place) -> None:
             other.says("NOOP")
 
 
+def reload(place: Place) -> None:
+    """A session goes on while the configuration is read again, with another worker."""
+    with Client(place.port) as client:
+        client.says("NOOP")
+        place.reload()
+        with Client(place.port) as other:
+            other.logs_in()
+
+
 SCRIPTS: dict[str, Script] = {
     script.__name__: script
     for script in (
         *(login, wrong_login, listings, retr, retr_passive, retr_late, active, stor, stor_rest),
-        *(appe, files, digest, protected, accepted),
+        *(appe, files, digest, protected, accepted, reload),
     )
 }

@@ -13,12 +13,15 @@ from pathlib import Path
 import pytest
 import trustme
 
-from tests.faults.bench import Bench, Fault, Outcome, sample
+from tests.faults.bench import Bench, Fault, Outcome, sample, stop_under
 from tests.faults.scripts import SCRIPTS
 
 MakeBench = Callable[..., Bench]
 OF_UPLOADS = ("stor", "stor_rest", "appe")
-OF_SUPERVISOR = ("accepted", "login")
+OF_SUPERVISOR = ("accepted", "login", "reload")
+OF_WORKER = [script for script in SCRIPTS if script != "reload"]
+STOPS = 30
+"""Servers that are stopped in a test of that."""
 
 
 @pytest.fixture
@@ -61,7 +64,7 @@ def test_each_call_of_a_transfer_may_fail(make_bench: MakeBench, script: str) ->
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("script", OF_WORKER)
 def test_each_call_of_each_script_may_fail(make_bench: MakeBench, script: str) -> None:
     with make_bench() as bench:
         survives(bench, script, lambda faults: sample(faults, 1, most_nth=3))
@@ -82,13 +85,14 @@ def test_each_call_of_atomic_and_durable_uploads_may_fail(
 @pytest.mark.parametrize("script", OF_SUPERVISOR)
 def test_each_call_of_the_supervisor_may_fail(make_bench: MakeBench, script: str) -> None:
     with make_bench(process="supervisor") as bench:
-        survives(bench, script, lambda faults: sample(faults, 1))
+        most = 1 if script == "reload" else 3
+        survives(bench, script, lambda faults: sample(faults, 1, most_nth=most))
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("is_atomic", [False, True], ids=["in place", "atomic and durable"])
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("script", OF_WORKER)
 def test_every_fault(make_bench: MakeBench, script: str, is_atomic: bool) -> None:
     if is_atomic and script not in OF_UPLOADS:
         pytest.skip("no upload")
@@ -102,3 +106,21 @@ def test_every_fault(make_bench: MakeBench, script: str, is_atomic: bool) -> Non
 def test_every_fault_of_the_supervisor(make_bench: MakeBench, script: str) -> None:
     with make_bench(process="supervisor") as bench:
         survives(bench, script, list)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("process", ["supervisor", "worker"])
+def test_a_server_whose_calls_fail_while_it_stops_ends(make_bench: MakeBench, process: str) -> None:
+    """A sample, since each fault takes a server."""
+
+    def make() -> Bench:
+        return make_bench(process=process)
+
+    faults, wrong = stop_under(make, None)
+    assert not wrong, wrong
+    faults = sample(faults, 1)
+    chosen = faults[:: max(1, len(faults) // STOPS)]
+    found = [(fault, wrong) for fault in chosen if (wrong := stop_under(make, fault)[1])]
+    print(f"stop of a {process}: {len(chosen)} faults, {len(chosen) - len(found)} survived")
+    assert not found, "\n".join(f"{fault}: {wrong}" for fault, wrong in found)
