@@ -245,7 +245,7 @@ class Channel(Generic[Incoming]):
 
     def _close_socket(self) -> None:
         if self._close_aside is None:
-            self._sock.close()
+            close_quietly(self._sock.detach())
             return
         with contextlib.suppress(OSError):  # the other end is gone
             self._sock.shutdown(socket.SHUT_RDWR)  # at once, whenever it is closed

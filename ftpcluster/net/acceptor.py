@@ -80,7 +80,7 @@ class Acceptor(Generic[Target]):
         self.pause()
         for sock in self._sockets:
             if sock not in sockets:
-                sock.close()
+                close_quietly(sock.detach())
         self._sockets = list(sockets)
         if was_accepting:
             self.resume()
@@ -91,7 +91,7 @@ class Acceptor(Generic[Target]):
         if self._pause is not None:
             self._pause.cancel()
         while self._sockets:
-            self._sockets.pop().close()
+            close_quietly(self._sockets.pop().detach())
         if self._reserve >= 0:
             close_quietly(self._reserve)
             self._reserve = -1

@@ -31,11 +31,14 @@ class Listener:
     """A listening socket, and how the connections to it begin.
 
     ``proxies``: connections come from these networks only, and begin with a PROXY header.
+    ``any_address``: whether their data connections may come from any address; None: as configured
+    for all.
     """
 
     sock: socket.socket
     tls: Protection = Protection.EXPLICIT
     proxies: Networks | None = None
+    any_address: bool | None = None
 
 
 def addresses(host: str | None, family: int = socket.AF_UNSPEC) -> tuple[str, ...]:

@@ -111,6 +111,12 @@ class LocalProblem(FTPError):
     code = Code.LOCAL_ERROR
 
 
+class StorageSilent(LocalProblem):
+    """A call of the storage has not ended in time. Whether it will be done nobody knows."""
+
+    text = "The storage does not answer."
+
+
 class SessionEnded(FTPError):
     """The reply is the last: the session ends with it."""
 

@@ -82,7 +82,9 @@ class Download(DataTransfer):
                 await self._read_ahead(file, position)
             block = when_free(self._session, file.read, int(min(BLOCK, rest)))
             if not isinstance(block, bytes):
+                self.waits.begin(Cause.DISK)
                 block = await block
+                self.waits.end()
             if not block:
                 if rest < math.inf:
                     _check_shorter(file, position)

@@ -11,7 +11,7 @@ from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
-from ftpcluster.net.active import ActiveTarget, connect
+from ftpcluster.net.active import ActiveSource, ActiveTarget, connect
 from ftpcluster.net.data_connection import await_data_connection
 from ftpcluster.net.passive import PassiveListener
 from ftpcluster.net.stream import Stream
@@ -330,9 +330,10 @@ async def accept(session: Session, timeout: float, opening: Reply | None = None)
 async def _connect(session: Session, target: ActiveTarget) -> Stream:
     """Make an active data connection; also there this server is the server of TLS (RFC 4217)."""
     services, settings = session.services, session.settings
-    source, timeout = session.server_address, settings.data_timeout
+    timeout = settings.data_timeout
+    source = ActiveSource(session.server_address, settings.active_port or 0, settings.keepalive)
     session.data = None
-    fd = await connect(services.loop, services.poller, target, source, timeout, settings.keepalive)
+    fd = await connect(services.loop, services.poller, target, source, timeout)
     if session.tls is not None and session.parameters.protected:
         return await shake_hands(services, wrap(services, fd, session.tls), timeout)
     return Stream(services.loop, services.poller, fd)

@@ -19,7 +19,6 @@ from ftpcluster.net.tls import CONTROL_TICKETS, TLSStream
 from ftpcluster.protocol.command import TOO_LONG, to_text
 from ftpcluster.protocol.errors import (
     FTPError,
-    NoDataConnection,
     SessionEnded,
     SyntaxProblem,
     TransferAborted,
@@ -100,14 +99,14 @@ class ServerPI(ControlConnection):
             return
         assert services.tls is not None
         try:
-            self.session.tls = context = services.tls.take()
+            context = services.tls.take()
             stream = TLSStream(
                 services.loop, services.poller, plain.release(), context, CONTROL_TICKETS
             )
         except OSError:
             self.end()
             return
-        self.session.stream = stream
+        self.session.stream = self.session.tls = stream
         self._begin(None, self._shake_hands(stream, None))
 
     def _leave_tls(self) -> None:
@@ -337,7 +336,7 @@ class ServerPI(ControlConnection):
         if run is None or not run.is_long:
             self._on_idle()
         elif run.transfers and self.session.last_transfer is None:
-            run.abort(NoDataConnection("No data connection was made."))
+            run.abort(self.session.nobody_came())
         else:
             run.abort(TransferAborted("The transfer stalled."))
 

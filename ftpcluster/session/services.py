@@ -29,9 +29,10 @@ from ftpcluster.session.counts import Counts
 from ftpcluster.session.digest_threads import DigestThreads
 from ftpcluster.session.hooks import SessionHooks
 from ftpcluster.session.login_queue import LoginQueue
+from ftpcluster.session.owner_names import OwnerNames
 from ftpcluster.session.row import Command
 from ftpcluster.session.timer_wheel import TimerWheel
-from ftpcluster.storage.local import LocalFiles
+from ftpcluster.storage.local_files import LocalFiles
 from ftpcluster.storage.uploads import TEMPORARY
 from ftpcluster.users import AbstractUserManager, User
 
@@ -60,12 +61,15 @@ class Settings:
     idle_timeout: float | None
     data_timeout: float
     stalled_timeout: float | None
+    storage_timeout: float
     keepalive: float | None
     login_delay: float = 3.0
     login_attempts: int = 3
     masquerade: str | None
     masquerade_for: Mapping[str, str]
     active: bool
+    active_port: int | None
+    any_address: bool
     rename_replaces: bool
     durable_uploads: bool
     atomic_uploads: bool
@@ -90,9 +94,10 @@ class Services:
     quotas: Quotas
     ports: PassivePorts
     pool: Executor
+    file_threads: int = 16
+    """How many may wait for each device that may not answer."""
     rates_per_connection: Callable[[], Rates] = Rates
     """The speed limits that each connection has of the server's."""
-    files: LocalFiles = field(default_factory=LocalFiles)
     counts: Counts = field(default_factory=Counts)
     tls: Contexts | None = None
     transfers: LogFile | None = None
@@ -112,6 +117,8 @@ class Services:
         self.turns = LoginQueue(self.loop)
         self.digests = DigestThreads(self.loop)
         settings = self.settings
+        self.owner_names = OwnerNames(self.loop)
+        self.files = LocalFiles(self.file_threads, settings.storage_timeout)
         timeouts = (settings.login_timeout, settings.idle_timeout)
         self.shortest_timeout = min((each for each in timeouts if each is not None), default=None)
         self.masquerade = Masquerade(settings.masquerade, settings.masquerade_for)
@@ -162,6 +169,8 @@ class Services:
         self.ports.close()
         self.poller.close()
         self.digests.close()
+        self.files.close()
+        self.owner_names.close()
         self.pool.shutdown(wait=False, cancel_futures=True)
 
     def ask(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:

@@ -55,13 +55,19 @@ class Upload(DataTransfer):
         await settled(cutting)
         convert = FromNetwork()
         while block := await self.receive():
-            await settled(file.write(convert.convert(block)))
-        await settled(file.write(convert.flush()))
+            await self._write(file, convert.convert(block))
+        await self._write(file, convert.flush())
 
     async def _receive_bytes(self, file: File, cutting: Answer[None]) -> None:
         await settled(cutting)
         while block := await self.receive():
-            await settled(file.write(block))
+            await self._write(file, block)
+
+    async def _write(self, file: File, block: bytes) -> None:
+        if (writing := file.write(block)) is not None:
+            self.waits.begin(Cause.DISK)
+            await writing
+            self.waits.end()
 
     async def _receive_blocks(self, file: File) -> None:
         """Copy to a file of plain functions: through memory, and what is large in the kernel."""

@@ -127,6 +127,10 @@ class Storage(ABC):
     needs_task = False
     """Whether its code may ask for the task that it runs in."""
 
+    def opened(self) -> Answer[None]:
+        """What a login waits for. Raises OSError where the files cannot be had."""
+        return None
+
     @abstractmethod
     def stat(self, path: str) -> Answer[os.stat_result]:
         """The status of a file or directory; of what a link names, not of the link."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import math
 import os
 import stat
-from collections import OrderedDict
+import time
 from collections.abc import Generator, Iterator
 
 from ftpcluster.answers import Answer
@@ -20,8 +21,6 @@ from ftpcluster.storage.uploads import UploadPlace, remove_leftovers
 
 _BATCH = 512
 """Entries of a directory that are read before the loop gets its turn again: about a millisecond."""
-_ROOTS = 256
-"""Users' directories that stay open between their sessions."""
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
 _WRITE = {
     WriteMode.CREATE: os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOCTTY,
@@ -201,6 +200,11 @@ class LocalStorage(Storage):
             close_quietly(fd)
 
     def scan(self, path: str) -> Iterator[list[Entry]]:
+        return self.scan_in_time(path, None)
+
+    def scan_in_time(self, path: str, most: float | None) -> Iterator[list[Entry]]:
+        """``scan``, whose batches take about ``most`` seconds at the most."""
+        due = math.inf if most is None else time.monotonic() + most
         fd = self.root.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             with os.scandir(fd) as entries:
@@ -215,9 +219,10 @@ class LocalStorage(Storage):
                         # other error fails the listing: mirrors take what it lacks for removed
                         continue
                     batch.append((entry.name, status, target))
-                    if len(batch) == _BATCH:
+                    if len(batch) == _BATCH or (most is not None and time.monotonic() > due):
                         yield batch
                         batch = []
+                        due = math.inf if most is None else time.monotonic() + most
                 if batch:
                     yield batch
         finally:
@@ -345,24 +350,7 @@ def _is_directory(entry: Parent) -> bool:
     return stat.S_ISDIR(status.st_mode)
 
 
-class LocalFiles:
-    """Opens users' directories. The sessions that use a directory share its descriptor."""
-
-    def __init__(self) -> None:
-        self._roots: OrderedDict[str, Root] = OrderedDict()
-
-    def open(self, base_path: str | os.PathLike[str]) -> LocalStorage:
-        """Raises OSError where the directory is missing or may not be entered."""
-        path = os.fspath(base_path)
-        root = self._roots.get(path)
-        if root is None or not _is_same(root, path):
-            root = self._roots[path] = Root(path)
-            if len(self._roots) > _ROOTS:
-                self._roots.popitem(last=False)  # sessions that use it keep it open
-        return LocalStorage(root)
-
-
-def _is_same(root: Root, path: str) -> bool:
+def is_same(root: Root, path: str) -> bool:
     """Whether the directory that was opened still is the one at that path."""
     status = os.stat(path)
     return root.identity == (status.st_dev, status.st_ino)

@@ -10,6 +10,7 @@ live on.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -121,7 +122,8 @@ class WorkerProcess(Process):
             self.aio_process.join()  # reaps; it has ended, so this does not block
             # its two pipes, which only the garbage collector would close; the rest of the object
             # goes on telling pid and exit code
-            self.aio_process._popen.close()
+            with contextlib.suppress(OSError):
+                self.aio_process._popen.close()
             callback()
 
         loop.add_reader(self._pidfd, ended)

@@ -35,6 +35,7 @@ from ftpcluster.ipc.messages import (
 )
 from ftpcluster.net.acceptor import OVERLOADED, Acceptor, refuse
 from ftpcluster.net.listeners import set_keepalive
+from ftpcluster.net.refused import RefusedConnections, tell_of_no_proxies
 from ftpcluster.protocol.address import display, plain
 from ftpcluster.quota.admission import Admission
 from ftpcluster.quota.bans import Ban
@@ -81,6 +82,7 @@ class Supervisor:
         self._pending: list[HandOver] = []  # connections whose worker died before it served them
         self._sessions = itertools.count(1)
         self._turns = itertools.count(1)
+        self._no_proxies = RefusedConnections(self._loop, tell_of_no_proxies)
         self._acceptor = Acceptor(
             self._loop, tuple(self._listeners), self._choose, self._on_connection
         )
@@ -105,6 +107,7 @@ class Supervisor:
             self._acceptor.close()
             self.speed.close()
             self.guard.tell_rest()
+            self._no_proxies.close()
             self.kill()
 
     def _on_booted(self, serving: asyncio.Future[None]) -> None:
@@ -337,6 +340,7 @@ class Supervisor:
         is_proxied = listener.proxies is not None
         if listener.proxies is not None and peer not in listener.proxies:
             close_quietly(fd)
+            self._no_proxies.add(peer)
             return
         # a proxy's own address has no slot, and no ban: the worker reads whom the proxy speaks for
         client = None if is_proxied else peer
@@ -345,7 +349,7 @@ class Supervisor:
         if refused is not None:
             refuse(fd, refused.explanation)
             return
-        adopt = Adopt(session, peer, port, listener.tls, is_proxied)
+        adopt = Adopt(session, peer, port, listener.tls, is_proxied, listener.any_address)
         self._give(worker, HandOver(fd, adopt))
 
     def _give(self, worker: WorkerHandle, connection: HandOver) -> None:

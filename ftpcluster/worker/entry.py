@@ -34,7 +34,8 @@ _NOT_OURS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 _PR_SET_PDEATHSIG = 1
 _NEEDED = (0, 1, 3, 4, 10)
 """CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER and CAP_FSETID, to serve files of any owner as root, and
-CAP_NET_BIND_SERVICE for data ports below 1024. With ``run_as`` they are gone already."""
+CAP_NET_BIND_SERVICE for data ports below 1024. With ``run_as`` they are gone already, but for the
+last one where `data.active_port` needs it."""
 
 
 def new_uvloop() -> asyncio.AbstractEventLoop:

@@ -209,6 +209,7 @@ class Worker:
                         message.peer_port,
                         message.tls,
                         message.is_proxied,
+                        message.any_address,
                     )
                 )
         elif isinstance(message, SlotAnswer | LoginDelay):

@@ -167,6 +167,10 @@ LEFT_ALONE: dict[tuple[str, str], str] = {
     **{(name, ""): why for names, why in _REASONS.items() for name in names.split()},
     ("write", "anon_inode:[eventf"): "libuv aborts the process, and EAGAIN is all that can happen",
     ("read", "anon_inode:[eventf"): "libuv aborts the process, and EAGAIN is all that can happen",
+    ("write", "signals"): "it is full only where thousands of signals have come in one turn",
+    ("read", "signals"): "as the other end",
+    ("recvfrom", "signals"): "as the other end",
+    ("close", "signals"): "the loop does so, and asyncio ends the process with a traceback",
     ("io_uring_enter", ""): "libuv aborts the process where its ring fails",
     ("epoll_ctl", "loop"): "libuv aborts the process where its own epoll fails",
 }  # fmt: skip
