@@ -7,7 +7,6 @@ import functools
 import logging
 import operator
 import os
-import resource
 import signal
 import socket
 from collections.abc import Awaitable, Callable
@@ -17,6 +16,7 @@ from ftpcluster.cli.binding import Binder, listeners_of
 from ftpcluster.cli.loading import certificates_of
 from ftpcluster.cli.logfiles import LogFiles
 from ftpcluster.cli.metrics import Metrics
+from ftpcluster.cli.open_files import check_open_files, open_more_files
 from ftpcluster.cli.standard_streams import say
 from ftpcluster.config import Config, ConfigError, Loop
 from ftpcluster.config.sessions import keepalive_of
@@ -60,6 +60,7 @@ class Cluster:
         self, config: Config, load: Callable[[], Awaitable[Config]], logs: LogFiles
     ) -> None:
         """Binds. ``load`` reads the configuration again. Raises CannotListen, ConfigError."""
+        check_open_files(config.workers)
         self._config = self._begun_with = config
         self._unchanged: list[str] = []
         self._load = load
@@ -95,7 +96,7 @@ class Cluster:
 
     def run(self) -> int:
         """Serve until told to stop; the exit code. Raises BootFailure, CannotRunAs."""
-        _open_more_files()
+        open_more_files()
         if self._config.run_as is not None:
             identity = parse_run_as(self._config.run_as)
             self._logs.give_to(identity)
@@ -274,12 +275,6 @@ def _plan(
         worker_timeout=timeouts.worker,
         recycling=Recycling(config.recycle.memory, config.recycle.age),
     )
-
-
-def _open_more_files() -> None:
-    """Each session takes up to three descriptors: use what the administrator allows."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _where(listener: Listener) -> str:
