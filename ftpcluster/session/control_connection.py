@@ -98,6 +98,13 @@ class ControlConnection(ABC):
 
     # ------------------------------------------------------------------ reading
 
+    def _watch(self) -> None:
+        """Read what comes. A connection that the kernel refuses to watch is as good as broken."""
+        try:
+            self.session.stream.watch(self._on_readable)
+        except OSError:
+            self._on_broken()
+
     def _on_readable(self) -> None:
         try:
             data = self.session.stream.recv(_RECEIVE)
@@ -109,7 +116,8 @@ class ControlConnection(ABC):
         if not data:
             self._on_eof()
             return
-        self._deadlines.touch()
+        deadlines = self._deadlines
+        deadlines.heard = deadlines.time()
         if self._receiver is not None and not self._receiver.done():
             self._receiver.set_result(data)
             return
@@ -153,7 +161,10 @@ class ControlConnection(ABC):
         self._obey_lines()
 
     def _stop_reading(self) -> None:
-        self.session.stream.watch_for_break(self._on_broken)
+        try:
+            self.session.stream.watch_for_break(self._on_broken)
+        except OSError:
+            self._on_broken()
 
     def _on_broken(self) -> None:
         """The connection was reset: the client is gone, or closed it with replies unread."""
@@ -227,7 +238,7 @@ class ControlConnection(ABC):
             if stream.is_watched:
                 self._stop_reading()
         elif not stream.is_watched:
-            stream.watch(self._on_readable)
+            self._watch()
 
     def _obey_soon(self) -> None:
         """Obey the queue when other sessions have had their turn."""
@@ -248,7 +259,7 @@ class ControlConnection(ABC):
         if held or self._state >= HUNG_UP:
             return held
         if not self.session.stream.is_watched:
-            self.session.stream.watch(self._on_readable)  # too much was held
+            self._watch()  # too much was held
         self._receiver = self.session.services.loop.create_future()
         try:
             return await self._receiver
@@ -273,9 +284,15 @@ class ControlConnection(ABC):
 
         Some clients take no data before they have read 150, others read one reply per receive.
         """
-        self._send_under_command()
-        self._reply(reply)
-        self._send_under_command()
+        try:
+            if self._unsent:
+                self._transmit()
+            self._reply(reply)
+            if self._unsent:
+                self._transmit()
+        except OSError:
+            # not now: the session must not end within a step of its command
+            self.session.services.loop.call_soon(self._on_broken)
 
     def _send(self, *, is_last: bool = False) -> None:
         if self._unsent and self._state is not ENDED:
@@ -284,25 +301,19 @@ class ControlConnection(ABC):
             except OSError:
                 self._on_broken()
 
-    def _send_under_command(self) -> None:
-        """``_send`` for a command in one of its steps, in which its session must not end."""
-        if self._unsent and self._state is not ENDED:
-            try:
-                self._transmit(is_last=False)
-            except OSError:
-                self.session.services.loop.call_soon(self._on_broken)
-
-    def _transmit(self, *, is_last: bool) -> None:
+    def _transmit(self, *, is_last: bool = False) -> None:
         """Send what the socket takes. Raises OSError where the connection is broken."""
         stream, unsent = self.session.stream, self._unsent
         try:
             sent = stream.send_last(unsent) if is_last else stream.send(unsent)
         except BlockingIOError:
             sent = 0
+        if sent == len(unsent):
+            self._unsent = b""
+            return
         self._unsent = unsent[sent:]
-        if self._unsent:
-            self._deadlines.wait_for_reader(sent)
-            stream.writable().add_done_callback(self._on_writable)
+        self._deadlines.wait_for_reader(sent)
+        stream.writable().add_done_callback(self._on_writable)
 
     def _send_all(self) -> bool:
         """Send what has to be sent before the connection goes on as another; False where it ends.

@@ -12,6 +12,7 @@ import time
 from collections.abc import Generator, Iterator
 
 from ftpcluster.answers import Answer
+from ftpcluster.descriptors import close_quietly
 from ftpcluster.protocol import path as virtual
 from ftpcluster.storage.base import Entry, OtherFileSystem, Storage, WriteMode
 from ftpcluster.storage.contained import Parent, Root, rename_noreplace
@@ -55,7 +56,7 @@ class LocalStorage(Storage):
         try:
             return os.fstat(fd)
         finally:
-            os.close(fd)
+            close_quietly(fd)
 
     def scan(self, path: str) -> Iterator[list[Entry]]:
         return self.scan_in_time(path, None)
@@ -69,11 +70,14 @@ class LocalStorage(Storage):
                 batch: list[Entry] = []
                 for entry in entries:
                     try:
-                        status = entry.stat(follow_symlinks=False)
+                        # which takes less than entry.stat() does of a scanned descriptor
+                        status = os.stat(entry.name, dir_fd=fd, follow_symlinks=False)
                         is_link = stat.S_ISLNK(status.st_mode)
                         target = os.readlink(entry.name, dir_fd=fd) if is_link else None
-                    except OSError:
-                        continue  # removed meanwhile
+                    except (FileNotFoundError, PermissionError):
+                        # removed meanwhile, or not for this server, as somebody's FUSE may be. Any
+                        # other error fails the listing: mirrors take what it lacks for removed
+                        continue
                     batch.append((entry.name, status, target))
                     if len(batch) == _BATCH or (most is not None and time.monotonic() > due):
                         yield batch
@@ -82,7 +86,7 @@ class LocalStorage(Storage):
                 if batch:
                     yield batch
         finally:
-            os.close(fd)
+            close_quietly(fd)
 
     def open_reader(self, path: str) -> LocalFile:
         return LocalFile(self.root.open(path, _READ))
@@ -93,6 +97,14 @@ class LocalStorage(Storage):
         if atomic and mode.can_be_atomic:
             return self._open_atomic(path, mode, durable=durable)
         place = UploadPlace(self.root, path, durable=True) if durable else None
+        try:
+            return self._open_in_place(path, mode, place)
+        except OSError:
+            if place is not None:
+                place.close()  # the error may keep it for long
+            raise
+
+    def _open_in_place(self, path: str, mode: WriteMode, place: UploadPlace | None) -> LocalFile:
         if mode is WriteMode.TRUNCATE:  # most are; to hash a mode takes longer
             flags, bits = _STORE, 0o666
         else:
@@ -116,7 +128,11 @@ class LocalStorage(Storage):
         except FileNotFoundError:
             pass  # or the directory is missing, which is the next to be opened
         place = UploadPlace(self.root, path, durable=durable)
-        return LocalFile(place.create(replaced, mode), is_written=True, place=place)
+        try:
+            return LocalFile(place.create(replaced, mode), is_written=True, place=place)
+        except OSError:
+            place.close()
+            raise
 
     def _status_of_writable(self, path: str) -> os.stat_result:
         try:
@@ -184,7 +200,7 @@ class LocalStorage(Storage):
         try:
             status = os.fstatvfs(fd)
         finally:
-            os.close(fd)
+            close_quietly(fd)
         return status.f_bavail * status.f_frsize
 
     def set_modified(self, path: str, seconds: float) -> None:
@@ -202,7 +218,7 @@ class LocalStorage(Storage):
         try:
             yield f"/proc/self/fd/{fd}", os.fstat(fd)
         finally:
-            os.close(fd)
+            close_quietly(fd)
 
     def symlink(self, target: str, path: str) -> None:
         # a relative text: an absolute one would lead out of the root, and be refused

@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 
+from ftpcluster.descriptors import close_quietly
 from ftpcluster.protocol.errors import LocalProblem
 from ftpcluster.storage.base import File
 from ftpcluster.storage.uploads import UploadPlace
@@ -56,7 +57,7 @@ class LocalFile(File):
                 raise OSError(code, os.strerror(code))
         except OSError:
             self.fd = -1
-            os.close(fd)
+            close_quietly(fd)
             raise
         # splice(2) refuses files opened with O_APPEND
         is_refused = appends or (status.st_dev, is_written) in _cannot_copy
@@ -151,4 +152,4 @@ class LocalFile(File):
     def __del__(self) -> None:
         # one that a thread opened for a command that had been aborted meanwhile
         if self.fd >= 0:
-            os.close(self.fd)
+            close_quietly(self.fd)

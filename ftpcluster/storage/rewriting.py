@@ -10,6 +10,7 @@ import errno
 import os
 import stat
 
+from ftpcluster.descriptors import close_quietly
 from ftpcluster.storage.contained import Root
 from ftpcluster.storage.local_file import LocalFile
 from ftpcluster.storage.uploads import UploadPlace
@@ -50,6 +51,6 @@ def to_rewrite(
     # the last says no of files that nobody may write: immutable ones, for instance
     is_file = stat.S_ISREG(os.fstat(fd).st_mode)
     if not is_file or not os.access(f"/proc/self/fd/{fd}", os.W_OK, effective_ids=True):
-        os.close(fd)
+        close_quietly(fd)
         raise error
     return RewrittenFile(root, path, fd, place)

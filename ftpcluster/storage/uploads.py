@@ -17,6 +17,7 @@ import stat
 from collections.abc import Callable
 from typing import ParamSpec
 
+from ftpcluster.descriptors import close_quietly
 from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.errors import FileNameNotAllowed, LocalProblem
 from ftpcluster.protocol.pattern import Names, Pattern
@@ -78,10 +79,14 @@ class UploadPlace:
         """
         self._mode = mode
         fd = self._create(0o666 if replaced is None else 0o600)
-        if replaced is None or _take_over(fd, replaced):
-            return fd
+        try:
+            if replaced is None or _take_over(fd, replaced):
+                return fd
+        except OSError:
+            close_quietly(fd)
+            raise
         # what cannot be changed later may be obeyed when the file is made
-        os.close(fd)
+        close_quietly(fd)
         assert self._temporary is not None
         os.unlink(encode(self._temporary), dir_fd=self._directory)
         return self._create(stat.S_IMODE(replaced.st_mode) & _PERMISSION_BITS)
@@ -90,8 +95,12 @@ class UploadPlace:
         self._temporary = None
         name = temporary_name(self._name)
         fd = os.open(encode(name), _NEW, bits | _UNFINISHED, dir_fd=self._directory)
-        self._temporary = name
-        _lock(fd)
+        try:
+            self._temporary = name
+            _lock(fd)
+        except OSError:
+            close_quietly(fd)
+            raise
         return fd
 
     def create_link(self, text: bytes, mode: WriteMode) -> None:
@@ -151,7 +160,7 @@ class UploadPlace:
         except FileNotFoundError:
             pass  # somebody was faster, with the whole directory for instance
         finally:
-            os.close(directory)
+            close_quietly(directory)
 
     def __del__(self) -> None:
         # of an upload that could not be opened, or that a thread opened for one that was aborted
@@ -206,7 +215,7 @@ def remove_leftovers(root: Root, path: str) -> bool:
                 found.append(entry.name)
         return all(_remove_leftover(directory, name) for name in found)
     finally:
-        os.close(directory)
+        close_quietly(directory)
 
 
 def _remove_leftover(directory: int, name: str) -> bool:
@@ -220,5 +229,5 @@ def _remove_leftover(directory: int, name: str) -> bool:
     except BlockingIOError:
         return False  # it is being written
     finally:
-        os.close(fd)
+        close_quietly(fd)
     return True

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Protocol
 
+from ftpcluster.descriptors import close_quietly
 from ftpcluster.ipc.channel import pair, supervisor_end
 from ftpcluster.ipc.closing import Closer
 from ftpcluster.ipc.messages import (
@@ -427,10 +428,10 @@ def _spawn(place: Place, epoch: int) -> tuple[ProcessLike, socket.socket]:
     try:
         return place.generation.plan.start_process(place.index, epoch, theirs), ours
     except BaseException:
-        ours.close()
+        close_quietly(ours.detach())
         raise
     finally:
-        theirs.close()
+        close_quietly(theirs.detach())  # an error here would leave a process that nobody knows
 
 
 def _fillers(place: Place) -> Iterator[WorkerHandle]:
