@@ -82,7 +82,8 @@ def _components(path: str) -> Iterator[tuple[str, os.stat_result]]:
     """The directories and links that decide where ``path`` leads."""
     here, links = "/", 0
     # not normalized: "link/.." is the parent of the link's target
-    names = [*reversed(os.path.join(os.getcwd(), path).split("/"))]
+    whole = path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
+    names = [*reversed(whole.split("/"))]
     yield here, os.lstat(here)
     while names:
         name = names.pop()
