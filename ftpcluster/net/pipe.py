@@ -7,6 +7,8 @@ import os
 from collections.abc import Callable
 from typing import ClassVar
 
+from ftpcluster.descriptors import close_quietly
+
 SIZE = 1 << 20
 
 
@@ -59,5 +61,5 @@ class Pipe:
 
     def __del__(self) -> None:
         if self.reader >= 0:
-            os.close(self.reader)
-            os.close(self.writer)
+            close_quietly(self.reader)
+            close_quietly(self.writer)

@@ -119,7 +119,7 @@ def wrap(services: Services, fd: int, control: TLSStream) -> TLSStream:
             DATA_TICKETS,
             strict_eof=settings.strict_tls_eof,
         )
-    except ConnectionError:
+    except OSError:
         raise NoDataConnection(_FAILED) from None
 
 
@@ -134,7 +134,7 @@ async def shake_hands(services: Services, stream: TLSStream, timeout: float | No
     timer = None if timeout is None else loop.call_later(timeout, stream.close)
     try:
         await stream.handshake()
-    except (ConnectionError, asyncio.CancelledError) as error:
+    except (OSError, asyncio.CancelledError) as error:
         timed_out = stream.closed
         stream.close()
         if isinstance(error, asyncio.CancelledError) and not timed_out:

@@ -98,6 +98,13 @@ class ControlConnection(ABC):
 
     # ------------------------------------------------------------------ reading
 
+    def _watch(self) -> None:
+        """Read what comes. A connection that the kernel refuses to watch is as good as broken."""
+        try:
+            self.session.stream.watch(self._on_readable)
+        except OSError:
+            self._on_broken()
+
     def _on_readable(self) -> None:
         try:
             data = self.session.stream.recv(_RECEIVE)
@@ -154,7 +161,10 @@ class ControlConnection(ABC):
         self._obey_lines()
 
     def _stop_reading(self) -> None:
-        self.session.stream.watch_for_break(self._on_broken)
+        try:
+            self.session.stream.watch_for_break(self._on_broken)
+        except OSError:
+            self._on_broken()
 
     def _on_broken(self) -> None:
         """The connection was reset: the client is gone, or closed it with replies unread."""
@@ -228,7 +238,7 @@ class ControlConnection(ABC):
             if stream.is_watched:
                 self._stop_reading()
         elif not stream.is_watched:
-            stream.watch(self._on_readable)
+            self._watch()
 
     def _obey_soon(self) -> None:
         """Obey the queue when other sessions have had their turn."""
@@ -249,7 +259,7 @@ class ControlConnection(ABC):
         if held or self._state >= HUNG_UP:
             return held
         if not self.session.stream.is_watched:
-            self.session.stream.watch(self._on_readable)  # too much was held
+            self._watch()  # too much was held
         self._receiver = self.session.services.loop.create_future()
         try:
             return await self._receiver

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable, Iterator
 
 import msgspec
 
+from ftpcluster.descriptors import close_quietly
 from ftpcluster.net.acceptor import refuse
 from ftpcluster.net.proxy_header import read_origin
 from ftpcluster.protocol.address import is_ipv4
@@ -111,14 +111,14 @@ class ProcessSessions:
         self._look_whether_empty()
 
     def _forget(self, arrived: AcceptedConnection) -> None:
-        os.close(arrived.fd)
+        close_quietly(arrived.fd)
         self._services.quotas.end(arrived.session)
 
     def _begin(self, arrived: AcceptedConnection) -> None:
         services = self._services
         try:
             stream = services.control_stream(arrived.fd, arrived.tls)
-        except ConnectionError:
+        except OSError:
             services.quotas.end(arrived.session)
             return
         conversation = Conversation(

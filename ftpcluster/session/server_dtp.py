@@ -341,6 +341,7 @@ async def accept(session: Session, timeout: float, opening: Reply | None = None)
             if session.data is listener:
                 session.drop_data()
             raise
+    session.data = None  # before anything fails: the listener is going to be somebody else's
     listener.give_back()
     session.data = Stream(services.loop, services.poller, fd)
 

@@ -79,7 +79,7 @@ class ServerPI(ControlConnection):
             self._finish(self._greeting())
         self._send()
         if self._state is not ENDED and self._run is None:
-            stream.watch(self._on_readable)
+            self._watch()
 
     def _greeting(self) -> Reply:
         return self.session.services.greeting
@@ -88,7 +88,7 @@ class ServerPI(ControlConnection):
         """Begin TLS, and then say ``reply``: with implicit TLS the greeting, else nothing."""
         try:
             await stream.handshake()
-        except ConnectionError:
+        except OSError:
             self.end()
             return None
         return reply
@@ -104,7 +104,7 @@ class ServerPI(ControlConnection):
             stream = TLSStream(
                 services.loop, services.poller, plain.release(), context, CONTROL_TICKETS
             )
-        except ConnectionError:
+        except OSError:
             self.end()
             return
         self.session.stream = self.session.tls = stream
@@ -122,10 +122,9 @@ class ServerPI(ControlConnection):
         services = self.session.services
         try:
             fd = await stream.end_tls()
-        except ConnectionError:
+            self.session.stream = Stream(services.loop, services.poller, fd)
+        except OSError:
             self.end()
-            return
-        self.session.stream = Stream(services.loop, services.poller, fd)
 
     # ------------------------------------------------------------------ obeying
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import os
 import socket
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
+from ftpcluster.descriptors import close_quietly
 from ftpcluster.logfile import LogFile
 from ftpcluster.net.certificates import Contexts
 from ftpcluster.net.listeners import set_keepalive
@@ -118,7 +118,7 @@ class Services:
         self.digests = DigestThreads(self.loop)
         settings = self.settings
         self.owner_names = OwnerNames(self.loop)
-        self.files = LocalFiles(self.file_threads, settings.storage_timeout)
+        self.files = LocalFiles(self.file_threads, settings.storage_timeout, self.loop)
         timeouts = (settings.login_timeout, settings.idle_timeout)
         self.shortest_timeout = min((each for each in timeouts if each is not None), default=None)
         self.masquerade = Masquerade(settings.masquerade, settings.masquerade_for)
@@ -142,7 +142,7 @@ class Services:
             try:
                 context = self.tls.take()
             except ConnectionError:
-                os.close(fd)
+                close_quietly(fd)
                 raise
             return TLSStream(self.loop, self.poller, fd, context, CONTROL_TICKETS)
         return Stream(self.loop, self.poller, fd)

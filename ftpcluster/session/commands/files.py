@@ -16,6 +16,7 @@ from ftpcluster.protocol.errors import ArgumentProblem, FileUnavailable
 from ftpcluster.protocol.listing import parse_timestamp, printable, timestamp
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.session.command_run import give_way
+from ftpcluster.session.commands.renaming import rename
 from ftpcluster.session.commands.write_only import (
     HidingNames,
     check_own,
@@ -141,8 +142,7 @@ async def rnto(session: Session, argument: str) -> Reply:
     write_only = await settled(is_write_only(session, target))
     with HidingNames(write_only=write_only):
         await _check_tree(session, source, target)
-        replace = session.settings.rename_replaces
-        await settled(session.storage.rename(source, target, replace=replace))
+        await rename(session, source, target)
     forget(session, source)
     if write_only:
         remember(session, target)
