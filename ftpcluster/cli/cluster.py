@@ -317,6 +317,7 @@ def _plan(config: Config, binder: Binder, logs: LogFiles) -> Plan:
         ),
         shutdown_grace=timeouts.shutdown,
         drain_grace=timeouts.shutdown if timeouts.drain is None else timeouts.drain,
+        names=config.data.host_names,
         keepalive=keepalive_of(config),
         worker_timeout=timeouts.worker,
         recycling=Recycling(config.recycle.memory, config.recycle.age),

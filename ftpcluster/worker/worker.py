@@ -29,6 +29,8 @@ from ftpcluster.ipc.messages import (
     Heartbeat,
     HeldBy,
     LoginDelay,
+    LookedUp,
+    OldWorkers,
     Ready,
     SessionReport,
     SetGroupLimits,
@@ -49,8 +51,8 @@ from ftpcluster.session.activity import Activity
 from ftpcluster.session.process_sessions import AcceptedConnection, ProcessSessions
 from ftpcluster.session.server_pi import shutting_down
 from ftpcluster.session.transfer_waits import Cause
-from ftpcluster.worker.confinement import ReplacedFiles
 from ftpcluster.worker.orphan import ORPHAN_GRACE
+from ftpcluster.worker.remote_names import RemoteNames
 from ftpcluster.worker.remote_quotas import RemoteQuotas
 from ftpcluster.worker.speed_limits import speed_limits
 from ftpcluster.worker.worker_services import make_services
@@ -106,10 +108,8 @@ class Worker:
             loop, sock, self._on_message, self._on_supervisor_gone, self._adopt
         )
         self._quotas.channel = self._channel
-
-    def watch_names(self) -> None:
-        """This process is going to be confined: tell of files that it could not read any more."""
-        self._services.masquerade.before_look_up = ReplacedFiles().tell
+        self._names = RemoteNames(config.data.host_names, self._channel.send)
+        self._services.masquerade.look_up = self._names.addresses_of
 
     async def serve(self) -> None:
         """Serve until told to stop, or until the supervisor is gone."""
@@ -193,20 +193,7 @@ class Worker:
 
     def _on_message(self, message: ToWorker, fd: int | None) -> None:
         if isinstance(message, Adopt):
-            if fd is None:
-                self._channel.send(Declined((message.session,)))
-            else:
-                self._arrived.append(
-                    AcceptedConnection(
-                        message.session,
-                        fd,
-                        message.peer,
-                        message.peer_port,
-                        message.tls,
-                        message.is_proxied,
-                        message.any_address,
-                    )
-                )
+            self._on_adopt(message, fd)
         elif isinstance(message, SlotAnswer | LoginDelay):
             self._quotas.on_answer(message)
         elif isinstance(message, Grants):
@@ -221,6 +208,10 @@ class Worker:
             self._describe(message.number)
         elif isinstance(message, TellLogins):
             self._quotas.tell_logins()
+        elif isinstance(message, LookedUp):
+            self._names.on_answer(message)
+        elif isinstance(message, OldWorkers):
+            self._services.ports.set_contended(message.live)
         elif isinstance(message, WriteLog):
             self._write_log(message, fd)
         elif isinstance(message, EndSession):
@@ -230,6 +221,22 @@ class Worker:
             )
         else:
             self.drain(message.grace, message.patience)
+
+    def _on_adopt(self, message: Adopt, fd: int | None) -> None:
+        if fd is None:
+            self._channel.send(Declined((message.session,)))
+            return
+        self._arrived.append(
+            AcceptedConnection(
+                message.session,
+                fd,
+                message.peer,
+                message.peer_port,
+                message.tls,
+                message.is_proxied,
+                message.any_address,
+            )
+        )
 
     def _write_log(self, message: WriteLog, fd: int | None) -> None:
         """A log was rotated; where no descriptor was left for the new file the old one goes on."""
