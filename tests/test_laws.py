@@ -16,7 +16,6 @@ EXCEPTIONS = {
     "supervisor/supervisor.py": "all messages of workers come in here, and all orders",
     "supervisor/worker_lives.py": "one state machine: boot, reload, replacement and stop share it",
     "cli/aside.py call_bounded_beside": "two loops within with and try: neither is clearer apart",
-    "net/poller.py _on_ready": "the loop that all events pass: a call more costs each of them",
 }
 """What is longer or deeper on purpose, and why."""
 TWICE = {

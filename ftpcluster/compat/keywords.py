@@ -46,6 +46,7 @@ class Keywords(TypedDict, total=False):
     idle_timeout: float | None
     data_timeout: float
     socket_timeout: float | None
+    storage_timeout: float
     keepalive: float | None
     durable_uploads: bool
     atomic_uploads: bool

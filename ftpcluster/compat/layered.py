@@ -19,7 +19,7 @@ from ftpcluster.compat.local_pathio import AsyncPathIO, PathIO
 from ftpcluster.compat.pathio import AbstractPathIO, OpenFile, PathIOError
 from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.errors import LocalProblem
-from ftpcluster.storage.base import Entry, File, Storage, WriteMode
+from ftpcluster.storage.base import Entry, File, OtherFileSystem, Storage, WriteMode
 from ftpcluster.storage.uploads import temporary_name
 
 T = TypeVar("T")
@@ -101,12 +101,18 @@ class LayeredUpload(LayeredFile):
         super().__init__(file, size, block_size)
         self._place = place
         self._had_name = _has_name(file.file)
+        self._is_removed = False
+
+    async def write(self, data: bytes | memoryview) -> None:
+        if data:  # who removes a file that is whole means that one
+            self._is_removed = self._had_name and not _has_name(self._file.file)
+        await super().write(data)
 
     async def finish(self) -> None:
         place = self._place
         if place.is_durable:
             await _asked(self._file.sync())
-        if self._had_name and not _has_name(self._file.file):
+        if self._is_removed:
             raise LocalProblem("The file was removed while it was stored.")
         await super().close()
         await place.settle()
@@ -355,7 +361,12 @@ class LayeredStorage(Storage):
         exists = self._is_link(new) or await _asked(self._layer.exists(new))
         if exists and not (replace and await self._are_files(old, new)):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-        await _asked(self._layer.rename(old, new))
+        try:
+            await _asked(self._layer.rename(old, new))
+        except OSError as error:
+            if error.errno == errno.EXDEV:
+                raise OtherFileSystem from None
+            raise
 
     async def _are_files(self, *paths: Path) -> bool:
         return not any([await self._is_directory(each) for each in paths])

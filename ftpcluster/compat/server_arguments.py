@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import inspect
+import logging
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -20,12 +21,15 @@ from ftpcluster.config.setting import Keyword, Setting, every_key, kind_of
 from ftpcluster.config.values import Unfit
 from ftpcluster.net.certificates import Contexts
 from ftpcluster.net.passive import PassivePorts
+from ftpcluster.net.tls_sessions import NO_RENEWAL, can_renew
 from ftpcluster.protocol.address import Networks
 from ftpcluster.quota.bans import BanRules
 from ftpcluster.quota.ledger import ConnectionLimits, Ledger
 from ftpcluster.quota.rates import Rates
 from ftpcluster.session.services import Settings
 from ftpcluster.users import AbstractUserManager, MemoryUserManager, User
+
+log = logging.getLogger("ftpcluster.server")
 
 _REPLY = "a command replies with connection.response(code, lines)"
 _COMMANDS = "commands are looked up in commands_mapping; override a verb's own method"
@@ -214,6 +218,8 @@ def _contexts(given: Any) -> Contexts | None:
     source = given.ssl or given.tls
     if source is None:
         return None
+    if given.require_session_reuse and not can_renew():
+        log.warning("%s", NO_RENEWAL)
     return Contexts(source, one_each=given.require_session_reuse, strict_eof=given.strict_tls_eof)
 
 

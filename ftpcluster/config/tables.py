@@ -155,6 +155,17 @@ class Timeouts(Table, frozen=True, kw_only=True):
             keyword=Keyword("socket_timeout", _SECONDS),
         ),
     ] = None
+    storage: Annotated[
+        Duration | None,
+        Setting(
+            "a file operation on storage that may not answer, such as NFS or FUSE",
+            ": then the command is told 451, and the session goes on. The end of an upload has ten"
+            " times as long",
+            session="storage_timeout",
+            fallback=20,
+            keyword=Keyword("storage_timeout", "float", default=20.0),
+        ),
+    ] = None
     shutdown: Annotated[Grace, Setting("what transfers have left when the server stops")] = 30
     drain: Annotated[
         Grace | None,
@@ -249,7 +260,12 @@ class StorageConfig(Table, frozen=True, kw_only=True):
         ),
     ] = None
     threads: Annotated[
-        Threads, Setting("threads of each worker for file operations that may block")
+        Threads,
+        Setting(
+            "threads of each worker for file operations that may block",
+            "; as many again for each device that may not answer, such as NFS or FUSE, and of these"
+            " four for each user's directory",
+        ),
     ] = 16
 
 

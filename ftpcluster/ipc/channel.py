@@ -12,8 +12,8 @@ from __future__ import annotations
 import array
 import asyncio
 import contextlib
+import errno
 import math
-import os
 import socket
 import time
 from collections import deque
@@ -22,6 +22,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from ftpcluster.descriptors import close_quietly
 from ftpcluster.ipc.messages import MOST_REASON, Failed, Message, ToSupervisor, ToWorker
 
 Incoming = TypeVar("Incoming", bound=Message)
@@ -38,6 +39,10 @@ _LONGEST_TURN = 0.002
 clients that connect, get theirs. A single message takes up to some milliseconds."""
 _MESSAGES_TO_CATCH_UP, _LONGEST_CATCHING_UP = 1000, 0.01
 """More than the socket of an honest worker holds. One that always has more is not waited for."""
+_TRANSIENT = (errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS)
+"""No memory, or too many descriptors in flight: what was to be said or read is still there."""
+_PAUSE = 0.05
+"""Seconds after which it is tried again. The loop cannot tell when there is memory."""
 _TRUNCATED = int(socket.MSG_TRUNC)  # as plain numbers: the enums' operators are slow
 _CLOSE_ON_EXEC = int(socket.MSG_CMSG_CLOEXEC)
 _SO_PASSRIGHTS = 83  # SO_PASSRIGHTS, which the socket module has no name for
@@ -104,6 +109,7 @@ class Channel(Generic[Incoming]):
         self.closed = False
         self._is_reading = False
         self._is_behind = False  # the last ``catch_up`` could not read all
+        self._retry: asyncio.TimerHandle | None = None
         loop.add_reader(sock.fileno(), self._on_readable)
 
     def keeps(self, fd: int) -> bool:
@@ -117,7 +123,7 @@ class Channel(Generic[Incoming]):
             return
         data = _encode(message)
         if self._waiting or not self._send(data, fd):
-            if not self._waiting:
+            if not self._waiting and self._retry is None:
                 self._loop.add_writer(self._sock.fileno(), self._on_writable)
             self._waiting.append((data, fd))
             self.backlog += len(data) + _OVERHEAD
@@ -137,10 +143,25 @@ class Channel(Generic[Incoming]):
         except ConnectionError:
             pass  # the other end is gone; the reader will say so
         except OSError as error:
-            # too many descriptors in flight, or no memory: what cannot be told makes the two
-            # disagree, so the channel is given up, and with it its worker
+            if error.errno in _TRANSIENT:
+                self._try_later()
+                return False
+            # what cannot be told makes the two disagree, so the channel is given up, and with it
+            # its worker
             self._loop.call_soon(self._fail, error)
         return True
+
+    def _try_later(self) -> None:
+        if self._retry is None:
+            self._loop.remove_reader(self._sock.fileno())
+            self._loop.remove_writer(self._sock.fileno())
+            self._retry = self._loop.call_later(_PAUSE, self._try_again)
+
+    def _try_again(self) -> None:
+        self._retry = None
+        self._loop.add_reader(self._sock.fileno(), self._on_readable)
+        if self._waiting:
+            self._loop.add_writer(self._sock.fileno(), self._on_writable)
 
     def _on_writable(self) -> None:
         while self._waiting and self._send(*self._waiting[0]):
@@ -193,8 +214,11 @@ class Channel(Generic[Incoming]):
             # it ended with our messages unread; the kernel says so once, before its last messages
             self._loop.call_soon(self._read_rest)
             return False
-        except OSError:
-            self._fail(None)
+        except OSError as error:
+            if error.errno in _TRANSIENT:
+                self._try_later()
+            else:
+                self._fail(None)
             return False
         descriptors = _descriptors(ancillary)
         if not data and not descriptors:
@@ -227,6 +251,8 @@ class Channel(Generic[Incoming]):
         """Close this end; harmless when repeated. ``on_closed`` is not called."""
         if not self.closed:
             self.closed = True
+            if self._retry is not None:
+                self._retry.cancel()
             self._loop.remove_reader(self._sock.fileno())
             self._loop.remove_writer(self._sock.fileno())
             self._close_socket()
@@ -235,7 +261,7 @@ class Channel(Generic[Incoming]):
 
     def _close_socket(self) -> None:
         if self._close_aside is None:
-            self._sock.close()
+            close_quietly(self._sock.detach())
             return
         with contextlib.suppress(OSError):  # the other end is gone
             self._sock.shutdown(socket.SHUT_RDWR)  # at once, whenever it is closed
@@ -290,4 +316,4 @@ def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
 
 def _close_all(descriptors: Iterable[int]) -> None:
     for fd in descriptors:
-        os.close(fd)
+        close_quietly(fd)

@@ -8,12 +8,13 @@ too.
 
 from __future__ import annotations
 
-import os
 import queue
 import socket
 import struct
 import threading
 from collections.abc import Iterable
+
+from ftpcluster.descriptors import close_quietly
 
 _NO_LINGER = struct.pack("ii", 0, 0)
 
@@ -41,7 +42,7 @@ class Closer:
     def _run(self) -> None:
         while (fd := self._queue.get()) is not None:
             forget_linger(fd)
-            os.close(fd)
+            close_quietly(fd)
 
 
 def close_aside(fd: int) -> None:

@@ -19,6 +19,7 @@ import termios
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
+from ftpcluster.descriptors import close_quietly
 from ftpcluster.net.stream import accept
 from ftpcluster.protocol.reply import Code, Reply
 
@@ -79,7 +80,7 @@ class Acceptor(Generic[Target]):
         self.pause()
         for sock in self._sockets:
             if sock not in sockets:
-                sock.close()
+                close_quietly(sock.detach())
         self._sockets = list(sockets)
         if was_accepting:
             self.resume()
@@ -90,9 +91,9 @@ class Acceptor(Generic[Target]):
         if self._pause is not None:
             self._pause.cancel()
         while self._sockets:
-            self._sockets.pop().close()
+            close_quietly(self._sockets.pop().detach())
         if self._reserve >= 0:
-            os.close(self._reserve)
+            close_quietly(self._reserve)
             self._reserve = -1
 
     def _on_readable(self, listener: socket.socket) -> None:
@@ -124,7 +125,7 @@ class Acceptor(Generic[Target]):
             self._last_complaint = now
             log.error("cannot accept connections: %s", error.strerror)
         if self._reserve >= 0:
-            os.close(self._reserve)
+            close_quietly(self._reserve)
             self._reserve = -1
         try:
             refuse(accept(listener)[0], OVERLOADED)
@@ -142,7 +143,7 @@ class Acceptor(Generic[Target]):
         self.resume()
 
 
-def refuse(fd: int, why: str, close: Callable[[int], None] = os.close) -> None:
+def refuse(fd: int, why: str, close: Callable[[int], None] = close_quietly) -> None:
     """Say 421, if the socket takes it at once, and close the connection."""
     reply = Reply(Code.SERVICE_NOT_AVAILABLE, why)
     sock = socket.socket(fileno=fd)

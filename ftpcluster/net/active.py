@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from ftpcluster.descriptors import close_quietly
 from ftpcluster.net.listeners import set_keepalive
 from ftpcluster.net.poller import WRITE, Poller
 from ftpcluster.net.stream import expire
@@ -103,7 +104,7 @@ async def _connect(
             raise OSError(error, os.strerror(error))
         sock.getpeername()
     except BaseException:
-        sock.close()
+        close_quietly(sock.detach())
         raise
     return sock.detach()
 
@@ -127,8 +128,8 @@ async def _connected(
     connecting = _Connecting(loop.create_future())
     error = NoDataConnection("Can't connect to your data port: it does not answer.")
     timer = expire(loop, connecting.waiter, timeout, error)
-    poller.add(fd, WRITE, connecting)
     try:
+        poller.add(fd, WRITE, connecting)
         await connecting.waiter
     finally:
         timer.cancel()

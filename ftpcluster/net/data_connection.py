@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 
+from ftpcluster.descriptors import close_quietly
 from ftpcluster.net.passive import PassiveListener
 from ftpcluster.net.poller import READ, Poller
 from ftpcluster.net.proxy_header import Introduction
@@ -78,12 +78,16 @@ class _ProxiedArrival(_Arrival):
         source = plain(address)
         # a client on the proxy's machine may come through it, and then a header is in front
         if source == self._proxy:
-            introduction = Introduction(self._loop, self._poller, fd, self._on_origin)
+            try:
+                introduction = Introduction(self._loop, self._poller, fd, self._on_origin)
+            except OSError:
+                close_quietly(fd)
+                raise
             self._introductions.add(introduction)
         elif self._came is None and (source == self._peer or self._listener.takes_any):
             self._came = fd
         else:
-            os.close(fd)
+            close_quietly(fd)
             if source != self._peer:
                 self._listener.refuse(source, self._peer)
 
@@ -104,12 +108,12 @@ class _ProxiedArrival(_Arrival):
                 return
             if not is_right:
                 self._listener.refuse(source, self._peer)
-        os.close(introduction.fd)
+        close_quietly(introduction.fd)
 
     def end(self) -> None:
         for introduction in self._introductions:
             introduction.end()
-            os.close(introduction.fd)
+            close_quietly(introduction.fd)
         self._introductions.clear()
 
 
@@ -134,16 +138,16 @@ async def await_data_connection(
     timer = None
     if timeout is not None:
         timer = expire(loop, arrival.waiter, timeout, TimeoutError())
-    listener.watch(poller, arrival)
-    if listener.kept:  # accepted early: the poller would never report them
-        arrival.on_ready(READ)
     try:
+        listener.watch(poller, arrival)
+        if listener.kept:  # accepted early: the poller would never report them
+            arrival.on_ready(READ)
         await arrival.waiter
     except TimeoutError:
         raise listener.nobody_came() from None
     except BaseException:
         if arrival.fd is not None:
-            os.close(arrival.fd)
+            close_quietly(arrival.fd)
         raise
     finally:
         if timer is not None:

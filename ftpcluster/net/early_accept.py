@@ -9,10 +9,10 @@ watched only after a moment, and its queue is long enough for that moment.
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from typing import Protocol
 
+from ftpcluster.descriptors import close_quietly
 from ftpcluster.net.poller import READ, Poller
 from ftpcluster.net.stream import accept
 from ftpcluster.protocol.address import plain
@@ -68,7 +68,7 @@ class EarlyAcceptor:
                 self._listener.stop_early_accept()
                 return
             if not self._is_expected(address):
-                os.close(fd)
+                close_quietly(fd)
                 self._listener.refuse(plain(address), self._expected[0])
                 continue
             self._listener.kept.append((fd, address))

@@ -12,12 +12,12 @@ import asyncio
 import errno
 import logging
 import math
-import os
 import random
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable
 
+from ftpcluster.descriptors import close_quietly
 from ftpcluster.net.early_accept import EarlyAcceptor, EarlyAcceptors, Expected
 from ftpcluster.net.listeners import set_keepalive
 from ftpcluster.net.poller import READ, Poller, Watcher
@@ -89,11 +89,9 @@ class PassiveListener:
 
         False: there are too many of them.
         """
-        if not _is_queued(self.sock):
-            return True
         for _ in range(_DRAINED):
             try:
-                os.close(accept(self.sock)[0])
+                close_quietly(accept(self.sock)[0])
             except BlockingIOError:
                 return True
             except ConnectionError:
@@ -120,7 +118,7 @@ class PassiveListener:
             elif address == peer or self.takes_any or plain(address) == peer:
                 return fd
             else:
-                os.close(fd)
+                close_quietly(fd)
                 self.refuse(plain(address), peer)
 
     def refuse(self, address: str, peer: str) -> None:
@@ -139,7 +137,10 @@ class PassiveListener:
     def start_early_accept(self, poller: Poller, expected: Expected) -> None:
         """Accept early from the expected addresses, unless the command has come meanwhile."""
         if self._watched_by is None and self._early_acceptor is None:
-            self._early_acceptor = EarlyAcceptor(self, poller, expected)
+            try:
+                self._early_acceptor = EarlyAcceptor(self, poller, expected)
+            except OSError:
+                pass  # it cannot be watched: what comes waits for the command, as it would anyway
 
     def stop_early_accept(self) -> None:
         """Leave the listener to the command. Harmless where nothing accepts early."""
@@ -154,7 +155,7 @@ class PassiveListener:
         if self._early_acceptor is not None:
             self.stop_early_accept()
         while self.kept:
-            os.close(self.kept.pop()[0])
+            close_quietly(self.kept.pop()[0])
 
     def watch(self, poller: Poller, watcher: Watcher) -> None:
         """Tell ``watcher`` of connections, until ``unwatch`` or the listener's end."""
@@ -287,7 +288,7 @@ class PassivePorts:
         idle[choice], idle[-1] = idle[-1], idle[choice]
         listener = idle.pop()
         try:
-            if listener.drain():
+            if not _is_queued(listener.sock) or listener.drain():
                 return listener
         except OSError:
             self._close(listener)
@@ -350,7 +351,7 @@ class PassivePorts:
 
     def _close(self, listener: PassiveListener) -> None:
         listener.unwatch()
-        listener.sock.close()
+        close_quietly(listener.sock.detach())
         if self._unbound is not None:
             self._unbound.append(listener.port)
 

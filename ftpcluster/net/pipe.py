@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Callable
 from typing import ClassVar
+
+from ftpcluster.descriptors import close_quietly
 
 SIZE = 1 << 20
 
@@ -42,6 +45,15 @@ class Pipe:
         while count:
             count -= os.splice(self.reader, fd, count)
 
+    def drain(self, write: Callable[[bytes], object]) -> None:
+        """Hand all that the pipe holds to ``write``, in order."""
+        while True:
+            try:
+                block = os.read(self.reader, SIZE)
+            except BlockingIOError:
+                return
+            write(block)
+
     def give_back(self) -> None:
         """It is empty, and somebody else may have it."""
         if len(self._idle) < self._KEPT:
@@ -49,5 +61,5 @@ class Pipe:
 
     def __del__(self) -> None:
         if self.reader >= 0:
-            os.close(self.reader)
-            os.close(self.writer)
+            close_quietly(self.reader)
+            close_quietly(self.writer)

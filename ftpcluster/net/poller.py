@@ -47,16 +47,29 @@ class Poller:
         loop.add_reader(self._epoll.fileno(), self._on_ready)
 
     def add(self, fd: int, events: int, watcher: Watcher) -> None:
-        self._epoll.register(fd, events)
+        """Raises OSError where the kernel has no memory, or the user watches too much."""
+        try:
+            self._epoll.register(fd, events)
+        except FileExistsError:  # it could not be removed
+            self._epoll.modify(fd, events)
         self._watchers[fd] = watcher
 
     def modify(self, fd: int, events: int) -> None:
         self._epoll.modify(fd, events)
 
     def remove(self, fd: int) -> None:
-        """To be called before ``fd`` is closed: a duplicate elsewhere would keep it ready."""
-        del self._watchers[fd]
-        self._epoll.unregister(fd)
+        """To be called before ``fd`` is closed: a duplicate elsewhere would keep it ready.
+
+        Harmless where ``fd`` is not watched.
+        """
+        if self._watchers.pop(fd, None) is not None:
+            self._unregister(fd)
+
+    def _unregister(self, fd: int) -> None:
+        try:
+            self._epoll.unregister(fd)
+        except OSError:
+            pass  # it is tried again when it is ready, or its close does it
 
     def _on_ready(self) -> None:
         watchers, now = self._watchers, self._loop.time
@@ -66,14 +79,16 @@ class Poller:
                 return
             for fd, events in ready:
                 # an earlier one of this batch may have closed it
-                if (watcher := watchers.get(fd)) is not None:
-                    try:
-                        watcher.on_ready(events)
-                    except Exception:
-                        # others must not suffer; and it would fail again at once, for ever
-                        log.exception("a connection's handler failed: this is a bug")
-                        if watchers.get(fd) is watcher:
-                            self.remove(fd)
+                if (watcher := watchers.get(fd)) is None:
+                    self._unregister(fd)
+                    continue
+                try:
+                    watcher.on_ready(events)
+                except Exception:
+                    # others must not suffer; and it would fail again at once, for ever
+                    log.exception("a connection's handler failed: this is a bug")
+                    if watchers.get(fd) is watcher:
+                        self.remove(fd)
             if now() >= end:
                 return
 

@@ -48,6 +48,7 @@ async def read_origin(loop: asyncio.AbstractEventLoop, poller: Poller, fd: int) 
 
     Raises BadProxyHeader, also where none comes in time.
     """
+    os.set_blocking(fd, False)  # where this fails the stream would close it
     stream, header = Stream(loop, poller, fd), _Header(fd)
     try:
         async with asyncio.timeout(_TIMEOUT):
@@ -78,7 +79,7 @@ class Introduction:
         fd: int,
         on_origin: Callable[[Introduction, Origin | BadProxyHeader | None], None],
     ) -> None:
-        """``fd`` stays the caller's."""
+        """``fd`` stays the caller's. Raises OSError."""
         os.set_blocking(fd, False)
         self.fd = fd
         self._poller = poller

@@ -16,6 +16,7 @@ import sys
 import termios
 from collections.abc import Callable
 
+from ftpcluster.descriptors import close_quietly
 from ftpcluster.net.poller import BROKEN, FAILURE, READ, WRITE, Poller
 from ftpcluster.net.readiness import Readiness
 from ftpcluster.protocol.address import with_interface
@@ -39,8 +40,12 @@ class Stream:
     """Whether bytes travel as they are, so that the kernel may copy them."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, poller: Poller, fd: int) -> None:
-        """Takes over ``fd``, a connected socket."""
-        os.set_blocking(fd, False)
+        """Takes over ``fd``, a connected socket, also when it fails."""
+        try:
+            os.set_blocking(fd, False)
+        except OSError:
+            close_quietly(fd)
+            raise
         self._loop = loop
         self._poller = poller
         self.fd = fd
@@ -97,15 +102,21 @@ class Stream:
             sock.detach()
 
     def has_input(self) -> bool:
-        """Whether something has arrived that was not read yet."""
-        waiting = fcntl.ioctl(self.fd, termios.FIONREAD, b"\0\0\0\0")
+        """Whether something has arrived that was not read yet; also where nobody can tell."""
+        try:
+            waiting = fcntl.ioctl(self.fd, termios.FIONREAD, b"\0\0\0\0")
+        except OSError:
+            return True
         return any(waiting)
 
     def unacknowledged(self) -> int:
-        """Bytes that were sent and that the peer has not acknowledged."""
+        """Bytes that were sent and that the peer has not acknowledged; 0 where nobody can tell."""
         if self.fd < 0:
             return 0
-        left = fcntl.ioctl(self.fd, termios.TIOCOUTQ, b"\0\0\0\0")
+        try:
+            left = fcntl.ioctl(self.fd, termios.TIOCOUTQ, b"\0\0\0\0")
+        except OSError:
+            return 0
         return int.from_bytes(left, sys.byteorder)
 
     # ------------------------------------------------------------------ waiting
@@ -152,6 +163,9 @@ class Stream:
 
     def on_ready(self, events: int) -> None:
         """Called by the poller."""
+        if events == READ and self._on_readable is not None:  # as most are
+            self._on_readable()
+            return
         if events & BROKEN and self._events & FAILURE:
             on_broken = self._on_broken
             self.unwatch_for_break()
@@ -182,12 +196,17 @@ class Stream:
             self._events |= event
 
     def _unwant(self, event: int) -> None:
-        if self._events & event:
-            self._events &= ~event
-            if self._events:
-                self._poller.modify(self.fd, self._events)
-            else:
-                self._poller.remove(self.fd)
+        if not self._events & event:
+            return
+        left = self._events & ~event
+        if left:
+            try:
+                self._poller.modify(self.fd, left)
+            except OSError:
+                return  # it stays watched: tried again when it is ready
+        else:
+            self._poller.remove(self.fd)
+        self._events = left
 
     # ------------------------------------------------------------------ the end
 
@@ -213,7 +232,7 @@ class Stream:
                 waiter.cancel()
 
     def _close_descriptor(self, fd: int) -> None:
-        os.close(fd)
+        close_quietly(fd)
 
     def release(self) -> int:
         """Stop watching; the descriptor is the caller's from now on."""

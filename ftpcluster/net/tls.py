@@ -7,6 +7,7 @@ AUTH in plain text (both). Here every byte passes through calls that we make.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import socket
 import ssl
@@ -14,10 +15,12 @@ import traceback
 from collections.abc import Callable
 from typing import TypeVar
 
+from ftpcluster.descriptors import close_quietly
 from ftpcluster.net.certificates import PROTOCOLS
 from ftpcluster.net.poller import READ, Poller
 from ftpcluster.net.readiness import Readiness
 from ftpcluster.net.stream import Stream
+from ftpcluster.net.tls_sessions import offer_ticket
 from ftpcluster.protocol.client_hello import TooManyRecords, offered_protocols, record_size
 
 A = TypeVar("A")
@@ -58,9 +61,10 @@ class TLSStream(Stream):
         self._wants_write = False
         # read when the connection's SSL object is made: one context serves both kinds
         context.num_tickets = tickets
-        plain = socket.socket(fileno=fd)
-        plain.settimeout(0)
+        plain = None
         try:
+            plain = socket.socket(fileno=fd)
+            plain.settimeout(0)
             plain.getpeername()  # where that fails, wrap_socket would leave the descriptor open
             self._ssl = context.wrap_socket(
                 plain,
@@ -69,9 +73,12 @@ class TLSStream(Stream):
                 suppress_ragged_eofs=False,
             )
         except OSError as error:
-            plain.close()
-            _close_half_made(error)
             self.fd = -1
+            if plain is None:
+                close_quietly(fd)
+            else:
+                plain.close()
+            _close_half_made(error)
             raise ConnectionAbortedError(errno.ECONNABORTED, "the peer is gone") from error
 
     async def handshake(self) -> None:
@@ -98,7 +105,8 @@ class TLSStream(Stream):
         would delay by 40 ms, since the connection looks like a dialogue; and no ticket of ours
         carries the acknowledgement, as those of other servers do.
         """
-        self._ssl.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        with contextlib.suppress(OSError):  # it only takes longer
+            self._ssl.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     async def _check_protocols(self) -> None:
         """Look at the ClientHello before OpenSSL does, which would let any protocol pass."""
@@ -139,6 +147,10 @@ class TLSStream(Stream):
             self._ssl.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
         return data
 
+    def offer_ticket(self) -> None:
+        """Give the client one more ticket, in front of what is sent next (TLS 1.3)."""
+        offer_ticket(self._ssl)
+
     @property
     def is_resumed(self) -> bool:
         """Whether the client resumed a session that it had with this context."""
@@ -169,7 +181,8 @@ class TLSStream(Stream):
         it would wait for the peer's acknowledgement, which comes 40 ms late.
         """
         loop, poller = self._loop, self._poller
-        self._ssl.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with contextlib.suppress(OSError):
+            self._ssl.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.release()
         return Stream(loop, poller, self._ssl.detach())
 
@@ -277,7 +290,8 @@ class TLSStream(Stream):
             self._ssl.unwrap()  # our close_notify; the peer's is not waited for
         except (OSError, ValueError):
             pass  # the connection is broken already, or the peer's close_notify has not come
-        self._ssl.close()
+        with contextlib.suppress(OSError):
+            self._ssl.close()
 
 
 def _close_half_made(error: OSError) -> None:

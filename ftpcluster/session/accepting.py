@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 
 from ftpcluster.net.data_connection import await_data_connection
 from ftpcluster.net.passive import PassiveListener
@@ -25,17 +24,17 @@ _SETTLE = 1.0
 class AcceptingData:
     """A data connection on its way. When it comes it is accepted, and protected if need be."""
 
-    __slots__ = ("_context", "_has_come", "_listener", "_stream", "task")
+    __slots__ = ("_control", "_has_come", "_listener", "_stream", "task")
 
     def __init__(
         self,
         services: Services,
         talk: Conversation,
         listener: PassiveListener,
-        context: ssl.SSLContext | None,
+        control: TLSStream | None,
     ) -> None:
-        """Takes over ``listener``. Without ``context`` the connection is a plain one."""
-        self._context = context
+        """Takes over ``listener``. Without ``control`` the connection is a plain one."""
+        self._control = control
         self._listener = listener
         self._has_come = False
         self._stream: TLSStream | None = None
@@ -49,9 +48,9 @@ class AcceptingData:
         )
         self._has_come = True
         self._listener.give_back()
-        if self._context is None:
+        if self._control is None:
             return Stream(services.loop, services.poller, fd)
-        self._stream = wrap(services, fd, self._context)
+        self._stream = wrap(services, fd, self._control)
         return await shake_hands(services, self._stream, None)
 
     async def wait(self, timeout: float) -> Stream:
@@ -72,7 +71,7 @@ class AcceptingData:
         in hand it would close the connection of an empty upload in the middle of the handshake.
         Clients that begin after 150 are not waited for, those that stop until 150 only so long.
         """
-        if self._context is None:
+        if self._control is None:
             return
         for _ in range(_TURNS):
             if self.task.done() or (self._stream is not None and self._stream.has_begun):
@@ -102,14 +101,25 @@ class AcceptingData:
             task.exception()
 
 
-def wrap(services: Services, fd: int, context: ssl.SSLContext) -> TLSStream:
-    """Make a stream of a data connection; ``fd`` is taken over. Raises NoDataConnection."""
-    strict = services.settings.strict_tls_eof
+def wrap(services: Services, fd: int, control: TLSStream) -> TLSStream:
+    """Make a stream of a data connection; ``fd`` is taken over. Raises NoDataConnection.
+
+    Where it has to resume the session of ``control``, its client may use up a ticket, also one
+    that fails. It gets another one with the next reply.
+    """
+    settings = services.settings
+    if settings.require_session_reuse:
+        control.offer_ticket()
     try:
         return TLSStream(
-            services.loop, services.poller, fd, context, DATA_TICKETS, strict_eof=strict
+            services.loop,
+            services.poller,
+            fd,
+            control.context,
+            DATA_TICKETS,
+            strict_eof=settings.strict_tls_eof,
         )
-    except ConnectionError:
+    except OSError:
         raise NoDataConnection(_FAILED) from None
 
 
@@ -124,7 +134,7 @@ async def shake_hands(services: Services, stream: TLSStream, timeout: float | No
     timer = None if timeout is None else loop.call_later(timeout, stream.close)
     try:
         await stream.handshake()
-    except (ConnectionError, asyncio.CancelledError) as error:
+    except (OSError, asyncio.CancelledError) as error:
         timed_out = stream.closed
         stream.close()
         if isinstance(error, asyncio.CancelledError) and not timed_out:

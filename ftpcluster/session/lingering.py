@@ -41,8 +41,12 @@ class Lingering:
         self._left = sys.maxsize
         self._has_ended = False  # our side has sent FIN
         services.lingering[self] = None
-        self._stream.watch(self._on_readable)
         self._arm()
+        try:
+            self._stream.watch(self._on_readable)
+        except OSError:
+            self.close()
+            return
         if len(services.lingering) > _MOST:
             self._make_room()
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import os
 from collections.abc import Callable, Iterator
 
 import msgspec
 
+from ftpcluster.descriptors import close_quietly
 from ftpcluster.net.acceptor import refuse
 from ftpcluster.net.proxy_header import read_origin
 from ftpcluster.protocol.address import is_ipv4
@@ -112,13 +112,13 @@ class ProcessSessions:
         self._look_whether_empty()
 
     def _forget(self, arrived: AcceptedConnection) -> None:
-        self._services.quotas.end(arrived.session, functools.partial(os.close, arrived.fd))
+        self._services.quotas.end(arrived.session, functools.partial(close_quietly, arrived.fd))
 
     def _begin(self, arrived: AcceptedConnection) -> None:
         services = self._services
         try:
             stream = services.control_stream(arrived.fd, arrived.tls)
-        except ConnectionError:
+        except OSError:
             services.quotas.end(arrived.session)
             return
         conversation = Conversation(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import os
 import socket
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
+from ftpcluster.descriptors import close_quietly
 from ftpcluster.logfile import LogFile
 from ftpcluster.net.certificates import Contexts
 from ftpcluster.net.listeners import set_keepalive
@@ -29,9 +29,10 @@ from ftpcluster.session.counts import Counts
 from ftpcluster.session.digest_threads import DigestThreads
 from ftpcluster.session.hooks import SessionHooks
 from ftpcluster.session.login_queue import LoginQueue
+from ftpcluster.session.owner_names import OwnerNames
 from ftpcluster.session.row import Command
 from ftpcluster.session.timer_wheel import TimerWheel
-from ftpcluster.storage.local import LocalFiles
+from ftpcluster.storage.local_files import LocalFiles
 from ftpcluster.storage.uploads import TEMPORARY
 from ftpcluster.users import AbstractUserManager, User
 
@@ -60,6 +61,7 @@ class Settings:
     idle_timeout: float | None
     data_timeout: float
     stalled_timeout: float | None
+    storage_timeout: float
     keepalive: float | None
     login_delay: float = 3.0
     login_attempts: int = 3
@@ -92,9 +94,10 @@ class Services:
     quotas: Quotas
     ports: PassivePorts
     pool: Executor
+    file_threads: int = 16
+    """How many may wait for each device that may not answer."""
     rates_per_connection: Callable[[], Rates] = Rates
     """The speed limits that each connection has of the server's."""
-    files: LocalFiles = field(default_factory=LocalFiles)
     counts: Counts = field(default_factory=Counts)
     tls: Contexts | None = None
     transfers: LogFile | None = None
@@ -114,6 +117,8 @@ class Services:
         self.turns = LoginQueue(self.loop)
         self.digests = DigestThreads(self.loop)
         settings = self.settings
+        self.owner_names = OwnerNames(self.loop)
+        self.files = LocalFiles(self.file_threads, settings.storage_timeout, self.loop)
         timeouts = (settings.login_timeout, settings.idle_timeout)
         self.shortest_timeout = min((each for each in timeouts if each is not None), default=None)
         self.masquerade = Masquerade(settings.masquerade, settings.masquerade_for)
@@ -137,7 +142,7 @@ class Services:
             try:
                 context = self.tls.take()
             except ConnectionError:
-                os.close(fd)
+                close_quietly(fd)
                 raise
             return TLSStream(self.loop, self.poller, fd, context, CONTROL_TICKETS)
         return Stream(self.loop, self.poller, fd)
@@ -164,6 +169,8 @@ class Services:
         self.ports.close()
         self.poller.close()
         self.digests.close()
+        self.files.close()
+        self.owner_names.close()
         self.pool.shutdown(wait=False, cancel_futures=True)
 
     def ask(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:

@@ -104,7 +104,8 @@ class Session:
         self.control = control
         self._server_address: str | None = None
         # for as long as the session
-        self.tls = stream.context if isinstance(stream, TLSStream) else None  # for data, too
+        # the control connection's, whose context serves data connections, too; also behind CCC
+        self.tls = stream if isinstance(stream, TLSStream) else None
         self.login: Claim | Account | None = None
         self.user_name = ""
         self._who: Who | None = None
@@ -160,8 +161,8 @@ class Session:
         return self.account.storage
 
     def announce(self, reply: Reply) -> None:
-        """Send a reply that is not a command's last: a preliminary one, or a part of one."""
-        self.control.reply(reply)
+        """Send a reply that is not a command's last, at once: a preliminary one, for instance."""
+        self.control.announce(reply)
 
     async def room(self) -> None:
         """Wait until the client has read what was announced, but for a little."""
@@ -293,14 +294,19 @@ class Session:
         assert isinstance(data, Stream)
         return data
 
-    def begin_login(self, user: User, name: str) -> None:
-        """``user`` has logged in, as ``name``.
+    def open_storage(self, user: User) -> Storage:
+        """The files of a user. Raises OSError where they cannot be had."""
+        storage = self.hooks.open_storage(user)
+        return self.services.files.open(user.base_path) if storage is None else storage
+
+    def begin_login(self, user: User, name: str, storage: Storage | None = None) -> None:
+        """``user`` has logged in, as ``name``; ``storage`` has the user's files, where it is open.
 
         Raises OSError where the user's directory cannot be opened.
         """
-        storage, home = self.hooks.open_storage(user), str(user.home_path)
+        home = str(user.home_path)
         if storage is None:
-            storage = self.services.files.open(user.base_path)
+            storage = self.open_storage(user)
         rights = self.hooks.rights_of(user) or rights_of(user)
         # the attributes of an overridden user may raise: until here there is no login
         needs_task = storage.needs_task or rights.needs_task

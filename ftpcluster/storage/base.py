@@ -44,6 +44,10 @@ Batches = Iterator[list[Entry]] | AsyncIterator[list[Entry]]
 """The entries of a directory, some at a time."""
 
 
+COPY_REFUSED = frozenset((errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV))
+"""How kernels and file systems refuse sendfile(2) and splice(2): the bytes may still be copied."""
+
+
 class File(ABC):
     """An open regular file, at a position."""
 
@@ -87,6 +91,17 @@ class File(ABC):
         """Whether the bytes at ``offset`` are in memory, so that reading them does not block."""
         return True
 
+    def refuse_kernel_copies(self) -> None:
+        """The kernel cannot copy to or from this file: ``kernel_fd`` is None from now on."""
+        raise NotImplementedError
+
+    def look_at_name(self) -> None:  # noqa: B027
+        """More has come that is going to be written by way of ``kernel_fd``."""
+
+    def is_exhausted(self, offset: int) -> bool:
+        """Whether a file that ends at ``offset``, before its size, has never had more."""
+        return False
+
     def read_ahead(self, offset: int, count: int) -> None:
         """Bring bytes that are not resident into memory. This blocks: a thread calls it."""
         raise NotImplementedError
@@ -106,11 +121,45 @@ class File(ABC):
         """
 
 
+class OtherFileSystem(OSError):
+    """A rename would have to copy, since it leads to another file system."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.EXDEV, os.strerror(errno.EXDEV))
+
+
+class Mover(ABC):
+    """A file that is moved to another file system, in steps."""
+
+    is_synchronous = True
+    """Whether the steps are plain functions that block: a thread takes each."""
+
+    @abstractmethod
+    def begin(self) -> Answer[None]:
+        """Raises OtherFileSystem where it is something that is not moved."""
+
+    @abstractmethod
+    def copy(self) -> Answer[int]:
+        """Copy some more; the bytes that were copied, none at the end."""
+
+    @abstractmethod
+    def finish(self) -> Answer[None]:
+        """All was copied: the file takes its new name, and loses the old one."""
+
+    @abstractmethod
+    def end(self) -> Answer[None]:
+        """It is over, finished or not. What has not become a file is removed."""
+
+
 class Storage(ABC):
     """A user's files."""
 
     needs_task = False
     """Whether its code may ask for the task that it runs in."""
+
+    def opened(self) -> Answer[None]:
+        """What a login waits for. Raises OSError where the files cannot be had."""
+        return None
 
     @abstractmethod
     def stat(self, path: str) -> Answer[os.stat_result]:
@@ -162,7 +211,12 @@ class Storage(ABC):
         """Move a file or directory. ``replace``: over a file, too, but never over a directory.
 
         Sessions do not look whether ``target`` lies beneath ``source``: OSError with EINVAL then.
+        Raises OtherFileSystem where ``mover`` may know a way.
         """
+
+    def mover(self, source: str, target: str, *, replace: bool) -> Mover | None:
+        """What moves a file to another file system; None where nothing does."""
+        return None
 
     def available(self, path: str) -> Answer[int | None]:
         """Bytes that may still be written in the directory ``path``; None where nobody knows."""

@@ -16,6 +16,8 @@ import weakref
 from collections.abc import Generator
 from typing import Any
 
+from ftpcluster.descriptors import close_quietly
+
 _SYS_OPENAT2 = 437  # the same number on every architecture
 _SYS_RENAMEAT2 = {"x86_64": 316, "aarch64": 276, "riscv64": 276, "ppc64le": 357, "s390x": 347}
 _RESOLVE_NO_MAGICLINKS = 0x02
@@ -67,14 +69,14 @@ def _walk(directory: int, path: bytes, flags: int, mode: int) -> int:
         for name in names:
             following = os.open(name, _O_PATH_DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
             if here != directory:
-                os.close(here)
+                close_quietly(here)
             here = following
         fd = os.open(last, flags | os.O_NOFOLLOW, mode, dir_fd=here)
     finally:
         if here != directory:
-            os.close(here)
+            close_quietly(here)
     if flags & os.O_PATH and stat.S_ISLNK(os.fstat(fd).st_mode):
-        os.close(fd)  # O_PATH opens the link itself
+        close_quietly(fd)  # O_PATH opens the link itself
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
     return fd
 
@@ -130,11 +132,11 @@ class Root:
                 except FileExistsError:
                     pass  # somebody else was faster
                 made = os.open(name, _O_PATH_DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
-                os.close(here)
+                close_quietly(here)
                 here = made
             os.mkdir(last, dir_fd=here)
         finally:
-            os.close(here)
+            close_quietly(here)
 
     def _deepest(self, directories: list[bytes]) -> Generator[None, None, tuple[int, int]]:
         """How many of ``directories``, each in the one before, are there; the last one's
@@ -157,10 +159,10 @@ class Root:
                 except FileNotFoundError:
                     missing = middle
                 else:
-                    os.close(here)
+                    close_quietly(here)
                     here, found = there, middle
         except BaseException:
-            os.close(here)
+            close_quietly(here)
             raise
         return found, here
 
@@ -183,13 +185,13 @@ class Parent:
 
     def __exit__(self, *_: object) -> None:
         if self._owned:
-            os.close(self.fd)
+            close_quietly(self.fd)
 
 
 def has_openat2(directory: int) -> bool:
     """Whether this kernel, and this process's seccomp filter, let openat2 through."""
     try:
-        os.close(_openat2(directory, b".", _O_PATH_DIRECTORY, 0))
+        close_quietly(_openat2(directory, b".", _O_PATH_DIRECTORY, 0))
     except OSError as error:
         if error.errno in (errno.ENOSYS, errno.EPERM):
             return False

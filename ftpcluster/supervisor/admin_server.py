@@ -171,6 +171,8 @@ class AdminServer:
                 await writer.drain()
         except (ConnectionError, ValueError):
             pass  # it left, or sent a line without end
+        except OSError as error:
+            log.debug("the connection of an administrator has failed: %s", error)
         finally:
             writer.close()
 

@@ -10,6 +10,7 @@ live on.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -22,6 +23,7 @@ from aiomultiprocess.core import Process
 from aiomultiprocess.core import context as spawn_context
 from aiomultiprocess.types import Unit
 
+from ftpcluster.descriptors import close_quietly
 from ftpcluster.supervisor.cut_connections import cut_connections
 from ftpcluster.supervisor.procstatus import stuck_thread
 
@@ -116,11 +118,12 @@ class WorkerProcess(Process):
 
         def ended() -> None:
             loop.remove_reader(self._pidfd)
-            os.close(self._pidfd)
+            close_quietly(self._pidfd)
             self.aio_process.join()  # reaps; it has ended, so this does not block
             # its two pipes, which only the garbage collector would close; the rest of the object
             # goes on telling pid and exit code
-            self.aio_process._popen.close()
+            with contextlib.suppress(OSError):
+                self.aio_process._popen.close()
             callback()
 
         loop.add_reader(self._pidfd, ended)

@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import os
 import socket
 from collections.abc import Mapping
 
+from ftpcluster.descriptors import close_quietly
 from ftpcluster.ipc.closing import close_aside, forget_linger
 from ftpcluster.ipc.messages import (
     Adopt,
@@ -353,7 +353,7 @@ class Supervisor:
         peer, listener = plain(address), self._listeners[sock]
         is_proxied = listener.proxies is not None
         if listener.proxies is not None and peer not in listener.proxies:
-            os.close(fd)
+            close_quietly(fd)
             self._no_proxies.add(peer)
             return
         # a proxy's own address has no slot, and no ban: the worker reads whom the proxy speaks for

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -12,6 +11,7 @@ from enum import Enum
 
 import msgspec
 
+from ftpcluster.descriptors import close_quietly
 from ftpcluster.ipc.channel import BadMessage, Channel
 from ftpcluster.ipc.closing import Closer, forget_linger
 from ftpcluster.ipc.messages import Adopt, Drain, EndSession, ToSupervisor
@@ -165,7 +165,7 @@ class WorkerHandle:
         if connection is None:
             return
         if self.is_filtered:
-            os.close(connection.fd)
+            close_quietly(connection.fd)
         else:
             self.closer.close((connection.fd,))
 

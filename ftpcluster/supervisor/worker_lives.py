@@ -8,6 +8,7 @@ its generation, and the old one goes on.
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
 import logging
 import random
@@ -16,12 +17,14 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Protocol
 
+from ftpcluster.descriptors import close_quietly
 from ftpcluster.ipc.channel import pair, supervisor_end
 from ftpcluster.ipc.closing import Closer
 from ftpcluster.ipc.messages import (
     Failed,
     Heartbeat,
     Message,
+    Outdated,
     Ready,
     ToSupervisor,
     heartbeat_interval,
@@ -36,6 +39,8 @@ log = logging.getLogger(__name__)
 
 _KILL_AFTER = 2.0
 """Seconds that a worker may take longer than the grace, or than SIGABRT needs, before SIGKILL."""
+_RENEWAL = 10.0
+"""Seconds between two replacements that workers ask for, at the least."""
 STOPPING = "the server is stopping"
 """Why a generation that is asked for now, or on its way, will not serve."""
 
@@ -90,6 +95,7 @@ class WorkerLives:
         self._generations: list[Generation] = []  # the one that serves, and the next one, if any
         self._watch_timer: asyncio.TimerHandle | None = None
         self._watch_due = 0.0
+        self._renewable = 0.0
         self.ends: Counter[str] = Counter()
         """How often workers were replaced, by the reason."""
         self.is_dismissed = False
@@ -184,6 +190,17 @@ class WorkerLives:
         self._start(place)
         return True
 
+    def _renew(self, worker: WorkerHandle) -> None:
+        """Replace the workers of a generation: they may not open what is served by now.
+
+        One that was taken over could say so again and again.
+        """
+        generation, now = worker.place.generation, self._loop.time()
+        if generation is self.current and now >= self._renewable:
+            self._renewable = now + _RENEWAL
+            for place in generation.places:
+                self.replace(place.index, "a directory that is served was replaced or mounted")
+
     # ------------------------------------------------------------------ lives
 
     def _start(self, place: Place) -> None:
@@ -213,13 +230,19 @@ class WorkerLives:
         self._owner.on_start(worker)
 
     def _on_not_started(self, place: Place, error: OSError) -> None:
-        """Try again, but for a generation that nobody has to wait for: another one serves."""
+        """Try again, but for a generation that nobody has to wait for: another one serves.
+
+        And but for a start that lacks descriptors: nobody else takes any, so it would go on so.
+        """
         generation = place.generation
         why = f"worker {place.index + 1} cannot be started: {error.strerror or error}"
-        if generation.is_first or place.has_served:
+        lacks_files = error.errno == errno.EMFILE and not place.has_served
+        if (generation.is_first and not lacks_files) or place.has_served:
             log.error("%s", why)
             self._start_later(place)
         elif not generation.ready.done():
+            if lacks_files:
+                why += "; raise the limit (`ulimit -n 4096`, LimitNOFILE= of a service)"
             generation.ready.set_exception(BootFailure("", why))
 
     def _start_later(self, place: Place) -> None:
@@ -232,6 +255,8 @@ class WorkerLives:
             self._on_heartbeat(worker, message)
         elif isinstance(message, Ready):
             self._on_ready(worker)
+        elif isinstance(message, Outdated):
+            self._renew(worker)
         elif isinstance(message, Failed):
             worker.failure = "; ".join(map(visible, message.reason.splitlines()))
 
@@ -422,10 +447,10 @@ def _spawn(place: Place, epoch: int) -> tuple[ProcessLike, socket.socket]:
     try:
         return place.generation.plan.start_process(place.index, epoch, theirs), ours
     except BaseException:
-        ours.close()
+        close_quietly(ours.detach())
         raise
     finally:
-        theirs.close()
+        close_quietly(theirs.detach())  # an error here would leave a process that nobody knows
 
 
 def _fillers(place: Place) -> Iterator[WorkerHandle]:

@@ -11,9 +11,11 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Mapping
 from typing import Any, cast
 
 from ftpcluster.config import WorkerConfig
+from ftpcluster.descriptors import close_quietly
 from ftpcluster.ipc.channel import worker_end
 from ftpcluster.ipc.messages import (
     MOST_COMMAND,
@@ -31,6 +33,7 @@ from ftpcluster.ipc.messages import (
     LoginDelay,
     LookedUp,
     OldWorkers,
+    Outdated,
     Ready,
     SessionReport,
     SetGroupLimits,
@@ -51,6 +54,7 @@ from ftpcluster.session.activity import Activity
 from ftpcluster.session.process_sessions import AcceptedConnection, ProcessSessions
 from ftpcluster.session.server_pi import shutting_down
 from ftpcluster.session.transfer_waits import Cause
+from ftpcluster.worker.confined_files import AllowedRoots, Identity
 from ftpcluster.worker.orphan import ORPHAN_GRACE
 from ftpcluster.worker.remote_names import RemoteNames
 from ftpcluster.worker.remote_quotas import RemoteQuotas
@@ -101,6 +105,7 @@ class Worker:
         self._beaten = loop.time()
         self._spent = time.process_time()
         self._counted: Counted | None = None
+        self._resident = 0
         self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
         self._heartbeat_interval = heartbeat_interval(config.timeouts.worker)
         self._drained: asyncio.Future[None] = loop.create_future()
@@ -110,6 +115,14 @@ class Worker:
         self._quotas.channel = self._channel
         self._names = RemoteNames(config.data.host_names, self._channel.send)
         self._services.masquerade.look_up = self._names.addresses_of
+
+    def watch_roots(self, allowed: Mapping[str, Identity]) -> None:
+        """This process is confined: have it replaced where it may not open what is served."""
+        self._services.files.check = AllowedRoots(allowed, self._tell_outdated).check
+
+    def _tell_outdated(self) -> None:
+        """From any thread."""
+        self._loop.call_soon_threadsafe(self._channel.send, Outdated())
 
     async def serve(self) -> None:
         """Serve until told to stop, or until the supervisor is gone."""
@@ -121,7 +134,7 @@ class Worker:
         self._quotas.report()
         self._heartbeat.cancel()
         self._count()
-        os.close(self._statm)
+        close_quietly(self._statm)
         self._channel.close()
         await self._services.masquerade.close()
         self._services.close()
@@ -152,10 +165,13 @@ class Worker:
     def _beat(self) -> None:
         """Until the worker ends: the supervisor takes silence for death."""
         now, spent = self._loop.time(), time.process_time()
-        resident = int(os.pread(self._statm, 100, 0).split()[1]) * _PAGE
+        try:
+            self._resident = int(os.pread(self._statm, 100, 0).split()[1]) * _PAGE
+        except (OSError, IndexError):
+            pass  # it is as it was: without a beat the supervisor would take this process for hung
         since = now - self._beaten + self._heartbeat_interval
         lag = max(0.0, now - self._beaten)
-        self._channel.send(Heartbeat(resident, lag, quantity((spent - self._spent) / since)))
+        self._channel.send(Heartbeat(self._resident, lag, quantity((spent - self._spent) / since)))
         self._count()
         self._spent = spent
         self._beaten = now + self._heartbeat_interval
@@ -244,7 +260,7 @@ class Worker:
         if fd is None:
             log.error("no file descriptor is left: a log goes on in its old file")
         elif file is None:
-            os.close(fd)
+            close_quietly(fd)
         else:
             file.replace(fd)
 

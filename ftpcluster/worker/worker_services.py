@@ -64,9 +64,7 @@ def make_services(
         "users": users,
         "quotas": quotas,
         "ports": PassivePorts(loop, worker.data_ports, settings.keepalive),
-        "pool": ThreadPoolExecutor(
-            config.storage.threads, "ftpcluster-files", leave_aborts_to_the_main_thread
-        ),
+        **_threads(config.storage.threads),
         "rates_per_connection": lambda: each,
         "transfers": transfers,
         "sets_keepalive": settings.keepalive != keepalive_of(config),
@@ -74,6 +72,12 @@ def make_services(
     if config.tls is not None and worker.certificates is not None:
         common["tls"] = _contexts(worker.certificates, config.tls, settings)
     return Services(**common) if server is None else server.make_services(**common)
+
+
+def _threads(count: int) -> dict[str, Any]:
+    """For file operations that may block: of all users, and of each device that may not answer."""
+    pool = ThreadPoolExecutor(count, "ftpcluster-files", leave_aborts_to_the_main_thread)
+    return {"pool": pool, "file_threads": count}
 
 
 def _check_active_port(settings: Settings) -> None:

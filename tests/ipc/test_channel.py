@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import asyncio
 import contextlib
+import errno
 import os
 import resource
 import socket
@@ -675,5 +676,67 @@ def test_a_message_that_cannot_be_sent_is_not_passed_over(run: Run) -> None:
         worker.channel.send(Released(tuple(range(10**9, 10**9 + 100_000))))
         assert isinstance(await worker.ends(), OSError)
         assert await supervisor.ends() is None
+
+    run(scenario)
+
+
+class Short:
+    """A socket that has no memory the first time."""
+
+    def __init__(self, sock: socket.socket, call: str, code: int) -> None:
+        self._sock = sock
+        self._call: str | None = call
+        self._code = code
+
+    def __getattr__(self, name: str) -> Any:
+        if name == self._call:
+            self._call = None
+            raise OSError(self._code, os.strerror(self._code))
+        return getattr(self._sock, name)
+
+
+@pytest.mark.parametrize(
+    ("side", "call", "code"),
+    [
+        ("worker", "send", errno.ENOBUFS),
+        ("supervisor", "sendmsg", errno.ETOOMANYREFS),
+        ("supervisor", "sendmsg", errno.ENOMEM),
+        ("worker", "recvmsg", errno.ENOMEM),
+        ("supervisor", "recvmsg", errno.ENOMEM),
+    ],
+)
+def test_without_memory_for_a_moment_all_arrives_in_order(
+    run: Run, side: str, call: str, code: int
+) -> None:
+    async def scenario(bench: Bench) -> None:
+        supervisor, worker = bench.both()
+        channel: Any = (supervisor if side == "supervisor" else worker).channel
+        channel._sock = Short(channel._sock, call, code)
+        with socket.socket() as accepted:
+            supervisor.channel.send(Adopt(7, "::1", 50000), accepted.fileno())
+            supervisor.channel.send(Drain(1.0))
+            worker.channel.send(Ready())
+            worker.channel.send(Released((7,)))
+            await worker.hears(2)
+            await supervisor.hears(2)
+        assert worker.messages == [Adopt(7, "::1", 50000), Drain(1.0)]
+        assert supervisor.messages == [Ready(), Released((7,))]
+        assert channel._sock._call is None, "it never failed"
+        assert worker.closed == supervisor.closed == []
+        fd = worker.received[0][1]
+        assert fd is not None
+        os.close(fd)
+
+    run(scenario)
+
+
+def test_a_channel_that_waits_for_memory_can_be_closed(run: Run) -> None:
+    async def scenario(bench: Bench) -> None:
+        _, worker = bench.both()
+        channel: Any = worker.channel
+        channel._sock = Short(channel._sock, "send", errno.ENOBUFS)
+        worker.channel.send(Ready())
+        worker.channel.close()
+        await asyncio.sleep(0.1)  # longer than until it would be tried again
 
     run(scenario)

@@ -1,13 +1,15 @@
-"""What the kernel tells of an accepted connection."""
+"""The acceptor's end, and what the kernel tells of an accepted connection."""
 
 from __future__ import annotations
 
+import asyncio
+import os
 import socket
 from collections.abc import Iterator
 
 import pytest
 
-from ftpcluster.net.acceptor import is_untouched
+from ftpcluster.net.acceptor import Acceptor, is_untouched
 from tests.support.dialogue import reset
 
 Pair = tuple[socket.socket, socket.socket]
@@ -22,6 +24,22 @@ def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
         accepted, _ = listener.accept()
     with accepted, client:
         yield accepted, client
+
+
+@pytest.mark.parametrize("ends", ["close", "listen_on"])
+async def test_a_listener_whose_close_fails_keeps_no_other_open(ends: str) -> None:
+    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
+    addresses = [listener.getsockname() for listener in listeners]
+    acceptor = Acceptor(
+        asyncio.get_running_loop(), listeners, lambda: None, lambda *_: pytest.fail("no target")
+    )
+    os.close(listeners[1].fileno())
+    if ends == "listen_on":
+        acceptor.listen_on(())
+    acceptor.close()
+    for address in addresses:
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address)
 
 
 def test_a_new_connection_is_untouched(pair: Pair) -> None:

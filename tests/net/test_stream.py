@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import socket
@@ -390,6 +391,115 @@ def test_a_watcher_that_fails_harms_no_other(run: Run, caplog: pytest.LogCapture
 
     with caplog.at_level(logging.CRITICAL, "ftpcluster"):
         run(scenario)
+
+
+def test_a_connection_that_cannot_be_made_a_stream_is_closed(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(bench: Bench) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs, monkeypatch.context() as patch:
+            patch.setattr(os, "set_blocking", _fails)
+            with pytest.raises(OSError, match="no"):
+                Stream(bench.loop, bench.poller, ours.detach())
+            assert theirs.recv(1) == b""
+
+    run(scenario)
+
+
+def test_a_close_that_fails_ends_the_stream_all_the_same(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(bench: Bench) -> None:
+        stream, peer = bench.stream()
+        waiter = stream.readable()
+
+        def closes(fd: int) -> None:
+            socket.close(fd)
+            _fails()
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "close", closes)
+            stream.close()
+        assert waiter.cancelled()
+        assert peer.recv(1) == b""
+        assert not bench.poller._watchers
+
+    run(scenario)
+
+
+def _fails(*_: object) -> None:
+    raise OSError(errno.EIO, "no")
+
+
+class _Refusing:
+    """An epoll that has no memory for one call."""
+
+    def __init__(self, real: Any, call: str) -> None:
+        self._real = real
+        self._call = call
+
+    def __getattr__(self, name: str) -> Any:
+        if name == self._call:
+            self._call = ""
+            return _fails
+        return getattr(self._real, name)
+
+
+def test_where_the_kernel_watches_nothing_the_stream_can_be_awaited_later(run: Run) -> None:
+    async def scenario(bench: Bench) -> None:
+        stream, peer = bench.stream()
+        poller: Any = bench.poller
+        real = poller._epoll
+        poller._epoll = _Refusing(real, "register")
+        with pytest.raises(OSError, match="no"):
+            stream.readable()
+        peer.send(b"x")
+        await stream.readable()
+        assert stream.recv(1) == b"x"
+        poller._epoll = real
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("call", ["unregister", "modify"])
+def test_what_cannot_be_unwatched_does_not_spin_and_can_be_watched_again(
+    run: Run, call: str
+) -> None:
+    async def scenario(bench: Bench) -> None:
+        stream, peer = bench.stream()
+        poller: Any = bench.poller
+        real = poller._epoll
+        if call == "modify":
+            stream.watch_for_break(lambda: None)
+        waiter = stream.readable()
+        poller._epoll = _Refusing(real, call)
+        peer.send(b"x")
+        await waiter
+        await turns()  # nobody waits any more: the watch ends, at the second try
+        assert poller._epoll._call == ""
+        await turns()
+        assert not stream._events & READ
+        assert stream.recv(1) == b"x"
+        waiter = stream.readable()
+        peer.send(b"y")
+        await waiter
+        assert stream.recv(1) == b"y"
+        poller._epoll = real
+
+    run(scenario)
+
+
+def test_where_nobody_can_tell_there_is_input_and_nothing_on_its_way(run: Run) -> None:
+    """AUTH ends a session whose client may have sent something behind it."""
+
+    async def scenario(bench: Bench) -> None:
+        stream = Stream(bench.loop, bench.poller, os.open(os.devnull, os.O_RDWR))
+        assert stream.has_input()
+        assert stream.unacknowledged() == 0
+        stream.close()
+
+    run(scenario)
 
 
 def test_the_poller_can_be_closed_twice(run: Run) -> None:

@@ -17,7 +17,8 @@ import pytest
 from ftpcluster.storage import contained
 from ftpcluster.storage.base import WriteMode
 from ftpcluster.storage.contained import Root
-from ftpcluster.storage.local import LocalFiles, LocalStorage
+from ftpcluster.storage.local import LocalStorage
+from ftpcluster.storage.local_files import LocalFiles
 from tests.support.awaited import Awaited
 
 
@@ -246,6 +247,54 @@ async def test_a_scan_of_what_is_no_directory_fails_at_once(
     for path, error in (("/file", NotADirectoryError), ("/missing", FileNotFoundError)):
         with pytest.raises(error):
             await names(storage, path)
+
+
+@pytest.mark.parametrize(
+    ("code", "is_told"),
+    [(errno.EIO, True), (errno.ENOMEM, True), (errno.ENOENT, False), (errno.EACCES, False)],
+)
+async def test_an_entry_that_cannot_be_read_fails_the_listing_unless_it_is_gone_or_hidden(
+    storage: LocalStorage, root: Path, monkeypatch: pytest.MonkeyPatch, code: int, is_told: bool
+) -> None:
+    """Who mirrors a directory would remove what the listing lacks."""
+    (root / "bad").touch()
+    (root / "good").touch()
+    real = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: _BadDisk(real(path), code))
+    if is_told:
+        with pytest.raises(OSError, match=os.strerror(code)):
+            await names(storage, "/")
+    else:
+        assert await names(storage, "/") == ["good"]
+
+
+class _BadDisk:
+    """A directory in which the entry ``bad`` has no status."""
+
+    def __init__(self, entries: Any, code: int) -> None:
+        self._entries = entries
+        self._code = code
+
+    def __enter__(self) -> Any:
+        return map(self._seen, self._entries)
+
+    def __exit__(self, *_: object) -> None:
+        self._entries.close()
+
+    def _seen(self, entry: os.DirEntry[str]) -> Any:
+        if entry.name != "bad":
+            return entry
+        return _BadEntry(self._code)
+
+
+class _BadEntry:
+    name = "bad"
+
+    def __init__(self, code: int) -> None:
+        self._code = code
+
+    def stat(self, *, follow_symlinks: bool) -> None:
+        raise OSError(self._code, os.strerror(self._code))
 
 
 async def test_links_are_listed_as_such(storage: LocalStorage, root: Path) -> None:

@@ -434,6 +434,19 @@ async def test_the_loop_s_heart_beats(scene: Scene) -> None:
             await asyncio.sleep(0.01)
 
 
+async def test_the_heart_beats_where_the_memory_cannot_be_read(scene: Scene) -> None:
+    """Else the supervisor would take the worker for hung, and end it with all its sessions."""
+    async with asyncio.timeout(DEADLINE):
+        while not scene.heartbeats:
+            await asyncio.sleep(0.01)
+        unreadable = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(unreadable, scene.worker._statm)
+        os.close(unreadable)
+        beats = scene.heartbeats
+        while scene.heartbeats < beats + 2:
+            await asyncio.sleep(0.01)
+
+
 async def test_a_worker_without_sessions_drains_at_once(scene: Scene) -> None:
     scene.channel.send(Drain(3600.0))
     await asyncio.wait_for(scene.serving, DEADLINE)

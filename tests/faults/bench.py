@@ -1,0 +1,440 @@
+"""Where faults are tried: a server, its tracer, and what must hold after each fault.
+
+A fault is one system call of a script that fails once, with one error. After it:
+
+- each command was replied to just once, or the control connection ended, if that was hit;
+- the worker lives; nobody logged a traceback;
+- no connection is counted, no descriptor, thread or temporary file is left;
+- what was 226 is whole, which the scripts check;
+- the next session is served.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import errno
+import os
+import re
+import signal
+import ssl
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from ftpcluster.admin.client import AdminConnection
+from ftpcluster.admin.requests import Overview, WhoRequest
+from tests.faults import calls
+from tests.faults.client import Client, Ended, Wrong
+from tests.faults.scripts import SCRIPTS, SMALL, Place
+from tests.support.cluster import Cluster, until
+from tests.support.ptracer import EPOLL_CTL, NO_FD, SHORT
+from tests.support.tracer import Call, Tracer, is_alive
+
+_CHANNEL, _SIGNALS = "channel", "signals"
+_STREAM, _SEQPACKET = "0001", "0005"
+"""Kinds of sockets in /proc/net/unix."""
+_LOOP, _POLLER = "loop", "poller"
+_SORTS = ("socket", "pipe", "anon_inode:[eventf", "anon_inode", "/")
+_SETTLED = 4.0
+_CALM = 0.5
+_STOPPED = 20.0
+_LEAKS = "leaks "
+_PORTS = 34
+"""Transfers after which a worker keeps as many listeners as it ever will."""
+_CONFIG = """
+[limits]
+download = "100GB"
+upload = "100GB"
+[timeouts]
+data = "3s"
+stalled = "3s"
+drain = "1s"
+shutdown = "1s"
+[storage]
+atomic_uploads = {atomic}
+durable_uploads = {atomic}
+[tls]
+certificate = "{certificate}"
+[[user]]
+login = "user"
+password = "plain:12345"
+root = "{root}"
+"""
+
+
+class Fault(NamedTuple):
+    """The nth call of that name fails, on that sort of descriptor."""
+
+    name: str
+    sort: str
+    nth: int
+    error: str
+    """An errno's name, or, of bytes that are moved, how many."""
+
+    def __str__(self) -> str:
+        return f"{self.name}({self.sort}) {self.nth}: {self.error}"
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What came of faults."""
+
+    injected: int = 0
+    missed: int = 0
+    """The script did not make the call this time."""
+    wrong: list[tuple[Fault, str]] = dataclasses.field(default_factory=list)
+
+
+def sample(faults: Iterable[Fault], count: int, most_nth: int = 1 << 30) -> list[Fault]:
+    """Of each call ``count`` errors, other ones each time that it is made."""
+    of_call: dict[tuple[str, str, int], list[Fault]] = {}
+    for fault in faults:
+        if fault.nth <= most_nth:
+            of_call.setdefault(fault[:3], []).append(fault)
+    chosen = []
+    for (_, _, nth), same in of_call.items():
+        for index in range(min(count, len(same))):
+            chosen.append(same[((nth - 1) * count + index) % len(same)])
+    return chosen
+
+
+class Bench:
+    """A cluster of one worker, with the worker or the supervisor under the tracer."""
+
+    def __init__(
+        self,
+        directory: Path,
+        certificate: Path,
+        context: ssl.SSLContext,
+        *,
+        is_atomic: bool = False,
+        process: str = "worker",
+        flags: tuple[str, ...] = (),
+    ) -> None:
+        self._directory = directory
+        self._root = directory / "root"
+        self._root.mkdir(exist_ok=True)
+        self._process = process
+        self._flags = flags
+        text = _CONFIG.format(
+            atomic=str(is_atomic).lower(), root=self._root, certificate=certificate
+        )
+        self._config = directory / "ftpcluster.toml"
+        self._config.touch(mode=0o600)
+        self._config.write_text(text)
+        self._context = context
+        self._is_atomic = is_atomic
+        self.restarts = 0
+
+    def __enter__(self) -> Self:
+        self._start()
+        return self
+
+    def __exit__(
+        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
+    ) -> None:
+        self._tracer.close()
+        self._cluster._kill_all()
+
+    def _start(self) -> None:
+        self._cluster = Cluster("-c", str(self._config), "--workers", "1", *self._flags)
+        self._cluster.__enter__()
+        self.place = Place(
+            self._cluster.port, self._root, self._context, self._is_atomic, self._cluster.hang_up
+        )
+        self._attach()
+        self._seen = len(self._cluster.log)
+        self._before = self._held()
+
+    def _attach(self) -> None:
+        (self._worker,) = self._cluster.workers()
+        pid = self._cluster.pid if self._process == "supervisor" else self._worker
+        self._tracer = Tracer(pid)
+        (self._channel,) = _unix_sockets(pid, _SEQPACKET)
+        self._signals = _unix_sockets(pid, _STREAM)
+        self._poller = _poller_of(pid)
+
+    def _restart(self) -> None:
+        self.restarts += 1
+        self._tracer.close()
+        self._cluster._kill_all()
+        self._start()
+
+    # ------------------------------------------------------------------ what a script calls
+
+    def record(self, script: str) -> list[Call]:
+        """The calls of a script that goes well."""
+        self._warm_up(script)
+        self.place.furnish()
+        self._tracer.record()
+        SCRIPTS[script](self.place)
+        self._calm_down()
+        return self._tracer.recorded()
+
+    def _calm_down(self) -> None:
+        """Let the server's part of a session end, for so long as a session takes at most."""
+        if self._process == "supervisor":  # a reload has another worker
+            found = until(lambda: len(found := self._cluster.workers()) == 1 and found)
+            (self._worker,) = found
+        end = time.monotonic() + _CALM
+        while self._held() - self._before and time.monotonic() < end:
+            time.sleep(0.005)
+
+    def faults(self, script: str) -> Iterator[Fault]:
+        """All that may go wrong in a script. Raises AssertionError for a call in no table."""
+        return self.faults_of(self.record(script))
+
+    def faults_of(self, recorded: Iterable[Call]) -> Iterator[Fault]:
+        counts: collections.Counter[tuple[str, str]] = collections.Counter()
+        for call in recorded:
+            name = calls.NAMES.get(call.number, str(call.number))
+            sort = self._sort_of(call)
+            if (name, sort) in calls.LEFT_ALONE or (name, "") in calls.LEFT_ALONE:
+                continue
+            errors = self._errors(name, sort)
+            assert errors is not None, f"{name} of {call.what!r} is called: see calls.py"
+            counts[name, sort] += 1
+            for error in errors:
+                yield Fault(name, sort, counts[name, sort], error)
+            if name in calls.CUT and sort != _CHANNEL and call.result > 1:
+                yield Fault(name, sort, counts[name, sort], "1")
+                yield Fault(name, sort, counts[name, sort], str(call.result // 2))
+
+    def _errors(self, name: str, sort: str) -> tuple[str, ...] | None:
+        for key in ((name, sort), (name, "socket" if sort == _CHANNEL else sort), (name, "")):
+            if key in calls.ERRORS:
+                return calls.ERRORS[key]
+        return None
+
+    def _sort_of(self, call: Call) -> str:
+        if call.number == EPOLL_CTL:
+            return _POLLER if call.fd == self._poller else _LOOP
+        if call.fd == self._channel:
+            return _CHANNEL
+        if call.fd in self._signals:
+            return _SIGNALS
+        return next((sort for sort in _SORTS if call.what.startswith(sort)), NO_FD)
+
+    # ------------------------------------------------------------------ one fault
+
+    def try_fault(self, script: str, fault: Fault, outcome: Outcome) -> None:
+        """Run a script with a fault, and see what must hold."""
+        self._arm(fault)
+        try:
+            wrong = self._run(script)
+            self._calm_down()
+        finally:
+            has_hit = self._tracer.disarm()
+        target = self._tracer.target
+        if not has_hit:
+            outcome.missed += 1
+        else:
+            outcome.injected += 1
+        if wrong and calls.is_excused(script, fault.name, fault.error, wrong):
+            wrong = None
+        wrong = wrong or self._look()
+        if wrong and wrong.startswith(_LEAKS):
+            wrong = self._leaks_again(script, fault)
+        if wrong:
+            outcome.wrong.append((fault, f"{wrong} [{target}]"))
+            self._restart()
+            self._warm_up(script)
+
+    def _leaks_again(self, script: str, fault: Fault) -> str | None:
+        """Whether each repetition leaks. What does not is kept for the next who needs it."""
+        wrong = None
+        for _ in range(3):
+            self._before = self._held()
+            self._arm(fault)
+            wrong = self._run(script)
+            self._calm_down()
+            self._tracer.disarm()
+            wrong = wrong or self._look()
+            if wrong is None or not wrong.startswith(_LEAKS):
+                break
+        return wrong
+
+    def _warm_up(self, script: str) -> None:
+        """Have the server what it keeps for the next session: data ports, pipes, threads."""
+        self.place.furnish()
+        with Client(self.place.port) as client:
+            client.logs_in()
+            for _ in range(_PORTS):
+                client.downloads("NLST empty")
+        for _ in range(3):
+            wrong = self._run(script)
+            self._calm_down()
+            wrong = wrong or self._look(is_warm=False)
+            assert wrong is None, f"{script} without a fault: {wrong}"
+        self._settle()
+        self._before = self._held()
+        self._news()
+
+    def _arm(self, fault: Fault) -> None:
+        number = calls.NUMBERS[fault.name]
+        if fault.error.isdigit():
+            kind, value = SHORT, int(fault.error)
+        else:
+            kind, value = calls.kind(fault.name), getattr(errno, fault.error)
+        if fault.sort in (_CHANNEL, _POLLER):
+            fd = self._channel if fault.sort == _CHANNEL else self._poller
+            self._tracer.arm(number, fault.nth, kind, value, only_fd=fd)
+        else:
+            self._tracer.arm(number, fault.nth, kind, value, wants=fault.sort, not_fd=self._channel)
+
+    def _run(self, script: str) -> str | None:
+        """Run a script: what is wrong, if anything is."""
+        self.place.furnish()
+        self._ends = 0
+        try:
+            SCRIPTS[script](self.place)
+        except Ended as error:
+            return None if self._may_have_ended() else f"the session ended at {error}"
+        except Wrong as error:
+            return str(error)
+        return None
+
+    def _may_have_ended(self) -> bool:
+        """A session may end whose own connection was hit. (Data connections are told from it by
+        their ends: both are closed by now, so any socket is believed.)"""
+        return self._tracer.target.startswith("socket") or self._process == "supervisor"
+
+    def _look(self, *, is_warm: bool = True) -> str | None:
+        """What does not hold after a script, if anything."""
+        if not is_alive(self._worker):
+            return "the worker died: " + " / ".join(_told(self._cluster.log))
+        try:
+            self._settle()
+            self._serves()
+        except (Wrong, Ended, AssertionError) as error:
+            return f"afterwards: {type(error).__name__} {error}"
+        news = self._news()
+        if "Traceback" in news or "bug" in news:
+            return "a traceback: " + news[news.find("Traceback") :][-1500:]
+        if left := [path.name for path in self._root.rglob(".*~ftpcluster-*")]:
+            return f"temporary files: {left}"
+        try:
+            return self._leaks() if is_warm else None
+        except FileNotFoundError:
+            return "the worker died later: " + " / ".join(_told(self._cluster.log))
+
+    def _leaks(self) -> str | None:
+        """What is held now and was not before, unless it is gone soon."""
+        end = time.monotonic() + _SETTLED
+        while more := self._held() - self._before:
+            if time.monotonic() > end:
+                return f"{_LEAKS}{dict(more)}"
+            time.sleep(0.02)
+        return None
+
+    def _settle(self) -> None:
+        """Wait until nothing counts any more."""
+        until(lambda: self._overview().connections == 0, _SETTLED)
+
+    def _overview(self) -> Overview:
+        connection = AdminConnection(self._cluster.admin)
+        try:
+            reply = connection.ask(WhoRequest())
+        finally:
+            connection.close()
+        assert isinstance(reply, Overview)
+        return reply
+
+    def _serves(self) -> None:
+        self.place.furnish()
+        with Client(self.place.port) as client:
+            if not client.logs_in():
+                raise Wrong(f"no login: {client.replies}")
+            if client.downloads("RETR small") != (226, SMALL):
+                raise Wrong(f"no download: {client.replies}")
+            code = client.uploads("STOR later", SMALL)
+            if code != 226 or (self._root / "later").read_bytes() != SMALL:
+                raise Wrong(f"no upload: {client.replies}")
+        self._settle()
+
+    def _news(self) -> str:
+        log, self._seen = self._cluster.log[self._seen :], len(self._cluster.log)
+        return log
+
+    def _held(self) -> collections.Counter[str]:
+        """Descriptors by their kinds, and threads, of worker and supervisor.
+
+        Where the supervisor is traced, of that alone: a reload has another worker.
+        """
+        held: collections.Counter[str] = collections.Counter()
+        processes = {"supervisor": self._cluster.pid}
+        if self._process == "worker":
+            processes["worker"] = self._worker
+        for name, pid in processes.items():
+            held[f"{name}'s threads"] = len(os.listdir(f"/proc/{pid}/task"))
+            for entry in os.listdir(f"/proc/{pid}/fd"):
+                try:
+                    what = os.readlink(f"/proc/{pid}/fd/{entry}")
+                except FileNotFoundError:
+                    continue
+                held[f"{name}'s {re.sub(r':?.?[0-9]+.?$', '', what)}"] += 1
+        return held
+
+
+def stop_under(make: Callable[[], Bench], fault: Fault | None) -> tuple[list[Fault], str | None]:
+    """Stop a server while a call fails: what may fail then, and what is wrong with its end.
+
+    The tracer dies with it, so that each fault takes a server.
+    """
+    bench = make()
+    with bench:
+        tracer, cluster = bench._tracer, bench._cluster
+        with Client(bench.place.port) as client:
+            client.logs_in()
+        started = len(cluster.log)
+        if fault is None:
+            tracer.record()
+        else:
+            bench._arm(fault)
+        cluster.process.send_signal(signal.SIGTERM)
+        try:
+            cluster.process.wait(_STOPPED)
+            until(lambda: not cluster.processes(), _STOPPED)
+        except (subprocess.TimeoutExpired, AssertionError):
+            return [], f"it does not end: {cluster.log[started:]}"
+        faults = list(bench.faults_of(tracer.recorded())) if fault is None else []
+    log = cluster.log[started:]
+    # behind the server's end asyncio closes the loop, and uvloop does not expect errors there
+    log = log if "Cannot close a running event loop" not in log else ""
+    return faults, log if "Traceback" in log or "bug" in log else None
+
+
+def _told(log: str) -> list[str]:
+    """The last of what a log says of errors."""
+    lines = [line for line in log.splitlines() if " INFO " not in line]
+    return lines[-12:]
+
+
+def _unix_sockets(pid: int, kind: str) -> list[int]:
+    """Sockets without a name: the channel, or the pair that a signal is told to the loop by."""
+    inodes = set()
+    for line in Path("/proc/net/unix").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[4] == kind and len(fields) == 7:
+            inodes.add(f"socket:[{fields[6]}]")
+    return [
+        int(fd) for fd in os.listdir(f"/proc/{pid}/fd")
+        if os.readlink(f"/proc/{pid}/fd/{fd}") in inodes
+    ]  # fmt: skip
+
+
+def _poller_of(pid: int) -> int:
+    """The epoll of ours, which the loop's own one watches; -1 where there is none."""
+    epolls = [
+        int(fd) for fd in os.listdir(f"/proc/{pid}/fd")
+        if os.readlink(f"/proc/{pid}/fd/{fd}") == "anon_inode:[eventpoll]"
+    ]  # fmt: skip
+    for fd in epolls:
+        for match in re.finditer(r"tfd:\s*(\d+)", Path(f"/proc/{pid}/fdinfo/{fd}").read_text()):
+            if int(match[1]) in epolls:
+                return int(match[1])
+    return -1
