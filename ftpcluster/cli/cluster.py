@@ -271,6 +271,7 @@ def _plan(
         ),
         shutdown_grace=timeouts.shutdown,
         drain_grace=timeouts.shutdown if timeouts.drain is None else timeouts.drain,
+        names=config.data.host_names,
         keepalive=keepalive_of(config),
         worker_timeout=timeouts.worker,
         recycling=Recycling(config.recycle.memory, config.recycle.age),

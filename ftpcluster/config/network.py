@@ -9,6 +9,7 @@ import msgspec
 
 from ftpcluster.config.kinds import Addresses, Announced, File, Network, Port, PortRange, SourcePort
 from ftpcluster.config.setting import Keyword, Setting, Table
+from ftpcluster.protocol.address import is_ipv4
 from ftpcluster.protocol.protection import Protection
 
 
@@ -162,8 +163,10 @@ class Data(Table, frozen=True, kw_only=True):
         Setting(
             "the IPv4 address, or the host name, that PASV names, for a server behind NAT",
             "; behind a proxy it is the proxy's public address; a name is looked up again every "
-            "minute",
-            otherwise="the server's own",
+            "minute, and of several addresses it is the one that the client has reached, or the "
+            "first",
+            otherwise="the server's own; behind a proxy the one that the PROXY header says the "
+            "client has reached",
             example='"203.0.113.7"',
             session="masquerade",
             flag="--masquerade [NET=]ADDR...",
@@ -213,3 +216,9 @@ class Data(Table, frozen=True, kw_only=True):
             keyword=Keyword("any_address", "bool", default=False),
         ),
     ] = None
+
+    @property
+    def host_names(self) -> frozenset[str]:
+        """The names that have to be looked up."""
+        given = (self.masquerade, *self.masquerade_for.values())
+        return frozenset(each for each in given if each is not None and not is_ipv4(each))

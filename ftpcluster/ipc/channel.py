@@ -37,6 +37,8 @@ _MESSAGES_PER_TURN = 32
 _LONGEST_TURN = 0.002
 """Seconds after which further messages wait for the loop's next turn, so that other workers, and
 clients that connect, get theirs. A single message takes up to some milliseconds."""
+_MESSAGES_TO_CATCH_UP, _LONGEST_CATCHING_UP = 1000, 0.01
+"""More than the socket of an honest worker holds. One that always has more is not waited for."""
 _TRANSIENT = (errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS)
 """No memory, or too many descriptors in flight: what was to be said or read is still there."""
 _PAUSE = 0.05
@@ -105,6 +107,8 @@ class Channel(Generic[Incoming]):
         self.backlog = 0
         """Bytes that the other end has not taken yet."""
         self.closed = False
+        self._is_reading = False
+        self._is_behind = False  # the last ``catch_up`` could not read all
         self._retry: asyncio.TimerHandle | None = None
         loop.add_reader(sock.fileno(), self._on_readable)
 
@@ -166,21 +170,33 @@ class Channel(Generic[Incoming]):
         if not self._waiting:
             self._loop.remove_writer(self._sock.fileno())
 
+    def catch_up(self) -> None:
+        """Read what has come. Not where a message of this channel is being obeyed just now."""
+        if not (self.closed or self._is_reading or self._is_behind):
+            self._is_behind = not self._read(_MESSAGES_TO_CATCH_UP, _LONGEST_CATCHING_UP)
+
     def _on_readable(self) -> None:
-        began = time.perf_counter()
-        for _ in range(_MESSAGES_PER_TURN):
-            if self.closed:
-                return
-            try:
-                if not self._receive():
-                    break
-            except BadMessage as error:
-                self._fail(error)
-                return
-            if self._close_aside is not None and time.perf_counter() - began > _LONGEST_TURN:
-                break
+        if self._read(_MESSAGES_PER_TURN, _LONGEST_TURN):
+            self._is_behind = False
         if self._on_turn is not None and not self.closed:
             self._on_turn()
+
+    def _read(self, most: int, longest: float) -> bool:
+        """Read so many messages, of a worker only for so long. False where there may be more."""
+        began = time.perf_counter()
+        self._is_reading = True
+        try:
+            for _ in range(most):
+                if self.closed or not self._receive():
+                    return True
+                if self._close_aside is not None and time.perf_counter() - began > longest:
+                    return False
+        except BadMessage as error:
+            self._fail(error)
+            return True
+        finally:
+            self._is_reading = False
+        return False
 
     def _read_rest(self) -> None:
         """Read to the end, turn by turn: libuv does not watch a socket after an error."""

@@ -88,6 +88,20 @@ class Describe(Message, frozen=True, tag=8):
     number: int
 
 
+class OldWorkers(Message, frozen=True, tag=12):
+    """Whether workers that were replaced still live: their sessions may hold your data ports."""
+
+    live: bool
+
+
+class LookedUp(Message, frozen=True, tag=13):
+    """Answer to LookUp: the addresses of a host name, or without any why there are none."""
+
+    name: str
+    addresses: tuple[str, ...]
+    failure: str = ""
+
+
 class WriteLog(Message, frozen=True, tag=10):
     """Write the log, or that of transfers, to the file that comes with this message."""
 
@@ -222,6 +236,12 @@ class EndTry(Message, frozen=True, tag=17):
     session: Session
 
 
+class LookUp(Message, frozen=True, tag=18):
+    """What addresses has a host name of the configuration? Answered by LookedUp, within a bound."""
+
+    name: Name
+
+
 class LoginFailed(Message, frozen=True, tag=15):
     """Somebody gave a wrong password, or a name that nobody has. Answered by LoginDelay."""
 
@@ -329,6 +349,8 @@ ToWorker = (
     | Describe
     | LoginDelay
     | WriteLog
+    | OldWorkers
+    | LookedUp
 )
 ToSupervisor = (
     Ready
@@ -344,6 +366,7 @@ ToSupervisor = (
     | BeginTry
     | EndTry
     | LoginFailed
+    | LookUp
     | UserLimits
     | Reports
     | Heartbeat

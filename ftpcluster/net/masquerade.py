@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from ipaddress import ip_network
 
+from ftpcluster.net.lookups import Addresses, NameService
 from ftpcluster.protocol.address import is_ipv4, without_zone
 from ftpcluster.protocol.errors import NoDataConnection
 
@@ -25,6 +25,8 @@ class Masquerade:
         self, default: str | None = None, networks: Mapping[str, str] | None = None
     ) -> None:
         """Raises ValueError where a network is none."""
+        self.look_up: Callable[[str], Awaitable[Addresses]] = NameService().addresses_of
+        """Gives the addresses of a host name, or raises OSError."""
         self.is_empty = default is None and not networks
         """Whether PASV always names the server's own address."""
         self._default = default
@@ -33,10 +35,8 @@ class Masquerade:
             ((ip_network(network), name) for network, name in (networks or {}).items()),
             key=lambda each: -each[0].prefixlen,
         )
-        self.before_look_up: Callable[[], None] | None = None
-        """Called before each name is looked up."""
-        self._known: dict[str, tuple[tuple[str, ...], float]] = {}
-        self._looking: dict[str, asyncio.Task[tuple[str, ...]]] = {}
+        self._known: dict[str, tuple[Addresses, float]] = {}
+        self._looking: dict[str, asyncio.Task[Addresses]] = {}
 
     async def address_for(self, peer: str, reached: str = "") -> str | None:
         """The IPv4 address that PASV names to ``peer``; None where it is the server's own.
@@ -50,15 +50,13 @@ class Masquerade:
         loop = asyncio.get_running_loop()
         addresses, until = self._known.get(name, (None, 0.0))
         if loop.time() >= until and name not in self._looking:
-            if self.before_look_up is not None:
-                self.before_look_up()
             self._looking[name] = task = loop.create_task(self._look_up(loop, name))
             task.add_done_callback(functools.partial(self._on_looked_up, name))
         if addresses is None:  # an old address serves until there is a new one
             addresses = await asyncio.shield(self._looking[name])
         return reached if reached in addresses else addresses[0]
 
-    def _on_looked_up(self, name: str, task: asyncio.Task[tuple[str, ...]]) -> None:
+    def _on_looked_up(self, name: str, task: asyncio.Task[Addresses]) -> None:
         del self._looking[name]
         if not task.cancelled():
             task.exception()  # who waited for it has it; nobody may have
@@ -79,16 +77,13 @@ class Masquerade:
                     return name
         return self._default
 
-    async def _look_up(self, loop: asyncio.AbstractEventLoop, name: str) -> tuple[str, ...]:
+    async def _look_up(self, loop: asyncio.AbstractEventLoop, name: str) -> Addresses:
         try:
-            found = await loop.getaddrinfo(name, None, family=socket.AF_INET)
-        except (OSError, UnicodeError) as error:  # UnicodeError: what cannot be a name at all
+            addresses = await self.look_up(name)
+        except OSError as error:
             log.error("the masquerade address %s cannot be looked up: %s", name, error)
-            if name in self._known:
-                addresses = self._known[name][0]
-                self._known[name] = addresses, loop.time() + _FRESH
-                return addresses
-            raise NoDataConnection("This server does not know its own address.") from error
-        addresses = tuple(dict.fromkeys(str(each[4][0]) for each in found))
+            if name not in self._known:
+                raise NoDataConnection("This server does not know its own address.") from error
+            addresses = self._known[name][0]
         self._known[name] = addresses, loop.time() + _FRESH
         return addresses

@@ -201,6 +201,7 @@ class PassivePorts:
         self.early_acceptors = EarlyAcceptors(loop)
         self.strangers = RefusedConnections(loop, _tell_of_strangers)
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._is_contended = False
         self._is_closed = False
 
     def qsize(self) -> int:
@@ -214,6 +215,12 @@ class PassivePorts:
             self._assigned.add(listener)
         return listener
 
+    def set_contended(self, contended: bool) -> None:  # noqa: FBT001
+        """Whether sessions of this server in other processes may hold the ports of the range."""
+        self._is_contended = contended
+        while not contended and self._waiting:
+            self._wake_one()
+
     async def acquire(self, host: str) -> PassiveListener:
         """A listener on the local address ``host``, which has no connection yet.
 
@@ -223,7 +230,8 @@ class PassivePorts:
         while (listener := self.acquire_at_once(host)) is None:
             if not self._assigned:
                 self._complain()
-                raise NoAvailablePort
+                if not (self._is_contended and self._ports):
+                    raise NoAvailablePort
             await self._port_given_back()
         return listener
 
@@ -233,7 +241,14 @@ class PassivePorts:
         if now < self._next_complaint:
             return
         self._next_complaint = now + _COMPLAINT_INTERVAL
-        if self._ports:
+        if self._ports and self._is_contended:
+            log.warning(
+                "sessions of workers that were replaced hold all data ports that this process has "
+                "(%d, of %d-%d), or other programs do: clients that ask for one are told 425 until "
+                "those sessions end (timeouts.drain)",
+                len(self._ports), self._ports[0], self._ports[-1],
+            )  # fmt: skip
+        elif self._ports:
             log.warning(
                 "other programs hold all data ports that this process has (%d, of %d-%d), so "
                 "sessions that ask for one end with 421: end those programs, or configure other "

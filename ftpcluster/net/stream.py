@@ -210,6 +210,13 @@ class Stream:
 
     # ------------------------------------------------------------------ the end
 
+    def stop_watching(self) -> None:
+        """Tell nobody of anything any more; ``close`` follows. Whoever waits goes on waiting."""
+        if self._events:
+            self._events = 0
+            self._poller.remove(self.fd)
+        self._on_readable = self._on_broken = None
+
     def close(self) -> None:
         """Close the connection; harmless when repeated. Whoever waits is cancelled."""
         fd, self.fd = self.fd, -1

@@ -45,7 +45,8 @@ class Admission:
 
     ``end(epoch, session)`` is told to end a session, unless that has logged in. Times are seconds
     of a monotonic clock. ``call_later(seconds, function)`` is a loop's, for the lines about
-    refusals that have to wait; without it those are told with the next refusal.
+    refusals that have to wait; without it those are told with the next refusal. ``catch_up`` is
+    called before anybody is refused for want of a slot.
     """
 
     def __init__(
@@ -54,8 +55,11 @@ class Admission:
         rules: BanRules | None,
         end: Callable[[int, int], None],
         call_later: Callable[[float, Callable[[], None]], object] | None = None,
+        catch_up: Callable[[], None] = lambda: None,
     ) -> None:
         self._ledger = ledger
+        self.catch_up = catch_up
+        """Reads what has been said, but not heard yet, of slots that are free."""
         self._end = end
         self._call_later = call_later
         self._bans = Bans(rules)
@@ -81,7 +85,9 @@ class Admission:
         Raises ValueError where ``address`` is none.
         """
         refusal = None if address is None else self._find_ban(address, now)
-        refusal = refusal or self._ledger.admit(epoch, session, address)
+        if refusal is None and (refusal := self._ledger.admit(epoch, session, address)) is not None:
+            self.catch_up()
+            refusal = self._ledger.admit(epoch, session, address)
         return self._tell(refusal, address, now)
 
     def identify(self, epoch: int, session: int, address: str, now: float) -> Refusal | None:
@@ -89,8 +95,21 @@ class Admission:
 
         Raises ValueError where that is none, KeyError where there is no such session.
         """
-        refusal = self._find_ban(address, now) or self._ledger.identify(epoch, session, address)
+        refusal = self._find_ban(address, now)
+        if refusal is None:
+            refusal = self._ledger.identify(epoch, session, address)
+            if refusal is not None:
+                self.catch_up()
+                refusal = self._ledger.identify(epoch, session, address)
         return self._tell(refusal, address, now)
+
+    def login(self, epoch: int, session: int, login: str, limit: int | None) -> Refusal | None:
+        """Take a user's slot, see ``Ledger.login``."""
+        refusal = self._ledger.login(epoch, session, login, limit)
+        if refusal is None:
+            return None
+        self.catch_up()
+        return self._ledger.login(epoch, session, login, limit)
 
     def _find_ban(self, address: str, now: float) -> Refusal | None:
         return None if self._bans.find(address, now) is None else Refusal.BANNED

@@ -65,8 +65,12 @@ class Quotas(Protocol):
     def logout(self, session: int) -> None:
         """Give the user's slot back. Harmless where none is held."""
 
-    def end(self, session: int) -> None:
-        """The session is over: all that it held comes back. Harmless when repeated."""
+    def end(self, session: int, close: Callable[[], None] = lambda: None) -> None:
+        """The session is over: all that it held comes back. Harmless when repeated.
+
+        ``close`` closes its connection. It is called when all is given back: a client that has
+        seen the end, and connects again, finds its slot free.
+        """
 
     def speed_limits(self, account: AccountSpeeds) -> SessionLimits | None:
         """What limits the transfers of a session of this account; None where nothing does."""
@@ -134,9 +138,10 @@ class LocalQuotas:
     def logout(self, session: int) -> None:
         self.ledger.logout(self.EPOCH, session)
 
-    def end(self, session: int) -> None:
+    def end(self, session: int, close: Callable[[], None] = lambda: None) -> None:
         self.ledger.release(self.EPOCH, session)
         self.end_try(session)
+        close()
 
     def speed_limits(self, account: AccountSpeeds) -> SessionLimits | None:
         now = self._clock()

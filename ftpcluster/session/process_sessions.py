@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Callable, Iterator
 
@@ -88,8 +89,8 @@ class ProcessSessions:
         refused = await services.quotas.identify(arrived.session, arrived.peer)
         if refused is None:
             return arrived
-        refuse(arrived.fd, refused.explanation)
-        services.quotas.end(arrived.session)
+        close = functools.partial(refuse, arrived.fd, refused.explanation)
+        services.quotas.end(arrived.session, close)
         return None
 
     def _on_identified(self, task: asyncio.Task[AcceptedConnection | None]) -> None:
@@ -111,8 +112,7 @@ class ProcessSessions:
         self._look_whether_empty()
 
     def _forget(self, arrived: AcceptedConnection) -> None:
-        close_quietly(arrived.fd)
-        self._services.quotas.end(arrived.session)
+        self._services.quotas.end(arrived.session, functools.partial(close_quietly, arrived.fd))
 
     def _begin(self, arrived: AcceptedConnection) -> None:
         services = self._services

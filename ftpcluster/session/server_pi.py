@@ -45,6 +45,8 @@ from ftpcluster.session.running_command import RunningCommand
 from ftpcluster.session.services import Services
 from ftpcluster.session.state import Session, shown
 
+_LONGEST_END = 1.0
+"""Seconds for which a command that is cancelled may keep its client from seeing the end."""
 _COMPLETE, _DEBUG = Code.TRANSFER_COMPLETE, logging.DEBUG
 _GO_ON = Then.GO_ON  # which costs a call each time where it is a member of its class
 
@@ -365,8 +367,11 @@ class ServerPI(ControlConnection):
             self.session.note(logging.INFO, f"the session ends: {reason.reply.text}")
         self._deadlines.stop()
         self._lines.clear()
-        self.session.stream.close()
+        stream = self.session.stream
         if run is not None:
+            stream.stop_watching()
+            # what it waits for may hang, and the client need not
+            self.session.services.loop.call_later(_LONGEST_END, stream.close)
             run.cancel()
         else:
             self._close()
@@ -379,7 +384,8 @@ class ServerPI(ControlConnection):
         # else only the garbage collector could free the session
         self._deadlines.forget()
         session.forget_client()
-        session.services.quotas.end(session.conversation.session)
+        session.stream.stop_watching()
+        session.services.quotas.end(session.conversation.session, session.stream.close)
         self._on_end(self)
 
 

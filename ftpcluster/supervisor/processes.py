@@ -38,6 +38,8 @@ class Processes:
         self._on_fewer = on_fewer
         self._awaited: set[ProcessLike] = set()
         self._killed: set[ProcessLike] = set()
+        self.given_up: set[ProcessLike] = set()
+        """Those that SIGKILL has not ended, and that have not ended since."""
 
     def __bool__(self) -> bool:
         return bool(self._awaited)
@@ -73,6 +75,7 @@ class Processes:
             process.pid,
         )
         self._forget(process)
+        self.given_up.add(process)
         process.leave()
         self._on_given_up(process)
         self._on_fewer()
@@ -80,7 +83,7 @@ class Processes:
     def _on_exit(self, process: ProcessLike) -> None:
         if process not in self._awaited:
             log.info("pid %s, which could not be killed, has ended", process.pid)
-            return
+            self.given_up.discard(process)
         self._forget(process)
         self._on_fewer()
 

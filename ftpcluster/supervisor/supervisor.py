@@ -23,6 +23,8 @@ from ftpcluster.ipc.messages import (
     Described,
     EndSession,
     Grants,
+    LookUp,
+    OldWorkers,
     Released,
     Reports,
     SetGroupLimits,
@@ -41,6 +43,7 @@ from ftpcluster.quota.admission import Admission
 from ftpcluster.quota.bans import Ban
 from ftpcluster.quota.ledger import Ledger, Refusal
 from ftpcluster.quota.rates import Rates
+from ftpcluster.supervisor.name_lookups import NameLookups
 from ftpcluster.supervisor.session_reports import SessionReports
 from ftpcluster.supervisor.speed import SharedSpeed
 from ftpcluster.supervisor.totals import Totals
@@ -70,7 +73,9 @@ class Supervisor:
         self._plan = plan
         self._listen_on(plan)
         self.ledger = Ledger(plan.limits)
-        self.guard = Admission(self.ledger, plan.bans, self._end_stranger, self._loop.call_later)
+        self.guard = Admission(
+            self.ledger, plan.bans, self._end_stranger, self._loop.call_later, self._catch_up
+        )
         self._logins = WorkerLogins(self.ledger, self.guard, self._loop.time)
         self.speed = SharedSpeed(
             self._loop, plan.speeds, self._grant, knows_all_users=plan.knows_all_users
@@ -82,6 +87,7 @@ class Supervisor:
         self._pending: list[HandOver] = []  # connections whose worker died before it served them
         self._sessions = itertools.count(1)
         self._turns = itertools.count(1)
+        self._names = NameLookups(self._loop)
         self._no_proxies = RefusedConnections(self._loop, tell_of_no_proxies)
         self._acceptor = Acceptor(
             self._loop, tuple(self._listeners), self._choose, self._on_connection
@@ -108,6 +114,7 @@ class Supervisor:
             self.speed.close()
             self.guard.tell_rest()
             self._no_proxies.close()
+            self._names.close()
             self.kill()
 
     def _on_booted(self, serving: asyncio.Future[None]) -> None:
@@ -298,6 +305,13 @@ class Supervisor:
             if self._lives.is_renewed:  # as all were told when the reload began
                 worker.channel.send(TellLogins())
 
+        if self._lives.has_old_workers:
+            worker.channel.send(OldWorkers(live=True))
+
+    def on_old_workers(self) -> None:
+        for worker in self.workers:
+            worker.channel.send(OldWorkers(self._lives.has_old_workers))
+
     def on_gone(self, worker: WorkerHandle) -> int:
         lost = worker.lose()
         for connection in lost:
@@ -375,6 +389,12 @@ class Supervisor:
 
     # ------------------------------------------------------------------ messages
 
+    def _catch_up(self) -> None:
+        """A worker tells of a session's end before the client can see it: no slot that a client
+        knows to be free may be refused only since that has not been read yet."""
+        for worker in self.workers:
+            worker.channel.catch_up()
+
     def on_message(self, worker: WorkerHandle, message: ToSupervisor) -> None:
         if isinstance(message, Adopted):
             for session in message.sessions:
@@ -399,6 +419,8 @@ class Supervisor:
             self.totals.on_counted(worker.epoch, message)
         elif isinstance(message, Declined):
             self._on_declined(worker, message)
+        elif isinstance(message, LookUp):
+            self._names.on_message(worker, message)
         else:
             self._lives.on_message(worker, message)
 

@@ -54,6 +54,8 @@ class Plan:
     bans: BanRules | None = field(default_factory=BanRules)
     shutdown_grace: float = 30.0
     drain_grace: float = 30.0
+    names: frozenset[str] = frozenset()
+    """Host names of which workers may need the addresses."""
     keepalive: float | None = None
     """Seconds after which TCP asks a silent client whether it is there; None, 0: never."""
     worker_timeout: float = 30.0

@@ -63,6 +63,9 @@ class Owner(Protocol):
     def on_start(self, worker: WorkerHandle) -> None:
         """A worker has been started: tell it what it has to know."""
 
+    def on_old_workers(self) -> None:
+        """``has_old_workers`` has changed."""
+
     def on_gone(self, worker: WorkerHandle) -> int:
         """A worker is gone: free what it held. Returns the number of sessions that ended."""
 
@@ -85,7 +88,9 @@ class WorkerLives:
         self._owner = owner
         self.workers: dict[int, WorkerHandle] = {}
         """The workers that live now, by their epochs."""
-        self._processes = Processes(loop, self._on_given_up, self._look_whether_ended)
+        self._processes = Processes(loop, self._on_given_up, self._on_fewer_processes)
+        self.has_old_workers = False
+        """Whether workers that were replaced still live, and may hold data ports."""
         self._epochs = itertools.count(1)
         self._generations: list[Generation] = []  # the one that serves, and the next one, if any
         self._watch_timer: asyncio.TimerHandle | None = None
@@ -274,7 +279,20 @@ class WorkerLives:
         """Others serve: its sessions have time to come to their end."""
         grace = worker.place.generation.plan.drain_grace
         worker.drain(grace, patience=grace)
+        self._look_for_old_workers()
         self._loop.call_later(grace + _KILL_AFTER, self._processes.kill, worker.process)
+
+    def _look_for_old_workers(self) -> None:
+        has_old = bool(self._processes.given_up) or any(
+            worker.phase in (Phase.DRAINING, Phase.ABORTED) for worker in self.workers.values()
+        )
+        if has_old != self.has_old_workers:
+            self.has_old_workers = has_old
+            self._owner.on_old_workers()
+
+    def _on_fewer_processes(self) -> None:
+        self._look_for_old_workers()
+        self._look_whether_ended()
 
     def _on_given_up(self, process: ProcessLike) -> None:
         """SIGKILL has not ended it: go on as if it had."""
@@ -289,6 +307,7 @@ class WorkerLives:
         was, worker.phase = worker.phase, Phase.GONE
         self._processes.kill(worker.process)
         released = self._owner.on_gone(worker)
+        self._look_for_old_workers()
         if self.is_dismissed:
             return
         place, generation = worker.place, worker.place.generation

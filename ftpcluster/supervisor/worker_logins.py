@@ -75,7 +75,7 @@ class WorkerLogins:
 
     def _on_take_slot(self, worker: WorkerHandle, message: TakeSlot) -> None:
         self._admission.end_try(worker.epoch, message.session, self._clock())
-        refused = self._ledger.login(worker.epoch, message.session, message.login, message.limit)
+        refused = self._admission.login(worker.epoch, message.session, message.login, message.limit)
         _send(worker, message.session, refused)
 
     def _on_identified(self, worker: WorkerHandle, message: Identified) -> None:

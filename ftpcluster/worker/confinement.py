@@ -176,40 +176,6 @@ def _call(number: int, *arguments: object) -> int:
     return result
 
 
-class ReplacedFiles:
-    """Tells of files that name lookups need and that were replaced: the new ones cannot be read.
-
-    To be made before the process is confined. What they are can be seen afterwards as well.
-    """
-
-    def __init__(self, paths: Sequence[str] = ("/etc/resolv.conf", "/etc/hosts")) -> None:
-        self._known = {path: _identity_of(path) for path in paths if _is_alone(path)}
-
-    def tell(self) -> None:
-        """Warn once of each."""
-        for path, known in tuple(self._known.items()):
-            now = _identity_of(path)
-            if now not in (None, known):
-                del self._known[path]
-                log.warning(
-                    "%s was replaced, and confined workers may not read the new one: names are "
-                    "looked up by it after `ftpcluster reload`", path,
-                )  # fmt: skip
-
-
-def _is_alone(path: str) -> bool:
-    """Whether a worker may read the file alone, and not what takes its place."""
-    return path in directories_of(path)
-
-
-def _identity_of(path: str) -> tuple[int, int] | None:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
-
-
 def directories_of(path: str) -> list[str]:
     """The directories that keep a file readable that gets replaced, as certificates do.
 

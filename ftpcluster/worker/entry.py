@@ -77,7 +77,6 @@ async def run_worker(
         return
     if is_ours:
         if settings.config.confine:
-            worker.watch_names()
             worker.watch_roots(_confine(settings.config))
         end_with(handle)  # a thread: from here on it would be too late to be confined
     release_threads()

@@ -64,6 +64,7 @@ class RemoteQuotas:
         self._trying: set[int] = set()
         self._untold: dict[int, str] = {}
         self._ended: list[int] = []
+        self._closing: list[Callable[[], None]] = []
 
     def login(
         self, session: int, login: str, limit: int | None
@@ -147,13 +148,14 @@ class RemoteQuotas:
             self._holding.discard(session)
             self._send(GiveSlot(session))
 
-    def end(self, session: int) -> None:
+    def end(self, session: int, close: Callable[[], None] = lambda: None) -> None:
         self._holding.discard(session)
         self._trying.discard(session)
         self._untold.pop(session, None)
         if not self._ended:
             self._loop.call_soon(self.report)
         self._ended.append(session)
+        self._closing.append(close)
 
     def speed_limits(self, account: AccountSpeeds) -> SessionLimits | None:
         """All limits that sessions share are one lease here: the supervisor's grants fit all."""
@@ -166,10 +168,13 @@ class RemoteQuotas:
         return session_limits(self.leases, account, self._loop.time())
 
     def report(self) -> None:
-        """Report the sessions that have ended."""
+        """Report the sessions that have ended, and close their connections behind that."""
         for start in range(0, len(self._ended), _REPORTED):
             self._send(Released(tuple(self._ended[start : start + _REPORTED])))
         self._ended.clear()
+        closing, self._closing = self._closing, []
+        for close in closing:
+            close()
 
     def _send(self, message: ToSupervisor) -> None:
         if self.channel is not None:

@@ -31,6 +31,8 @@ from ftpcluster.ipc.messages import (
     Heartbeat,
     HeldBy,
     LoginDelay,
+    LookedUp,
+    OldWorkers,
     Outdated,
     Ready,
     SessionReport,
@@ -53,8 +55,8 @@ from ftpcluster.session.process_sessions import AcceptedConnection, ProcessSessi
 from ftpcluster.session.server_pi import shutting_down
 from ftpcluster.session.transfer_waits import Cause
 from ftpcluster.worker.confined_files import AllowedRoots, Identity
-from ftpcluster.worker.confinement import ReplacedFiles
 from ftpcluster.worker.orphan import ORPHAN_GRACE
+from ftpcluster.worker.remote_names import RemoteNames
 from ftpcluster.worker.remote_quotas import RemoteQuotas
 from ftpcluster.worker.speed_limits import speed_limits
 from ftpcluster.worker.worker_services import make_services
@@ -111,10 +113,8 @@ class Worker:
             loop, sock, self._on_message, self._on_supervisor_gone, self._adopt
         )
         self._quotas.channel = self._channel
-
-    def watch_names(self) -> None:
-        """This process is going to be confined: tell of files that it could not read any more."""
-        self._services.masquerade.before_look_up = ReplacedFiles().tell
+        self._names = RemoteNames(config.data.host_names, self._channel.send)
+        self._services.masquerade.look_up = self._names.addresses_of
 
     def watch_roots(self, allowed: Mapping[str, Identity]) -> None:
         """This process is confined: have it replaced where it may not open what is served."""
@@ -209,20 +209,7 @@ class Worker:
 
     def _on_message(self, message: ToWorker, fd: int | None) -> None:
         if isinstance(message, Adopt):
-            if fd is None:
-                self._channel.send(Declined((message.session,)))
-            else:
-                self._arrived.append(
-                    AcceptedConnection(
-                        message.session,
-                        fd,
-                        message.peer,
-                        message.peer_port,
-                        message.tls,
-                        message.is_proxied,
-                        message.any_address,
-                    )
-                )
+            self._on_adopt(message, fd)
         elif isinstance(message, SlotAnswer | LoginDelay):
             self._quotas.on_answer(message)
         elif isinstance(message, Grants):
@@ -237,6 +224,10 @@ class Worker:
             self._describe(message.number)
         elif isinstance(message, TellLogins):
             self._quotas.tell_logins()
+        elif isinstance(message, LookedUp):
+            self._names.on_answer(message)
+        elif isinstance(message, OldWorkers):
+            self._services.ports.set_contended(message.live)
         elif isinstance(message, WriteLog):
             self._write_log(message, fd)
         elif isinstance(message, EndSession):
@@ -246,6 +237,22 @@ class Worker:
             )
         else:
             self.drain(message.grace, message.patience)
+
+    def _on_adopt(self, message: Adopt, fd: int | None) -> None:
+        if fd is None:
+            self._channel.send(Declined((message.session,)))
+            return
+        self._arrived.append(
+            AcceptedConnection(
+                message.session,
+                fd,
+                message.peer,
+                message.peer_port,
+                message.tls,
+                message.is_proxied,
+                message.any_address,
+            )
+        )
 
     def _write_log(self, message: WriteLog, fd: int | None) -> None:
         """A log was rotated; where no descriptor was left for the new file the old one goes on."""

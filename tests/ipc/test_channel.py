@@ -165,6 +165,74 @@ def send_raw(sock: socket.socket, data: bytes, descriptors: list[int]) -> None:
     sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
 
 
+# ---------------------------------------------------------------------- catching up
+
+
+def test_what_has_come_can_be_read_at_once(run: Run) -> None:
+    async def scenario(bench: Bench) -> None:
+        supervisor, worker = bench.both()
+        for number in range(100):
+            worker.channel.send(Released((number,)))
+        assert supervisor.received == []
+        supervisor.channel.catch_up()
+        assert [message for message, _ in supervisor.received] == [
+            Released((number,)) for number in range(100)
+        ]
+        worker.channel.close()
+        supervisor.channel.catch_up()
+        assert supervisor.closed == [None]
+        supervisor.channel.catch_up()
+
+    run(scenario)
+
+
+def test_the_message_that_is_obeyed_just_now_comes_before_the_next_one(run: Run) -> None:
+    async def scenario(bench: Bench) -> None:
+        ours, theirs = pair()
+        order: list[object] = []
+
+        def obey(message: Message) -> None:
+            order.append(("begins", message))
+            channel.catch_up()
+            order.append(("ends", message))
+
+        channel = supervisor_end(bench.loop, ours, obey, lambda _: None, CLOSER.close)
+        worker = worker_end(bench.loop, theirs, lambda *_: None, lambda _: None, lambda: None)
+        first, second = Released((1,)), Released((2,))
+        worker.send(first)
+        worker.send(second)
+        channel.catch_up()
+        channel.close()
+        worker.close()
+        expected = [("begins", first), ("ends", first), ("begins", second), ("ends", second)]
+        assert order == expected
+
+    run(scenario)
+
+
+def test_whoever_always_has_more_to_say_is_not_waited_for(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ftpcluster.ipc.channel._LONGEST_CATCHING_UP", 0.0)
+
+    async def scenario(bench: Bench) -> None:
+        supervisor, worker = bench.both()
+        for number in range(3):
+            worker.channel.send(Released((number,)))
+        for _ in range(5):
+            supervisor.channel.catch_up()
+        assert len(supervisor.received) == 1
+        while len(supervisor.received) < 3:
+            await supervisor.changed.wait()
+            await asyncio.sleep(0)
+        worker.channel.send(Released((3,)))
+        while len(supervisor.received) < 4:
+            supervisor.channel.catch_up()
+            await asyncio.sleep(0)
+
+    run(scenario)
+
+
 # ---------------------------------------------------------------------- what is said arrives
 
 UNIONS = {"worker": ToWorker, "supervisor": ToSupervisor}

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ftpcluster.net import masquerade
+from ftpcluster.net.lookups import NameService
 from ftpcluster.net.masquerade import Masquerade
 from ftpcluster.protocol.errors import NoDataConnection
 
@@ -22,18 +23,18 @@ class Resolver:
     """In place of the loop's: it answers when, and what, the test says."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, Any]] = []
+        self.asked: list[str] = []
         self.answers: list[str | OSError] = []  # the last one again and again
         self.held: asyncio.Future[None] | None = None
 
-    async def getaddrinfo(self, host: str, port: Any, *, family: int = 0, **_: Any) -> list[Any]:
-        self.asked.append((host, family))
+    async def addresses_of(self, _: NameService, host: str) -> tuple[str, ...]:
+        self.asked.append(host)
         if self.held is not None:
             await asyncio.shield(self.held)
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, OSError):
             raise answer
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, 0)) for each in answer.split()]
+        return tuple(answer.split())
 
     def hold(self) -> asyncio.Future[None]:
         """Let lookups wait until the future is done."""
@@ -44,7 +45,11 @@ class Resolver:
 @pytest.fixture
 async def resolver(monkeypatch: pytest.MonkeyPatch) -> Resolver:
     resolver = Resolver()
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolver.getaddrinfo)
+
+    async def addresses_of(service: NameService, host: str) -> tuple[str, ...]:
+        return await resolver.addresses_of(service, host)
+
+    monkeypatch.setattr(NameService, "addresses_of", addresses_of)
     return resolver
 
 
@@ -116,7 +121,7 @@ async def test_each_network_may_have_a_name(resolver: Resolver) -> None:
     here = Masquerade("outside.example.org", {"10.0.0.0/8": "inside.example.org"})
     assert await here.address_for(PEER) == "203.0.113.1"
     assert await here.address_for("10.0.0.1") == "203.0.113.2"
-    assert [name for name, _ in resolver.asked] == ["outside.example.org", "inside.example.org"]
+    assert resolver.asked == ["outside.example.org", "inside.example.org"]
 
 
 @pytest.mark.parametrize("network", ["10.0.0.1/8", "x", "", "10.0.0.0/33"])
@@ -132,7 +137,7 @@ async def test_a_name_is_looked_up_for_ipv4_and_once(resolver: Resolver) -> None
     resolver.answers = ["203.0.113.1", "203.0.113.2"]
     here = Masquerade(NAME)
     assert [await here.address_for(PEER) for _ in range(5)] == ["203.0.113.1"] * 5
-    assert resolver.asked == [(NAME, socket.AF_INET)]
+    assert resolver.asked == [NAME]
 
 
 async def test_of_several_addresses_it_names_the_one_that_the_client_has_reached(

@@ -156,6 +156,35 @@ def test_the_log_says_once_that_other_programs_hold_all_data_ports(
         assert span in line
 
 
+def test_ports_that_old_sessions_hold_cost_nobody_a_session(
+    tmp_path: Path, reserve_range: Callable[[int], tuple[int, str]]
+) -> None:
+    """After a reload the workers before still have their sessions, and these their ports."""
+    _, span = reserve_range(2)
+    with contextlib.ExitStack() as stack, in_cluster(tmp_path, span) as cluster:
+        old = [stack.enter_context(Dialogue(cluster.port)) for _ in range(2)]
+        for client in old:
+            client.logs_in()
+            client.epsv()
+        assert " reloaded: " in cluster.hang_up()
+        new = [stack.enter_context(Dialogue(cluster.port)) for _ in range(2)]
+        for client in new:
+            client.logs_in()
+            client.says("EPSV", 425)
+            client.says("NOOP", 200)
+        lines = [line for line in cluster.log.splitlines() if "hold all data ports" in line]
+        assert len(lines) == 2  # one of each worker
+        for line in lines:
+            assert "WARNING" in line
+            assert "sessions of workers that were replaced hold all data ports" in line
+        for client in new:
+            client.send("EPSV")
+        for client in old:
+            client.says("QUIT", 221)
+        for client in new:
+            client.expects(229)
+
+
 # ---------------------------------------------------------------------- run out
 
 

@@ -7,7 +7,6 @@ import logging
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -43,9 +42,14 @@ class Resolver:
         self._answers = list(answers)
         self._running: list[asyncio.Future[None]] = []
         self.asked: list[str] = []
-        server.call(lambda: setattr(server.loop, "getaddrinfo", self._getaddrinfo))
+        server.call(self._take_over)
 
-    async def _getaddrinfo(self, host: str, *_: Any, **__: Any) -> list[Any]:
+    def _take_over(self) -> None:
+        services = self._server.server._services
+        assert services is not None
+        services.masquerade.look_up = self._look_up
+
+    async def _look_up(self, host: str) -> tuple[str, ...]:
         self.asked.append(host)
         answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         if answer is None:
@@ -53,7 +57,8 @@ class Resolver:
             await self._running[-1]
         if isinstance(answer, OSError):
             raise answer
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (answer, 0))]
+        assert answer is not None
+        return (answer,)
 
     def give_up(self) -> None:
         self._server.call(lambda: [lookup.cancel() for lookup in self._running])

@@ -445,10 +445,12 @@ async def test_a_new_generation_serves_when_all_of_it_can_and_the_old_one_drains
             await scene.connect()
         for worker in new:
             await worker.adopt()
+            assert worker.knows_of_old_workers
         assert scene.supervisor.ledger.connections == 6
         for worker in old:
             worker.die()
         await until(lambda: scene.supervisor.ledger.connections == 3)
+        await until(lambda: not any(worker.knows_of_old_workers for worker in new))
         assert len(scene.workers) == 5  # nobody takes the place of the old ones
         new[1].die()
         (await scene.worker(5)).say(Ready())

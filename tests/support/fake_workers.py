@@ -18,6 +18,7 @@ from ftpcluster.ipc.messages import (
     Adopt,
     Adopted,
     Message,
+    OldWorkers,
     Ready,
     SlotAnswer,
     TakeSlot,
@@ -49,6 +50,7 @@ class FakeWorker:
         self.is_slow = False  # it needs a while
         self.left = False  # nobody waits for it any more
         self.tells_logins = False
+        self.knows_of_old_workers = False
         self.held: dict[int, int] = {}  # sessions' descriptors, as they came
         self._raw = sock.dup()
         self._loop = asyncio.get_running_loop()
@@ -132,6 +134,9 @@ class FakeWorker:
             self.held[message.session] = fd
         elif isinstance(message, TellLogins):
             self.tells_logins = True  # all who are there have been told already
+            return
+        elif isinstance(message, OldWorkers):
+            self.knows_of_old_workers = message.live
             return
         self._inbox.put_nowait(message)
 

@@ -54,6 +54,10 @@ class FarEnd:
         async with asyncio.timeout(20):
             return await self._inbox.get()
 
+    def heard(self) -> list[ToSupervisor]:
+        """What has been read, and not looked at yet."""
+        return [self._inbox.get_nowait() for _ in range(self._inbox.qsize())]
+
     async def hears_only(self, *messages: ToSupervisor) -> None:
         """These have been sent and nothing else: a last one shows that no more is on its way."""
         self.worker.send(GiveSlot(999))
@@ -113,6 +117,23 @@ async def test_sessions_that_end_in_one_turn_are_reported_together(far_end: FarE
     far_end.quotas.end(4)
     assert await far_end.hears() == Released((4,))
     await far_end.hears_only()
+
+
+async def test_a_connection_is_closed_when_the_supervisor_can_know_of_it(far_end: FarEnd) -> None:
+    """A client that sees the end may be back at once: its slot has to be free."""
+    known: list[list[ToSupervisor]] = []
+
+    def close() -> None:
+        far_end.supervisor.catch_up()
+        known.append(far_end.heard())
+
+    far_end.quotas.end(1, close)
+    far_end.quotas.end(2, close)
+    assert known == []
+    async with asyncio.timeout(20):
+        while len(known) < 2:
+            await asyncio.sleep(0)
+    assert known == [[Released((1, 2))], []]
 
 
 async def test_ends_can_be_reported_before_the_turn_is_over(far_end: FarEnd) -> None:
