@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 
 _FRESH = 60.0
 """Seconds for which the address of a host name is used before it is looked up again."""
+_PATIENCE = 10.0
+"""Seconds that PASV waits for a resolver."""
 
 
 class Masquerade:
@@ -37,6 +39,7 @@ class Masquerade:
         """Called before each name is looked up."""
         self._known: dict[str, tuple[tuple[str, ...], float]] = {}
         self._looking: dict[str, asyncio.Task[tuple[str, ...]]] = {}
+        self._late: set[str] = set()
 
     async def address_for(self, peer: str, reached: str = "") -> str | None:
         """The IPv4 address that PASV names to ``peer``; None where it is the server's own.
@@ -55,11 +58,23 @@ class Masquerade:
             self._looking[name] = task = loop.create_task(self._look_up(loop, name))
             task.add_done_callback(functools.partial(self._on_looked_up, name))
         if addresses is None:  # an old address serves until there is a new one
-            addresses = await asyncio.shield(self._looking[name])
+            addresses = await self._first_of(name)
         return reached if reached in addresses else addresses[0]
+
+    async def _first_of(self, name: str) -> tuple[str, ...]:
+        """The addresses of a name that is looked up for the first time."""
+        looking = self._looking[name]
+        await asyncio.wait((looking,), timeout=_PATIENCE)
+        if looking.done():
+            return looking.result()
+        if name not in self._late:
+            self._late.add(name)
+            log.warning("the masquerade address %s takes long to look up: PASV is told 425", name)
+        raise NoDataConnection("This server does not know its own address yet.")
 
     def _on_looked_up(self, name: str, task: asyncio.Task[tuple[str, ...]]) -> None:
         del self._looking[name]
+        self._late.discard(name)
         if not task.cancelled():
             task.exception()  # who waited for it has it; nobody may have
 

@@ -162,6 +162,23 @@ async def test_those_who_ask_meanwhile_share_one_lookup(resolver: Resolver) -> N
     assert len(resolver.asked) == 1
 
 
+async def test_a_resolver_that_does_not_answer_is_not_waited_for_for_ever(
+    resolver: Resolver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(masquerade, "_PATIENCE", 0.05)
+    resolver.answers = ["203.0.113.1"]
+    held = resolver.hold()
+    found = Masquerade(NAME)
+    for _ in range(2):
+        with pytest.raises(NoDataConnection):
+            await found.address_for(PEER)
+    assert caplog.text.count("takes long to look up") == 1
+    assert len(resolver.asked) == 1
+    held.set_result(None)
+    monkeypatch.setattr(masquerade, "_PATIENCE", DEADLINE)
+    assert await found.address_for(PEER) == "203.0.113.1"
+
+
 async def test_one_who_goes_away_does_not_end_the_lookup_of_others(resolver: Resolver) -> None:
     resolver.answers = ["203.0.113.1"]
     answer = resolver.hold()
