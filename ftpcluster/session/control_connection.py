@@ -14,6 +14,7 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from enum import IntEnum
+from time import monotonic
 
 from ftpcluster.net.readiness import Readiness
 from ftpcluster.net.stream import Stream
@@ -23,7 +24,8 @@ from ftpcluster.protocol.reply import Reply
 from ftpcluster.session.command_run import give_way
 from ftpcluster.session.conversation import Conversation
 from ftpcluster.session.deadlines import Deadlines
-from ftpcluster.session.running_command import RunningCommand
+from ftpcluster.session.login import Account
+from ftpcluster.session.running_command import LONG, RunningCommand
 from ftpcluster.session.services import Services
 from ftpcluster.session.state import Session
 
@@ -92,6 +94,18 @@ class ControlConnection(ABC):
     def _obey(self, verb: bytes, rest: bytes) -> None:
         """Obey a command while no other one runs."""
 
+    def _obey_and_time(self, verb: bytes, rest: bytes) -> None:
+        began = monotonic()  # the loop's time may stand still meanwhile
+        self._obey(verb, rest)
+        if (took := monotonic() - began) > LONG:
+            self._took_long(took)
+
+    def _took_long(self, seconds: float) -> None:
+        """A command has kept the other sessions waiting: mostly it is its storage that is slow."""
+        login = self.session.login
+        if isinstance(login, Account):
+            login.storage.took_long(seconds)
+
     @abstractmethod
     def _obey_meanwhile(self, verb: bytes, rest: bytes) -> bool:
         """Look at a line that came while a command runs; False where it has to wait."""
@@ -129,7 +143,7 @@ class ControlConnection(ABC):
             self._queue(data)
             return
         # one line, with nothing before it and nothing behind it: so most come
-        self._obey(*line)
+        self._obey_and_time(*line)
         if self._unsent:
             self._send()
         if self._unsent or self._run is not None or not self.session.stream.is_watched:
@@ -207,7 +221,7 @@ class ControlConnection(ABC):
                 break
             if self._run is None:
                 self._lines.take()
-                self._obey(*line)
+                self._obey_and_time(*line)
             elif not self._obey_meanwhile(*line):
                 break
             obeyed += 1

@@ -23,7 +23,7 @@ async def home_or_entry(account: Account, directory: str, argument: str, forbidd
     entry = resolve(directory, "~")
     if (await settled(account.rights.at(entry))).readable and not forbidden.are_in(entry):
         try:
-            await settled(account.storage.lstat(entry))
+            await settled(account.storage.now().lstat(entry))
         except OSError:
             pass  # it is not there, or nobody can know
         else:

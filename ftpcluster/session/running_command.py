@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from time import monotonic
 from typing import Any
 
 from ftpcluster.protocol.errors import FTPError
@@ -11,6 +12,9 @@ from ftpcluster.protocol.reply import Reply
 from ftpcluster.session.command_run import Blocker, CoroutineRun
 from ftpcluster.session.journal import Entry
 from ftpcluster.session.row import Command
+
+LONG = 0.5
+"""Seconds for which no command of fast storage keeps the loop."""
 
 
 class RunningCommand(CoroutineRun[Reply | None]):
@@ -20,7 +24,7 @@ class RunningCommand(CoroutineRun[Reply | None]):
     a transfer or another long command, and nobody a short one.
     """
 
-    __slots__ = ("argument", "command", "entry", "is_last", "reason")
+    __slots__ = ("_took_long", "argument", "command", "entry", "is_last", "reason")
 
     def __init__(
         self,
@@ -28,8 +32,11 @@ class RunningCommand(CoroutineRun[Reply | None]):
         coroutine: Coroutine[Any, Any, Reply | None],
         blocker: Blocker | None,
         on_done: Callable[[Reply | None, BaseException | None], None],
+        took_long: Callable[[float], None],
         command: Command | None,
     ) -> None:
+        """``took_long`` is told of steps for which the other sessions waited."""
+        self._took_long = took_long
         self.command = command
         self.argument = ""
         self.entry: Entry | None = None  # of the journal
@@ -37,6 +44,12 @@ class RunningCommand(CoroutineRun[Reply | None]):
         self.is_last = False
         """Whether the session ends behind it, since the server stops."""
         super().__init__(loop, coroutine, blocker, on_done)
+
+    def _step(self, blocker: Blocker | None = None) -> None:
+        began = monotonic()
+        super()._step(blocker)
+        if (took := monotonic() - began) > LONG:
+            self._took_long(took)
 
     @property
     def transfers(self) -> bool:

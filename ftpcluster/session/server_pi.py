@@ -179,7 +179,9 @@ class ServerPI(ControlConnection):
             if command is not None and (command.is_long or self._state >= HUNG_UP):
                 self._deadlines.begin_transfer(command)
             loop = self.session.services.loop
-            run = self._run = RunningCommand(loop, coroutine, blocker, self._on_done, command)
+            run = self._run = RunningCommand(
+                loop, coroutine, blocker, self._on_done, self._took_long, command
+            )
             run.entry = entry
             return run
         return None

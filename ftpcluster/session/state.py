@@ -158,7 +158,7 @@ class Session:
 
     @property
     def storage(self) -> Storage:
-        return self.account.storage
+        return self.account.storage.now()
 
     def announce(self, reply: Reply) -> None:
         """Send a reply that is not a command's last, at once: a preliminary one, for instance."""

@@ -161,6 +161,14 @@ class Storage(ABC):
         """What a login waits for. Raises OSError where the files cannot be had."""
         return None
 
+    def now(self) -> Storage:
+        """What the next command is to use: storage that has been found slow has a substitute."""
+        return self
+
+    def took_long(self, seconds: float) -> None:
+        """A command that uses it kept the loop waiting for so long."""
+        return
+
     @abstractmethod
     def stat(self, path: str) -> Answer[os.stat_result]:
         """The status of a file or directory; of what a link names, not of the link."""

@@ -17,6 +17,7 @@ from collections.abc import Generator
 from typing import Any
 
 from ftpcluster.descriptors import close_quietly
+from ftpcluster.storage.base import Storage
 
 _SYS_OPENAT2 = 437  # the same number on every architecture
 _SYS_RENAMEAT2 = {"x86_64": 316, "aarch64": 276, "riscv64": 276, "ppc64le": 357, "s390x": 347}
@@ -97,6 +98,8 @@ class Root:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Raises OSError where ``path`` is not a directory that may be entered."""
         self.path = os.fspath(path)
+        self.substitute: Storage | None = None
+        """Found slow, what is beneath is used by way of this for a while."""
         self.fd = os.open(self.path, _O_PATH_DIRECTORY)
         self._close = weakref.finalize(self, os.close, self.fd)
         status = os.fstat(self.fd)

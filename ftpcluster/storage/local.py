@@ -9,7 +9,7 @@ import math
 import os
 import stat
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 from ftpcluster.answers import Answer
 from ftpcluster.descriptors import close_quietly
@@ -36,8 +36,20 @@ _STORE = _WRITE[WriteMode.TRUNCATE]
 class LocalStorage(Storage):
     """A user's files in a directory of this machine."""
 
-    def __init__(self, root: Root) -> None:
+    def __init__(self, root: Root, on_long: Callable[[Root, float], None] | None = None) -> None:
+        """``on_long`` is called where the loop had to wait for it."""
         self.root = root
+        self._on_long = on_long
+
+    def opened(self) -> Answer[None]:
+        return None if self.root.substitute is None else self.root.substitute.opened()
+
+    def now(self) -> Storage:
+        return self.root.substitute or self
+
+    def took_long(self, seconds: float) -> None:
+        if self._on_long is not None:
+            self._on_long(self.root, seconds)
 
     def stat(self, path: str) -> os.stat_result:
         status = self.lstat(path)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import weakref
 from collections.abc import Callable
 from weakref import WeakValueDictionary
 
 from ftpcluster.storage.base import Storage
+from ftpcluster.storage.contained import Root
 from ftpcluster.storage.local import LocalStorage
 from ftpcluster.storage.mounts import MountTable
 from ftpcluster.storage.pooled import PooledStorage, SlowRoot
@@ -15,8 +18,12 @@ from ftpcluster.storage.roots import OpenRoots
 from ftpcluster.storage.slow_calls import Device, SlowCalls
 from ftpcluster.storage.threads import Threads
 
+log = logging.getLogger(__name__)
+
 _THREADS = 16
 _PATIENCE = 20.0
+_FOUND = 300.0
+"""Seconds for which storage is used in threads that has been found slow."""
 _OWN = "own"
 """All disks of this machine, where somebody wants them to be used in threads."""
 
@@ -36,6 +43,8 @@ class LocalFiles:
         """``threads``: how many may wait for each device that may not answer. ``patience``: seconds
         in which a call of one has to end. To be made before the process is confined."""
         self._roots = OpenRoots(loop)
+        self._found: dict[str, Root] = {}
+        self._tell_long = _teller(self)
         self._mounts = MountTable()
         self._each, self._patience = threads, patience
         self._threads: Threads | None = None
@@ -51,17 +60,38 @@ class LocalFiles:
         device = self._mounts.slow_storage(path)
         if device is not None:
             return PooledStorage(self._slow_root(path, device, self._patience))
+        if (found := self._found.get(path)) is not None:
+            return LocalStorage(found, self._tell_long)
         root = self._roots.open(path)
         if self.check is not None:
             self.check(path)
-        return LocalStorage(root)
+        return LocalStorage(root, self._tell_long)
+
+    def on_long(self, root: Root, seconds: float) -> None:
+        """Storage that was taken for fast has kept the loop waiting."""
+        if root.substitute is not None:
+            return
+        device = self._mounts.device(root.path) or _OWN
+        root.substitute = PooledStorage(self._slow_root(root.path, device, self._patience))
+        self._found[root.path] = root
+        asyncio.get_running_loop().call_later(_FOUND, self._believe_again, root)
+        log.warning(
+            "a command kept this process waiting for %.1f s for the storage at %s: for %d minutes"
+            " it is used in threads",
+            seconds, root.path, _FOUND / 60,
+        )  # fmt: skip
+
+    def _believe_again(self, root: Root) -> None:
+        root.substitute = None
+        if self._found.get(root.path) is root:
+            del self._found[root.path]
 
     def open_in_threads(
         self, base_path: str | os.PathLike[str], patience: float | None = None
     ) -> Storage:
         """A user's files, whatever they are on. ``patience``: in place of the usual."""
         path = os.fspath(base_path)
-        device = self._mounts.slow_storage(path) or _OWN
+        device = self._mounts.device(path) or _OWN
         return PooledStorage(self._slow_root(path, device, patience or self._patience))
 
     def _slow_root(self, path: str, name: str, patience: float) -> SlowRoot:
@@ -83,3 +113,14 @@ class LocalFiles:
         self._roots.close()
         if self._threads is not None:
             self._threads.close()
+
+
+def _teller(files: LocalFiles) -> Callable[[Root, float], None]:
+    """What storages call: they do not keep ``files``, which keeps them."""
+    found = weakref.ref(files)
+
+    def tell(root: Root, seconds: float) -> None:
+        if (files := found()) is not None:
+            files.on_long(root, seconds)
+
+    return tell

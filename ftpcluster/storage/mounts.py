@@ -11,7 +11,10 @@ import os
 import re
 import select
 import time
+import weakref
 from typing import NamedTuple
+
+from ftpcluster.descriptors import close_quietly
 
 log = logging.getLogger(__name__)
 
@@ -63,19 +66,31 @@ class MountTable:
         except OSError as error:
             log.debug("storage that may not answer cannot be told from other: %s", error)
         else:
+            self._close = weakref.finalize(self, close_quietly, self._fd)
             self._poll.register(self._fd, _CHANGED)
             self._read()
+
+    def device(self, path: str) -> str | None:
+        """The device that a directory is on; None where nobody knows."""
+        found = self._find(path)
+        return None if found is None else found[1].device
+
+    def _find(self, path: str) -> tuple[str, Mount] | None:
+        if self._root is None:
+            return None
+        if time.monotonic() >= self._due and self._poll.poll(0):
+            self._read()
+        return self._follow(path if path[:1] == "/" else os.path.join(os.getcwd(), path))
 
     def slow_storage(self, path: str) -> str | None:
         """The device of a directory that may not answer, or that has such storage beneath it.
 
         None where it is on this machine's own disks, or where nobody knows.
         """
-        if self._root is None:
+        found = self._find(path)
+        if found is None:
             return None
-        if time.monotonic() >= self._due and self._poll.poll(0):
-            self._read()
-        path, mount = self._follow(os.path.abspath(path))
+        path, mount = found
         if not mount.is_fast:
             return mount.device
         beneath = path.rstrip("/") + "/"
@@ -141,8 +156,8 @@ class MountTable:
 
     def close(self) -> None:
         if self._fd >= 0:
-            fd, self._fd, self._root = self._fd, -1, None
-            os.close(fd)
+            self._fd, self._root = -1, None
+            self._close()
 
 
 def _whole(fd: int) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import os
 import re
@@ -16,9 +18,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.cluster import Cluster, open_files, until
-from tests.support.dialogue import DEADLINE, Dialogue
-from tests.support.hanging import is_stuck
-from tests.support.slow_files import HANGS, on_slow_files, turn
+from tests.support.dialogue import DEADLINE, Dialogue, reset
+from tests.support.slow_files import HANGS, hung, on_slow_files, turn
 
 PATIENCE = 2
 """Seconds in which a call of the storage has to end, where a test waits for it."""
@@ -138,7 +139,28 @@ CASES = {
 }
 
 
-def begin(place: Place, alice: Dialogue, case: Case) -> threading.Thread | None:
+class Mover(threading.Thread):
+    """Moves what goes over a data connection, until that ends."""
+
+    def __init__(self, data: socket.socket, content: bytes) -> None:
+        super().__init__()
+        self.data = data
+        self._content = content
+        self.start()
+
+    def run(self) -> None:
+        with self.data:
+            try:
+                if self._content:
+                    self.data.sendall(self._content)
+                else:
+                    while self.data.recv(1 << 16):
+                        pass
+            except OSError:
+                pass  # it was cut
+
+
+def begin(place: Place, alice: Dialogue, case: Case) -> Mover | None:
     """Send the command of a case whose requests hang; what moves its data meanwhile."""
     (place.files / "file").write_bytes(CONTENT)
     (place.files / "new").unlink(missing_ok=True)
@@ -150,23 +172,7 @@ def begin(place: Place, alice: Dialogue, case: Case) -> threading.Thread | None:
     data = None if case.data is None else alice.passive()
     turn(place.storage, **dict.fromkeys(case.requests, HANGS))
     alice.send(case.command)
-    if data is None:
-        return None
-
-    def move() -> None:
-        with data:
-            try:
-                if case.data:
-                    data.sendall(case.data)
-                else:
-                    while data.recv(1 << 16):
-                        pass
-            except OSError:
-                pass  # it was cut
-
-    mover = threading.Thread(target=move)
-    mover.start()
-    return mover
+    return None if data is None else Mover(data, case.data or b"")
 
 
 def is_silent(client: Dialogue) -> bool:
@@ -181,13 +187,16 @@ def is_silent(client: Dialogue) -> bool:
     return len(lines) == 1 and lines[0].startswith(b"150")
 
 
-def end(alice: Dialogue, mover: threading.Thread | None) -> str:
+def end(alice: Dialogue, mover: Mover | None) -> str:
     """The last reply to a command."""
     _, text = alice.reply()
     if text.startswith("150"):
         _, text = alice.reply()
     if mover is not None:
-        mover.join(20)
+        if not text.startswith("226"):  # as clients do
+            with contextlib.suppress(OSError):
+                mover.data.shutdown(socket.SHUT_RDWR)
+        mover.join(DEADLINE)
         assert not mover.is_alive()
     return text
 
@@ -197,16 +206,15 @@ def test_others_are_served_while_it_hangs_and_then_it_is_done(patient: Place, na
     case, place = CASES[name], patient
     turn(place.storage)
     with place.logs_in("alice") as alice, place.neighbour(alice) as bob:
-        pid = place.pid(alice)
         mover = begin(place, alice, case)
-        until(lambda: is_stuck(pid))
+        until(lambda: hung(place.storage))
         bob.says("NOOP", 200)
         assert b" file\r\n" in bob.downloads("LIST")
         assert bob.downloads("RETR file") == CONTENT
         bob.uploads("STOR new", CONTENT)
         with place.logs_in("bob") as another:
             another.says("PWD", 257)
-        assert is_stuck(pid)
+        assert hung(place.storage)
         assert is_silent(alice)
         turn(place.storage)
         assert end(alice, mover).startswith(str(case.code))
@@ -220,7 +228,7 @@ def test_a_session_is_told_that_its_storage_hangs_and_lives(impatient: Place, na
     case, place = CASES[name], impatient
     turn(place.storage)
     with place.logs_in("alice") as alice:
-        until(lambda: not is_stuck(place.pid(alice)))
+        until(lambda: not hung(place.storage))
         mover = begin(place, alice, case)
         if name == "close of a download":  # all was sent: what comes of its close is nobody's loss
             assert end(alice, mover).startswith("226")
@@ -233,88 +241,102 @@ def test_a_session_is_told_that_its_storage_hangs_and_lives(impatient: Place, na
             assert end(alice, mover) == SILENT
         turn(place.storage)
         alice.says("NOOP", 200)
-        until(lambda: not is_stuck(place.pid(alice)))
+        until(lambda: not hung(place.storage))
         alice.says("SIZE file", 213, 550)
 
 
-def test_no_more_threads_hang_than_a_directory_may_have(impatient: Place) -> None:
-    place = impatient
+@pytest.mark.parametrize("kind", ["cluster", "library"])
+def test_no_more_threads_hang_than_a_directory_may_have(tmp_path: Path, kind: str) -> None:
+    for place in serving(tmp_path, kind, PATIENCE):
+        with place.logs_in("alice") as alice, place.neighbour(alice) as bob:
+            check_bounds(place, alice, bob)
+
+
+def check_bounds(place: Place, alice: Dialogue, bob: Dialogue) -> None:
+    pid = place.pid(alice)
+    threads, files = len(os.listdir(f"/proc/{pid}/task")), len(open_files(pid))
+    turn(place.storage, getattr=HANGS, lookup=HANGS)
+    lost = [Dialogue(place.cluster.port) for _ in range(16)]
+    for client in lost:
+        client.says("USER alice", 331)
+        client.send("PASS x")
+    for client in lost:
+        assert client.expects(451) == SILENT
+        client.says("NOOP", 200)
+    assert len(os.listdir(f"/proc/{pid}/task")) <= threads + 4
+    assert hung(place.storage) <= 4 * (1 if place.is_library else 2)
+    told = rf"the storage at {place.storage} does not answer: open has taken \d s"
+    place.cluster.wait_for(re.compile(told))
+    bob.says("STAT file", 213)  # without a data port, which stays
+    # now that all its threads hang nobody waits for one
+    alice.send("SIZE file")
+    alice.send("SIZE file")
+    bob.says("NOOP", 200)
+    assert [alice.reply()[1], alice.reply()[1]] == [SILENT, SILENT]
+    for client in lost:
+        client.sock.close()
     turn(place.storage)
-    with place.logs_in("alice") as alice, place.neighbour(alice) as bob:
-        pid = place.pid(alice)
-        until(lambda: not is_stuck(pid))
-        before = len(os.listdir(f"/proc/{pid}/task"))
-        files = len(open_files(pid))
-        turn(place.storage, getattr=HANGS, lookup=HANGS)
-        start = len(place.cluster.log)
-        lost = [Dialogue(place.cluster.port) for _ in range(16)]
-        for client in lost:
-            client.says("USER alice", 331)
-            client.send("PASS x")
-        for client in lost:
-            client.expects(451)
-            client.says("NOOP", 200)
-        assert len(os.listdir(f"/proc/{pid}/task")) <= before + 4
-        began = time.monotonic()
-        with Dialogue(place.cluster.port) as late:  # refused at once: no thread is left
-            late.says("USER alice", 331)
-            while late.says("PASS x", 451) != SILENT or time.monotonic() - began > PATIENCE:
-                began = time.monotonic()
-                late.says("USER alice", 331)
-        bob.downloads("NLST")
-        for client in lost:
-            client.sock.close()
-        told = rf"the storage at {place.storage} does not answer: open has taken \d s"
-        place.cluster.wait_for(re.compile(told), start)
-        turn(place.storage)
-        place.cluster.wait_for(re.compile("answers again: open has taken"), start)
-        alice.says("SIZE file", 213)
-        until(lambda: not is_stuck(pid))
-        until(lambda: len(open_files(pid)) <= files)
-        place.logs_in("alice").sock.close()
+    place.cluster.wait_for(re.compile("answers again: open has taken"))
+    alice.says("SIZE file", 550)
+    until(lambda: len(open_files(pid)) <= files)
+    place.logs_in("alice").sock.close()
 
 
-def test_a_client_that_leaves_is_gone_at_once(patient: Place) -> None:
+def test_an_aborted_transfer_ends_at_once_and_its_file_is_closed_later(patient: Place) -> None:
     place = patient
     turn(place.storage)
-    with place.logs_in("alice") as watched:
-        pid = place.pid(watched)
-        before = sockets(pid)
-        alice = place.logs_in("alice")
-        while place.pid(alice) != pid:
-            alice.sock.close()
-            alice = place.logs_in("alice")
+    with place.logs_in("alice") as alice:
+        pid = place.pid(alice)
         mover = begin(place, alice, CASES["read"])
-        until(lambda: is_stuck(pid))
-        alice.sock.close()
+        until(lambda: hung(place.storage))
+        alice.expects(150)
+        alice.send("ABOR")
+        alice.expects(426)
+        alice.expects(226)
         assert mover is not None
-        mover.join(20)
-        until(lambda: sockets(pid) <= before)
-        assert is_stuck(pid)
+        mover.join(DEADLINE)
+        alice.says("NOOP", 200)
+        assert hung(place.storage)
+        assert str(place.storage / "file") in open_files(pid)
         turn(place.storage)
-        until(lambda: not any(name.endswith("storage/file") for name in open_files(pid)))
-        watched.says("SIZE file", 213)
+        until(lambda: str(place.storage / "file") not in open_files(pid))
+        alice.says("SIZE file", 213)
 
 
-def sockets(pid: int) -> int:
-    return sum(name.startswith("socket:") for name in open_files(pid))
+@pytest.mark.parametrize(("patience", "is_reset"), [(100, True), (PATIENCE, False)])
+def test_a_client_that_leaves_gives_its_place_back(
+    tmp_path: Path, patience: int, is_reset: bool
+) -> None:
+    """At once where it is gone. Who only sends no more may still read the reply, when it comes."""
+    limit = "[limits]\nconnections_per_address = 1\n"
+    for place in serving(tmp_path, "cluster", patience, limit):
+        with hang_one(place) as alice:
+            if is_reset:
+                reset(alice.sock)
+        until(functools.partial(is_let_in, place))
+        assert hung(place.storage)
+
+
+def is_let_in(place: Place) -> bool:
+    with Dialogue(place.cluster.port, greeting=None) as other:
+        return other.reply()[0] == 220
 
 
 def test_a_cluster_reloads_and_ends_though_a_thread_hangs(tmp_path: Path) -> None:
     for place in serving(tmp_path, "cluster", 100):
-        hang_one(place)
-        assert " reloaded: " in place.cluster.hang_up()
-        with place.logs_in("bob") as bob:
-            bob.downloads("NLST")
-        place.cluster.process.send_signal(signal.SIGTERM)
-        assert place.cluster.process.wait(BOUND) == 0
+        with hang_one(place):
+            assert " reloaded: " in place.cluster.hang_up()
+            with place.logs_in("bob") as bob:
+                bob.downloads("NLST")
+            place.cluster.process.send_signal(signal.SIGTERM)
+            assert place.cluster.process.wait(BOUND) == 0
 
 
 def test_a_library_s_server_closes_though_a_thread_hangs(tmp_path: Path) -> None:
     for place in serving(tmp_path, "library", 100):
-        alice = hang_one(place)
-        place.cluster.process.send_signal(signal.SIGTERM)
-        assert alice.is_closed()
+        with hang_one(place) as alice:
+            place.cluster.process.send_signal(signal.SIGTERM)
+            assert alice.is_closed()
         place.cluster.wait_for(re.compile("closed"))
         turn(place.storage)  # before that the kernel does not let the process end
         assert place.cluster.process.wait(BOUND) == 0
@@ -324,5 +346,5 @@ def hang_one(place: Place) -> Dialogue:
     """A session whose storage hangs."""
     alice = place.logs_in("alice")
     begin(place, alice, CASES["stat"])
-    until(lambda: is_stuck(place.pid(alice)))
+    until(lambda: hung(place.storage))
     return alice

@@ -90,7 +90,7 @@ def test_file_and_directory_are_on_the_disk_before_226(
         client.uploads(command, CONTENT)
         (name,) = os.listdir(server.root / "directory")
         assert calls.made == [("fsync", name), ("fsync", "directory")]
-        assert all(thread.startswith("ftpcluster-files") for thread in calls.threads)
+        assert all(thread.startswith("ftpcluster-") for thread in calls.threads)
         client.says("REST 5", 350)
         client.uploads(f"STOR {name}", b"xyz")
         assert calls.made[2:] == [("fsync", name), ("fsync", "directory")]

@@ -64,9 +64,22 @@ def on_slow_files(directory: Path, *command: str) -> tuple[str, ...]:
 
 def turn(directory: Path, **knobs: float | str) -> None:
     """Let requests take so long from now on; the others are answered at once, all that hung."""
-    new = Path(f"{directory}.knobs.new")
-    new.write_text(json.dumps(knobs))
-    new.rename(f"{directory}.knobs")
+    _put(f"{directory}.knobs", json.dumps(knobs))
+
+
+def _put(name: str, text: str) -> None:
+    """Write a file that is read meanwhile."""
+    new = Path(f"{name}.new")
+    new.write_text(text)
+    new.rename(name)
+
+
+def hung(directory: Path) -> int:
+    """How many requests hang now."""
+    try:
+        return int(Path(f"{directory}.hung").read_text())
+    except OSError:
+        return 0
 
 
 def _knobs(directory: str) -> dict[str, Any]:
@@ -231,6 +244,7 @@ class _Service:
             if HANGS not in knobs.values():
                 while self._hung:
                     self._answer(self._hung.pop(0))
+                    self._tell()
             while self._later and self._later[0][0] <= monotonic():
                 self._answer(heapq.heappop(self._later)[2])
 
@@ -238,10 +252,14 @@ class _Service:
         how = knobs.get(_NAMES.get(_IN.unpack_from(request)[1], ""), 0)
         if how == HANGS:
             self._hung.append(request)
+            self._tell()
         elif how:
             heapq.heappush(self._later, (monotonic() + how, next(self._count), request))
         else:
             self._answer(request)
+
+    def _tell(self) -> None:
+        _put(f"{self._directory}.hung", str(len(self._hung)))
 
     def _answer(self, request: bytes) -> None:
         _, opcode, unique, node, *_ = _IN.unpack_from(request)

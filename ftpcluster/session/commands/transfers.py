@@ -53,7 +53,7 @@ def retr(session: Session, argument: str) -> Answer[Reply]:
 
 
 def _retrieve(path: str, session: Session, offset: int) -> Answer[Reply]:
-    opening = when_free(session, session.account.storage.open_reader, path)
+    opening = when_free(session, session.storage.open_reader, path)
     return then(opening, _send, session, path, offset)
 
 
@@ -222,7 +222,8 @@ def _open(session: Session, path: str, mode: WriteMode) -> Answer[File]:
 
 def _finish(session: Session, file: File) -> Answer[None]:
     """All was received: what has to succeed before 226."""
-    if session.settings.durable_uploads and file.is_synchronous:
+    is_slow = session.settings.durable_uploads or session.storage is not session.account.storage
+    if is_slow and file.is_synchronous:
         return _finish_in_pool(session, file)
     return file.finish()
 
