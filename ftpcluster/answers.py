@@ -6,6 +6,7 @@ file more than the question itself. So a function may return its result, or an a
 
 from __future__ import annotations
 
+import functools
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -46,6 +47,45 @@ def then(
     if hasattr(answer, "__await__"):
         return _later(cast(Awaitable[T], answer), go_on, *args, **kwargs)
     return go_on(answer, *args, **kwargs)
+
+
+Steps: TypeAlias = Generator[Answer[Any], Any, T]
+"""A function in steps: each ``yield`` hands out an answer, and gives its result."""
+
+
+def stepwise(function: Callable[P, Steps[T]]) -> Callable[P, Answer[T]]:
+    """Makes a function of one in steps. A coroutine goes on with it only where one has to wait."""
+
+    @functools.wraps(function)
+    def called(*args: P.args, **kwargs: P.kwargs) -> Answer[T]:
+        steps = function(*args, **kwargs)
+        result = None
+        try:
+            while True:
+                answer = steps.send(result)
+                if hasattr(answer, "__await__"):
+                    return _awaited(steps, answer)
+                result = answer
+        except StopIteration as done:
+            return cast(T, done.value)
+
+    return called
+
+
+async def _awaited(steps: Steps[T], answer: Answer[Any]) -> T:
+    """The result of a function in steps, from an answer on that has to be awaited."""
+    try:
+        while True:
+            try:
+                result = await settled(answer)
+            except BaseException as error:
+                answer = steps.throw(error)
+            else:
+                answer = steps.send(result)
+    except StopIteration as done:
+        return cast(T, done.value)
+    finally:
+        steps.close()
 
 
 def as_coroutine(awaitable: Awaitable[T]) -> Coroutine[Any, Any, T]:

@@ -71,6 +71,13 @@ def controllers(path: str, identity: Identity | None) -> dict[int, str]:
     return found
 
 
+def is_led_by_others(path: str) -> bool:
+    """Whether a user beside root, and beside us, may have a directory's path lead elsewhere."""
+    real, ours = os.path.realpath(path), {0, os.geteuid()}
+    found = controllers(path, None).items()
+    return any(uid not in ours and place != real for uid, place in found)
+
+
 def _components(path: str) -> Iterator[tuple[str, os.stat_result]]:
     """The directories and links that decide where ``path`` leads."""
     here, links = "/", 0

@@ -284,6 +284,10 @@ class MemoryUserManager(AbstractUserManager):
     async def get_user(
         self, login: str
     ) -> tuple[AbstractUserManager.GetUserResponse, User | None, str]:
+        return self.find(login)
+
+    def find(self, login: str) -> tuple[AbstractUserManager.GetUserResponse, User | None, str]:
+        """What ``get_user`` answers."""
         if self._changes != User.changes:
             self._look_up_anew()
         user = self._by_login.get(login) or self._by_login.get(None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import sys
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from ftpcluster.config.sources import Sources
 from ftpcluster.config.tls_doubts import tls_doubts
 from ftpcluster.net.certificates import BadCertificate, read_certificates
 from ftpcluster.safe_paths import reading_for
+
+log = logging.getLogger(__name__)
 
 
 def load_to_start(file: Path | None, flags: Flags, environment: Environment) -> Config:
@@ -36,8 +39,28 @@ def load_to_start(file: Path | None, flags: Flags, environment: Environment) -> 
 
 
 async def load_again(file: Path | None, flags: Flags, environment: Environment) -> Config:
-    """The configuration as it is now. Raises ConfigError."""
-    return await call_bounded_beside(functools.partial(load, file, flags, environment=environment))
+    """The configuration as it is now; accounts that cannot be served are logged.
+
+    Raises ConfigError.
+    """
+    config, doubts = await call_bounded_beside(
+        functools.partial(_load_again, file, flags, environment)
+    )
+    for line in doubts:
+        log.warning("%s", line)
+    return config
+
+
+def _load_again(
+    file: Path | None, flags: Flags, environment: Environment
+) -> tuple[Config, list[str]]:
+    doubts: list[str] = []
+    note = functools.partial(_note_doubts, doubts)
+    return load(file, flags, note, environment=environment), doubts
+
+
+def _note_doubts(found: list[str], _: Config, sources: Sources) -> None:
+    found.extend(sources.doubts)
 
 
 def _load(file: Path | None, flags: Flags, environment: Environment) -> tuple[Config, list[str]]:

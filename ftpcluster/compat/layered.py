@@ -19,7 +19,7 @@ from ftpcluster.compat.local_pathio import AsyncPathIO, PathIO
 from ftpcluster.compat.pathio import AbstractPathIO, OpenFile, PathIOError
 from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.errors import LocalProblem
-from ftpcluster.storage.base import Entry, File, Storage, WriteMode
+from ftpcluster.storage.base import Entry, File, OtherFileSystem, Storage, WriteMode
 from ftpcluster.storage.uploads import temporary_name
 
 T = TypeVar("T")
@@ -361,7 +361,12 @@ class LayeredStorage(Storage):
         exists = self._is_link(new) or await _asked(self._layer.exists(new))
         if exists and not (replace and await self._are_files(old, new)):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-        await _asked(self._layer.rename(old, new))
+        try:
+            await _asked(self._layer.rename(old, new))
+        except OSError as error:
+            if error.errno == errno.EXDEV:
+                raise OtherFileSystem from None
+            raise
 
     async def _are_files(self, *paths: Path) -> bool:
         return not any([await self._is_directory(each) for each in paths])

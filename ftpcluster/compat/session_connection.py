@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import PurePosixPath
 from typing import Any
 
+from ftpcluster.answers import settled
 from ftpcluster.compat.command_state import CommandState
 from ftpcluster.compat.connection import Connection
 from ftpcluster.compat.pathio import AbstractPathIO
@@ -201,7 +202,7 @@ async def take_slot(connection: SessionConnection) -> None:
     number = session.conversation.session
     quotas.logout(number)  # of the user before, where it is another one now
     try:
-        refused = await quotas.login(number, user.login or "", user.maximum_connections)
+        refused = await settled(quotas.login(number, user.login or "", user.maximum_connections))
     except BaseException:
         session.log_out()
         raise

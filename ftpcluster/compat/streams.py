@@ -242,7 +242,8 @@ class ControlStream(CommandStream):
         pace = Pace(clock, limits, direction, TransferWaits(clock))
         pace.begin()
         try:
-            await pace.spend(count)
+            if (pause := pace.spend(count)) is not None:
+                await pause
         finally:
             pace.end()
 

@@ -21,7 +21,7 @@ from ftpcluster.config.values import PLAIN
 from ftpcluster.net.certificates import BadCertificate, NoKey, make_context
 from ftpcluster.privileges import CannotRunAs, Identity, barriers, may_read, parse_run_as
 from ftpcluster.protocol.protection import Protection
-from ftpcluster.safe_paths import controllers, reading_for
+from ftpcluster.safe_paths import controllers, is_led_by_others, reading_for
 
 _LOGIN = "{login}"
 _OTHERS = 0o004
@@ -200,7 +200,12 @@ def check_accounts(config: Config, sources: Sources) -> None:
 
 
 def with_directories(config: Config, sources: Sources) -> Config:
-    """Every account with its real directory. Those that cannot be served are refused."""
+    """Every account with its directory.
+
+    One that cannot be served harms nobody else: its user cannot log in until it can be. Where no
+    account is left, or with strict_users, it is refused.
+    """
+    broken = _Broken()
     looked_at: dict[str, tuple[str, str]] = {}
     settled: dict[Path, AccountConfig] = {}
     for path, login, account in accounts(config):
@@ -219,12 +224,19 @@ def with_directories(config: Config, sources: Sources) -> Config:
                 looked_at[root] = _look_at(root)
             changes["root"], problem = looked_at[root]
             if problem:
-                sources.refuse((*path, "root"), problem, about=root)
+                broken[(*path, "root")] = problem, root
         settled[path] = msgspec.structs.replace(account, **changes)
     anonymous = settled.pop((ANONYMOUS,), None)
     changed = {"users": tuple(settled.values()), "anonymous": anonymous}
     config = msgspec.structs.replace(config, **changed)
-    _refuse_unreadable(config, sources)
+    _find_unreadable(config, sources, broken)
+    is_refused = config.strict_users or len(broken) == len(accounts(config))
+    for place, (problem, root) in broken.items():
+        if is_refused:
+            sources.refuse(place, problem, about=root)
+        else:
+            text = f"{problem}; its user cannot log in until that is mended"
+            sources.doubt(place, text, about=root)
     return config
 
 
@@ -238,7 +250,10 @@ def _filled_in(sources: Sources, path: Path, text: str, login: str) -> str:
 
 
 def _look_at(root: str) -> tuple[str, str]:
-    """The real path of a directory, and what is wrong with it, if anything is."""
+    """The path of a directory, and what is wrong with it, if anything is.
+
+    A link that somebody else could point elsewhere is followed now, and once.
+    """
     try:
         path = FilePath(root).resolve(strict=True)
         if not path.is_dir():
@@ -252,10 +267,14 @@ def _look_at(root: str) -> tuple[str, str]:
     except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
         why = error.strerror if isinstance(error, OSError) else None
         return root, why or "too many levels of links"
-    return str(path), ""
+    return (str(path) if is_led_by_others(root) else os.path.abspath(root)), ""
 
 
-def _refuse_unreadable(config: Config, sources: Sources) -> None:
+_Broken = dict[Path, tuple[str, str]]
+"""Where the roots stand that cannot be served; what is wrong with each, and its path."""
+
+
+def _find_unreadable(config: Config, sources: Sources, broken: _Broken) -> None:
     """Only root can find out; and only it starts a server that becomes somebody else."""
     if config.run_as is None or not sources.is_sound(("run_as",)) or os.geteuid() != 0:
         return
@@ -263,7 +282,7 @@ def _refuse_unreadable(config: Config, sources: Sources) -> None:
     sound = [
         ((*path, "root"), account.root)
         for path, _, account in accounts(config)
-        if sources.is_sound((*path, "root"))
+        if sources.is_sound((*path, "root")) and (*path, "root") not in broken
     ]
     who = f"{quoted(identity.name)} (run_as), who serves,"
     looking_at(f"the directories of {len(sound)} accounts, as {quoted(identity.name)} (run_as)")
@@ -271,10 +290,10 @@ def _refuse_unreadable(config: Config, sources: Sources) -> None:
     for (path, root), barrier in zip(sound, in_the_way, strict=True):
         if barrier == root:
             text = f"{who} may not read this directory; `{_let_in(identity, root, 'rx')}`"
-            sources.refuse(path, text, about=root)
+            broken[path] = text, root
         elif barrier:
             text = f"{who} may not enter {barrier}, above it; `{_let_in(identity, barrier, 'x')}`"
-            sources.refuse(path, f"{text}, or serve a directory elsewhere", about=root)
+            broken[path] = f"{text}, or serve a directory elsewhere", root
 
 
 def _let_in(identity: Identity, directory: str, rights: str) -> str:
@@ -289,9 +308,9 @@ def _let_in(identity: Identity, directory: str, rights: str) -> str:
 def warnings(config: Config, sources: Sources) -> list[str]:
     """What is no error, and may still harm or surprise."""
     identity = identity_of(config)
-    found = _no_home(config, sources)
+    found = [*sources.doubts, *_no_home(config, sources)]
     if sources.file is None:
-        return [*found]
+        return found
     exposed = _exposed(sources.file, sources.passwords_in_file(), identity)
     return [
         *exposed,
@@ -358,8 +377,9 @@ def _no_home(config: Config, sources: Sources) -> Iterator[str]:
     """No error: users may remove the directory, and must not keep a server from its next start."""
     for path, login, account in accounts(config):
         looking_at(f"{account.root}{account.home} (the home of {quoted(login)})")
-        directory = os.path.realpath(account.root + account.home)
-        if not (os.path.isdir(directory) and FilePath(directory).is_relative_to(account.root)):
+        root, directory = map(os.path.realpath, (account.root, account.root + account.home))
+        is_there = os.path.isdir(directory) and FilePath(directory).is_relative_to(root)
+        if os.path.isdir(root) and not is_there:
             yield (
                 f"{sources.where((*path, 'home'))}: {account.home} is no directory in "
                 f"{account.root}: "

@@ -85,6 +85,14 @@ class Config(Table, frozen=True, kw_only=True):
             flag="--server MODULE:CLASS",
         ),
     ] = None
+    strict_users: Annotated[
+        bool,
+        Setting(
+            "accounts that cannot be served are an error",
+            "; else there is a warning, their users cannot log in (530), and all others can. Where "
+            "no account is left it is an error in any case",
+        ),
+    ] = False
     user_manager: Annotated[
         ObjectName | None,
         Setting(

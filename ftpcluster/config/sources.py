@@ -58,6 +58,8 @@ class Sources:
         self._in_file = copy.deepcopy(self.values)
         self._labels: dict[Path, _Label] = {}
         self._problems: list[tuple[int, str]] = []
+        self.doubts: list[str] = []
+        """What is no error: where it stands, what is wrong there, and what to do."""
         self._wrong: set[Path] = set()
         self._above_wrong: set[Path] = set()
 
@@ -126,12 +128,20 @@ class Sources:
         """
         self._wrong.add(path)
         self._above_wrong.update(path[:end] for end in range(len(path)))
+        is_in_file = self.file is not None and self._label(path) is None
+        is_in_file = is_in_file and not self._is_variables(path)
+        line = self._line(path) if is_in_file else _BEHIND
+        self._problems.append((line, self._said(path, text, about)))
+
+    def doubt(self, path: Path, text: str, about: str | None = None) -> None:
+        """What stands at ``path`` is wrong, and nobody is kept from serving the rest."""
+        self.doubts.append(self._said(path, text, about))
+
+    def _said(self, path: Path, text: str, about: str | None) -> str:
         label = self._label(path)
         if about is not None and (label is None or label.is_variable):
             text = f"{about}: {text}"
-        is_in_file = self.file is not None and label is None and not self._is_variables(path)
-        line = self._line(path) if is_in_file else _BEHIND
-        self._problems.append((line, f"{self.where(path)}: {text}"))
+        return f"{self.where(path)}: {text}"
 
     def where(self, path: Path) -> str:
         """Where that stands which stands at ``path``: a flag, a variable, or a line and its key."""

@@ -152,6 +152,11 @@ class Ready(Message, frozen=True, tag=1):
     """The worker serves."""
 
 
+class Outdated(Message, frozen=True, tag=30):
+    """The worker, which is confined, may not open a directory that is served now: it was replaced
+    or mounted. A new worker may."""
+
+
 class Failed(Message, frozen=True, tag=6):
     """The worker cannot serve, ever: a person has to read why."""
 
@@ -328,6 +333,7 @@ ToWorker = (
 ToSupervisor = (
     Ready
     | Failed
+    | Outdated
     | Adopted
     | Declined
     | Released

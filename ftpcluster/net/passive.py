@@ -89,8 +89,6 @@ class PassiveListener:
 
         False: there are too many of them.
         """
-        if not _is_queued(self.sock):
-            return True
         for _ in range(_DRAINED):
             try:
                 close_quietly(accept(self.sock)[0])
@@ -275,7 +273,7 @@ class PassivePorts:
         idle[choice], idle[-1] = idle[-1], idle[choice]
         listener = idle.pop()
         try:
-            if listener.drain():
+            if not _is_queued(listener.sock) or listener.drain():
                 return listener
         except OSError:
             self._close(listener)

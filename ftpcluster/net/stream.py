@@ -163,6 +163,9 @@ class Stream:
 
     def on_ready(self, events: int) -> None:
         """Called by the poller."""
+        if events == READ and self._on_readable is not None:  # as most are
+            self._on_readable()
+            return
         if events & BROKEN and self._events & FAILURE:
             on_broken = self._on_broken
             self.unwatch_for_break()

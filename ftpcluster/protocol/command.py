@@ -105,7 +105,7 @@ class CommandLines:
         """
         if self._buffer or self._head is not None or data.find(b"\n") != len(data) - 1:
             return None
-        line = data[:-1].rstrip(b"\r")
+        line = data.rstrip(b"\r\n")
         if not line or len(line) > MAX_LINE or b"\xff" in line:
             return None
         verb, _, argument = line.partition(b" ")

@@ -6,7 +6,8 @@ Others that clients send (``-l``, ``-1``, ``-F``) mean nothing here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from operator import itemgetter
+from typing import Any, NamedTuple, Protocol
 
 
 class Times(Protocol):
@@ -42,6 +43,26 @@ def split_options(argument: str) -> tuple[ListOptions, str]:
         for letter in word:
             by = letter if letter in "tS" else by
     return ListOptions(hidden, by, is_reversed), argument
+
+
+def sort_entries(entries: list[Any], options: ListOptions) -> None:
+    """Sort entries, which are names, statuses and more, as ``HeldLines`` does their lines."""
+    entries.sort(key=_first if all(map(str.isascii, map(_first, entries))) else _bytes_of_name)
+    if options.by == "t":
+        entries.sort(key=lambda entry: entry[1].st_mtime, reverse=True)
+    elif options.by == "S":
+        entries.sort(key=lambda entry: entry[1].st_size, reverse=True)
+    if options.is_reversed:
+        entries.reverse()
+
+
+_first = itemgetter(0)
+
+
+def _bytes_of_name(entry: Sequence[Any]) -> bytes:
+    # in UTF-8 bytes are in the order of characters, but for those that stand for bytes
+    name: str = entry[0]
+    return name.encode("utf-8", "surrogateescape")
 
 
 class HeldLines:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Protocol, SupportsIndex
@@ -63,26 +63,36 @@ def mode_string(mode: int) -> str:
     return stat.filemode(mode)
 
 
+_NO_TIME = "Jan  1  1970"
+"""In place of what is no date, whatever a file system says."""
+
+
 @lru_cache(maxsize=8192)
 def _with_clock(minute: int) -> str:
-    time = datetime.fromtimestamp(minute * 60, UTC)
+    try:
+        time = datetime.fromtimestamp(minute * 60, UTC)
+    except (ValueError, OverflowError, OSError):
+        return _NO_TIME
     return f"{_MONTHS[time.month - 1]} {time.day:2d} {time.hour:02d}:{time.minute:02d}"
 
 
 @lru_cache(maxsize=8192)
 def _with_year(day: int) -> str:
-    time = datetime.fromtimestamp(day * 86400, UTC)
+    try:
+        time = datetime.fromtimestamp(day * 86400, UTC)
+    except (ValueError, OverflowError, OSError):
+        return _NO_TIME
     return f"{_MONTHS[time.month - 1]} {time.day:2d}  {time.year}"
 
 
 def list_time(mtime: float, now: float) -> str:
     """``Jan  1 00:00`` for the last half year, ``Jan  1  2001`` for all else; English, in UTC."""
     try:
-        if now - _HALF_A_YEAR < mtime <= now + 60:
-            return _with_clock(int(mtime) // 60)
-        return _with_year(int(mtime) // 86400)
-    except (ValueError, OverflowError, OSError):
-        return "Jan  1  1970"
+        second = int(mtime)
+    except (ValueError, OverflowError):
+        return _NO_TIME
+    is_recent = now - _HALF_A_YEAR < mtime <= now + 60
+    return _with_clock(second // 60) if is_recent else _with_year(second // 86400)
 
 
 @lru_cache(maxsize=8192)
@@ -107,24 +117,31 @@ def parse_timestamp(text: str) -> float | None:
     return time.timestamp() + int((match[2] or ".0")[1:4].ljust(3, "0")) / 1000
 
 
-def list_line(
-    name: str,
-    status: Status,
+def list_lines(
+    entries: Iterable[tuple[str, Status, str | None]],
     now: float,
     owner: Callable[[int], str] = str,
     group: Callable[[int], str] = str,
-    target: str | None = None,
 ) -> str:
-    """One line of LIST. ``target`` is a symbolic link's."""
-    if not name.isprintable():
-        name = printable(name)
-    if target is not None:
-        name = f"{name} -> {printable(target)}"
-    prefix = _list_prefix(
-        status.st_mode, status.st_nlink, status.st_uid, status.st_gid, owner, group
+    """Lines of LIST, of names with their status and, of a symbolic link, its target.
+
+    No call but for what is cached: a directory has many of them.
+    """
+    start, end = now - _HALF_A_YEAR, now + 60
+    prefix, clock, year = _list_prefix, _with_clock, _with_year
+    return "".join(
+        [
+            f"{prefix(s.st_mode, s.st_nlink, s.st_uid, s.st_gid, owner, group)}"
+            f"{str(s.st_size).rjust(8)} "
+            f"{clock(t // 60) if start < (t := s[_MTIME]) <= end else year(t // 86400)} "
+            f"{name if target is None and name.isprintable() else _shown(name, target)}\r\n"
+            for name, s, target in entries
+        ]
     )
-    size = str(status.st_size).rjust(8)
-    return f"{prefix}{size} {list_time(status[_MTIME], now)} {name}\r\n"
+
+
+def _shown(name: str, target: str | None) -> str:
+    return printable(name) if target is None else f"{printable(name)} -> {printable(target)}"
 
 
 @lru_cache(maxsize=1024)

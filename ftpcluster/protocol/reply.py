@@ -89,6 +89,7 @@ class Reply:
     """
 
     __slots__ = ("_encoding", "_wire", "code", "end", "lines", "text", "then")
+    _wire: bytes
     is_part = False
     """Whether it is a part of a reply, another one of which is its end."""
 
@@ -106,8 +107,7 @@ class Reply:
         self.text = text
         self.lines = tuple(lines)
         self.end = end
-        self._wire: bytes = b""
-        self._encoding: str | None = None  # of what is kept in _wire
+        self._encoding = ""  # of what is kept in _wire
 
     def encode(self, encoding: str = "utf-8") -> bytes:
         """The reply as it goes over the wire."""
@@ -122,7 +122,7 @@ class Reply:
 
     def _text(self) -> str:
         code = int(self.code)
-        if not self.lines:
+        if not self.lines:  # as most are
             return f"{code} {self.text}\r\n"
         middle = "".join(f" {line}\r\n" for line in self.lines)
         return f"{code}-{self.text}\r\n{middle}{code} {self.end}\r\n"

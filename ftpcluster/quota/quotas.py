@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from typing import Any, Protocol
 
 from ftpcluster.quota.admission import Admission
@@ -45,7 +45,9 @@ class Quotas(Protocol):
     def end_try(self, session: int) -> None:
         """A password is not checked after all. Harmless where the session has no try."""
 
-    async def login(self, session: int, login: str, limit: int | None) -> Refusal | None:
+    def login(
+        self, session: int, login: str, limit: int | None
+    ) -> Refusal | Awaitable[Refusal | None] | None:
         """Take a slot of the user ``login``, of whom ``limit`` sessions may exist (None: any)."""
 
     async def login_failed(self, session: int, login: str) -> float:
@@ -125,7 +127,7 @@ class LocalQuotas:
     def login_failed_unheard(self, session: int, login: str) -> None:
         self.guard.login_failed(self.EPOCH, session, login, self._clock())
 
-    async def login(self, session: int, login: str, limit: int | None) -> Refusal | None:
+    def login(self, session: int, login: str, limit: int | None) -> Refusal | None:
         self.end_try(session)
         return self.ledger.login(self.EPOCH, session, login, limit)
 

@@ -116,7 +116,8 @@ class ControlConnection(ABC):
         if not data:
             self._on_eof()
             return
-        self._deadlines.touch()
+        deadlines = self._deadlines
+        deadlines.heard = deadlines.time()
         if self._receiver is not None and not self._receiver.done():
             self._receiver.set_result(data)
             return
@@ -283,9 +284,15 @@ class ControlConnection(ABC):
 
         Some clients take no data before they have read 150, others read one reply per receive.
         """
-        self._send_under_command()
-        self._reply(reply)
-        self._send_under_command()
+        try:
+            if self._unsent:
+                self._transmit()
+            self._reply(reply)
+            if self._unsent:
+                self._transmit()
+        except OSError:
+            # not now: the session must not end within a step of its command
+            self.session.services.loop.call_soon(self._on_broken)
 
     def _send(self, *, is_last: bool = False) -> None:
         if self._unsent and self._state is not ENDED:
@@ -294,30 +301,19 @@ class ControlConnection(ABC):
             except OSError:
                 self._on_broken()
 
-    def _send_under_command(self) -> None:
-        """``_send`` for a command in one of its steps, in which its session must not end."""
-        if self._unsent and self._state is not ENDED:
-            try:
-                self._transmit(is_last=False)
-            except OSError:
-                self.session.services.loop.call_soon(self._on_broken)
-
-    def _transmit(self, *, is_last: bool) -> None:
+    def _transmit(self, *, is_last: bool = False) -> None:
         """Send what the socket takes. Raises OSError where the connection is broken."""
         stream, unsent = self.session.stream, self._unsent
         try:
             sent = stream.send_last(unsent) if is_last else stream.send(unsent)
         except BlockingIOError:
             sent = 0
+        if sent == len(unsent):
+            self._unsent = b""
+            return
         self._unsent = unsent[sent:]
-        if self._unsent:
-            try:
-                waiter = stream.writable()
-            except OSError:
-                self._on_broken()
-                return
-            self._deadlines.wait_for_reader(sent)
-            waiter.add_done_callback(self._on_writable)
+        self._deadlines.wait_for_reader(sent)
+        stream.writable().add_done_callback(self._on_writable)
 
     def _send_all(self) -> bool:
         """Send what has to be sent before the connection goes on as another; False where it ends.

@@ -34,7 +34,6 @@ class Deadlines:
     """The clocks of one session."""
 
     __slots__ = (
-        "_active",
         "_command",
         "_in_transfer",
         "_last_progress",
@@ -48,10 +47,11 @@ class Deadlines:
         "_quits",
         "_session",
         "_slot",
-        "_time",
         "_transfer_slot",
         "_unread_slot",
         "_wheel",
+        "heard",
+        "time",
     )
 
     def __init__(
@@ -63,12 +63,13 @@ class Deadlines:
     ) -> None:
         self._session = session
         self._loop = session.services.loop
-        self._time = session.services.loop.time
+        self.time = session.services.loop.time
         self._wheel = session.services.wheel
         self._on_idle = on_idle
         self._on_stalled = on_stalled
         self._on_unread = on_unread
-        self._active = self._loop.time()
+        self.heard = self._loop.time()
+        """When the client said something, or a transfer ended: whoever hears it sets this."""
         self._in_transfer = False
         self._command: Command | None = None
         self._most: float | None = None  # seconds without progress, where the client is gone
@@ -78,14 +79,10 @@ class Deadlines:
         self._slot = self._transfer_slot = self._unread_slot = 0
         self._look_again()
 
-    def touch(self) -> None:
-        """The client said something, or a transfer has ended."""
-        self._active = self._time()
-
     @property
     def idle(self) -> float:
         """Seconds since the client said something."""
-        return 0.0 if self._in_transfer else self._loop.time() - self._active
+        return 0.0 if self._in_transfer else self._loop.time() - self.heard
 
     def begin_transfer(self, command: Command) -> None:
         """From now on progress counts, and the idle clock stands."""
@@ -126,7 +123,7 @@ class Deadlines:
     def _begin_watching(self) -> None:
         """From now on progress counts. A look that an earlier transfer has arranged will do."""
         self._progress = self._mark()
-        self._last_progress = self._time()
+        self._last_progress = self.time()
         if not self._transfer_slot:
             self._look_at_progress_later(self._last_progress)
 
@@ -134,7 +131,7 @@ class Deadlines:
         # the look that is arranged stays: most transfers end long before, and another one follows
         self._in_transfer = False
         self._command = None
-        self.touch()
+        self.heard = self.time()
 
     def wait_for_reader(self, sent: int) -> None:
         """Replies are left over; ``sent`` bytes of them have just gone, as the client reads on."""
@@ -169,13 +166,13 @@ class Deadlines:
         """When the session ends if nothing happens until then."""
         settings = self._session.settings
         if type(self._session.login) is Account:
-            start = self._loop.time() if self._in_transfer else self._active
+            start = self._loop.time() if self._in_transfer else self.heard
             timeout = settings.idle_timeout
         else:
             # commands do not move this one: who does not log in has to go
             start, timeout = self._session.unauthenticated.since, settings.login_timeout
             if timeout is None:
-                start, timeout = self._active, settings.idle_timeout
+                start, timeout = self.heard, settings.idle_timeout
         return None if timeout is None else start + timeout
 
     def _look_again(self) -> None:

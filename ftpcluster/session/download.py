@@ -42,12 +42,14 @@ class Download(DataTransfer):
         if fd is None or not self._session.parameters.binary or not self.begin_at_once():
             return False
         try:
+            if self._pending is not None:
+                return False
             if count:
                 if not file.is_resident(position):
                     return False
-                sent = os.sendfile(self.stream.fd, fd, position, min(count, MOST))
-                self._session.progress = sent
-                if sent < count:
+                sent = os.sendfile(self.stream.fd, fd, position, min(count, self.most))
+                self._pending = self.moved(sent)
+                if sent < count or self._pending is not None:
                     return False
         except BlockingIOError:
             return False
@@ -141,3 +143,29 @@ class Listing(Download):
 
     __slots__ = ()
     direction = "listing"
+
+    def send_at_once(self, lines: bytes) -> bool:
+        """Send ``lines``, and close the connection, all in one call.
+
+        False where something has to wait: then the block goes on with ``send_rest``.
+        """
+        if not self.begin_at_once():
+            return False
+        try:
+            while self._pending is None and self._session.progress < len(lines):
+                start = self._session.progress
+                sent = self.stream.send(lines[start : start + self.most])
+                self._pending = self.moved(sent)
+        except BlockingIOError:
+            return False
+        except BaseException as error:
+            self.close_at_once(error)
+            raise
+        if self._pending is not None:
+            return False
+        self.close_at_once()
+        return True
+
+    async def send_rest(self, lines: bytes) -> None:
+        """Send what of ``lines`` has not been sent."""
+        await self.send(memoryview(lines)[self._session.progress :])

@@ -13,6 +13,7 @@ import logging
 from ftpcluster.logs import has_fields, is_told, tell
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.protocol.text import visible
+from ftpcluster.session.hooks import NO_HOOKS
 from ftpcluster.session.login import Account
 from ftpcluster.session.row import Command
 from ftpcluster.session.state import Session, Transfer
@@ -54,14 +55,12 @@ class Entry:
 
     def end(self, session: Session, reply: Reply | None) -> None:
         """``reply``: its last one; None where the session ended before, or nobody knows it."""
-        level = self._level
-        if reply is not None and reply.code in _OUR_FAULT:
-            level = max(level, logging.WARNING)
-        if self.cut_for and session.last_transfer is not None:
+        level, transfer = self._level, session.last_transfer
+        is_our_fault = reply is not None and reply.code in _OUR_FAULT
+        if is_our_fault or (self.cut_for and transfer is not None):
             level = max(level, logging.WARNING)
         if is_told(level):
             self._tell(session, reply, level)
-        transfer = session.last_transfer
         if transfer is not None and transfer.path and session.services.transfers is not None:
             self._write_transfer(session, transfer, reply)
 
@@ -70,9 +69,10 @@ class Entry:
         verb = visible(self._verb.decode("ascii", "replace")) if command is None else command.verb
         about = session, command, verb, self._argument, self._rename_from
         what = _text(*about)
-        came = f"cut: {self.cut_for}" if self.cut_for else "no reply"
         fields = _fields(*about) if has_fields() else {}
-        if reply is not None:
+        if reply is None:
+            came = f"cut: {self.cut_for}" if self.cut_for else "no reply"
+        else:
             came = str(int(reply.code))
             if reply.code >= Code.SERVICE_NOT_AVAILABLE or verb == "STOU":
                 came += f" {visible(reply.text)}"
@@ -133,10 +133,19 @@ def _text(
         return f"{verb} ****"
     if command is None or not command.names_path:
         return f"{verb} {visible(argument)}".rstrip()
-    path = visible(session.path(argument))
+    path = visible(_path(session, argument))
     if rename_from is not None:
         return f'{verb} "{visible(rename_from)}" -> "{path}"'
     return f'{verb} "{path}"'
+
+
+def _path(session: Session, argument: str) -> str:
+    """The path that is told; a transfer has it already."""
+    transfer = session.last_transfer
+    is_whole = len(argument) < _LONGEST
+    if is_whole and transfer is not None and transfer.path and session.hooks is NO_HOOKS:
+        return transfer.path
+    return session.path(argument)
 
 
 def _fields(
@@ -147,7 +156,7 @@ def _fields(
         return {"verb": verb}
     if command is None or not command.names_path:
         return {"verb": verb, "argument": argument} if argument else {"verb": verb}
-    path = session.path(argument)
+    path = _path(session, argument)
     if rename_from is not None:
         return {"verb": verb, "path": rename_from, "to": path}
     return {"verb": verb, "path": path}

@@ -55,6 +55,7 @@ class DataTransfer:
 
     __slots__ = (
         "_pace",
+        "_pending",
         "_session",
         "_shares",
         "_text",
@@ -84,6 +85,8 @@ class DataTransfer:
         self._shares = False
         self._pace: Pace | None = None
         self._waits: TransferWaits | None = None  # a transfer that never waits needs none
+        self._pending: Coroutine[Any, Any, None] | None = None
+        """What a transfer that has begun at once has to wait for before it goes on."""
         self.most = MOST
         if session.account.speed_limits is not None:
             self._set_pace(total)
@@ -127,7 +130,7 @@ class DataTransfer:
         """
         session = self._session
         listener, talk = session.data, session.conversation
-        if type(listener) is not PassiveListener or self._pace is not None:
+        if type(listener) is not PassiveListener:
             return False
         fd = listener.accept(talk.peer) if talk.proxy is None else None
         if fd is None:
@@ -142,7 +145,18 @@ class DataTransfer:
         session.progress = session.pending.restart = 0
         session.transfer = session.last_transfer = self
         self._shares = True
+        if self._pace is not None:
+            self._pace.begin()
+            self._pending = self._pace.prepare()
+            self.most = self._pace.piece
         return True
+
+    async def settle(self) -> None:
+        """Wait until a transfer that has begun at once may go on."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            await pending
+        self._look_at_pace()
 
     def close_at_once(self, error: BaseException | None = None) -> None:
         """Close a data connection that has begun at once; ``error``: why it ends before its time.
@@ -157,6 +171,7 @@ class DataTransfer:
     async def __aenter__(self) -> Self:
         self._start_clock()
         if self._shares:
+            await self._settle_or_close()
             return self
         session = self._session
         opening = Reply(Code.FILE_STATUS_OK, self._text)
@@ -176,17 +191,16 @@ class DataTransfer:
         self._begin(session.take_data())
         session.pending.restart = 0
         if self._pace is not None:
-            try:
-                await self._prepare(self._pace)
-            except BaseException:
-                self.end()
-                self.stream.close()
-                raise
+            self._pending = self._pace.prepare()
+            await self._settle_or_close()
         return self
 
-    async def _prepare(self, pace: Pace) -> None:
-        await pace.prepare()
-        self._look_at_pace()  # it may be another one by now
+    async def _settle_or_close(self) -> None:
+        try:
+            await self.settle()
+        except BaseException:
+            self.close_at_once()
+            raise
 
     @classmethod
     def over(cls, session: Session, stream: Stream) -> Self:
@@ -208,6 +222,8 @@ class DataTransfer:
     def end(self) -> None:
         """Stop sharing in the limits; harmless when repeated."""
         self._session.transfer = None
+        if self._pending is not None:
+            self._pending.close()
         if self._pace is not None and self._shares:
             self._pace.end()
         self._shares = False
@@ -232,14 +248,17 @@ class DataTransfer:
         limits and the other sessions ask for."""
         self._session.progress += count
         self._turn += count
-        if self._pace is None and self._turn < _TURN:
+        pause = None if self._pace is None else self._pace.spend(count)
+        if pause is None and self._turn < _TURN:
+            if self._pace is not None:
+                self._look_at_pace()
             return None
-        return self._pause(count)
+        return self._pause(pause)
 
-    async def _pause(self, count: int) -> None:
-        if self._pace is not None:
-            await self._pace.spend(count)
-            self._look_at_pace()
+    async def _pause(self, pause: Coroutine[Any, Any, None] | None) -> None:
+        if pause is not None:
+            await pause
+        self._look_at_pace()
         if self._turn >= _TURN:
             self._turn = 0
             await give_way()

@@ -45,6 +45,7 @@ from ftpcluster.session.running_command import RunningCommand
 from ftpcluster.session.services import Services
 from ftpcluster.session.state import Session, shown
 
+_COMPLETE, _DEBUG = Code.TRANSFER_COMPLETE, logging.DEBUG
 _GO_ON = Then.GO_ON  # which costs a call each time where it is a member of its class
 
 
@@ -139,7 +140,7 @@ class ServerPI(ControlConnection):
             command = self._find_command(verb)
             if command is None and verb in ALIASES:
                 command = self._find_command(ALIASES[verb])
-            if is_told(logging.DEBUG) or (command is not None and command.logged):
+            if (command is not None and command.logged) or is_told(_DEBUG):
                 entry = journal.begin(session, command, verb, argument)
             command = command or refuse_unknown(session, verb)
             argument = pass_gates(session, command, argument)
@@ -248,19 +249,22 @@ class ServerPI(ControlConnection):
         """A command has ended, or the handshake, which has no reply."""
         session = self.session
         then = _GO_ON if last is None else last.then
-        reply = None if isinstance(last, Replied) else last
+        reply = None if type(last) is Replied else last
         if entry is not None:
             entry.end(session, reply)
         if session.last_transfer is not None:
             self._count_transfer(reply)
+        if then is _GO_ON and self._state is not ENDING:
+            if reply is not None:
+                self._reply(reply)
+            return
         changes = then is not _GO_ON and then is not Then.CLOSE
         if changes and self._has_more_input():
             self.end()  # somebody put commands behind AUTH, to have them obeyed as protected ones
             return
         if reply is not None:
             self._reply(reply)
-        if then is not _GO_ON or self._state is ENDING:
-            self._go_on_as(then)
+        self._go_on_as(then)
 
     def _go_on_as(self, then: Then) -> None:
         """What happens behind the reply, where that is not the next command."""
@@ -285,7 +289,7 @@ class ServerPI(ControlConnection):
         session.services.counts.transfer(
             transfer.direction,
             session.progress,
-            whole=reply is not None and reply.code == Code.TRANSFER_COMPLETE,
+            whole=reply is not None and reply.code == _COMPLETE,
             protected=not transfer.stream.is_plain,
         )
 

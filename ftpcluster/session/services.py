@@ -118,7 +118,7 @@ class Services:
         self.digests = DigestThreads(self.loop)
         settings = self.settings
         self.owner_names = OwnerNames(self.loop)
-        self.files = LocalFiles(self.file_threads, settings.storage_timeout)
+        self.files = LocalFiles(self.file_threads, settings.storage_timeout, self.loop)
         timeouts = (settings.login_timeout, settings.idle_timeout)
         self.shortest_timeout = min((each for each in timeouts if each is not None), default=None)
         self.masquerade = Masquerade(settings.masquerade, settings.masquerade_for)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from ftpcluster.quota.leases import MOST_AT_ONCE, Lease, Pause, SessionLimits
 from ftpcluster.quota.rates import Direction
@@ -13,7 +14,7 @@ from ftpcluster.session.transfer_waits import Cause, TransferWaits
 class Pace:
     """The limits on one transfer, shared with others from ``begin`` to ``end``.
 
-    ``piece`` is how many bytes to move at once; ``spend`` waits as long as they cost.
+    ``piece`` is how many bytes to move at once; ``spend`` says what has to be awaited for them.
     """
 
     __slots__ = ("_clock", "_direction", "_lease", "_limits", "_size", "_waits")
@@ -47,17 +48,20 @@ class Pace:
     def piece(self) -> int:
         return MOST_AT_ONCE if self._lease is None else self._lease.piece
 
-    async def prepare(self) -> None:
-        """Wait until something may be moved."""
-        await self.spend(0)
+    def prepare(self) -> Coroutine[Any, Any, None] | None:
+        """What is to be awaited before something may be moved, if anything."""
+        return self.spend(0)
 
-    async def spend(self, count: int) -> None:
-        """``count`` bytes were moved; wait until the next may be."""
+    def spend(self, count: int) -> Coroutine[Any, Any, None] | None:
+        """``count`` bytes were moved. What is to be awaited before the next may be, if anything."""
         lease = self._lease
         if lease is None:
-            return
+            return None
         now = self._clock()
         pause = lease.spend(count, now)
+        return None if pause is None else self._wait_out(lease, pause, now)
+
+    async def _wait_out(self, lease: Lease, pause: Pause | None, now: float) -> None:
         while pause is not None:
             now = await self._wait(pause, now)
             pause = lease.spend(0, now)

@@ -32,6 +32,7 @@ class Upload(DataTransfer):
         """``receive_file``, and the end of a connection that has begun at once."""
         self._start_clock()
         try:
+            await self.settle()
             await self.receive_file(file, truncates=truncates)
         except BaseException as error:
             self.close_at_once(error)

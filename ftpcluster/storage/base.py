@@ -121,6 +121,36 @@ class File(ABC):
         """
 
 
+class OtherFileSystem(OSError):
+    """A rename would have to copy, since it leads to another file system."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.EXDEV, os.strerror(errno.EXDEV))
+
+
+class Mover(ABC):
+    """A file that is moved to another file system, in steps."""
+
+    is_synchronous = True
+    """Whether the steps are plain functions that block: a thread takes each."""
+
+    @abstractmethod
+    def begin(self) -> Answer[None]:
+        """Raises OtherFileSystem where it is something that is not moved."""
+
+    @abstractmethod
+    def copy(self) -> Answer[int]:
+        """Copy some more; the bytes that were copied, none at the end."""
+
+    @abstractmethod
+    def finish(self) -> Answer[None]:
+        """All was copied: the file takes its new name, and loses the old one."""
+
+    @abstractmethod
+    def end(self) -> Answer[None]:
+        """It is over, finished or not. What has not become a file is removed."""
+
+
 class Storage(ABC):
     """A user's files."""
 
@@ -181,7 +211,12 @@ class Storage(ABC):
         """Move a file or directory. ``replace``: over a file, too, but never over a directory.
 
         Sessions do not look whether ``target`` lies beneath ``source``: OSError with EINVAL then.
+        Raises OtherFileSystem where ``mover`` may know a way.
         """
+
+    def mover(self, source: str, target: str, *, replace: bool) -> Mover | None:
+        """What moves a file to another file system; None where nothing does."""
+        return None
 
     def available(self, path: str) -> Answer[int | None]:
         """Bytes that may still be written in the directory ``path``; None where nobody knows."""

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import OrderedDict
+from collections.abc import Callable
 from weakref import WeakValueDictionary
 
 from ftpcluster.storage.base import Storage
-from ftpcluster.storage.contained import Root
-from ftpcluster.storage.local import LocalStorage, is_same
+from ftpcluster.storage.local import LocalStorage
 from ftpcluster.storage.mounts import MountTable
 from ftpcluster.storage.pooled import PooledStorage, SlowRoot
+from ftpcluster.storage.roots import OpenRoots
 from ftpcluster.storage.slow_calls import Device, SlowCalls
 from ftpcluster.storage.threads import Threads
 
-_ROOTS = 256
-"""Users' directories that stay open between their sessions."""
 _THREADS = 16
 _PATIENCE = 20.0
 _OWN = "own"
@@ -26,10 +24,18 @@ _OWN = "own"
 class LocalFiles:
     """Opens users' directories. The sessions that use a directory share its descriptor."""
 
-    def __init__(self, threads: int = _THREADS, patience: float = _PATIENCE) -> None:
+    check: Callable[[str], None] | None = None
+    """Raises OSError where this process may not use what is at a path. A thread may call it."""
+
+    def __init__(
+        self,
+        threads: int = _THREADS,
+        patience: float = _PATIENCE,
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
         """``threads``: how many may wait for each device that may not answer. ``patience``: seconds
         in which a call of one has to end. To be made before the process is confined."""
-        self._roots: OrderedDict[str, Root] = OrderedDict()
+        self._roots = OpenRoots(loop)
         self._mounts = MountTable()
         self._each, self._patience = threads, patience
         self._threads: Threads | None = None
@@ -45,11 +51,9 @@ class LocalFiles:
         device = self._mounts.slow_storage(path)
         if device is not None:
             return PooledStorage(self._slow_root(path, device, self._patience))
-        root = self._roots.get(path)
-        if root is None or not is_same(root, path):
-            root = self._roots[path] = Root(path)
-            if len(self._roots) > _ROOTS:
-                self._roots.popitem(last=False)  # sessions that use it keep it open
+        root = self._roots.open(path)
+        if self.check is not None:
+            self.check(path)
         return LocalStorage(root)
 
     def open_in_threads(
@@ -70,11 +74,12 @@ class LocalFiles:
             if device is None:
                 device = self._devices[name] = Device(self._each)
             calls = SlowCalls(path, loop, self._threads, device, patience)
-            root = self._slow_roots[path] = SlowRoot(path, calls)
+            root = self._slow_roots[path] = SlowRoot(path, calls, self.check)
         return root
 
     def close(self) -> None:
         """No session is left. Calls that hang are left alone."""
         self._mounts.close()
+        self._roots.close()
         if self._threads is not None:
             self._threads.close()

@@ -13,9 +13,12 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from ftpcluster.answers import Answer
 from ftpcluster.protocol.errors import LocalProblem
-from ftpcluster.storage.base import Entry, File, Storage, WriteMode
+from ftpcluster.storage.base import Entry, File, Mover, Storage, WriteMode
 from ftpcluster.storage.contained import Root
-from ftpcluster.storage.local import LocalFile, LocalStorage, is_same
+from ftpcluster.storage.local import LocalStorage
+from ftpcluster.storage.local_file import LocalFile
+from ftpcluster.storage.moving import LocalMover
+from ftpcluster.storage.roots import is_same
 from ftpcluster.storage.slow_calls import Lane, SlowCalls
 
 P = ParamSpec("P")
@@ -36,9 +39,13 @@ _BATCH = 1.0
 class SlowRoot:
     """A user's directory on storage that may not answer; the sessions that use it share it."""
 
-    def __init__(self, path: str, calls: SlowCalls) -> None:
+    def __init__(
+        self, path: str, calls: SlowCalls, check: Callable[[str], None] | None = None
+    ) -> None:
+        """``check``: called in a thread; raises OSError where the path may not be used."""
         self.path = path
         self.calls = calls
+        self._check = check
         self._local: LocalStorage | None = None
 
     def look(self) -> LocalStorage:
@@ -46,6 +53,8 @@ class SlowRoot:
         local = self._local
         if local is None or not is_same(local.root, self.path):
             local = self._local = LocalStorage(Root(self.path))
+        if self._check is not None:
+            self._check(self.path)
         return local
 
 
@@ -133,6 +142,46 @@ class _Scan:
 
     def close(self) -> None:
         self._batches = None  # the last reference: what the generator has open is closed
+
+
+class PooledMover(Mover):
+    """``LocalMover`` in threads, one step at a time."""
+
+    is_synchronous = False
+
+    def __init__(self, lane: Lane, make: Callable[[], LocalMover]) -> None:
+        """``make``: makes one, in a thread."""
+        self._lane = lane
+        self._make = make
+        self._mover: LocalMover | None = None
+
+    def begin(self) -> Answer[None]:
+        def begin() -> None:
+            self._mover = self._make()
+            self._mover.begin()
+
+        return self._lane.run("rename", begin)
+
+    def copy(self) -> Answer[int]:
+        assert self._mover is not None
+        return self._lane.run("copy", self._mover.copy)
+
+    def finish(self) -> Answer[None]:
+        assert self._mover is not None
+        patience = self._lane.calls.patience * _AT_THE_END
+        return self._lane.run("rename", self._mover.finish, patience=patience, needed=True)
+
+    def end(self) -> Answer[None]:
+        """As of a file: nobody waits for a thread that may hang."""
+
+        def end() -> None:
+            if self._mover is not None:
+                self._mover.end()
+
+        if self._lane.is_busy:
+            self._lane.detach("close", end)
+            return None
+        return self._lane.run("close", end, needed=True)
 
 
 class PooledStorage(Storage):
@@ -232,3 +281,9 @@ class PooledStorage(Storage):
 
     def rename(self, source: str, target: str, *, replace: bool) -> Answer[None]:
         return self._in_thread(LocalStorage.rename, source, target, replace=replace)
+
+    def mover(self, source: str, target: str, *, replace: bool) -> Mover:
+        def make() -> LocalMover:
+            return self._here().mover(source, target, replace=replace)
+
+        return PooledMover(Lane(self._root.calls), make)

@@ -9,11 +9,13 @@ that were stored otherwise do not have it: so no other file is ever removed.
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import fcntl
 import os
 import secrets
 import stat
+from collections.abc import Callable
+from typing import ParamSpec
 
 from ftpcluster.descriptors import close_quietly
 from ftpcluster.protocol import path as virtual
@@ -22,6 +24,8 @@ from ftpcluster.protocol.pattern import Names, Pattern
 from ftpcluster.storage.base import WriteMode
 from ftpcluster.storage.contained import Parent, Root, encode, rename_noreplace
 
+P = ParamSpec("P")
+
 TEMPORARY = ".*.~ftpcluster-????????~"
 """What the names of unfinished uploads look like, as a pattern."""
 _LONGEST = 255 - len(TEMPORARY.replace("*", ""))
@@ -29,6 +33,8 @@ _LONGEST = 255 - len(TEMPORARY.replace("*", ""))
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOCTTY | os.O_CLOEXEC
 _OLD = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _PERMISSION_BITS = 0o777
+_REFUSED = frozenset((errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL))
+"""How file systems without owners and modes, as CIFS or FUSE, refuse to change them."""
 _UNFINISHED = stat.S_ISVTX
 
 _temporary = Pattern(TEMPORARY)
@@ -72,18 +78,37 @@ class UploadPlace:
         ``replaced``: the file whose owner, group and permission bits it takes, as far as it may.
         """
         self._mode = mode
+        fd = self._create(0o666 if replaced is None else 0o600)
+        try:
+            if replaced is None or _take_over(fd, replaced):
+                return fd
+        except OSError:
+            close_quietly(fd)
+            raise
+        # what cannot be changed later may be obeyed when the file is made
+        close_quietly(fd)
+        assert self._temporary is not None
+        os.unlink(encode(self._temporary), dir_fd=self._directory)
+        return self._create(stat.S_IMODE(replaced.st_mode) & _PERMISSION_BITS)
+
+    def _create(self, bits: int) -> int:
+        self._temporary = None
         name = temporary_name(self._name)
-        bits = 0o666 if replaced is None else 0o600
         fd = os.open(encode(name), _NEW, bits | _UNFINISHED, dir_fd=self._directory)
         try:
             self._temporary = name
             _lock(fd)
-            if replaced is not None:
-                _take_over(fd, replaced)
         except OSError:
             close_quietly(fd)
             raise
         return fd
+
+    def create_link(self, text: bytes, mode: WriteMode) -> None:
+        """Make a symbolic link under a temporary name."""
+        self._mode = mode
+        name = temporary_name(self._name)
+        os.symlink(text, encode(name), dir_fd=self._directory)
+        self._temporary = name
 
     def unmark(self, fd: int) -> None:
         """All is written: take the sticky bit away, so that the file is never taken for a leftover.
@@ -95,8 +120,7 @@ class UploadPlace:
             return
         mode = os.fstat(fd).st_mode
         if mode & _UNFINISHED:
-            with contextlib.suppress(PermissionError):
-                os.fchmod(fd, stat.S_IMODE(mode) & ~_UNFINISHED)
+            _try(os.fchmod, fd, stat.S_IMODE(mode) & ~_UNFINISHED)
 
     def sync_file(self, fd: int) -> None:
         """Wait until the disk has all that was written, if that was promised."""
@@ -150,16 +174,30 @@ def _lock(fd: int) -> None:
         pass  # a file system without locks: there nobody can take it for a leftover, either
 
 
-def _take_over(fd: int, replaced: os.stat_result) -> None:
+def _take_over(fd: int, replaced: os.stat_result) -> bool:
+    """Give a file the owner, group and mode of another one, as far as the server may.
+
+    False where the file system refuses the mode, though the file is ours.
+    """
     made = os.fstat(fd)
     if (made.st_uid, made.st_gid) != (replaced.st_uid, replaced.st_gid):
-        for owner in (replaced.st_uid, -1):
-            try:
-                os.fchown(fd, owner, replaced.st_gid)
-                break
-            except PermissionError:
-                pass  # only root gives files away; a group of one's own may be set
-    os.fchmod(fd, stat.S_IMODE(replaced.st_mode) & _PERMISSION_BITS | _UNFINISHED)
+        # only root gives files away; a group of one's own may be set
+        _ = _try(os.fchown, fd, replaced.st_uid, replaced.st_gid) or _try(
+            os.fchown, fd, -1, replaced.st_gid
+        )
+    bits = stat.S_IMODE(replaced.st_mode) & _PERMISSION_BITS
+    return _try(os.fchmod, fd, bits | _UNFINISHED)
+
+
+def _try(function: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> bool:
+    """Whether a file system let owner or mode be changed."""
+    try:
+        function(*args, **kwargs)
+    except OSError as error:
+        if error.errno not in _REFUSED:
+            raise
+        return False
+    return True
 
 
 # ---------------------------------------------------------------------- what killed workers left

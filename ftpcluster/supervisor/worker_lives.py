@@ -24,6 +24,7 @@ from ftpcluster.ipc.messages import (
     Failed,
     Heartbeat,
     Message,
+    Outdated,
     Ready,
     ToSupervisor,
     heartbeat_interval,
@@ -38,6 +39,8 @@ log = logging.getLogger(__name__)
 
 _KILL_AFTER = 2.0
 """Seconds that a worker may take longer than the grace, or than SIGABRT needs, before SIGKILL."""
+_RENEWAL = 10.0
+"""Seconds between two replacements that workers ask for, at the least."""
 STOPPING = "the server is stopping"
 """Why a generation that is asked for now, or on its way, will not serve."""
 
@@ -87,6 +90,7 @@ class WorkerLives:
         self._generations: list[Generation] = []  # the one that serves, and the next one, if any
         self._watch_timer: asyncio.TimerHandle | None = None
         self._watch_due = 0.0
+        self._renewable = 0.0
         self.ends: Counter[str] = Counter()
         """How often workers were replaced, by the reason."""
         self.is_dismissed = False
@@ -181,6 +185,17 @@ class WorkerLives:
         self._start(place)
         return True
 
+    def _renew(self, worker: WorkerHandle) -> None:
+        """Replace the workers of a generation: they may not open what is served by now.
+
+        One that was taken over could say so again and again.
+        """
+        generation, now = worker.place.generation, self._loop.time()
+        if generation is self.current and now >= self._renewable:
+            self._renewable = now + _RENEWAL
+            for place in generation.places:
+                self.replace(place.index, "a directory that is served was replaced or mounted")
+
     # ------------------------------------------------------------------ lives
 
     def _start(self, place: Place) -> None:
@@ -235,6 +250,8 @@ class WorkerLives:
             self._on_heartbeat(worker, message)
         elif isinstance(message, Ready):
             self._on_ready(worker)
+        elif isinstance(message, Outdated):
+            self._renew(worker)
         elif isinstance(message, Failed):
             worker.failure = "; ".join(map(visible, message.reason.splitlines()))
 

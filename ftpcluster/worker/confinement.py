@@ -28,7 +28,7 @@ import threading
 from collections.abc import Iterator, Sequence
 
 from ftpcluster.prctl import no_new_privs
-from ftpcluster.worker.opening import open_in_time
+from ftpcluster.worker.opening import Opened, open_in_time
 
 log = logging.getLogger(__name__)
 
@@ -91,8 +91,14 @@ _SUFFIXES = (*importlib.machinery.all_suffixes(), ".dist-info", ".libs")
 _syscall = ctypes.CDLL(None, use_errno=True).syscall
 
 
-def confine(read_write: Sequence[str], read_only: Sequence[str]) -> str:
+def confine(
+    read_write: Sequence[str],
+    read_only: Sequence[str],
+    allowed: dict[str, tuple[int, int]] | None = None,
+) -> str:
     """Allow this process no files but those in (or at) the given paths. What was done, for the log.
+
+    ``allowed`` gets the device and inode of each.
 
     Neither may it execute anything or gain rights (no_new_privs), nor, since Linux 6.12, signal
     other processes or connect to their abstract UNIX sockets. All that is for good, and must come
@@ -119,7 +125,8 @@ def confine(read_write: Sequence[str], read_only: Sequence[str]) -> str:
         missing: list[str] = []
         silent: list[str] = []
         for paths, rights in ((read_write, _WRITE & handled), (read_only, _READ)):
-            found = open_in_time(paths, functools.partial(_allow, ruleset, rights))
+            rule = functools.partial(_allow, ruleset, rights, {} if allowed is None else allowed)
+            found = open_in_time(paths, rule)
             missing += found[0]
             silent += found[1]
         _call(_RESTRICT_SELF, ruleset, 0)
@@ -150,11 +157,14 @@ def _handled(abi: int) -> Right:
     return Right(sum(right for right in Right if abi >= _SINCE.get(right, 1)))
 
 
-def _allow(ruleset: int, rights: Right, path: str, fd: int, mode: int) -> None:
-    """Allow what is open as ``fd``."""
-    if not stat.S_ISDIR(mode):
+def _allow(
+    ruleset: int, rights: Right, allowed: dict[str, tuple[int, int]], path: str, opened: Opened
+) -> None:
+    """Allow what is open."""
+    allowed[path] = opened.device, opened.inode
+    if not stat.S_ISDIR(opened.mode):
         rights &= _OF_FILES
-    beneath = struct.pack("=Qi", rights, fd)  # struct landlock_path_beneath_attr
+    beneath = struct.pack("=Qi", rights, opened.fd)  # struct landlock_path_beneath_attr
     _call(_ADD_RULE, ruleset, _PATH_BENEATH, beneath, 0)
 
 

@@ -78,7 +78,7 @@ async def run_worker(
     if is_ours:
         if settings.config.confine:
             worker.watch_names()
-            _confine(settings.config)
+            worker.watch_roots(_confine(settings.config))
         end_with(handle)  # a thread: from here on it would be too late to be confined
     release_threads()
     settle_collector()
@@ -116,14 +116,20 @@ def _leave_tracker() -> None:
         os.close(fd)
 
 
-def _confine(config: Config) -> None:
-    """Leave this process nothing but the users' directories, and what Python needs."""
+def _confine(config: Config) -> dict[str, tuple[int, int]]:
+    """Leave this process nothing but the users' directories, and what Python needs.
+
+    Returns device and inode of the paths that are allowed now.
+    """
     from ftpcluster.worker.confinement import confine, needed_by_python
     from ftpcluster.worker.seccomp import restrict
 
     accounts = [*config.users, *([] if config.anonymous is None else [config.anonymous])]
     written = {each.root for each in accounts if any(p.write for p in each.permissions)}
     read = {each.root for each in accounts} - written
-    log.debug("files: %s", confine(sorted(written), [*sorted(read), *needed_by_python()]))
+    allowed: dict[str, tuple[int, int]] = {}
+    read_only = [*sorted(read), *needed_by_python()]
+    log.debug("files: %s", confine(sorted(written), read_only, allowed))
     keep_capabilities(_NEEDED)
     log.debug("system calls: %s", restrict())
+    return allowed

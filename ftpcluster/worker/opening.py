@@ -13,16 +13,28 @@ import socket
 import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
+
+from ftpcluster.safe_paths import is_led_by_others
 
 _PATIENCE = 2.0
 """Seconds in which a path has to be opened."""
-_MODE = struct.Struct("=I")
+_STATUS = struct.Struct("=IQQ")
+
+
+class Opened(NamedTuple):
+    """What a path names, opened: its mode, its device and inode."""
+
+    fd: int
+    mode: int
+    device: int
+    inode: int
 
 
 def open_in_time(
-    paths: Sequence[str], use: Callable[[str, int, int], None]
+    paths: Sequence[str], use: Callable[[str, Opened], None]
 ) -> tuple[list[str], list[str]]:
-    """Open paths (O_PATH), and call ``use(path, fd, mode)`` for each; it does not keep fd.
+    """Open paths (O_PATH), and call ``use(path, opened)`` for each, which keeps no descriptor.
 
     Returns those that cannot be opened, and those that do not answer, with all that are on the
     same mount. To be called before the first thread. Raises OSError.
@@ -44,7 +56,7 @@ def open_in_time(
 
 
 def _open_some(
-    paths: list[str], missing: list[str], use: Callable[[str, int, int], None]
+    paths: list[str], missing: list[str], use: Callable[[str, Opened], None]
 ) -> int | None:
     """Open as many as answer; the number of the one that does not, None where all have."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -55,7 +67,7 @@ def _open_some(
         for number, path in enumerate(paths):
             try:
                 data, ancillary, _, _ = ours.recvmsg(
-                    _MODE.size, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC
+                    _STATUS.size, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC
                 )
             except TimeoutError:
                 return number
@@ -66,7 +78,7 @@ def _open_some(
                 continue
             (fd,) = array.array("i", ancillary[0][2][:4])
             try:
-                use(path, fd, _MODE.unpack(data)[0])
+                use(path, Opened(fd, *_STATUS.unpack(data)))
             finally:
                 os.close(fd)
     return None
@@ -97,13 +109,16 @@ def _leave_all_but(fd: int) -> None:
 def _open_all(paths: list[str], sock: socket.socket) -> None:
     for path in paths:
         try:
+            if os.path.realpath(path) != path and is_led_by_others(path):
+                raise OSError  # a link, put there by somebody who may write the directory
             fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-            mode = _MODE.pack(os.fstat(fd).st_mode)
+            status = os.fstat(fd)
         except OSError:
-            sock.send(_MODE.pack(0))
+            sock.send(_STATUS.pack(0, 0, 0))
             continue
         rights = array.array("i", (fd,))
-        sock.sendmsg((mode,), ((socket.SOL_SOCKET, socket.SCM_RIGHTS, rights),))
+        said = _STATUS.pack(status.st_mode, status.st_dev, status.st_ino)
+        sock.sendmsg((said,), ((socket.SOL_SOCKET, socket.SCM_RIGHTS, rights),))
         os.close(fd)
 
 

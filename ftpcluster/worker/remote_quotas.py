@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from ftpcluster.ipc.channel import Channel
 from ftpcluster.ipc.messages import (
@@ -65,11 +65,16 @@ class RemoteQuotas:
         self._untold: dict[int, str] = {}
         self._ended: list[int] = []
 
-    async def login(self, session: int, login: str, limit: int | None) -> Refusal | None:
+    def login(
+        self, session: int, login: str, limit: int | None
+    ) -> Refusal | Awaitable[Refusal | None] | None:
         if limit is None and not self._tells_logins:
             self._untold[session] = login
             self.end_try(session)
             return None
+        return self._take_slot(session, login, limit)
+
+    async def _take_slot(self, session: int, login: str, limit: int | None) -> Refusal | None:
         self._trying.discard(session)
         most = None if limit is None else int(quantity(limit))
         refused = await self._ask(session, TakeSlot(session, sendable(login), most))

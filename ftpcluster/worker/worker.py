@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Mapping
 from typing import Any, cast
 
 from ftpcluster.config import WorkerConfig
@@ -30,6 +31,7 @@ from ftpcluster.ipc.messages import (
     Heartbeat,
     HeldBy,
     LoginDelay,
+    Outdated,
     Ready,
     SessionReport,
     SetGroupLimits,
@@ -50,6 +52,7 @@ from ftpcluster.session.activity import Activity
 from ftpcluster.session.process_sessions import AcceptedConnection, ProcessSessions
 from ftpcluster.session.server_pi import shutting_down
 from ftpcluster.session.transfer_waits import Cause
+from ftpcluster.worker.confined_files import AllowedRoots, Identity
 from ftpcluster.worker.confinement import ReplacedFiles
 from ftpcluster.worker.orphan import ORPHAN_GRACE
 from ftpcluster.worker.remote_quotas import RemoteQuotas
@@ -112,6 +115,14 @@ class Worker:
     def watch_names(self) -> None:
         """This process is going to be confined: tell of files that it could not read any more."""
         self._services.masquerade.before_look_up = ReplacedFiles().tell
+
+    def watch_roots(self, allowed: Mapping[str, Identity]) -> None:
+        """This process is confined: have it replaced where it may not open what is served."""
+        self._services.files.check = AllowedRoots(allowed, self._tell_outdated).check
+
+    def _tell_outdated(self) -> None:
+        """From any thread."""
+        self._loop.call_soon_threadsafe(self._channel.send, Outdated())
 
     async def serve(self) -> None:
         """Serve until told to stop, or until the supervisor is gone."""

@@ -20,6 +20,7 @@ from ftpcluster.config.checks import warnings
 from ftpcluster.config.example import example
 from ftpcluster.config.load import load
 from ftpcluster.config.model import available_cores
+from ftpcluster.config.sources import Sources
 from ftpcluster.protocol.protection import Protection
 from tests.config.keys import TABLES, table_text
 
@@ -148,10 +149,35 @@ def test_login_stands_for_the_name_in_root_and_home(there: Path) -> None:
     assert config.users[0].home == "/alice"
 
 
-def test_links_in_a_root_are_followed_once(there: Path) -> None:
+def test_links_in_a_root_that_others_control_are_followed_once(there: Path) -> None:
+    """Ours and root's stay what they are: who points one elsewhere has the other served."""
     (there / "real").mkdir()
     (there / "link").symlink_to("real")
-    assert loaded(ALICE.replace("'.'", "'link'"), there).users[0].root == str(there / "real")
+    text = ALICE.replace("'.'", "'link'")
+    assert loaded(text, there).users[0].root == str(there / "link")
+    if os.geteuid() == 0:
+        os.chown(there / "link", 1234, 1234, follow_symlinks=False)
+        assert loaded(text, there).users[0].root == str(there / "real")
+
+
+def test_an_account_that_cannot_be_served_harms_no_other(there: Path) -> None:
+    """“a warning …, everyone else is served”; unless nobody is left."""
+    broken = "[[user]]\nlogin = 'bob'\npassword = 'plain:b'\nroot = '/nowhere/at/all'\n"
+    doubts: list[str] = []
+
+    def note(_: Config, sources: Sources) -> None:
+        doubts.extend(sources.doubts)
+
+    (there / "f.toml").write_text(ALICE + broken)
+    config = load(there / "f.toml", Flags(), note)
+    assert [user.root for user in config.users] == [str(there), "/nowhere/at/all"]
+    (doubt,) = doubts
+    assert doubt.startswith(f"{there}/f.toml:")
+    assert "user[1].root: /nowhere/at/all: there is no such directory" in doubt
+    for text in (broken, "strict_users = true\n" + ALICE + broken):
+        (there / "f.toml").write_text(text)
+        with pytest.raises(ConfigError, match="there is no such directory"):
+            load(there / "f.toml", Flags())
 
 
 def test_windows_line_ends_and_a_byte_order_mark_do_no_harm(there: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from ftpcluster.storage import local
+from ftpcluster.storage import local_file
 from tests.support.dialogue import Dialogue
 from tests.support.disks import go_bad
 from tests.support.kinds import Running, running
@@ -30,7 +30,7 @@ def server(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Running]:
     """Knows of no device that refuses; in this process its calls are bad, too."""
-    monkeypatch.setattr(local, "_cannot_copy", set())
+    monkeypatch.setattr(local_file, "_cannot_copy", set())
     go_bad(monkeypatch.setattr)
     with running(request.param, tmp_path, server="tests.support.disks:Local") as made:
         yield made
@@ -40,7 +40,7 @@ def test_what_the_kernel_does_not_copy_is_read_and_written(server: Running) -> N
     with Dialogue(server.port) as client:
         client.logs_in()
         for refusal in REFUSALS:
-            local._cannot_copy.clear()  # of this process; a worker keeps in mind the first
+            local_file._cannot_copy.clear()  # of this process; a worker keeps in mind the first
             sent, stored = server.root / f"sendfile-{refusal}", server.root / f"splice-{refusal}"
             sent.write_bytes(CONTENT)
             assert client.downloads(f"RETR {sent.name}") == CONTENT
@@ -70,7 +70,7 @@ class Calls:
 
 @pytest.fixture
 def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
-    monkeypatch.setattr(local, "_cannot_copy", set())
+    monkeypatch.setattr(local_file, "_cannot_copy", set())
     with running("uvloop", tmp_path) as made:
         yield made
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -15,7 +16,7 @@ from ftpcluster.protocol.listing import (
     FACTS,
     Status,
     fact_line,
-    list_line,
+    list_lines,
     list_time,
     mode_string,
     permission_fact,
@@ -28,6 +29,17 @@ UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow]
 NOW = datetime(2001, 1, 31, tzinfo=UTC).timestamp()
 # names as the file system gives them: text, and bytes that are none
 NAMES = st.binary(min_size=1).map(lambda name: name.decode("utf-8", "surrogateescape"))
+
+
+def list_line(
+    name: str,
+    status: Status,
+    now: float,
+    owner: Callable[[int], str] = str,
+    group: Callable[[int], str] = str,
+    target: str | None = None,
+) -> str:
+    return list_lines(((name, status, target),), now, owner, group)
 
 
 def seconds(*date: int) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from ftpcluster.answers import settled
 from ftpcluster.quota.ledger import ConnectionLimits, Ledger, Refusal
 from ftpcluster.quota.quotas import LocalQuotas, Quotas
 
@@ -29,7 +30,7 @@ def test_connections_are_refused_as_the_ledger_says() -> None:
 
 async def test_a_user_has_as_many_sessions_as_it_may_under_many_logins_at_once() -> None:
     quotas = quotas_of(*range(200))
-    answers = await asyncio.gather(*(quotas.login(n, "alice", 10) for n in range(200)))
+    answers = await asyncio.gather(*(settled(quotas.login(n, "alice", 10)) for n in range(200)))
     assert answers.count(None) == 10
     assert answers.count(Refusal.USER_FULL) == 190
     assert quotas.ledger.of_user("alice") == 10
@@ -37,18 +38,18 @@ async def test_a_user_has_as_many_sessions_as_it_may_under_many_logins_at_once()
 
 async def test_a_logout_gives_the_slot_back_once() -> None:
     quotas = quotas_of(1, 2, 3)
-    assert await quotas.login(1, "alice", 2) is None
-    assert await quotas.login(2, "alice", 2) is None
+    assert await settled(quotas.login(1, "alice", 2)) is None
+    assert await settled(quotas.login(2, "alice", 2)) is None
     for _ in range(3):
         quotas.logout(1)
     assert quotas.ledger.of_user("alice") == 1
-    assert await quotas.login(3, "alice", 2) is None
-    assert await quotas.login(1, "alice", 2) is Refusal.USER_FULL
+    assert await settled(quotas.login(3, "alice", 2)) is None
+    assert await settled(quotas.login(1, "alice", 2)) is Refusal.USER_FULL
 
 
 async def test_the_end_of_a_session_gives_all_back_once() -> None:
     quotas = quotas_of(1, 2)
-    await quotas.login(1, "alice", None)
+    await settled(quotas.login(1, "alice", None))
     for _ in range(3):
         quotas.end(1)
         quotas.logout(1)

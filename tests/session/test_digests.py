@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from ftpcluster import Permission, User
-from ftpcluster.storage.local import LocalFile
+from ftpcluster.storage.local_file import LocalFile
 from tests.session.conftest import Maker, Serving
 from tests.support.cluster import open_files, until
 from tests.support.dialogue import Dialogue, reset

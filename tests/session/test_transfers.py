@@ -17,7 +17,7 @@ import pytest
 from ftpcluster import User
 from ftpcluster.net.pipe import Pipe
 from ftpcluster.session import deadlines
-from ftpcluster.storage.local import LocalFile
+from ftpcluster.storage.local_file import LocalFile
 from tests.session.conftest import Maker
 from tests.support.cluster import until
 from tests.support.dialogue import Dialogue, reset, rest_of

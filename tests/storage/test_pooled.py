@@ -15,7 +15,7 @@ import pytest
 from ftpcluster.answers import settled
 from ftpcluster.protocol.errors import StorageSilent
 from ftpcluster.storage.base import WriteMode
-from ftpcluster.storage.local import LocalFile
+from ftpcluster.storage.local_file import LocalFile
 from ftpcluster.storage.pooled import PooledFile, PooledStorage, SlowRoot
 from ftpcluster.storage.slow_calls import Device, SlowCalls
 from ftpcluster.storage.threads import Threads

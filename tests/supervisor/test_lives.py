@@ -25,6 +25,7 @@ from ftpcluster.ipc.messages import (
     Heartbeat,
     LoggedIn,
     Login,
+    Outdated,
     Ready,
     SetLimits,
     SlotAnswer,
@@ -282,6 +283,28 @@ async def test_a_worker_is_drained_when_another_one_serves_in_its_place() -> Non
         first.die()
         await until(lambda: not scene.supervisor.ledger.held_by(first.epoch))
         assert len(scene.workers) == 3
+
+
+async def test_workers_that_are_outdated_are_replaced_but_not_again_and_again() -> None:
+    """All of them, since all are of one age. One that was taken over could ask without end."""
+    async with supervised(2) as scene:
+        first, second = await scene.ready(2)
+        await scene.connect()
+        session = await first.adopt()
+        for _ in range(3):
+            first.say(Outdated())
+        others = [await scene.worker(number) for number in (2, 3)]
+        for worker in others:
+            worker.say(Ready())
+        await first.hear(Drain)
+        await second.hear(Drain)
+        await scene.connect()
+        for _ in range(3):
+            others[0].say(Outdated())
+        first.say(Outdated())  # it drains: what it may open is nobody's business any more
+        await first.round_trip(session)
+        await others[0].round_trip(await others[0].adopt())
+        assert len(scene.workers) == 4
 
 
 async def test_a_replacement_that_cannot_serve_leaves_the_old_one_in_its_place() -> None:

@@ -5,7 +5,7 @@
 
 ``nlink0``: files have no names that are counted. ``truncates``: a file that has something is opened
 for writing with O_TRUNC only. ``chmod``: neither modes nor owners can be changed. ``flush``:
-closing says EDQUOT. It ends with the block.
+closing says EDQUOT. ``slow``: each read takes 20 ms. It ends with the block.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import stat
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,7 +83,9 @@ class _Files:
 
     def _init(self, _: int, __: bytes) -> bytes:
         flags = _ATOMIC_O_TRUNC | _BIG_WRITES
-        return struct.pack("=IIIIHHIIHH", 7, 31, 0, flags, 12, 9, 1 << 17, 1, 32, 0) + bytes(28)
+        return struct.pack("=IIIIHHIIHH", 7, 31, 1 << 17, flags, 12, 9, 1 << 17, 1, 32, 0) + bytes(
+            28
+        )
 
     def _lookup(self, node: int, rest: bytes) -> bytes:
         return self._entry(self._child(node, rest))
@@ -156,6 +159,8 @@ class _Files:
 
     def _read(self, _: int, rest: bytes) -> bytes:
         fd, offset, size = struct.unpack_from("=QQI", rest)
+        if "slow" in self._habits:
+            time.sleep(0.02)
         return os.pread(fd, size, offset)
 
     def _write(self, _: int, rest: bytes) -> bytes:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from ftpcluster.answers import settled
 from ftpcluster.ipc.channel import pair, supervisor_end, worker_end
 from ftpcluster.ipc.messages import (
     BeginTry,
@@ -69,7 +70,7 @@ async def far_end() -> AsyncIterator[FarEnd]:
 
 
 async def test_a_user_without_a_limit_costs_no_message(far_end: FarEnd) -> None:
-    assert await far_end.quotas.login(1, "alice", None) is None
+    assert await settled(far_end.quotas.login(1, "alice", None)) is None
     far_end.quotas.logout(1)
     await far_end.hears_only()
 
@@ -78,7 +79,7 @@ async def test_a_user_without_a_limit_costs_no_message(far_end: FarEnd) -> None:
 async def test_a_user_with_a_limit_gets_what_the_supervisor_says(
     far_end: FarEnd, refused: Refusal | None
 ) -> None:
-    login = asyncio.create_task(far_end.quotas.login(7, "alice", 2))
+    login = asyncio.create_task(settled(far_end.quotas.login(7, "alice", 2)))
     assert await far_end.hears() == TakeSlot(7, "alice", 2)
     assert not login.done()
     far_end.supervisor.send(SlotAnswer(7, refused.value if refused else None))
@@ -87,7 +88,7 @@ async def test_a_user_with_a_limit_gets_what_the_supervisor_says(
 
 
 async def test_answers_reach_the_sessions_that_they_name(far_end: FarEnd) -> None:
-    logins = [asyncio.create_task(far_end.quotas.login(n, "alice", 1)) for n in (1, 2)]
+    logins = [asyncio.create_task(settled(far_end.quotas.login(n, "alice", 1))) for n in (1, 2)]
     far_end.supervisor.send(SlotAnswer(2, None))
     far_end.supervisor.send(SlotAnswer(1, Refusal.USER_FULL.value))
     async with asyncio.timeout(20):
@@ -96,7 +97,7 @@ async def test_answers_reach_the_sessions_that_they_name(far_end: FarEnd) -> Non
 
 async def test_a_slot_is_given_back_once_and_only_where_one_is_held(far_end: FarEnd) -> None:
     for session, refused in ((1, None), (2, Refusal.USER_FULL.value)):
-        login = asyncio.create_task(far_end.quotas.login(session, "alice", 1))
+        login = asyncio.create_task(settled(far_end.quotas.login(session, "alice", 1)))
         await far_end.hears()
         far_end.supervisor.send(SlotAnswer(session, refused))
         await asyncio.wait_for(login, 20)
@@ -123,7 +124,7 @@ async def test_ends_can_be_reported_before_the_turn_is_over(far_end: FarEnd) -> 
 
 
 async def test_a_session_that_has_ended_gives_no_slot_back_beside_its_end(far_end: FarEnd) -> None:
-    login = asyncio.create_task(far_end.quotas.login(1, "alice", 1))
+    login = asyncio.create_task(settled(far_end.quotas.login(1, "alice", 1)))
     await far_end.hears()
     far_end.supervisor.send(SlotAnswer(1, None))
     await asyncio.wait_for(login, 20)
@@ -134,7 +135,7 @@ async def test_a_session_that_has_ended_gives_no_slot_back_beside_its_end(far_en
 
 
 async def test_an_answer_after_the_session_s_end_is_ignored(far_end: FarEnd) -> None:
-    login = asyncio.create_task(far_end.quotas.login(1, "alice", 1))
+    login = asyncio.create_task(settled(far_end.quotas.login(1, "alice", 1)))
     await far_end.hears()
     login.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -144,7 +145,7 @@ async def test_an_answer_after_the_session_s_end_is_ignored(far_end: FarEnd) -> 
     far_end.supervisor.send(SlotAnswer(999, None))
     assert await far_end.hears() == Released((1,))
     # both answers have been taken when the next one is
-    second = asyncio.create_task(far_end.quotas.login(2, "alice", 1))
+    second = asyncio.create_task(settled(far_end.quotas.login(2, "alice", 1)))
     assert await far_end.hears() == TakeSlot(2, "alice", 1)
     far_end.supervisor.send(SlotAnswer(2, None))
     assert await asyncio.wait_for(second, 20) is None
@@ -153,7 +154,7 @@ async def test_an_answer_after_the_session_s_end_is_ignored(far_end: FarEnd) -> 
 
 
 async def test_an_answer_that_comes_twice_counts_once(far_end: FarEnd) -> None:
-    login = asyncio.create_task(far_end.quotas.login(1, "alice", 1))
+    login = asyncio.create_task(settled(far_end.quotas.login(1, "alice", 1)))
     await far_end.hears()
     for refused in (None, Refusal.USER_FULL.value):
         far_end.quotas.on_answer(SlotAnswer(1, refused))
@@ -162,7 +163,7 @@ async def test_an_answer_that_comes_twice_counts_once(far_end: FarEnd) -> None:
 
 async def test_users_without_a_limit_are_told_on_order(far_end: FarEnd) -> None:
     for session, login in ((1, "alice"), (2, "bob"), (3, "alice"), (4, "eve")):
-        await far_end.quotas.login(session, login, None)
+        await settled(far_end.quotas.login(session, login, None))
     far_end.quotas.logout(2)
     far_end.quotas.end(4)
     assert await far_end.hears() == Released((4,))
@@ -170,7 +171,7 @@ async def test_users_without_a_limit_are_told_on_order(far_end: FarEnd) -> None:
     assert await far_end.hears() == LoggedIn((Login(1, "alice"), Login(3, "alice")))
     far_end.quotas.logout(1)
     assert await far_end.hears() == GiveSlot(1)
-    later = asyncio.create_task(far_end.quotas.login(5, "bob", None))
+    later = asyncio.create_task(settled(far_end.quotas.login(5, "bob", None)))
     assert await far_end.hears() == TakeSlot(5, "bob", None)
     later.cancel()
 
@@ -180,7 +181,7 @@ async def test_any_number_of_logins_fits_into_messages(far_end: FarEnd) -> None:
         session: str(session) + "n" * (4000 if session % 2 else 200) for session in range(1, 501)
     }
     for session, name in names.items():
-        await far_end.quotas.login(session, name, None)
+        await settled(far_end.quotas.login(session, name, None))
     far_end.quotas.tell_logins()
     told: dict[int, str] = {}
     while len(told) < len(names):
@@ -237,7 +238,7 @@ async def begin(far_end: FarEnd, session: int) -> None:
 
 async def test_a_try_of_an_address_that_is_spared_costs_no_message(far_end: FarEnd) -> None:
     assert await far_end.quotas.begin_try(1, SPARED) is None
-    await far_end.quotas.login(1, "alice", None)
+    await settled(far_end.quotas.login(1, "alice", None))
     far_end.quotas.end_try(1)
     await far_end.hears_only()
 
@@ -252,8 +253,8 @@ async def test_a_banned_address_has_no_try(far_end: FarEnd) -> None:
 async def test_a_try_ends_once_by_whatever_came_of_it(far_end: FarEnd) -> None:
     for session in (1, 2, 3, 4, 5):
         await begin(far_end, session)
-    await far_end.quotas.login(1, "alice", None)
-    login = asyncio.create_task(far_end.quotas.login(2, "alice", 1))
+    await settled(far_end.quotas.login(1, "alice", None))
+    login = asyncio.create_task(settled(far_end.quotas.login(2, "alice", 1)))
     await asyncio.sleep(0)
     far_end.quotas.login_failed_unheard(3, "alice")
     far_end.quotas.end_try(4)

@@ -9,10 +9,12 @@ from collections.abc import Awaitable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeGuard, TypeVar
 
+from ftpcluster.answers import Answer, Steps, settled, stepwise
 from ftpcluster.net.stream import pause
 from ftpcluster.passwords import BadHash, TooManyLogins
 from ftpcluster.protocol.errors import ArgumentProblem, LocalProblem, NotLoggedIn, SessionEnded
 from ftpcluster.protocol.reply import Code, Reply, Then
+from ftpcluster.quota.ledger import Refusal
 from ftpcluster.session.command_run import wait_out
 from ftpcluster.session.login import Account, Claim
 from ftpcluster.session.state import Session, shown
@@ -43,15 +45,19 @@ def over_tls(session: Session) -> None:
         raise NotLoggedIn("TLS is required; use AUTH TLS first.")
 
 
-async def user(session: Session, login: str) -> Reply:
+@stepwise
+def user(session: Session, login: str) -> Steps[Reply]:
     """USER: who it is. Every name gets the same answer, whether anybody has it or not."""
     session.log_out()
     manager = session.services.users
-    response, account, _ = await (
-        _asked(session, _find_user(session, manager, login))
-        if manager.needs_task
-        else manager.get_user(login)
-    )
+    found: Answer[_Found]
+    if manager.needs_task:
+        found = _asked(session, _find_user(session, manager, login))
+    elif isinstance(manager, MemoryUserManager):
+        found = manager.find(login)
+    else:
+        found = manager.get_user(login)
+    response, account, _ = yield found
     if response is _Response.ERROR:
         account = None  # no login, even where a user comes with it
     needs_password = response is not _Response.OK
@@ -106,7 +112,8 @@ class _Attempt:
             quotas.login_failed_unheard(session.conversation.session, self.claim.login)
 
 
-async def password(session: Session, secret: str) -> Reply:
+@stepwise
+def password(session: Session, secret: str) -> Steps[Reply]:
     """PASS: the user's slot is taken only now, so that strangers cannot lock a user out."""
     claim = session.login
     assert isinstance(claim, Claim)
@@ -114,8 +121,9 @@ async def password(session: Session, secret: str) -> Reply:
     counts = session.services.quotas.counts(session.conversation.peer)
     try:
         if is_right and claim.user and not counts:
-            return await _let_in(session, claim.login, claim.user)
-        return await _settle(_Attempt(session, claim, secret, is_right=is_right))
+            return (yield from _let_in(session, claim.login, claim.user))
+        reply: Reply = yield _settle(_Attempt(session, claim, secret, is_right=is_right))
+        return reply
     finally:
         # a session that has ended meanwhile has done so itself
         if session.login is claim:
@@ -145,18 +153,19 @@ async def _settle(attempt: _Attempt) -> Reply:
         raise
     if not attempt.is_right or claim.user is None:
         return await _fail(session, claim.login)
-    return await _let_in(session, claim.login, claim.user)
+    return await settled(stepwise(_let_in)(session, claim.login, claim.user))
 
 
-async def _let_in(session: Session, login: str, account: User) -> Reply:
+def _let_in(session: Session, login: str, account: User) -> Steps[Reply]:
     quotas, number = session.services.quotas, session.conversation.session
-    refused = await quotas.login(number, account.login or "", account.maximum_connections)
+    refused: Refusal | None
+    refused = yield quotas.login(number, account.login or "", account.maximum_connections)
     if refused is not None:
         raise NotLoggedIn(refused.explanation)
     try:
         storage = session.open_storage(account)
         if (opening := storage.opened()) is not None:
-            await opening
+            yield opening
         session.begin_login(account, login, storage)
     except BaseException as error:
         quotas.logout(number)

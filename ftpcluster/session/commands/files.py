@@ -10,12 +10,13 @@ import re
 import stat
 from collections.abc import AsyncGenerator
 
-from ftpcluster.answers import Answer, iterated, settled, then
+from ftpcluster.answers import Answer, Steps, iterated, settled, stepwise, then
 from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.errors import ArgumentProblem, FileUnavailable
 from ftpcluster.protocol.listing import parse_timestamp, printable, timestamp
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.session.command_run import give_way
+from ftpcluster.session.commands.renaming import rename
 from ftpcluster.session.commands.write_only import (
     HidingNames,
     check_own,
@@ -37,13 +38,14 @@ _TIME_SET = Reply(Code.FILE_STATUS, "Modification time set.")
 _READY_FOR_RNTO = Reply(Code.PENDING_FURTHER_INFORMATION, "Ready for RNTO.")
 
 
-async def dele(session: Session, argument: str) -> Reply:
+@stepwise
+def dele(session: Session, argument: str) -> Steps[Reply]:
     if argument.rpartition("/")[2] in ("", "."):  # as in POSIX, that means a directory
         raise FileUnavailable("It is not the name of a file.")
-    path = await settled(session.writable(argument))
-    write_only = await settled(is_write_only(session, path))
+    path: str = yield session.writable(argument)
+    write_only: bool = yield is_write_only(session, path)
     with HidingNames(write_only=write_only):
-        await settled(session.storage.unlink(path))
+        yield session.storage.unlink(path)
     forget(session, path)
     return _DELETED
 
@@ -140,8 +142,7 @@ async def rnto(session: Session, argument: str) -> Reply:
     write_only = await settled(is_write_only(session, target))
     with HidingNames(write_only=write_only):
         await _check_tree(session, source, target)
-        replace = session.settings.rename_replaces
-        await settled(session.storage.rename(source, target, replace=replace))
+        await rename(session, source, target)
     forget(session, source)
     if write_only:
         remember(session, target)

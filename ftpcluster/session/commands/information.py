@@ -10,7 +10,7 @@ from ftpcluster.protocol.errors import ArgumentProblem, NotImplementedVerb, NotL
 from ftpcluster.protocol.listing import FACTS, printable
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.session.commands import digests
-from ftpcluster.session.commands.directories import mlst_feature, stat_path
+from ftpcluster.session.commands.listings import mlst_feature, stat_path
 from ftpcluster.session.login import Account
 from ftpcluster.session.state import Session
 

@@ -97,9 +97,10 @@ def epsv(session: Session, argument: str) -> Answer[Reply]:
             raise NetworkProtocolNotSupported(f"Network protocol not supported, use ({family}).")
     session.drop_data()
     ports, host = session.services.ports, session.server_address
-    return then(
-        ports.acquire_at_once(host) or ports.acquire(host), _enter_extended_passive_mode, session
-    )
+    listener = ports.acquire_at_once(host)
+    if listener is not None:
+        return _enter_extended_passive_mode(listener, session)
+    return then(ports.acquire(host), _enter_extended_passive_mode, session)
 
 
 def _enter_extended_passive_mode(listener: PassiveListener, session: Session) -> Reply:

@@ -7,20 +7,24 @@ others hold too much, is sent as the directory is read, in no order.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 
+from ftpcluster.answers import Answer, settled
 from ftpcluster.protocol.list_options import HeldLines, ListOptions
 from ftpcluster.session.command_run import give_way
 from ftpcluster.session.services import Services
+from ftpcluster.session.state import Session
 from ftpcluster.storage.base import Entry
 
-Form = Callable[[list[Entry]], Awaitable[str]]
-"""Makes lines of entries."""
+Form = Callable[[Session, str, Sequence[Entry]], Answer[str]]
+"""Makes the lines of a directory's entries."""
+Made = Callable[[list[Entry]], Answer[str]]
+"""The same, of the directory that is listed."""
 MOST = 10_000
 """Entries of a listing that are sorted: 2 MB, and 3 ms for which other sessions wait."""
 MOST_IN_ALL = 100_000
 """Entries that all listings of a process hold at the same time: 20 MB."""
-_MANY = 256
+MANY = 256
 """Entries for which the other sessions wait: half a millisecond."""
 _BATCH = 512
 
@@ -29,7 +33,7 @@ async def lines_in_order(
     services: Services,
     batches: AsyncGenerator[list[Entry], None],
     options: ListOptions,
-    form: Form,
+    form: Made,
 ) -> AsyncGenerator[str, None]:
     """The lines that ``form`` makes of the entries, sorted where there are not too many.
 
@@ -44,11 +48,11 @@ async def lines_in_order(
 
 
 async def lines_as_read(
-    batches: AsyncGenerator[list[Entry], None], form: Form
+    batches: AsyncGenerator[list[Entry], None], form: Made
 ) -> AsyncGenerator[str, None]:
     """The lines that ``form`` makes of the entries, as the directory is read."""
     async for batch in batches:
-        if lines := await form(batch):
+        if lines := await settled(form(batch)):
             yield lines
         await between_batches(batch)
 
@@ -57,16 +61,16 @@ async def _of_the_first(
     services: Services,
     batches: AsyncGenerator[list[Entry], None],
     options: ListOptions,
-    form: Form,
+    form: Made,
 ) -> list[str]:
     """The lines of all entries, sorted; or of as many as were held when it became too much."""
     held = HeldLines()
     try:
         async for batch in batches:
             # as text, for thousands of statuses would also be work for the garbage collector
-            lines = (await form(batch)).split("\r\n")[:-1]
+            lines = (await settled(form(batch))).split("\r\n")[:-1]
             if len(lines) != len(batch):  # a program's own lines may have line ends in them
-                lines = [(await form([entry])).removesuffix("\r\n") for entry in batch]
+                lines = [(await settled(form([entry]))).removesuffix("\r\n") for entry in batch]
             held.add(batch, lines)
             services.held_entries += len(batch)
             if len(held.lines) > MOST or services.held_entries > MOST_IN_ALL:
@@ -82,5 +86,5 @@ async def _of_the_first(
 
 async def between_batches(batch: list[Entry]) -> None:
     """Give the other sessions a turn: a client that reads fast enough never makes us wait."""
-    if len(batch) >= _MANY:
+    if len(batch) >= MANY:
         await give_way()

@@ -44,8 +44,12 @@ _NOTHING_TO_ABORT = Reply(Code.TRANSFER_COMPLETE, "ABOR successful; no transfer 
 
 def retr(session: Session, argument: str) -> Answer[Reply]:
     """RETR: download a regular file, from where REST said."""
-    offset, session.pending.restart = session.pending.restart, 0
-    return then(session.readable(argument), _retrieve, session, offset)
+    pending = session.pending
+    offset, pending.restart = pending.restart, 0
+    path = session.readable(argument)
+    if type(path) is str:  # as ``then`` does, without its cost
+        return _retrieve(path, session, offset)
+    return then(path, _retrieve, session, offset)
 
 
 def _retrieve(path: str, session: Session, offset: int) -> Answer[Reply]:
@@ -87,7 +91,10 @@ def stor(session: Session, argument: str) -> Answer[Reply]:
     """STOR: upload; with REST into a file that exists, from that offset on."""
     offset = session.take_restart()
     mode = WriteMode.RESUME if offset else WriteMode.TRUNCATE
-    return then(session.writable(argument), _store, session, mode, offset)
+    path = session.writable(argument)
+    if type(path) is str:
+        return _store(path, session, mode, offset)
+    return then(path, _store, session, mode, offset)
 
 
 def appe(session: Session, argument: str) -> Answer[Reply]:
@@ -99,7 +106,10 @@ def appe(session: Session, argument: str) -> Answer[Reply]:
 
 def _store(path: str, session: Session, mode: WriteMode, offset: int) -> Answer[Reply]:
     check_new_name(path)
-    return then(is_write_only(session, path), _open_and_receive, session, path, mode, offset)
+    write_only = is_write_only(session, path)
+    if type(write_only) is bool:
+        return _open_and_receive(write_only, session, path, mode, offset)
+    return then(write_only, _open_and_receive, session, path, mode, offset)
 
 
 def _open_and_receive(

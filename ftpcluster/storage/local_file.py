@@ -1,0 +1,155 @@
+"""An open file of this machine; the kernel copies by its descriptor."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from ftpcluster.descriptors import close_quietly
+from ftpcluster.protocol.errors import LocalProblem
+from ftpcluster.storage.base import File
+from ftpcluster.storage.uploads import UploadPlace
+
+_one_byte = bytearray(1)
+_cannot_tell: set[int] = set()
+"""Devices whose file systems cannot say what they have in memory, as tmpfs, which has all."""
+_cannot_copy: set[tuple[int, bool]] = set()
+"""Devices whose files the kernel does not copy from (False) or to (True) by itself."""
+
+
+class LocalFile(File):
+    """An open regular file. ``position`` is where ``read`` is; ``write`` has the descriptor's."""
+
+    __slots__ = (
+        "_had_name",
+        "_is_written",
+        "_place",
+        "fd",
+        "kernel_fd",
+        "position",
+        "size",
+        "status",
+    )
+    is_synchronous = True
+    size: int
+
+    def __init__(
+        self,
+        fd: int,
+        *,
+        is_written: bool = False,
+        appends: bool = False,
+        place: UploadPlace | None = None,
+    ) -> None:
+        """Takes over ``fd``; anything but a regular file is closed again and refused (ENXIO).
+
+        ``place``: of an upload that is durable or atomic.
+        """
+        self.fd = fd
+        self._is_written = is_written
+        self._had_name = True
+        self._place = place
+        try:
+            self.status = status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                code = errno.EISDIR if stat.S_ISDIR(status.st_mode) else errno.ENXIO
+                raise OSError(code, os.strerror(code))
+        except OSError:
+            self.fd = -1
+            close_quietly(fd)
+            raise
+        # splice(2) refuses files opened with O_APPEND
+        is_refused = appends or (status.st_dev, is_written) in _cannot_copy
+        self.kernel_fd = None if is_refused else fd
+        self.size = status.st_size
+        self.position = 0
+
+    def seek(self, offset: int) -> None:
+        os.lseek(self.fd, offset, os.SEEK_SET)
+        self.position = offset
+
+    def truncate(self) -> None:
+        if self.size:
+            os.ftruncate(self.fd, 0)
+
+    def read(self, count: int) -> bytes:
+        data = os.pread(self.fd, count, self.position)
+        self.position += len(data)
+        return data
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Write all of ``data`` at the descriptor's own position, which splice shares."""
+        if not data:
+            return
+        self.look_at_name()
+        written = os.write(self.fd, data)
+        while written < len(data):
+            written += os.write(self.fd, memoryview(data)[written:])
+
+    def is_resident(self, offset: int) -> bool:
+        """Whether the page at ``offset`` is in memory, so that reading it does not block."""
+        if self.status.st_dev in _cannot_tell:
+            return True
+        try:
+            os.preadv(self.fd, (_one_byte,), offset, os.RWF_NOWAIT)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+            _cannot_tell.add(self.status.st_dev)
+        return True
+
+    def refuse_kernel_copies(self) -> None:
+        self.kernel_fd = None
+        _cannot_copy.add((self.status.st_dev, self._is_written))
+
+    def look_at_name(self) -> None:
+        """See whether the file still has a name, before its last byte is there.
+
+        Who removes a file that is whole means that one; who removes it before would hear that an
+        upload has succeeded of which nothing is left. Some file systems never count names.
+        """
+        self._had_name = os.fstat(self.fd).st_nlink > 0 or not self.status.st_nlink
+
+    def is_exhausted(self, offset: int) -> bool:
+        """Files of sysfs say that they have a page. Nothing is kept of them on a disk."""
+        status = os.fstat(self.fd)
+        return status.st_size == self.size and not status.st_blocks
+
+    def read_ahead(self, offset: int, count: int) -> None:
+        """Bring a part of the file into memory; blocks, so it is for a thread."""
+        os.pread(self.fd, count, offset)
+
+    def finish(self) -> None:
+        """A durable upload waits for the disk here, so a thread has to call this."""
+        place = self._place
+        if place is not None:
+            place.unmark(self.fd)
+            place.sync_file(self.fd)
+        if not self._had_name:
+            raise LocalProblem("The file was removed while it was stored.")
+        self._close_descriptor()  # before the name appears: NFS says only here what it has refused
+        if place is not None:
+            place.settle()
+
+    def close(self) -> None:
+        if self._place is None:
+            self._close_descriptor()
+            return
+        place, self._place = self._place, None
+        try:
+            self._close_descriptor()
+        finally:
+            place.close()
+
+    def _close_descriptor(self) -> None:
+        fd, self.fd, self.kernel_fd = self.fd, -1, None
+        if fd >= 0:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        # one that a thread opened for a command that had been aborted meanwhile
+        if self.fd >= 0:
+            close_quietly(self.fd)

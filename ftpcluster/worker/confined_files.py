@@ -1,0 +1,49 @@
+"""Users' directories in a confined worker: one that it may not open is refused at the login."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+
+from ftpcluster.safe_paths import is_led_by_others
+
+Identity = tuple[int, int]
+"""Device and inode."""
+
+
+class AllowedRoots:
+    """Landlock lets a directory be entered (O_PATH), and refuses all that is done there.
+
+    A directory that was mounted over, replaced or made since is another one than that which is
+    allowed. A new worker may open it.
+    """
+
+    def __init__(self, allowed: Mapping[str, Identity], on_outdated: Callable[[], object]) -> None:
+        """``allowed``: what lay at the paths that are served when the process was confined.
+
+        ``on_outdated`` is called where something else lies there, which a new worker may open.
+        """
+        self._allowed = allowed
+        self._on_outdated = on_outdated
+
+    def check(self, path: str) -> None:
+        """Raises PermissionError where this process may not read the directory."""
+        try:
+            os.close(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        except PermissionError as error:
+            # access(2) asks for the permissions of the directory, and not Landlock
+            if not os.access(path, os.R_OK | os.X_OK, effective_ids=True):
+                raise
+            raise PermissionError(error.errno, self._explain(path)) from None
+
+    def _explain(self, path: str) -> str:
+        if os.path.realpath(path) != path and is_led_by_others(path):
+            return f"a link leads from {path} to {os.path.realpath(path)}, and others control it"
+        status = os.stat(path)
+        if self._allowed.get(path) == (status.st_dev, status.st_ino):
+            return f"confined workers may not open {path}"
+        self._on_outdated()
+        return (
+            f"{path} is not what it was when the workers started: it was replaced or mounted, "
+            "and others that may open it take their places"
+        )
