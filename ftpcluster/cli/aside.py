@@ -166,7 +166,10 @@ def _leave(pid: int) -> None:
     """End a process, and have it reaped without waiting for it."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
-    threading.Thread(target=_reap, args=(pid,), name="reaper", daemon=True).start()
+    try:
+        threading.Thread(target=_reap, args=(pid,), name="reaper", daemon=True).start()
+    except RuntimeError:
+        pass  # no thread is to be had: it is a zombie until this process ends
 
 
 def _reap(pid: int) -> None:

@@ -198,7 +198,8 @@ class Cluster:
             certificates = certificates_of(config)
             plan = _plan(config, certificates, binder, self._logs)
             await self._supervisor.reload(plan)
-        except (ConfigError, CannotListen, BootFailure) as error:
+        # no descriptor or no memory is left, say
+        except (ConfigError, CannotListen, BootFailure, OSError) as error:
             binder.close()
             self._wrong = "; ".join(str(error).splitlines())
             level = logging.INFO if self._supervisor.stopping.done() else logging.ERROR

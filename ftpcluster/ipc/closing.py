@@ -30,12 +30,25 @@ class Closer:
         """Take these descriptors over, and close them soon."""
         for fd in descriptors:
             self._queue.put(fd)
+        self._begin()
+
+    def _begin(self) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="closer", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="closer", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                return  # no thread is to be had: it is tried again with the next descriptor
+            self._thread = thread
 
     def end(self) -> None:
         """End the thread when all are closed."""
+        if self._thread is None and not self._queue.empty():
+            self._begin()
+            if self._thread is None:  # open for ever would be worse than a close that blocks
+                self._queue.put(None)
+                self._run()
+                return
         if self._thread is not None:
             self._queue.put(None)
 

@@ -120,6 +120,8 @@ def make_context(
         if error.reason == "KEY_VALUES_MISMATCH":
             raise BadCertificate(f"{files}: the key is not that of the certificate") from error
         raise BadCertificate(f"{files}: expected a certificate and its key in PEM form") from error
+    except OSError as error:  # the disk
+        raise BadCertificate(f"{certificate}, {key}: {error.strerror}") from error
     return context
 
 

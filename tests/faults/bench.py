@@ -227,6 +227,8 @@ class Bench:
         try:
             wrong = self._run(script)
             self._calm_down()
+        except AssertionError as error:
+            wrong = f"there is not one worker: {error}; " + " / ".join(_told(self._cluster.log))
         finally:
             has_hit = self._tracer.disarm()
         target = self._tracer.target
