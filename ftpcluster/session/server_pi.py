@@ -369,11 +369,10 @@ class ServerPI(ControlConnection):
             self.session.note(logging.INFO, f"the session ends: {reason.reply.text}")
         self._deadlines.stop()
         self._lines.clear()
-        stream = self.session.stream
         if run is not None:
-            stream.stop_watching()
+            self.session.stream.stop_watching()
             # what it waits for may hang, and the client need not
-            self.session.services.loop.call_later(_LONGEST_END, stream.close)
+            self.session.services.loop.call_later(_LONGEST_END, self.session.stream.close)
             run.cancel()
         else:
             self._close()
