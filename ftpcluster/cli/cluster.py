@@ -35,7 +35,7 @@ from ftpcluster.supervisor.systemd import IMPLICIT_TLS, Notifier, inherited_sock
 from ftpcluster.supervisor.worker_handle import Plan
 from ftpcluster.supervisor.worker_lives import STOPPING, BootFailure
 from ftpcluster.worker.config_in_memory import config_in_memory, pack
-from ftpcluster.worker.entry import initialize, new_uvloop, run_worker, runs_our_code
+from ftpcluster.worker.entry import initialize, new_uvloop, run_worker
 from ftpcluster.worker.speed_limits import speed_limits
 
 log = logging.getLogger(__name__)
@@ -299,7 +299,7 @@ def _plan(config: Config, binder: Binder, logs: LogFiles) -> Plan:
             strangers=config.limits.connections_not_logged_in,
         ),
         speeds=speed_limits(config),
-        knows_all_users=runs_our_code(config),
+        knows_all_users=config.server is None and config.user_manager is None,
         bans=BanRules(
             failures=config.ban.failures,
             window=config.ban.window,
@@ -371,7 +371,7 @@ def _start_process(
 
 
 def _workers_loop(config: Config) -> Callable[[], asyncio.AbstractEventLoop]:
-    if config.loop == "uvloop" and config.confine and runs_our_code(config):
+    if config.loop == "uvloop" and config.confine:
         return new_uvloop
     return loop_factory(config.loop)
 

@@ -14,6 +14,7 @@ from ftpcluster.config.setting import Keyword, Setting, Table
 from ftpcluster.config.tables import (
     Admin,
     BanConfig,
+    ConfineAllow,
     Limits,
     Log,
     MetricsConfig,
@@ -70,8 +71,7 @@ class Config(Table, frozen=True, kw_only=True):
             "workers can open the accounts' directories only, and do little else",
             ": no other files but what Python needs (Landlock), no system calls that sessions do "
             "not need (seccomp), and no rights of root's but to serve files of any owner and to "
-            "use ports below 1024; not where `server` or `user_manager` is given, since nobody "
-            "knows their files",
+            "use ports below 1024. `[confine_allow]` names what `server` and `user_manager` need",
         ),
     ] = True
     server: Annotated[
@@ -105,6 +105,7 @@ class Config(Table, frozen=True, kw_only=True):
             keyword=Keyword("welcome_message", "str", default="welcome"),
         ),
     ] = None
+    confine_allow: ConfineAllow = ConfineAllow()
     listen: tuple[Listen, ...] = msgspec.field(default_factory=lambda: (Listen(),))
     tls: TLSConfig | None = None
     data: Data = Data()

@@ -15,6 +15,7 @@ from ftpcluster.config.kinds import (
     Memory,
     NamePattern,
     NetworkList,
+    Place,
     Size,
     Speed,
     Threads,
@@ -28,6 +29,31 @@ LogFormat = Literal["text", "json"]
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 _NUMBER = "int | None"
 _SECONDS = "float | None"
+
+
+class ConfineAllow(Table, frozen=True, kw_only=True):
+    """What `server` and `user_manager` may open beside the accounts' directories (`confine`)."""
+
+    read: Annotated[
+        tuple[Place, ...],
+        Setting(
+            "directories and files that custom code may read",
+            ", with all that lies in them",
+            otherwise="none",
+            example='["/etc/myftp"]',
+            flag="--confine-allow-read PATH...",
+        ),
+    ] = ()
+    write: Annotated[
+        tuple[Place, ...],
+        Setting(
+            "those that it may read and write",
+            ": the roots of its own users, too, and the directory of a database's file",
+            otherwise="none",
+            example='["/var/lib/myftp", "/srv/ftp"]',
+            flag="--confine-allow-write PATH...",
+        ),
+    ] = ()
 
 
 class Limits(Table, frozen=True, kw_only=True):

@@ -18,9 +18,13 @@ if TYPE_CHECKING:
     from ftpcluster.compat.server import Server
 
 
+KEYS = ("server", "user_manager")
+"""The keys that name custom code."""
+
+
 def look(config: Config) -> None:
     """Whether all that is named can be imported. Nothing is called."""
-    for key in ("server", "user_manager"):
+    for key in KEYS:
         name = getattr(config, key)
         if name is not None:
             _load(key, name)
@@ -106,4 +110,7 @@ def _call(key: str, name: str, factory: Callable[..., Any], *arguments: Any) -> 
     try:
         return factory(*arguments)
     except (Exception, SystemExit) as error:
-        raise ConfigError(f"{key} {name}: calling it failed: {error!r}") from error
+        text = f"{key} {name}: calling it failed: {error!r}"
+        if isinstance(error, PermissionError):
+            text += "; [confine_allow] names the files that custom code may open"
+        raise ConfigError(text) from error

@@ -71,6 +71,11 @@ _LOG = LogFile("stderr", 2)
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
+def open_memory() -> int:
+    """What tells how much memory this process has; to be opened before the process is confined."""
+    return os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+
+
 class Worker:
     """The sessions of one process."""
 
@@ -80,8 +85,14 @@ class Worker:
         sock: socket.socket,
         settings: WorkerConfig,
         transfers: LogFile | None = None,
+        *,
+        memory: int,
+        names: ReplacedFiles | None = None,
     ) -> None:
-        """Takes over ``sock``. Raises ConfigError where a class of the user's cannot be used."""
+        """Takes over ``sock`` and ``memory``. Raises ConfigError where custom code cannot be used.
+
+        ``names``: a confined process, which could not read these files any more, tells of them.
+        """
         self._loop = loop
         config = settings.config
         self._quotas = RemoteQuotas(
@@ -92,6 +103,8 @@ class Worker:
             counts=counting(BanRules(allow=Networks(config.ban.allow))),
         )
         self._services = make_services(loop, settings, self._quotas, transfers)
+        if names is not None:
+            self._services.masquerade.before_look_up = names.tell
         self._reception = ProcessSessions(self._services, self._look_whether_drained)
         self._arrived: list[AcceptedConnection] = []
         self._draining = False
@@ -99,17 +112,13 @@ class Worker:
         self._beaten = loop.time()
         self._spent = time.process_time()
         self._counted: Counted | None = None
-        self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+        self._memory = memory
         self._heartbeat_interval = heartbeat_interval(config.timeouts.worker)
         self._drained: asyncio.Future[None] = loop.create_future()
         self._channel = worker_end(
             loop, sock, self._on_message, self._on_supervisor_gone, self._adopt
         )
         self._quotas.channel = self._channel
-
-    def watch_names(self) -> None:
-        """This process is going to be confined: tell of files that it could not read any more."""
-        self._services.masquerade.before_look_up = ReplacedFiles().tell
 
     async def serve(self) -> None:
         """Serve until told to stop, or until the supervisor is gone."""
@@ -121,7 +130,7 @@ class Worker:
         self._quotas.report()
         self._heartbeat.cancel()
         self._count()
-        os.close(self._statm)
+        os.close(self._memory)
         self._channel.close()
         await self._services.masquerade.close()
         self._services.close()
@@ -152,7 +161,7 @@ class Worker:
     def _beat(self) -> None:
         """Until the worker ends: the supervisor takes silence for death."""
         now, spent = self._loop.time(), time.process_time()
-        resident = int(os.pread(self._statm, 100, 0).split()[1]) * _PAGE
+        resident = int(os.pread(self._memory, 100, 0).split()[1]) * _PAGE
         since = now - self._beaten + self._heartbeat_interval
         lag = max(0.0, now - self._beaten)
         self._channel.send(Heartbeat(resident, lag, quantity((spent - self._spent) / since)))

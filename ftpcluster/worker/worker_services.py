@@ -17,8 +17,10 @@ from ftpcluster.quota.quotas import Quotas
 from ftpcluster.quota.rates import Rates
 from ftpcluster.runtime import leave_aborts_to_the_main_thread
 from ftpcluster.session.services import Services, Settings
-from ftpcluster.users import MemoryUserManager, Permission, User
+from ftpcluster.storage.local import LocalFiles
+from ftpcluster.users import AbstractUserManager, MemoryUserManager, Permission, User
 from ftpcluster.worker import custom_classes
+from ftpcluster.worker.confined_files import ConfinedFiles
 
 _STRICTER_WINS = ("require_tls", "require_tls_data", "require_session_reuse", "strict_tls_eof")
 
@@ -34,11 +36,7 @@ def make_services(
     Raises ConfigError where a class or factory of the user's cannot be used.
     """
     config = worker.config
-    users = (
-        _accounts(config)
-        if config.user_manager is None
-        else custom_classes.user_manager(config.user_manager)
-    )
+    users = _users(config)
     given = session_settings(config)
     settings = Settings(**{**session_defaults(), **given})
     each = Rates(
@@ -63,6 +61,7 @@ def make_services(
         ),
         "rates_per_connection": lambda: each,
         "transfers": transfers,
+        "files": ConfinedFiles() if config.confine else LocalFiles(),
     }
     if config.tls is not None and worker.certificates is not None:
         common["tls"] = _contexts(worker.certificates, config.tls, settings)
@@ -90,6 +89,12 @@ def _with_their_settings(given: dict[str, Any], theirs: Settings) -> Settings:
     stricter = {name: given[name] or getattr(theirs, name) for name in _STRICTER_WINS}
     stricter["forbid"] = (*given.get("forbid", ()), *theirs.forbid)
     return Settings(**{**session_defaults(), **settings, **given, **stricter})
+
+
+def _users(config: Config) -> AbstractUserManager:
+    if config.user_manager is None:
+        return _accounts(config)
+    return custom_classes.user_manager(config.user_manager)
 
 
 def _accounts(config: Config) -> MemoryUserManager:
