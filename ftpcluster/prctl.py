@@ -8,8 +8,9 @@ import struct
 from collections.abc import Iterable
 
 _PR_SET_NO_NEW_PRIVS = 38
+_PR_SET_KEEPCAPS = 8
 _PR_CAPBSET_READ, _PR_CAPBSET_DROP = 23, 24
-_PR_CAP_AMBIENT, _CLEAR_ALL = 47, 4
+_PR_CAP_AMBIENT, _RAISE, _CLEAR_ALL = 47, 2, 4
 _CAPABILITY_VERSION = 0x20080522
 _MOST_CAPABILITIES = 64
 _HALF = 2**32 - 1
@@ -32,18 +33,50 @@ def keep_capabilities(kept: Iterable[int]) -> None:
 
     It holds for the calling thread, and for those that it starts. Raises OSError.
     """
-    header = struct.pack("Ii", _CAPABILITY_VERSION, 0)
-    now = ctypes.create_string_buffer(struct.calcsize("6I"))
-    _check("capget", _libc.capget(header, now))
-    _, low, _, _, high, _ = struct.unpack("6I", now.raw)
+    permitted = _permitted()
     wanted = sum(1 << each for each in kept)
     # before capset takes the right to: a dropped one cannot come back by execve(2)
     for number in range(_MOST_CAPABILITIES):
         if _libc.prctl(_PR_CAPBSET_READ, ctypes.c_ulong(number), *_ZEROS) == 1:
             _libc.prctl(_PR_CAPBSET_DROP, ctypes.c_ulong(number), *_ZEROS)
     _libc.prctl(_PR_CAP_AMBIENT, ctypes.c_ulong(_CLEAR_ALL), *_ZEROS)  # none before Linux 4.3
-    low, high = low & wanted & _HALF, high & wanted >> 32
-    _check("capset", _libc.capset(header, struct.pack("6I", low, low, 0, high, high, 0)))
+    _set_capabilities(permitted & wanted, 0)
+
+
+def outlast_root() -> None:
+    """The next change of the user id leaves this thread its capabilities. Raises OSError."""
+    _check("PR_SET_KEEPCAPS", _libc.prctl(_PR_SET_KEEPCAPS, ctypes.c_ulong(1), *_ZEROS))
+
+
+def pass_on_capabilities(kept: Iterable[int]) -> None:
+    """Keep these alone, of those that there are, and give them to programs that are executed.
+
+    It holds for the calling thread, and for what that one starts. Raises OSError.
+    """
+    permitted = _permitted()
+    passed_on = [each for each in kept if permitted >> each & 1]
+    wanted = sum(1 << each for each in passed_on)
+    _set_capabilities(wanted, wanted)
+    for each in passed_on:
+        raised = (ctypes.c_ulong(_RAISE), ctypes.c_ulong(each), *_ZEROS[:2])
+        _check("PR_CAP_AMBIENT", _libc.prctl(_PR_CAP_AMBIENT, *raised))
+
+
+def _permitted() -> int:
+    now = ctypes.create_string_buffer(struct.calcsize("6I"))
+    _check("capget", _libc.capget(struct.pack("Ii", _CAPABILITY_VERSION, 0), now))
+    _, low, _, _, high, _ = struct.unpack("6I", now.raw)
+    return int(low) | int(high) << 32
+
+
+def _set_capabilities(permitted: int, inheritable: int) -> None:
+    halves = [
+        half
+        for shift in (0, 32)
+        for half in (*((permitted >> shift & _HALF),) * 2, inheritable >> shift & _HALF)
+    ]
+    header = struct.pack("Ii", _CAPABILITY_VERSION, 0)
+    _check("capset", _libc.capset(header, struct.pack("6I", *halves)))
 
 
 def _check(what: str, result: int) -> None:

@@ -21,6 +21,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ftpcluster.prctl import outlast_root, pass_on_capabilities
+
 _NO_ID = 2**32 - 1  # -1: "leave it" to setresuid(2)
 _CAP_SETUID = 1 << 7
 _PACKAGE = Path(__file__).parent
@@ -90,8 +92,10 @@ def _number(text: str) -> int | None:
     return number
 
 
-def drop(identity: Identity) -> None:
+def drop(identity: Identity, kept: Sequence[int] = ()) -> None:
     """Run as ``identity`` from now on, for good, in all threads. Raises CannotRunAs.
+
+    ``kept``: capabilities that this thread, and the processes that it starts, have all the same.
 
     Supplementary groups are given up, also those that the user is a member of: USER:GROUP says
     all that the server may have. After a CannotRunAs the process must end, since it may have
@@ -102,7 +106,11 @@ def drop(identity: Identity) -> None:
         try:
             os.setgroups([])
             os.setresgid(*wanted[1])
+            if kept:
+                outlast_root()
             os.setresuid(*wanted[0])  # the last, since the others need root
+            if kept:
+                pass_on_capabilities(kept)
         except OSError as error:
             raise CannotRunAs(
                 f"cannot run as {identity.name}: {error.strerror}; start the server as root, or "

@@ -27,7 +27,7 @@ LAYERS: dict[str, set[str]] = {
     "libcrypt": set(),
     "passwords": {"libcrypt"},
     "prctl": set(),
-    "privileges": set(),
+    "privileges": {"prctl"},
     "safe_paths": {"privileges"},
     "users": {"arguments", "passwords", "protocol", "quota"},
     "storage": {"answers", "protocol", "storage"},
@@ -78,6 +78,7 @@ SESSION = (
         "rights",
         "xferlog",
         "digest_threads",
+        "owner_names",
     ),
     *(
         "throttle",
@@ -90,12 +91,12 @@ SESSION = (
         "hooks",
         "services",
     ),
-    *("lingering", "accepting", "state", "server_dtp", "download", "upload"),
+    *("lingering", "accepting", "state", "in_use", "server_dtp", "download", "upload"),
     *("commands.write_only", "commands.access", "commands.digests", "commands.files"),
-    *("commands.owners", "commands.sorting"),
+    *("commands.long_lines", "commands.sorting"),
     *("commands.directories", "commands.parameters", "commands.security", "commands.site"),
     *("commands.transfers", "commands.information", "commands.table", "deadlines", "journal"),
-    *("preconditions", "control_connection", "server_pi", "process_sessions"),
+    *("running_command", "preconditions", "control_connection", "server_pi", "process_sessions"),
 )
 """The modules of ``session/``: each may import those before it, for types alone as well."""
 EXCEPTIONS: dict[str, str] = {}

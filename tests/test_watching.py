@@ -6,6 +6,7 @@ import re
 import urllib.request
 from pathlib import Path
 
+import trustme
 from prometheus_client.parser import text_string_to_metric_families
 
 from ftpcluster.cli import STEERING, cli
@@ -30,8 +31,12 @@ def documented() -> dict[str, dict[str, list[str]]]:
     return found
 
 
-def test_the_page_has_every_metric_with_its_labels(root: Path) -> None:
+def test_the_page_has_every_metric_with_its_labels(root: Path, tmp_path: Path) -> None:
+    certificate = tmp_path / "server.pem"
+    issued = trustme.CA().issue_cert("localhost")
+    issued.private_key_and_cert_chain_pem.write_to_path(str(certificate))
     flags = ["--root", str(root), "--metrics", "127.0.0.1:0", "--download-limit", "1GB"]
+    flags += ["--tls-cert", str(certificate)]
     with Cluster("--workers", "2", *flags, "--max-connections", "9") as cluster:
         where = cluster.wait_for(re.compile(r"metrics on (\S+)"))[1]
 

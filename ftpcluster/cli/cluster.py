@@ -18,6 +18,9 @@ from ftpcluster.cli.logfiles import LogFiles
 from ftpcluster.cli.metrics import Metrics
 from ftpcluster.cli.standard_streams import say
 from ftpcluster.config import Config, ConfigError, Listen, Loop
+from ftpcluster.config.sessions import keepalive_of
+from ftpcluster.config.tls_doubts import tls_doubts
+from ftpcluster.net.certificate_dates import validity
 from ftpcluster.net.listeners import BACKLOG, CannotListen, Listener, listen, listen_on_all
 from ftpcluster.prctl import no_new_privs
 from ftpcluster.privileges import check_python, drop, parse_run_as
@@ -42,6 +45,8 @@ log = logging.getLogger(__name__)
 
 _FIXED = ("run_as", "admin", "metrics", "log.file", "log.transfers")
 """Keys that a reload cannot obey."""
+_CAP_NET_BIND_SERVICE = 10
+_FIRST_UNPRIVILEGED_PORT = 1024
 _INTERRUPTED = 130
 _REPORT = 5.0
 """Seconds between two reports to the service manager, at the most."""
@@ -121,7 +126,8 @@ class Cluster:
         self._logs = logs
         self._notifier = Notifier()
         self._binder = Binder(inherited=inherited_sockets())
-        self._plan = _plan(config, self._binder, logs)
+        self._certificates = certificates_of(config)
+        self._plan = _plan(config, self._certificates, self._binder, logs)
         self._operator = os.geteuid()  # before root is given up: workers are somebody else then
         self._admin = self._bind_admin()
         listen = config.metrics.listen
@@ -153,7 +159,7 @@ class Cluster:
         if self._config.run_as is not None:
             identity = parse_run_as(self._config.run_as)
             self._logs.give_to(identity)
-            drop(identity)
+            drop(identity, _kept(self._config))
             no_new_privs()
             check_python(identity)
         with asyncio.Runner(loop_factory=loop_factory(self._config.loop)) as runner:
@@ -173,7 +179,7 @@ class Cluster:
             admin = AdminServer(self._admin, self._supervisor, self.reload_now, self._operator)
             await admin.start()
         if self._metrics is not None:
-            self._metrics.start(self._supervisor)
+            self._metrics.start(self._supervisor, self._certificate_end)
             log.info("metrics on http://%s/metrics", self._metrics.where)
         try:
             await self._supervisor.run()
@@ -183,6 +189,11 @@ class Cluster:
             if admin is not None:
                 admin.close()
         return _INTERRUPTED if self._interrupted else 0
+
+    def _certificate_end(self) -> float | None:
+        """Until when the certificate that is served now is valid."""
+        found = None if self._certificates is None else validity(self._certificates[0])
+        return None if found is None else found.end
 
     def _on_serving(self, serving: asyncio.Future[None]) -> None:
         if not serving.cancelled() and serving.exception() is None:
@@ -243,7 +254,8 @@ class Cluster:
             config = await self._load()
             if self._supervisor.stopping.done():  # its ports may be somebody else's by now
                 raise BootFailure("", STOPPING)
-            plan = _plan(config, binder, self._logs)
+            certificates = certificates_of(config)
+            plan = _plan(config, certificates, binder, self._logs)
             await self._supervisor.reload(plan)
         except (ConfigError, CannotListen, BootFailure) as error:
             binder.close()
@@ -261,7 +273,10 @@ class Cluster:
                 line = f"{name} cannot change while the server runs: restart it for that"
                 self._unchanged.append(line)
                 log.warning("%s", line)
+        for doubt in tls_doubts(config, certificates):
+            log.warning("%s", doubt)
         self._config, self._plan, self._binder = config, plan, binder
+        self._certificates = certificates
         self._logs.log_as(config.log)
         self._described = self._describe()
         self._wrong = None
@@ -280,9 +295,16 @@ class Cluster:
             self.reload()
 
 
-def _plan(config: Config, binder: Binder, logs: LogFiles) -> Plan:
-    """What the supervisor is to do. Raises ConfigError, CannotListen; then nothing is left open."""
-    certificates = certificates_of(config)
+def _kept(config: Config) -> tuple[int, ...]:
+    """The capabilities of root's that workers need, whoever they are."""
+    port = config.data.active_port
+    return () if port is None or port >= _FIRST_UNPRIVILEGED_PORT else (_CAP_NET_BIND_SERVICE,)
+
+
+def _plan(
+    config: Config, certificates: tuple[bytes, ...] | None, binder: Binder, logs: LogFiles
+) -> Plan:
+    """What the supervisor is to do. Raises CannotListen; then nothing is left open."""
     timeouts = config.timeouts
     try:
         listeners = _listen(config, binder)
@@ -308,6 +330,7 @@ def _plan(config: Config, binder: Binder, logs: LogFiles) -> Plan:
         ),
         shutdown_grace=timeouts.shutdown,
         drain_grace=timeouts.shutdown if timeouts.drain is None else timeouts.drain,
+        keepalive=keepalive_of(config),
         worker_timeout=timeouts.worker,
         recycling=Recycling(config.recycle.memory, config.recycle.age),
     )
@@ -317,7 +340,7 @@ def _listen(config: Config, binder: Binder) -> list[Listener]:
     if binder.inherited:
         return [_inherited(config, binder.duplicate(sock), name) for sock, name in binder.inherited]
     return [
-        Listener(sock, each.tls, _networks(each))
+        Listener(sock, each.tls, _networks(each), each.any_address)
         for each in config.listen
         for sock in listen_on_all(each.address, each.port, bind=binder.listen)
     ]
@@ -331,7 +354,7 @@ def _inherited(config: Config, sock: socket.socket, name: str) -> Listener:
         config.listen[0],
     )
     protection = Protection.IMPLICIT if is_implicit else like.tls
-    return Listener(sock, protection, _networks(like))
+    return Listener(sock, protection, _networks(like), like.any_address)
 
 
 def _networks(listen: Listen) -> Networks | None:

@@ -15,6 +15,7 @@ from ftpcluster.config.checks import identity_of, warnings
 from ftpcluster.config.environment import Environment
 from ftpcluster.config.load import load
 from ftpcluster.config.sources import Sources
+from ftpcluster.config.tls_doubts import tls_doubts
 from ftpcluster.net.certificates import BadCertificate, read_certificates
 from ftpcluster.safe_paths import reading_for
 
@@ -48,6 +49,7 @@ def _load(file: Path | None, flags: Flags, environment: Environment) -> tuple[Co
 def _find_doubts(found: list[str], config: Config, sources: Sources) -> None:
     sources.check()  # nobody can say what is doubtful about what is wrong
     found.extend(warnings(config, sources))
+    found.extend(tls_doubts(config, certificates_of(config)))
 
 
 def certificates_of(config: Config) -> tuple[bytes, ...] | None:

@@ -7,14 +7,8 @@ which the loop takes. ``/healthz`` is the loop's answer alone.
 from __future__ import annotations
 
 import asyncio
-import itertools
-import logging
-import socket
-import socketserver
-import sys
+import functools
 import threading
-import time
-import wsgiref.simple_server
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
@@ -23,6 +17,13 @@ from http import HTTPStatus
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from ftpcluster.cli.http_server import (
+    Handler,
+    HTTPServer,
+    HTTPServerIPv6,
+    StartResponse,
+    answer_method,
+)
 from ftpcluster.net.listeners import CannotListen, why_not
 from ftpcluster.protocol.address import display, is_ipv6
 from ftpcluster.quota.ledger import Refusal
@@ -32,23 +33,10 @@ from ftpcluster.supervisor.totals import Sums
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
-log = logging.getLogger(__name__)
-
 _REFUSALS = [each for each in Refusal if each is not Refusal.USER_FULL]
 """Those of connections; users are refused with a reply to PASS."""
 _PATIENCE = 2.0
 """Seconds for the loop to answer; else the server is not well."""
-_PAUSE = 0.2
-"""Seconds between two tries to accept a connection for which there is no descriptor."""
-_MOST = 16
-"""Requests at once. One more ends the oldest, which most likely says nothing, so that those who do
-still learn whether the server is well."""
-_TOO_MANY = 2 * _MOST
-"""Where the oldest wait for the loop, and so do not end: who comes then is not answered."""
-_DEADLINE = 10.0
-"""Seconds for a request, from its connection to the last byte of the answer."""
-
-StartResponse = Callable[[str, list[tuple[str, str]]], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +64,7 @@ class _Snapshot:
     ends: dict[str, int]
     workers: tuple[_Worker, ...]
     sums: Sums
+    certificate_end: float | None
 
 
 class Metrics:
@@ -86,9 +75,9 @@ class Metrics:
         import prometheus_client.core
 
         self._prometheus = prometheus_client
-        kind = _ServerIPv6 if is_ipv6(host) else _Server
+        kind = HTTPServerIPv6 if is_ipv6(host) else HTTPServer
         try:
-            self._http = kind((host, port), _Handler)
+            self._http = kind((host, port), Handler)
         except OSError as error:
             where, why = display(host, port), why_not(host, error, "--metrics, or metrics.listen")
             raise CannotListen(f"cannot listen on {where} for metrics: {why}") from error
@@ -100,14 +89,17 @@ class Metrics:
         host, port = self._http.server_address[:2]
         return display(str(host), port)
 
-    def start(self, supervisor: Supervisor) -> None:
+    def start(
+        self, supervisor: Supervisor, certificate_end: Callable[[], float | None] | None = None
+    ) -> None:
         """Answer from now on, for a supervisor that runs in this loop."""
         self._supervisor = supervisor
+        self._certificate_end = certificate_end
         self._loop = asyncio.get_running_loop()
         registry = self._prometheus.CollectorRegistry()
         registry.register(self)
         self._app = self._prometheus.make_wsgi_app(registry)
-        self._http.set_app(self._answer)
+        self._http.set_app(functools.partial(answer_method, self._answer))
         self._thread = threading.Thread(target=self._http.serve_forever, daemon=True)
         self._thread.start()
 
@@ -173,6 +165,7 @@ class Metrics:
                 for worker in supervisor.workers
             ),
             sums=supervisor.totals.sums(),
+            certificate_end=self._certificate_end and self._certificate_end(),
         )
 
     # ------------------------------------------------------------------ Prometheus
@@ -181,6 +174,8 @@ class Metrics:
         """All metrics of one snapshot."""
         snapshot = self._snapshot()
         yield from self._of_server(snapshot)
+        if snapshot.certificate_end is not None:
+            yield self._of_certificate(snapshot.certificate_end)
         yield from self._of_strangers(snapshot)
         yield from self._of_workers(snapshot)
         yield from self._of_sessions(snapshot.sums)
@@ -224,6 +219,13 @@ class Metrics:
         for cause in ("died", "hung", "bad message", "replaced", "reload"):
             ends.add_metric([cause], now.ends.get(cause, 0))
         yield ends
+
+    def _of_certificate(self, end: float) -> Metric:
+        return self._prometheus.core.GaugeMetricFamily(
+            "ftpcluster_certificate_expiry_timestamp_seconds",
+            "When the server's certificate expires, in seconds since 1970",
+            value=end,
+        )
 
     def _of_strangers(self, now: _Snapshot) -> Iterator[Metric]:
         core = self._prometheus.core
@@ -309,71 +311,3 @@ def _yes(value: object) -> str:
 def _say(start: StartResponse, status: HTTPStatus, text: str) -> Iterable[bytes]:
     start(f"{status.value} {status.phrase}", [("Content-Type", "text/plain; charset=utf-8")])
     return [f"{text}\n".encode()]
-
-
-class _Server(socketserver.ThreadingMixIn, wsgiref.simple_server.WSGIServer):
-    """A request takes a thread and a descriptor of the supervisor's: few at once, none for long."""
-
-    daemon_threads = True
-
-    def __init__(self, *args: Any) -> None:
-        self._requests: dict[socket.socket, float] = {}  # until when each has time
-        self._lock = threading.Lock()
-        super().__init__(*args)
-
-    def get_request(self) -> tuple[socket.socket, Any]:
-        try:
-            return super().get_request()
-        except OSError:
-            # where no descriptor is left it would be tried again at once, for ever
-            time.sleep(_PAUSE)
-            raise
-
-    def verify_request(self, request: Any, client_address: Any) -> bool:
-        with self._lock:
-            if len(self._requests) >= _TOO_MANY:
-                log.debug("metrics: %s is not answered: too many requests", client_address[0])
-                return False
-            # the first of them may have been told so before, and still be ending
-            beyond = max(0, len(self._requests) - _MOST + 1)
-            for oldest in itertools.islice(self._requests, beyond):
-                _shut_down(oldest)
-            self._requests[request] = time.monotonic() + _DEADLINE
-        return True
-
-    def service_actions(self) -> None:
-        """What the thread that accepts does between two connections, twice a second at least."""
-        now = time.monotonic()
-        with self._lock:  # nobody closes one meanwhile
-            for request, end in self._requests.items():
-                if end <= now:
-                    _shut_down(request)
-
-    def shutdown_request(self, request: Any) -> None:
-        with self._lock:
-            self._requests.pop(request, None)
-        super().shutdown_request(request)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        error = sys.exception()
-        if isinstance(error, OSError):
-            log.debug("metrics: %s is gone: %s", client_address[0], error)
-        else:
-            super().handle_error(request, client_address)
-
-
-def _shut_down(sock: socket.socket) -> None:
-    """Whatever its thread waits for ends now."""
-    try:
-        sock.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass  # the client was quicker
-
-
-class _ServerIPv6(_Server):
-    address_family = socket.AF_INET6
-
-
-class _Handler(wsgiref.simple_server.WSGIRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:
-        """Scrapes are no events."""

@@ -34,6 +34,8 @@ class Keywords(TypedDict, total=False):
     data_ports: Iterable[int] | None
     ipv4_pasv_forced_response_address: str | None
     masquerade_for: Mapping[str, str] | None
+    active_port: int | None
+    any_address: bool
     maximum_connections: int | None
     maximum_connections_per_address: int | None
     write_speed_limit: int | None
@@ -44,6 +46,8 @@ class Keywords(TypedDict, total=False):
     idle_timeout: float | None
     data_timeout: float
     socket_timeout: float | None
+    storage_timeout: float
+    keepalive: float | None
     durable_uploads: bool
     atomic_uploads: bool
     hide: Iterable[str]

@@ -101,12 +101,18 @@ class LayeredUpload(LayeredFile):
         super().__init__(file, size, block_size)
         self._place = place
         self._had_name = _has_name(file.file)
+        self._is_removed = False
+
+    async def write(self, data: bytes | memoryview) -> None:
+        if data:  # who removes a file that is whole means that one
+            self._is_removed = self._had_name and not _has_name(self._file.file)
+        await super().write(data)
 
     async def finish(self) -> None:
         place = self._place
         if place.is_durable:
             await _asked(self._file.sync())
-        if self._had_name and not _has_name(self._file.file):
+        if self._is_removed:
             raise LocalProblem("The file was removed while it was stored.")
         await super().close()
         await place.settle()

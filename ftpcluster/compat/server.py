@@ -33,15 +33,17 @@ from ftpcluster.compat.server_paths import PathMethods
 from ftpcluster.compat.server_status import LedgerConnections, Listening, ServerStatus
 from ftpcluster.compat.verbs import BuiltinVerbs
 from ftpcluster.net.acceptor import Acceptor, refuse
-from ftpcluster.net.listeners import BACKLOG, addresses, listen_on_all
+from ftpcluster.net.active import try_source_port
+from ftpcluster.net.listeners import BACKLOG, addresses, listen_on_all, set_keepalive
 from ftpcluster.net.pipe import Pipe
 from ftpcluster.net.poller import Poller
+from ftpcluster.net.refused import RefusedConnections, tell_of_no_proxies
 from ftpcluster.protocol.address import plain
 from ftpcluster.protocol.protection import Protection
 from ftpcluster.quota.ledger import Refusal
 from ftpcluster.quota.quotas import LocalQuotas
 from ftpcluster.session.process_sessions import AcceptedConnection, ProcessSessions
-from ftpcluster.session.services import Services
+from ftpcluster.session.services import Services, Settings
 from ftpcluster.users import (  # noqa: F401 (the reference has them here)
     AbstractUserManager,
     MemoryUserManager,
@@ -193,7 +195,7 @@ class Server(ServerStatus, PathMethods, BuiltinVerbs):
             raise RuntimeError("the server has been started already")
         loop = asyncio.get_running_loop()
         hosts = (host,) if isinstance(host, str) else tuple(host or (None,))
-        sockets = _listen(hosts, port, kwargs)
+        sockets = _listen(hosts, port, kwargs, self.settings)
         self.server_host, self.server_port = hosts[0], sockets[0].getsockname()[1]
         self._listening = Listening(tuple(sockets))
         self._quotas = LocalQuotas(
@@ -217,6 +219,7 @@ class Server(ServerStatus, PathMethods, BuiltinVerbs):
         )
         self._reception = ProcessSessions(self._services, self._on_empty)
         self._closed = loop.create_future()
+        self._no_proxies = RefusedConnections(loop, tell_of_no_proxies)
         self._acceptor = Acceptor(loop, sockets, lambda: self, Server._on_connection)
         self._acceptor.resume()
 
@@ -238,6 +241,7 @@ class Server(ServerStatus, PathMethods, BuiltinVerbs):
         number, peer = next(self._numbers), plain(address)
         if self._proxies is not None and peer not in self._proxies:
             os.close(fd)
+            self._no_proxies.add(peer)
             return
         refused = self._quotas.admit(number, peer if self._proxies is None else None)
         if refused is not None:
@@ -299,6 +303,7 @@ class Server(ServerStatus, PathMethods, BuiltinVerbs):
             return
         self._acceptor.close()
         self._quotas.guard.tell_rest()
+        self._no_proxies.close()
         reception, self._reception = self._reception, None
         assert reception is not None
         reception.end_all()
@@ -336,14 +341,19 @@ Server.__init__.__doc__ = described()
 
 
 def _listen(
-    hosts: tuple[str | None, ...], port: int, options: ListenOptions
+    hosts: tuple[str | None, ...], port: int, options: ListenOptions, settings: Settings
 ) -> list[socket.socket]:
     """Sockets for all addresses of these hosts, each address once. Raises OSError."""
+    if settings.active_port is not None:
+        try_source_port(settings.active_port)
     family = options.get("family", socket.AF_UNSPEC)
     found = [address for each in hosts for address in addresses(each, family)]
-    return listen_on_all(
+    sockets = listen_on_all(
         tuple(dict.fromkeys(found)),
         port,
         options.get("backlog", BACKLOG),
         reuse_port=options.get("reuse_port", False),
     )
+    for sock in sockets:
+        set_keepalive(sock, settings.keepalive)
+    return sockets

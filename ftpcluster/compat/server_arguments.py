@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import inspect
+import logging
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -14,18 +15,21 @@ from ftpcluster.compat.common import DEFAULT_BLOCK_SIZE
 from ftpcluster.compat.local_pathio import PathIO
 from ftpcluster.compat.pathio import AbstractPathIO
 from ftpcluster.config import ANONYMOUS, Config
-from ftpcluster.config.kinds import Announced, NamePattern
+from ftpcluster.config.kinds import Announced, NamePattern, SourcePort
 from ftpcluster.config.sessions import session_defaults
 from ftpcluster.config.setting import Keyword, Setting, every_key, kind_of
 from ftpcluster.config.values import Unfit
 from ftpcluster.net.certificates import Contexts
 from ftpcluster.net.passive import PassivePorts
+from ftpcluster.net.tls_sessions import NO_RENEWAL, can_renew
 from ftpcluster.protocol.address import Networks
 from ftpcluster.quota.bans import BanRules
 from ftpcluster.quota.ledger import ConnectionLimits, Ledger
 from ftpcluster.quota.rates import Rates
 from ftpcluster.session.services import Settings
 from ftpcluster.users import AbstractUserManager, MemoryUserManager, User
+
+log = logging.getLogger("ftpcluster.server")
 
 _REPLY = "a command replies with connection.response(code, lines)"
 _COMMANDS = "commands are looked up in commands_mapping; override a verb's own method"
@@ -158,6 +162,8 @@ def make_settings(given: Any) -> Settings:
 def _checked(name: str, argument: ServerKeyword, value: Any) -> Any:
     """The value as sessions take it. What is not theirs its part checks, too."""
     annotation = argument.annotation
+    if annotation == SourcePort:
+        return None if value is None else _as_key(name, annotation, value)
     if argument.keyword.type.startswith(("int", "float")):
         arguments.check_numbers(**{name: value})
     elif argument.keyword.type == "bool":
@@ -212,6 +218,8 @@ def _contexts(given: Any) -> Contexts | None:
     source = given.ssl or given.tls
     if source is None:
         return None
+    if given.require_session_reuse and not can_renew():
+        log.warning("%s", NO_RENEWAL)
     return Contexts(source, one_each=given.require_session_reuse, strict_eof=given.strict_tls_eof)
 
 
@@ -233,7 +241,7 @@ def _proxies(given: Any) -> Networks | None:
 
 
 def _ports(given: Any) -> PassivePorts:
-    return PassivePorts(None, arguments.ports(given.data_ports))
+    return PassivePorts(None, arguments.ports(given.data_ports), given.keepalive)
 
 
 def _layer(given: Any) -> Callable[..., AbstractPathIO[Any]]:
@@ -305,7 +313,7 @@ MADE: tuple[tuple[frozenset[str], str, Callable[[Any], Any]], ...] = (
         "_proxies",
         _proxies,
     ),
-    (frozenset({"data_ports"}), "_ports", _ports),
+    (frozenset({"data_ports", "keepalive"}), "_ports", _ports),
     (
         frozenset({"maximum_connections", "maximum_connections_per_address"}),
         "ledger",

@@ -19,7 +19,6 @@ from ftpcluster.session.hooks import SessionHooks
 from ftpcluster.session.rights import AskedRights, Rights
 from ftpcluster.session.state import Session
 from ftpcluster.storage.base import Storage
-from ftpcluster.storage.pooled import PooledStorage
 from ftpcluster.users import Permission, User, overrides
 
 
@@ -51,8 +50,7 @@ class ServerHooks(SessionHooks):
         if factory is PathIO and not is_mapped:
             return None
         if factory is AsyncPathIO and not is_mapped:
-            local = services.files.open(user.base_path)
-            return PooledStorage(local, services.pool, server.path_timeout)
+            return services.files.open_in_threads(user.base_path, server.path_timeout)
         with os_errors():
             layer = self.connection.layer
         if isinstance(layer, MemoryPathIO):

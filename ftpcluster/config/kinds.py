@@ -117,6 +117,7 @@ Port = Annotated[
         "0 to 65535",
     ),
 ]
+SourcePort = Annotated[int, _counting("a port from 1 to 65535", 65535)]
 Memory = Annotated[
     int,
     _bytes(

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from ftpcluster.config.kinds import Addresses, Announced, File, Network, Port, PortRange
+from ftpcluster.config.kinds import Addresses, Announced, File, Network, Port, PortRange, SourcePort
 from ftpcluster.config.setting import Keyword, Setting, Table
 from ftpcluster.protocol.protection import Protection
 
@@ -58,6 +58,11 @@ class Listen(Table, frozen=True, kw_only=True):
             flag="--proxy-protocol NET...",
             keyword=Keyword("proxy_protocol", "Iterable[str] | None"),
         ),
+    ] = None
+
+    any_address: Annotated[
+        bool | None,
+        Setting("`data.any_address` for its clients", otherwise="as there", example="true"),
     ] = None
 
 
@@ -182,3 +187,29 @@ class Data(Table, frozen=True, kw_only=True):
             session="active",
         ),
     ] = True
+    active_port: Annotated[
+        SourcePort | None,
+        Setting(
+            "the port that these connections come from, where clients' firewalls expect 20",
+            "; one below 1024 takes root, or CAP_NET_BIND_SERVICE, which workers keep then. Where "
+            "an earlier connection to the same port of a client ended within the last minute, the "
+            "next one comes from any port",
+            otherwise="any",
+            example="20",
+            session="active_port",
+            keyword=Keyword("active_port", "int | None"),
+        ),
+    ] = None
+    any_address: Annotated[
+        bool | None,
+        Setting(
+            "whether data connections may come from another address than their client's",
+            ", for networks that change it on the way (NAT, several providers). **Whoever guesses "
+            "the port may take a client's place**: require TLS and the session's reuse. If not, "
+            "such connections are closed, counted in the log, and a client whose own does not come "
+            "is told of it (425)",
+            session="any_address",
+            fallback=False,
+            keyword=Keyword("any_address", "bool", default=False),
+        ),
+    ] = None

@@ -39,3 +39,9 @@ def session_settings(config: Config) -> dict[str, Any]:
         if value is not None and value != {}:
             found[name] = value
     return found
+
+
+def keepalive_of(config: Config) -> int:
+    """The seconds of TCP keepalive that control connections inherit from their listener."""
+    seconds: int = {**session_defaults(), **session_settings(config)}["keepalive"]
+    return seconds

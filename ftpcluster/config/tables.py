@@ -15,7 +15,6 @@ from ftpcluster.config.kinds import (
     Memory,
     NamePattern,
     NetworkList,
-    Place,
     Size,
     Speed,
     Threads,
@@ -29,31 +28,6 @@ LogFormat = Literal["text", "json"]
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 _NUMBER = "int | None"
 _SECONDS = "float | None"
-
-
-class ConfineAllow(Table, frozen=True, kw_only=True):
-    """What `server` and `user_manager` may open beside the accounts' directories (`confine`)."""
-
-    read: Annotated[
-        tuple[Place, ...],
-        Setting(
-            "directories and files that custom code may read",
-            ", with all that lies in them",
-            otherwise="none",
-            example='["/etc/myftp"]',
-            flag="--confine-allow-read PATH...",
-        ),
-    ] = ()
-    write: Annotated[
-        tuple[Place, ...],
-        Setting(
-            "those that it may read and write",
-            ": the roots of its own users, too, and the directory of a database's file",
-            otherwise="none",
-            example='["/var/lib/myftp", "/srv/ftp"]',
-            flag="--confine-allow-write PATH...",
-        ),
-    ] = ()
 
 
 class Limits(Table, frozen=True, kw_only=True):
@@ -181,6 +155,17 @@ class Timeouts(Table, frozen=True, kw_only=True):
             keyword=Keyword("socket_timeout", _SECONDS),
         ),
     ] = None
+    storage: Annotated[
+        Duration | None,
+        Setting(
+            "a file operation on storage that may not answer, such as NFS or FUSE",
+            ": then the command is told 451, and the session goes on. The end of an upload has ten"
+            " times as long",
+            session="storage_timeout",
+            fallback=20,
+            keyword=Keyword("storage_timeout", "float", default=20.0),
+        ),
+    ] = None
     shutdown: Annotated[Grace, Setting("what transfers have left when the server stops")] = 30
     drain: Annotated[
         Grace | None,
@@ -189,6 +174,16 @@ class Timeouts(Table, frozen=True, kw_only=True):
             ": then the idle ones are told 421, and transfers are cut",
             otherwise="as `shutdown`",
             example='"30s"',
+        ),
+    ] = None
+    keepalive: Annotated[
+        Grace | None,
+        Setting(
+            "a connection that is silent, control or data: TCP asks whether the client is there",
+            ", so that routers and load balancers do not forget it; `0`: never",
+            session="keepalive",
+            fallback=60,
+            keyword=Keyword("keepalive", _SECONDS, default=60.0),
         ),
     ] = None
     worker: Annotated[
@@ -265,7 +260,12 @@ class StorageConfig(Table, frozen=True, kw_only=True):
         ),
     ] = None
     threads: Annotated[
-        Threads, Setting("threads of each worker for file operations that may block")
+        Threads,
+        Setting(
+            "threads of each worker for file operations that may block",
+            "; as many again for each device that may not answer, such as NFS or FUSE, and of these"
+            " four for each user's directory",
+        ),
     ] = 16
 
 

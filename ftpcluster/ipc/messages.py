@@ -25,6 +25,7 @@ class Adopt(Message, frozen=True, tag=1):
 
     The peer's address is the one that accept() gave: after a reset nobody could ask for it. Where
     the connection is proxied it is the proxy's, and the worker reads who the client is.
+    ``any_address``: see ``net.listeners.Listener``.
     """
 
     session: int
@@ -32,6 +33,7 @@ class Adopt(Message, frozen=True, tag=1):
     peer_port: int
     tls: Protection = Protection.EXPLICIT
     is_proxied: bool = False
+    any_address: bool | None = None
 
 
 class SlotAnswer(Message, frozen=True, tag=2):

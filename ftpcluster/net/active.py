@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import socket
+from typing import NamedTuple
 
 import msgspec
 
+from ftpcluster.net.listeners import set_keepalive
 from ftpcluster.net.poller import WRITE, Poller
 from ftpcluster.net.stream import expire
-from ftpcluster.protocol.address import interface_of, is_ipv6, socket_address
+from ftpcluster.protocol.address import display, interface_of, is_ipv6, socket_address
 from ftpcluster.protocol.errors import NoDataConnection
+
+log = logging.getLogger(__name__)
+
+_BUSY = (errno.EADDRINUSE, errno.EADDRNOTAVAIL)
 
 
 class ActiveTarget(msgspec.Struct, frozen=True):
@@ -20,6 +27,14 @@ class ActiveTarget(msgspec.Struct, frozen=True):
 
     host: str
     port: int
+
+
+class ActiveSource(NamedTuple):
+    """Where such a connection comes from; port 0: any. ``keepalive``: see ``set_keepalive``."""
+
+    host: str
+    port: int
+    keepalive: float | None
 
 
 class _Connecting:
@@ -39,33 +54,71 @@ async def connect(
     loop: asyncio.AbstractEventLoop,
     poller: Poller,
     target: ActiveTarget,
-    source: str,
+    source: ActiveSource,
     timeout: float,
 ) -> int:
-    """The descriptor of a connection to ``target``, from the address ``source``.
+    """The descriptor of a connection to ``target``.
 
     Raises NoDataConnection where it fails, or takes longer than ``timeout`` seconds.
     """
-    interface = interface_of(source)  # a link-local target is on that one, too
-    sock = socket.socket(socket.AF_INET6 if is_ipv6(source) else socket.AF_INET)
+    try:
+        try:
+            return await _connect(loop, poller, target, source, timeout)
+        except OSError as error:
+            if not source.port or error.errno not in _BUSY:
+                raise
+            # an earlier connection between the same two ports is not over for a minute (TIME_WAIT);
+            # a client whose firewall takes any port need not wait for that
+            log.debug(
+                "port %d is busy for connections to %s; another one is taken",
+                source.port, display(target.host, target.port),
+            )  # fmt: skip
+            return await _connect(loop, poller, target, source._replace(port=0), timeout)
+    except OSError as error:
+        raise NoDataConnection("Can't connect to your data port.") from error
+
+
+async def _connect(
+    loop: asyncio.AbstractEventLoop,
+    poller: Poller,
+    target: ActiveTarget,
+    source: ActiveSource,
+    timeout: float,
+) -> int:
+    """Raises OSError, NoDataConnection."""
+    interface = interface_of(source.host)  # a link-local target is on that one, too
+    sock = socket.socket(socket.AF_INET6 if is_ipv6(source.host) else socket.AF_INET)
     try:
         sock.settimeout(0)
+        set_keepalive(sock, source.keepalive)
+        if source.port:  # many connections come from it at once
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         # the client's firewall expects the address that it talks to
-        sock.bind(socket_address(source, 0, interface))
-        there = socket_address(target.host, target.port, interface)
-        if sock.connect_ex(there) == errno.EINPROGRESS:
+        sock.bind(socket_address(source.host, source.port, interface))
+        error = sock.connect_ex(socket_address(target.host, target.port, interface))
+        if error == errno.EINPROGRESS:
             await _connected(loop, poller, sock.fileno(), timeout)
-        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error:
             raise OSError(error, os.strerror(error))
         sock.getpeername()
-    except OSError as error:
-        sock.close()
-        raise NoDataConnection("Can't connect to your data port.") from error
     except BaseException:
         sock.close()
         raise
     return sock.detach()
+
+
+def try_source_port(port: int) -> None:
+    """Raises OSError where this process may not connect from ``port``."""
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind(("0.0.0.0", port))
+        except OSError as error:
+            if (
+                error.errno != errno.EADDRINUSE
+            ):  # another program listens on it, maybe on one address
+                raise
 
 
 async def _connected(

@@ -9,6 +9,8 @@ import os
 import ssl
 from collections.abc import Callable
 
+from ftpcluster.net.tls_sessions import can_renew, make_last
+
 log = logging.getLogger(__name__)
 
 PROTOCOLS = ("ftp", "ftp-data")
@@ -74,7 +76,20 @@ class Contexts:
         else:
             # else OpenSSL answers a bare FIN with a fatal alert, which clients take for a failure
             context.options |= _IGNORE_UNEXPECTED_EOF
+        if self._one_each:
+            _let_sessions_last(context)
         return context
+
+
+def _let_sessions_last(context: ssl.SSLContext) -> None:
+    """All data connections of a control connection can resume its session.
+
+    With TLS 1.3 a client may use each ticket once, as Java and curl do, and would run out of them.
+    """
+    if can_renew():
+        make_last(context)
+    elif context.minimum_version != ssl.TLSVersion.TLSv1_3:
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
 
 
 def make_context(

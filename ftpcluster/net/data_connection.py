@@ -11,8 +11,7 @@ from ftpcluster.net.poller import READ, Poller
 from ftpcluster.net.proxy_header import Introduction
 from ftpcluster.net.stream import expire
 from ftpcluster.protocol.address import plain
-from ftpcluster.protocol.errors import NoDataConnection
-from ftpcluster.protocol.proxy import BadProxyHeader, Origin
+from ftpcluster.protocol.proxy import BadProxyHeader, HealthCheck, Origin
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +52,7 @@ class _ProxiedArrival(_Arrival):
     the right one waiting. The first one that names the peer ends the wait.
     """
 
-    __slots__ = ("_introductions", "_loop", "_poller", "_proxy")
+    __slots__ = ("_came", "_introductions", "_loop", "_poller", "_proxy")
 
     def __init__(
         self,
@@ -68,31 +67,43 @@ class _ProxiedArrival(_Arrival):
         self._poller = poller
         self._proxy = proxy
         self._introductions: set[Introduction] = set()
+        self._came: int | None = None  # straight from the client
 
     def _accept(self) -> int | None:
-        # a client on the proxy's machine may come through it, and then a header is in front
-        directly = None if self._peer == self._proxy else self._peer
-        return self._listener.accept(directly, self._on_other)
+        self._listener.accept(self._peer, self._on_connection)
+        came, self._came = self._came, None
+        return came
 
-    def _on_other(self, fd: int, address: str) -> None:
-        if plain(address) == self._proxy:
+    def _on_connection(self, fd: int, address: str) -> None:
+        source = plain(address)
+        # a client on the proxy's machine may come through it, and then a header is in front
+        if source == self._proxy:
             introduction = Introduction(self._loop, self._poller, fd, self._on_origin)
             self._introductions.add(introduction)
+        elif self._came is None and (source == self._peer or self._listener.takes_any):
+            self._came = fd
         else:
             os.close(fd)
+            if source != self._peer:
+                self._listener.refuse(source, self._peer)
 
     def _on_origin(
         self, introduction: Introduction, origin: Origin | BadProxyHeader | None
     ) -> None:
         self._introductions.discard(introduction)
         if isinstance(origin, BadProxyHeader):
-            log.warning("a data connection from the proxy %s was closed: %s", self._proxy, origin)
+            level = logging.DEBUG if isinstance(origin, HealthCheck) else logging.WARNING
+            text = "a data connection from the proxy %s was closed: %s"
+            log.log(level, text, self._proxy, origin)
         else:
             source = self._proxy if origin is None else origin.address
-            if source == self._peer and not self.waiter.done():
+            is_right = source == self._peer or self._listener.takes_any
+            if is_right and not self.waiter.done():
                 self.fd = introduction.fd
                 self.waiter.set_result(None)
                 return
+            if not is_right:
+                self._listener.refuse(source, self._peer)
         os.close(introduction.fd)
 
     def end(self) -> None:
@@ -122,13 +133,14 @@ async def await_data_connection(
         arrival = _ProxiedArrival(loop, poller, listener, peer, proxy)
     timer = None
     if timeout is not None:
-        error = NoDataConnection("No data connection was made.")
-        timer = expire(loop, arrival.waiter, timeout, error)
+        timer = expire(loop, arrival.waiter, timeout, TimeoutError())
     listener.watch(poller, arrival)
     if listener.kept:  # accepted early: the poller would never report them
         arrival.on_ready(READ)
     try:
         await arrival.waiter
+    except TimeoutError:
+        raise listener.nobody_came() from None
     except BaseException:
         if arrival.fd is not None:
             os.close(arrival.fd)

@@ -26,16 +26,23 @@ _KEPT = 16
 through the proxy, so the first one need not be the client's."""
 
 
+Expected = tuple[str, str | None]
+"""A client's address, and that of its proxy."""
+
+
 class EarlyListener(Protocol):
     """A listener that was assigned to a session, and its connections that were accepted early."""
 
     sock: socket.socket
     assignment: int
     kept: list[tuple[int, str]]
+    takes_any: bool
 
-    def start_early_accept(self, poller: Poller, expected: tuple[str | None, ...]) -> None: ...
+    def start_early_accept(self, poller: Poller, expected: Expected) -> None: ...
 
     def stop_early_accept(self) -> None: ...
+
+    def refuse(self, address: str, peer: str) -> None: ...
 
 
 class EarlyAcceptor:
@@ -43,9 +50,7 @@ class EarlyAcceptor:
 
     __slots__ = ("_expected", "_listener", "_poller")
 
-    def __init__(
-        self, listener: EarlyListener, poller: Poller, expected: tuple[str | None, ...]
-    ) -> None:
+    def __init__(self, listener: EarlyListener, poller: Poller, expected: Expected) -> None:
         self._listener = listener
         self._poller = poller
         self._expected = expected
@@ -62,13 +67,18 @@ class EarlyAcceptor:
             except OSError:  # no descriptor is left: the command will say so
                 self._listener.stop_early_accept()
                 return
-            if address not in self._expected and plain(address) not in self._expected:
+            if not self._is_expected(address):
                 os.close(fd)
+                self._listener.refuse(plain(address), self._expected[0])
                 continue
             self._listener.kept.append((fd, address))
             if len(self._listener.kept) >= self._most:
                 self._listener.stop_early_accept()
                 return
+
+    def _is_expected(self, address: str) -> bool:
+        expected = self._expected
+        return self._listener.takes_any or address in expected or plain(address) in expected
 
     @property
     def _most(self) -> int:
@@ -83,7 +93,7 @@ class EarlyAcceptors:
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None) -> None:
         self._loop = loop
-        self._newer: list[tuple[EarlyListener, int, Poller, tuple[str | None, ...]]] = []
+        self._newer: list[tuple[EarlyListener, int, Poller, Expected]] = []
         self._older = self._newer.copy()
         self._timer: asyncio.TimerHandle | None = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import socket
 from dataclasses import dataclass
 from typing import Protocol
@@ -11,6 +12,9 @@ from ftpcluster.protocol.address import Networks, is_ipv6
 from ftpcluster.protocol.protection import Protection
 
 BACKLOG = 4096
+_LONGEST_IDLE, _LONGEST_INTERVAL, _PROBES = 32767, 75, 5
+"""Of TCP keepalive: the most seconds that Linux takes, the most seconds between two probes that
+nobody answers, and how many of these end a connection."""
 _IN_USE = errno.EADDRINUSE
 _PORTS_TRIED = 16
 
@@ -27,11 +31,14 @@ class Listener:
     """A listening socket, and how the connections to it begin.
 
     ``proxies``: connections come from these networks only, and begin with a PROXY header.
+    ``any_address``: whether their data connections may come from any address; None: as configured
+    for all.
     """
 
     sock: socket.socket
     tls: Protection = Protection.EXPLICIT
     proxies: Networks | None = None
+    any_address: bool | None = None
 
 
 def addresses(host: str | None, family: int = socket.AF_UNSPEC) -> tuple[str, ...]:
@@ -91,11 +98,27 @@ def set_inherited_options(listener: socket.socket) -> None:
 
     Linux hands TCP_NODELAY, SO_KEEPALIVE and SO_OOBINLINE down from a listener to what it
     accepts, which saves three calls for every connection: replies are not held back, dead peers
-    are noticed, and ABOR as urgent data arrives in line (RFC 959, RFC 1123 section 4.1.3.2).
+    are noticed (``set_keepalive`` says when), and ABOR as urgent data arrives in line (RFC 959,
+    RFC 1123 section 4.1.3.2).
     """
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def set_keepalive(sock: socket.socket, seconds: float | None) -> None:
+    """Have TCP ask a peer that has been silent for so long whether it is there; None, 0: never.
+
+    Routers and load balancers forget a connection that is silent for minutes, as the control
+    connection is during a transfer. Of a listener, what it accepts has the same.
+    """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, bool(seconds))
+    if not seconds:
+        return
+    idle = min(math.ceil(seconds), _LONGEST_IDLE)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, min(idle, _LONGEST_INTERVAL))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _PROBES)
 
 
 def listen_on_all(

@@ -35,29 +35,30 @@ class Masquerade:
         )
         self.before_look_up: Callable[[], None] | None = None
         """Called before each name is looked up."""
-        self._known: dict[str, tuple[str, float]] = {}
-        self._looking: dict[str, asyncio.Task[str]] = {}
+        self._known: dict[str, tuple[tuple[str, ...], float]] = {}
+        self._looking: dict[str, asyncio.Task[tuple[str, ...]]] = {}
 
-    async def address_for(self, peer: str) -> str | None:
+    async def address_for(self, peer: str, reached: str = "") -> str | None:
         """The IPv4 address that PASV names to ``peer``; None where it is the server's own.
 
+        Of a name with several it is the one that the client has ``reached``, or else the first.
         Raises NoDataConnection where a host name has no address.
         """
         name = self._name_for(peer)
         if name is None or is_ipv4(name):
             return name
         loop = asyncio.get_running_loop()
-        address, until = self._known.get(name, (None, 0.0))
+        addresses, until = self._known.get(name, (None, 0.0))
         if loop.time() >= until and name not in self._looking:
             if self.before_look_up is not None:
                 self.before_look_up()
             self._looking[name] = task = loop.create_task(self._look_up(loop, name))
             task.add_done_callback(functools.partial(self._on_looked_up, name))
-        if address is None:  # an old address serves until there is a new one
-            address = await asyncio.shield(self._looking[name])
-        return address
+        if addresses is None:  # an old address serves until there is a new one
+            addresses = await asyncio.shield(self._looking[name])
+        return reached if reached in addresses else addresses[0]
 
-    def _on_looked_up(self, name: str, task: asyncio.Task[str]) -> None:
+    def _on_looked_up(self, name: str, task: asyncio.Task[tuple[str, ...]]) -> None:
         del self._looking[name]
         if not task.cancelled():
             task.exception()  # who waited for it has it; nobody may have
@@ -78,16 +79,16 @@ class Masquerade:
                     return name
         return self._default
 
-    async def _look_up(self, loop: asyncio.AbstractEventLoop, name: str) -> str:
+    async def _look_up(self, loop: asyncio.AbstractEventLoop, name: str) -> tuple[str, ...]:
         try:
             found = await loop.getaddrinfo(name, None, family=socket.AF_INET)
         except (OSError, UnicodeError) as error:  # UnicodeError: what cannot be a name at all
             log.error("the masquerade address %s cannot be looked up: %s", name, error)
             if name in self._known:
-                address = self._known[name][0]
-                self._known[name] = address, loop.time() + _FRESH
-                return address
+                addresses = self._known[name][0]
+                self._known[name] = addresses, loop.time() + _FRESH
+                return addresses
             raise NoDataConnection("This server does not know its own address.") from error
-        address = str(found[0][4][0])
-        self._known[name] = address, loop.time() + _FRESH
-        return address
+        addresses = tuple(dict.fromkeys(str(each[4][0]) for each in found))
+        self._known[name] = addresses, loop.time() + _FRESH
+        return addresses

@@ -18,8 +18,10 @@ import socket
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from ftpcluster.net.early_accept import EarlyAcceptor, EarlyAcceptors
+from ftpcluster.net.early_accept import EarlyAcceptor, EarlyAcceptors, Expected
+from ftpcluster.net.listeners import set_keepalive
 from ftpcluster.net.poller import READ, Poller, Watcher
+from ftpcluster.net.refused import RefusedConnections
 from ftpcluster.net.stream import accept, expire
 from ftpcluster.protocol.address import interface_of, is_ipv6, plain, socket_address
 from ftpcluster.protocol.errors import NoAvailablePort, NoDataConnection
@@ -50,10 +52,6 @@ def _is_queued(listener: socket.socket) -> bool:
     return listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 28)[_QUEUE] != _NO_QUEUE
 
 
-def _drop(fd: int, _: str) -> None:
-    os.close(fd)
-
-
 class PassiveListener:
     """A listener on a data port, assigned to one session at a time."""
 
@@ -66,6 +64,8 @@ class PassiveListener:
         "kept",
         "port",
         "sock",
+        "stranger",
+        "takes_any",
     )
 
     def __init__(self, pool: PassivePorts, host: str, sock: socket.socket) -> None:
@@ -76,6 +76,10 @@ class PassiveListener:
         """Connections that the early acceptor has accepted, each with its address."""
         self.assignment = 0
         """Another number for each session that the listener is assigned to."""
+        self.stranger: str | None = None
+        """The last other address from which a connection came to the session."""
+        self.takes_any = False
+        """Whether the session's connection may come from any address."""
         self.host = host
         self.sock = sock
         self.port: int = sock.getsockname()[1]
@@ -96,11 +100,11 @@ class PassiveListener:
                 continue
         return False
 
-    def accept(self, peer: str | None, on_other: Callable[[int, str], None] = _drop) -> int | None:
+    def accept(self, peer: str, on_other: Callable[[int, str], None] | None = None) -> int | None:
         """The descriptor of the connection that came from ``peer``, if it is there.
 
-        ``on_other(fd, address)`` takes over who came from another address: as a rule such
-        connections are closed.
+        ``on_other(fd, address)`` takes over all that come: without it such connections from other
+        addresses are closed, unless any will do.
         """
         if self._early_acceptor is not None:
             self.stop_early_accept()
@@ -111,11 +115,28 @@ class PassiveListener:
                 return None
             except ConnectionError:
                 continue  # it was reset while it queued
-            if address == peer or plain(address) == peer:
+            if on_other is not None:
+                on_other(fd, address)
+            elif address == peer or self.takes_any or plain(address) == peer:
                 return fd
-            on_other(fd, address)
+            else:
+                os.close(fd)
+                self.refuse(plain(address), peer)
 
-    def start_early_accept(self, poller: Poller, expected: tuple[str | None, ...]) -> None:
+    def refuse(self, address: str, peer: str) -> None:
+        """A connection of somebody else's was closed: the log, and 425 if need be, say so."""
+        self.stranger = address
+        self._pool.strangers.add(f"{address}, where a client at {peer} was expected")
+
+    def nobody_came(self) -> NoDataConnection:
+        """What a session is told that has waited in vain."""
+        if self.stranger is None:
+            return NoDataConnection("No data connection was made.")
+        return NoDataConnection(
+            "No data connection was made from your address; one from another address was refused."
+        )
+
+    def start_early_accept(self, poller: Poller, expected: Expected) -> None:
         """Accept early from the expected addresses, unless the command has come meanwhile."""
         if self._watched_by is None and self._early_acceptor is None:
             self._early_acceptor = EarlyAcceptor(self, poller, expected)
@@ -129,6 +150,7 @@ class PassiveListener:
     def forget(self) -> None:
         """The session gives the listener up: close what was kept for it."""
         self.assignment += 1
+        self.stranger, self.takes_any = None, False
         if self._early_acceptor is not None:
             self.stop_early_accept()
         while self.kept:
@@ -159,19 +181,24 @@ class PassivePorts:
     """The data ports of one worker (or of a single-process server).
 
     Without a ``loop`` it is the running one. ``ports`` is the range to use, None for any port that
-    the kernel has free.
+    the kernel has free. ``keepalive``: what connections inherit, see ``set_keepalive``.
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop | None, ports: Iterable[int] | None = None
+        self,
+        loop: asyncio.AbstractEventLoop | None,
+        ports: Iterable[int] | None = None,
+        keepalive: float | None = None,
     ) -> None:
         self._loop = loop
+        self._keepalive = keepalive
         self._idle: dict[str, list[PassiveListener]] = {}
         self._assigned: set[PassiveListener] = set()
         self._ports = None if ports is None else sorted(ports)
         self._unbound = None if self._ports is None else self._ports.copy()
         self._next_complaint = -math.inf
         self.early_acceptors = EarlyAcceptors(loop)
+        self.strangers = RefusedConnections(loop, _tell_of_strangers)
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._is_closed = False
 
@@ -256,12 +283,12 @@ class PassivePorts:
     def _bind(self, host: str) -> PassiveListener | None:
         """A new listener; None where no free port of the range can be bound."""
         if self._unbound is None:
-            return PassiveListener(self, host, _listen(host, 0))
+            return PassiveListener(self, host, _listen(host, 0, self._keepalive))
         untried = self._unbound.copy()
         while untried:
             port = untried.pop(random.randrange(len(untried)))
             try:
-                sock = _listen(host, port)
+                sock = _listen(host, port, self._keepalive)
             except OSError as error:
                 if error.errno in (errno.EADDRINUSE, errno.EACCES):
                     continue  # somebody else has it
@@ -320,15 +347,21 @@ class PassivePorts:
         """Close every listener that no session holds; the others close with their session."""
         self._is_closed = True
         self.early_acceptors.close()
+        self.strangers.close()
         for idle in self._idle.values():
             while idle:
                 self._close(idle.pop())
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _tell_of_strangers(number: str, last: str) -> None:
+    log.info("refused %s to data ports from other addresses, the last one of %s", number, last)
+
+
+def _listen(host: str, port: int, keepalive: float | None) -> socket.socket:
     sock = socket.socket(socket.AF_INET6 if is_ipv6(host) else socket.AF_INET)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        set_keepalive(sock, keepalive)
         sock.bind(socket_address(host, port, interface_of(host)))
         sock.listen(_BACKLOG)
         sock.settimeout(0)

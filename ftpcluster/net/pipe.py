@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Callable
 from typing import ClassVar
 
 SIZE = 1 << 20
@@ -41,6 +42,15 @@ class Pipe:
         """Move ``count`` bytes that the pipe holds to a file."""
         while count:
             count -= os.splice(self.reader, fd, count)
+
+    def drain(self, write: Callable[[bytes], object]) -> None:
+        """Hand all that the pipe holds to ``write``, in order."""
+        while True:
+            try:
+                block = os.read(self.reader, SIZE)
+            except BlockingIOError:
+                return
+            write(block)
 
     def give_back(self) -> None:
         """It is empty, and somebody else may have it."""

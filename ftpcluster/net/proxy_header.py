@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from ftpcluster.net.poller import READ, Poller
 from ftpcluster.net.stream import Stream
-from ftpcluster.protocol.proxy import BadProxyHeader, Origin, missing, parse
+from ftpcluster.protocol.proxy import BadProxyHeader, HealthCheck, Origin, missing, parse
 
 _TIMEOUT = 5.0
 """Seconds: a proxy sends the header together with the connection."""
@@ -33,11 +33,14 @@ class _Header:
             while count := missing(self._data):
                 piece = os.read(self._fd, count)
                 if not piece:
-                    raise BadProxyHeader("the connection ended before its header")
+                    raise self._cut("the connection ended before its header")
                 self._data += piece
         except ConnectionError as error:
-            raise BadProxyHeader("the connection was reset") from error
+            raise self._cut("the connection was reset") from error
         return parse(self._data)
+
+    def _cut(self, why: str) -> BadProxyHeader:
+        return BadProxyHeader(why) if self._data else HealthCheck(why)
 
 
 async def read_origin(loop: asyncio.AbstractEventLoop, poller: Poller, fd: int) -> Origin | None:

@@ -18,6 +18,7 @@ from ftpcluster.net.certificates import PROTOCOLS
 from ftpcluster.net.poller import READ, Poller
 from ftpcluster.net.readiness import Readiness
 from ftpcluster.net.stream import Stream
+from ftpcluster.net.tls_sessions import offer_ticket
 from ftpcluster.protocol.client_hello import TooManyRecords, offered_protocols, record_size
 
 A = TypeVar("A")
@@ -138,6 +139,10 @@ class TLSStream(Stream):
         if waited:
             self._ssl.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
         return data
+
+    def offer_ticket(self) -> None:
+        """Give the client one more ticket, in front of what is sent next (TLS 1.3)."""
+        offer_ticket(self._ssl)
 
     @property
     def is_resumed(self) -> bool:

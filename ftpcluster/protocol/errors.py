@@ -111,6 +111,12 @@ class LocalProblem(FTPError):
     code = Code.LOCAL_ERROR
 
 
+class StorageSilent(LocalProblem):
+    """A call of the storage has not ended in time. Whether it will be done nobody knows."""
+
+    text = "The storage does not answer."
+
+
 class SessionEnded(FTPError):
     """The reply is the last: the session ends with it."""
 
@@ -138,7 +144,8 @@ _ERRNO_REPLIES: dict[int, tuple[Code, str]] = {
     errno.EXDEV: (Code.FILE_UNAVAILABLE, "No such file or directory."),
     errno.EINVAL: (Code.FILE_UNAVAILABLE, "Invalid argument."),
     errno.EBUSY: (Code.FILE_UNAVAILABLE, "Resource busy."),
-    errno.ETXTBSY: (Code.FILE_UNAVAILABLE, "File busy."),
+    errno.EAGAIN: (Code.FILE_BUSY, "The file is busy: somebody else uses it; try again later."),
+    errno.ETXTBSY: (Code.FILE_BUSY, "The file is busy: it is a program that runs."),
     errno.EOPNOTSUPP: (Code.FILE_UNAVAILABLE, "Not supported here."),
     errno.ENXIO: (Code.FILE_UNAVAILABLE, "Not a regular file."),
     errno.ENODEV: (Code.FILE_UNAVAILABLE, "Not a regular file."),

@@ -27,11 +27,16 @@ class BadProxyHeader(Exception):
     """What came is no header, or one that is too long."""
 
 
+class HealthCheck(BadProxyHeader):
+    """The connection ended before the first byte: the proxy asked whether somebody is there."""
+
+
 class Origin(NamedTuple):
-    """Where a connection really came from."""
+    """Where a connection really came from, and the proxy's address that it went to."""
 
     address: str
     port: int
+    destination: str
 
 
 def missing(data: bytes) -> int:
@@ -79,8 +84,8 @@ def _parse_binary(data: bytes) -> Origin | None:
         return None
     if len(data) < _FIXED + layout.size:
         raise BadProxyHeader("the addresses are incomplete")
-    source, _, port, _ = layout.unpack_from(data, _FIXED)
-    return Origin(plain(str(ip_address(source))), port)
+    source, destination, port, _ = layout.unpack_from(data, _FIXED)
+    return Origin(plain(str(ip_address(source))), port, plain(str(ip_address(destination))))
 
 
 def _parse_line(data: bytes) -> Origin | None:
@@ -89,9 +94,9 @@ def _parse_line(data: bytes) -> Origin | None:
         if fields[1] == "UNKNOWN":
             return None
         family, source, destination, port, other_port = fields[1:]
-        address, _ = _address(family, source), _address(family, destination)
+        address, reached = _address(family, source), _address(family, destination)
         number, _ = _number(port), _number(other_port)
-        return Origin(plain(str(address)), number)
+        return Origin(plain(str(address)), number, plain(str(reached)))
     except ValueError:
         raise BadProxyHeader("the line does not fit") from None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 
 from ftpcluster.net.data_connection import await_data_connection
 from ftpcluster.net.passive import PassiveListener
@@ -15,7 +14,6 @@ from ftpcluster.session.conversation import Conversation
 from ftpcluster.session.services import Services
 
 _FAILED = "TLS handshake failed on the data connection."
-_NOBODY = "No data connection was made."
 _TURNS = 8
 """Turns of the loop in which a connection that is there is accepted and looked at. One that comes
 through a proxy takes four, or more where the loop has much else to do."""
@@ -26,17 +24,17 @@ _SETTLE = 1.0
 class AcceptingData:
     """A data connection on its way. When it comes it is accepted, and protected if need be."""
 
-    __slots__ = ("_context", "_has_come", "_listener", "_stream", "task")
+    __slots__ = ("_control", "_has_come", "_listener", "_stream", "task")
 
     def __init__(
         self,
         services: Services,
         talk: Conversation,
         listener: PassiveListener,
-        context: ssl.SSLContext | None,
+        control: TLSStream | None,
     ) -> None:
-        """Takes over ``listener``. Without ``context`` the connection is a plain one."""
-        self._context = context
+        """Takes over ``listener``. Without ``control`` the connection is a plain one."""
+        self._control = control
         self._listener = listener
         self._has_come = False
         self._stream: TLSStream | None = None
@@ -50,17 +48,21 @@ class AcceptingData:
         )
         self._has_come = True
         self._listener.give_back()
-        if self._context is None:
+        if self._control is None:
             return Stream(services.loop, services.poller, fd)
-        self._stream = wrap(services, fd, self._context)
+        self._stream = wrap(services, fd, self._control)
         return await shake_hands(services, self._stream, None)
 
     async def wait(self, timeout: float) -> Stream:
         """The connection. Raises NoDataConnection, at the latest after ``timeout`` seconds."""
         await asyncio.wait((self.task,), timeout=timeout)
         if not self.task.done() or self.task.cancelled():
-            raise NoDataConnection(_FAILED if self._has_come else _NOBODY)
+            raise NoDataConnection(_FAILED) if self._has_come else self.nobody_came()
         return self.task.result()
+
+    def nobody_came(self) -> NoDataConnection:
+        """What the client is told that has made none."""
+        return self._listener.nobody_came()
 
     async def settle(self) -> None:
         """Let a handshake end that the client has begun, so that 150 does not come in between.
@@ -69,7 +71,7 @@ class AcceptingData:
         in hand it would close the connection of an empty upload in the middle of the handshake.
         Clients that begin after 150 are not waited for, those that stop until 150 only so long.
         """
-        if self._context is None:
+        if self._control is None:
             return
         for _ in range(_TURNS):
             if self.task.done() or (self._stream is not None and self._stream.has_begun):
@@ -99,12 +101,23 @@ class AcceptingData:
             task.exception()
 
 
-def wrap(services: Services, fd: int, context: ssl.SSLContext) -> TLSStream:
-    """Make a stream of a data connection; ``fd`` is taken over. Raises NoDataConnection."""
-    strict = services.settings.strict_tls_eof
+def wrap(services: Services, fd: int, control: TLSStream) -> TLSStream:
+    """Make a stream of a data connection; ``fd`` is taken over. Raises NoDataConnection.
+
+    Where it has to resume the session of ``control``, its client may use up a ticket, also one
+    that fails. It gets another one with the next reply.
+    """
+    settings = services.settings
+    if settings.require_session_reuse:
+        control.offer_ticket()
     try:
         return TLSStream(
-            services.loop, services.poller, fd, context, DATA_TICKETS, strict_eof=strict
+            services.loop,
+            services.poller,
+            fd,
+            control.context,
+            DATA_TICKETS,
+            strict_eof=settings.strict_tls_eof,
         )
     except ConnectionError:
         raise NoDataConnection(_FAILED) from None

@@ -23,8 +23,8 @@ Blocker = asyncio.Future[Any] | Readiness
 """What a coroutine waits for."""
 
 
-class CommandRun(Generic[T]):
-    """One coroutine on its way. ``on_done(result, error)`` is called if it had to wait."""
+class CoroutineRun(Generic[T]):
+    """One coroutine on its way, after the step in which it had to wait for the first time."""
 
     __slots__ = ("_blocker", "_cancelled", "_coroutine", "_loop", "_on_done")
 
@@ -35,7 +35,10 @@ class CommandRun(Generic[T]):
         blocker: Blocker | None,
         on_done: Callable[[T | None, BaseException | None], None],
     ) -> None:
-        """Takes over a coroutine after its first step, which yielded ``blocker``."""
+        """Takes over a coroutine after a step that yielded ``blocker``.
+
+        ``on_done(result, error)`` is called once, when it has ended.
+        """
         self._loop = loop
         self._coroutine = coroutine
         self._on_done = on_done

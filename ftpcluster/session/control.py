@@ -11,8 +11,8 @@ from ftpcluster.protocol.reply import Reply
 class Control(Protocol):
     """The control connection, as commands use it."""
 
-    def reply(self, reply: Reply) -> None:
-        """Send a reply, or gather it with others that are about to be sent."""
+    def announce(self, reply: Reply) -> None:
+        """Send a reply that is not a command's last: at once, in a segment of its own."""
 
     async def room(self) -> None:
         """Wait until the client has read what it was sent, but for a little."""
@@ -30,7 +30,7 @@ class Control(Protocol):
 class _Nobody:
     """In place of the control connection, after the session's end."""
 
-    def reply(self, reply: Reply) -> None:
+    def announce(self, reply: Reply) -> None:
         pass
 
     async def room(self) -> None:

@@ -1,7 +1,7 @@
 """The control connection: lines come in and are queued, replies are gathered and go out.
 
-Lines that come while a command waits are queued. Replies are gathered while a batch of lines is
-obeyed, and leave with one call. The server-PI obeys the lines.
+Lines that come while a command waits are queued. The last replies of a batch of lines are gathered,
+and leave with one call; a preliminary one leaves by itself, at once. The server-PI obeys the lines.
 
 Lines that arrived before the client closed the control connection are still obeyed. A transfer goes
 on even where that connection was reset: clients close both connections at once, and only the data
@@ -13,16 +13,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
+from enum import IntEnum
 
 from ftpcluster.net.readiness import Readiness
 from ftpcluster.net.stream import Stream
 from ftpcluster.protocol.command import CommandLines, TooMuchRubbish
 from ftpcluster.protocol.errors import FTPError, SyntaxProblem
 from ftpcluster.protocol.reply import Reply
-from ftpcluster.session.command_run import CommandRun, give_way
+from ftpcluster.session.command_run import give_way
 from ftpcluster.session.conversation import Conversation
 from ftpcluster.session.deadlines import Deadlines
-from ftpcluster.session.row import Command
+from ftpcluster.session.running_command import RunningCommand
 from ftpcluster.session.services import Services
 from ftpcluster.session.state import Session
 
@@ -37,23 +38,37 @@ _UNSENT = 64 * 1024
 """Bytes of replies that a client may leave unread before no more commands are obeyed."""
 
 
+class State(IntEnum):
+    """How far a session has come. It goes on to a later state, never back.
+
+    Each has ended all that the ones before it had ended, so their order is all that is asked for.
+    Whether a command runs is not among them: in each but the last one may run or not. Nor is the
+    server's stop, which ends an idle session at once, and else is told to the command that runs.
+    """
+
+    SERVING = 0  # the client may send more
+    HUNG_UP = 1  # it sends no more, but may read: what it has sent is obeyed
+    ENDING = 2  # the last reply was given, and has to be sent
+    LOST = 3  # nothing can be sent any more; a transfer goes on as long as it makes progress
+    ENDED = 4  # what still runs is cancelled, and told to nobody
+
+
+# of an enumeration they would be looked up by a call each time
+SERVING, HUNG_UP, ENDING, LOST, ENDED = State
+
+
 class ControlConnection(ABC):
     """The control connection of one session; its subclass, the server-PI, obeys commands."""
 
     __slots__ = (
-        "_command",
         "_deadlines",
         "_emptied",
-        "_gathering",
-        "_has_hung_up",
-        "_is_due",
-        "_is_ending",
-        "_is_lost",
         "_lines",
         "_receiver",
         "_run",
+        "_state",
+        "_turn",
         "_unsent",
-        "ended",
         "session",
     )
     _deadlines: Deadlines
@@ -61,16 +76,11 @@ class ControlConnection(ABC):
     def __init__(self, services: Services, stream: Stream, conversation: Conversation) -> None:
         """Takes over ``stream``."""
         self.session = Session(services, stream, conversation, self)
-        self.ended = False
-        self._run: CommandRun[Reply | None] | None = None
-        self._command: Command | None = None  # the one that runs
+        self._state = SERVING
+        self._run: RunningCommand | None = None
         self._lines = CommandLines((ABORT, QUIT))
-        self._has_hung_up = False  # the client sends no more; it may still read
-        self._is_lost = False  # the client can be told nothing more
-        self._is_ending = False  # the last reply was given
-        self._is_due = False  # the next turn of the queue is arranged
+        self._turn: asyncio.Handle | None = None  # in which queued lines are going to be obeyed
         self._unsent = b""
-        self._gathering = False
         self._emptied: asyncio.Future[None] | None = None
         self._receiver: asyncio.Future[bytes] | None = None
 
@@ -103,7 +113,7 @@ class ControlConnection(ABC):
         if self._receiver is not None and not self._receiver.done():
             self._receiver.set_result(data)
             return
-        if self._run is not None or self._is_due or self._unsent:
+        if self._run is not None or self._turn is not None or self._unsent:
             line = None
         else:
             line = self._lines.only(data)
@@ -111,11 +121,7 @@ class ControlConnection(ABC):
             self._queue(data)
             return
         # one line, with nothing before it and nothing behind it: so most come
-        self._gathering = True
         self._obey(*line)
-        self._gathering = False
-        if self.ended:
-            return
         if self._unsent:
             self._send()
         if self._unsent or self._run is not None or not self.session.stream.is_watched:
@@ -128,21 +134,22 @@ class ControlConnection(ABC):
         except TooMuchRubbish:
             self._give_up(SyntaxProblem("Line too long."))
             return
-        if not self._is_due:
+        if self._turn is None:
             self._obey_lines()
         elif len(self._lines) > _QUEUED:
             self._stop_reading()
 
     def _on_eof(self) -> None:
         """The client sends no more. It may still read. A line without its end is never obeyed."""
-        if self.session.hooks.has_tasks and not (self._command and self._command.transfers):
+        run = self._run
+        if self.session.hooks.has_tasks and (run is None or not run.transfers):
             self.end()  # such a task may never end by itself
             return
-        self._has_hung_up = True
+        self._come_to(HUNG_UP)
         if self._receiver is not None and not self._receiver.done():
             self._receiver.set_result(b"")
         self._stop_reading()
-        self._deadlines.hang_up(self._command)
+        self._deadlines.hang_up(None if run is None else run.command)
         self._obey_lines()
 
     def _stop_reading(self) -> None:
@@ -157,29 +164,34 @@ class ControlConnection(ABC):
 
         Only a transfer goes on, as long as it makes progress: all of an upload may have arrived.
         """
-        if self.ended or self._is_lost:
+        if self._state >= LOST:
             return
-        if self._run is None or self._command is None or not self._command.transfers:
+        run = self._run
+        if run is None or run.command is None or not run.transfers:
             self.end(reason)
             return
         if reason is not None:
-            self._gathering = False
             self.session.note(logging.INFO, f"the control connection is given up: {reason}")
-            self.reply(reason.reply)
-        self._is_lost = self._has_hung_up = True
+            self._reply(reason.reply)
+            self._send()
+        self._come_to(LOST)
         self._lines.clear()
         self._unsent = b""
         self._say_there_is_room()
         self._deadlines.end_wait_for_reader()
-        self._deadlines.lose(self._command)
+        self._deadlines.lose(run.command)
         self.session.stream.unwatch()
         self.session.stream.unwatch_for_break()
 
+    def _come_to(self, state: State) -> None:
+        """Go on to a state, unless a later one has come."""
+        if self._state < state:
+            self._state = state
+
     def _obey_lines(self) -> None:
         """Obey the queued lines that may be obeyed now, and send their replies together."""
-        self._gathering = True
         obeyed = 0
-        while not self.ended and (line := self._lines.head()) is not None:
+        while self._state is not ENDED and (line := self._lines.head()) is not None:
             if obeyed == _LINES_PER_TURN or len(self._unsent) > _UNSENT:
                 break
             if self._run is None:
@@ -188,8 +200,7 @@ class ControlConnection(ABC):
             elif not self._obey_meanwhile(*line):
                 break
             obeyed += 1
-        self._gathering = False
-        if not self.ended:
+        if self._state is not ENDED:
             self._send()
             self._go_on(is_held=self._run is not None and obeyed < _LINES_PER_TURN)
 
@@ -198,18 +209,19 @@ class ControlConnection(ABC):
 
         ``is_held``: the queue has to wait for the end of the command that runs.
         """
-        if self.ended or (self._run is not None and self._command is None):
+        run = self._run
+        if self._state is ENDED or (run is not None and run.command is None):
             return  # the handshake reads for itself
         stream = self.session.stream
-        if self._is_ending:
+        if self._state is ENDING:
             stream.unwatch()  # the client has only to read the last reply
             return
         has_room = len(self._unsent) <= _UNSENT
         is_queue_empty = not self._lines.holds_anything
         if not is_queue_empty and has_room and self._lines and not is_held:
             self._obey_soon()
-        if self._has_hung_up:
-            if self._run is None and not self._unsent and not self._lines:
+        if self._state >= HUNG_UP:
+            if run is None and not self._unsent and not self._lines:
                 self.end()
         elif not has_room or (not is_queue_empty and len(self._lines) > _QUEUED):
             if stream.is_watched:
@@ -219,13 +231,12 @@ class ControlConnection(ABC):
 
     def _obey_soon(self) -> None:
         """Obey the queue when other sessions have had their turn."""
-        if not self._is_due:
-            self._is_due = True
-            self.session.services.loop.call_soon(self._obey_later)
+        if self._turn is None:
+            self._turn = self.session.services.loop.call_soon(self._obey_later)
 
     def _obey_later(self) -> None:
-        self._is_due = False
-        if not self.ended:
+        self._turn = None
+        if self._state is not ENDED:
             self._obey_lines()
 
     def _has_more_input(self) -> bool:
@@ -234,7 +245,7 @@ class ControlConnection(ABC):
     async def receive(self) -> bytes:
         """What the client sends next, which then is no command; nothing at the end."""
         held = self._lines.take_all()
-        if held or self._has_hung_up:
+        if held or self._state >= HUNG_UP:
             return held
         if not self.session.stream.is_watched:
             self.session.stream.watch(self._on_readable)  # too much was held
@@ -250,27 +261,44 @@ class ControlConnection(ABC):
 
     # ------------------------------------------------------------------ replying
 
-    def reply(self, reply: Reply) -> None:
-        """Send a reply, or gather it with others that are about to be sent."""
+    def _reply(self, reply: Reply) -> None:
+        """Gather a reply with others that are about to be sent."""
         if not reply.is_part:
             self.session.services.counts.replies[reply.code] += 1
-        if self._is_lost:
-            return
-        self._unsent += reply.encode(self.session.settings.encoding)
-        if not self._gathering:
-            self._send()
+        if self._state < LOST:
+            self._unsent += reply.encode(self.session.settings.encoding)
+
+    def announce(self, reply: Reply) -> None:
+        """Send a reply that is not a command's last: at once, in a segment of its own.
+
+        Some clients take no data before they have read 150, others read one reply per receive.
+        """
+        self._send_under_command()
+        self._reply(reply)
+        self._send_under_command()
 
     def _send(self, *, is_last: bool = False) -> None:
-        if not self._unsent or self.ended:
-            return
+        if self._unsent and self._state is not ENDED:
+            try:
+                self._transmit(is_last=is_last)
+            except OSError:
+                self._on_broken()
+
+    def _send_under_command(self) -> None:
+        """``_send`` for a command in one of its steps, in which its session must not end."""
+        if self._unsent and self._state is not ENDED:
+            try:
+                self._transmit(is_last=False)
+            except OSError:
+                self.session.services.loop.call_soon(self._on_broken)
+
+    def _transmit(self, *, is_last: bool) -> None:
+        """Send what the socket takes. Raises OSError where the connection is broken."""
         stream, unsent = self.session.stream, self._unsent
         try:
             sent = stream.send_last(unsent) if is_last else stream.send(unsent)
         except BlockingIOError:
             sent = 0
-        except OSError:
-            self._on_broken()
-            return
         self._unsent = unsent[sent:]
         if self._unsent:
             self._deadlines.wait_for_reader(sent)
@@ -284,14 +312,14 @@ class ControlConnection(ABC):
         self._send()
         if self._unsent:
             self.end()
-        return not self.ended
+        return self._state is not ENDED
 
     def _on_writable(self, waiter: Readiness) -> None:
-        if not waiter.cancelled() and not self.ended:
+        if not waiter.cancelled() and self._state is not ENDED:
             self._send()
             if not self._unsent:
                 self._deadlines.end_wait_for_reader()
-                if self._is_ending:
+                if self._state is ENDING:
                     self.end()
                     return
             if len(self._unsent) <= _UNSENT:

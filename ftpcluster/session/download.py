@@ -6,14 +6,19 @@ import math
 import os
 from collections.abc import Callable
 
+from ftpcluster.answers import settled
 from ftpcluster.net.tls import TLSStream
 from ftpcluster.protocol.ascii import ToNetwork
 from ftpcluster.protocol.errors import LocalProblem
 from ftpcluster.quota.rates import DOWNLOAD
+from ftpcluster.session.in_use import when_free
 from ftpcluster.session.lingering import Lingering
 from ftpcluster.session.server_dtp import BLOCK, MOST, DataTransfer
 from ftpcluster.session.transfer_waits import Cause
-from ftpcluster.storage.base import File
+from ftpcluster.storage.base import COPY_REFUSED, File
+
+_DOUBTS = 2
+"""How often sendfile may say EAGAIN in a row though the data connection takes something."""
 
 
 class Download(DataTransfer):
@@ -47,6 +52,8 @@ class Download(DataTransfer):
         except BlockingIOError:
             return False
         except BaseException as error:
+            if isinstance(error, OSError) and error.errno in COPY_REFUSED:
+                return False
             self.close_at_once(error)
             raise
         self.close_at_once()
@@ -67,16 +74,20 @@ class Download(DataTransfer):
         self, file: File, position: int, convert: Callable[[bytes], bytes]
     ) -> None:
         """Copy through memory. What somebody's own layer says of sizes need not be so."""
-        rest = math.inf if self.total is None or not file.has_size else self.total
+        rest = math.inf
+        if self.total is not None and file.has_size:
+            rest = self.total - self._session.progress
         while rest:
             if not file.is_resident(position):
                 await self._read_ahead(file, position)
-            block = file.read(int(min(BLOCK, rest)))
+            block = when_free(self._session, file.read, int(min(BLOCK, rest)))
             if not isinstance(block, bytes):
+                self.waits.begin(Cause.DISK)
                 block = await block
+                self.waits.end()
             if not block:
                 if rest < math.inf:
-                    raise _became_shorter()
+                    _check_shorter(file, position)
                 return
             rest -= len(block)
             position += len(block)
@@ -84,19 +95,33 @@ class Download(DataTransfer):
 
     async def _sendfile(self, file: File, source: int, position: int) -> None:
         end, fd = file.size, self.stream.fd
+        doubts = 0
         while position < end:
             if not file.is_resident(position):
                 await self._read_ahead(file, position)
             try:
                 sent = os.sendfile(fd, source, position, min(end - position, self.most))
             except BlockingIOError:
+                doubts += 1
+                if doubts > _DOUBTS:  # it is the file that says so, and not the connection
+                    break
                 await self.writable()
                 continue
+            except OSError as error:
+                if error.errno not in COPY_REFUSED:
+                    raise
+                file.refuse_kernel_copies()
+                break
             if not sent:
-                raise _became_shorter()
+                _check_shorter(file, position)
+                return
+            doubts = 0
             position += sent
             if (pause := self.moved(sent)) is not None:
                 await pause
+        if position < end:
+            await settled(file.seek(position))
+            await self._send_blocks(file, position, bytes)
 
     async def _read_ahead(self, file: File, position: int) -> None:
         """Have a thread wait for the disk."""
@@ -105,8 +130,10 @@ class Download(DataTransfer):
         self.waits.end()
 
 
-def _became_shorter() -> LocalProblem:
-    return LocalProblem("The file became shorter while it was sent.")
+def _check_shorter(file: File, position: int) -> None:
+    """A file has ended before its size. Raises LocalProblem where it had more."""
+    if not file.is_exhausted(position):
+        raise LocalProblem("The file became shorter while it was sent.")
 
 
 class Listing(Download):

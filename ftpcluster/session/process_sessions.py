@@ -11,9 +11,10 @@ import msgspec
 
 from ftpcluster.net.acceptor import refuse
 from ftpcluster.net.proxy_header import read_origin
+from ftpcluster.protocol.address import is_ipv4
 from ftpcluster.protocol.errors import FTPError, SessionEnded
 from ftpcluster.protocol.protection import Protection
-from ftpcluster.protocol.proxy import BadProxyHeader
+from ftpcluster.protocol.proxy import BadProxyHeader, HealthCheck
 from ftpcluster.session.activity import Activity
 from ftpcluster.session.conversation import Conversation
 from ftpcluster.session.server_pi import ServerPI
@@ -27,7 +28,8 @@ class AcceptedConnection(msgspec.Struct, frozen=True):
     """A connection that was accepted and admitted. ``fd`` is the session's from now on.
 
     ``is_proxied``: a PROXY header stands before everything else, and says who the peer is;
-    ``proxy`` is the address of whoever said it.
+    ``proxy`` is the address of whoever said it, ``reached`` the IPv4 address of the proxy's that
+    the client went to, where that is known. ``any_address``: see ``Conversation``.
     """
 
     session: int
@@ -36,7 +38,9 @@ class AcceptedConnection(msgspec.Struct, frozen=True):
     peer_port: int
     tls: Protection = Protection.EXPLICIT
     is_proxied: bool = False
+    any_address: bool | None = None
     proxy: str | None = None
+    reached: str | None = None
 
 
 class ProcessSessions:
@@ -77,7 +81,10 @@ class ProcessSessions:
         origin = await read_origin(services.loop, services.poller, arrived.fd)
         arrived = msgspec.structs.replace(arrived, proxy=arrived.peer)
         if origin is not None:
-            arrived = msgspec.structs.replace(arrived, peer=origin.address, peer_port=origin.port)
+            reached = origin.destination if is_ipv4(origin.destination) else None
+            arrived = msgspec.structs.replace(
+                arrived, peer=origin.address, peer_port=origin.port, reached=reached
+            )
         refused = await services.quotas.identify(arrived.session, arrived.peer)
         if refused is None:
             return arrived
@@ -92,7 +99,8 @@ class ProcessSessions:
         if task.cancelled() or error is not None:
             self._forget(came)
             if isinstance(error, BadProxyHeader):
-                log.warning("a connection from the proxy %s was closed: %s", came.peer, error)
+                level = logging.DEBUG if isinstance(error, HealthCheck) else logging.WARNING
+                log.log(level, "a connection from the proxy %s was closed: %s", came.peer, error)
             elif error is not None:
                 log.error("a connection from a proxy failed", exc_info=error)
         elif (arrived := task.result()) is not None:
@@ -114,7 +122,13 @@ class ProcessSessions:
             services.quotas.end(arrived.session)
             return
         conversation = Conversation(
-            arrived.session, arrived.peer, arrived.peer_port, arrived.tls, arrived.proxy
+            arrived.session,
+            arrived.peer,
+            arrived.peer_port,
+            arrived.tls,
+            arrived.proxy,
+            arrived.reached,
+            services.settings.any_address if arrived.any_address is None else arrived.any_address,
         )
         session = ServerPI(services, stream, conversation, self._on_session_end)
         self._sessions[arrived.session] = session

@@ -1,8 +1,7 @@
 """The server-DTP: makes the data connection, says 150, copies, and closes (RFC 959 section 2.3).
 
-The only place that sends preliminary replies. 150 is handed to the server-PI before the first
-byte is copied, but it leaves when the command first waits or ends: a small file and both its
-replies then take two system calls less, and the client cannot tell.
+The only place that sends preliminary replies. 150 leaves before the first byte is copied, and by
+itself.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
-from ftpcluster.net.active import ActiveTarget, connect
+from ftpcluster.net.active import ActiveSource, ActiveTarget, connect
 from ftpcluster.net.data_connection import await_data_connection
 from ftpcluster.net.passive import PassiveListener
 from ftpcluster.net.stream import Stream
@@ -329,8 +328,9 @@ async def accept(session: Session, timeout: float, opening: Reply | None = None)
 
 async def _connect(session: Session, target: ActiveTarget) -> Stream:
     """Make an active data connection; also there this server is the server of TLS (RFC 4217)."""
-    services, timeout = session.services, session.settings.data_timeout
-    source = session.server_address
+    services, settings = session.services, session.settings
+    timeout = settings.data_timeout
+    source = ActiveSource(session.server_address, settings.active_port or 0, settings.keepalive)
     session.data = None
     fd = await connect(services.loop, services.poller, target, source, timeout)
     if session.tls is not None and session.parameters.protected:

@@ -19,7 +19,6 @@ from ftpcluster.net.tls import CONTROL_TICKETS, TLSStream
 from ftpcluster.protocol.command import TOO_LONG, to_text
 from ftpcluster.protocol.errors import (
     FTPError,
-    NoDataConnection,
     SessionEnded,
     SyntaxProblem,
     TransferAborted,
@@ -27,14 +26,22 @@ from ftpcluster.protocol.errors import (
 from ftpcluster.protocol.reply import Code, Replied, Reply, Then
 from ftpcluster.session import journal
 from ftpcluster.session.activity import Activity
-from ftpcluster.session.command_run import CommandRun, in_task
+from ftpcluster.session.command_run import in_task
 from ftpcluster.session.commands.table import ALIASES, COMMANDS
-from ftpcluster.session.control_connection import ABORT, QUIT, ControlConnection
+from ftpcluster.session.control_connection import (
+    ABORT,
+    ENDED,
+    ENDING,
+    HUNG_UP,
+    QUIT,
+    ControlConnection,
+)
 from ftpcluster.session.conversation import Conversation
 from ftpcluster.session.deadlines import Deadlines
 from ftpcluster.session.login import Account
 from ftpcluster.session.preconditions import pass_gates, refuse_unknown, reply_for
 from ftpcluster.session.row import Command, During
+from ftpcluster.session.running_command import RunningCommand
 from ftpcluster.session.services import Services
 from ftpcluster.session.state import Session, shown
 
@@ -44,15 +51,7 @@ _GO_ON = Then.GO_ON  # which costs a call each time where it is a member of its 
 class ServerPI(ControlConnection):
     """One session, from its greeting to its end."""
 
-    __slots__ = (
-        "_argument",
-        "_began",
-        "_draining",
-        "_entry",
-        "_find_command",
-        "_on_end",
-        "_reason",
-    )
+    __slots__ = ("_began", "_find_command", "_on_end")
 
     def __init__(
         self,
@@ -64,12 +63,8 @@ class ServerPI(ControlConnection):
         """Takes over ``stream``. ``on_end`` is called once, when all is given back."""
         super().__init__(services, stream, conversation)
         self._on_end = on_end
-        self._reason: FTPError | None = None
-        self._argument = ""
         self._began = services.loop.time()
         self._find_command = services.find_command or COMMANDS.get
-        self._draining = False
-        self._entry: journal.Entry | None = None
         self._deadlines = Deadlines(self.session, self._on_idle, self._on_stalled, self._on_unread)
 
     def start(self) -> None:
@@ -81,7 +76,8 @@ class ServerPI(ControlConnection):
             self._begin(None, self._shake_hands(stream, self._greeting()))
         else:
             self._finish(self._greeting())
-        if not self.ended and self._run is None:
+        self._send()
+        if self._state is not ENDED and self._run is None:
             stream.watch(self._on_readable)
 
     def _greeting(self) -> Reply:
@@ -103,14 +99,14 @@ class ServerPI(ControlConnection):
             return
         assert services.tls is not None
         try:
-            self.session.tls = context = services.tls.take()
+            context = services.tls.take()
             stream = TLSStream(
                 services.loop, services.poller, plain.release(), context, CONTROL_TICKETS
             )
         except ConnectionError:
             self.end()
             return
-        self.session.stream = stream
+        self.session.stream = self.session.tls = stream
         self._begin(None, self._shake_hands(stream, None))
 
     def _leave_tls(self) -> None:
@@ -134,6 +130,8 @@ class ServerPI(ControlConnection):
 
     def _obey(self, verb: bytes, rest: bytes) -> None:
         session = self.session
+        entry: journal.Entry | None = None
+        argument = ""
         outcome: Answer[Reply]
         try:
             if verb is TOO_LONG:
@@ -143,73 +141,81 @@ class ServerPI(ControlConnection):
             if command is None and verb in ALIASES:
                 command = self._find_command(ALIASES[verb])
             if is_told(logging.DEBUG) or (command is not None and command.logged):
-                self._entry = journal.begin(session, command, verb, argument)
+                entry = journal.begin(session, command, verb, argument)
             command = command or refuse_unknown(session, verb)
             argument = pass_gates(session, command, argument)
-            self._argument = argument
             needs_task = command.needs_task or session.needs_task
             if needs_task and command.login:
                 outcome = _handled(command, session, argument)
             else:
                 outcome = command.handler(session, argument)
         except Exception as error:
-            self._finish(reply_for(session, error))
+            self._finish(reply_for(session, error), entry)
             return
         if isinstance(outcome, Reply):
-            self._finish(outcome)
-        else:
-            coroutine = outcome if type(outcome) is CoroutineType else as_coroutine(outcome)
-            self._begin(command, in_task(coroutine) if needs_task else coroutine)
+            self._finish(outcome, entry)
+            return
+        coroutine = outcome if type(outcome) is CoroutineType else as_coroutine(outcome)
+        run = self._begin(command, in_task(coroutine) if needs_task else coroutine, entry)
+        if run is not None:
+            run.argument = argument
 
-    def _begin(self, command: Command | None, coroutine: Coroutine[Any, Any, Reply | None]) -> None:
-        """Run a coroutine as far as it comes at once; if it has to wait, let it go on later."""
+    def _begin(
+        self,
+        command: Command | None,
+        coroutine: Coroutine[Any, Any, Reply | None],
+        entry: journal.Entry | None = None,
+    ) -> RunningCommand | None:
+        """Run a coroutine as far as it comes at once. What has to wait goes on later."""
         try:
             blocker = coroutine.send(None)
         except StopIteration as done:
-            self._finish(done.value)
+            self._finish(done.value, entry)
         except Exception as error:
-            self._finish(reply_for(self.session, error))
+            self._finish(reply_for(self.session, error), entry)
         else:
-            self._command = command
-            if command is not None and (command.is_long or self._has_hung_up):
+            if command is not None and (command.is_long or self._state >= HUNG_UP):
                 self._deadlines.begin_transfer(command)
-            self._run = CommandRun(self.session.services.loop, coroutine, blocker, self._on_done)
+            loop = self.session.services.loop
+            run = self._run = RunningCommand(loop, coroutine, blocker, self._on_done, command)
+            run.entry = entry
+            return run
+        return None
 
     def _on_done(self, reply: Reply | None, error: BaseException | None) -> None:
         """A command that had to wait has ended."""
-        self._run = self._command = None
+        run, self._run = self._run, None
+        assert run is not None
         self._deadlines.end_transfer()
-        reason, self._reason = self._reason, None
-        if self.ended:
+        if self._state is ENDED:
             if isinstance(error, Exception):
                 reply_for(self.session, error)  # nobody hears it; but what is a bug is logged
-            if self._entry is not None:
-                self._entry.end(self.session, None)
-                self._entry = None
+            if run.entry is not None:
+                run.entry.end(self.session, None)
             if self.session.last_transfer is not None:
                 self._count_transfer(None)
             self._close()
             return
         if isinstance(error, asyncio.CancelledError):
-            error = reason or TransferAborted()
+            error = run.reason or TransferAborted()
         if error is not None:
             reply = reply_for(self.session, error)
-        self._gathering = True
-        self._finish(reply)
-        if self._draining:
+        self._finish(reply, run.entry)
+        if run.is_last:
             self.end(shutting_down())
-        if self.ended:
+        if self._state is ENDED:
             return
         if self._lines.holds_anything:
             self._obey_lines()
         else:
-            self._gathering = False
             self._send()
             self._go_on(is_held=False)
 
     def _obey_meanwhile(self, verb: bytes, rest: bytes) -> bool:
         """Look at the lines that came while a command runs; False where all have to wait."""
-        if self._command is None or not (self._command.is_long or self.session.hooks.has_tasks):
+        run = self._run
+        assert run is not None
+        if run.command is None or not (run.is_long or self.session.hooks.has_tasks):
             return False
         row = self._find_command(verb)
         if row is not None and (
@@ -220,9 +226,9 @@ class ServerPI(ControlConnection):
             return True
         # where the verb has been removed it ends nothing
         if self._lines.has(ABORT) and self._find_command(ABORT) is not None:
-            self._cancel(TransferAborted("Transfer aborted."))
+            run.abort(TransferAborted("Transfer aborted."))
         elif self._lines.has(QUIT):
-            self._deadlines.quit(self._command)
+            self._deadlines.quit(run.command)
         return False
 
     def _answer_meanwhile(self, command: Command, rest: bytes) -> None:
@@ -233,25 +239,19 @@ class ServerPI(ControlConnection):
             assert isinstance(reply, Reply)
         except Exception as error:
             reply = reply_for(self.session, error)
-        self._is_ending = self._is_ending or reply.then is Then.CLOSE
-        self.reply(reply)
-
-    def _cancel(self, reason: FTPError) -> None:
-        """End the command that runs; ``reason`` is what the client is told."""
-        if self._run is not None and self._reason is None:
-            self._reason = reason
-            self._run.cancel()
+        self._reply(reply)
+        if reply.then is Then.CLOSE:
+            self._come_to(ENDING)
 
     # ------------------------------------------------------------------ replying
 
-    def _finish(self, last: Reply | None) -> None:
+    def _finish(self, last: Reply | None, entry: journal.Entry | None = None) -> None:
         """A command has ended, or the handshake, which has no reply."""
         session = self.session
         then = _GO_ON if last is None else last.then
         reply = None if isinstance(last, Replied) else last
-        if self._entry is not None:
-            self._entry.end(session, reply)
-            self._entry = None
+        if entry is not None:
+            entry.end(session, reply)
         if session.last_transfer is not None:
             self._count_transfer(reply)
         changes = then is not _GO_ON and then is not Then.CLOSE
@@ -259,19 +259,19 @@ class ServerPI(ControlConnection):
             self.end()  # somebody put commands behind AUTH, to have them obeyed as protected ones
             return
         if reply is not None:
-            self.reply(reply)
-        if then is not _GO_ON or self._is_ending:
+            self._reply(reply)
+        if then is not _GO_ON or self._state is ENDING:
             self._go_on_as(then)
 
     def _go_on_as(self, then: Then) -> None:
         """What happens behind the reply, where that is not the next command."""
-        self._is_ending = self._is_ending or then is Then.CLOSE
-        if self._is_ending:
+        if then is Then.CLOSE or self._state is ENDING:
+            self._come_to(ENDING)
             self._send(is_last=not self._lines)
             self._lines.clear()
             if not self._unsent:
                 self.end()
-        elif self._has_hung_up:
+        elif self._state >= HUNG_UP:
             pass  # the reply was the last
         elif then is Then.START_TLS:
             self._begin_tls()
@@ -294,10 +294,10 @@ class ServerPI(ControlConnection):
 
     def activity(self) -> Activity:
         """What the session does now."""
-        session = self.session
+        session, run = self.session, self._run
         command = ""
-        if self._command is not None:
-            command = journal.describe(session, self._command, self._argument)
+        if run is not None and run.command is not None:
+            command = journal.describe(session, run.command, run.argument)
         login = session.login
         # the account's name, by which limits go: a session may have logged in by an alias
         account = login.user.login if isinstance(login, Account) else None
@@ -324,36 +324,38 @@ class ServerPI(ControlConnection):
 
     def drain(self) -> None:
         """The server stops: end the session now, or after the transfer that runs."""
-        self._draining = True
-        if self._command is None or not self._command.transfers:
+        if self._run is None or not self._run.transfers:
             self.end(shutting_down())
+        else:
+            self._run.is_last = True
 
     def _on_idle(self) -> None:
         self.end(SessionEnded("Timeout; closing control connection."))
 
     def _on_stalled(self) -> None:
-        if self._command is None or not self._command.is_long:
+        run = self._run
+        if run is None or not run.is_long:
             self._on_idle()
-        elif self._command.transfers and self.session.last_transfer is None:
-            self._cancel(NoDataConnection("No data connection was made."))
+        elif run.transfers and self.session.last_transfer is None:
+            run.abort(self.session.nobody_came())
         else:
-            self._cancel(TransferAborted("The transfer stalled."))
+            run.abort(TransferAborted("The transfer stalled."))
 
     def _on_unread(self) -> None:
         self._give_up(SessionEnded("Replies are not read; closing control connection."))
 
     def end(self, reason: FTPError | None = None) -> None:
         """End the session now; ``reason``, if any, is the last that the client is told."""
-        if self.ended:
+        if self._state is ENDED:
             return
         if reason is not None:
-            self._gathering = False
-            self.reply(reason.reply)
-        if self.ended:
-            return
-        self.ended = True
-        if self._entry is not None and reason is not None:
-            self._entry.cut_for = reason.reply.text
+            self._reply(reason.reply)
+            self._send()
+        if self._state is ENDED:
+            return  # there was nobody to tell it
+        self._state, run = ENDED, self._run
+        if reason is not None and run is not None and run.entry is not None:
+            run.entry.cut_for = reason.reply.text
         if reason is None:
             self.session.note(logging.DEBUG, "the session ends")
         else:
@@ -361,8 +363,8 @@ class ServerPI(ControlConnection):
         self._deadlines.stop()
         self._lines.clear()
         self.session.stream.close()
-        if self._run is not None:
-            self._run.cancel()
+        if run is not None:
+            run.cancel()
         else:
             self._close()
 

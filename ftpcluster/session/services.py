@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+import socket
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 from ftpcluster.logfile import LogFile
 from ftpcluster.net.certificates import Contexts
+from ftpcluster.net.listeners import set_keepalive
 from ftpcluster.net.masquerade import Masquerade
 from ftpcluster.net.passive import PassivePorts
 from ftpcluster.net.poller import Poller
@@ -27,9 +29,11 @@ from ftpcluster.session.counts import Counts
 from ftpcluster.session.digest_threads import DigestThreads
 from ftpcluster.session.hooks import SessionHooks
 from ftpcluster.session.login_queue import LoginQueue
+from ftpcluster.session.owner_names import OwnerNames
 from ftpcluster.session.row import Command
 from ftpcluster.session.timer_wheel import TimerWheel
-from ftpcluster.storage.local import LocalFiles
+from ftpcluster.storage.local_files import LocalFiles
+from ftpcluster.storage.mounts import MountTable
 from ftpcluster.storage.uploads import TEMPORARY
 from ftpcluster.users import AbstractUserManager, User
 
@@ -58,11 +62,15 @@ class Settings:
     idle_timeout: float | None
     data_timeout: float
     stalled_timeout: float | None
+    storage_timeout: float
+    keepalive: float | None
     login_delay: float = 3.0
     login_attempts: int = 3
     masquerade: str | None
     masquerade_for: Mapping[str, str]
     active: bool
+    active_port: int | None
+    any_address: bool
     rename_replaces: bool
     durable_uploads: bool
     atomic_uploads: bool
@@ -87,9 +95,12 @@ class Services:
     quotas: Quotas
     ports: PassivePorts
     pool: Executor
+    file_threads: int = 16
+    """How many may wait for each device that may not answer."""
+    mounts: MountTable | None = None
+    """The mounts, where this process is confined and could not read them any more."""
     rates_per_connection: Callable[[], Rates] = Rates
     """The speed limits that each connection has of the server's."""
-    files: LocalFiles = field(default_factory=LocalFiles)
     counts: Counts = field(default_factory=Counts)
     tls: Contexts | None = None
     transfers: LogFile | None = None
@@ -99,6 +110,8 @@ class Services:
     """Makes the hooks of a Session."""
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     lingering: dict[Leftover, None] = field(default_factory=dict)
+    sets_keepalive: bool = False
+    """Whether listeners hand down another ``keepalive`` to control connections than is set here."""
     held_entries: int = 0
     """Entries of directories that listings hold to sort them."""
 
@@ -107,6 +120,8 @@ class Services:
         self.turns = LoginQueue(self.loop)
         self.digests = DigestThreads(self.loop)
         settings = self.settings
+        self.owner_names = OwnerNames(self.loop)
+        self.files = LocalFiles(self.file_threads, settings.storage_timeout, self.mounts)
         timeouts = (settings.login_timeout, settings.idle_timeout)
         self.shortest_timeout = min((each for each in timeouts if each is not None), default=None)
         self.masquerade = Masquerade(settings.masquerade, settings.masquerade_for)
@@ -124,6 +139,8 @@ class Services:
 
         Raises ConnectionError where the client of a TLS connection is gone already.
         """
+        if self.sets_keepalive:
+            self._set_keepalive(fd)
         if tls is Protection.IMPLICIT and self.tls is not None:
             try:
                 context = self.tls.take()
@@ -132,6 +149,15 @@ class Services:
                 raise
             return TLSStream(self.loop, self.poller, fd, context, CONTROL_TICKETS)
         return Stream(self.loop, self.poller, fd)
+
+    def _set_keepalive(self, fd: int) -> None:
+        sock = socket.socket(fileno=fd)
+        try:
+            set_keepalive(sock, self.settings.keepalive)
+        except OSError:
+            pass  # the client is gone already: whoever reads will see
+        finally:
+            sock.detach()
 
     def notify_logout(self, user: User) -> None:
         """Tell the user manager; nobody waits for that."""
@@ -146,6 +172,8 @@ class Services:
         self.ports.close()
         self.poller.close()
         self.digests.close()
+        self.files.close()
+        self.owner_names.close()
         self.pool.shutdown(wait=False, cancel_futures=True)
 
     def ask(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:

@@ -21,6 +21,7 @@ from ftpcluster.protocol.address import display, plain
 from ftpcluster.protocol.errors import (
     FileNameNotAllowed,
     FileUnavailable,
+    NoDataConnection,
     NotLoggedIn,
     ProtectionRequired,
 )
@@ -103,7 +104,8 @@ class Session:
         self.control = control
         self._server_address: str | None = None
         # for as long as the session
-        self.tls = stream.context if isinstance(stream, TLSStream) else None  # for data, too
+        # the control connection's, whose context serves data connections, too; also behind CCC
+        self.tls = stream if isinstance(stream, TLSStream) else None
         self.login: Claim | Account | None = None
         self.user_name = ""
         self._who: Who | None = None
@@ -159,8 +161,8 @@ class Session:
         return self.account.storage
 
     def announce(self, reply: Reply) -> None:
-        """Send a reply that is not a command's last: a preliminary one, or a part of one."""
-        self.control.reply(reply)
+        """Send a reply that is not a command's last, at once: a preliminary one, for instance."""
+        self.control.announce(reply)
 
     async def room(self) -> None:
         """Wait until the client has read what was announced, but for a little."""
@@ -262,6 +264,7 @@ class Session:
         A protected one is accepted at once: some clients finish the handshake before they send
         the command, others begin it only after 150.
         """
+        listener.takes_any = self.conversation.any_address
         if self.tls is not None and self.parameters.protected:
             self.data = AcceptingData(self.services, self.conversation, listener, self.tls)
         else:
@@ -291,14 +294,19 @@ class Session:
         assert isinstance(data, Stream)
         return data
 
-    def begin_login(self, user: User, name: str) -> None:
-        """``user`` has logged in, as ``name``.
+    def open_storage(self, user: User) -> Storage:
+        """The files of a user. Raises OSError where they cannot be had."""
+        storage = self.hooks.open_storage(user)
+        return self.services.files.open(user.base_path) if storage is None else storage
+
+    def begin_login(self, user: User, name: str, storage: Storage | None = None) -> None:
+        """``user`` has logged in, as ``name``; ``storage`` has the user's files, where it is open.
 
         Raises OSError where the user's directory cannot be opened.
         """
-        storage, home = self.hooks.open_storage(user), str(user.home_path)
+        home = str(user.home_path)
         if storage is None:
-            storage = self.services.files.open(user.base_path)
+            storage = self.open_storage(user)
         rights = self.hooks.rights_of(user) or rights_of(user)
         # the attributes of an overridden user may raise: until here there is no login
         needs_task = storage.needs_task or rights.needs_task
@@ -345,6 +353,12 @@ class Session:
         """Nobody is there any more who could be told anything."""
         self.control = NOBODY
         self.hooks = NO_HOOKS
+
+    def nobody_came(self) -> NoDataConnection:
+        """What a client is told that has made no data connection in time."""
+        if isinstance(self.data, PassiveListener | AcceptingData):
+            return self.data.nobody_came()
+        return NoDataConnection("No data connection was made.")
 
     def drop_data(self) -> None:
         """Close the data connection, whether it was made or is awaited."""

@@ -12,7 +12,7 @@ from ftpcluster.protocol.ascii import FromNetwork
 from ftpcluster.quota.rates import UPLOAD
 from ftpcluster.session.server_dtp import BLOCK, DataTransfer
 from ftpcluster.session.transfer_waits import Cause
-from ftpcluster.storage.base import File
+from ftpcluster.storage.base import COPY_REFUSED, File
 
 _SPLICE_FROM = 128 * 1024
 """Uploads go through memory up to here: a pipe costs more than copying a small file."""
@@ -55,13 +55,19 @@ class Upload(DataTransfer):
         await settled(cutting)
         convert = FromNetwork()
         while block := await self.receive():
-            await settled(file.write(convert.convert(block)))
-        await settled(file.write(convert.flush()))
+            await self._write(file, convert.convert(block))
+        await self._write(file, convert.flush())
 
     async def _receive_bytes(self, file: File, cutting: Answer[None]) -> None:
         await settled(cutting)
         while block := await self.receive():
-            await settled(file.write(block))
+            await self._write(file, block)
+
+    async def _write(self, file: File, block: bytes) -> None:
+        if (writing := file.write(block)) is not None:
+            self.waits.begin(Cause.DISK)
+            await writing
+            self.waits.end()
 
     async def _receive_blocks(self, file: File) -> None:
         """Copy to a file of plain functions: through memory, and what is large in the kernel."""
@@ -85,27 +91,48 @@ class Upload(DataTransfer):
             if (pause := self.moved(count)) is not None:
                 await pause
             if target is not None and received >= _SPLICE_FROM:
-                if await self._splice(target):
+                if await self._splice(file, target):
                     return
                 target = None
 
-    async def _splice(self, target: int) -> bool:
-        """Copy what is left by way of a pipe; False where there are no descriptors for one."""
+    async def _splice(self, file: File, target: int) -> bool:
+        """Copy what is left by way of a pipe; False where that has to go on through memory.
+
+        There are no descriptors for a pipe, or the kernel does not copy to such a file.
+        """
         try:
             pipe = Pipe.borrow()
         except OSError:
             return False
         fd = self.stream.fd
-        while True:
+        while file.kernel_fd is not None:
             try:
                 count = os.splice(fd, pipe.writer, min(SIZE, self.most))
             except BlockingIOError:
                 await self.readable()
                 continue
-            if not count:
+            except OSError as error:
+                if error.errno not in COPY_REFUSED:
+                    raise
+                file.refuse_kernel_copies()
                 break
-            pipe.pour(count, target)
+            if not count:
+                pipe.give_back()
+                return True
+            _pour(pipe, count, file, target)
             if (pause := self.moved(count)) is not None:
                 await pause
         pipe.give_back()
-        return True
+        return False
+
+
+def _pour(pipe: Pipe, count: int, file: File, target: int) -> None:
+    """Write what a pipe holds, through memory where the kernel does not copy to such a file."""
+    file.look_at_name()
+    try:
+        pipe.pour(count, target)
+    except OSError as error:
+        if error.errno not in COPY_REFUSED:
+            raise
+        file.refuse_kernel_copies()
+        pipe.drain(file.write)  # a plain function, as those of all files that have a descriptor

@@ -44,6 +44,10 @@ Batches = Iterator[list[Entry]] | AsyncIterator[list[Entry]]
 """The entries of a directory, some at a time."""
 
 
+COPY_REFUSED = frozenset((errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV))
+"""How kernels and file systems refuse sendfile(2) and splice(2): the bytes may still be copied."""
+
+
 class File(ABC):
     """An open regular file, at a position."""
 
@@ -87,6 +91,17 @@ class File(ABC):
         """Whether the bytes at ``offset`` are in memory, so that reading them does not block."""
         return True
 
+    def refuse_kernel_copies(self) -> None:
+        """The kernel cannot copy to or from this file: ``kernel_fd`` is None from now on."""
+        raise NotImplementedError
+
+    def look_at_name(self) -> None:  # noqa: B027
+        """More has come that is going to be written by way of ``kernel_fd``."""
+
+    def is_exhausted(self, offset: int) -> bool:
+        """Whether a file that ends at ``offset``, before its size, has never had more."""
+        return False
+
     def read_ahead(self, offset: int, count: int) -> None:
         """Bring bytes that are not resident into memory. This blocks: a thread calls it."""
         raise NotImplementedError
@@ -111,6 +126,10 @@ class Storage(ABC):
 
     needs_task = False
     """Whether its code may ask for the task that it runs in."""
+
+    def opened(self) -> Answer[None]:
+        """What a login waits for. Raises OSError where the files cannot be had."""
+        return None
 
     @abstractmethod
     def stat(self, path: str) -> Answer[os.stat_result]:

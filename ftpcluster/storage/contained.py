@@ -89,6 +89,12 @@ def encode(path: str) -> bytes:
     return data
 
 
+_OUT_OF_BOUNDS = (
+    "confined workers may not open {}: where custom code has named it, name it in [confine_allow]; "
+    "where it was replaced, `ftpcluster reload`"
+)
+
+
 class Root:
     """An open directory; all that it opens lies beneath it."""
 
@@ -97,9 +103,19 @@ class Root:
         self.path = os.fspath(path)
         self.fd = os.open(self.path, _O_PATH_DIRECTORY)
         self._close = weakref.finalize(self, os.close, self.fd)
+        self._try_to_read()
         status = os.fstat(self.fd)
         self.identity = (status.st_dev, status.st_ino)
         self._open = _openat2 if has_openat2(self.fd) else _walk
+
+    def _try_to_read(self) -> None:
+        """Landlock lets a directory be entered (O_PATH), and refuses all that is done there."""
+        try:
+            os.close(os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.fd))
+        except PermissionError as error:
+            # access(2) asks for the permissions of the directory, and not Landlock
+            if os.access(".", os.R_OK, dir_fd=self.fd, effective_ids=True):
+                raise PermissionError(error.errno, _OUT_OF_BOUNDS.format(self.path)) from None
 
     def open(self, path: str, flags: int, mode: int = 0) -> int:
         """A file descriptor of what the virtual path names."""

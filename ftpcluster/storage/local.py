@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import math
 import os
 import stat
-from collections import OrderedDict
+import time
 from collections.abc import Generator, Iterator
 
 from ftpcluster.answers import Answer
@@ -19,8 +20,6 @@ from ftpcluster.storage.uploads import UploadPlace, remove_leftovers
 
 _BATCH = 512
 """Entries of a directory that are read before the loop gets its turn again: about a millisecond."""
-_ROOTS = 256
-"""Users' directories that stay open between their sessions."""
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
 _WRITE = {
     WriteMode.CREATE: os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOCTTY,
@@ -33,21 +32,41 @@ _STORE = _WRITE[WriteMode.TRUNCATE]
 _one_byte = bytearray(1)
 _cannot_tell: set[int] = set()
 """Devices whose file systems cannot say what they have in memory, as tmpfs, which has all."""
+_cannot_copy: set[tuple[int, bool]] = set()
+"""Devices whose files the kernel does not copy from (False) or to (True) by itself."""
 
 
 class LocalFile(File):
     """An open regular file. ``position`` is where ``read`` is; ``write`` has the descriptor's."""
 
-    __slots__ = ("_place", "fd", "kernel_fd", "position", "size", "status")
+    __slots__ = (
+        "_had_name",
+        "_is_written",
+        "_place",
+        "fd",
+        "kernel_fd",
+        "position",
+        "size",
+        "status",
+    )
     is_synchronous = True
     size: int
 
-    def __init__(self, fd: int, *, appends: bool = False, place: UploadPlace | None = None) -> None:
+    def __init__(
+        self,
+        fd: int,
+        *,
+        is_written: bool = False,
+        appends: bool = False,
+        place: UploadPlace | None = None,
+    ) -> None:
         """Takes over ``fd``; anything but a regular file is closed again and refused (ENXIO).
 
         ``place``: of an upload that is durable or atomic.
         """
         self.fd = fd
+        self._is_written = is_written
+        self._had_name = True
         self._place = place
         try:
             self.status = status = os.fstat(fd)
@@ -58,7 +77,9 @@ class LocalFile(File):
             self.fd = -1
             os.close(fd)
             raise
-        self.kernel_fd = None if appends else fd  # splice(2) refuses files opened with O_APPEND
+        # splice(2) refuses files opened with O_APPEND
+        is_refused = appends or (status.st_dev, is_written) in _cannot_copy
+        self.kernel_fd = None if is_refused else fd
         self.size = status.st_size
         self.position = 0
 
@@ -77,6 +98,9 @@ class LocalFile(File):
 
     def write(self, data: bytes | memoryview) -> None:
         """Write all of ``data`` at the descriptor's own position, which splice shares."""
+        if not data:
+            return
+        self.look_at_name()
         written = os.write(self.fd, data)
         while written < len(data):
             written += os.write(self.fd, memoryview(data)[written:])
@@ -95,6 +119,23 @@ class LocalFile(File):
             _cannot_tell.add(self.status.st_dev)
         return True
 
+    def refuse_kernel_copies(self) -> None:
+        self.kernel_fd = None
+        _cannot_copy.add((self.status.st_dev, self._is_written))
+
+    def look_at_name(self) -> None:
+        """See whether the file still has a name, before its last byte is there.
+
+        Who removes a file that is whole means that one; who removes it before would hear that an
+        upload has succeeded of which nothing is left. Some file systems never count names.
+        """
+        self._had_name = os.fstat(self.fd).st_nlink > 0 or not self.status.st_nlink
+
+    def is_exhausted(self, offset: int) -> bool:
+        """Files of sysfs say that they have a page. Nothing is kept of them on a disk."""
+        status = os.fstat(self.fd)
+        return status.st_size == self.size and not status.st_blocks
+
     def read_ahead(self, offset: int, count: int) -> None:
         """Bring a part of the file into memory; blocks, so it is for a thread."""
         os.pread(self.fd, count, offset)
@@ -105,7 +146,7 @@ class LocalFile(File):
         if place is not None:
             place.unmark(self.fd)
             place.sync_file(self.fd)
-        if not os.fstat(self.fd).st_nlink:
+        if not self._had_name:
             raise LocalProblem("The file was removed while it was stored.")
         self._close_descriptor()  # before the name appears: NFS says only here what it has refused
         if place is not None:
@@ -158,6 +199,11 @@ class LocalStorage(Storage):
             os.close(fd)
 
     def scan(self, path: str) -> Iterator[list[Entry]]:
+        return self.scan_in_time(path, None)
+
+    def scan_in_time(self, path: str, most: float | None) -> Iterator[list[Entry]]:
+        """``scan``, whose batches take about ``most`` seconds at the most."""
+        due = math.inf if most is None else time.monotonic() + most
         fd = self.root.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             with os.scandir(fd) as entries:
@@ -170,9 +216,10 @@ class LocalStorage(Storage):
                     except OSError:
                         continue  # removed meanwhile
                     batch.append((entry.name, status, target))
-                    if len(batch) == _BATCH:
+                    if len(batch) == _BATCH or (most is not None and time.monotonic() > due):
                         yield batch
                         batch = []
+                        due = math.inf if most is None else time.monotonic() + most
                 if batch:
                     yield batch
         finally:
@@ -192,7 +239,7 @@ class LocalStorage(Storage):
         else:
             flags, bits = _WRITE[mode], 0o666 if mode.creates else 0
         fd = self.root.open(path, flags, bits)
-        return LocalFile(fd, appends=mode is WriteMode.APPEND, place=place)
+        return LocalFile(fd, is_written=True, appends=mode is WriteMode.APPEND, place=place)
 
     def _open_atomic(self, path: str, mode: WriteMode, *, durable: bool) -> LocalFile:
         """A new file, for ``path``. What could not be written there is not replaced either."""
@@ -207,7 +254,7 @@ class LocalStorage(Storage):
         except FileNotFoundError:
             pass  # or the directory is missing, which is the next to be opened
         place = UploadPlace(self.root, path, durable=durable)
-        return LocalFile(place.create(replaced, mode), place=place)
+        return LocalFile(place.create(replaced, mode), is_written=True, place=place)
 
     def mkdir(self, path: str) -> Answer[None]:
         return None if self._make_one(path) else self._make_missing(path)
@@ -291,24 +338,7 @@ def _is_directory(entry: Parent) -> bool:
     return stat.S_ISDIR(status.st_mode)
 
 
-class LocalFiles:
-    """Opens users' directories. The sessions that use a directory share its descriptor."""
-
-    def __init__(self) -> None:
-        self._roots: OrderedDict[str, Root] = OrderedDict()
-
-    def open(self, base_path: str | os.PathLike[str]) -> LocalStorage:
-        """Raises OSError where the directory is missing or may not be entered."""
-        path = os.fspath(base_path)
-        root = self._roots.get(path)
-        if root is None or not _is_same(root, path):
-            root = self._roots[path] = Root(path)
-            if len(self._roots) > _ROOTS:
-                self._roots.popitem(last=False)  # sessions that use it keep it open
-        return LocalStorage(root)
-
-
-def _is_same(root: Root, path: str) -> bool:
+def is_same(root: Root, path: str) -> bool:
     """Whether the directory that was opened still is the one at that path."""
     status = os.stat(path)
     return root.identity == (status.st_dev, status.st_ino)

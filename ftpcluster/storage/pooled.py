@@ -1,4 +1,4 @@
-"""The local file system in a pool of threads: for NFS and slow disks (``AsyncPathIO``).
+"""The local file system in threads: for storage that may not answer, and for ``AsyncPathIO``.
 
 It is ``LocalStorage``, contained as well, only that no call of it is made by the loop's thread.
 """
@@ -6,128 +6,229 @@ It is ``LocalStorage``, contained as well, only that no call of it is made by th
 from __future__ import annotations
 
 import asyncio
-import functools
 import os
-import threading
-from collections.abc import AsyncGenerator, Callable
-from concurrent.futures import Executor
-from typing import Any, TypeVar
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator
+from typing import Concatenate, ParamSpec, TypeVar
 
+from ftpcluster.answers import Answer
+from ftpcluster.protocol.errors import LocalProblem
 from ftpcluster.storage.base import Entry, File, Storage, WriteMode
-from ftpcluster.storage.local import LocalFile, LocalStorage
+from ftpcluster.storage.contained import Root
+from ftpcluster.storage.local import LocalFile, LocalStorage, is_same
+from ftpcluster.storage.slow_calls import Lane, SlowCalls
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
+_LEAST, _FIRST, _MOST = 16 << 10, 64 << 10, 256 << 10
+"""Bytes of one read or write. Storage that takes a second for so many gets fewer: what cannot be
+ended should not last."""
+_QUICK, _LONG = 0.05, 1.0
+"""Seconds of a call after which the next one may be larger, or is smaller."""
+_AT_THE_END = 10
+"""So many times as long as other calls may the end of an upload take: some storage sends a file on
+only when it is closed, as that of object stores does."""
+_BATCH = 1.0
+"""Seconds after which the entries of a directory that were read are handed over."""
 
-class _Pool:
-    """Runs calls in the pool, each bounded by ``timeout`` seconds (None: no bound)."""
 
-    def __init__(self, executor: Executor, timeout: float | None) -> None:
-        self._executor = executor
-        self._timeout = timeout
+class SlowRoot:
+    """A user's directory on storage that may not answer; the sessions that use it share it."""
 
-    async def call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        work = functools.partial(function, *args, **kwargs)
-        async with asyncio.timeout(self._timeout):
-            return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+    def __init__(self, path: str, calls: SlowCalls) -> None:
+        self.path = path
+        self.calls = calls
+        self._local: LocalStorage | None = None
+
+    def look(self) -> LocalStorage:
+        """In a thread: the directory that is at the path now. Raises OSError."""
+        local = self._local
+        if local is None or not is_same(local.root, self.path):
+            local = self._local = LocalStorage(Root(self.path))
+        return local
 
 
 class PooledFile(File):
-    """An open local file that is read and written in threads, by one at a time.
+    """An open local file that is read and written in threads, one call at a time.
 
-    A thread goes on with a call that was cancelled, or took too long. Who closes the file waits for
-    it, in a thread as well: else its descriptor could be another file's, or a socket, by then.
+    A thread goes on with a call that was cancelled, or took too long. Whoever closes the file then
+    does not wait: it is closed when that call has ended, since its descriptor could be another
+    file's, or a socket, before.
     """
 
-    def __init__(self, pool: _Pool, file: LocalFile) -> None:
-        self._pool = pool
+    __slots__ = ("_file", "_is_closed", "_lane", "_piece")
+
+    def __init__(self, lane: Lane, file: LocalFile) -> None:
+        self._lane = lane
         self._file = file
-        self._lock = threading.Lock()
-
-    async def _in_turn(self, method: Callable[..., T], *args: Any) -> T:
-        return await self._pool.call(self._locked, method, *args)
-
-    def _locked(self, method: Callable[..., T], *args: Any) -> T:
-        with self._lock:
-            return method(*args)
+        self._is_closed = False
+        self._piece = _FIRST
 
     @property
     def size(self) -> int:
         return self._file.size
 
-    async def seek(self, offset: int) -> None:
-        await self._in_turn(self._file.seek, offset)
+    def seek(self, offset: int) -> Answer[None]:
+        return self._lane.run("seek", self._file.seek, offset)
 
-    async def truncate(self) -> None:
-        await self._in_turn(self._file.truncate)
+    def truncate(self) -> Answer[None]:
+        return self._lane.run("truncate", self._file.truncate)
 
     async def read(self, count: int) -> bytes:
-        return await self._in_turn(self._file.read, count)
+        began = time.monotonic()
+        data = await self._lane.run("read", self._file.read, min(count, self._piece))
+        self._took(time.monotonic() - began)
+        return data
 
     async def write(self, data: bytes | memoryview) -> None:
-        await self._in_turn(self._file.write, data)
+        """The data must stay as they are: a thread may have them for longer than this lasts."""
+        rest = memoryview(data)
+        while rest:
+            part, rest = rest[: self._piece], rest[self._piece :]
+            began = time.monotonic()
+            await self._lane.run("write", self._file.write, part)
+            self._took(time.monotonic() - began)
+
+    def _took(self, seconds: float) -> None:
+        if seconds < _QUICK:
+            self._piece = min(self._piece * 2, _MOST)
+        elif seconds > _LONG:
+            self._piece = max(self._piece // 4, _LEAST)
 
     async def finish(self) -> None:
-        await self._in_turn(self._file.finish)
+        patience = self._lane.calls.patience * _AT_THE_END
+        await self._lane.run("close", self._file.finish, patience=patience, needed=True)
+        self._is_closed = True
 
-    async def close(self) -> None:
-        await self._in_turn(self._file.close)
+    def close(self) -> Answer[None]:
+        """Errors are nobody's business here: what was to be stored has been finished, or failed."""
+        if self._is_closed:
+            return None
+        self._is_closed = True
+        if self._lane.is_busy:
+            self._lane.detach("close", self._file.close)
+            return None
+        return self._closed()
+
+    async def _closed(self) -> None:
+        """Wait for it where that is possible: some storage removes no file that is open."""
+        try:
+            await self._lane.run("close", self._file.close, needed=True)
+        except (OSError, LocalProblem):
+            pass
+
+
+class _Scan:
+    """The entries of a directory, for threads."""
+
+    def __init__(self, open_: Callable[[], Iterator[list[Entry]]]) -> None:
+        self._open = open_
+        self._batches: Iterator[list[Entry]] | None = None
+
+    def next(self) -> list[Entry] | None:
+        if self._batches is None:
+            self._batches = self._open()
+        return next(self._batches, None)
+
+    def close(self) -> None:
+        self._batches = None  # the last reference: what the generator has open is closed
 
 
 class PooledStorage(Storage):
-    """``LocalStorage`` whose calls run in a pool."""
+    """``LocalStorage`` whose calls run in threads, to open the directory included."""
 
-    needs_task = True  # asyncio.timeout asks for a task
+    def __init__(self, root: SlowRoot) -> None:
+        self._root = root
+        self._local: LocalStorage | None = None
 
-    def __init__(self, local: LocalStorage, executor: Executor, timeout: float | None) -> None:
-        self._local = local
-        self._pool = _Pool(executor, timeout)
+    async def opened(self) -> None:
+        self._local = await Lane(self._root.calls).run("open", self._root.look)
 
-    async def stat(self, path: str) -> os.stat_result:
-        return await self._pool.call(self._local.stat, path)
+    def _here(self) -> LocalStorage:
+        """In a thread. The directory is opened once, by whatever comes first."""
+        if self._local is None:
+            self._local = self._root.look()
+        return self._local
 
-    async def lstat(self, path: str) -> os.stat_result:
-        return await self._pool.call(self._local.lstat, path)
+    def _in_thread(
+        self,
+        method: Callable[Concatenate[LocalStorage, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> asyncio.Future[T]:
+        def call() -> T:
+            return method(self._here(), *args, **kwargs)
 
-    async def read_link(self, path: str) -> str:
-        return await self._pool.call(self._local.read_link, path)
+        return Lane(self._root.calls).run(method.__name__, call)
+
+    async def _open(
+        self,
+        method: Callable[Concatenate[LocalStorage, P], LocalFile],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> PooledFile:
+        def call() -> LocalFile:
+            return method(self._here(), *args, **kwargs)
+
+        lane = Lane(self._root.calls)
+        opening = lane.run("open", call, discard=LocalFile.close)
+        try:
+            file = await opening
+        except asyncio.CancelledError:
+            if not opening.cancelled() and opening.exception() is None:
+                lane.detach("close", opening.result().close)  # it came in the same turn
+            raise
+        return PooledFile(lane, file)
+
+    def stat(self, path: str) -> Answer[os.stat_result]:
+        return self._in_thread(LocalStorage.stat, path)
+
+    def lstat(self, path: str) -> Answer[os.stat_result]:
+        return self._in_thread(LocalStorage.lstat, path)
+
+    def read_link(self, path: str) -> Answer[str]:
+        return self._in_thread(LocalStorage.read_link, path)
 
     async def scan(self, path: str) -> AsyncGenerator[list[Entry], None]:
-        # not closed here: after a cancellation a thread may still be in it; it closes when it goes
-        batches = self._local.scan(path)
-        while batch := await self._pool.call(next, batches, None):
-            yield batch
+        lane = Lane(self._root.calls)
+        scan, is_whole = _Scan(lambda: self._here().scan_in_time(path, _BATCH)), False
+        try:
+            while batch := await lane.run("scan", scan.next):
+                yield batch
+            is_whole = True
+        finally:
+            if not is_whole:
+                lane.detach("close", scan.close)
 
-    async def open_reader(self, path: str) -> PooledFile:
-        return PooledFile(self._pool, await self._pool.call(self._local.open_reader, path))
+    def open_reader(self, path: str) -> Answer[File]:
+        return self._open(LocalStorage.open_reader, path)
 
-    async def open_writer(
+    def open_writer(
         self, path: str, mode: WriteMode, *, atomic: bool = False, durable: bool = False
-    ) -> PooledFile:
-        opening = self._local.open_writer
-        file = await self._pool.call(opening, path, mode, atomic=atomic, durable=durable)
-        return PooledFile(self._pool, file)
+    ) -> Answer[File]:
+        return self._open(LocalStorage.open_writer, path, mode, atomic=atomic, durable=durable)
 
-    async def mkdir(self, path: str) -> None:
-        await self._pool.call(self._local.mkdir_in_thread, path)
+    def mkdir(self, path: str) -> Answer[None]:
+        return self._in_thread(LocalStorage.mkdir_in_thread, path)
 
-    async def rmdir(self, path: str) -> None:
-        await self._pool.call(self._local.rmdir, path)
+    def rmdir(self, path: str) -> Answer[None]:
+        return self._in_thread(LocalStorage.rmdir, path)
 
-    async def unlink(self, path: str) -> None:
-        await self._pool.call(self._local.unlink, path)
+    def unlink(self, path: str) -> Answer[None]:
+        return self._in_thread(LocalStorage.unlink, path)
 
-    async def available(self, path: str) -> int | None:
-        return await self._pool.call(self._local.available, path)
+    def available(self, path: str) -> Answer[int | None]:
+        return self._in_thread(LocalStorage.available, path)
 
-    async def set_modified(self, path: str, seconds: float) -> None:
-        await self._pool.call(self._local.set_modified, path, seconds)
+    def set_modified(self, path: str, seconds: float) -> Answer[None]:
+        return self._in_thread(LocalStorage.set_modified, path, seconds)
 
-    async def chmod(self, path: str, mode: int) -> None:
-        await self._pool.call(self._local.chmod, path, mode)
+    def chmod(self, path: str, mode: int) -> Answer[None]:
+        return self._in_thread(LocalStorage.chmod, path, mode)
 
-    async def symlink(self, target: str, path: str) -> None:
-        await self._pool.call(self._local.symlink, target, path)
+    def symlink(self, target: str, path: str) -> Answer[None]:
+        return self._in_thread(LocalStorage.symlink, target, path)
 
-    async def rename(self, source: str, target: str, *, replace: bool) -> None:
-        await self._pool.call(self._local.rename, source, target, replace=replace)
+    def rename(self, source: str, target: str, *, replace: bool) -> Answer[None]:
+        return self._in_thread(LocalStorage.rename, source, target, replace=replace)

@@ -34,6 +34,8 @@ from ftpcluster.ipc.messages import (
     sendable,
 )
 from ftpcluster.net.acceptor import OVERLOADED, Acceptor, refuse
+from ftpcluster.net.listeners import set_keepalive
+from ftpcluster.net.refused import RefusedConnections, tell_of_no_proxies
 from ftpcluster.protocol.address import display, plain
 from ftpcluster.quota.admission import Admission
 from ftpcluster.quota.bans import Ban
@@ -80,6 +82,7 @@ class Supervisor:
         self._pending: list[HandOver] = []  # connections whose worker died before it served them
         self._sessions = itertools.count(1)
         self._turns = itertools.count(1)
+        self._no_proxies = RefusedConnections(self._loop, tell_of_no_proxies)
         self._acceptor = Acceptor(
             self._loop, tuple(self._listeners), self._choose, self._on_connection
         )
@@ -104,6 +107,7 @@ class Supervisor:
             self._acceptor.close()
             self.speed.close()
             self.guard.tell_rest()
+            self._no_proxies.close()
             self.kill()
 
     def _on_booted(self, serving: asyncio.Future[None]) -> None:
@@ -135,6 +139,8 @@ class Supervisor:
 
     def _listen_on(self, plan: Plan) -> None:
         self._listeners = {listener.sock: listener for listener in plan.listeners}
+        for sock in self._listeners:  # here, so that a reload that fails has changed none
+            set_keepalive(sock, plan.keepalive)
         # for whoever asks when they are closed already
         self._where = tuple(display(*sock.getsockname()[:2]) for sock in self._listeners)
 
@@ -334,6 +340,7 @@ class Supervisor:
         is_proxied = listener.proxies is not None
         if listener.proxies is not None and peer not in listener.proxies:
             os.close(fd)
+            self._no_proxies.add(peer)
             return
         # a proxy's own address has no slot, and no ban: the worker reads whom the proxy speaks for
         client = None if is_proxied else peer
@@ -342,7 +349,7 @@ class Supervisor:
         if refused is not None:
             refuse(fd, refused.explanation)
             return
-        adopt = Adopt(session, peer, port, listener.tls, is_proxied)
+        adopt = Adopt(session, peer, port, listener.tls, is_proxied, listener.any_address)
         self._give(worker, HandOver(fd, adopt))
 
     def _give(self, worker: WorkerHandle, connection: HandOver) -> None:

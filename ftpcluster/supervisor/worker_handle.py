@@ -54,6 +54,8 @@ class Plan:
     bans: BanRules | None = field(default_factory=BanRules)
     shutdown_grace: float = 30.0
     drain_grace: float = 30.0
+    keepalive: float | None = None
+    """Seconds after which TCP asks a silent client whether it is there; None, 0: never."""
     worker_timeout: float = 30.0
     start_timeout: float = 15.0
     """What a worker has at least, until it has imported what it needs and its heart beats."""

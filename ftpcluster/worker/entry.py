@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 from multiprocessing import resource_tracker
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ftpcluster.config import Config, ConfigError, WorkerConfig
 from ftpcluster.ipc.channel import report_failure
@@ -26,16 +26,14 @@ from ftpcluster.prctl import keep_capabilities, no_new_privs
 from ftpcluster.runtime import settle_collector
 from ftpcluster.worker.orphan import end_with, ending_with, handle_of, wake_at_parents_death
 
-if TYPE_CHECKING:
-    from ftpcluster.worker.confinement import ReplacedFiles
-
 log = logging.getLogger(__name__)
 
 _NOT_OURS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 """Signals that only the supervisor obeys, also where all processes get them."""
 _NEEDED = (0, 1, 3, 4, 10)
 """CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER and CAP_FSETID, to serve files of any owner as root, and
-CAP_NET_BIND_SERVICE for data ports below 1024. With ``run_as`` they are gone already."""
+CAP_NET_BIND_SERVICE for data ports below 1024. With ``run_as`` they are gone already, but for the
+last one where `data.active_port` needs it."""
 
 
 def new_uvloop() -> asyncio.AbstractEventLoop:
@@ -57,19 +55,19 @@ async def run_worker(
 
     ``transfers``: where they are logged.
     """
-    from ftpcluster.worker.worker import Worker, open_memory
+    from ftpcluster.worker.worker import Opened, Worker
 
     loop = asyncio.get_running_loop()
     share_cores(settings.config.workers)
     if settings.config.storage.umask is not None:
         os.umask(settings.config.storage.umask)
     handle = handle_of(supervisor)
-    memory = open_memory()
+    opened = Opened()
     try:
-        names = _import_and_confine(settings.config, handle)
+        _import_and_confine(settings.config, handle)
         end_with(handle)  # a thread: from here on it would be too late to be confined
         release_threads()
-        worker = Worker(loop, sock, settings, transfers, memory=memory, names=names)
+        worker = Worker(loop, sock, settings, transfers, opened)
     except ConfigError as error:
         report_failure(sock, str(error))
         return
@@ -77,20 +75,18 @@ async def run_worker(
     await worker.serve()
 
 
-def _import_and_confine(config: Config, handle: int) -> ReplacedFiles | None:
+def _import_and_confine(config: Config, handle: int) -> None:
     """Import custom code, and confine this process before any of it is called.
 
-    An import reads files that no key names: modules, and what lies beside them. Returns what tells
-    of files that were replaced; None where nothing is confined. Raises ConfigError.
+    An import reads files that no key names: modules, and what lies beside them. Raises ConfigError.
     """
     from ftpcluster.worker import custom_classes
-    from ftpcluster.worker.confinement import HasThreads, ReplacedFiles
+    from ftpcluster.worker.confinement import HasThreads
 
     with ending_with(handle):
         custom_classes.look(config)
     if not config.confine:
-        return None
-    names = ReplacedFiles()
+        return
     try:
         _confine(config)
     except HasThreads as error:
@@ -101,7 +97,6 @@ def _import_and_confine(config: Config, handle: int) -> ReplacedFiles | None:
             f"{', '.join(named)}: its import starts threads, which could not be confined "
             f"({error}): start them when the object is made, or set confine = false"
         ) from None
-    return names
 
 
 def initialize(name: str, log_level: str, log_format: LogFormat, log_file: LogFile | None) -> None:

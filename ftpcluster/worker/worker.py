@@ -49,6 +49,7 @@ from ftpcluster.session.activity import Activity
 from ftpcluster.session.process_sessions import AcceptedConnection, ProcessSessions
 from ftpcluster.session.server_pi import shutting_down
 from ftpcluster.session.transfer_waits import Cause
+from ftpcluster.storage.mounts import MountTable
 from ftpcluster.worker.confinement import ReplacedFiles
 from ftpcluster.worker.orphan import ORPHAN_GRACE
 from ftpcluster.worker.remote_quotas import RemoteQuotas
@@ -71,9 +72,13 @@ _LOG = LogFile("stderr", 2)
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-def open_memory() -> int:
-    """What tells how much memory this process has; to be opened before the process is confined."""
-    return os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+class Opened:
+    """What a worker opens before it is confined, and could not open any more."""
+
+    def __init__(self) -> None:
+        self.memory = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+        self.mounts = MountTable()
+        self.names = ReplacedFiles()
 
 
 class Worker:
@@ -85,14 +90,9 @@ class Worker:
         sock: socket.socket,
         settings: WorkerConfig,
         transfers: LogFile | None = None,
-        *,
-        memory: int,
-        names: ReplacedFiles | None = None,
+        opened: Opened | None = None,
     ) -> None:
-        """Takes over ``sock`` and ``memory``. Raises ConfigError where custom code cannot be used.
-
-        ``names``: a confined process, which could not read these files any more, tells of them.
-        """
+        """Takes over ``sock`` and ``opened``. Raises ConfigError where custom code is wrong."""
         self._loop = loop
         config = settings.config
         self._quotas = RemoteQuotas(
@@ -102,9 +102,10 @@ class Worker:
             tells_logins=config.limits.connections_not_logged_in is not None,
             counts=counting(BanRules(allow=Networks(config.ban.allow))),
         )
-        self._services = make_services(loop, settings, self._quotas, transfers)
-        if names is not None:
-            self._services.masquerade.before_look_up = names.tell
+        opened = opened or Opened()
+        self._services = make_services(loop, settings, self._quotas, transfers, opened.mounts)
+        if config.confine:
+            self._services.masquerade.before_look_up = opened.names.tell
         self._reception = ProcessSessions(self._services, self._look_whether_drained)
         self._arrived: list[AcceptedConnection] = []
         self._draining = False
@@ -112,7 +113,7 @@ class Worker:
         self._beaten = loop.time()
         self._spent = time.process_time()
         self._counted: Counted | None = None
-        self._memory = memory
+        self._memory = opened.memory
         self._heartbeat_interval = heartbeat_interval(config.timeouts.worker)
         self._drained: asyncio.Future[None] = loop.create_future()
         self._channel = worker_end(
@@ -213,6 +214,7 @@ class Worker:
                         message.peer_port,
                         message.tls,
                         message.is_proxied,
+                        message.any_address,
                     )
                 )
         elif isinstance(message, SlotAnswer | LoginDelay):

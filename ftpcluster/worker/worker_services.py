@@ -7,9 +7,18 @@ import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from ftpcluster.config import ANONYMOUS, PLAIN, AccountConfig, Config, TLSConfig, WorkerConfig
-from ftpcluster.config.sessions import session_defaults, session_settings
+from ftpcluster.config import (
+    ANONYMOUS,
+    PLAIN,
+    AccountConfig,
+    Config,
+    ConfigError,
+    TLSConfig,
+    WorkerConfig,
+)
+from ftpcluster.config.sessions import keepalive_of, session_defaults, session_settings
 from ftpcluster.logfile import LogFile
+from ftpcluster.net.active import try_source_port
 from ftpcluster.net.certificates import ContextMaker, Contexts
 from ftpcluster.net.passive import PassivePorts
 from ftpcluster.net.poller import Poller
@@ -17,10 +26,9 @@ from ftpcluster.quota.quotas import Quotas
 from ftpcluster.quota.rates import Rates
 from ftpcluster.runtime import leave_aborts_to_the_main_thread
 from ftpcluster.session.services import Services, Settings
-from ftpcluster.storage.local import LocalFiles
+from ftpcluster.storage.mounts import MountTable
 from ftpcluster.users import AbstractUserManager, MemoryUserManager, Permission, User
 from ftpcluster.worker import custom_classes
-from ftpcluster.worker.confined_files import ConfinedFiles
 
 _STRICTER_WINS = ("require_tls", "require_tls_data", "require_session_reuse", "strict_tls_eof")
 
@@ -30,8 +38,9 @@ def make_services(
     worker: WorkerConfig,
     quotas: Quotas,
     transfers: LogFile | None = None,
+    mounts: MountTable | None = None,
 ) -> Services:
-    """``transfers``: where they are logged.
+    """``transfers``: where they are logged. ``mounts``: from before the process was confined.
 
     Raises ConfigError where a class or factory of the user's cannot be used.
     """
@@ -49,23 +58,43 @@ def make_services(
         users, settings = server.user_manager, _with_their_settings(given, server.settings)
         theirs = server.throttle_per_connection.rates()
         each = Rates(upload=each.upload or theirs.upload, download=each.download or theirs.download)
+    _check_active_port(settings)
     common: dict[str, Any] = {
         "loop": loop,
         "poller": Poller(loop),
         "settings": settings,
         "users": users,
         "quotas": quotas,
-        "ports": PassivePorts(loop, worker.data_ports),
-        "pool": ThreadPoolExecutor(
-            config.storage.threads, "ftpcluster-files", leave_aborts_to_the_main_thread
-        ),
+        "ports": PassivePorts(loop, worker.data_ports, settings.keepalive),
+        **_threads(config.storage.threads),
         "rates_per_connection": lambda: each,
         "transfers": transfers,
-        "files": ConfinedFiles() if config.confine else LocalFiles(),
+        "sets_keepalive": settings.keepalive != keepalive_of(config),
+        "mounts": mounts,
     }
     if config.tls is not None and worker.certificates is not None:
         common["tls"] = _contexts(worker.certificates, config.tls, settings)
     return Services(**common) if server is None else server.make_services(**common)
+
+
+def _threads(count: int) -> dict[str, Any]:
+    """For file operations that may block: of all users, and of each device that may not answer."""
+    pool = ThreadPoolExecutor(count, "ftpcluster-files", leave_aborts_to_the_main_thread)
+    return {"pool": pool, "file_threads": count}
+
+
+def _check_active_port(settings: Settings) -> None:
+    """Raises ConfigError where this process may not use it."""
+    if not settings.active or settings.active_port is None:
+        return
+    try:
+        try_source_port(settings.active_port)
+    except OSError as error:
+        raise ConfigError(
+            f"data.active_port: port {settings.active_port} cannot be used: {error.strerror}; "
+            "start the server as root, or with CAP_NET_BIND_SERVICE (AmbientCapabilities= of "
+            "systemd), or leave the key out"
+        ) from error
 
 
 def _contexts(certificates: tuple[bytes, ...], tls: TLSConfig, settings: Settings) -> Contexts:

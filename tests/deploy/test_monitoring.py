@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -33,6 +34,8 @@ EXPRESSIONS = [rule["expr"] for rule in ALERTS] + [
     target["expr"] for panel in PANELS for target in panel["targets"]
 ]
 CONFIG = """
+[tls]
+certificate = "server.pem"
 [data]
 active = false
 [timeouts]
@@ -59,6 +62,8 @@ Values = dict[str, set[str]]
 def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Values]]:
     """Labels, and what values they had, of each metric of a server that has done a bit of all."""
     directory = tmp_path_factory.mktemp("directory")
+    issued = trustme.CA().issue_cert("localhost")
+    issued.private_key_and_cert_chain_pem.write_to_path(str(directory / "server.pem"))
     with configured(directory, CONFIG) as cluster:
         base = f"http://127.0.0.1:{cluster.wait_for(METRICS)[1]}"
         with Dialogue(cluster.port) as client:
@@ -274,6 +279,12 @@ FIRING: dict[str, tuple[dict[str, str], str, dict[str, str], str]] = {
         {},
         "a: 2 failed logins a second",
     ),
+    "FTPClusterCertificateExpires": (
+        {'ftpcluster_certificate_expiry_timestamp_seconds{instance="a"}': "90000x120"},
+        "70m",
+        {},
+        "a: the certificate expires in 23h 50m 0s",
+    ),
     "FTPClusterTransfersFail": (
         {
             f'ftpcluster_transfers_total{{instance="a",direction="{direction}",result="{result}",'
@@ -299,6 +310,7 @@ FIRING: dict[str, tuple[dict[str, str], str, dict[str, str], str]] = {
 # A busy day: some fail, workers are recycled, limits are there.
 WELL = {
     'up{job="ftpcluster",instance="a"}': "1x60",
+    'ftpcluster_certificate_expiry_timestamp_seconds{instance="a"}': "700000x60",
     'ftpcluster_ready{instance="a"}': "1 1 0 1x60",
     'ftpcluster_workers_replaced_total{instance="a",cause="died"}': "0x10 2x50",
     'ftpcluster_workers_replaced_total{instance="a",cause="replaced"}': "0+1x60",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 import threading
@@ -11,18 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.clock import shim
 from tests.support.cluster import Cluster, until
 from tests.support.dialogue import Dialogue
-from tests.support.programs import need
 
 RATE = 1_000_000
-
-
-def shim() -> str:
-    """The library that shows processes another clock, but not another monotonic one."""
-    need("faketime")
-    (found,) = glob.glob("/usr/lib/*/faketime/libfaketime.so.1")
-    return found
 
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])

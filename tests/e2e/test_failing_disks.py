@@ -122,14 +122,32 @@ def test_what_the_disk_refuses_in_the_middle_is_told(
 def test_a_directory_removed_during_an_upload_is_451(
     shared: Running, client: Dialogue, verb: str, size: int
 ) -> None:
+    """“A file whose name is gone before its last byte came is 451”."""
     directory = shared.root / "directory"
     directory.mkdir()
     with client.begins(f"{verb} directory/file") as data:
-        data.sendall(CONTENT[:size])
-        least = size // 2 if size == LARGE else 0  # a layer may hold some of it back
+        data.sendall(CONTENT[: size // 2])
+        least = size // 4 if size == LARGE else 0  # a layer may hold some of it back
         until(lambda: [path for path in directory.iterdir() if path.stat().st_size >= least])
         shutil.rmtree(directory)
+        data.sendall(CONTENT[size // 2 : size])
     client.expects(451)
+    assert is_served(client, shared.root)
+
+
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+@pytest.mark.parametrize("verb", ["STOR", "APPE", "STOU"])
+def test_a_file_that_is_removed_when_it_is_whole_is_226(
+    shared: Running, client: Dialogue, verb: str, size: int, request: pytest.FixtureRequest
+) -> None:
+    """“… later 226”: whoever watches a directory takes a file as soon as it has its size."""
+    if "atomic" in request.node.name or "layer" in request.node.name:
+        pytest.skip("nobody can see from outside that it is whole")
+    with client.begins(f"{verb} taken") as data:
+        data.sendall(CONTENT[:size])
+        until(lambda: [path for path in shared.root.iterdir() if path.stat().st_size == size])
+        shared.emptied()
+    client.expects(226)
     assert is_served(client, shared.root)
 
 

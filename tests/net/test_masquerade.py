@@ -33,7 +33,7 @@ class Resolver:
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, OSError):
             raise answer
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (answer, 0))]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, 0)) for each in answer.split()]
 
     def hold(self) -> asyncio.Future[None]:
         """Let lookups wait until the future is done."""
@@ -133,6 +133,15 @@ async def test_a_name_is_looked_up_for_ipv4_and_once(resolver: Resolver) -> None
     here = Masquerade(NAME)
     assert [await here.address_for(PEER) for _ in range(5)] == ["203.0.113.1"] * 5
     assert resolver.asked == [(NAME, socket.AF_INET)]
+
+
+async def test_of_several_addresses_it_names_the_one_that_the_client_has_reached(
+    resolver: Resolver,
+) -> None:
+    resolver.answers = ["203.0.113.1 203.0.113.2 203.0.113.1"]
+    here = Masquerade(NAME)
+    assert await here.address_for(PEER, "203.0.113.2") == "203.0.113.2"
+    assert await here.address_for(PEER, "10.0.0.1") == "203.0.113.1"
 
 
 async def test_a_name_is_not_looked_up_before_anybody_asks(resolver: Resolver) -> None:

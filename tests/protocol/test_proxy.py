@@ -39,25 +39,28 @@ UNIQUE_ID = b"\x05\x00\x80" + bytes(range(128))
 UNIX_PATHS = b"/run/client".ljust(108, b"\0") + b"/run/server".ljust(108, b"\0")
 
 HEADERS: dict[bytes, Origin | None] = {
-    b"PROXY TCP4 192.0.2.1 198.51.100.1 56324 21\r\n": Origin("192.0.2.1", 56324),
-    b"PROXY TCP4 255.255.255.255 255.255.255.255 65535 65535\r\n": Origin("255.255.255.255", 65535),
-    b"PROXY TCP4 0.0.0.0 0.0.0.0 0 0\r\n": Origin("0.0.0.0", 0),
-    b"PROXY TCP6 2001:db8::1 2001:db8::2 1 21\r\n": Origin("2001:db8::1", 1),
-    b"PROXY TCP6 2001:DB8:0:0:0:0:0:1 ::1 1 21\r\n": Origin("2001:db8::1", 1),
-    b"PROXY TCP6 ::ffff:192.0.2.1 ::1 7 21\r\n": Origin("192.0.2.1", 7),
-    b"PROXY TCP6 0:0:0:0:0:FFFF:c000:201 ::1 7 21\r\n": Origin("192.0.2.1", 7),
+    b"PROXY TCP4 192.0.2.1 198.51.100.1 56324 21\r\n": Origin("192.0.2.1", 56324, "198.51.100.1"),
+    b"PROXY TCP4 255.255.255.255 255.255.255.255 65535 65535\r\n": Origin(
+        "255.255.255.255", 65535, "255.255.255.255"
+    ),
+    b"PROXY TCP4 0.0.0.0 0.0.0.0 0 0\r\n": Origin("0.0.0.0", 0, "0.0.0.0"),
+    b"PROXY TCP6 2001:db8::1 2001:db8::2 1 21\r\n": Origin("2001:db8::1", 1, "2001:db8::2"),
+    b"PROXY TCP6 2001:DB8:0:0:0:0:0:1 ::1 1 21\r\n": Origin("2001:db8::1", 1, "::1"),
+    b"PROXY TCP6 ::ffff:192.0.2.1 ::1 7 21\r\n": Origin("192.0.2.1", 7, "::1"),
+    b"PROXY TCP6 0:0:0:0:0:FFFF:c000:201 ::1 7 21\r\n": Origin("192.0.2.1", 7, "::1"),
     b"PROXY TCP6 " + b" ".join([b"ffff:" * 7 + b"ffff"] * 2) + b" 65535 65535\r\n": Origin(
-        "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", 65535
+        *("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", 65535),
+        "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
     ),
     b"PROXY UNKNOWN\r\n": None,
     b"PROXY UNKNOWN ffff:f::1 whatever else\r\n": None,
     b"PROXY UNKNOWN ".ljust(LINE - 2, b"x") + b"\r\n": None,
-    tcp4("192.0.2.1", 56324): Origin("192.0.2.1", 56324),
-    tcp4("127.0.0.2", 0, ALPN + UNIQUE_ID): Origin("127.0.0.2", 0),
-    tcp6("2001:db8::1", 65535): Origin("2001:db8::1", 65535),
-    tcp6("::1", 21, UNIQUE_ID): Origin("::1", 21),
-    tcp6("::ffff:192.0.2.1", 7): Origin("192.0.2.1", 7),
-    tcp4("192.0.2.1", 1, b"\x04" * (4096 - 12)): Origin("192.0.2.1", 1),
+    tcp4("192.0.2.1", 56324): Origin("192.0.2.1", 56324, "10.0.0.1"),
+    tcp4("127.0.0.2", 0, ALPN + UNIQUE_ID): Origin("127.0.0.2", 0, "10.0.0.1"),
+    tcp6("2001:db8::1", 65535): Origin("2001:db8::1", 65535, "::1"),
+    tcp6("::1", 21, UNIQUE_ID): Origin("::1", 21, "::1"),
+    tcp6("::ffff:192.0.2.1", 7): Origin("192.0.2.1", 7, "::1"),
+    tcp4("192.0.2.1", 1, b"\x04" * (4096 - 12)): Origin("192.0.2.1", 1, "10.0.0.1"),
     binary(LOCAL, 0): None,
     binary(LOCAL, 0, ALPN): None,
     binary(LOCAL, TCP4, b"\x01\x02\x03\x04\x05\x06\x07\x08\x00\x01\x00\x02"): None,

@@ -60,15 +60,17 @@ def make_front(kind: str, root: Path, *arguments: str, **options: Any) -> Iterat
 KINDS = ["asyncio", "uvloop", "cluster"]
 
 
-def v1(client: str, port: int = 40000) -> bytes:
-    family = "TCP6" if ":" in client else "TCP4"
-    return f"PROXY {family} {client} {client} {port} 21\r\n".encode()
+def v1(client: str, port: int = 40000, *, reached: str = "") -> bytes:
+    """``reached``: the proxy's address that the client went to."""
+    family, usual = ("TCP6", "::1") if ":" in client else ("TCP4", "127.0.0.1")
+    return f"PROXY {family} {client} {reached or usual} {port} 21\r\n".encode()
 
 
-def v2(client: str, port: int = 40000, tlvs: bytes = b"") -> bytes:
+def v2(client: str, port: int = 40000, tlvs: bytes = b"", *, reached: str = "") -> bytes:
     is_ipv6 = ":" in client
-    packed = socket.inet_pton(socket.AF_INET6 if is_ipv6 else socket.AF_INET, client)
-    payload = packed * 2 + struct.pack("!HH", port, 21) + tlvs
+    family, usual = (socket.AF_INET6, "::1") if is_ipv6 else (socket.AF_INET, "127.0.0.1")
+    packed = b"".join(socket.inet_pton(family, each) for each in (client, reached or usual))
+    payload = packed + struct.pack("!HH", port, 21) + tlvs
     return binary(0x21, 0x21 if is_ipv6 else 0x11, payload)
 
 

@@ -19,7 +19,7 @@ from ftpcluster.session.rights import AskedRights, Rights
 from ftpcluster.session.row import Argument, Command
 from ftpcluster.session.state import Session
 from ftpcluster.storage.base import Storage
-from ftpcluster.storage.local import LocalFiles
+from ftpcluster.storage.local_files import LocalFiles
 from ftpcluster.users import Permission, User
 from tests.library.client import Client
 from tests.library.loops import on_both_loops

@@ -118,9 +118,9 @@ def test_behind_a_proxy_the_client_s_network_decides(serve: Maker) -> None:
         masquerade_for={"192.0.2.0/24": "203.0.113.7", "127.0.0.0/8": "203.0.113.127"},
         proxy_protocol=["127.0.0.1"],
     )
-    for source, address in (("192.0.2.1", "203.0.113.7"), ("198.51.100.1", "127.0.0.1")):
+    for source, address in (("192.0.2.1", "203.0.113.7"), ("198.51.100.1", "192.0.2.99")):
         with Dialogue(port, greeting=None) as client:
-            client.sock.sendall(f"PROXY TCP4 {source} {source} 1 21\r\n".encode())
+            client.sock.sendall(f"PROXY TCP4 {source} 192.0.2.99 1 21\r\n".encode())
             client.expects(220)
             client.logs_in()
             assert client.pasv()[0] == address

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 import select
 import socket
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ftpcluster.net import proxy_header
+from ftpcluster.net import proxy_header, refused
 from ftpcluster.quota.ledger import ConnectionLimits
 from ftpcluster.session.process_sessions import AcceptedConnection
 from tests.conftest import InProcess
@@ -20,6 +21,7 @@ from tests.session.conftest import Maker
 from tests.session.proxied import (
     CLIENT,
     CONTENT,
+    KINDS,
     LOCAL,
     PROXY,
     STRANGER,
@@ -28,6 +30,7 @@ from tests.session.proxied import (
     ProtectedSocket,
     binary,
     comes_from,
+    make_front,
     through,
     v1,
     v2,
@@ -84,15 +87,46 @@ def test_passive_mode_is_of_the_family_over_which_the_client_came_to_the_proxy(
         client.says("PASV", 503)
     port = front.port
     if front.cluster is None:
-        port = serve(host="::1", proxy_protocol=["::1"], ipv4_pasv_forced_response_address=CLIENT)
+        port = serve(host="::1", proxy_protocol=["::1"])
     with through(port, v1(CLIENT), host="::1") as client:
         client.logs_in()
         client.says("EPSV 2", 522)
         client.says("EPSV 1", 229)
-        if front.cluster is None:
-            assert client.pasv()[0] == CLIENT
-        else:
-            client.says("PASV", 503)  # there is no masquerade
+        assert client.pasv()[0] == PROXY  # what the client has reached
+
+
+@versions
+def test_passive_mode_names_the_address_that_the_client_has_reached(
+    front: Front, version: Any
+) -> None:
+    for reached in ("192.0.2.1", "192.0.2.2"):
+        with through(front.port, version(CLIENT, reached=reached)) as client:
+            client.logs_in()
+            assert client.pasv()[0] == reached
+            port = client.epsv()
+            client.says("RETR file", 150)
+            with comes_from(CLIENT, port) as data:
+                assert rest_of(data) == CONTENT
+            client.expects(226)
+
+
+@versions
+def test_a_masquerade_address_is_named_instead(serve: Maker, version: Any) -> None:
+    networks = {"198.51.100.0/24": "203.0.113.2"}
+    port = serve(proxy_protocol=[PROXY], masquerade_for=networks)
+    for address, named in (("198.51.100.1", "203.0.113.2"), (CLIENT, "192.0.2.1")):
+        with through(port, version(address, reached="192.0.2.1")) as client:
+            client.logs_in()
+            assert client.pasv()[0] == named
+
+
+@pytest.mark.parametrize("header", [LOCAL, UNKNOWN], ids=["LOCAL", "UNKNOWN"])
+def test_passive_mode_of_a_proxy_that_speaks_for_itself_names_the_server(
+    front: Front, header: bytes
+) -> None:
+    with through(front.port, header) as client:
+        client.logs_in()
+        assert client.pasv()[0] == PROXY
 
 
 @pytest.mark.parametrize("header", [LOCAL, UNKNOWN], ids=["LOCAL", "UNKNOWN"])
@@ -236,7 +270,7 @@ def test_what_is_no_header_ends_the_connection_without_a_byte(
         until(front.is_free_of_connections)
 
 
-@pytest.mark.parametrize("part", [b"", b"P", v1(CLIENT)[:20], v1(CLIENT)[:-1], v2(CLIENT)[:14]])
+@pytest.mark.parametrize("part", [b"P", v1(CLIENT)[:20], v1(CLIENT)[:-1], v2(CLIENT)[:14]])
 @pytest.mark.parametrize("end", ["closes", "half-closes", "resets"])
 def test_a_connection_that_ends_within_its_header_is_forgotten(
     front: Front, logs: Callable[[str], None], part: bytes, end: str
@@ -253,6 +287,68 @@ def test_a_connection_that_ends_within_its_header_is_forgotten(
         until(front.is_free_of_connections)
     with through(front.port, v1(CLIENT)) as another:
         another.logs_in()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("end", ["closes", "half-closes", "resets"])
+def test_health_checks_are_no_warning(
+    kind: str, end: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A proxy connects and closes, some by RST, to see whether somebody is there."""
+    caplog.set_level(logging.DEBUG)
+    for front in make_front(kind, tmp_path, "--log-level", "debug"):
+        for _ in range(10):
+            sock = socket.create_connection((PROXY, front.port), DEADLINE)
+            if end == "half-closes":
+                sock.shutdown(socket.SHUT_WR)
+                assert rest_of(sock) == b""
+            elif end == "resets":
+                reset(sock)
+            sock.close()
+
+        def told(text: str, front: Front = front) -> list[str]:
+            lines = caplog.messages if front.cluster is None else front.cluster.log.splitlines()
+            return [line for line in lines if text in line]
+
+        until(lambda: len(told("a connection from the proxy 127.0.0.1 was closed: ")) == 10)
+        if front.cluster is not None:
+            assert not told("WARNING")
+        else:
+            levels = {each.levelno for each in caplog.records if "proxy" in each.message}
+            assert levels == {logging.DEBUG}
+
+
+def test_strangers_are_counted_in_the_log(
+    serve: Maker, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(refused, "_INTERVAL", 0.5)
+    port = serve(proxy_protocol=[PROXY])
+    for number in range(1, 13):
+        with comes_from(f"127.0.0.{1 + number}", port) as sock:
+            assert rest_of(sock) == b""
+    first = "refused 1 connection that is no proxy's, the last of 127.0.0.2"
+    pattern = re.compile(
+        r"refused (\d+) connections? that (?:is|are) no proxy's, the last of (\S+)"
+    )
+    until(lambda: sum(int(each) for each, _ in pattern.findall(caplog.text)) == 12)
+    assert first in caplog.text
+    assert pattern.findall(caplog.text)[-1][1] == "127.0.0.13"
+    assert len(pattern.findall(caplog.text)) < 12
+
+
+def test_the_rest_of_the_strangers_is_told_at_the_end(tmp_path: Path) -> None:
+    command = ("--root", str(tmp_path), "--user", "user:12345", "--proxy-protocol", PROXY)
+    with Cluster("--workers", "2", *command) as cluster:
+        for _ in range(13):
+            with comes_from("127.0.0.9", cluster.port) as sock:
+                assert rest_of(sock) == b""
+        cluster.stop()
+    for line in (
+        "refused 1 connection that is no proxy's, the last of 127.0.0.9",
+        "refused 12 connections that are no proxy's, the last of 127.0.0.9",
+    ):
+        assert cluster.log.count(line) == 1
 
 
 @pytest.mark.parametrize("part", [b"", b"PROXY TCP4 ", v2(CLIENT)[:-1]], ids=repr)

@@ -17,7 +17,8 @@ import pytest
 from ftpcluster.storage import contained
 from ftpcluster.storage.base import WriteMode
 from ftpcluster.storage.contained import Root
-from ftpcluster.storage.local import LocalFiles, LocalStorage
+from ftpcluster.storage.local import LocalStorage
+from ftpcluster.storage.local_files import LocalFiles
 from tests.support.awaited import Awaited
 
 

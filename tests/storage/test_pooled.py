@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from ftpcluster.answers import settled
+from ftpcluster.protocol.errors import StorageSilent
 from ftpcluster.storage.base import WriteMode
-from ftpcluster.storage.contained import Root
-from ftpcluster.storage.local import LocalFile, LocalStorage
-from ftpcluster.storage.pooled import PooledFile, PooledStorage
+from ftpcluster.storage.local import LocalFile
+from ftpcluster.storage.pooled import PooledFile, PooledStorage, SlowRoot
+from ftpcluster.storage.slow_calls import Device, SlowCalls
+from ftpcluster.storage.threads import Threads
 
 DEADLINE = 20.0
 PREMATURE = 0.3
@@ -49,10 +51,14 @@ def _identity(fd: int) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-@asynccontextmanager
-async def pooled(root: Path, timeout: float | None = None) -> AsyncIterator[PooledStorage]:
-    with ThreadPoolExecutor(4) as pool:
-        yield PooledStorage(LocalStorage(Root(root)), pool, timeout)
+@contextmanager
+def pooled(root: Path, patience: float = DEADLINE) -> Iterator[PooledStorage]:
+    threads = Threads(asyncio.get_running_loop())
+    calls = SlowCalls(str(root), asyncio.get_running_loop(), threads, Device(4), patience)
+    try:
+        yield PooledStorage(SlowRoot(str(root), calls))
+    finally:
+        threads.close()
 
 
 async def _write(file: PooledFile) -> None:
@@ -74,23 +80,24 @@ def test_a_file_is_open_until_a_cancelled_call_has_done_with_it(
     disk = SlowDisk(monkeypatch, method)
 
     async def scenario() -> None:
-        async with pooled(root) as storage:
+        with pooled(root) as storage:
             opening = (
                 storage.open_reader("/file")
                 if method == "read"
                 else storage.open_writer("/file", WriteMode.TRUNCATE)
             )
-            file = await opening
+            file = cast(PooledFile, await settled(opening))
             using = asyncio.ensure_future(call(file))
             assert await asyncio.to_thread(disk.begun.wait, DEADLINE)
             using.cancel()
             await asyncio.wait((using,))
-            closing = asyncio.ensure_future(file.close())
-            await asyncio.wait((closing,), timeout=PREMATURE)
+            assert file.close() is None  # nobody waits
+            await asyncio.sleep(PREMATURE)
+            assert file._file.fd >= 0
             disk.go_on.set()
             assert await asyncio.to_thread(disk.ended.wait, DEADLINE)
-            await closing
-            assert file._file.fd < 0
+            while file._file.fd >= 0:
+                await asyncio.sleep(0.01)
 
     asyncio.run(scenario())
     found = os.stat(root / "file")
@@ -104,16 +111,17 @@ def test_a_file_that_a_disk_holds_is_closed_when_it_lets_go(
     disk = SlowDisk(monkeypatch, "read")
 
     async def scenario() -> PooledFile:
-        async with pooled(root, timeout=PREMATURE) as storage:
-            file = await storage.open_reader("/file")
-            with pytest.raises(TimeoutError):
+        with pooled(root, PREMATURE) as storage:
+            file = cast(PooledFile, await settled(storage.open_reader("/file")))
+            with pytest.raises(StorageSilent):
                 await file.read(10)
-            with pytest.raises(TimeoutError):
-                await file.close()
+            assert file.close() is None
             assert file._file.fd >= 0
-            disk.go_on.set()
         return file
 
-    file = asyncio.run(scenario())  # with the pool's threads
+    file = asyncio.run(scenario())  # the loop ends, and does not wait for the thread
+    assert not disk.ended.is_set()
+    disk.go_on.set()
+    assert disk.ended.wait(DEADLINE)
+    del file
     assert len(disk.used) == 1
-    assert file._file.fd < 0

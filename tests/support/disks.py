@@ -1,8 +1,8 @@
 """Disks that fail and disks that are slow: system calls that obey the name of the file.
 
-``write-EIO`` cannot be written, ``splice-ENOSPC`` takes 128 KiB and no more, ``close-EDQUOT`` says
-it when it is closed, ``fsync-EIO`` (also a directory) when it is to be stored; ``slow-5`` takes 5
-ms for each write.
+``write-EIO`` cannot be written, ``splice-ENOSPC`` takes 128 KiB and no more, of ``sendfile-EINVAL``
+the kernel sends nothing by itself, ``close-EDQUOT`` says it when it is closed, ``fsync-EIO`` (also
+a directory) when it is to be stored; ``slow-5`` takes 5 ms for each write.
 
 ``go_bad`` makes a process's calls so. In the workers of a cluster, ``--server`` does:
 ``tests.support.disks:Local`` on the local layer, ``tests.support.disks:Layered`` on one of
@@ -20,9 +20,9 @@ from typing import Any
 
 import ftpcluster
 
-_FAULT = re.compile(r"(write|splice|close|fsync|slow)-([A-Z]+|\d+)")
+_FAULT = re.compile(r"(write|splice|sendfile|close|fsync|slow)-([A-Z]+|\d+)")
 _UNSPLICED = 128 * 1024
-_CALLS = ("write", "splice", "close", "fsync")
+_CALLS = ("write", "splice", "sendfile", "close", "fsync")
 
 Patch = Callable[[Any, str, Any], None]
 
@@ -48,7 +48,7 @@ def _faulty(call: str) -> Callable[..., Any]:
     function = getattr(os, call)
 
     def faulty(*args: Any, **kwargs: Any) -> Any:
-        name = _name(args[1] if call == "splice" else args[0])
+        name = _name(args[1] if call in ("splice", "sendfile") else args[0])
         if call == "close":
             function(*args)  # it is closed all the same
             fault(call, name)

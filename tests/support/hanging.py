@@ -123,7 +123,7 @@ def _answer(device: int, request: bytes) -> None:
         os.write(device, _OUT.pack(_OUT.size + len(data), -problem, unique) + data)
 
 
-def _call(function: str, *arguments: object) -> None:
+def call(function: str, *arguments: object) -> None:
     if getattr(_libc, function)(*arguments):
         raise OSError(ctypes.get_errno(), f"{function}: {os.strerror(ctypes.get_errno())}")
 
@@ -131,17 +131,17 @@ def _call(function: str, *arguments: object) -> None:
 def separate() -> None:
     """A mount namespace of our own; as root in it, whoever we are."""
     uid, gid = os.geteuid(), os.getegid()
-    _call("unshare", _CLONE_NEWNS | (_CLONE_NEWUSER if uid else 0))
+    call("unshare", _CLONE_NEWNS | (_CLONE_NEWUSER if uid else 0))
     if uid:
         Path("/proc/self/setgroups").write_text("deny")
         Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
         Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
-    _call("mount", b"none", b"/", None, _MS_REC | _MS_PRIVATE, None)
+    call("mount", b"none", b"/", None, _MS_REC | _MS_PRIVATE, None)
 
 
 def bind(source: str, target: str) -> None:
     """Let ``target`` be what ``source`` is, in the mount namespace that we are in."""
-    _call("mount", os.fsencode(source), os.fsencode(target), None, _MS_BIND, None)
+    call("mount", os.fsencode(source), os.fsencode(target), None, _MS_BIND, None)
 
 
 def main() -> None:
@@ -149,7 +149,7 @@ def main() -> None:
     separate()
     device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
     options = f"fd={device},rootmode=40000,user_id={os.getuid()},group_id={os.getgid()},allow_other"
-    _call("mount", b"hanging", os.fsencode(directory), b"fuse", 0, options.encode())
+    call("mount", b"hanging", os.fsencode(directory), b"fuse", 0, options.encode())
     ours = os.getpid()
     if os.fork() == 0:
         for fd in (0, 1, 2):

@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.cluster import until
 from tests.support.dialogue import reset, rest_of
+from tests.support.segments import replies_behind
 from tests.tls.conftest import Files, Shared
 from tests.tls.support import (
     V12,
@@ -42,6 +43,21 @@ def client(
 
 
 # ---------------------------------------------------------------------- the handshake
+
+
+@pytest.mark.parametrize("command", ["RETR 100", "RETR 50000", "RETR 2000000", "LIST", "NLST d"])
+def test_150_leaves_by_itself_before_the_first_byte_of_data(
+    client: Client, shared: Shared, command: str
+) -> None:
+    """“150 leaves by itself, before the first byte of data and before the final reply”."""
+    (shared.root / "d").mkdir(exist_ok=True)
+    for size in (100, 50_000, 2_000_000):
+        (shared.root / str(size)).write_bytes(bytes(size))
+    for _ in range(3):
+        with client.wraps(client.passive()) as data:
+            early, segments = replies_behind(client, f"{command}\r\n".encode(), data)
+        assert early.startswith(b"150 ")
+        assert segments >= 2  # or one came twice
 
 
 @pytest.mark.parametrize("when", ["before the command", "after 150"])

@@ -40,7 +40,7 @@ from ftpcluster.net.stream import Stream
 from ftpcluster.quota.ledger import Refusal
 from ftpcluster.quota.rates import DOWNLOAD, Rates, SpeedLimits
 from ftpcluster.worker import worker as module
-from ftpcluster.worker.worker import Worker, open_memory
+from ftpcluster.worker.worker import Worker
 from tests.support.lingering import CLOSER
 
 DEADLINE = 20.0
@@ -95,7 +95,7 @@ class Scene:
         )
         config = Config(workers=1, users=users, timeouts=Timeouts(worker=1))
         settings = WorkerConfig(index=0, config=config)
-        self.worker = Worker(loop, theirs, settings, memory=open_memory())
+        self.worker = Worker(loop, theirs, settings)
         self.heartbeats = 0
         self.channel: Channel[ToSupervisor] = supervisor_end(
             loop, self.ours, self._on_message, lambda _: None, CLOSER.close

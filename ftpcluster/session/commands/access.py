@@ -154,7 +154,10 @@ async def _let_in(session: Session, login: str, account: User) -> Reply:
     if refused is not None:
         raise NotLoggedIn(refused.explanation)
     try:
-        session.begin_login(account, login)
+        storage = session.open_storage(account)
+        if (opening := storage.opened()) is not None:
+            await opening
+        session.begin_login(account, login, storage)
     except BaseException as error:
         quotas.logout(number)
         if not isinstance(error, OSError):

@@ -18,6 +18,7 @@ from ftpcluster.protocol.command import integer
 from ftpcluster.protocol.errors import ArgumentProblem, FileUnavailable
 from ftpcluster.protocol.listing import printable
 from ftpcluster.protocol.reply import Code, Reply
+from ftpcluster.session.in_use import close_read, when_free
 from ftpcluster.session.state import Session
 from ftpcluster.storage.base import File
 
@@ -142,7 +143,7 @@ async def _digest(
     session: Session, path: str, algorithm: str, start: int, end: int | None
 ) -> tuple[str, int]:
     """The digest of a file's bytes from ``start`` to before ``end``, and where it ended."""
-    file = await settled(session.storage.open_reader(path))
+    file = await settled(when_free(session, session.storage.open_reader, path))
     try:
         stop = file.size if end is None else min(end, file.size)
         if start > stop:
@@ -160,7 +161,7 @@ async def _digest(
             rest -= count
             session.progress += count
     finally:
-        await settled(file.close())
+        await settled(close_read(session, file))
     return digest.hexdigest(), stop
 
 

@@ -6,19 +6,18 @@ import contextlib
 import functools
 import os
 import stat
-import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 
 from ftpcluster.answers import Answer, iterated, settled, then
 from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.errors import ArgumentProblem, FileUnavailable, FTPError
 from ftpcluster.protocol.list_options import ListOptions, split_options
-from ftpcluster.protocol.listing import FACTS, fact_line, list_line, permission_fact, printable
+from ftpcluster.protocol.listing import FACTS, fact_line, permission_fact, printable
 from ftpcluster.protocol.pattern import LONGEST, Pattern, is_pattern
 from ftpcluster.protocol.reply import Code, Opening, Reply, ReplyLines, on_wire, quoted
 from ftpcluster.session.command_run import give_way
 from ftpcluster.session.commands.files import is_there
-from ftpcluster.session.commands.owners import group_name, owner_name
+from ftpcluster.session.commands.long_lines import LongLines
 from ftpcluster.session.commands.sorting import between_batches, lines_as_read, lines_in_order
 from ftpcluster.session.commands.write_only import HidingNames, forget, is_write_only, remember
 from ftpcluster.session.download import Listing
@@ -120,7 +119,7 @@ async def rmd(session: Session, argument: str) -> Reply:
 
 
 async def list_(session: Session, argument: str) -> Reply:
-    return await _list(session, argument, _long_lines)
+    return await _list(session, argument, LongLines(session))
 
 
 async def nlst(session: Session, argument: str) -> Reply:
@@ -258,7 +257,7 @@ async def _fitting(pattern: Pattern, batch: list[Entry]) -> list[Entry]:
 
 async def stat_path(session: Session, argument: str) -> Reply:
     """STAT path: what LIST sends, over the control connection (RFC 959 section 4.1.3)."""
-    async with contextlib.aclosing(await _listed(session, argument, _long_lines)) as batches:
+    async with contextlib.aclosing(await _listed(session, argument, LongLines(session))) as batches:
         lines = await anext(batches, "")
         session.announce(Opening(Code.FILE_STATUS, f"Status of {printable(argument)}:"))
         try:
@@ -299,29 +298,6 @@ def _shown(session: Session, batch: list[Entry], *, hidden: bool) -> list[Entry]
     if unlisted := session.services.unlisted:
         batch = [entry for entry in batch if entry[0] not in unlisted]
     return batch
-
-
-async def _long_lines(session: Session, directory: str, entries: Iterable[Entry]) -> str:
-    if (custom := await _custom_lines(session, directory, entries)) is not None:
-        return custom
-    now = time.time()
-    return "".join(
-        [
-            list_line(name, status, now, owner_name, group_name, target)
-            for name, status, target in entries
-        ]
-    )
-
-
-async def _custom_lines(session: Session, directory: str, entries: Iterable[Entry]) -> str | None:
-    """The lines that the hook makes; None where it leaves them to us."""
-    lines = []
-    for entry in entries:
-        line = session.hooks.list_line(virtual.resolve(directory, entry[0]))
-        if line is None:
-            return None
-        lines.append(f"{await line}\r\n")
-    return "".join(lines)
 
 
 async def _names(_: Session, __: str, entries: Iterable[Entry]) -> str:

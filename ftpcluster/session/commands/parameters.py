@@ -60,11 +60,16 @@ def pasv(session: Session, _: str) -> Answer[Reply]:
     peer = session.conversation.peer
     if masquerade.is_empty:
         return _listen_at(None, session, host)
-    return then(masquerade.address_for(peer), _listen_at, session, host)
+    reached = session.conversation.reached or host
+    return then(masquerade.address_for(peer, reached), _listen_at, session, host)
 
 
 def _listen_at(announced: str | None, session: Session, host: str) -> Answer[Reply]:
-    """``announced``: what PASV names in place of ``host``, if anything."""
+    """``announced``: what PASV names in place of ``host``, if anything.
+
+    Behind a proxy it is the proxy's address that the client knows, if nobody says another one.
+    """
+    announced = announced or session.conversation.reached
     if announced is None and is_ipv6(host):
         raise BadSequence("There is no IPv4 address here; use EPSV.")
     ports = session.services.ports

@@ -26,6 +26,7 @@ from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.session.command_run import wait_out
 from ftpcluster.session.commands.write_only import HidingNames, hidden, is_write_only, remember
 from ftpcluster.session.download import Download
+from ftpcluster.session.in_use import close_read, when_free
 from ftpcluster.session.state import Session
 from ftpcluster.session.upload import Upload
 from ftpcluster.storage.base import File, WriteMode
@@ -48,26 +49,27 @@ def retr(session: Session, argument: str) -> Answer[Reply]:
 
 
 def _retrieve(path: str, session: Session, offset: int) -> Answer[Reply]:
-    return then(session.account.storage.open_reader(path), _send, session, path, offset)
+    opening = when_free(session, session.account.storage.open_reader, path)
+    return then(opening, _send, session, path, offset)
 
 
 def _send(file: File, session: Session, path: str, offset: int) -> Answer[Reply]:
     size = file.size
     download = Download(session, _opening(session, path, size), size - offset, path)
     if not file.is_synchronous or offset > size:
-        return _send_in_time(file, download, offset)
+        return _send_in_time(file, session, download, offset)
     try:
         is_sent = download.send_file_at_once(file, offset)
     except BaseException:
-        file.close()
+        close_read(session, file)
         raise
     if not is_sent:
-        return _send_in_time(file, download, offset)
-    file.close()
+        return _send_in_time(file, session, download, offset)
+    close_read(session, file)
     return _COMPLETE
 
 
-async def _send_in_time(file: File, download: Download, offset: int) -> Reply:
+async def _send_in_time(file: File, session: Session, download: Download, offset: int) -> Reply:
     """Send a file that has to be waited for, or the rest of one."""
     try:
         if offset > file.size:
@@ -77,7 +79,7 @@ async def _send_in_time(file: File, download: Download, offset: int) -> Reply:
         async with download:
             await download.send_file(file, offset)
     finally:
-        await settled(file.close())
+        await settled(close_read(session, file))
     return _COMPLETE
 
 
@@ -198,8 +200,13 @@ async def stou(session: Session, argument: str) -> Reply:
 
 def _open(session: Session, path: str, mode: WriteMode) -> Answer[File]:
     settings = session.settings
-    return session.storage.open_writer(
-        path, mode, atomic=settings.atomic_uploads, durable=settings.durable_uploads
+    return when_free(
+        session,
+        session.storage.open_writer,
+        path,
+        mode,
+        atomic=settings.atomic_uploads,
+        durable=settings.durable_uploads,
     )
 
 

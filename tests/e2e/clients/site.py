@@ -13,7 +13,7 @@ from tests.support.cluster import Cluster
 
 
 @contextlib.contextmanager
-def running_site(directory: Path) -> Iterator[Site]:
+def running_site(directory: Path, env: dict[str, str] | None = None) -> Iterator[Site]:
     """``run --workers 2`` with explicit and implicit TLS; ``directory`` takes all that it needs."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(directory / "authority.pem"))
@@ -22,7 +22,7 @@ def running_site(directory: Path) -> Iterator[Site]:
     (directory / "served").mkdir()
     arguments = ["--root", str(directory / "served"), "--user", f"{USER}:{PASSWORD}", "--writable"]
     arguments += ["--tls-cert", str(directory / "server.pem"), "--implicit-tls-port", "0"]
-    with Cluster("--workers", "2", *arguments) as cluster:
+    with Cluster("--workers", "2", *arguments, env=env) as cluster:
         implicit = cluster.log.split(" implicit TLS")[0].rpartition(":")[2]
         yield Site(cluster.port, int(implicit), directory / "authority.pem", directory / "served")
     assert "Traceback" not in cluster.log, cluster.log

@@ -1,0 +1,97 @@
+"""Files that somebody else has in use, and what may go wrong with those that were only read.
+
+A file may have a lease (fcntl(2)): a Samba server, for one, asks to be told before others open it,
+and gives way within moments. Until then open(2) says EAGAIN, or would wait, and the loop with it.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Awaitable, Callable
+from typing import ParamSpec, TypeVar
+
+from ftpcluster.answers import Answer, is_awaitable, settled
+from ftpcluster.net.stream import pause
+from ftpcluster.session.state import Session
+from ftpcluster.storage.base import File
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_IN_USE = frozenset((errno.EAGAIN, errno.ETXTBSY))
+_PATIENCE = 5.0
+"""Seconds for which it is tried again."""
+_PAUSE = 0.1
+
+
+def when_free(
+    session: Session, call: Callable[P, Answer[T]], /, *args: P.args, **kwargs: P.kwargs
+) -> Answer[T]:
+    """The result of a call that opens or reads a file, once nobody else has it in use.
+
+    Raises the OSError of the last attempt, which is 450.
+    """
+    try:
+        answer = call(*args, **kwargs)
+    except OSError as error:
+        if error.errno not in _IN_USE:
+            raise
+        return _again(session, call, *args, **kwargs)
+    if is_awaitable(answer):
+        return _awaited(answer, session, call, *args, **kwargs)
+    return answer
+
+
+async def _awaited(
+    answer: Awaitable[T],
+    session: Session,
+    call: Callable[P, Answer[T]],
+    /,
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> T:
+    try:
+        return await answer
+    except OSError as error:
+        if error.errno not in _IN_USE:
+            raise
+    return await _again(session, call, *args, **kwargs)
+
+
+async def _again(
+    session: Session, call: Callable[P, Answer[T]], /, *args: P.args, **kwargs: P.kwargs
+) -> T:
+    loop = session.services.loop
+    end = loop.time() + _PATIENCE
+    while True:
+        await pause(loop, _PAUSE)
+        try:
+            return await settled(call(*args, **kwargs))
+        except OSError as error:
+            if error.errno not in _IN_USE or loop.time() >= end:
+                raise
+
+
+def close_read(session: Session, file: File) -> Answer[None]:
+    """Close a file that was read. All that was asked of it has come: errors are nobody's business.
+
+    Network file systems and FUSE have some to tell, of a quota for instance.
+    """
+    try:
+        closing = file.close()
+    except OSError as error:
+        _note(session, error)
+        return None
+    return closing if closing is None else _closed(session, closing)
+
+
+async def _closed(session: Session, closing: Awaitable[None]) -> None:
+    try:
+        await closing
+    except OSError as error:
+        _note(session, error)
+
+
+def _note(session: Session, error: OSError) -> None:
+    session.note(logging.DEBUG, f"closing a file that was read: {error.strerror or error}")

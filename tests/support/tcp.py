@@ -1,0 +1,37 @@
+"""What the kernel tells of the other end of a connection on this machine."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from pathlib import Path
+
+from tests.support.cluster import until
+
+_KEEPALIVE = 2  # the number of that timer in /proc/net/tcp
+_SETTLED = (0, _KEEPALIVE)
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def keepalive_of(sock: socket.socket) -> int | None:
+    """Seconds until the other end of ``sock`` probes it, rounded up; None where it does not."""
+    # what is not acknowledged yet has a timer, too, and the kernel shows that one alone
+    timer, when = until(lambda: found if (found := _timer_of(sock))[0] in _SETTLED else None)
+    return -(-when // _TICKS) if timer == _KEEPALIVE else None
+
+
+def _timer_of(sock: socket.socket) -> tuple[int, int]:
+    """Its number, and the ticks that it has left."""
+    local, peer = sock.getsockname(), sock.getpeername()
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if (fields[1], fields[2]) == (_shown(peer), _shown(local)):
+            timer, when = (int(part, 16) for part in fields[5].split(":"))
+            return timer, when
+    raise AssertionError("the other end is gone")
+
+
+def _shown(address: tuple[str, int]) -> str:
+    (number,) = struct.unpack("=I", socket.inet_aton(address[0]))
+    return f"{number:08X}:{address[1]:04X}"
