@@ -1,9 +1,11 @@
 """Lines to a descriptor that may take none for a while: no writer waits for its reader.
 
 A pipe is full when its reader stops, a terminal when somebody presses Ctrl-S, a socket when the
-service behind it is stuck; a disk may be full. A loop that waited for them would serve nobody.
-What cannot be written at once waits in a queue, which a thread empties. What is beyond the bound of
-the queue, or fails, is lost; it is counted, and told as soon as lines can be written again.
+service behind it is stuck; a disk may be full; a file that another machine or a program serves
+(NFS, FUSE) may keep a write for ever. A loop that waited for them would serve nobody. What cannot
+be written at once, or may have to wait, goes into a queue, which a thread empties. What is beyond
+the bound of the queue, or fails, is lost; it is counted, and told as soon as lines can be written
+again.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import contextlib
 import fcntl
 import functools
 import os
+import re
 import select
 import socket
 import stat
@@ -27,6 +30,12 @@ _MOST_WAITING = 256 * 1024
 _LAST_WORDS = 0.3
 """Seconds that the end of the process waits for a reader that has been slow."""
 _NOT_READ = "nobody read them"
+_NOT_TAKEN = "its file system did not take them"
+_LOCAL = frozenset(
+    ("bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "ramfs", "tmpfs", "xfs", "zfs")
+)
+"""File systems that write to memory first, of this machine. A write to them costs some 3 µs less
+than a thread that has to be woken for it."""
 
 _writers: list[LineWriter] = []
 _may_start_threads = True
@@ -66,7 +75,7 @@ class LineWriter:
     def __init__(self, fd: int, losses: Losses) -> None:
         self.fd = fd
         self.losses = losses
-        self._put, self._blocks = _way_to_write(fd)
+        self._put, self._blocks, self._why_full = _way_to_write(fd)
         self._is_behind = self._blocks
         """Whether lines go through the queue."""
         self._queue: collections.deque[bytes] = collections.deque()
@@ -187,7 +196,7 @@ class LineWriter:
     def _enqueue(self, line: bytes, *, is_begun: bool = False) -> None:
         has_gap = self._lost and not self._is_failing  # its end is told before further lines
         if not is_begun and (has_gap or self._waiting + len(line) > _MOST_WAITING):
-            self._lose(_NOT_READ)
+            self._lose(self._why_full)
             return
         if is_begun:
             self._queue.appendleft(line)
@@ -259,8 +268,8 @@ class _Stopped(Exception):
         self.error = error
 
 
-def _way_to_write(fd: int) -> tuple[Callable[[bytes], int], bool]:
-    """What writes to a descriptor, and whether it may block.
+def _way_to_write(fd: int) -> tuple[Callable[[bytes], int], bool, str]:
+    """What writes to a descriptor, whether it may block, and why lines that wait are lost.
 
     The descriptor may be shared with other programs, whose flag O_NONBLOCK is theirs.
     """
@@ -270,12 +279,32 @@ def _way_to_write(fd: int) -> tuple[Callable[[bytes], int], bool]:
             # never closed: the number is somebody else's
             sock = socket.socket(fileno=fd)
             atexit.register(sock.detach)
-            return functools.partial(_send, sock), False
+            return functools.partial(_send, sock), False, _NOT_READ
+        if stat.S_ISREG(mode):
+            return functools.partial(os.write, fd), not _is_local(fd), _NOT_TAKEN
         may_block = stat.S_ISFIFO(mode) or os.isatty(fd)
         blocks = may_block and not _flags(fd) & os.O_NONBLOCK
     except OSError:
         blocks = False
-    return functools.partial(os.write, fd), blocks
+    return functools.partial(os.write, fd), blocks, _NOT_READ
+
+
+def _is_local(fd: int) -> bool:
+    """Whether a file is on one of the file systems that take writes at once.
+
+    The kernel's own lists say so; statfs would wait for the file system. What they do not have,
+    as where a file is of another mount namespace, is taken for one that may hang.
+    """
+    try:
+        with open(f"/proc/self/fdinfo/{fd}") as facts:
+            found = re.search(r"^mnt_id:\s*(\d+)$", facts.read(), re.MULTILINE)
+        with open("/proc/self/mountinfo", errors="surrogateescape") as mounts:
+            for mount in mounts:
+                if found is not None and mount.startswith(f"{found[1]} "):
+                    return mount.partition(" - ")[2].partition(" ")[0] in _LOCAL
+    except OSError:
+        pass
+    return False
 
 
 def _send(sock: socket.socket, data: bytes) -> int:

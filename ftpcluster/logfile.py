@@ -41,9 +41,13 @@ class LogFile:
 
     def append(self, line: bytes) -> None:
         """Write a line, now or as soon as it can be. What is lost is told in the log."""
+        self.prepare().write(line)
+
+    def prepare(self) -> LineWriter:
+        """Find out how to write here, which a process that is confined could not any more."""
         if self._writer is None:
             self._writer = LineWriter(self.fd, _Told())
-        self._writer.write(line)
+        return self._writer
 
     @classmethod
     def open(cls, path: str, identity: Identity | None = None) -> LogFile:

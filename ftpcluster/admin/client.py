@@ -8,10 +8,12 @@ import socket
 
 import msgspec
 
-from ftpcluster.admin.requests import AnyReply, Refused, Request
+from ftpcluster.admin.requests import AnyReply, Refused, Reload, Request
 
-_PATIENCE = 120.0
-"""Seconds: a reload starts workers first."""
+_PATIENCE = 10.0
+"""Seconds for an answer: more takes only a server that is stopped, or stuck."""
+_OF_RELOADS = 120.0
+"""A reload starts workers first."""
 _decode = msgspec.json.Decoder(AnyReply).decode
 
 
@@ -37,6 +39,9 @@ class AdminConnection:
             raise NoServer(
                 f"no server answers at {path}; give the one that is meant: -c FILE or --socket PATH"
             ) from None
+        except TimeoutError:
+            self._sock.close()
+            raise NoServer(self._silent(_PATIENCE)) from None
         except OSError as error:
             self._sock.close()
             raise NoServer(
@@ -47,18 +52,28 @@ class AdminConnection:
 
     def ask(self, request: Request) -> AnyReply:
         """The server's answer. Raises OrderRefused, NoServer where the server ends meanwhile."""
+        patience = _OF_RELOADS if isinstance(request, Reload) else _PATIENCE
+        self._sock.settimeout(patience)
         with contextlib.suppress(OSError):  # a refusal may have come already
             self._sock.sendall(msgspec.json.encode(request) + b"\n")
         try:
             line = self._answers.readline()
+        except TimeoutError:
+            raise NoServer(self._silent(patience)) from None
         except OSError:
             line = b""
         if not line:
-            raise NoServer(f"the server at {self._path} has ended, or does not answer")
+            raise NoServer(f"the server at {self._path} has ended")
         reply: AnyReply = _decode(line)
         if isinstance(reply, Refused):
             raise OrderRefused(reply.text)
         return reply
+
+    def _silent(self, seconds: float) -> str:
+        return (
+            f"the server at {self._path} has not answered for {seconds:.0f} s: "
+            "its process is stopped, or stuck (its log may say why)"
+        )
 
     def close(self) -> None:
         self._answers.close()

@@ -136,6 +136,8 @@ def kick_request(whom: str) -> Kick:
 
     ``user:NAME`` is a user, whatever the name looks like.
     """
+    if not whom:
+        raise ConfigError('kick "": expected a session, a user, or an address')
     if whom.startswith(_USER):
         return Kick(login=whom.removeprefix(_USER))
     if whom.isascii() and whom.isdecimal():
@@ -156,6 +158,8 @@ def limit(file: Path | None, path: str | None, whom: str, download: str, upload:
 
     A user with the name "server" is user:server.
     """
+    if not whom:
+        raise ConfigError('limit "": expected a user, or "server"')
     login = None if whom == "server" else whom.removeprefix(_USER)
     _order(file, path, Limit(login, _speed("--download", download), _speed("--upload", upload)))
 

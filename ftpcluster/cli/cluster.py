@@ -7,21 +7,22 @@ import functools
 import logging
 import operator
 import os
-import resource
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 from ftpcluster.admin import default_socket
+from ftpcluster.cli.binding import Binder, listeners_of
 from ftpcluster.cli.loading import certificates_of
 from ftpcluster.cli.logfiles import LogFiles
 from ftpcluster.cli.metrics import Metrics
+from ftpcluster.cli.open_files import check_open_files, open_more_files
 from ftpcluster.cli.standard_streams import say
-from ftpcluster.config import Config, ConfigError, Listen, Loop
+from ftpcluster.config import Config, ConfigError, Loop
 from ftpcluster.config.sessions import keepalive_of
 from ftpcluster.config.tls_doubts import tls_doubts
 from ftpcluster.net.certificate_dates import validity
-from ftpcluster.net.listeners import BACKLOG, CannotListen, Listener, listen, listen_on_all
+from ftpcluster.net.listeners import CannotListen, Listener
 from ftpcluster.prctl import no_new_privs
 from ftpcluster.privileges import check_python, drop, parse_run_as
 from ftpcluster.protocol.address import Networks, display
@@ -34,7 +35,7 @@ from ftpcluster.supervisor.admin_server import AdminServer, CannotBind, ReloadRe
 from ftpcluster.supervisor.process import WorkerProcess
 from ftpcluster.supervisor.restart import Recycling
 from ftpcluster.supervisor.supervisor import Supervisor
-from ftpcluster.supervisor.systemd import IMPLICIT_TLS, Notifier, inherited_sockets
+from ftpcluster.supervisor.systemd import Notifier, inherited_sockets
 from ftpcluster.supervisor.worker_handle import Plan
 from ftpcluster.supervisor.worker_lives import STOPPING, BootFailure
 from ftpcluster.worker.config_in_memory import config_in_memory, pack
@@ -52,67 +53,6 @@ _REPORT = 5.0
 """Seconds between two reports to the service manager, at the most."""
 
 
-class Binder:
-    """Binds the sockets of a configuration; those that the one before has, too, go on.
-
-    They do so as duplicates: whichever of the two configurations is given up closes its own.
-    """
-
-    def __init__(
-        self,
-        before: Binder | None = None,
-        inherited: Sequence[tuple[socket.socket, str]] = (),
-    ) -> None:
-        """``inherited``: the service manager's sockets, instead of whatever is configured."""
-        made = [] if before is None else before.made
-        # with port 0 a port may be free on one host and not on another: that socket was closed
-        self._there = [each for each in made if each[1].fileno() >= 0]
-        self.inherited: Sequence[tuple[socket.socket, str]]
-        self.inherited = inherited if before is None else before.inherited
-        self.made: list[tuple[tuple[str, int, bool] | None, socket.socket]] = []
-
-    def listen(
-        self,
-        host: str,
-        port: int,
-        backlog: int = BACKLOG,
-        *,
-        dual_stack: bool = False,
-        reuse_port: bool = False,
-    ) -> socket.socket:
-        """As ``net.listeners.listen``."""
-        wanted = (host, port, dual_stack)
-        for there in self._there:
-            if there[0] == wanted:
-                self._there.remove(there)
-                sock = _duplicate(there[1])
-                break
-        else:
-            sock = listen(host, port, backlog, dual_stack=dual_stack, reuse_port=reuse_port)
-        self.made.append((wanted, sock))
-        return sock
-
-    def duplicate(self, sock: socket.socket) -> socket.socket:
-        """One of the service manager's, for this configuration alone. Raises CannotListen."""
-        ours = _duplicate(sock)
-        self.made.append((None, ours))
-        return ours
-
-    def close(self) -> None:
-        """Give the sockets up."""
-        for _, sock in self.made:
-            sock.close()
-
-
-def _duplicate(sock: socket.socket) -> socket.socket:
-    """Raises CannotListen."""
-    try:
-        return sock.dup()
-    except OSError as error:
-        where = display(*sock.getsockname()[:2])
-        raise CannotListen(f"cannot listen on {where}: {error.strerror}") from error
-
-
 class Cluster:
     """One ``ftpcluster run``, from bound sockets to its exit code."""
 
@@ -120,6 +60,7 @@ class Cluster:
         self, config: Config, load: Callable[[], Awaitable[Config]], logs: LogFiles
     ) -> None:
         """Binds. ``load`` reads the configuration again. Raises CannotListen, ConfigError."""
+        check_open_files(config.workers)
         self._config = self._begun_with = config
         self._unchanged: list[str] = []
         self._load = load
@@ -155,7 +96,7 @@ class Cluster:
 
     def run(self) -> int:
         """Serve until told to stop; the exit code. Raises BootFailure, CannotRunAs."""
-        _open_more_files()
+        open_more_files()
         if self._config.run_as is not None:
             identity = parse_run_as(self._config.run_as)
             self._logs.give_to(identity)
@@ -307,7 +248,7 @@ def _plan(
     """What the supervisor is to do. Raises CannotListen; then nothing is left open."""
     timeouts = config.timeouts
     try:
-        listeners = _listen(config, binder)
+        listeners = listeners_of(config, binder)
     except CannotListen:
         binder.close()
         raise
@@ -334,37 +275,6 @@ def _plan(
         worker_timeout=timeouts.worker,
         recycling=Recycling(config.recycle.memory, config.recycle.age),
     )
-
-
-def _listen(config: Config, binder: Binder) -> list[Listener]:
-    if binder.inherited:
-        return [_inherited(config, binder.duplicate(sock), name) for sock, name in binder.inherited]
-    return [
-        Listener(sock, each.tls, _networks(each), each.any_address)
-        for each in config.listen
-        for sock in listen_on_all(each.address, each.port, bind=binder.listen)
-    ]
-
-
-def _inherited(config: Config, sock: socket.socket, name: str) -> Listener:
-    """A socket of the service manager, with what the first listener of its kind says of it."""
-    is_implicit = name == IMPLICIT_TLS
-    like = next(
-        (each for each in config.listen if (each.tls is Protection.IMPLICIT) == is_implicit),
-        config.listen[0],
-    )
-    protection = Protection.IMPLICIT if is_implicit else like.tls
-    return Listener(sock, protection, _networks(like), like.any_address)
-
-
-def _networks(listen: Listen) -> Networks | None:
-    return None if listen.proxy_protocol is None else Networks(listen.proxy_protocol)
-
-
-def _open_more_files() -> None:
-    """Each session takes up to three descriptors: use what the administrator allows."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _where(listener: Listener) -> str:

@@ -143,7 +143,10 @@ class Admission:
         ban = verdict.ban
         if ban is not None and verdict.is_new:
             duration = 0 if ban.until is None else ban.until - now
-            log.warning("%s is banned for %.0f s: %s", ban.network, duration, ban.reason)
+            log.warning(
+                "%s is banned for %.0f s: %s; addresses in [ban] allow never are",
+                *(ban.network, duration, ban.reason),
+            )
             self.banned[False] += 1
             for each in self.sessions_of(ban):
                 self._end(*each)

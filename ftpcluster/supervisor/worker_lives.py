@@ -8,6 +8,7 @@ its generation, and the old one goes on.
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
 import logging
 import random
@@ -208,13 +209,19 @@ class WorkerLives:
         self._owner.on_start(worker)
 
     def _on_not_started(self, place: Place, error: OSError) -> None:
-        """Try again, but for a generation that nobody has to wait for: another one serves."""
+        """Try again, but for a generation that nobody has to wait for: another one serves.
+
+        And but for a start that lacks descriptors: nobody else takes any, so it would go on so.
+        """
         generation = place.generation
         why = f"worker {place.index + 1} cannot be started: {error.strerror or error}"
-        if generation.is_first or place.has_served:
+        lacks_files = error.errno == errno.EMFILE and not place.has_served
+        if (generation.is_first and not lacks_files) or place.has_served:
             log.error("%s", why)
             self._start_later(place)
         elif not generation.ready.done():
+            if lacks_files:
+                why += "; raise the limit (`ulimit -n 4096`, LimitNOFILE= of a service)"
             generation.ready.set_exception(BootFailure("", why))
 
     def _start_later(self, place: Place) -> None:

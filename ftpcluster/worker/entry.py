@@ -59,6 +59,8 @@ async def run_worker(
 
     loop = asyncio.get_running_loop()
     share_cores(settings.config.workers)
+    if transfers is not None:
+        transfers.prepare()
     if settings.config.storage.umask is not None:
         os.umask(settings.config.storage.umask)
     handle = handle_of(supervisor)

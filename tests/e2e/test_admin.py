@@ -599,3 +599,23 @@ def test_a_second_server_at_the_usual_place_goes_on_without(tmp_path: Path) -> N
             with Dialogue(second.port):
                 pass
         assert overview(first)["listening"][0] == f"127.0.0.1:{first.port}"
+
+
+def test_an_empty_name_is_no_user(cluster: Cluster) -> None:
+    said = order(cluster, "limit", "", "--download", "1MB", "--upload", "none", status=2)
+    assert said == 'ftpcluster: error: limit "": expected a user, or "server"'
+    said = order(cluster, "kick", "", status=2)
+    assert said == 'ftpcluster: error: kick "": expected a session, a user, or an address'
+
+
+def test_who_does_not_wait_for_a_stopped_server(cluster: Cluster) -> None:
+    os.kill(cluster.pid, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        said = order(cluster, "who", status=1)
+        assert time.monotonic() - began < 60
+    finally:
+        os.kill(cluster.pid, signal.SIGCONT)
+    why = "its process is stopped, or stuck (its log may say why)"
+    assert said.endswith(f"the server at {cluster.admin} has not answered for 10 s: {why}")
+    assert "SESSION" in command("who", "--socket", cluster.admin).stdout

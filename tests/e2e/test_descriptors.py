@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.support.cluster import Cluster, open_files, processor_time, restore, starve, until
+from tests.support.cluster import (
+    DEADLINE,
+    Cluster,
+    environment,
+    open_files,
+    processor_time,
+    restore,
+    starve,
+    until,
+)
 from tests.support.dialogue import Dialogue
 
 
@@ -96,3 +107,49 @@ def test_where_no_worker_has_descriptors_clients_are_told_421(cluster: Cluster) 
         until(lambda: greeted(cluster.port))
         for pid in workers:
             until(lambda pid=pid: len(open_files(pid)) <= held[pid])  # type: ignore[misc]
+
+
+def limited(directory: Path, files: int) -> str:
+    """A Python that may have so many files open."""
+    program = directory / "python"
+    program.write_text(f'#!/bin/sh\nulimit -n {files}\nexec {sys.executable} "$@"\n')
+    program.chmod(0o755)
+    return str(program)
+
+
+def started(directory: Path, files: int) -> subprocess.CompletedProcess[str]:
+    """What comes of a start that cannot succeed."""
+    command = [limited(directory, files), "-m", "ftpcluster", "run", "--root", str(directory)]
+    command += ["--port", "0", "--host", "127.0.0.1", "--workers", "2"]
+    env = environment({"RUNTIME_DIRECTORY": str(directory)})
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=DEADLINE, env=env, check=False
+    )
+
+
+@pytest.mark.parametrize("files", [16, 27])
+def test_a_limit_that_holds_no_workers_is_an_error(tmp_path: Path, files: int) -> None:
+    done = started(tmp_path, files)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr == (
+        f"ftpcluster: error: a process may have {files} files open, and this one needs 28 "
+        "before anybody connects, and up to three for each session: raise the limit "
+        "(`ulimit -n 4096`, LimitNOFILE= of a service)\n"
+    )
+
+
+def test_a_start_that_lacks_descriptors_for_a_worker_is_an_error(tmp_path: Path) -> None:
+    done = started(tmp_path, 29)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.splitlines()[-1] == (
+        "ftpcluster: error: worker 2 cannot be started: Too many open files; "
+        "raise the limit (`ulimit -n 4096`, LimitNOFILE= of a service)"
+    )
+
+
+def test_few_descriptors_serve_few_sessions(tmp_path: Path) -> None:
+    python = limited(tmp_path, 40)
+    with Cluster("--workers", "2", "--root", str(tmp_path), python=python) as cluster:
+        with Dialogue(cluster.port) as client:
+            client.logs_in("anonymous", "")
+            assert client.downloads("RETR python")

@@ -71,7 +71,9 @@ def test_a_ban_is_logged(scene: Scene, caplog: pytest.LogCaptureFixture) -> None
     scene.fail(1, 3)
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    assert record.getMessage() == "192.0.2.7 is banned for 1800 s: 3 failed logins"
+    assert record.getMessage() == (
+        "192.0.2.7 is banned for 1800 s: 3 failed logins; addresses in [ban] allow never are"
+    )
 
 
 def test_refusals_are_logged_once_a_second_for_each_reason_and_all_are_counted(

@@ -3,7 +3,8 @@
 python -m tests.support.hanging DIRECTORY MODULE ARGUMENTS…
 
 DIRECTORY becomes the root of a FUSE file system of our own, in a mount namespace that ends with the
-command. It holds one empty directory, ``inner``. While there is a file DIRECTORY.hangs requests are
+command. It holds one empty directory, ``inner``, and one file, ``log``: what is written to it
+stands in DIRECTORY.written. While there is a file DIRECTORY.hangs requests are
 read and not answered: whoever made one is in state D, and not even SIGKILL ends it.
 """
 
@@ -19,15 +20,20 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
 _CLONE_NEWNS, _CLONE_NEWUSER, _MS_REC, _MS_PRIVATE = 0x20000, 0x10000000, 0x4000, 1 << 18
 _MS_BIND = 0x1000
 _LOOKUP, _FORGET, _GETATTR, _STATFS, _RELEASE, _FLUSH, _INIT = 1, 2, 3, 17, 18, 25, 26
+_OPEN, _WRITE = 14, 16
 _OPENDIR, _READDIR, _RELEASEDIR, _INTERRUPT, _BATCH_FORGET = 27, 28, 29, 36, 42
 _NO_REPLY = (_FORGET, _INTERRUPT, _BATCH_FORGET)
-_ROOT, _INNER = 1, 2
+_ROOT, _INNER, _LOG = 1, 2, 3
+_NODES = {b"inner": _INNER, b"log": _LOG}
+_DIRECT_IO = 1
+_WRITE_HEAD = struct.Struct("=QQIIQII")
 _IN, _OUT = struct.Struct("=IIQQIIII"), struct.Struct("=IiQ")
 _PATIENCE = 20  # milliseconds until the file is looked for again
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -69,7 +75,7 @@ def is_stuck(pid: int) -> bool:
 def _attributes(node: int) -> bytes:
     no_times = (0, 0, 0)
     owner = os.getuid(), os.getgid()
-    mode = stat.S_IFDIR | 0o755
+    mode = stat.S_IFREG | 0o644 if node == _LOG else stat.S_IFDIR | 0o755
     return struct.pack(
         "=6Q10I", node, 4096, 8, *no_times, *no_times, mode, 2, *owner, 0, 4096, 0
     )  # fmt: skip
@@ -81,12 +87,16 @@ def _reply(opcode: int, node: int, rest: bytes) -> tuple[int, bytes]:
         head = (7, 31, 0, 0, 12, 9, 65536, 1, 16, 0)
         return 0, struct.pack("=IIIIHHIIHH", *head) + bytes(32)
     if opcode == _LOOKUP:
-        if node != _ROOT or rest.rstrip(b"\0") != b"inner":
+        found = _NODES.get(rest.rstrip(b"\0"))
+        if node != _ROOT or found is None:
             return errno.ENOENT, b""
-        return 0, struct.pack("=QQQQII", _INNER, 0, 0, 0, 0, 0) + _attributes(_INNER)
+        return 0, struct.pack("=QQQQII", found, 0, 0, 0, 0, 0) + _attributes(found)
+    if opcode == _WRITE:
+        return 0, struct.pack("=II", len(rest) - _WRITE_HEAD.size, 0)
     known = {
         _GETATTR: struct.pack("=QII", 0, 0, 0) + _attributes(node),
         _OPENDIR: bytes(16),
+        _OPEN: struct.pack("=QII", 0, _DIRECT_IO, 0),
         _READDIR: b"",
         _RELEASEDIR: b"",
         _RELEASE: b"",
@@ -96,13 +106,18 @@ def _reply(opcode: int, node: int, rest: bytes) -> tuple[int, bytes]:
     return (0, known[opcode]) if opcode in known else (errno.ENOSYS, b"")
 
 
-def _serve(device: int, knob: str, command: int) -> None:
+def _serve(device: int, directory: str, command: int) -> None:
     """Answer the kernel, unless the storage hangs, until the command is gone."""
+    with open(f"{directory}.written", "wb", buffering=0) as written:
+        _serve_log(device, f"{directory}.hangs", command, written)
+
+
+def _serve_log(device: int, knob: str, command: int, written: BinaryIO) -> None:
     unanswered: list[bytes] = []
     while True:
         if not os.path.exists(knob):
             for request in unanswered:
-                _answer(device, request)
+                _answer(device, request, written)
             unanswered.clear()
             if os.getppid() != command:
                 return
@@ -114,10 +129,12 @@ def _serve(device: int, knob: str, command: int) -> None:
                     return
 
 
-def _answer(device: int, request: bytes) -> None:
+def _answer(device: int, request: bytes, written: BinaryIO) -> None:
     _, opcode, unique, node, *_ = _IN.unpack_from(request)
     if opcode in _NO_REPLY:
         return
+    if opcode == _WRITE:
+        written.write(request[_IN.size + _WRITE_HEAD.size :])
     problem, data = _reply(opcode, node, request[_IN.size :])
     with contextlib.suppress(OSError):  # ENOENT: nobody waits for it any more
         os.write(device, _OUT.pack(_OUT.size + len(data), -problem, unique) + data)
@@ -154,7 +171,7 @@ def main() -> None:
     if os.fork() == 0:
         for fd in (0, 1, 2):
             os.dup2(os.open(os.devnull, os.O_RDWR), fd)
-        _serve(device, f"{directory}.hangs", ours)
+        _serve(device, directory, ours)
         os._exit(0)
     os.execv(sys.executable, (sys.executable, "-m", *command))
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import trustme
+from OpenSSL import SSL
 
 from ftpcluster.net.certificates import make_context
 from tests.support.dialogue import Dialogue, reset, rest_of
@@ -472,6 +473,35 @@ def test_each_name_can_have_a_certificate_of_its_own(
                     assert data.recv(10) == b""
                     assert data.session_reused
             client.expects(226)
+
+
+@pytest.mark.parametrize("implicit", [False, True])
+def test_a_client_may_not_negotiate_again(
+    serve: Serve, trusting: ssl.SSLContext, implicit: bool
+) -> None:
+    """A handshake costs the server more than the client, and TLS 1.2 would allow any number."""
+    port = serve(implicit=implicit).port
+    with Dialogue(port, greeting=None) as client:
+        if not implicit:
+            client.expects(220)
+            client.says("AUTH TLS", 234)
+        context = SSL.Context(SSL.TLS_METHOD)
+        context.set_max_proto_version(SSL.TLS1_2_VERSION)
+        client.sock.settimeout(None)  # pyOpenSSL knows no timeouts
+        tls = SSL.Connection(context, client.sock)
+        tls.set_connect_state()
+        tls.do_handshake()
+        if implicit:
+            assert tls.recv(4096).startswith(b"220 ")
+        tls.send(b"NOOP\r\n")
+        assert tls.recv(4096).startswith(b"200 ")
+        assert tls.renegotiate()
+        with pytest.raises(SSL.Error, match="no renegotiation"):
+            tls.do_handshake()
+    with Client(port, trusting, implicit=implicit) as other:
+        if not implicit:
+            other.secures()
+        other.says("NOOP", 200)
 
 
 def test_close_notify_in_the_middle_of_a_handshake_harms_nobody(

@@ -17,6 +17,7 @@ from tests.support.latency import assert_unnoticed, felt_time
 from tests.tls.conftest import AUTHORITY, Files
 from tests.tls.support import V12, V13, Client, serving
 from tests.tls.test_session_reuse import refused
+from tests.tls.test_tickets import OnceClient
 
 SYSTEM = Path(ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt")
 VERSIONS = pytest.mark.parametrize("version", [V12, V13], ids=["1.2", "1.3"])
@@ -95,6 +96,17 @@ def test_sessions_are_those_of_one_control_connection_as_without_authorities(
         refused(other, client.tls.session)
         refused(client, None)
         assert other.fetches("RETR file", other.tls.session) == b"content"
+
+
+@pytest.mark.parametrize("shows", [True, False])
+def test_there_is_a_ticket_for_each_data_connection(
+    port: int, showing: Showing, shows: bool
+) -> None:
+    """Tickets stay those of the context that the connection began with."""
+    with OnceClient(port, showing(AUTHORITY if shows else None, V13)) as client:
+        client.secures(protected=True)
+        for _ in range(6):
+            assert client.fetches("RETR file", client.ticket()) == b"content"
 
 
 @VERSIONS

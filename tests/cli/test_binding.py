@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ftpcluster.cli.cluster import Binder, _listen
+from ftpcluster.cli.binding import Binder, listeners_of
 from ftpcluster.config import Config
 from ftpcluster.net.listeners import listen
 
@@ -28,7 +28,7 @@ def test_a_socket_that_both_configurations_have_goes_on(binder: Binder) -> None:
 def test_a_configuration_that_is_given_up_leaves_the_service_manager_s_sockets_alone() -> None:
     with listen("127.0.0.1", 0) as sock:
         binder = Binder(inherited=[(sock, "name")])
-        (listener,) = _listen(Config(), binder)
+        (listener,) = listeners_of(Config(), binder)
         assert listener.sock.getsockname() == sock.getsockname()
         binder.close()
         assert listener.sock.fileno() == -1
