@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from ftpcluster.config.accounts import AnonymousConfig, UserConfig
-from ftpcluster.config.confinement import ConfineAllow
+from ftpcluster.config.confine_allow import ConfineAllow
 from ftpcluster.config.kinds import Line, ObjectName, RunAs, Workers
 from ftpcluster.config.network import Data, Listen, TLSConfig
 from ftpcluster.config.setting import Keyword, Setting, Table
