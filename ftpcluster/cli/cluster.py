@@ -95,7 +95,7 @@ class Cluster:
             return None
 
     def run(self) -> int:
-        """Serve until told to stop; the exit code. Raises BootFailure, CannotRunAs."""
+        """Serve until a signal or an order; the exit code. Raises BootFailure, CannotRunAs."""
         open_more_files()
         if self._config.run_as is not None:
             identity = parse_run_as(self._config.run_as)
@@ -259,7 +259,7 @@ def _plan(
         limits=ConnectionLimits(
             server=config.limits.connections,
             per_address=config.limits.connections_per_address,
-            strangers=config.limits.connections_not_logged_in,
+            unauthenticated=config.limits.connections_not_logged_in,
         ),
         speeds=speed_limits(config),
         knows_all_users=config.server is None and config.user_manager is None,

@@ -31,7 +31,7 @@ def load(
     *further: Callable[[Config, Sources], None],
     environment: Environment | None = None,
 ) -> Config:
-    """What a server is told: flags win over the environment, which wins over the file.
+    """A server's configuration: flags win over the environment, which wins over the file.
 
     Raises ConfigError with all that is wrong. ``further`` checks are those that do not hold for a
     reload.

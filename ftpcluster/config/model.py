@@ -1,4 +1,4 @@
-"""A whole configuration: the settings above all tables, and what a worker is told of it."""
+"""A whole configuration: the settings above all tables, and the part of it that a worker gets."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class Config(Table, frozen=True, kw_only=True):
 
 
 class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What one worker is told. ``index`` counts from 0 and survives the worker's replacement.
+    """What one worker gets. ``index`` counts from 0 and survives the worker's replacement.
 
     ``certificates`` are the contents of the files of ``config.tls``, which a worker may be
     unable to read.

@@ -35,7 +35,7 @@ _OVERHEAD = 64
 _MESSAGES_PER_TURN = 32
 _LONGEST_TURN = 0.002
 """Seconds after which further messages wait for the loop's next turn, so that other workers, and
-clients that connect, get theirs. A single message takes up to some milliseconds."""
+clients that connect, are served. A single message takes up to some milliseconds."""
 _TRUNCATED = int(socket.MSG_TRUNC)  # as plain numbers: the enums' operators are slow
 _CLOSE_ON_EXEC = int(socket.MSG_CMSG_CLOEXEC)
 _SO_PASSRIGHTS = 83  # SO_PASSRIGHTS, which the socket module has no name for
@@ -119,7 +119,7 @@ class Channel(Generic[Incoming]):
             self.backlog += len(data) + _OVERHEAD
             if self.backlog > self._most_waiting:
                 # not at once: whoever sends may be about to send to others, too
-                self._loop.call_soon(self._fail, BadMessage("it does not read what it is told"))
+                self._loop.call_soon(self._fail, BadMessage("it does not read its messages"))
 
     def _send(self, data: bytes, fd: int | None) -> bool:
         try:
@@ -133,7 +133,7 @@ class Channel(Generic[Incoming]):
         except ConnectionError:
             pass  # the other end is gone; the reader will say so
         except OSError as error:
-            # too many descriptors in flight, or no memory: what cannot be told makes the two
+            # too many descriptors in flight, or no memory: with a message lost the two sides
             # disagree, so the channel is given up, and with it its worker
             self._loop.call_soon(self._fail, error)
         return True

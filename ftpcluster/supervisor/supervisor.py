@@ -70,7 +70,9 @@ class Supervisor:
         self._plan = plan
         self._listen_on(plan)
         self.ledger = Ledger(plan.limits)
-        self.guard = Admission(self.ledger, plan.bans, self._end_stranger, self._loop.call_later)
+        self.guard = Admission(
+            self.ledger, plan.bans, self._end_unauthenticated, self._loop.call_later
+        )
         self._logins = WorkerLogins(self.ledger, self.guard, self._loop.time)
         self.speed = SharedSpeed(
             self._loop, plan.speeds, self._grant, knows_all_users=plan.knows_all_users
@@ -256,8 +258,8 @@ class Supervisor:
         """All that hold; their ends are times of the loop's clock."""
         return self.guard.bans(self._loop.time())
 
-    def _end_stranger(self, epoch: int, session: int) -> None:
-        self._end(epoch, EndSession(session, Refusal.BANNED.explanation, only_strangers=True))
+    def _end_unauthenticated(self, epoch: int, session: int) -> None:
+        self._end(epoch, EndSession(session, Refusal.BANNED.explanation, only_unauthenticated=True))
 
     # ------------------------------------------------------------------ workers
 
@@ -295,7 +297,7 @@ class Supervisor:
         if worker.place.generation is self._lives.current:
             for order in self.speed.orders:
                 worker.channel.send(order)
-            if self._lives.is_renewed:  # as all were told when the reload began
+            if self._lives.is_renewed:  # all got this message when the reload began
                 worker.channel.send(TellLogins())
 
     def on_gone(self, worker: WorkerHandle) -> int:

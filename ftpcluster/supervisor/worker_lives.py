@@ -406,14 +406,14 @@ class WorkerLives:
 
 def _spawn(place: Place, epoch: int) -> tuple[ProcessLike, socket.socket]:
     """A new process, and our end of its channel. Raises OSError."""
-    ours, theirs = pair()
+    ours, workers_end = pair()
     try:
-        return place.generation.plan.start_process(place.index, epoch, theirs), ours
+        return place.generation.plan.start_process(place.index, epoch, workers_end), ours
     except BaseException:
         ours.close()
         raise
     finally:
-        theirs.close()
+        workers_end.close()
 
 
 def _fillers(place: Place) -> Iterator[WorkerHandle]:

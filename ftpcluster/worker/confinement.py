@@ -1,4 +1,4 @@
-"""Keeping a worker, and whoever takes it over, in the directories that it serves: Landlock.
+"""Landlock: a worker, even one that was taken over, opens only the files that serving needs.
 
 ``storage/contained.py`` holds the bounds of the calls that we make. A hole in an interpreter or a
 library makes others, and a worker that runs as root could then read every file. Landlock is a
@@ -71,8 +71,8 @@ class Right(enum.IntFlag):
 
 _SINCE = {Right.REFER: 2, Right.TRUNCATE: 3, Right.IOCTL_DEV: 5}
 _READ = Right.READ_FILE | Right.READ_DIR
-# Not to execute, for nobody needs to (.so files are read and mapped); and no device files: one of
-# a disk would lead to all that is on it. Moving fifos and sockets that lie there needs the others.
+# No right to execute, which nothing needs (.so files are read and mapped). No device files: one
+# of a disk would lead to all that is on it. To move fifos and sockets takes the other rights.
 _WRITE = (
     _READ
     | (Right.WRITE_FILE | Right.TRUNCATE | Right.REMOVE_DIR | Right.REMOVE_FILE | Right.REFER)

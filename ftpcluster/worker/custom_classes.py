@@ -1,6 +1,6 @@
-"""What is not ours: ``server`` and ``user_manager``, named in the configuration.
+"""Custom code: ``server`` and ``user_manager``, named in the configuration.
 
-All raise ConfigError where it cannot be used.
+All functions raise ConfigError where it cannot be used.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ KEYS = ("server", "user_manager")
 
 
 def look(config: Config) -> None:
-    """Whether all that is named can be imported. Nothing is called."""
+    """Import all that is named. Nothing is called."""
     for key in KEYS:
         name = getattr(config, key)
         if name is not None:
@@ -31,7 +31,7 @@ def look(config: Config) -> None:
 
 
 def user_manager(name: str) -> AbstractUserManager:
-    """What the factory makes."""
+    """The user manager that the factory makes."""
     factory = _load("user_manager", name)
     manager = _call("user_manager", name, factory)
     if not isinstance(manager, AbstractUserManager):
@@ -43,7 +43,7 @@ def user_manager(name: str) -> AbstractUserManager:
 
 
 def server(config: Config, name: str, users: AbstractUserManager) -> Server:
-    """The user's ``Server``, who gets the configured users if it takes any."""
+    """The user's ``Server``. It gets the configured users, if it takes any."""
     from ftpcluster.compat.server import Server
 
     factory = _load("server", name)

@@ -1,4 +1,4 @@
-"""Where a worker process begins: what the CLI hands to the supervisor.
+"""The first functions of a worker process; the CLI hands them to the supervisor.
 
 It imports the sessions' code only when it runs, so that the supervisor, who has to import this
 module to name its functions, never loads any of it.

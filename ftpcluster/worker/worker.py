@@ -122,11 +122,11 @@ class Worker:
         self._quotas.channel = self._channel
 
     async def serve(self) -> None:
-        """Serve until told to stop, or until the supervisor is gone."""
+        """Serve until the supervisor sends the order to stop, or is gone."""
         self._channel.send(Ready())
         self._beat()
         await self._drained
-        if self._services.tasks:  # user managers that are told of logouts
+        if self._services.tasks:  # calls of notify_logout
             await asyncio.wait(self._services.tasks, timeout=_END_OF_TASKS)
         self._quotas.report()
         self._heartbeat.cancel()
@@ -236,7 +236,7 @@ class Worker:
         elif isinstance(message, EndSession):
             self._adopt()  # it may be of one that came together with this
             self._reception.end(
-                message.session, message.reason, only_strangers=message.only_strangers
+                message.session, message.reason, only_unauthenticated=message.only_unauthenticated
             )
         else:
             self.drain(message.grace, message.patience)

@@ -1,4 +1,4 @@
-"""What a worker's sessions share, made from what the worker is told."""
+"""What a worker's sessions share, made from the worker's configuration."""
 
 from __future__ import annotations
 
@@ -55,9 +55,11 @@ def make_services(
     server = None
     if config.server is not None:
         server = custom_classes.server(config, config.server, users)
-        users, settings = server.user_manager, _with_their_settings(given, server.settings)
-        theirs = server.throttle_per_connection.rates()
-        each = Rates(upload=each.upload or theirs.upload, download=each.download or theirs.download)
+        users, settings = server.user_manager, _with_settings_of_class(given, server.settings)
+        of_class = server.throttle_per_connection.rates()
+        each = Rates(
+            upload=each.upload or of_class.upload, download=each.download or of_class.download
+        )
     _check_active_port(settings)
     common: dict[str, Any] = {
         "loop": loop,
@@ -108,15 +110,15 @@ def _contexts(certificates: tuple[bytes, ...], tls: TLSConfig, settings: Setting
     )
 
 
-def _with_their_settings(given: dict[str, Any], theirs: Settings) -> Settings:
-    """What the user's ``Server`` sets fills what the configuration leaves open."""
+def _with_settings_of_class(given: dict[str, Any], of_class: Settings) -> Settings:
+    """Settings of the user's ``Server`` hold where the configuration says nothing."""
     settings = {
-        field.name: getattr(theirs, field.name)
+        field.name: getattr(of_class, field.name)
         for field in dataclasses.fields(Settings)
-        if getattr(theirs, field.name) is not None
+        if getattr(of_class, field.name) is not None
     }
-    stricter = {name: given[name] or getattr(theirs, name) for name in _STRICTER_WINS}
-    stricter["forbid"] = (*given.get("forbid", ()), *theirs.forbid)
+    stricter = {name: given[name] or getattr(of_class, name) for name in _STRICTER_WINS}
+    stricter["forbid"] = (*given.get("forbid", ()), *of_class.forbid)
     return Settings(**{**session_defaults(), **settings, **given, **stricter})
 
 

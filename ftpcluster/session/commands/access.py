@@ -107,7 +107,7 @@ class _Attempt:
 
 
 async def password(session: Session, secret: str) -> Reply:
-    """PASS: the user's slot is taken only now, so that strangers cannot lock a user out."""
+    """PASS: only now the user's slot is taken: unauthenticated clients cannot lock a user out."""
     claim = session.login
     assert isinstance(claim, Claim)
     is_right = _judge_at_once(session.services.users, claim, secret)
