@@ -56,7 +56,7 @@ def release_threads() -> None:
 
 
 class Losses:
-    """Who is told of lines that were lost, or are; it may be in any thread."""
+    """Called with news of lost lines, in any thread."""
 
     def begin(self, why: str) -> None:
         """From now on lines are lost."""
@@ -271,7 +271,7 @@ class _Stopped(Exception):
 def _way_to_write(fd: int) -> tuple[Callable[[bytes], int], bool, str]:
     """What writes to a descriptor, whether it may block, and why lines that wait are lost.
 
-    The descriptor may be shared with other programs, whose flag O_NONBLOCK is theirs.
+    The descriptor may be shared with other programs, and O_NONBLOCK is a flag of all of them.
     """
     try:
         mode = os.fstat(fd).st_mode

@@ -40,7 +40,7 @@ class LogFile:
         self._writer: LineWriter | None = None
 
     def append(self, line: bytes) -> None:
-        """Write a line, now or as soon as it can be. What is lost is told in the log."""
+        """Write a line, now or as soon as it can be. The log says what was lost."""
         self.prepare().write(line)
 
     def prepare(self) -> LineWriter:

@@ -2,7 +2,8 @@
 
 A hash takes tens of milliseconds of a core, and of memory 64 MiB as a rule, on purpose. So it is
 computed in a small pool of threads of its own, where a storm of logins cannot keep transfers from
-theirs; these get what cores the loops leave over; and only so many may wait for one.
+the threads of files. These threads get the cores that the loops leave over, and only so many
+logins may wait for one.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 What a change of the user id does beside that, and why it does no harm here:
 
-- The kernel forgets PR_SET_PDEATHSIG. Workers ask for theirs after they were spawned, and they are
+- The kernel forgets PR_SET_PDEATHSIG. Workers set it after they were spawned, and they are
   spawned after the drop. So is everything else: what was started before is still root's.
 - The process is no longer dumpable: its core and /proc/PID/mem are root's alone, other processes
   of the same user cannot trace it, and /proc/PID belongs to root. It is left so, since passwords
@@ -154,18 +154,18 @@ def _barrier(directory: str) -> str:
 
 def _found_as(identity: Identity, look: Callable[[], bytes]) -> bytes:
     """What is found by a child process that becomes that user; nothing where it cannot."""
-    ours, theirs = os.pipe()
+    ours, childs_end = os.pipe()
     child = os.fork()
     if not child:
         try:
             os.setgroups([])
             os.setresgid(*(identity.gid,) * 3)
             os.setresuid(*(identity.uid,) * 3)
-            with open(theirs, "wb") as pipe:
+            with open(childs_end, "wb") as pipe:
                 pipe.write(look())
         finally:
             os._exit(0)  # nothing of the parent's is to be run or flushed here
-    os.close(theirs)
+    os.close(childs_end)
     with open(ours, "rb") as pipe:
         found = pipe.read()
     os.waitpid(child, 0)

@@ -239,7 +239,7 @@ def crypted(tmp_path: Path) -> Path:
 
 def lets_in(directory: Path, *names: str) -> None:
     """The manager lets each of them in with "secret", and nobody with something else."""
-    text = 'user_manager = "crypted:Users"\n'
+    text = f'user_manager = "crypted:Users"\nconfine_allow = {{ write = ["{directory}"] }}\n'
     with (
         configured(
             directory, text, env={"PYTHONPATH": f"{directory}:{PATH['PYTHONPATH']}"}

@@ -12,7 +12,7 @@ _NAME = "admin.sock"
 
 
 def default_socket() -> str | None:
-    """Where a server that is not told otherwise has its admin socket; None for nowhere."""
+    """The admin socket of a server without ``admin.socket``; None where there is none."""
     directory = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]  # of a systemd service
     if directory:
         return os.path.join(directory, _NAME)

@@ -31,7 +31,7 @@ T = TypeVar("T")
 _PATIENCE = 10.0
 """Seconds that one thing that is looked at has to answer."""
 _SILENCE = 3.0
-"""Seconds after which it is told what a reload waits for."""
+"""Seconds after which the log says what a reload waits for."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 Kind = Literal["at", "done", "refused", "failed"]
 
@@ -110,10 +110,10 @@ def _called(function: Callable[[], object], *, may_fork: bool) -> Iterator[Conne
     """A process that calls a function, and where its results come from. It ends with the block."""
     with contextlib.ExitStack() as stack:
         try:
-            ours, theirs = os.pipe()
+            ours, childs_end = os.pipe()
             results = stack.enter_context(Connection(ours, writable=False))
-            with _signals_blocked(), Connection(theirs, readable=False):
-                pid = _forked(function, theirs) if may_fork else _spawned(function, theirs)
+            with _signals_blocked(), Connection(childs_end, readable=False):
+                pid = _forked(function, childs_end) if may_fork else _spawned(function, childs_end)
         except OSError as error:
             raise ConfigError(f"no process can be started to load it: {error.strerror}") from error
         try:

@@ -57,6 +57,11 @@ def describe(config: Config) -> Iterator[str]:
         value = getattr(config, name)
         if value is not None:
             yield f"{name} {value}"
+    if not config.confine:
+        yield "workers are not confined"
+    for name in ("read", "write"):
+        if places := getattr(config.confine_allow, name):
+            yield f"custom code may {name}: {', '.join(places)}"
     if config.data.ports is not None:
         yield "data ports {}-{}".format(*config.data.ports)
     yield from _timeouts(config.timeouts)

@@ -39,7 +39,7 @@ from ftpcluster.supervisor.systemd import Notifier, inherited_sockets
 from ftpcluster.supervisor.worker_handle import Plan
 from ftpcluster.supervisor.worker_lives import STOPPING, BootFailure
 from ftpcluster.worker.config_in_memory import config_in_memory, pack
-from ftpcluster.worker.entry import initialize, new_uvloop, run_worker, runs_our_code
+from ftpcluster.worker.entry import initialize, new_uvloop, run_worker
 from ftpcluster.worker.speed_limits import speed_limits
 
 log = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ class Cluster:
             return None
 
     def run(self) -> int:
-        """Serve until told to stop; the exit code. Raises BootFailure, CannotRunAs."""
+        """Serve until a signal or an order; the exit code. Raises BootFailure, CannotRunAs."""
         open_more_files()
         if self._config.run_as is not None:
             identity = parse_run_as(self._config.run_as)
@@ -260,10 +260,10 @@ def _plan(
         limits=ConnectionLimits(
             server=config.limits.connections,
             per_address=config.limits.connections_per_address,
-            strangers=config.limits.connections_not_logged_in,
+            unauthenticated=config.limits.connections_not_logged_in,
         ),
         speeds=speed_limits(config),
-        knows_all_users=runs_our_code(config),
+        knows_all_users=config.server is None and config.user_manager is None,
         bans=BanRules(
             failures=config.ban.failures,
             window=config.ban.window,
@@ -306,7 +306,7 @@ def _start_process(
 
 
 def _workers_loop(config: Config) -> Callable[[], asyncio.AbstractEventLoop]:
-    if config.loop == "uvloop" and config.confine and runs_our_code(config):
+    if config.loop == "uvloop" and config.confine:
         return new_uvloop
     return loop_factory(config.loop)
 

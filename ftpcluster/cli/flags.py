@@ -170,11 +170,21 @@ class Flags:
         for name, value in self._given.items():
             flag = FLAGS[name]
             if flag.path and flag.path[0] not in _LAID_APART and name != "masquerade":
-                sources.put(flag.path, flag.as_in_a_file(value), flag.label(value))
+                self._lay(sources, flag, value)
         has_tls = self._lay_tls(sources)
         self._lay_listeners(sources, has_tls=has_tls)
         self._lay_masquerades(sources)
         self._lay_accounts(sources)
+
+    @staticmethod
+    def _lay(sources: Sources, flag: Flag, value: Any) -> None:
+        """Replace a key; each value of a flag that is repeated has a label of its own."""
+        if not flag.repeats:
+            sources.put(flag.path, flag.as_in_a_file(value), flag.label(value))
+            return
+        sources.put(flag.path, [], flag.name)
+        for index, each in enumerate(value):
+            sources.put((*flag.path, index), each, flag.label(each))
 
     # ------------------------------------------------------------------ listeners and TLS
 

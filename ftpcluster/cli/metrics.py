@@ -55,7 +55,7 @@ class _Snapshot:
 
     is_complete: bool
     connections: int
-    strangers: int
+    unauthenticated: int
     most_connections: int | None
     limits: dict[str, int | None]
     refused: dict[str, int]
@@ -146,7 +146,7 @@ class Metrics:
         return _Snapshot(
             is_complete=supervisor.is_complete,
             connections=supervisor.ledger.connections,
-            strangers=supervisor.ledger.strangers,
+            unauthenticated=supervisor.ledger.unauthenticated,
             most_connections=limits.server,
             limits={"download": rates.download, "upload": rates.upload},
             refused={each.value: supervisor.guard.refused[each] for each in _REFUSALS},
@@ -176,7 +176,7 @@ class Metrics:
         yield from self._of_server(snapshot)
         if snapshot.certificate_end is not None:
             yield self._of_certificate(snapshot.certificate_end)
-        yield from self._of_strangers(snapshot)
+        yield from self._of_refused(snapshot)
         yield from self._of_workers(snapshot)
         yield from self._of_sessions(snapshot.sums)
 
@@ -194,7 +194,7 @@ class Metrics:
         yield core.GaugeMetricFamily(
             "ftpcluster_connections_not_logged_in",
             "Control connections that have not logged in",
-            value=now.strangers,
+            value=now.unauthenticated,
         )
         if now.most_connections is not None:
             yield core.GaugeMetricFamily(
@@ -227,7 +227,7 @@ class Metrics:
             value=end,
         )
 
-    def _of_strangers(self, now: _Snapshot) -> Iterator[Metric]:
+    def _of_refused(self, now: _Snapshot) -> Iterator[Metric]:
         core = self._prometheus.core
         refused = core.CounterMetricFamily(
             "ftpcluster_refused_connections",

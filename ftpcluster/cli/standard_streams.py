@@ -42,7 +42,7 @@ def have_stderr_of_our_own() -> None:
 
 
 def say(line: str) -> None:
-    """On stderr. Where that is full or gone nobody can be told, and the server goes on."""
+    """Write to stderr. Where that is full or gone, the line is lost and the server goes on."""
     try:
         click.echo(line, err=True)
     except OSError:

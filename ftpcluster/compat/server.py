@@ -203,7 +203,7 @@ class Server(ServerStatus, PathMethods, BuiltinVerbs):
             self.throttle.rates,
             clock=loop.time,
             bans=self.bans,
-            end_stranger=self._end_stranger,
+            end_unauthenticated=self._end_unauthenticated,
             call_later=loop.call_later,
             promise=loop.create_future,
         )
@@ -258,11 +258,11 @@ class Server(ServerStatus, PathMethods, BuiltinVerbs):
             )
         )
 
-    def _end_stranger(self, session: int) -> None:
+    def _end_unauthenticated(self, session: int) -> None:
         """Soon: it may be the one whose command asks for it, which must not end in that."""
         if self._services is not None and self._reception is not None:
             reason = Refusal.BANNED.explanation
-            end = functools.partial(self._reception.end, session, reason, only_strangers=True)
+            end = functools.partial(self._reception.end, session, reason, only_unauthenticated=True)
             self._services.loop.call_soon(end)
 
     def _on_empty(self) -> None:

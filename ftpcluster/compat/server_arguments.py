@@ -160,7 +160,7 @@ def make_settings(given: Any) -> Settings:
 
 
 def _checked(name: str, argument: ServerKeyword, value: Any) -> Any:
-    """The value as sessions take it. What is not theirs its part checks, too."""
+    """The value as sessions take it. Other values are checked where they are used."""
     annotation = argument.annotation
     if annotation == SourcePort:
         return None if value is None else _as_key(name, annotation, value)

@@ -233,6 +233,16 @@ File = Annotated[str, Kind("the path of a file", values.read_file, _TEXT, "file"
 Directory = Annotated[
     str, Kind("the path of a directory", values.read_file, _TEXT, "directory", is_file=True)
 ]
+Place = Annotated[
+    str,
+    Kind(
+        "the path of a directory or a file",
+        values.read_file,
+        _TEXT,
+        "path",
+        is_file=True,
+    ),
+]
 Login = Annotated[
     str,  # secret, since a password could stand where the name should
     Kind(

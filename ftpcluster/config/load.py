@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from ftpcluster.config.allowed_places import check_allowed
 from ftpcluster.config.checks import check, check_accounts, with_directories
 from ftpcluster.config.decode import decode
 from ftpcluster.config.environment import Environment
@@ -30,7 +31,7 @@ def load(
     *further: Callable[[Config, Sources], None],
     environment: Environment | None = None,
 ) -> Config:
-    """What a server is told: flags win over the environment, which wins over the file.
+    """A server's configuration: flags win over the environment, which wins over the file.
 
     Raises ConfigError with all that is wrong. ``further`` checks are those that do not hold for a
     reload.
@@ -42,6 +43,7 @@ def load(
     config = decode(sources, Config)
     check(config, sources)
     config = with_directories(config, sources)
+    check_allowed(config, sources)
     for each in further:
         each(config, sources)
     check_accounts(config, sources)

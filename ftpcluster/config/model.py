@@ -1,4 +1,4 @@
-"""A whole configuration: the settings above all tables, and what a worker is told of it."""
+"""A whole configuration: the settings above all tables, and the part of it that a worker gets."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from ftpcluster.config.accounts import AnonymousConfig, UserConfig
+from ftpcluster.config.confine_allow import ConfineAllow
 from ftpcluster.config.kinds import Line, ObjectName, RunAs, Workers
 from ftpcluster.config.network import Data, Listen, TLSConfig
 from ftpcluster.config.setting import Keyword, Setting, Table
@@ -70,8 +71,7 @@ class Config(Table, frozen=True, kw_only=True):
             "workers can open the accounts' directories only, and do little else",
             ": no other files but what Python needs (Landlock), no system calls that sessions do "
             "not need (seccomp), and no rights of root's but to serve files of any owner and to "
-            "use ports below 1024; not where `server` or `user_manager` is given, since nobody "
-            "knows their files",
+            "use ports below 1024. `[confine_allow]` names what `server` and `user_manager` need",
         ),
     ] = True
     server: Annotated[
@@ -113,6 +113,7 @@ class Config(Table, frozen=True, kw_only=True):
             keyword=Keyword("welcome_message", "str", default="welcome"),
         ),
     ] = None
+    confine_allow: ConfineAllow = ConfineAllow()
     listen: tuple[Listen, ...] = msgspec.field(default_factory=lambda: (Listen(),))
     tls: TLSConfig | None = None
     data: Data = Data()
@@ -129,7 +130,7 @@ class Config(Table, frozen=True, kw_only=True):
 
 
 class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What one worker is told. ``index`` counts from 0 and survives the worker's replacement.
+    """What one worker gets. ``index`` counts from 0 and survives the worker's replacement.
 
     ``certificates`` are the contents of the files of ``config.tls``, which a worker may be
     unable to read.

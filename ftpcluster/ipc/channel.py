@@ -36,7 +36,7 @@ _OVERHEAD = 64
 _MESSAGES_PER_TURN = 32
 _LONGEST_TURN = 0.002
 """Seconds after which further messages wait for the loop's next turn, so that other workers, and
-clients that connect, get theirs. A single message takes up to some milliseconds."""
+clients that connect, are served. A single message takes up to some milliseconds."""
 _MESSAGES_TO_CATCH_UP, _LONGEST_CATCHING_UP = 1000, 0.01
 """More than the socket of an honest worker holds. One that always has more is not waited for."""
 _TRANSIENT = (errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS)
@@ -129,7 +129,7 @@ class Channel(Generic[Incoming]):
             self.backlog += len(data) + _OVERHEAD
             if self.backlog > self._most_waiting:
                 # not at once: whoever sends may be about to send to others, too
-                self._loop.call_soon(self._fail, BadMessage("it does not read what it is told"))
+                self._loop.call_soon(self._fail, BadMessage("it does not read its messages"))
 
     def _send(self, data: bytes, fd: int | None) -> bool:
         try:
@@ -146,7 +146,7 @@ class Channel(Generic[Incoming]):
             if error.errno in _TRANSIENT:
                 self._try_later()
                 return False
-            # what cannot be told makes the two disagree, so the channel is given up, and with it
+            # with a message lost the two sides disagree, so the channel is given up, and with it
             # its worker
             self._loop.call_soon(self._fail, error)
         return True

@@ -52,7 +52,7 @@ class Drain(Message, frozen=True, tag=3):
 
 class TellLogins(Message, frozen=True, tag=4):
     """Tell who has logged in, by LoggedIn, and by TakeSlot from now on who does: others are
-    going to limit them. Users without a limit are not told of as a rule.
+    going to limit them. Users without a limit are not reported as a rule.
 
     And ask for each login try, by BeginTry: a reload may change the rules for bans."""
 
@@ -109,14 +109,14 @@ class WriteLog(Message, frozen=True, tag=10):
 
 
 class EndSession(Message, frozen=True, tag=7):
-    """End a session now; ``reason`` is the last that its client is told.
+    """End a session now; ``reason`` is the last reply to its client.
 
-    ``only_strangers``: unless it has logged in, which the supervisor need not know.
+    ``only_unauthenticated``: unless it has logged in, which the supervisor need not know.
     """
 
     session: int
     reason: str
-    only_strangers: bool = False
+    only_unauthenticated: bool = False
 
 
 class LoginDelay(Message, frozen=True, tag=9):

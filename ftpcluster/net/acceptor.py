@@ -2,7 +2,7 @@
 
 It is our own since the loops' ones misbehave when file descriptors run out: they report hundreds
 of errors a second, or close connections silently. Here a reserve descriptor lets one more
-connection in, to be told 421, and then accepting pauses.
+connection in, answers it with 421, and pauses.
 """
 
 from __future__ import annotations

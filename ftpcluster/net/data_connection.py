@@ -48,7 +48,7 @@ class _Arrival:
 class _ProxiedArrival(_Arrival):
     """Waits for the right peer itself, and for the proxy that brings it.
 
-    Strangers may connect through the proxy, too. So headers are read independently, and none keeps
+    Others may connect through the proxy, too. So headers are read independently, and none keeps
     the right one waiting. The first one that names the peer ends the wait.
     """
 

@@ -1,4 +1,4 @@
-"""Passive listeners that wait for their command: connections of strangers are closed meanwhile.
+"""Passive listeners before their command: connections from other addresses are closed.
 
 A plain data connection is accepted by the command that uses it. Until then anybody who knows the
 port could fill the listener's queue. The client's own connection would then wait for a second, or

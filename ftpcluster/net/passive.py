@@ -29,8 +29,8 @@ from ftpcluster.protocol.errors import NoAvailablePort, NoDataConnection
 log = logging.getLogger(__name__)
 
 _BACKLOG = 512
-"""Connections that may queue before the early acceptor starts. Strangers could hold the memory of a
-longer queue."""
+"""Connections that may queue before the early acceptor starts. Any address could hold the memory
+of a longer queue."""
 _DRAINED = 64
 """Connections that are thrown away one by one. A listener with more of them is closed instead."""
 _POOLED = 32
@@ -63,8 +63,8 @@ class PassiveListener:
         "host",
         "kept",
         "port",
+        "refused_address",
         "sock",
-        "stranger",
         "takes_any",
     )
 
@@ -76,7 +76,7 @@ class PassiveListener:
         """Connections that the early acceptor has accepted, each with its address."""
         self.assignment = 0
         """Another number for each session that the listener is assigned to."""
-        self.stranger: str | None = None
+        self.refused_address: str | None = None
         """The last other address from which a connection came to the session."""
         self.takes_any = False
         """Whether the session's connection may come from any address."""
@@ -123,12 +123,12 @@ class PassiveListener:
 
     def refuse(self, address: str, peer: str) -> None:
         """A connection of somebody else's was closed: the log, and 425 if need be, say so."""
-        self.stranger = address
-        self._pool.strangers.add(f"{address}, where a client at {peer} was expected")
+        self.refused_address = address
+        self._pool.refused.add(f"{address}, where a client at {peer} was expected")
 
     def nobody_came(self) -> NoDataConnection:
         """What a session is told that has waited in vain."""
-        if self.stranger is None:
+        if self.refused_address is None:
             return NoDataConnection("No data connection was made.")
         return NoDataConnection(
             "No data connection was made from your address; one from another address was refused."
@@ -151,7 +151,7 @@ class PassiveListener:
     def forget(self) -> None:
         """The session gives the listener up: close what was kept for it."""
         self.assignment += 1
-        self.stranger, self.takes_any = None, False
+        self.refused_address, self.takes_any = None, False
         if self._early_acceptor is not None:
             self.stop_early_accept()
         while self.kept:
@@ -199,7 +199,7 @@ class PassivePorts:
         self._unbound = None if self._ports is None else self._ports.copy()
         self._next_complaint = -math.inf
         self.early_acceptors = EarlyAcceptors(loop)
-        self.strangers = RefusedConnections(loop, _tell_of_strangers)
+        self.refused = RefusedConnections(loop, _log_refused)
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._is_contended = False
         self._is_closed = False
@@ -363,13 +363,13 @@ class PassivePorts:
         """Close every listener that no session holds; the others close with their session."""
         self._is_closed = True
         self.early_acceptors.close()
-        self.strangers.close()
+        self.refused.close()
         for idle in self._idle.values():
             while idle:
                 self._close(idle.pop())
 
 
-def _tell_of_strangers(number: str, last: str) -> None:
+def _log_refused(number: str, last: str) -> None:
     log.info("refused %s to data ports from other addresses, the last one of %s", number, last)
 
 

@@ -31,7 +31,7 @@ _TURN = 0.002
 
 
 class Watcher(Protocol):
-    """Who is told that its descriptor is ready. It may be told so in vain."""
+    """Called when its descriptor is ready. That may have changed by then."""
 
     def on_ready(self, events: int) -> None:
         """``events``: READ and WRITE, or others where the connection failed."""

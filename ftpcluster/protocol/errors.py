@@ -8,7 +8,7 @@ from ftpcluster.protocol.reply import Code, Reply, Then
 
 
 class FTPError(Exception):
-    """A command failed: ``reply`` is what the client is told."""
+    """A command failed: ``reply`` goes to the client."""
 
     code: int = Code.LOCAL_ERROR
     text = "Requested action aborted: local error in processing."

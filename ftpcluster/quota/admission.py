@@ -1,4 +1,4 @@
-"""Who keeps the door, of a supervisor and of a ``Server`` alike: slots, and bans of guessers."""
+"""Admission of connections, in a supervisor and in a ``Server`` alike: slots, and bans."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _COMPLAINT_INTERVAL = 1.0
 
 @dataclass(slots=True)
 class _Untold:
-    """Refusals for one reason that the log does not know of yet."""
+    """Refusals for one reason that are not logged yet."""
 
     due: float
     count: int = 0
@@ -43,9 +43,9 @@ def counting(rules: BanRules | None) -> Callable[[str], bool]:
 class Admission:
     """Gives connections their slots, or turns them away, and counts the logins that failed.
 
-    ``end(epoch, session)`` is told to end a session, unless that has logged in. Times are seconds
+    ``end(epoch, session)`` ends a session, unless that has logged in. Times are seconds
     of a monotonic clock. ``call_later(seconds, function)`` is a loop's, for the lines about
-    refusals that have to wait; without it those are told with the next refusal. ``catch_up`` is
+    refusals that have to wait; without it the next refusal logs them. ``catch_up`` is
     called before anybody is refused for want of a slot.
     """
 
@@ -147,7 +147,7 @@ class Admission:
             untold.count = 0
 
     def tell_rest(self) -> None:
-        """The end has come: nothing waits for its second any more."""
+        """Log what still waits, at the end of the server."""
         for refusal in self._untold:
             self._tell_count(refusal)
 

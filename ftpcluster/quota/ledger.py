@@ -1,4 +1,4 @@
-"""Who holds which slot: connections of the server, of addresses and of users.
+"""The slots that sessions hold: connections of the server, of addresses and of users.
 
 Pure bookkeeping. Each entry belongs to a session of one life of a worker (its epoch). When the
 worker dies, all that its epoch held comes back. Releasing twice is harmless.
@@ -17,12 +17,12 @@ class Refusal(Enum):
     SERVER_FULL = "server full"
     ADDRESS_FULL = "address full"
     USER_FULL = "user full"
-    STRANGERS_FULL = "strangers full"
+    UNAUTHENTICATED_FULL = "unauthenticated full"
     BANNED = "banned"
 
     @property
     def explanation(self) -> str:
-        """What a client is told."""
+        """The text of the reply."""
         return _EXPLANATIONS[self]
 
 
@@ -30,7 +30,7 @@ _EXPLANATIONS = {
     Refusal.SERVER_FULL: "Too many connections; try again later.",
     Refusal.ADDRESS_FULL: "Too many connections from your address.",
     Refusal.USER_FULL: "Too many connections of this user.",
-    Refusal.STRANGERS_FULL: "Too many connections that have not logged in; try again later.",
+    Refusal.UNAUTHENTICATED_FULL: "Too many connections that have not logged in; try again later.",
     Refusal.BANNED: "Banned; try again later.",
 }
 
@@ -41,7 +41,7 @@ class ConnectionLimits:
 
     server: int | None = None
     per_address: int | None = None
-    strangers: int | None = None  # who has not logged in
+    unauthenticated: int | None = None  # sessions that have not logged in
 
 
 class _Held:
@@ -49,7 +49,7 @@ class _Held:
 
     def __init__(self, address: str | None) -> None:
         self.address = address
-        self.is_told = False  # whether a worker has told the address: it read a proxy's header
+        self.is_told = False  # the address came from a worker, which read a proxy's header
         self.login: str | None = None
 
 
@@ -62,7 +62,7 @@ class Ledger:
     def __init__(self, limits: ConnectionLimits | None = None) -> None:
         self.limits = limits or ConnectionLimits()
         self.connections = 0
-        self.strangers = 0
+        self.unauthenticated = 0
         self._held: dict[int, dict[int, _Held]] = {}
         self._addresses: dict[str, int] = {}
         self._logins: dict[str, int] = {}
@@ -112,8 +112,8 @@ class Ledger:
         limits = self.limits
         if limits.server is not None and self.connections >= limits.server:
             return Refusal.SERVER_FULL
-        if limits.strangers is not None and self.strangers >= limits.strangers:
-            return Refusal.STRANGERS_FULL
+        if limits.unauthenticated is not None and self.unauthenticated >= limits.unauthenticated:
+            return Refusal.UNAUTHENTICATED_FULL
         if address is not None and self._is_full(address):
             return Refusal.ADDRESS_FULL
         sessions = self._held.setdefault(epoch, {})
@@ -122,7 +122,7 @@ class Ledger:
         sessions[session] = _Held(address)
         self._count_address(address)
         self.connections += 1
-        self.strangers += 1
+        self.unauthenticated += 1
         return None
 
     def identify(self, epoch: int, session: int, address: str) -> Refusal | None:
@@ -151,7 +151,7 @@ class Ledger:
     def move(self, epoch: int, session: int, new_epoch: int) -> None:
         """The same connection, held by another worker from now on, which has not begun with it.
 
-        What the one before has said of it is forgotten: the next one could not say it any more.
+        What the worker before has reported of it is forgotten: the next one cannot report it again.
         """
         held = self._held[epoch][session]
         sessions = self._held.setdefault(new_epoch, {})
@@ -174,7 +174,7 @@ class Ledger:
         if limit is not None and self.of_user(login) >= limit:
             return Refusal.USER_FULL
         held.login = login
-        self.strangers -= 1
+        self.unauthenticated -= 1
         self._logins[login] = self.of_user(login) + 1
         return None
 
@@ -193,7 +193,7 @@ class Ledger:
         if held.address is not None:
             _decrement(self._addresses, held.address)
         self.connections -= 1
-        self.strangers -= 1
+        self.unauthenticated -= 1
         return True
 
     def release_worker(self, epoch: int) -> int:
@@ -208,7 +208,7 @@ class Ledger:
         if held.login is not None:
             _decrement(self._logins, held.login)
             held.login = None
-            self.strangers += 1
+            self.unauthenticated += 1
 
 
 def _decrement(counts: dict[str, int], key: str) -> None:

@@ -1,4 +1,4 @@
-"""The seam between a session and whoever counts: one protocol, whoever implements it.
+"""The accounting as sessions see it: one protocol with two implementations.
 
 ``LocalQuotas`` asks a ledger in this process (single-process mode); ``RemoteQuotas`` in
 ``ftpcluster.worker`` asks the supervisor's over the channel. A session cannot tell which it has.
@@ -88,20 +88,22 @@ class LocalQuotas:
         *,
         clock: Callable[[], float] = lambda: 0.0,
         bans: BanRules | None = None,
-        end_stranger: Callable[[int], None] = lambda _: None,
+        end_unauthenticated: Callable[[int], None] = lambda _: None,
         call_later: Callable[[float, Callable[[], None]], object] | None = None,
         promise: Callable[[], Promise] | None = None,
     ) -> None:
         """``rates`` tells the whole server's speed limits, ``clock`` the seconds of a monotonic
-        clock. ``end_stranger`` is told of sessions that are to end, unless they have logged in:
-        their address has been banned. ``call_later`` is as of a ``Admission``. ``promise`` makes a
-        future; without it there are no tries."""
+        clock. ``end_unauthenticated`` ends a session of a banned address, unless it has logged in.
+        ``call_later`` is that of ``Admission``. ``promise`` makes a future; without it there are no
+        tries."""
         self.ledger = ledger
         self._rates = rates
         self.leases = LocalLeases()
         self._clock = clock
         self._promise = promise
-        self.guard = Admission(ledger, bans, lambda _, session: end_stranger(session), call_later)
+        self.guard = Admission(
+            ledger, bans, lambda _, session: end_unauthenticated(session), call_later
+        )
 
     def admit(self, session: int, address: str | None) -> Refusal | None:
         """Take the slots of a new connection, as the supervisor does in a cluster."""

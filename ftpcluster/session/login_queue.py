@@ -6,7 +6,7 @@ banned, no more hashes. Where a check need not wait, neither does anybody here.
 
 A guesser with an IPv6 network has a fresh /64 for each guess. So all of a /56 share one turn, and
 all of a /48 share two; those that wait get them round-robin, by /56 and then by /64. Some room is
-kept for sites that have logged in before, so that no storm of strangers takes it all.
+kept for sites that have logged in before, so that no storm of unknown sites takes it all.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from ipaddress import IPv4Address, IPv6Address
 from ftpcluster.passwords import MOST_AT_ONCE, TooManyLogins
 from ftpcluster.protocol.address import is_ipv6, plain, site, without_zone
 
-_MOST_STRANGERS = MOST_AT_ONCE * 3 // 4
-"""Turns at once of strangers: sites that have not logged in before."""
+_MOST_UNKNOWN_SITES = MOST_AT_ONCE * 3 // 4
+"""Turns at once of unknown sites: those that have not logged in before."""
 _SUSPICION = 60.0
 """Seconds after a failed login."""
 _MOST_SUSPECTS = 1024
 """Addresses. One that is forgotten has turns like any other site again, and gains no more."""
 _MOST_TRUSTED = 4096
-"""Sites that are known to have logged in; beyond that the oldest is a stranger again."""
+"""Sites that are known to have logged in; beyond that the oldest is unknown again."""
 
 Key = str | tuple[int, int, int]
 _SUSPECTS: tuple[Key, ...] = ("",)
@@ -48,11 +48,11 @@ class _QueuedLogin:
 class LoginTurn:
     """A turn, or a place in the queue for one. ``path``: its networks, the widest first."""
 
-    __slots__ = ("is_stranger", "path", "waiter")
+    __slots__ = ("is_unknown_site", "path", "waiter")
 
-    def __init__(self, path: tuple[Key, ...], *, is_stranger: bool) -> None:
+    def __init__(self, path: tuple[Key, ...], *, is_unknown_site: bool) -> None:
         self.path = path
-        self.is_stranger = is_stranger
+        self.is_unknown_site = is_unknown_site
         self.waiter: asyncio.Future[None] | None = None
 
 
@@ -63,7 +63,7 @@ class LoginQueue:
         self._loop = loop
         self._places: dict[Key, _QueuedLogin] = {}
         self._waiting: dict[Key, list[LoginTurn]] = {}  # by the first of their path
-        self._strangers = 0
+        self._unknown_sites = 0
         self._count = 0
         self._suspects: dict[Key, float] = {}  # until when; the oldest first
         self._trusted: dict[Key, None] = {}
@@ -88,7 +88,7 @@ class LoginQueue:
         """Wait for one's turn, which lasts until it is given back. Raises TooManyLogins."""
         turn = self._turn_of(host)
         if self._is_free(turn):
-            if turn.is_stranger and self._strangers >= _MOST_STRANGERS:
+            if turn.is_unknown_site and self._unknown_sites >= _MOST_UNKNOWN_SITES:
                 raise TooManyLogins
             self._begin(turn)
             return turn
@@ -110,7 +110,7 @@ class LoginQueue:
         """The turn is over: the next one has it."""
         for key in turn.path:
             self._places[key].running -= 1
-        self._strangers -= turn.is_stranger
+        self._unknown_sites -= turn.is_unknown_site
         waiting = self._waiting.get(turn.path[0], ())
         following = min(filter(self._is_free, waiting), key=self._when_served, default=None)
         if following is not None:
@@ -123,11 +123,11 @@ class LoginQueue:
     def _turn_of(self, host: str) -> LoginTurn:
         key = _key(host)
         if key in self._trusted:
-            # a key of its own: logins that still wait as strangers are in another queue
-            return LoginTurn((f"known {key}",), is_stranger=False)
+            # a key of its own: logins that still wait as unknown sites are in another queue
+            return LoginTurn((f"known {key}",), is_unknown_site=False)
         if self._suspects.get(key, 0.0) > self._loop.time():
-            return LoginTurn(_SUSPECTS, is_stranger=True)
-        return LoginTurn(_path(host, key), is_stranger=True)
+            return LoginTurn(_SUSPECTS, is_unknown_site=True)
+        return LoginTurn(_path(host, key), is_unknown_site=True)
 
     def _is_free(self, turn: LoginTurn) -> bool:
         if turn.waiter is not None and turn.waiter.done():
@@ -151,7 +151,7 @@ class LoginQueue:
 
     def _begin(self, turn: LoginTurn) -> None:
         self._count += 1
-        self._strangers += turn.is_stranger
+        self._unknown_sites += turn.is_unknown_site
         for key in turn.path:
             place = self._places.setdefault(key, _QueuedLogin())
             place.running += 1

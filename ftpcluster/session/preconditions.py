@@ -38,7 +38,7 @@ _NOT_FOR_OTHERS = "This is an FTP server; goodbye."
 
 
 def refuse_unknown(session: Session, verb: bytes) -> Command:
-    """500 or 502 for a verb that isn't in the table; strangers get only so many.
+    """500 or 502 for a verb that isn't in the table; an unauthenticated client gets only so many.
 
     None that another protocol begins with: it is the end of the session.
     """

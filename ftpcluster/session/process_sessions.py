@@ -158,15 +158,15 @@ class ProcessSessions:
         for session in tuple(self._sessions.values()):
             session.end(reason)
 
-    def end(self, number: int, reason: str, *, only_strangers: bool = False) -> None:
+    def end(self, number: int, reason: str, *, only_unauthenticated: bool = False) -> None:
         """End one session, if it still runs; ``reason`` is the last that its client is told.
 
-        ``only_strangers``: unless it has logged in.
+        ``only_unauthenticated``: unless it has logged in.
         """
         session = self._sessions.get(number)
         if session is None:
             self._end_coming(number, reason)
-        elif not (only_strangers and session.session.is_logged_in):
+        elif not (only_unauthenticated and session.session.is_logged_in):
             session.end(SessionEnded(reason))
 
     def _end_coming(self, number: int, reason: str) -> None:

@@ -33,6 +33,7 @@ from ftpcluster.session.owner_names import OwnerNames
 from ftpcluster.session.row import Command
 from ftpcluster.session.timer_wheel import TimerWheel
 from ftpcluster.storage.local_files import LocalFiles
+from ftpcluster.storage.mounts import MountTable
 from ftpcluster.storage.uploads import TEMPORARY
 from ftpcluster.users import AbstractUserManager, User
 
@@ -96,6 +97,8 @@ class Services:
     pool: Executor
     file_threads: int = 16
     """How many may wait for each device that may not answer."""
+    mounts: MountTable | None = None
+    """The mounts, where this process is confined and could not read them any more."""
     rates_per_connection: Callable[[], Rates] = Rates
     """The speed limits that each connection has of the server's."""
     counts: Counts = field(default_factory=Counts)
@@ -118,7 +121,7 @@ class Services:
         self.digests = DigestThreads(self.loop)
         settings = self.settings
         self.owner_names = OwnerNames(self.loop)
-        self.files = LocalFiles(self.file_threads, settings.storage_timeout, self.loop)
+        self.files = LocalFiles(self.file_threads, settings.storage_timeout, self.loop, self.mounts)
         timeouts = (settings.login_timeout, settings.idle_timeout)
         self.shortest_timeout = min((each for each in timeouts if each is not None), default=None)
         self.masquerade = Masquerade(settings.masquerade, settings.masquerade_for)

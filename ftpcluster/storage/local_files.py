@@ -39,13 +39,14 @@ class LocalFiles:
         threads: int = _THREADS,
         patience: float = _PATIENCE,
         loop: asyncio.AbstractEventLoop | None = None,
+        mounts: MountTable | None = None,
     ) -> None:
         """``threads``: how many may wait for each device that may not answer. ``patience``: seconds
-        in which a call of one has to end. To be made before the process is confined."""
+        in which a call of one has to end. ``mounts``: made before the process was confined."""
         self._roots = OpenRoots(loop)
         self._found: dict[str, Root] = {}
         self._tell_long = _teller(self)
-        self._mounts = MountTable()
+        self._mounts = MountTable() if mounts is None else mounts
         self._each, self._patience = threads, patience
         self._threads: Threads | None = None
         self._slow_roots: WeakValueDictionary[str, SlowRoot] = WeakValueDictionary()

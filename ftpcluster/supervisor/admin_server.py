@@ -1,7 +1,8 @@
 """The admin socket: what an administrator asks of the server while it runs.
 
-Only root and the user who started the server may: the socket is theirs, and the kernel tells the
-caller's user. With ``run_as`` workers have another one; without it they are told apart (``peers``).
+Only root and the user who started the server may ask: they alone may open the socket, and the
+kernel tells the caller's user. Workers have another user with ``run_as``; without it the callers'
+processes tell them from administrators (``peers``).
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ class Health(Enum):
 
 @dataclass(slots=True)
 class Pulse:
-    """What a worker's heartbeats, which come from its own loop, say of it.
+    """Judges a worker by its heartbeats, which come from its own loop.
 
     One comes each ``interval`` seconds. After three that did not come the worker is suspect, after
     ``timeout`` seconds without any it is lost.

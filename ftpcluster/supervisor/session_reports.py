@@ -17,7 +17,7 @@ _PATIENCE = 0.25
 class SessionReports:
     """Reports of all sessions, asked of their workers.
 
-    Answers are told apart by the numbers of their questions; late ones are dropped.
+    Each answer has the number of its question; late ones are dropped.
     """
 
     def __init__(

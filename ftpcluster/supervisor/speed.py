@@ -1,4 +1,4 @@
-"""Shared speed limits: when the supervisor spreads what is there, and whom it tells."""
+"""Shared speed limits: when the supervisor grants bytes, and to which workers."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class SharedSpeed:
 
     @property
     def orders(self) -> tuple[SetLimits, ...]:
-        """The limits that were changed while the server ran: what a new worker has to be told."""
+        """The limits that were changed while the server ran: a new worker gets them."""
         return tuple(SetLimits(login, rates) for login, rates in self._orders.items())
 
     @property
@@ -87,7 +87,7 @@ class SharedSpeed:
         return f"{level} limit"
 
     def set_limits(self, login: str | None, rates: Rates) -> SetLimits:
-        """Limits from now on; what the workers have to be told."""
+        """Limits from now on; returns the messages for the workers."""
         if login is None:
             self._tree.set_server(rates, self._loop.time())
         else:
@@ -98,7 +98,7 @@ class SharedSpeed:
     def reset(self, plan: Plan) -> list[SetLimits | SetGroupLimits]:
         """The limits of a new plan, which undoes what was ordered meanwhile.
 
-        Returns what the old workers have to be told.
+        Returns the messages for the old workers.
         """
         now = self._loop.time()
         before, limits = self._limits, plan.speeds
@@ -219,7 +219,7 @@ class SharedSpeed:
     def _look_at_store(self, now: float) -> None:
         """Tell the store what is wanted here, once in a while. No tick waits for its answer.
 
-        That nothing is wanted any more it is told at once: its share is for other hosts.
+        The end of all demand is sent at once: other hosts can use this share.
         """
         if self._store.interval is None or self._exchanging is not None:
             return

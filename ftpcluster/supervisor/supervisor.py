@@ -74,7 +74,11 @@ class Supervisor:
         self._listen_on(plan)
         self.ledger = Ledger(plan.limits)
         self.guard = Admission(
-            self.ledger, plan.bans, self._end_stranger, self._loop.call_later, self._catch_up
+            self.ledger,
+            plan.bans,
+            self._end_unauthenticated,
+            self._loop.call_later,
+            self._catch_up,
         )
         self._logins = WorkerLogins(self.ledger, self.guard, self._loop.time)
         self.speed = SharedSpeed(
@@ -263,8 +267,8 @@ class Supervisor:
         """All that hold; their ends are times of the loop's clock."""
         return self.guard.bans(self._loop.time())
 
-    def _end_stranger(self, epoch: int, session: int) -> None:
-        self._end(epoch, EndSession(session, Refusal.BANNED.explanation, only_strangers=True))
+    def _end_unauthenticated(self, epoch: int, session: int) -> None:
+        self._end(epoch, EndSession(session, Refusal.BANNED.explanation, only_unauthenticated=True))
 
     # ------------------------------------------------------------------ workers
 
@@ -302,7 +306,7 @@ class Supervisor:
         if worker.place.generation is self._lives.current:
             for order in self.speed.orders:
                 worker.channel.send(order)
-            if self._lives.is_renewed:  # as all were told when the reload began
+            if self._lives.is_renewed:  # all got this message when the reload began
                 worker.channel.send(TellLogins())
 
         if self._lives.has_old_workers:

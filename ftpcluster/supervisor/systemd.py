@@ -43,7 +43,7 @@ class Notifier:
             self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             self._sock.settimeout(0)
         elif path:
-            log.warning("NOTIFY_SOCKET=%s is no UNIX socket; the manager is told nothing", path)
+            log.warning("NOTIFY_SOCKET=%s is no UNIX socket; the manager gets no messages", path)
         interval = _watchdog_interval()
         self.watchdog_interval = None if self._sock is None else interval
         """Seconds between calls of ``watchdog``: half of the manager's patience. None: it has not
@@ -95,7 +95,7 @@ class Notifier:
         except BlockingIOError:
             pass  # no room there: it comes before the next one
         except OSError as error:
-            log.debug("the service manager cannot be told: %s", error)
+            log.debug("the service manager cannot be reached: %s", error)
             self._unsent.clear()
 
 

@@ -33,7 +33,7 @@ class Sums:
 
 
 class Totals:
-    """Workers tell their own sums, again and again; what one told last stays when it is gone."""
+    """Workers report their sums again and again; the last report of one stays when it is gone."""
 
     def __init__(self) -> None:
         self._gone = Sums()

@@ -131,7 +131,7 @@ class WorkerHandle:
     is_suspect: bool = False
     is_filtered: bool = False
     """Whether its filter forbids SO_LINGER, so that no close of ours can block."""
-    memory: int = 0  # bytes, as it told last
+    memory: int = 0  # bytes, by its last heartbeat
     lag: float = 0.0  # seconds
     load: float = 0.0  # of a core
     crowded_until: float = 0.0

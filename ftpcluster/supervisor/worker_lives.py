@@ -443,14 +443,14 @@ class WorkerLives:
 
 def _spawn(place: Place, epoch: int) -> tuple[ProcessLike, socket.socket]:
     """A new process, and our end of its channel. Raises OSError."""
-    ours, theirs = pair()
+    ours, workers_end = pair()
     try:
-        return place.generation.plan.start_process(place.index, epoch, theirs), ours
+        return place.generation.plan.start_process(place.index, epoch, workers_end), ours
     except BaseException:
         close_quietly(ours.detach())
         raise
     finally:
-        close_quietly(theirs.detach())  # an error here would leave a process that nobody knows
+        close_quietly(workers_end.detach())  # an error would leave a process that nobody knows
 
 
 def _fillers(place: Place) -> Iterator[WorkerHandle]:

@@ -19,7 +19,7 @@ class AllowedRoots:
     """
 
     def __init__(self, allowed: Mapping[str, Identity], on_outdated: Callable[[], object]) -> None:
-        """``allowed``: what lay at the paths that are served when the process was confined.
+        """``allowed``: what lay at the paths that may be opened when the process was confined.
 
         ``on_outdated`` is called where something else lies there, which a new worker may open.
         """
@@ -39,6 +39,9 @@ class AllowedRoots:
     def _explain(self, path: str) -> str:
         if os.path.realpath(path) != path and is_led_by_others(path):
             return f"a link leads from {path} to {os.path.realpath(path)}, and others control it"
+        if not any(path == each or path.startswith(each + "/") for each in self._allowed):
+            # custom code has named it; a new worker could not open it either
+            return f"confined workers may not open {path}: name it in [confine_allow]"
         status = os.stat(path)
         if self._allowed.get(path) == (status.st_dev, status.st_ino):
             return f"confined workers may not open {path}"

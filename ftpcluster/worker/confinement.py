@@ -1,4 +1,4 @@
-"""Keeping a worker, and whoever takes it over, in the directories that it serves: Landlock.
+"""Landlock: a worker, even one that was taken over, opens only the files that serving needs.
 
 ``storage/contained.py`` holds the bounds of the calls that we make. A hole in an interpreter or a
 library makes others, and a worker that runs as root could then read every file. Landlock is a
@@ -44,6 +44,10 @@ _ABSENT = {
 }
 
 
+class HasThreads(RuntimeError):
+    """There are threads already, which would stay free. It names them."""
+
+
 class Right(enum.IntFlag):
     """LANDLOCK_ACCESS_FS_*: what can be done beneath a directory, or with a file."""
 
@@ -67,8 +71,8 @@ class Right(enum.IntFlag):
 
 _SINCE = {Right.REFER: 2, Right.TRUNCATE: 3, Right.IOCTL_DEV: 5}
 _READ = Right.READ_FILE | Right.READ_DIR
-# Not to execute, for nobody needs to (.so files are read and mapped); and no device files: one of
-# a disk would lead to all that is on it. Moving fifos and sockets that lie there needs the others.
+# No right to execute, which nothing needs (.so files are read and mapped). No device files: one
+# of a disk would lead to all that is on it. To move fifos and sockets takes the other rights.
 _WRITE = (
     _READ
     | (Right.WRITE_FILE | Right.TRUNCATE | Right.REMOVE_DIR | Right.REMOVE_FILE | Right.REFER)
@@ -103,7 +107,7 @@ def confine(
     Neither may it execute anything or gain rights (no_new_privs), nor, since Linux 6.12, signal
     other processes or connect to their abstract UNIX sockets. All that is for good, and must come
     before the first thread: the kernel confines the one that calls and those that it starts
-    later. Raises RuntimeError where there are more, OSError.
+    later. Raises HasThreads where there are more, OSError.
     """
     _expect_one_thread()
     no_new_privs()
@@ -145,7 +149,7 @@ def _expect_one_thread() -> None:
     others = {thread.name for thread in threading.enumerate()} - {threading.current_thread().name}
     if others or len(os.listdir("/proc/self/task")) > 1:
         names = ", ".join(sorted(others)) or "of a library"
-        raise RuntimeError(f"a worker with threads cannot be confined any more: {names}")
+        raise HasThreads(f"a worker with threads cannot be confined any more: {names}")
 
 
 def _abi() -> int:
@@ -198,14 +202,12 @@ def needed_by_python() -> list[str]:
     """
     installed = {*site.getsitepackages(), site.getusersitepackages()}.intersection(sys.path)
     prefixes = (sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix)
-    found = (
+    whole = (
         *_LIBRARIES,
         *(os.path.join(prefix, name) for prefix in prefixes for name in ("lib", "lib64")),
         *installed,
-        *_modules(),
-        *_SYSTEM,
-        *directories_of("/etc/resolv.conf"),
     )
+    found = (*whole, *_modules(whole), *_SYSTEM, *directories_of("/etc/resolv.conf"))
     needed: list[str] = []
     for path in sorted({os.path.realpath(path) for path in found if os.path.exists(path)}):
         if not any(path.startswith(f"{directory}/") for directory in needed):
@@ -213,12 +215,14 @@ def needed_by_python() -> list[str]:
     return needed
 
 
-def _modules() -> Iterator[str]:
-    """What can be imported from elsewhere, and the packages that have been.
+def _modules(whole: Sequence[str]) -> Iterator[str]:
+    """What can be imported from outside of ``whole``, and the packages that have been.
 
     Not all that is on sys.path: that may be "/", or whatever directory the server was started in.
     """
     for entry in (each or os.curdir for each in sys.path):
+        if any(f"{entry}/".startswith(f"{each}/") for each in whole):
+            continue
         if os.path.isfile(entry):  # an archive of modules
             yield entry
         elif os.access(entry, os.R_OK | os.X_OK):
@@ -229,8 +233,14 @@ def _modules() -> Iterator[str]:
 
 
 def _modules_in(directory: str) -> Iterator[str]:
+    """Users' directories may lie there, too, on storage that hangs: none is looked at by us."""
+    inits = []
     with os.scandir(directory) as entries:
         for entry in entries:
-            is_package = os.path.exists(os.path.join(entry.path, "__init__.py"))
-            if is_package or entry.name.endswith(_SUFFIXES):
+            if entry.name.endswith(_SUFFIXES):
                 yield entry.path
+            elif not entry.is_file(follow_symlinks=False):
+                inits.append(os.path.join(entry.path, "__init__.py"))
+    packages: list[str] = []
+    open_in_time(inits, lambda init, _: packages.append(os.path.dirname(init)))
+    yield from packages

@@ -1,6 +1,6 @@
-"""What is not ours: ``server`` and ``user_manager``, named in the configuration.
+"""Custom code: ``server`` and ``user_manager``, named in the configuration.
 
-All raise ConfigError where it cannot be used.
+All functions raise ConfigError where it cannot be used.
 """
 
 from __future__ import annotations
@@ -18,16 +18,20 @@ if TYPE_CHECKING:
     from ftpcluster.compat.server import Server
 
 
+KEYS = ("server", "user_manager")
+"""The keys that name custom code."""
+
+
 def look(config: Config) -> None:
-    """Whether all that is named can be imported. Nothing is called."""
-    for key in ("server", "user_manager"):
+    """Import all that is named. Nothing is called."""
+    for key in KEYS:
         name = getattr(config, key)
         if name is not None:
             _load(key, name)
 
 
 def user_manager(name: str) -> AbstractUserManager:
-    """What the factory makes."""
+    """The user manager that the factory makes."""
     factory = _load("user_manager", name)
     manager = _call("user_manager", name, factory)
     if not isinstance(manager, AbstractUserManager):
@@ -39,7 +43,7 @@ def user_manager(name: str) -> AbstractUserManager:
 
 
 def server(config: Config, name: str, users: AbstractUserManager) -> Server:
-    """The user's ``Server``, who gets the configured users if it takes any."""
+    """The user's ``Server``. It gets the configured users, if it takes any."""
     from ftpcluster.compat.server import Server
 
     factory = _load("server", name)
@@ -106,4 +110,7 @@ def _call(key: str, name: str, factory: Callable[..., Any], *arguments: Any) -> 
     try:
         return factory(*arguments)
     except (Exception, SystemExit) as error:
-        raise ConfigError(f"{key} {name}: calling it failed: {error!r}") from error
+        text = f"{key} {name}: calling it failed: {error!r}"
+        if isinstance(error, PermissionError):
+            text += "; [confine_allow] names the files that custom code may open"
+        raise ConfigError(text) from error

@@ -1,4 +1,4 @@
-"""Where a worker process begins: what the CLI hands to the supervisor.
+"""The first functions of a worker process; the CLI hands them to the supervisor.
 
 It imports the sessions' code only when it runs, so that the supervisor, who has to import this
 module to name its functions, never loads any of it.
@@ -7,7 +7,6 @@ module to name its functions, never loads any of it.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import faulthandler
 import logging
 import os
@@ -25,13 +24,13 @@ from ftpcluster.logs import LogFormat, log_to
 from ftpcluster.passwords import share_cores
 from ftpcluster.prctl import keep_capabilities, no_new_privs
 from ftpcluster.runtime import settle_collector
-from ftpcluster.worker.orphan import end_with, handle_of
+from ftpcluster.worker.confined_files import Identity
+from ftpcluster.worker.orphan import end_with, ending_with, handle_of, wake_at_parents_death
 
 log = logging.getLogger(__name__)
 
 _NOT_OURS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 """Signals that only the supervisor obeys, also where all processes get them."""
-_PR_SET_PDEATHSIG = 1
 _NEEDED = (0, 1, 3, 4, 10)
 """CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER and CAP_FSETID, to serve files of any owner as root, and
 CAP_NET_BIND_SERVICE for data ports below 1024. With ``run_as`` they are gone already, but for the
@@ -57,7 +56,7 @@ async def run_worker(
 
     ``transfers``: where they are logged.
     """
-    from ftpcluster.worker.worker import Worker
+    from ftpcluster.worker.worker import OpenedBeforehand, Worker
 
     loop = asyncio.get_running_loop()
     share_cores(settings.config.workers)
@@ -65,28 +64,45 @@ async def run_worker(
         transfers.prepare()
     if settings.config.storage.umask is not None:
         os.umask(settings.config.storage.umask)
-    # what is not ours opens files that nobody knows of, may hang, or start threads, as it is made
-    is_ours = runs_our_code(settings.config)
     handle = handle_of(supervisor)
-    if not is_ours:
-        end_with(handle)
+    opened = OpenedBeforehand()
     try:
-        worker = Worker(loop, sock, settings, transfers)
+        allowed = _import_and_confine(settings.config, handle)
+        end_with(handle)  # a thread: from here on it would be too late to be confined
+        release_threads()
+        worker = Worker(loop, sock, settings, transfers, opened)
     except ConfigError as error:
         report_failure(sock, str(error))
         return
-    if is_ours:
-        if settings.config.confine:
-            worker.watch_roots(_confine(settings.config))
-        end_with(handle)  # a thread: from here on it would be too late to be confined
-    release_threads()
+    if allowed is not None:
+        worker.watch_roots(allowed)
     settle_collector()
     await worker.serve()
 
 
-def runs_our_code(config: Config) -> bool:
-    """Whether workers run only our code, so that they can be confined."""
-    return config.server is None and config.user_manager is None
+def _import_and_confine(config: Config, handle: int) -> dict[str, Identity] | None:
+    """Import custom code, and confine this process before any of it is called.
+
+    An import reads files that no key names: modules, and what lies beside them. Returns what
+    ``_confine`` does, None where the configuration leaves the process free. Raises ConfigError.
+    """
+    from ftpcluster.worker import custom_classes
+    from ftpcluster.worker.confinement import HasThreads
+
+    with ending_with(handle):
+        custom_classes.look(config)
+    if not config.confine:
+        return None
+    try:
+        return _confine(config)
+    except HasThreads as error:
+        named = [f"{key} {value}" for key in custom_classes.KEYS if (value := getattr(config, key))]
+        if not named:
+            raise
+        raise ConfigError(
+            f"{', '.join(named)}: its import starts threads, which could not be confined "
+            f"({error}): start them when the object is made, or set confine = false"
+        ) from None
 
 
 def initialize(name: str, log_level: str, log_format: LogFormat, log_file: LogFile | None) -> None:
@@ -100,8 +116,7 @@ def initialize(name: str, log_level: str, log_format: LogFormat, log_file: LogFi
     faulthandler.enable()  # SIGABRT from the supervisor: where does every thread stand?
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _NOT_OURS)
     log_to(sys.stderr.fileno(), name, log_level, log_format)
-    # a stopped process would not notice that its supervisor is gone
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGCONT)
+    wake_at_parents_death()
 
 
 def _leave_tracker() -> None:
@@ -115,20 +130,25 @@ def _leave_tracker() -> None:
         os.close(fd)
 
 
-def _confine(config: Config) -> dict[str, tuple[int, int]]:
-    """Leave this process nothing but the users' directories, and what Python needs.
+def _confine(config: Config) -> dict[str, Identity]:
+    """Leave this process the users' directories, what custom code and what Python needs.
 
-    Returns device and inode of the paths that are allowed now.
+    Returns what lies at the paths that it may open, but for Python's; (0, 0) where nothing does.
     """
     from ftpcluster.worker.confinement import confine, needed_by_python
-    from ftpcluster.worker.seccomp import restrict
+    from ftpcluster.worker.seccomp import do_without_sendmsg, restrict
 
     accounts = [*config.users, *([] if config.anonymous is None else [config.anonymous])]
     written = {each.root for each in accounts if any(p.write for p in each.permissions)}
     read = {each.root for each in accounts} - written
-    allowed: dict[str, tuple[int, int]] = {}
-    read_only = [*sorted(read), *needed_by_python()]
-    log.debug("files: %s", confine(sorted(written), read_only, allowed))
+    written |= set(config.confine_allow.write)
+    read |= set(config.confine_allow.read) - written
+    allowed: dict[str, Identity] = dict.fromkeys((*written, *read), (0, 0))
+    found: dict[str, Identity] = {}
+    log.debug("files: %s", confine(sorted(written), [*sorted(read), *needed_by_python()], found))
+    for path in allowed.keys() & found.keys():
+        allowed[path] = found[path]
     keep_capabilities(_NEEDED)
+    do_without_sendmsg()
     log.debug("system calls: %s", restrict())
     return allowed

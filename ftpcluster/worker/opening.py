@@ -59,10 +59,10 @@ def _open_some(
     paths: list[str], missing: list[str], use: Callable[[str, Opened], None]
 ) -> int | None:
     """Open as many as answer; the number of the one that does not, None where all have."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours, openers_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours:
-        with theirs:
-            _start_opener(paths, theirs)
+        with openers_end:
+            _start_opener(paths, openers_end)
         ours.settimeout(_PATIENCE)
         for number, path in enumerate(paths):
             try:

@@ -1,4 +1,4 @@
-"""A worker's leases: the supervisor grants them, and is told what is wanted once a tick.
+"""A worker's leases: the supervisor grants them; a report once a tick says how many are wanted.
 
 All pools report in one message. Nothing is sent where no shared limit applies. With the supervisor
 silent a worker goes on with its share of the limits.

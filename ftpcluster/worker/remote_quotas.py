@@ -30,7 +30,7 @@ from ftpcluster.quota.rates import AccountSpeeds, SpeedLimits
 from ftpcluster.worker.remote_leases import RemoteLeases
 
 _LONGEST_NAME = 255
-"""Characters of a name that failed that the supervisor is told."""
+"""Characters of the name of a failed login that the supervisor gets."""
 _REPORTED = 1000
 """Sessions in one message, which has to stay within the channel's bounds."""
 

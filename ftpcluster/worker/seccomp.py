@@ -19,6 +19,7 @@ import os
 import platform
 import struct
 import sys
+from asyncio import selector_events
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -129,6 +130,19 @@ def restrict() -> str:
         # a kernel without it, or a container that allows no filter of its own
         return f"system calls are not filtered: {os.strerror(error)}"
     return "system calls are filtered"
+
+
+def do_without_sendmsg() -> None:
+    """Have the C library and asyncio send by calls that the filter allows.
+
+    The C library asks a name server for both families at once (sendmmsg), and reports a failure
+    where it may not: custom code could connect to no host by its name. asyncio, since Python 3.12,
+    sends by sendmsg what a socket did not take at once, and loses the connection.
+    """
+    given = os.environ.get("RES_OPTIONS", "")
+    os.environ["RES_OPTIONS"] = f"{given} single-request".lstrip()
+    if hasattr(selector_events, "_HAS_SENDMSG"):
+        selector_events._HAS_SENDMSG = False
 
 
 def refuse_rings() -> None:

@@ -54,6 +54,7 @@ from ftpcluster.session.activity import Activity
 from ftpcluster.session.process_sessions import AcceptedConnection, ProcessSessions
 from ftpcluster.session.server_pi import shutting_down
 from ftpcluster.session.transfer_waits import Cause
+from ftpcluster.storage.mounts import MountTable
 from ftpcluster.worker.confined_files import AllowedRoots, Identity
 from ftpcluster.worker.orphan import ORPHAN_GRACE
 from ftpcluster.worker.remote_names import RemoteNames
@@ -77,6 +78,14 @@ _LOG = LogFile("stderr", 2)
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
+class OpenedBeforehand:
+    """What a worker opens before it is confined, and could not open any more."""
+
+    def __init__(self) -> None:
+        self.memory = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+        self.mounts = MountTable()
+
+
 class Worker:
     """The sessions of one process."""
 
@@ -86,8 +95,9 @@ class Worker:
         sock: socket.socket,
         settings: WorkerConfig,
         transfers: LogFile | None = None,
+        opened: OpenedBeforehand | None = None,
     ) -> None:
-        """Takes over ``sock``. Raises ConfigError where a class of the user's cannot be used."""
+        """Takes over ``sock`` and ``opened``. Raises ConfigError where custom code is wrong."""
         self._loop = loop
         config = settings.config
         self._quotas = RemoteQuotas(
@@ -97,7 +107,8 @@ class Worker:
             tells_logins=config.limits.connections_not_logged_in is not None,
             counts=counting(BanRules(allow=Networks(config.ban.allow))),
         )
-        self._services = make_services(loop, settings, self._quotas, transfers)
+        opened = opened or OpenedBeforehand()
+        self._services = make_services(loop, settings, self._quotas, transfers, opened.mounts)
         self._reception = ProcessSessions(self._services, self._look_whether_drained)
         self._arrived: list[AcceptedConnection] = []
         self._draining = False
@@ -106,7 +117,7 @@ class Worker:
         self._spent = time.process_time()
         self._counted: Counted | None = None
         self._resident = 0
-        self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+        self._memory = opened.memory
         self._heartbeat_interval = heartbeat_interval(config.timeouts.worker)
         self._drained: asyncio.Future[None] = loop.create_future()
         self._channel = worker_end(
@@ -125,16 +136,16 @@ class Worker:
         self._loop.call_soon_threadsafe(self._channel.send, Outdated())
 
     async def serve(self) -> None:
-        """Serve until told to stop, or until the supervisor is gone."""
+        """Serve until the supervisor sends the order to stop, or is gone."""
         self._channel.send(Ready())
         self._beat()
         await self._drained
-        if self._services.tasks:  # user managers that are told of logouts
+        if self._services.tasks:  # calls of notify_logout
             await asyncio.wait(self._services.tasks, timeout=_END_OF_TASKS)
         self._quotas.report()
         self._heartbeat.cancel()
         self._count()
-        close_quietly(self._statm)
+        close_quietly(self._memory)
         self._channel.close()
         await self._services.masquerade.close()
         self._services.close()
@@ -166,7 +177,7 @@ class Worker:
         """Until the worker ends: the supervisor takes silence for death."""
         now, spent = self._loop.time(), time.process_time()
         try:
-            self._resident = int(os.pread(self._statm, 100, 0).split()[1]) * _PAGE
+            self._resident = int(os.pread(self._memory, 100, 0).split()[1]) * _PAGE
         except (OSError, IndexError):
             pass  # it is as it was: without a beat the supervisor would take this process for hung
         since = now - self._beaten + self._heartbeat_interval
@@ -233,7 +244,7 @@ class Worker:
         elif isinstance(message, EndSession):
             self._adopt()  # it may be of one that came together with this
             self._reception.end(
-                message.session, message.reason, only_strangers=message.only_strangers
+                message.session, message.reason, only_unauthenticated=message.only_unauthenticated
             )
         else:
             self.drain(message.grace, message.patience)

@@ -1,4 +1,4 @@
-"""What a worker's sessions share, made from what the worker is told."""
+"""What a worker's sessions share, made from the worker's configuration."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from ftpcluster.quota.quotas import Quotas
 from ftpcluster.quota.rates import Rates
 from ftpcluster.runtime import leave_aborts_to_the_main_thread
 from ftpcluster.session.services import Services, Settings
+from ftpcluster.storage.mounts import MountTable
 from ftpcluster.users import AbstractUserManager, MemoryUserManager, Permission, User
 from ftpcluster.worker import custom_classes
 
@@ -37,8 +38,9 @@ def make_services(
     worker: WorkerConfig,
     quotas: Quotas,
     transfers: LogFile | None = None,
+    mounts: MountTable | None = None,
 ) -> Services:
-    """``transfers``: where they are logged.
+    """``transfers``: where they are logged. ``mounts``: from before the process was confined.
 
     Raises ConfigError where a class or factory of the user's cannot be used.
     """
@@ -53,9 +55,11 @@ def make_services(
     server = None
     if config.server is not None:
         server = custom_classes.server(config, config.server, users)
-        users, settings = server.user_manager, _with_their_settings(given, server.settings)
-        theirs = server.throttle_per_connection.rates()
-        each = Rates(upload=each.upload or theirs.upload, download=each.download or theirs.download)
+        users, settings = server.user_manager, _with_settings_of_class(given, server.settings)
+        of_class = server.throttle_per_connection.rates()
+        each = Rates(
+            upload=each.upload or of_class.upload, download=each.download or of_class.download
+        )
     _check_active_port(settings)
     common: dict[str, Any] = {
         "loop": loop,
@@ -68,6 +72,7 @@ def make_services(
         "rates_per_connection": lambda: each,
         "transfers": transfers,
         "sets_keepalive": settings.keepalive != keepalive_of(config),
+        "mounts": mounts,
     }
     if config.tls is not None and worker.certificates is not None:
         common["tls"] = _contexts(worker.certificates, config.tls, settings)
@@ -105,15 +110,15 @@ def _contexts(certificates: tuple[bytes, ...], tls: TLSConfig, settings: Setting
     )
 
 
-def _with_their_settings(given: dict[str, Any], theirs: Settings) -> Settings:
-    """What the user's ``Server`` sets fills what the configuration leaves open."""
+def _with_settings_of_class(given: dict[str, Any], of_class: Settings) -> Settings:
+    """Settings of the user's ``Server`` hold where the configuration says nothing."""
     settings = {
-        field.name: getattr(theirs, field.name)
+        field.name: getattr(of_class, field.name)
         for field in dataclasses.fields(Settings)
-        if getattr(theirs, field.name) is not None
+        if getattr(of_class, field.name) is not None
     }
-    stricter = {name: given[name] or getattr(theirs, name) for name in _STRICTER_WINS}
-    stricter["forbid"] = (*given.get("forbid", ()), *theirs.forbid)
+    stricter = {name: given[name] or getattr(of_class, name) for name in _STRICTER_WINS}
+    stricter["forbid"] = (*given.get("forbid", ()), *of_class.forbid)
     return Settings(**{**session_defaults(), **settings, **given, **stricter})
 
 

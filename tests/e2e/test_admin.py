@@ -22,6 +22,7 @@ import pytest
 from tests.support.cluster import Cluster, begin_download, until
 from tests.support.command import command
 from tests.support.dialogue import Dialogue, rest_of
+from tests.support.kept import Kept
 from tests.support.programs import need
 
 CONTENT = os.urandom(16 << 20)
@@ -63,21 +64,40 @@ def sessions_of(cluster: Cluster, user: str) -> list[dict[str, Any]]:
     return [each for each in overview(cluster)["sessions"] if each["user"] == user]
 
 
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    (tmp_path / "files").mkdir()
-    (tmp_path / "files" / "file").write_bytes(CONTENT)
-    file = tmp_path / "ftpcluster.toml"
+def written(directory: Path, text: str) -> Path:
+    """A configuration, and the files that it serves."""
+    (directory / "files").mkdir()
+    (directory / "files" / "file").write_bytes(CONTENT)
+    file = directory / "ftpcluster.toml"
     file.touch(mode=0o600)
-    file.write_text(CONFIGURATION.format(download="1MB"))
+    file.write_text(text)
     return file
 
 
 @pytest.fixture
-def cluster(file: Path) -> Iterator[Cluster]:
+def file(tmp_path: Path) -> Path:
+    return written(tmp_path, CONFIGURATION.format(download="1MB"))
+
+
+@pytest.fixture
+def own_cluster(file: Path) -> Iterator[Cluster]:
+    """For tests that change limits, which hold until a reload, or the file."""
     with Cluster("-c", str(file)) as cluster:
         yield cluster
     assert "Traceback" not in cluster.log, cluster.log
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kept]:
+    file = written(tmp_path_factory.mktemp("kept"), CONFIGURATION.format(download="1MB"))
+    with Kept(lambda: Cluster("-c", str(file))) as kept:
+        yield kept
+
+
+@pytest.fixture
+def cluster(kept: Kept) -> Iterator[Cluster]:
+    with kept.lent() as cluster:
+        yield cluster
 
 
 def joins(cluster: Cluster, login: str) -> Dialogue:
@@ -106,7 +126,7 @@ def test_who_shows_workers_and_sessions(cluster: Cluster) -> None:
         ) == [("", "127.0.0.1", False, ""), ("carol", "127.0.0.1", False, "")]
         text = order(cluster, "who")
         assert re.search(r"^ftpcluster \S+ on 127\.0\.0\.1:\d+, .*: 2 connections, ", text)
-        assert re.search(r"^\d +\d +carol +127\.0\.0\.1 +no ", text, re.MULTILINE)
+        assert re.search(r"^\d+ +\d +carol +127\.0\.0\.1 +no ", text, re.MULTILINE)
         assert re.search(rf"^1 +{cluster.workers()[0]} +serving +1 ", text, re.MULTILINE)
 
 
@@ -131,12 +151,13 @@ def test_who_says_what_holds_a_transfer_back(
         assert 0 < seen["moved"] < len(CONTENT)
 
 
-def test_the_server_s_limit_is_told_from_a_user_s(cluster: Cluster) -> None:
-    order(cluster, "limit", "server", "--download", "300kB", "--upload", "none")
-    with joins(cluster, "alice") as client, begin_download(client, "file") as data:
+def test_the_server_s_limit_is_told_from_a_user_s(own_cluster: Cluster) -> None:
+    order(own_cluster, "limit", "server", "--download", "300kB", "--upload", "none")
+    with joins(own_cluster, "alice") as client, begin_download(client, "file") as data:
         until(
             lambda: (
-                data.recv(1 << 20) and sessions_of(cluster, "alice")[0]["held_by"] == "server limit"
+                data.recv(1 << 20)
+                and sessions_of(own_cluster, "alice")[0]["held_by"] == "server limit"
             )
         )
 
@@ -242,12 +263,12 @@ def test_who_is_banned_is_thrown_out_and_turned_away_until_that_is_lifted(
         pass
 
 
-def test_bans_outlive_a_reload(cluster: Cluster) -> None:
-    order(cluster, "ban", "127.0.0.0/30")
-    order(cluster, "reload")
-    with Dialogue(cluster.port, greeting=421) as refused:
+def test_bans_outlive_a_reload(own_cluster: Cluster) -> None:
+    order(own_cluster, "ban", "127.0.0.0/30")
+    order(own_cluster, "reload")
+    with Dialogue(own_cluster.port, greeting=421) as refused:
         assert refused.is_closed()
-    with Dialogue(cluster.port, source="127.0.0.4") as other:
+    with Dialogue(own_cluster.port, source="127.0.0.4") as other:
         other.says("NOOP", 200)
 
 
@@ -291,16 +312,16 @@ def test_a_file_that_has_become_wrong_still_says_where_its_server_is_steered(
         assert f"{file}:2: admin.socket: expected the path of a file, got 5" in refused
 
 
-def test_limits_change_transfers_that_run(cluster: Cluster) -> None:
-    with joins(cluster, "alice") as client, begin_download(client, "file") as data:
-        order(cluster, "limit", "alice", "--download", "none", "--upload", "none")
+def test_limits_change_transfers_that_run(own_cluster: Cluster) -> None:
+    with joins(own_cluster, "alice") as client, begin_download(client, "file") as data:
+        order(own_cluster, "limit", "alice", "--download", "none", "--upload", "none")
         began, rest = time.monotonic(), 0
         while block := data.recv(1 << 20):
             rest += len(block)
         # with her 1 MB/s it would have taken 16 s
         assert time.monotonic() - began < 8
         client.expects(226)
-    assert "an administrator set the speed limits of user alice" in cluster.log
+    assert "an administrator set the speed limits of user alice" in own_cluster.log
 
 
 def test_limits_of_a_user_who_is_not_there_are_said_to_be_so(cluster: Cluster) -> None:
@@ -324,10 +345,9 @@ root = "files"
 
 
 @pytest.fixture
-def names(file: Path) -> Iterator[Cluster]:
+def names(tmp_path: Path) -> Iterator[Cluster]:
     """A cluster whose users have names that mean something else as well."""
-    file.write_text(NAMES)
-    with Cluster("-c", str(file)) as cluster:
+    with Cluster("-c", str(written(tmp_path, NAMES))) as cluster:
         yield cluster
 
 
@@ -380,15 +400,15 @@ def test_a_speed_that_is_none_is_refused(cluster: Cluster, speed: str) -> None:
 
 
 def test_a_speed_that_no_worker_could_be_told_is_refused_and_does_no_harm(
-    cluster: Cluster,
+    own_cluster: Cluster,
 ) -> None:
-    said = order(cluster, "limit", "bob", "--download=100000000TB", "--upload=none", status=2)
+    said = order(own_cluster, "limit", "bob", "--download=100000000TB", "--upload=none", status=2)
     assert said == (
         'ftpcluster: error: --download 100000000TB: is more than "1000TB"; "none" is no limit'
     )
     with socket.socket(socket.AF_UNIX) as sock, sock.makefile("rb") as answers:
         sock.settimeout(20)
-        sock.connect(cluster.admin)
+        sock.connect(own_cluster.admin)
         for speed in (10**20, 0, -1):
             limit = {"type": "limit", "login": "bob", "download": speed, "upload": None}
             sock.sendall(json.dumps(limit).encode() + b"\n")
@@ -396,27 +416,27 @@ def test_a_speed_that_no_worker_could_be_told_is_refused_and_does_no_harm(
                 "type": "refused",
                 "text": f"a speed has to be from 1 to {10**15} bytes per second",
             }
-    assert order(cluster, "drain", "1").startswith("another worker 1 starts")
-    until(lambda: len(cluster.workers()) == 2)
-    assert "Traceback" not in cluster.log
+    assert order(own_cluster, "drain", "1").startswith("another worker 1 starts")
+    until(lambda: len(own_cluster.workers()) == 2)
+    assert "Traceback" not in own_cluster.log
 
 
-def test_a_worker_is_drained(cluster: Cluster) -> None:
-    (first, second) = (each["pid"] for each in overview(cluster)["workers"])
-    assert order(cluster, "drain", "2").startswith("another worker 2 starts")
-    until(lambda: second not in cluster.workers() and len(cluster.workers()) == 2)
-    assert first in cluster.workers()
-    assert "there is no worker 3" in order(cluster, "drain", "3", status=1)
+def test_a_worker_is_drained(own_cluster: Cluster) -> None:
+    (first, second) = (each["pid"] for each in overview(own_cluster)["workers"])
+    assert order(own_cluster, "drain", "2").startswith("another worker 2 starts")
+    until(lambda: second not in own_cluster.workers() and len(own_cluster.workers()) == 2)
+    assert first in own_cluster.workers()
+    assert "there is no worker 3" in order(own_cluster, "drain", "3", status=1)
 
 
-def test_a_reload_is_waited_for_and_tells_what_is_wrong(cluster: Cluster, file: Path) -> None:
-    before = cluster.workers()
-    assert order(cluster, "reload").startswith(f"reloaded: 127.0.0.1:{cluster.port}, ")
+def test_a_reload_is_waited_for_and_tells_what_is_wrong(own_cluster: Cluster, file: Path) -> None:
+    before = own_cluster.workers()
+    assert order(own_cluster, "reload").startswith(f"reloaded: 127.0.0.1:{own_cluster.port}, ")
     assert not set(before) & {
-        each["pid"] for each in overview(cluster)["workers"] if each["state"] == "serving"
+        each["pid"] for each in overview(own_cluster)["workers"] if each["state"] == "serving"
     }
     file.write_text("wokers = 2")
-    said = order(cluster, "reload", status=1)
+    said = order(own_cluster, "reload", status=1)
     assert said.startswith("ftpcluster: error: not reloaded: ")
     assert "ftpcluster.toml:1: wokers: unknown key" in said
 

@@ -77,8 +77,9 @@ def test_a_server_class_gets_the_users_and_fills_what_the_file_leaves_open(direc
 
 
 def test_a_user_manager_knows_the_users(directory: Path) -> None:
+    text = "user_manager = 'mine:Guests'\nconfine_allow = { write = ['root'] }\n"
     (directory / "mine.py").write_text(MINE)
-    with configured(directory, "user_manager = 'mine:Guests'\n", cwd=directory) as cluster:
+    with configured(directory, text, cwd=directory) as cluster:
         with Dialogue(cluster.port) as client:
             client.logs_in("whoever", "whatever")
             client.says("MKD here", 257)

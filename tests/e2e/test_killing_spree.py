@@ -16,7 +16,7 @@ from tests.support.dialogue import Dialogue
 from tests.support.driver import Driven
 
 WORKERS = 3
-NOTHING = {"connections": 0, "strangers": 0, "addresses": 0, "users": 0, "held": 0}
+NOTHING = {"connections": 0, "unauthenticated": 0, "addresses": 0, "users": 0, "held": 0}
 
 
 class Crowd:
@@ -67,9 +67,9 @@ class Crowd:
             assert not thread.is_alive()
 
 
-def strangers(root: Path, limit: int) -> tuple[str, str]:
+def unauthenticated(root: Path, limit: int) -> tuple[str, str]:
     """A limit for those who have not logged in, for which there is no flag."""
-    file = root.parent / "strangers.toml"
+    file = root.parent / "unauthenticated.toml"
     file.write_text(f"limits.connections_not_logged_in = {limit}\n")
     return "-c", str(file)
 
@@ -83,7 +83,7 @@ def test_nothing_is_left_over_after_a_killing_spree(root: Path, kills: int, paus
     arguments = ("--workers", f"{WORKERS}", "--root", str(root), "--user", "user:12345")
     limits = ("--download-limit", "5MB", "--max-connections-per-user", "50")
     rng = random.Random(kills)
-    with Driven(*arguments, *limits, *strangers(root, 100)) as cluster:
+    with Driven(*arguments, *limits, *unauthenticated(root, 100)) as cluster:
         before = len(open_files(cluster.pid))
         processes = len(cluster.processes())
         crowd = Crowd(cluster.port, 8)
@@ -107,7 +107,7 @@ def test_nothing_is_left_over_after_a_killing_spree(root: Path, kills: int, paus
 def test_strangers_have_a_limit_of_their_own(root: Path) -> None:
     """Who has logged in does not count, and who logs out counts again."""
     arguments = ("--workers", "2", "--root", str(root), "--user", "user:12345")
-    with Driven(*arguments, *strangers(root, 3)) as cluster:
+    with Driven(*arguments, *unauthenticated(root, 3)) as cluster:
         held = [Dialogue(cluster.port) for _ in range(3)]
         with Dialogue(cluster.port, greeting=421) as refused:
             assert refused.is_closed()
@@ -115,11 +115,11 @@ def test_strangers_have_a_limit_of_their_own(root: Path) -> None:
         held.append(Dialogue(cluster.port))
         with Dialogue(cluster.port, greeting=421) as refused:
             assert refused.is_closed()
-        assert cluster.ledger()["strangers"] == 3
+        assert cluster.ledger()["unauthenticated"] == 3
         held[1].says("QUIT", 221)
-        until(lambda: cluster.ledger()["strangers"] == 2)
+        until(lambda: cluster.ledger()["unauthenticated"] == 2)
         held[0].says("REIN", 220)
-        until(lambda: cluster.ledger()["strangers"] == 3)
+        until(lambda: cluster.ledger()["unauthenticated"] == 3)
         with Dialogue(cluster.port, greeting=421) as refused:
             assert refused.is_closed()
         for client in held:

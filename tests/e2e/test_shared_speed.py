@@ -74,7 +74,9 @@ def arguments(root: Path, workers: int, *limits: str) -> list[str]:
     accounts = ["--root", str(root), "--writable"]
     accounts += [part for user in USERS for part in ("--user", f"{user}:12345")]
     # a user manager knows them
-    return ["--workers", str(workers), *(() if "--user-manager" in limits else accounts), *limits]
+    if "--user-manager" in limits:
+        accounts = ["--confine-allow-write", str(root)]
+    return ["--workers", str(workers), *accounts, *limits]
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from tests.support.dialogue import Dialogue
 from tests.support.driver import Driven
 from tests.support.memory import resident
 
-NOTHING = {"connections": 0, "strangers": 0, "addresses": 0, "users": 0, "held": 0}
+NOTHING = {"connections": 0, "unauthenticated": 0, "addresses": 0, "users": 0, "held": 0}
 CONTENT = os.urandom(300_000)
 DIGEST = hashlib.sha256(CONTENT).digest()
 TIMEOUT = 4

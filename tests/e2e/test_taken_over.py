@@ -102,13 +102,13 @@ def standard(pid: int) -> set[str]:
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 def test_a_worker_gives_no_orders_and_neither_do_its_children(tmp_path: Path, loop: str) -> None:
-    """With a class of somebody else's, whose worker is not filtered."""
+    """With a class of somebody else's, in workers that are not confined."""
     (tmp_path / "taken.py").write_text(ASK)
     (tmp_path / "mine.py").write_text(TAKEN_OVER)
     answers = tmp_path / "answers"
     admin = tmp_path / "admin.sock"
     env = {"PYTHONPATH": str(tmp_path), "ADMIN": str(admin), "ANSWERS": str(answers)}
-    text = f'[admin]\nsocket = "{admin}"\n[anonymous]\nroot = "{tmp_path}"\n'
+    text = f'confine = false\n[admin]\nsocket = "{admin}"\n[anonymous]\nroot = "{tmp_path}"\n'
     flags = ("--server", "mine:Server", "--loop", loop)
     with configured(tmp_path, text, *flags, env=env) as cluster:
         with Dialogue(cluster.port) as client:

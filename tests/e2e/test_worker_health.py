@@ -111,7 +111,7 @@ class Closing(ftpcluster.Server):
 def test_a_worker_that_closes_its_pipes_and_lives_on_holds_nobody_up(tmp_path: Path) -> None:
     """One of them ends with the process as a rule, and so looked like its end."""
     (tmp_path / "closing.py").write_text(CLOSING)
-    file = written(tmp_path, 30, 'server = "closing:Closing"')
+    file = written(tmp_path, 30, 'server = "closing:Closing"\nconfine = false')
     with Cluster("-c", file, env={"PYTHONPATH": str(tmp_path)}) as cluster:
         workers = cluster.workers()
         with Dialogue(cluster.port) as hidden:
@@ -168,7 +168,7 @@ class Mortal(ftpcluster.Server):
 def mortal(directory: Path, *, if_named: bool) -> str:
     """The configuration of workers that die soon: all, or whoever finds a file ``mortal``."""
     (directory / "mortal.py").write_text(MORTAL.format(if_named=if_named))
-    return written(directory, 30, 'server = "mortal:Mortal"')
+    return written(directory, 30, 'server = "mortal:Mortal"\nconfine = false')
 
 
 def test_a_worker_that_dies_soon_after_its_start_again_and_again_leaves_the_server_alive(

@@ -14,6 +14,8 @@ from tests.support.command import command
 from tests.support.dialogue import Dialogue
 
 SHOP = "tests.library.examples.shop"
+MAY_WRITE_HERE = ("--confine-allow-write", ".")
+"""For users, or a database, that custom code has in the current directory."""
 MODULE = """
 import ftpcluster
 
@@ -143,7 +145,7 @@ def test_a_user_manager_of_ones_own_decides_in_every_worker(
 ) -> None:
     monkeypatch.chdir(root)
     arguments = ("--workers", "2", "--user-manager", f"{SHOP}:customers")
-    with Cluster(*arguments) as cluster:
+    with Cluster(*arguments, *MAY_WRITE_HERE) as cluster:
         clients = [Dialogue(cluster.port) for _ in range(4)]
         for number, client in enumerate(clients):
             client.logs_in("alice", "sesame")
@@ -159,7 +161,7 @@ def test_a_server_and_a_user_manager_go_together(
 ) -> None:
     monkeypatch.chdir(root)
     arguments = ("--server", f"{SHOP}:Shop", "--user-manager", f"{SHOP}:customers")
-    with Cluster("--workers", "2", *arguments) as cluster:
+    with Cluster("--workers", "2", *arguments, *MAY_WRITE_HERE) as cluster:
         with Dialogue(cluster.port) as client:
             client.logs_in("alice", "sesame")
             client.says("XCOUNT", 200)
@@ -178,7 +180,7 @@ def test_notify_logout_is_called_once_per_login_in_a_cluster(
         return manager.execute("SELECT logouts FROM users WHERE logouts > 0")
 
     module = "tests.library.examples.sqlite_users:factory"
-    with Cluster("--workers", "2", "--user-manager", module) as cluster:
+    with Cluster("--workers", "2", "--user-manager", module, *MAY_WRITE_HERE) as cluster:
         with Dialogue(cluster.port) as client:
             client.logs_in("alice", "12345")
             if how == "QUIT":
@@ -288,7 +290,7 @@ def test_overrides_decide_in_every_worker_of_a_cluster(
     (tmp_path / "file").write_bytes(b"content")
     monkeypatch.chdir(tmp_path)
     arguments = ("--server", "own:Refusing", "--user-manager", "own:Users")
-    with Cluster("--workers", "2", *arguments) as cluster:
+    with Cluster("--workers", "2", *arguments, *MAY_WRITE_HERE) as cluster:
         with Dialogue(cluster.port) as client:
             client.says("PURGE", 500)
             client.says("USER locked", 331)

@@ -977,7 +977,7 @@ async def test_a_new_verb_needs_a_handler_and_a_row(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As CONTRIBUTING says: the library's method for it is made."""
-    row = table.Command("XMADE", made_up, table.OPTIONAL, login=table.STRANGERS)
+    row = table.Command("XMADE", made_up, table.OPTIONAL, login=table.NO_LOGIN)
     monkeypatch.setitem(table.COMMANDS, b"XMADE", row)
     monkeypatch.setattr(verbs.BuiltinVerbs, "xmade", None, raising=False)
     delattr(verbs.BuiltinVerbs, "xmade")

@@ -72,7 +72,7 @@ def test_overrides_decide_in_workers(place: Path, root: Path) -> None:
 
 def test_a_server_that_takes_no_argument_has_the_users_that_are_configured(place: Path) -> None:
     arguments = ("--workers", "2", "--server", "anyhow:Alone", "--user-manager", "anyhow:Strict")
-    with Cluster(*arguments, cwd=place) as cluster:
+    with Cluster(*arguments, "--confine-allow-write", ".", cwd=place) as cluster:
         for _ in range(2):
             with Dialogue(cluster.port) as client:
                 client.says("USER anonymous", 331)

@@ -81,9 +81,11 @@ def strangers_at_the_data_port(target: Target) -> None:
             with connected(port) as data:
                 code, _ = client.asks("RETR file")
                 if code not in TAKEN:
-                    raise Broken(f"RETR is answered with {code}, which was about the stranger")
+                    raise Broken(
+                        f"RETR is answered with {code}, which was about the other connection"
+                    )
                 if rest_of(stranger):
-                    raise Broken("the stranger gets the file")
+                    raise Broken("the other address gets the file")
                 if rest_of(data) != content or client.final() != 226:
                     raise Broken("the client does not get the file")
 
@@ -107,11 +109,11 @@ def many_strangers_at_the_data_port(target: Target) -> None:
         dropped(strangers, 1.0)
         code, _ = client.asks("RETR file")
         if code not in TAKEN:
-            raise Broken(f"RETR is answered with {code}, which was about a stranger")
+            raise Broken(f"RETR is answered with {code}, which was about another connection")
         received = rest_of(data)
         final = client.final()
         if any(map(arrived, strangers)):
-            raise Broken("a stranger gets the file")
+            raise Broken("another address gets the file")
         if received != content or final != 226:
             raise Broken("the client does not get the file")
 

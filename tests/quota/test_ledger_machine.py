@@ -1,4 +1,4 @@
-"""The whole ledger against a naive model: strangers, addresses told later, and who is where."""
+"""The whole ledger against a naive model: logins, late addresses, and moves between workers."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ class LedgerMachine(RuleBasedStateMachine):
     @initialize(
         server=st.sampled_from([7, 5, 1]),
         address=st.sampled_from([1, 2, None]),
-        strangers=st.sampled_from([None, 3, 1]),
+        unauthenticated=st.sampled_from([None, 3, 1]),
     )
-    def begin(self, server: int | None, address: int | None, strangers: int | None) -> None:
-        self.limits = ConnectionLimits(server, address, strangers)
+    def begin(self, server: int | None, address: int | None, unauthenticated: int | None) -> None:
+        self.limits = ConnectionLimits(server, address, unauthenticated)
         self.ledger = Ledger(self.limits)
         self.held: dict[int, Held] = {}
 
     @property
-    def strangers(self) -> int:
+    def unauthenticated(self) -> int:
         return sum(held.login is None for held in self.held.values())
 
     def at(self, address: str | None) -> int:
@@ -71,8 +71,8 @@ class LedgerMachine(RuleBasedStateMachine):
         expected = None
         if is_full(len(self.held), self.limits.server):
             expected = Refusal.SERVER_FULL
-        elif is_full(self.strangers, self.limits.strangers):
-            expected = Refusal.STRANGERS_FULL
+        elif is_full(self.unauthenticated, self.limits.unauthenticated):
+            expected = Refusal.UNAUTHENTICATED_FULL
         elif address is not None and is_full(self.at(address), self.limits.per_address):
             expected = Refusal.ADDRESS_FULL
         assert self.ledger.admit(epoch, session, address) is expected
@@ -146,16 +146,19 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(
         server=st.sampled_from([7, 2, 0, None]),
         address=st.sampled_from([1, 2, None]),
-        strangers=st.sampled_from([None, 3, 1]),
+        unauthenticated=st.sampled_from([None, 3, 1]),
     )
-    def reload(self, server: int | None, address: int | None, strangers: int | None) -> None:
+    def reload(self, server: int | None, address: int | None, unauthenticated: int | None) -> None:
         """Limits change; who is there stays, also where they are more than may be."""
-        self.limits = self.ledger.limits = ConnectionLimits(server, address, strangers)
+        self.limits = self.ledger.limits = ConnectionLimits(server, address, unauthenticated)
 
     @invariant()
     def all_counts_equal_the_model(self) -> None:
         ledger = self.ledger
-        assert (ledger.connections, ledger.strangers) == (len(self.held), self.strangers)
+        assert (ledger.connections, ledger.unauthenticated) == (
+            len(self.held),
+            self.unauthenticated,
+        )
         for address in ("192.0.2.1", "::1", "elsewhere"):
             assert ledger.of_address(address) == self.at(address)
         logins = Counter(held.login for held in self.held.values())
@@ -189,43 +192,47 @@ TestWholeLedgerAgainstItsModel.settings = settings(
 
 
 def test_strangers_are_exactly_as_many_as_there_may_be() -> None:
-    ledger = Ledger(ConnectionLimits(strangers=2))
-    assert [ledger.admit(n, n, None) for n in (1, 2, 3)] == [None, None, Refusal.STRANGERS_FULL]
+    ledger = Ledger(ConnectionLimits(unauthenticated=2))
+    assert [ledger.admit(n, n, None) for n in (1, 2, 3)] == [
+        None,
+        None,
+        Refusal.UNAUTHENTICATED_FULL,
+    ]
 
 
 def test_whoever_logs_in_makes_room_for_a_stranger() -> None:
-    ledger = Ledger(ConnectionLimits(strangers=1))
+    ledger = Ledger(ConnectionLimits(unauthenticated=1))
     ledger.admit(1, 1, None)
     ledger.login(1, 1, "alice", None)
     assert ledger.admit(1, 2, None) is None
-    assert ledger.admit(1, 3, None) is Refusal.STRANGERS_FULL
+    assert ledger.admit(1, 3, None) is Refusal.UNAUTHENTICATED_FULL
 
 
 def test_who_logged_in_is_never_turned_out_for_being_a_stranger_again() -> None:
-    ledger = Ledger(ConnectionLimits(strangers=1))
+    ledger = Ledger(ConnectionLimits(unauthenticated=1))
     for session in (1, 2):
         ledger.admit(1, session, None)
         ledger.login(1, session, "alice", None)
     for session in (1, 2):
         ledger.logout(1, session)
-    assert ledger.strangers == 2
-    assert ledger.admit(1, 3, None) is Refusal.STRANGERS_FULL
+    assert ledger.unauthenticated == 2
+    assert ledger.admit(1, 3, None) is Refusal.UNAUTHENTICATED_FULL
 
 
 def test_whoever_may_not_log_in_stays_a_stranger() -> None:
-    ledger = Ledger(ConnectionLimits(strangers=1))
+    ledger = Ledger(ConnectionLimits(unauthenticated=1))
     ledger.admit(1, 1, None)
     assert ledger.login(1, 1, "alice", 0) is Refusal.USER_FULL
     assert ledger.login(1, 1, "alice", 0) is Refusal.USER_FULL
-    assert ledger.strangers == 1
-    assert ledger.admit(1, 2, None) is Refusal.STRANGERS_FULL
+    assert ledger.unauthenticated == 1
+    assert ledger.admit(1, 2, None) is Refusal.UNAUTHENTICATED_FULL
 
 
 def test_a_dead_worker_s_strangers_are_none_any_more() -> None:
-    ledger = Ledger(ConnectionLimits(strangers=3))
+    ledger = Ledger(ConnectionLimits(unauthenticated=3))
     for session in (1, 2, 3):
         ledger.admit(1, session, None)
     ledger.login(1, 3, "alice", None)
     assert ledger.release_worker(1) == 3
-    assert ledger.strangers == 0
+    assert ledger.unauthenticated == 0
     assert [ledger.admit(2, n, None) for n in (4, 5, 6)] == [None, None, None]

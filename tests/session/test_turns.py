@@ -55,7 +55,7 @@ async def scene() -> AsyncIterator[Scene]:
     await asyncio.gather(*scene.tasks.values(), return_exceptions=True)
     assert not scene.turns._waiting
     assert not scene.turns._places
-    assert not scene.turns._strangers
+    assert not scene.turns._unknown_sites
 
 
 async def test_an_address_has_one_turn_at_a_time_and_others_have_their_own(scene: Scene) -> None:

@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 class Cluster:
-    """A running cluster. Its stderr is collected in ``log``; it is stopped when the block ends."""
+    """A running cluster. Its stderr is collected in ``log``. It is stopped when the block ends."""
 
     def __init__(
         self,
@@ -64,7 +64,8 @@ class Cluster:
             env=environment({"RUNTIME_DIRECTORY": self._runtime.name, **(env or {})}),
             start_new_session=True,
         )
-        self.log = ""
+        self._text = ""
+        self._forgotten = 0
         self.port = 0
         self._news = threading.Condition()
         self._ended = False
@@ -80,11 +81,20 @@ class Cluster:
         with open(stderr, "rb", buffering=0) as log:
             while self.is_read.wait() and (data := log.read(65536)):
                 with self._news:
-                    self.log += data.decode(errors="replace")
+                    self._text += data.decode(errors="replace")
                     self._news.notify_all()
         with self._news:
             self._ended = True
             self._news.notify_all()
+
+    @property
+    def log(self) -> str:
+        """What it has written on stderr."""
+        return self._text[self._forgotten :]
+
+    def forget_log(self) -> None:
+        """From now on ``log`` begins here: for another test that uses the same cluster."""
+        self._forgotten = len(self._text)
 
     def __enter__(self) -> Cluster:
         try:

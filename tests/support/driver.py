@@ -117,7 +117,7 @@ def main() -> None:
                 ledger = self.ledger
                 return {
                     "connections": ledger.connections,
-                    "strangers": ledger.strangers,
+                    "unauthenticated": ledger.unauthenticated,
                     "addresses": len(ledger._addresses),
                     "users": len(ledger._logins),
                     "held": sum(map(len, ledger._held.values())),

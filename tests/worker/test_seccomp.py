@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import resource
@@ -13,7 +14,9 @@ from collections.abc import Iterator
 import pytest
 
 from ftpcluster.worker import seccomp
+from tests.support.apart import apart
 from tests.support.cluster import environment
+from tests.support.named import ADDRESS
 from tests.support.said import SAYING, said_by
 
 BEGIN = '''
@@ -348,3 +351,36 @@ def run(code: seccomp.Code, data: bytes) -> int:
             assert operation in (0x15, 0x35)
             holds = accumulator == constant if operation == 0x15 else accumulator >= constant
             at += yes if holds else no
+
+
+def test_hosts_are_found_by_their_names() -> None:
+    """The C library asks for addresses of both families in one call, which the filter refuses."""
+    said = json.loads(apart(sys.executable, "-m", "tests.support.named"))
+    assert said["done"] == "system calls are filtered"
+    assert said["found"] == [ADDRESS, ADDRESS]
+
+
+def test_transports_of_asyncio_send_more_than_a_socket_takes_at_once() -> None:
+    """Since Python 3.12 by sendmsg, which the filter refuses."""
+    said = said_by(
+        BEGIN.replace("done = ", "seccomp.do_without_sendmsg()\ndone = ")
+        + """
+async def main():
+    received = asyncio.get_running_loop().create_future()
+
+    async def receive(reader, writer):
+        received.set_result(len(await reader.read(-1)))
+        writer.close()
+
+    server = await asyncio.start_server(receive, "127.0.0.1", 0)
+    _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    for _ in range(4):
+        writer.write(bytes(4 << 20))
+    await writer.drain()
+    writer.close()
+    return await received
+
+say(received=asyncio.run(main()))
+"""
+    )
+    assert said["received"] == 16 << 20

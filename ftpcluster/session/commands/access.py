@@ -114,7 +114,7 @@ class _Attempt:
 
 @stepwise
 def password(session: Session, secret: str) -> Steps[Reply]:
-    """PASS: the user's slot is taken only now, so that strangers cannot lock a user out."""
+    """PASS: only now the user's slot is taken: unauthenticated clients cannot lock a user out."""
     claim = session.login
     assert isinstance(claim, Claim)
     is_right = _judge_at_once(session.services.users, claim, secret)

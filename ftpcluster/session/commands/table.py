@@ -23,17 +23,17 @@ from ftpcluster.session.row import Argument, Command, During
 
 NONE, OPTIONAL, REQUIRED = Argument.NONE, Argument.OPTIONAL, Argument.REQUIRED
 WORDS, NEEDS_WORDS = Argument.WORDS, Argument.NEEDS_WORDS
-STRANGERS = False  # a login is not needed
+NO_LOGIN = False  # a login is not needed
 
 # fmt: off
 ROWS = (
     # Access control (RFC 959 section 4.1.1)
-    Command("USER", access.user, REQUIRED, STRANGERS, sequence=access.over_tls, help="USER name: say who you are"),
-    Command("PASS", access.password, OPTIONAL, STRANGERS, sequence=access.after_user, help="PASS password: log in"),
-    Command("QUIT", access.quit_, WORDS, STRANGERS, help="QUIT: end the session"),
-    Command("REIN", access.rein, NONE, STRANGERS, help="REIN: begin anew"),
+    Command("USER", access.user, REQUIRED, NO_LOGIN, sequence=access.over_tls, help="USER name: say who you are"),
+    Command("PASS", access.password, OPTIONAL, NO_LOGIN, sequence=access.after_user, help="PASS password: log in"),
+    Command("QUIT", access.quit_, WORDS, NO_LOGIN, help="QUIT: end the session"),
+    Command("REIN", access.rein, NONE, NO_LOGIN, help="REIN: begin anew"),
     Command("ACCT", access.acct, REQUIRED, help="ACCT: nothing, there are no accounts"),
-    Command("HOST", access.host, NEEDS_WORDS, STRANGERS, sequence=access.before_login, feature="HOST", help="HOST name: the server that you mean; this one has one name for all"),
+    Command("HOST", access.host, NEEDS_WORDS, NO_LOGIN, sequence=access.before_login, feature="HOST", help="HOST name: the server that you mean; this one has one name for all"),
     Command("CWD", directories.cwd, OPTIONAL, help="CWD [path]: change the current directory"),
     Command("XCWD", directories.cwd, OPTIONAL, help="XCWD [path]: as CWD"),
     Command("CDUP", directories.cdup, NONE, help="CDUP: change to the directory above"),
@@ -59,7 +59,7 @@ ROWS = (
     Command("NLST", listings.nlst, OPTIONAL, transfers=True, help="NLST [path]: list names"),
     Command("MLSD", listings.mlsd, OPTIONAL, transfers=True, help="MLSD [path]: list a directory's facts"),
     Command("MLST", listings.mlst, OPTIONAL, feature=listings.mlst_feature(), help="MLST [path]: the facts of one entry"),
-    Command("STAT", information.status, OPTIONAL, STRANGERS, during=During.ANSWERED_BARE, help="STAT [path]: this session, or a directory"),
+    Command("STAT", information.status, OPTIONAL, NO_LOGIN, during=During.ANSWERED_BARE, help="STAT [path]: this session, or a directory"),
     Command("PWD", directories.pwd_, NONE, help="PWD: name the current directory"),
     Command("XPWD", directories.pwd_, NONE, help="XPWD: as PWD"),
     Command("MKD", directories.mkd, REQUIRED, logged=True, names_path=True, help="MKD path: make a directory"),
@@ -72,7 +72,7 @@ ROWS = (
     Command("SIZE", files.size, REQUIRED, feature="SIZE", help="SIZE path: bytes of a file"),
     Command("MDTM", files.mdtm, REQUIRED, feature="MDTM", help="MDTM [YYYYMMDDHHMMSS] path: when a file was changed, or set that (UTC)"),
     Command("MFMT", files.mfmt, REQUIRED, logged=True, feature="MFMT", help="MFMT YYYYMMDDHHMMSS path: set when a file was changed (UTC)"),
-    Command("SITE", site.site, OPTIONAL, STRANGERS, logged=True, feature="SITE CHMOD\nSITE UTIME", help="SITE HELP: what this server has of its own"),
+    Command("SITE", site.site, OPTIONAL, NO_LOGIN, logged=True, feature="SITE CHMOD\nSITE UTIME", help="SITE HELP: what this server has of its own"),
     # Digests (draft-bryan-ftpext-hash)
     Command("HASH", digests.hash_, REQUIRED, digests=True, feature=digests.hash_feature(), help="HASH path: a file's digest"),
     Command("RANG", digests.rang, NEEDS_WORDS, help="RANG first last: the bytes that the next HASH looks at"),
@@ -81,17 +81,17 @@ ROWS = (
     Command("XSHA1", digests.xsha1, REQUIRED, digests=True, feature="XSHA1", help='XSHA1 "path" [start [end]]: a file\'s SHA-1'),
     Command("XSHA256", digests.xsha256, REQUIRED, digests=True, feature="XSHA256", help='XSHA256 "path" [start [end]]: a file\'s SHA-256'),
     # Security (RFC 2228, RFC 4217)
-    Command("AUTH", security.auth, NEEDS_WORDS, STRANGERS, sequence=security.before_tls, tls_feature="AUTH TLS\nAUTH SSL", help="AUTH TLS: protect the control connection"),
-    Command("PBSZ", security.pbsz, NEEDS_WORDS, STRANGERS, sequence=security.after_tls, tls_feature="PBSZ", help="PBSZ 0: the size of protected buffers"),
-    Command("PROT", security.prot, NEEDS_WORDS, STRANGERS, sequence=security.after_tls, tls_feature="PROT", help="PROT P|C: protect data connections, or not"),
-    Command("CCC", security.ccc, NONE, STRANGERS, sequence=security.while_tls, tls_feature="CCC", help="CCC: go on without TLS on the control connection"),
+    Command("AUTH", security.auth, NEEDS_WORDS, NO_LOGIN, sequence=security.before_tls, tls_feature="AUTH TLS\nAUTH SSL", help="AUTH TLS: protect the control connection"),
+    Command("PBSZ", security.pbsz, NEEDS_WORDS, NO_LOGIN, sequence=security.after_tls, tls_feature="PBSZ", help="PBSZ 0: the size of protected buffers"),
+    Command("PROT", security.prot, NEEDS_WORDS, NO_LOGIN, sequence=security.after_tls, tls_feature="PROT", help="PROT P|C: protect data connections, or not"),
+    Command("CCC", security.ccc, NONE, NO_LOGIN, sequence=security.while_tls, tls_feature="CCC", help="CCC: go on without TLS on the control connection"),
     # Information (RFC 959 section 4.1.3, RFC 2389)
-    Command("SYST", information.syst, NONE, STRANGERS, help="SYST: the kind of system"),
-    Command("FEAT", information.feat, NONE, STRANGERS, help="FEAT: what this server can do"),
-    Command("HELP", information.help_, WORDS, STRANGERS, help="HELP [verb]: this text"),
-    Command("OPTS", information.opts, NEEDS_WORDS, STRANGERS, help="OPTS UTF8 ON, OPTS MLST fact;…, OPTS HASH algorithm: options"),
-    Command("CLNT", information.clnt, WORDS, STRANGERS, feature="CLNT", help="CLNT name: what program you are"),
-    Command("NOOP", information.noop, WORDS, STRANGERS, during=During.ANSWERED, help="NOOP: nothing"),
+    Command("SYST", information.syst, NONE, NO_LOGIN, help="SYST: the kind of system"),
+    Command("FEAT", information.feat, NONE, NO_LOGIN, help="FEAT: what this server can do"),
+    Command("HELP", information.help_, WORDS, NO_LOGIN, help="HELP [verb]: this text"),
+    Command("OPTS", information.opts, NEEDS_WORDS, NO_LOGIN, help="OPTS UTF8 ON, OPTS MLST fact;…, OPTS HASH algorithm: options"),
+    Command("CLNT", information.clnt, WORDS, NO_LOGIN, feature="CLNT", help="CLNT name: what program you are"),
+    Command("NOOP", information.noop, WORDS, NO_LOGIN, during=During.ANSWERED, help="NOOP: nothing"),
 )
 # fmt: on
 

@@ -1,0 +1,72 @@
+"""A cluster that the tests of a module share: to start one takes longer than most tests.
+
+Each test finds it without sessions, without bans and with an empty log. One that a test has ended,
+or left in another state, is replaced by a new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Self
+
+from ftpcluster.admin.client import AdminConnection, NoServer, OrderRefused
+from ftpcluster.admin.requests import BanList, ListBans, Overview, Unban, WhoRequest
+from tests.support.cluster import Cluster, until
+
+
+class Kept:
+    """Starts a cluster when a test needs one, and keeps it for the next test."""
+
+    def __init__(self, start: Callable[[], Cluster]) -> None:
+        self._start = start
+        self._cluster: Cluster | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[Cluster]:
+        """The cluster, for one test."""
+        if self._cluster is None:
+            self._cluster = self._start().__enter__()
+        cluster = self._cluster
+        cluster.forget_log()
+        try:
+            yield cluster
+            assert "Traceback" not in cluster.log, cluster.log
+        finally:
+            if not _is_as_before(cluster):
+                self._end()
+
+    def _end(self) -> None:
+        cluster, self._cluster = self._cluster, None
+        if cluster is not None:
+            cluster.__exit__(None, None, None)
+
+
+def _is_as_before(cluster: Cluster) -> bool:
+    """Whether it serves, with all its sessions ended and all bans lifted."""
+    if cluster.process.poll() is not None:
+        return False
+    try:
+        with contextlib.closing(AdminConnection(cluster.admin)) as admin:
+            bans = admin.ask(ListBans())
+            assert isinstance(bans, BanList)
+            for ban in bans.bans:
+                admin.ask(Unban(ban.network))
+
+            def is_idle() -> bool:
+                seen = admin.ask(WhoRequest())
+                assert isinstance(seen, Overview)
+                return seen.connections == 0 and all(
+                    each.state == "serving" for each in seen.workers
+                )
+
+            until(is_idle, 5.0)
+    except (NoServer, OrderRefused, AssertionError):
+        return False
+    return True
