@@ -53,8 +53,11 @@ class Entry:
         self._who = session.who
         self._rename_from = _renamed(session, command)
 
-    def end(self, session: Session, reply: Reply | None) -> None:
-        """``reply``: its last one; None where the session ended before, or nobody knows it."""
+    def end(self, session: Session, reply: Reply | None, *, is_cut: bool = False) -> None:
+        """``reply``: its last one; None where the session ended before, or nobody knows it.
+
+        ``is_cut``: the session ended before the command.
+        """
         level, transfer = self._level, session.last_transfer
         is_our_fault = reply is not None and reply.code in _OUR_FAULT
         if is_our_fault or (self.cut_for and transfer is not None):
@@ -62,7 +65,7 @@ class Entry:
         if is_told(level):
             self._tell(session, reply, level)
         if transfer is not None and transfer.path and session.services.transfers is not None:
-            self._write_transfer(session, transfer, reply)
+            self._write_transfer(session, transfer, reply, is_cut=is_cut)
 
     def _tell(self, session: Session, reply: Reply | None, level: int) -> None:
         command = self._command
@@ -85,11 +88,11 @@ class Entry:
                 fields |= {"bytes": session.progress, "seconds": round(took, 3)}
         tell(level, self._who, f"{what}: {came}", fields)
 
-    def _write_transfer(self, session: Session, transfer: Transfer, reply: Reply | None) -> None:
-        if reply is None:  # a command has replied for itself, and is done
-            is_complete = not session.stream.closed
-        else:
-            is_complete = reply.code < Code.SERVICE_NOT_AVAILABLE
+    def _write_transfer(
+        self, session: Session, transfer: Transfer, reply: Reply | None, *, is_cut: bool
+    ) -> None:
+        # without a reply: a command that is done may have replied for itself
+        is_complete = not is_cut if reply is None else reply.code < Code.SERVICE_NOT_AVAILABLE
         login, file = session.login, session.services.transfers
         assert file is not None
         line = transfer_line(

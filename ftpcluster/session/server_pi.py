@@ -195,7 +195,7 @@ class ServerPI(ControlConnection):
             if isinstance(error, Exception):
                 reply_for(self.session, error)  # nobody hears it; but what is a bug is logged
             if run.entry is not None:
-                run.entry.end(self.session, None)
+                run.entry.end(self.session, None, is_cut=True)
             if self.session.last_transfer is not None:
                 self._count_transfer(None)
             self._close()

@@ -62,7 +62,7 @@ WRONG = [
         '\n[[listen]]\n\n"tls mode" = 1\n',
         [
             'f.toml:4: listen[0]."tls mode": unknown key; there are '
-            "address, port, proxy_protocol, tls"
+            "address, any_address, port, proxy_protocol, tls"
         ],
     ),
     (
@@ -349,7 +349,6 @@ WRONG = [
         [
             'f.toml:6: user[1].login: "a" is the login of user[0], too',
             'f.toml:10: user[2].login: "anonymous" is the login of [anonymous], too',
-            "f.toml:14: anonymous.root: {here}/missing: there is no such directory",
         ],
     ),
     (
@@ -357,7 +356,6 @@ WRONG = [
         "[[user]]\nlogin = '..'\npassword = 'plain:x'\nroot = '{login}'\nhome = '/../b'\n"
         "[[user]]\nlogin = 'a/b'\npassword = 'plain:x'\nroot = '{login}'\n",
         [
-            "f.toml:4: user[0].root: {here}/f.toml: not a directory",
             "f.toml:5: user[0].home: expected an absolute path as clients see it, such as "
             '"/incoming", got "up"',
             'f.toml:9: user[1].root: {login} would be "..", which is no directory\'s name',

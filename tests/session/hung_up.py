@@ -12,6 +12,7 @@ import argon2
 import pytest
 
 from ftpcluster import Server, User, passwords
+from ftpcluster.session.control_connection import ENDED
 from tests.conftest import InProcess
 from tests.support.cluster import until
 from tests.support.dialogue import Dialogue, reset
@@ -62,7 +63,7 @@ class Scene(InProcess):
         """Of each session whether its end has been noticed, though it may hold something yet."""
         reception = self.server._reception
         assert reception is not None
-        return [session.ended for session in reception._sessions.values()]
+        return [session._state is ENDED for session in reception._sessions.values()]
 
     def hangs_up(self, client: Dialogue) -> None:
         """The client is gone, and the server knows: a FIN says only that no more will come."""

@@ -259,42 +259,19 @@ async def test_an_entry_that_cannot_be_read_fails_the_listing_unless_it_is_gone_
     """Who mirrors a directory would remove what the listing lacks."""
     (root / "bad").touch()
     (root / "good").touch()
-    real = os.scandir
-    monkeypatch.setattr(os, "scandir", lambda path: _BadDisk(real(path), code))
+    real = os.stat
+
+    def seen(path: Any, *args: Any, **options: Any) -> os.stat_result:
+        if path == "bad":
+            raise OSError(code, os.strerror(code))
+        return real(path, *args, **options)
+
+    monkeypatch.setattr(os, "stat", seen)
     if is_told:
         with pytest.raises(OSError, match=os.strerror(code)):
             await names(storage, "/")
     else:
         assert await names(storage, "/") == ["good"]
-
-
-class _BadDisk:
-    """A directory in which the entry ``bad`` has no status."""
-
-    def __init__(self, entries: Any, code: int) -> None:
-        self._entries = entries
-        self._code = code
-
-    def __enter__(self) -> Any:
-        return map(self._seen, self._entries)
-
-    def __exit__(self, *_: object) -> None:
-        self._entries.close()
-
-    def _seen(self, entry: os.DirEntry[str]) -> Any:
-        if entry.name != "bad":
-            return entry
-        return _BadEntry(self._code)
-
-
-class _BadEntry:
-    name = "bad"
-
-    def __init__(self, code: int) -> None:
-        self._code = code
-
-    def stat(self, *, follow_symlinks: bool) -> None:
-        raise OSError(self._code, os.strerror(self._code))
 
 
 async def test_links_are_listed_as_such(storage: LocalStorage, root: Path) -> None:

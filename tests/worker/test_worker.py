@@ -440,7 +440,7 @@ async def test_the_heart_beats_where_the_memory_cannot_be_read(scene: Scene) -> 
         while not scene.heartbeats:
             await asyncio.sleep(0.01)
         unreadable = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(unreadable, scene.worker._statm)
+        os.dup2(unreadable, scene.worker._memory)
         os.close(unreadable)
         beats = scene.heartbeats
         while scene.heartbeats < beats + 2:
