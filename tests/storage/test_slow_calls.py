@@ -19,6 +19,7 @@ class Hanging:
 
     def __init__(self) -> None:
         self.go_on = threading.Event()
+        self.all_run = threading.Event()
         self.running = self.most = 0
         self._lock = threading.Lock()
 
@@ -26,6 +27,8 @@ class Hanging:
         with self._lock:
             self.running += 1
             self.most = max(self.most, self.running)
+            if self.running == EACH:
+                self.all_run.set()
         assert self.go_on.wait(DEADLINE)
         with self._lock:
             self.running -= 1
@@ -55,9 +58,10 @@ async def test_a_directory_has_so_many_threads_and_the_others_of_its_device_have
     async with asyncio.timeout(DEADLINE):
         for _ in range(20):
             assert await Lane(other).run("stat", int) == 0
-    assert hanging.most == EACH
+    assert await asyncio.to_thread(hanging.all_run.wait, DEADLINE)
     hanging.go_on.set()
     assert await asyncio.gather(*waiting) == ["done"] * len(waiting)
+    assert hanging.most == EACH
     assert hanging.most == EACH
     disk.close()
 
