@@ -63,10 +63,7 @@ class LocalFiles:
             return PooledStorage(self._slow_root(path, device, self._patience))
         if (found := self._found.get(path)) is not None:
             return LocalStorage(found, self._tell_long)
-        root = self._roots.open(path)
-        if self.check is not None:
-            self.check(path)
-        return LocalStorage(root, self._tell_long)
+        return LocalStorage(self._roots.open(path, self.check), self._tell_long)
 
     def on_long(self, root: Root, seconds: float) -> None:
         """Storage that was taken for fast has kept the loop waiting."""

@@ -75,11 +75,15 @@ class MountTable:
         found = self._find(path)
         return None if found is None else found[1].device
 
+    def _has_slow(self) -> bool:
+        """Whether there is such storage at all; most machines have none."""
+        self._look()
+        return bool(self._slow_points)
+
     def _find(self, path: str) -> tuple[str, Mount] | None:
+        self._look()
         if self._root is None:
             return None
-        if time.monotonic() >= self._due and self._poll.poll(0):
-            self._read()
         return self._follow(path if path[:1] == "/" else os.path.join(os.getcwd(), path))
 
     def slow_storage(self, path: str) -> str | None:
@@ -87,7 +91,7 @@ class MountTable:
 
         None where it is on this machine's own disks, or where nobody knows.
         """
-        found = self._find(path)
+        found = self._find(path) if self._has_slow() else None
         if found is None:
             return None
         path, mount = found
@@ -98,6 +102,11 @@ class MountTable:
             if point.startswith(beneath):
                 return mount.device
         return None
+
+    def _look(self) -> None:
+        """Read the table again where it has changed."""
+        if self._root is not None and time.monotonic() >= self._due and self._poll.poll(0):
+            self._read()
 
     def _follow(self, path: str) -> tuple[str, Mount]:
         """Where a path leads, and the mount there; of what is beyond a slow one, the slow one."""

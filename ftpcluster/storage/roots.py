@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import OrderedDict
+from collections.abc import Callable
 from weakref import WeakValueDictionary
 
 from ftpcluster.storage.contained import Root
@@ -30,11 +31,17 @@ class OpenRoots:
         self._older: OrderedDict[str, Root] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
 
-    def open(self, path: str) -> Root:
-        """What is at a path now. Raises OSError where it is missing or may not be entered."""
+    def open(self, path: str, check: Callable[[str], None] | None = None) -> Root:
+        """What is at a path now. Raises OSError where it is missing or may not be entered.
+
+        ``check`` raises it where this process may not use it. It is called of what is opened anew.
+        """
         root = self._known.get(path)
         if root is None or not is_same(root, path):
-            root = self._known[path] = Root(path)
+            root = Root(path)
+            if check is not None:
+                check(path)
+            self._known[path] = root
             self._older.pop(path, None)
         if self._loop is not None:
             self._kept[path] = root
