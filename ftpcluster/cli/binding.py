@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ftpcluster.config import Config, Listen
 from ftpcluster.net.listeners import BACKLOG, CannotListen, Listener, listen, listen_on_all
@@ -75,13 +75,21 @@ def _duplicate(sock: socket.socket) -> socket.socket:
 
 def listeners_of(config: Config, binder: Binder) -> list[Listener]:
     """What ``binder`` has listened on for ``config``. Raises CannotListen."""
-    if binder.inherited:
-        return [_inherited(config, binder.duplicate(sock), name) for sock, name in binder.inherited]
-    return [
-        Listener(sock, each.tls, _networks(each), each.any_address)
-        for each in config.listen
-        for sock in listen_on_all(each.address, each.port, bind=binder.listen)
-    ]
+    try:
+        return list(_listeners(config, binder))
+    except CannotListen:
+        raise
+    except OSError as error:
+        raise CannotListen(f"cannot listen: {error.strerror}") from error
+
+
+def _listeners(config: Config, binder: Binder) -> Iterator[Listener]:
+    for sock, name in binder.inherited:
+        yield _inherited(config, binder.duplicate(sock), name)
+    if not binder.inherited:
+        for each in config.listen:
+            for sock in listen_on_all(each.address, each.port, bind=binder.listen):
+                yield Listener(sock, each.tls, _networks(each), each.any_address)
 
 
 def _inherited(config: Config, sock: socket.socket, name: str) -> Listener:

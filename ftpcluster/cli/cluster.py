@@ -25,7 +25,7 @@ from ftpcluster.net.certificate_dates import validity
 from ftpcluster.net.listeners import CannotListen, Listener
 from ftpcluster.prctl import no_new_privs
 from ftpcluster.privileges import check_python, drop, parse_run_as
-from ftpcluster.protocol.address import Networks, display
+from ftpcluster.protocol.address import Networks
 from ftpcluster.protocol.protection import Protection
 from ftpcluster.quota.bans import BanRules
 from ftpcluster.quota.ledger import ConnectionLimits
@@ -154,7 +154,7 @@ class Cluster:
         asyncio.get_running_loop().call_later(interval, self._report)
 
     def _describe(self) -> str:
-        where = ", ".join(map(_where, self._plan.listeners))
+        where = ", ".join(map(_described, self._plan.listeners))
         count = self._config.workers
         return f"{where} ({count} worker{'s' * (count > 1)})"
 
@@ -279,9 +279,8 @@ def _plan(
     )
 
 
-def _where(listener: Listener) -> str:
-    host, port = listener.sock.getsockname()[:2]
-    return display(host, port) + " implicit TLS" * (listener.tls is Protection.IMPLICIT)
+def _described(listener: Listener) -> str:
+    return listener.where + " implicit TLS" * (listener.tls is Protection.IMPLICIT)
 
 
 def _start_process(

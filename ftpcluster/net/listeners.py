@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import math
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from ftpcluster.protocol.address import Networks, is_ipv6
+from ftpcluster.protocol.address import Networks, display, is_ipv6
 from ftpcluster.protocol.protection import Protection
 
 BACKLOG = 4096
@@ -39,6 +39,12 @@ class Listener:
     tls: Protection = Protection.EXPLICIT
     proxies: Networks | None = None
     any_address: bool | None = None
+    where: str = field(init=False)
+    """Its address, as people read it; asked for once, since the kernel may fail to tell it."""
+
+    def __post_init__(self) -> None:
+        """Raises OSError."""
+        object.__setattr__(self, "where", display(*self.sock.getsockname()[:2]))
 
 
 def addresses(host: str | None, family: int = socket.AF_UNSPEC) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ from ftpcluster.ipc.messages import (
 from ftpcluster.net.acceptor import OVERLOADED, Acceptor, refuse
 from ftpcluster.net.listeners import set_keepalive
 from ftpcluster.net.refused import RefusedConnections, tell_of_no_proxies
-from ftpcluster.protocol.address import display, plain
+from ftpcluster.protocol.address import plain
 from ftpcluster.quota.admission import Admission
 from ftpcluster.quota.bans import Ban
 from ftpcluster.quota.ledger import Ledger, Refusal
@@ -149,11 +149,15 @@ class Supervisor:
         self._lives.switch(generation)
 
     def _listen_on(self, plan: Plan) -> None:
+        """Nothing fails here: a reload that has come so far is done."""
         self._listeners = {listener.sock: listener for listener in plan.listeners}
-        for sock in self._listeners:  # here, so that a reload that fails has changed none
-            set_keepalive(sock, plan.keepalive)
         # for whoever asks when they are closed already
-        self._where = tuple(display(*sock.getsockname()[:2]) for sock in self._listeners)
+        self._where = tuple(listener.where for listener in plan.listeners)
+        for sock in self._listeners:  # here, so that a reload that fails has changed none
+            try:
+                set_keepalive(sock, plan.keepalive)
+            except OSError as error:
+                log.warning("timeouts.keepalive cannot be set: %s", error.strerror)
 
     def drain(self, index: int, why: str) -> bool:
         """Replace one worker: another one starts, then this one ends with its sessions, which have

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import socket
 from collections.abc import Iterator
 
 import pytest
 
 from ftpcluster.cli.binding import Binder, listeners_of
-from ftpcluster.config import Config
-from ftpcluster.net.listeners import listen
+from ftpcluster.config import Config, Listen
+from ftpcluster.net.listeners import CannotListen, listen
 
 
 @pytest.fixture
@@ -42,3 +45,20 @@ def test_a_socket_that_was_given_up_at_once_is_bound_anew(binder: Binder) -> Non
     after = Binder(binder)
     with after.listen("127.0.0.1", 0) as sock:
         assert sock.getsockname() == kept
+
+
+class Mute(socket.socket):
+    """A socket whose address the kernel does not tell."""
+
+    def getsockname(self) -> tuple[str, int]:
+        raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
+
+
+def test_a_socket_that_does_not_tell_its_address_is_an_error(
+    binder: Binder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Mute() as sock:
+        monkeypatch.setattr(binder, "listen", lambda *_, **__: sock)
+        config = Config(listen=(Listen(address="127.0.0.1", port=2121),))
+        with pytest.raises(CannotListen, match="No buffer space available"):
+            listeners_of(config, binder)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import errno
 import logging
 import os
 import socket
@@ -36,7 +37,7 @@ from ftpcluster.ipc.messages import (
 from ftpcluster.net.listeners import Listener, listen
 from ftpcluster.quota.ledger import ConnectionLimits, Refusal
 from ftpcluster.quota.rates import DOWNLOAD, Rates, SpeedLimits
-from ftpcluster.supervisor import processes, restart
+from ftpcluster.supervisor import processes, restart, supervisor
 from ftpcluster.supervisor import worker_lives as module
 from ftpcluster.supervisor.restart import Recycling
 from ftpcluster.supervisor.worker_handle import Phase, Plan
@@ -660,6 +661,24 @@ async def test_other_listeners_serve_after_a_reload_and_the_old_ones_are_closed(
         with pytest.raises(ConnectionRefusedError):
             await scene.connect()
         scene.port = another.getsockname()[1]
+        await scene.connect()
+        await new.adopt()
+
+
+async def test_a_reload_is_done_though_keepalive_cannot_be_set(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOPROTOOPT, os.strerror(errno.ENOPROTOOPT))
+
+    async with supervised(1) as scene:
+        await scene.ready(1)
+        monkeypatch.setattr(supervisor, "set_keepalive", fail)
+        reload = asyncio.create_task(scene.supervisor.reload(next_plan(scene)))
+        new = await scene.worker(1)
+        new.say(Ready())
+        await asyncio.wait_for(reload, 20)
+        assert "timeouts.keepalive cannot be set: Protocol not available" in caplog.text
         await scene.connect()
         await new.adopt()
 
