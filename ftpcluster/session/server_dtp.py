@@ -123,6 +123,11 @@ class DataTransfer:
             self._pace.begin()
             self.most = self._pace.piece
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether 150 was said, and the connection is there: leaving the block closes it."""
+        return self._shares
+
     def begin_at_once(self) -> bool:
         """Say 150 over a plain data connection that has come already.
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ftpcluster.session.server_pi import ServerPI
+from ftpcluster.storage.local_file import LocalFile
 from ftpcluster.users import User
 from tests.support.core import serving
 from tests.support.dialogue import Dialogue
@@ -68,3 +71,32 @@ async def test_what_has_to_wait_is_noticed_by_this_test(tmp_path: Path, waiting:
     async with serving(User("user", "12345", base_path=tmp_path)) as port:
         await asyncio.to_thread(upload, port)
     assert waiting == ["STOR"]
+
+
+async def test_a_download_that_has_begun_needs_no_seek(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It could fail behind 150, where the data connection is the transfer's to close."""
+
+    def seek(self: LocalFile, offset: int) -> None:
+        raise OSError(errno.EINVAL, "no seek")
+
+    asked: list[int] = []
+
+    def is_resident(self: LocalFile, offset: int) -> bool:
+        asked.append(offset)
+        return len(asked) > 1
+
+    def download(port: int) -> bytes:
+        with Dialogue(port) as client:
+            client.logs_in()
+            client.says("TYPE I", 200)
+            client.says("REST 10", 350)
+            return client.downloads("RETR file")
+
+    monkeypatch.setattr(LocalFile, "seek", seek)
+    monkeypatch.setattr(LocalFile, "is_resident", is_resident)
+    content = random.Random(1).randbytes(50_000)
+    (tmp_path / "file").write_bytes(content)
+    async with serving(User("user", "12345", base_path=tmp_path)) as port:
+        assert await asyncio.to_thread(download, port) == content[10:]

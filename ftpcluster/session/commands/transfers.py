@@ -78,7 +78,7 @@ async def _send_in_time(file: File, session: Session, download: Download, offset
     try:
         if offset > file.size:
             raise InvalidRest
-        if offset:
+        if offset and not download.has_begun:  # one that has begun goes by offsets
             await settled(file.seek(offset))
         async with download:
             await download.send_file(file, offset)
