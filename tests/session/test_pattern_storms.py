@@ -110,7 +110,8 @@ def test_expensive_patterns_hold_others_up_no_more_than_ordinary_commands(
         before = anonymous(worker)
         with flood(cluster, ATTACKS[attack]):
             attacked = latency(client)
-        assert attacked < 3 * quiet + 0.001, (attacked, quiet)
+        # the rest is one turn of matching, which a slow machine makes longer than a NOOP
+        assert attacked < 3 * quiet + 0.005, (attacked, quiet)
     assert anonymous(worker) - before < 8 * MIB
 
 
