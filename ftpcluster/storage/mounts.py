@@ -72,16 +72,11 @@ class MountTable:
 
     def device(self, path: str) -> str | None:
         """The device that a directory is on; None where nobody knows."""
+        self._look()
         found = self._find(path)
         return None if found is None else found[1].device
 
-    def _has_slow(self) -> bool:
-        """Whether there is such storage at all; most machines have none."""
-        self._look()
-        return bool(self._slow_points)
-
     def _find(self, path: str) -> tuple[str, Mount] | None:
-        self._look()
         if self._root is None:
             return None
         return self._follow(path if path[:1] == "/" else os.path.join(os.getcwd(), path))
@@ -91,7 +86,9 @@ class MountTable:
 
         None where it is on this machine's own disks, or where nobody knows.
         """
-        found = self._find(path) if self._has_slow() else None
+        self._look()
+        # most machines have no such storage at all
+        found = self._find(path) if self._slow_points else None
         if found is None:
             return None
         path, mount = found

@@ -19,6 +19,7 @@ import stat
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -161,20 +162,25 @@ def bind(source: str, target: str) -> None:
     call("mount", os.fsencode(source), os.fsencode(target), None, _MS_BIND, None)
 
 
-def main() -> None:
+def serve(kind: bytes, answer: Callable[[int, str, int], None]) -> None:
+    """What the command line says: mount a FUSE file system of ours on a directory, in a mount
+    namespace of our own, and become the Python module with its arguments that follows.
+
+    A child calls ``answer(device, directory, pid)``; the pid is the module's.
+    """
     directory, *command = sys.argv[1:]
     separate()
     device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
     options = f"fd={device},rootmode=40000,user_id={os.getuid()},group_id={os.getgid()},allow_other"
-    call("mount", b"hanging", os.fsencode(directory), b"fuse", 0, options.encode())
+    call("mount", kind, os.fsencode(directory), b"fuse", 0, options.encode())
     ours = os.getpid()
     if os.fork() == 0:
         for fd in (0, 1, 2):
             os.dup2(os.open(os.devnull, os.O_RDWR), fd)
-        _serve(device, directory, ours)
+        answer(device, directory, ours)
         os._exit(0)
     os.execv(sys.executable, (sys.executable, "-m", *command))
 
 
 if __name__ == "__main__":
-    main()
+    serve(b"hanging", _serve)

@@ -27,7 +27,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.hanging import call, separate
+from tests.support.hanging import serve
 
 HANGS = "hangs"
 _IN, _OUT = struct.Struct("=IIQQIIII"), struct.Struct("=IiQ")
@@ -274,20 +274,9 @@ class _Service:
             os.write(self._device, _OUT.pack(_OUT.size + len(data), -problem, unique) + data)
 
 
-def main() -> None:
-    directory, *command = sys.argv[1:]
-    separate()
-    device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
-    options = f"fd={device},rootmode=40000,user_id={os.getuid()},group_id={os.getgid()},allow_other"
-    call("mount", b"slow", os.fsencode(directory), b"fuse", 0, options.encode())
-    ours = os.getpid()
-    if os.fork() == 0:
-        for fd in (0, 1, 2):
-            os.dup2(os.open(os.devnull, os.O_RDWR), fd)
-        _Service(device, directory).serve(ours)
-        os._exit(0)
-    os.execv(sys.executable, (sys.executable, "-m", *command))
+def _serve(device: int, directory: str, ours: int) -> None:
+    _Service(device, directory).serve(ours)
 
 
 if __name__ == "__main__":
-    main()
+    serve(b"slow", _serve)
