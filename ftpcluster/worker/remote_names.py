@@ -10,8 +10,8 @@ from ftpcluster.net.lookups import Addresses, NameService
 
 
 class RemoteNames:
-    """The addresses of names. Those that the supervisor does not know are looked up here: a class
-    of the user's has said them, and then this process is not confined."""
+    """The addresses of names. The supervisor looks up those of the configuration; others, which
+    custom code has named, are looked up here."""
 
     def __init__(self, configured: Container[str], send: Callable[[LookUp], None]) -> None:
         self._configured = configured
