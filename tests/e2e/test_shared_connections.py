@@ -19,6 +19,7 @@ import pytest
 
 from tests.support.cluster import DEADLINE, Cluster, until
 from tests.support.dialogue import Dialogue
+from tests.support.proc_net import connections
 
 SERVER, ADDRESS, USER = 210, 70, 30
 A, B, C, D, E = (f"127.0.0.{number}" for number in range(1, 6))
@@ -80,14 +81,11 @@ def arguments(root: Path, workers: int, server: int) -> list[str]:
 
 def established(port: int) -> int:
     """The control connections that the server holds open."""
-    count = 0
-    for table in ("tcp", "tcp6"):
-        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
-            fields = line.split()
-            is_ours = int(fields[1].rpartition(":")[2], 16) == port
-            # an inode: the descriptor is open; 0A is what listens
-            count += is_ours and fields[9] != "0" and fields[3] != "0A"
-    return count
+    return sum(
+        # an inode: the descriptor is open; 0A is what listens
+        int(fields[1].rpartition(":")[2], 16) == port and fields[9] != "0" and fields[3] != "0A"
+        for fields in connections()
+    )
 
 
 class Client:

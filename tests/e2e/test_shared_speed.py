@@ -27,6 +27,7 @@ from ftpcluster.quota.rates import Rates
 from tests.support.cluster import Cluster, until
 from tests.support.dialogue import Dialogue
 from tests.support.driver import Driven
+from tests.support.proc_net import other_end
 from tests.support.speed import Flow, Span, Traffic, fairly
 from tests.support.tree import digest, make_file
 
@@ -111,20 +112,17 @@ def stalled(port: int) -> Iterator[None]:
             looks: list[str] = []
 
             def stands_still() -> bool:
-                looks.append(queued(data.getpeername()[1]))
+                looks.append(queued(data))
                 return len(looks) > 20 and len(set(looks[-20:])) == 1
 
             until(stands_still)
             yield
 
 
-def queued(port: int) -> str:
+def queued(sock: socket.socket) -> str:
     """What waits at the server's end of a data connection, as the kernel tells it."""
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        fields = line.split()
-        if int(fields[1].rpartition(":")[2], 16) == port and fields[3] == "01":
-            return fields[4]
-    return ""
+    fields = other_end(sock)
+    return fields[4] if fields is not None and fields[3] == "01" else ""
 
 
 def test_the_servers_limits_are_shared_equally_and_idle_or_stalled_sessions_cost_nothing(

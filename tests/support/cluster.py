@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from tests.support.dialogue import Dialogue
+from tests.support.proc_net import other_end
 
 CHECKOUT = Path(__file__).parents[2]
 READY = re.compile(r"^ready on (.+) \((\d+) workers?\)$", re.MULTILINE)
@@ -158,17 +159,8 @@ class Cluster:
 
     def worker_of(self, sock: socket.socket) -> int:
         """The worker that serves the control connection whose other end is ``sock``."""
-        link = f"socket:[{until(lambda: self._inode(sock.getsockname()[1]))}]"
+        link = f"socket:[{until(lambda: _inode_of_other_end(sock))}]"
         return until(lambda: next((pid for pid in self.workers() if link in open_files(pid)), None))
-
-    def _inode(self, client_port: int) -> str | None:
-        for table in ("tcp", "tcp6"):
-            for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
-                fields = line.split()
-                local, remote = (int(field.rpartition(":")[2], 16) for field in fields[1:3])
-                if (local, remote) == (self.port, client_port) and fields[9] != "0":
-                    return fields[9]
-        return None
 
     def wait_for(self, pattern: re.Pattern[str], start: int = 0) -> re.Match[str]:
         """Read the log until ``pattern`` is found in it, from character ``start`` on."""
@@ -196,6 +188,11 @@ class Cluster:
         self._reader.join(DEADLINE)
         self._runtime.cleanup()
         return self.process.returncode
+
+
+def _inode_of_other_end(sock: socket.socket) -> str | None:
+    fields = other_end(sock)
+    return None if fields is None or fields[9] == "0" else fields[9]
 
 
 def until(look: Callable[[], T | None], deadline: float = DEADLINE) -> T:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
-from pathlib import Path
 
 from tests.support.cluster import until
+from tests.support.proc_net import other_end
 
 _KEEPALIVE = 2  # the number of that timer in /proc/net/tcp
 _SETTLED = (0, _KEEPALIVE)
@@ -23,15 +22,7 @@ def keepalive_of(sock: socket.socket) -> int | None:
 
 def _timer_of(sock: socket.socket) -> tuple[int, int]:
     """Its number, and the ticks that it has left."""
-    local, peer = sock.getsockname(), sock.getpeername()
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        fields = line.split()
-        if (fields[1], fields[2]) == (_shown(peer), _shown(local)):
-            timer, when = (int(part, 16) for part in fields[5].split(":"))
-            return timer, when
-    raise AssertionError("the other end is gone")
-
-
-def _shown(address: tuple[str, int]) -> str:
-    (number,) = struct.unpack("=I", socket.inet_aton(address[0]))
-    return f"{number:08X}:{address[1]:04X}"
+    fields = other_end(sock)
+    assert fields is not None, "the other end is gone"
+    timer, when = (int(part, 16) for part in fields[5].split(":"))
+    return timer, when
