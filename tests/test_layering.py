@@ -22,6 +22,8 @@ LAYERS: dict[str, set[str]] = {
     "runtime": set(),
     "arguments": {"protocol"},
     "descriptors": set(),
+    "native": set(),
+    "_native": {"protocol"},
     "linewriter": {"runtime"},
     "logfile": {"linewriter", "privileges", "safe_paths"},
     "logs": {"linewriter", "protocol"},
@@ -31,11 +33,11 @@ LAYERS: dict[str, set[str]] = {
     "privileges": {"prctl"},
     "safe_paths": {"privileges"},
     "users": {"arguments", "passwords", "protocol", "quota"},
-    "storage": {"answers", "descriptors", "protocol", "storage"},
+    "storage": {"_native", "answers", "descriptors", "native", "protocol", "storage"},
     "net": {"descriptors", "net", "protocol"},
     "session": {
         *("answers", "logfile", "logs", "net", "passwords", "protocol", "quota", "session"),
-        *("descriptors", "storage", "users"),
+        *("_native", "descriptors", "native", "storage", "users"),
     },
     "admin": {"admin"},
     "ipc": {"descriptors", "ipc", "protocol", "quota"},
@@ -65,7 +67,7 @@ LAYERS: dict[str, set[str]] = {
     "common": {"compat"},
     "errors": {"compat", "protocol", "users"},
     "__init__": {"compat", "protocol", "users"},
-    "__main__": {"cli"},
+    "__main__": {"cli", "native"},
 }
 LAYERS["cli"] = {*LAYERS, "cli"}
 PURE = {"protocol", "quota"}
