@@ -73,8 +73,8 @@ LAYERS["cli"] = {*LAYERS, "cli"}
 PURE = {"protocol", "quota"}
 SESSION = (
     *(
+        "ends",
         "transfer_waits",
-        "activity",
         "timer_wheel",
         "counts",
         "command_run",
@@ -101,7 +101,14 @@ SESSION = (
     *("commands.directories", "commands.listings", "commands.parameters", "commands.security"),
     *("commands.site", "commands.transfers", "commands.information", "commands.table"),
     *("deadlines", "journal"),
-    *("running_command", "preconditions", "control_connection", "server_pi", "process_sessions"),
+    *(
+        "running_command",
+        "activity",
+        "preconditions",
+        "control_connection",
+        "server_pi",
+        "process_sessions",
+    ),
 )
 """The modules of ``session/``: each may import those before it, for types alone as well."""
 EXCEPTIONS: dict[str, str] = {}
