@@ -232,7 +232,7 @@ def test_a_password_from_the_environment_works_and_is_seen_in_no_process(root: P
         "FTPCLUSTER__USER__0__ROOT": str(root),
     }
     arguments = ("--root", str(root), "--workers", "2", "--user", "alice-b", "--log-level", "debug")
-    with Cluster(*arguments, env=environment) as cluster:
+    with Cluster(*arguments, env=environment, fresh=True) as cluster:
         with Dialogue(cluster.port) as client:
             client.logs_in("alice-b", SECRET)
         with Dialogue(cluster.port) as client:
@@ -246,7 +246,7 @@ def test_a_password_from_the_environment_works_and_is_seen_in_no_process(root: P
 
 def test_a_password_on_the_command_line_reaches_no_worker_s(root: Path) -> None:
     arguments = ("--root", str(root), "--workers", "2", "--user", f"alice:{SECRET}")
-    with Cluster(*arguments) as cluster:
+    with Cluster(*arguments, fresh=True) as cluster:
         for pid in set(cluster.processes()) - {cluster.pid}:
             assert SECRET.encode() not in Path(f"/proc/{pid}/cmdline").read_bytes()
 
