@@ -5,6 +5,11 @@ import sys
 
 def main() -> None:
     try:
+        import ftpcluster.native  # noqa: F401
+    except ImportError as error:  # the environment asks for what was not built
+        print(f"ftpcluster: error: {error}", file=sys.stderr)
+        sys.exit(2)
+    try:
         from ftpcluster.cli import main  # not above: worker processes import this module, too
 
         main()

@@ -23,6 +23,8 @@ LAYERS: dict[str, set[str]] = {
     "runtime": set(),
     "arguments": {"protocol"},
     "descriptors": set(),
+    "native": set(),
+    "_native": {"protocol"},
     "linewriter": {"runtime"},
     "logfile": {"linewriter", "privileges", "safe_paths"},
     "logs": {"linewriter", "protocol"},
@@ -32,11 +34,11 @@ LAYERS: dict[str, set[str]] = {
     "privileges": {"prctl"},
     "safe_paths": {"privileges"},
     "users": {"arguments", "passwords", "protocol", "quota"},
-    "storage": {"answers", "descriptors", "protocol", "storage"},
+    "storage": {"_native", "answers", "descriptors", "native", "protocol", "storage"},
     "net": {"descriptors", "net", "protocol"},
     "session": {
         *("answers", "logfile", "logs", "net", "passwords", "protocol", "quota", "session"),
-        *("descriptors", "storage", "users"),
+        *("_native", "descriptors", "native", "storage", "users"),
     },
     "admin": {"admin"},
     "ipc": {"descriptors", "ipc", "protocol", "quota"},
@@ -66,14 +68,14 @@ LAYERS: dict[str, set[str]] = {
     "common": {"compat"},
     "errors": {"compat", "protocol", "users"},
     "__init__": {"compat", "protocol", "users"},
-    "__main__": {"cli"},
+    "__main__": {"cli", "native"},
 }
 LAYERS["cli"] = {*LAYERS, "cli"}
 PURE = {"protocol", "quota"}
 SESSION = (
     *(
+        "ends",
         "transfer_waits",
-        "activity",
         "timer_wheel",
         "counts",
         "command_run",
@@ -100,7 +102,14 @@ SESSION = (
     *("commands.directories", "commands.listings", "commands.parameters", "commands.security"),
     *("commands.site", "commands.transfers", "commands.information", "commands.table"),
     *("deadlines", "journal"),
-    *("running_command", "preconditions", "control_connection", "server_pi", "process_sessions"),
+    *(
+        "running_command",
+        "activity",
+        "preconditions",
+        "control_connection",
+        "server_pi",
+        "process_sessions",
+    ),
 )
 """The modules of ``session/``: each may import those before it, for types alone as well."""
 EXCEPTIONS: dict[str, str] = {}
