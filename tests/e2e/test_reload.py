@@ -259,9 +259,9 @@ def test_a_file_that_was_cut_off_lets_nobody_in(site: Site, text: str | None, sa
     assert re.search(says, line), line
     with site.joins() as client:
         client.says("PWD", 257)
-    with Dialogue(site.cluster.port) as stranger:
-        stranger.says("USER anonymous", 331)
-        stranger.says("PASS x", 530)
+    with Dialogue(site.cluster.port) as other:
+        other.says("USER anonymous", 331)
+        other.says("PASS x", 530)
     with contextlib.closing(AdminConnection(site.cluster.admin)) as admin:
         with pytest.raises(OrderRefused, match=says):
             admin.ask(Reload())
