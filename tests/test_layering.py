@@ -54,11 +54,14 @@ LAYERS: dict[str, set[str]] = {
             "net",
             "passwords",
             "prctl",
+            "privileges",
             "protocol",
         ),
         *("quota", "runtime", "safe_paths", "session", "storage", "users", "worker"),
     },
-    "supervisor": {"admin", "descriptors", "ipc", "net", "protocol", "quota", "supervisor"},
+    "supervisor": {
+        *("admin", "descriptors", "ipc", "net", "prctl", "protocol", "quota", "supervisor"),
+    },
     "compat": {
         *("answers", "arguments", "compat", "config", "net", "protocol", "quota", "session"),
         *("storage", "users"),
@@ -68,7 +71,7 @@ LAYERS: dict[str, set[str]] = {
     "common": {"compat"},
     "errors": {"compat", "protocol", "users"},
     "__init__": {"compat", "protocol", "users"},
-    "__main__": {"cli", "native"},
+    "__main__": {"cli", "native", "runtime", "worker"},
 }
 LAYERS["cli"] = {*LAYERS, "cli"}
 PURE = {"protocol", "quota"}

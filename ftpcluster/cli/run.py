@@ -23,6 +23,7 @@ from ftpcluster.config.environment import take_environment
 from ftpcluster.config.setting import NO_LIMIT, kind_of
 from ftpcluster.native import SPOKEN
 from ftpcluster.privileges import parse_run_as
+from ftpcluster.supervisor.forking import ForkServer
 from ftpcluster.supervisor.worker_lives import BootFailure
 
 log = logging.getLogger(__name__)
@@ -79,7 +80,8 @@ def _help(flag: Flag) -> str:
     help="Configuration file; flags win over it [default: none is read]",
 )
 @_options
-def run(*, file: Path | None, **given: Any) -> int:
+@click.pass_obj
+def run(forks: ForkServer | None, /, *, file: Path | None, **given: Any) -> int:
     """Serve directories over FTP.
 
     With no account, and no file, everybody may read, as "anonymous". Ctrl-C stops the server, a
@@ -93,7 +95,7 @@ def run(*, file: Path | None, **given: Any) -> int:
     logs.log_as(config.log)
     try:
         again = functools.partial(load_again, file, flags, environment)
-        cluster = Cluster(config, again, logs)
+        cluster = Cluster(config, again, logs, forks)
     except BaseException:
         logs.undo()
         raise

@@ -24,6 +24,8 @@ from tests.support.proc_net import other_end
 
 READY = re.compile(r"^ready on (.+) \((\d+) workers?\)$", re.MULTILINE)
 _RELOADED = re.compile(r"^.* (?:not )?reloaded: .*$", re.MULTILINE)
+SPAWNED = {"FTPCLUSTER__LOG__LEVEL": "info"}
+"""An environment in which workers are spawned: where it has settings there is no fork server."""
 DEADLINE = 30.0  # seconds; generous, for machines under load
 
 T = TypeVar("T")
@@ -145,7 +147,7 @@ class Cluster:
                 command = Path(f"/proc/{child}/cmdline").read_bytes()
             except OSError:
                 continue
-            if b"spawn_main" in command:
+            if command.startswith(b"ftpcluster: worker") or b"spawn_main" in command:
                 found.append(child)
         return found
 
