@@ -5,6 +5,11 @@ import sys
 
 def main() -> None:
     try:
+        import ftpcluster.native  # noqa: F401
+    except ImportError as error:  # the environment asks for what was not built
+        print(f"ftpcluster: error: {error}", file=sys.stderr)
+        sys.exit(2)
+    try:
         fork_server = None
         if sys.argv[1:2] == ["run"]:
             from ftpcluster.runtime import open_missing

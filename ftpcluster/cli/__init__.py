@@ -21,6 +21,7 @@ from ftpcluster.cli.schema import schema
 from ftpcluster.cli.standard_streams import is_full, say
 from ftpcluster.cli.top import top
 from ftpcluster.config import ConfigError
+from ftpcluster.native import SPOKEN
 from ftpcluster.net.listeners import CannotListen
 from ftpcluster.privileges import CannotRunAs
 from ftpcluster.protocol.text import visible
@@ -34,7 +35,7 @@ INTERRUPTED = 130
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="ftpcluster", message="%(prog)s %(version)s")
+@click.version_option(package_name="ftpcluster", message=f"%(prog)s %(version)s {SPOKEN}")
 def cli() -> None:
     """An FTP server cluster: many processes, exact limits."""
 

@@ -24,7 +24,7 @@ from ftpcluster.logs import LogFormat, log_to
 from ftpcluster.passwords import share_cores
 from ftpcluster.prctl import keep_capabilities, name_process, no_new_privs
 from ftpcluster.runtime import settle_collector
-from ftpcluster.worker.confined_files import Identity
+from ftpcluster.worker.confined_files import NOTHING, Identity
 from ftpcluster.worker.orphan import end_with, ending_with, handle_of, wake_at_parents_death
 
 log = logging.getLogger(__name__)
@@ -134,7 +134,7 @@ def _leave_tracker() -> None:
 def _confine(config: Config) -> dict[str, Identity]:
     """Leave this process the users' directories, what custom code and what Python needs.
 
-    Returns what lies at the paths that it may open, but for Python's; (0, 0) where nothing does.
+    Returns what lies at the paths that it may open, but for Python's; NOTHING where nothing does.
     """
     from ftpcluster.worker.confinement import confine, needed_by_python
     from ftpcluster.worker.seccomp import do_without_sendmsg, restrict
@@ -144,7 +144,7 @@ def _confine(config: Config) -> dict[str, Identity]:
     read = {each.root for each in accounts} - written
     written |= set(config.confine_allow.write)
     read |= set(config.confine_allow.read) - written
-    allowed: dict[str, Identity] = dict.fromkeys((*written, *read), (0, 0))
+    allowed: dict[str, Identity] = dict.fromkeys((*written, *read), NOTHING)
     found: dict[str, Identity] = {}
     log.debug("files: %s", confine(sorted(written), [*sorted(read), *needed_by_python()], found))
     for path in allowed.keys() & found.keys():

@@ -34,6 +34,7 @@ from ftpcluster.worker.entry import NOT_OURS
 from ftpcluster.worker.orphan import die_with_parent
 
 _SETTINGS = "FTPCLUSTER_"
+_NO_SETTING = "FTPCLUSTER_NATIVE"
 
 
 def begin() -> tuple[int, socket.socket] | None:
@@ -68,7 +69,8 @@ def _may_fork() -> bool:
     """Threads would be lost, with what they hold. Memory is passed on: also a password that stands
     in the environment, until that is taken out."""
     is_single = len(os.listdir("/proc/self/task")) == 1
-    return is_single and not any(name.upper().startswith(_SETTINGS) for name in os.environ)
+    settings = (name for name in os.environ if name.upper().startswith(_SETTINGS))
+    return is_single and all(name == _NO_SETTING for name in settings)
 
 
 def _become_fork_server(requests: socket.socket, supervisor: int) -> socket.socket:

@@ -13,8 +13,8 @@ import pytest
 
 from tests.support.cluster import (
     DEADLINE,
+    SPAWNED,
     Cluster,
-    environment,
     open_files,
     processor_time,
     restore,
@@ -22,6 +22,7 @@ from tests.support.cluster import (
     until,
 )
 from tests.support.dialogue import Dialogue
+from tests.support.forking import environment
 
 
 def greeted(port: int) -> bool:
@@ -121,7 +122,7 @@ def started(directory: Path, files: int) -> subprocess.CompletedProcess[str]:
     """What comes of a start that cannot succeed."""
     command = [limited(directory, files), "-m", "ftpcluster", "run", "--root", str(directory)]
     command += ["--port", "0", "--host", "127.0.0.1", "--workers", "2"]
-    env = environment({"RUNTIME_DIRECTORY": str(directory)})
+    env = environment({"RUNTIME_DIRECTORY": str(directory), **SPAWNED})
     return subprocess.run(
         command, capture_output=True, text=True, timeout=DEADLINE, env=env, check=False
     )
