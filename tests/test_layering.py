@@ -80,6 +80,7 @@ SESSION = (
         "rights",
         "xferlog",
         "digest_threads",
+        "sending_threads",
         "owner_names",
     ),
     *(

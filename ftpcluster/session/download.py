@@ -13,6 +13,7 @@ from ftpcluster.protocol.errors import LocalProblem
 from ftpcluster.quota.rates import DOWNLOAD
 from ftpcluster.session.in_use import when_free
 from ftpcluster.session.lingering import Lingering
+from ftpcluster.session.sending_threads import LARGE
 from ftpcluster.session.server_dtp import BLOCK, MOST, DataTransfer
 from ftpcluster.session.transfer_waits import Cause
 from ftpcluster.storage.base import COPY_REFUSED, File
@@ -21,6 +22,8 @@ _GATHERED_FROM = 64 * 1024
 """Bytes of a protected download that are worth a call to have them leave in full segments."""
 _buffer = memoryview(bytearray(128 * 1024))
 """One for the process, and half as large as a core's cache: nothing is kept in it over a wait."""
+_IN_LOOP = 16 << 20
+"""Bytes that are sent in the loop before a client that was too slow is given a thread again."""
 _DOUBTS = 2
 """How often sendfile may say EAGAIN in a row though the data connection takes something."""
 
@@ -134,10 +137,14 @@ class Download(DataTransfer):
 
     async def _sendfile(self, file: File, source: int, position: int) -> None:
         end, fd = file.size, self.stream.fd
-        doubts = 0
+        doubts, next_thread = 0, position
         while position < end:
             if not file.is_resident(position):
                 await self._read_ahead(file, position)
+            if position >= next_thread and end - position >= LARGE and self._may_have_thread:
+                position = await self._send_in_thread(source, position, end)
+                next_thread = position + _IN_LOOP
+                continue
             asked = min(end - position, self.most)
             try:
                 sent = os.sendfile(fd, source, position, asked)
@@ -164,6 +171,25 @@ class Download(DataTransfer):
         if position < end:
             await settled(file.seek(position))
             await self._send_blocks(file, position, bytes)
+
+    @property
+    def _may_have_thread(self) -> bool:
+        return self._pace is None and self._session.services.sending.has_room
+
+    async def _send_in_thread(self, source: int, position: int, end: int) -> int:
+        """Send a large file while its client reads fast; up to where it was sent."""
+        self._turn = 0
+        self.waits.begin(Cause.CLIENT)
+        position = await self._session.services.sending.send(
+            self.stream, source, position, end, self._was_sent
+        )
+        self.waits.end()
+        return position
+
+    def _was_sent(self, count: int) -> bool:
+        """Called by a thread: whether it may go on. It may not where limits have come."""
+        self._session.progress += count
+        return self._pace is None
 
     async def _read_ahead(self, file: File, position: int) -> None:
         """Have a thread wait for the disk."""
