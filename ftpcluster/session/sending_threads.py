@@ -20,7 +20,7 @@ from ftpcluster.session.command_run import wait_out
 from ftpcluster.storage.base import COPY_REFUSED
 from ftpcluster.storage.threads import Threads
 
-THREADS = 4
+THREADS = 8
 """At most, in a process. Further transfers are sent in the loop."""
 LARGE = 8 << 20
 """Bytes that are worth the way to a thread and back."""
