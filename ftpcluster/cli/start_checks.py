@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
-from itertools import combinations
+from contextlib import ExitStack
+from itertools import combinations, takewhile
 
 from ftpcluster.cli.logfiles import why_not
 from ftpcluster.config import Config, Listen
@@ -12,12 +14,15 @@ from ftpcluster.config.lines import Path
 from ftpcluster.config.progress import looking_at
 from ftpcluster.config.sources import Sources
 from ftpcluster.logfile import try_to_open
-from ftpcluster.net.listeners import CannotListen, listen
+from ftpcluster.net.active import why_no_source_port
+from ftpcluster.net.listeners import CannotListen, listen, listen_on_all
 from ftpcluster.privileges import parse_run_as
 from ftpcluster.safe_paths import UnsafePath, acting_for
 
 _LONGEST_SOCKET = 107
 """Bytes of the path of a UNIX socket: unix(7)."""
+_TRIES = 3
+"""Free ports that are tried: one that is free on an address may be taken on another one."""
 _EVERYWHERE = {"0.0.0.0": 4, "::": 6}
 
 
@@ -25,7 +30,7 @@ def check_start(config: Config, sources: Sources) -> None:
     """Refuse what a start would fail with."""
     for each in (
         _check_log_files, _check_logs_apart, _check_metrics, _check_admin_socket,
-        _check_addresses, _check_overlaps, _check_masquerade,
+        _check_addresses, _check_overlaps, _check_ports, _check_masquerade, _check_active_port,
     ):  # fmt: skip
         each(config, sources)
 
@@ -159,7 +164,53 @@ def _families(listener: Listen, *, everywhere: bool) -> set[int]:
     }
 
 
+def _check_ports(config: Config, sources: Sources) -> None:
+    """What has one port is listened on together, at a port that is free now."""
+    places: dict[int, list[tuple[Path, tuple[str, ...]]]] = {}
+    for index, each in enumerate(config.listen or ()):
+        if not _brings_sockets():
+            path: Path = ("listen", index)
+            places.setdefault(each.port, []).append((path, each.address or ()))
+    if config.metrics.listen is not None:
+        host, port = config.metrics.listen
+        places.setdefault(port, []).append((("metrics", "listen"), (host,)))
+    for port, some in places.items():
+        if all(sources.is_sound(path) for path, _ in some):
+            tries = (_listened_together(some, is_one_port=port != 0) for _ in range(_TRIES))
+            wrong = [*takewhile(bool, tries)]
+            if len(wrong) == _TRIES and wrong[-1] is not None:
+                sources.refuse(*wrong[-1])
+
+
+def _listened_together(
+    places: list[tuple[Path, tuple[str, ...]]], *, is_one_port: bool
+) -> tuple[Path, str] | None:
+    """Which place cannot be listened on beside those before it, and why."""
+    with ExitStack() as stack:
+        port = 0
+        for path, addresses in places:
+            looking_at(f"addresses to listen on: {', '.join(addresses) or 'all'}")
+            try:
+                for sock in listen_on_all(addresses, port):
+                    stack.enter_context(sock)
+                    port = sock.getsockname()[1] if is_one_port else 0
+            except CannotListen as error:
+                cause = error.__cause__
+                if isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE:
+                    return path, "its port is taken by another address or listener of this file"
+                return path, str(error)
+    return None
+
+
 def _check_masquerade(config: Config, sources: Sources) -> None:
     path = ("data", "masquerade")
     if sources.is_sound(path) and config.data.masquerade == "0.0.0.0":
         sources.refuse(path, "0.0.0.0 is no address that a client could connect to")
+
+
+def _check_active_port(config: Config, sources: Sources) -> None:
+    path, port = ("data", "active_port"), config.data.active_port
+    if sources.is_sound(path, ("data", "active")) and config.data.active and port is not None:
+        why = why_no_source_port(port)
+        if why is not None:
+            sources.refuse(path, why)

@@ -122,6 +122,18 @@ def try_source_port(port: int) -> None:
                 raise
 
 
+def why_no_source_port(port: int) -> str | None:
+    """Why this process may not connect from ``port``, and what to do; None where it may."""
+    try:
+        try_source_port(port)
+    except OSError as error:
+        return (
+            f"port {port} cannot be used: {error.strerror}; start the server as root, or with "
+            "CAP_NET_BIND_SERVICE (AmbientCapabilities= of systemd), or leave the key out"
+        )
+    return None
+
+
 async def _connected(
     loop: asyncio.AbstractEventLoop, poller: Poller, fd: int, timeout: float
 ) -> None:

@@ -19,11 +19,12 @@ from time import monotonic
 from ftpcluster.net.readiness import Readiness
 from ftpcluster.net.stream import Stream
 from ftpcluster.protocol.command import CommandLines, TooMuchRubbish
-from ftpcluster.protocol.errors import FTPError, SyntaxProblem
+from ftpcluster.protocol.errors import FTPError, SessionEnded, SyntaxProblem
 from ftpcluster.protocol.reply import Reply
 from ftpcluster.session.command_run import give_way
 from ftpcluster.session.conversation import Conversation
 from ftpcluster.session.deadlines import Deadlines
+from ftpcluster.session.ends import ending_session
 from ftpcluster.session.login import Account
 from ftpcluster.session.running_command import LONG, RunningCommand
 from ftpcluster.session.services import Services
@@ -91,6 +92,26 @@ class ControlConnection(ABC):
         """End the session now; ``reason``, if any, is the last that the client is told."""
 
     @abstractmethod
+    def _close(self) -> None:
+        """Give back all that the session holds; harmless when repeated."""
+
+    def fail(self, error: Exception) -> None:
+        """End the session for an error that nobody foresaw.
+
+        Nobody would read its connection any more, and it would hold its slots until it is idle.
+        """
+        self.session.note_bug(error)
+        try:
+            self.end(SessionEnded("Local error; closing control connection."))
+        except Exception as another:
+            self.session.note_bug(another)
+        self._state = ENDED
+        if self._run is None:
+            self._close()
+        else:
+            self._run.cancel()
+
+    @abstractmethod
     def _obey(self, verb: bytes, rest: bytes) -> None:
         """Obey a command while no other one runs."""
 
@@ -127,6 +148,12 @@ class ControlConnection(ABC):
         except OSError:
             self._on_broken()
             return
+        try:
+            self._on_received(data)
+        except Exception as error:
+            self.fail(error)
+
+    def _on_received(self, data: bytes) -> None:
         if not data:
             self._on_eof()
             return
@@ -180,6 +207,7 @@ class ControlConnection(ABC):
         except OSError:
             self._on_broken()
 
+    @ending_session
     def _on_broken(self) -> None:
         """The connection was reset: the client is gone, or closed it with replies unread."""
         self._give_up()
@@ -259,6 +287,7 @@ class ControlConnection(ABC):
         if self._turn is None:
             self._turn = self.session.services.loop.call_soon(self._obey_later)
 
+    @ending_session
     def _obey_later(self) -> None:
         self._turn = None
         if self._state is not ENDED:
@@ -339,6 +368,7 @@ class ControlConnection(ABC):
             self.end()
         return self._state is not ENDED
 
+    @ending_session
     def _on_writable(self, waiter: Readiness) -> None:
         if not waiter.cancelled() and self._state is not ENDED:
             self._send()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ftpcluster.session.ends import ending_session
 from ftpcluster.session.login import Account
 from ftpcluster.session.row import Command
 from ftpcluster.session.state import Session
@@ -50,6 +51,7 @@ class Deadlines:
         "_transfer_slot",
         "_unread_slot",
         "_wheel",
+        "fail",
         "heard",
         "time",
     )
@@ -60,7 +62,10 @@ class Deadlines:
         on_idle: Callable[[], None],
         on_stalled: Callable[[], None],
         on_unread: Callable[[], None],
+        fail: Callable[[Exception], None],
     ) -> None:
+        """``fail`` ends the session for what nobody foresaw: it would have no deadline any more."""
+        self.fail = fail
         self._session = session
         self._loop = session.services.loop
         self.time = session.services.loop.time
@@ -161,6 +166,7 @@ class Deadlines:
         """The session is over: let go of it."""
         self.stop()
         self._on_idle = self._on_stalled = self._on_unread = _nothing
+        self.fail = _ignore
 
     def _due(self) -> float | None:
         """When the session ends if nothing happens until then."""
@@ -183,6 +189,7 @@ class Deadlines:
             due = self._due()
             self._slot = self._wheel.add(when if due is None else min(due, when), self._on_time)
 
+    @ending_session
     def _on_time(self) -> None:
         due = self._due()
         if due is not None and self._loop.time() >= due:
@@ -223,6 +230,7 @@ class Deadlines:
         left = transfer.stream.unacknowledged() if transfer is not None and sends else 0
         return session.progress, transfer, last, left
 
+    @ending_session
     def _look_at_progress(self) -> None:
         self._transfer_slot = 0
         if not self._in_transfer:
@@ -242,6 +250,7 @@ class Deadlines:
             step = _STALL_CHECK if not self._quits else min(_STALL_CHECK, _QUIT / 5)
             self._transfer_slot = self._wheel.add(now + step, self._look_at_progress)
 
+    @ending_session
     def _look_at_unread(self) -> None:
         self._unread_slot = 0
         timeout = self._session.settings.stalled_timeout
@@ -255,3 +264,7 @@ class Deadlines:
 
 def _nothing() -> None:
     """What an ended session does at its deadline."""
+
+
+def _ignore(_: Exception) -> None:
+    """What becomes of an error when the session is over."""

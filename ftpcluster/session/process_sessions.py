@@ -12,6 +12,7 @@ import msgspec
 from ftpcluster.descriptors import close_quietly
 from ftpcluster.net.acceptor import refuse
 from ftpcluster.net.proxy_header import read_origin
+from ftpcluster.net.stream import Stream
 from ftpcluster.protocol.address import is_ipv4
 from ftpcluster.protocol.errors import FTPError, SessionEnded
 from ftpcluster.protocol.protection import Protection
@@ -121,6 +122,14 @@ class ProcessSessions:
         except OSError:
             services.quotas.end(arrived.session)
             return
+        try:
+            self._begin_on(stream, arrived)
+        except Exception:  # those that arrived with it must not suffer
+            log.exception("a session could not begin: this is a bug")
+            services.quotas.end(arrived.session, stream.close)
+
+    def _begin_on(self, stream: Stream, arrived: AcceptedConnection) -> None:
+        services = self._services
         conversation = Conversation(
             arrived.session,
             arrived.peer,
@@ -156,7 +165,7 @@ class ProcessSessions:
         self._is_ended = True
         self._stop_waiting()
         for session in tuple(self._sessions.values()):
-            session.end(reason)
+            _end(session, reason)
 
     def end(self, number: int, reason: str, *, only_unauthenticated: bool = False) -> None:
         """End one session, if it still runs; ``reason`` is the last that its client is told.
@@ -167,7 +176,7 @@ class ProcessSessions:
         if session is None:
             self._end_coming(number, reason)
         elif not (only_unauthenticated and session.session.is_logged_in):
-            session.end(SessionEnded(reason))
+            _end(session, SessionEnded(reason))
 
     def _end_coming(self, number: int, reason: str) -> None:
         """End a connection of which the proxy has not said who comes."""
@@ -190,3 +199,11 @@ class ProcessSessions:
         """Nothing has begun yet where the proxy has not said who comes."""
         for task in tuple(self._coming):
             task.cancel()
+
+
+def _end(session: ServerPI, reason: FTPError | None) -> None:
+    """End it whatever happens: others are to be ended behind it."""
+    try:
+        session.end(reason)
+    except Exception as error:
+        session.fail(error)

@@ -25,7 +25,7 @@ from ftpcluster.protocol.errors import (
 )
 from ftpcluster.protocol.reply import Code, Replied, Reply, Then
 from ftpcluster.session import journal
-from ftpcluster.session.activity import Activity
+from ftpcluster.session.activity import Activity, activity
 from ftpcluster.session.command_run import in_task
 from ftpcluster.session.commands.table import ALIASES, COMMANDS
 from ftpcluster.session.control_connection import (
@@ -38,12 +38,12 @@ from ftpcluster.session.control_connection import (
 )
 from ftpcluster.session.conversation import Conversation
 from ftpcluster.session.deadlines import Deadlines
-from ftpcluster.session.login import Account
+from ftpcluster.session.ends import ending_session
 from ftpcluster.session.preconditions import pass_gates, refuse_unknown, reply_for
 from ftpcluster.session.row import Command, During
 from ftpcluster.session.running_command import RunningCommand
 from ftpcluster.session.services import Services
-from ftpcluster.session.state import Session, shown
+from ftpcluster.session.state import Session
 
 _LONGEST_END = 1.0
 """Seconds for which a command that is cancelled may keep its client from seeing the end."""
@@ -65,11 +65,14 @@ class ServerPI(ControlConnection):
     ) -> None:
         """Takes over ``stream``. ``on_end`` is called once, when all is given back."""
         super().__init__(services, stream, conversation)
-        self._on_end = on_end
+        self._on_end: Callable[[ServerPI], None] | None = on_end
         self._began = services.loop.time()
         self._find_command = services.find_command or COMMANDS.get
-        self._deadlines = Deadlines(self.session, self._on_idle, self._on_stalled, self._on_unread)
+        self._deadlines = Deadlines(
+            self.session, self._on_idle, self._on_stalled, self._on_unread, self.fail
+        )
 
+    @ending_session
     def start(self) -> None:
         """Greet, and serve until the session ends."""
         self.session.note(logging.DEBUG, "the session begins")
@@ -186,6 +189,7 @@ class ServerPI(ControlConnection):
             return run
         return None
 
+    @ending_session
     def _on_done(self, reply: Reply | None, error: BaseException | None) -> None:
         """A command that had to wait has ended."""
         run, self._run = self._run, None
@@ -301,34 +305,12 @@ class ServerPI(ControlConnection):
 
     def activity(self) -> Activity:
         """What the session does now."""
-        session, run = self.session, self._run
-        command = ""
-        if run is not None and run.command is not None:
-            command = journal.describe(session, run.command, run.argument)
-        login = session.login
-        # the account's name, by which limits go: a session may have logged in by an alias
-        account = login.user.login if isinstance(login, Account) else None
-        told = Activity(
-            session.user_name if account is None else shown(account),
-            not session.stream.is_plain,
-            session.services.loop.time() - self._began,
-            self._deadlines.idle,
-            command,
-        )
-        transfer = session.transfer
-        if transfer is None:
-            return told
-        speed, cause = transfer.waits.look(session.progress)
-        return told._replace(
-            direction=transfer.direction,
-            size=transfer.total,
-            moved=session.progress,
-            speed=speed,
-            held_by=cause,
-        )
+        age = self.session.services.loop.time() - self._began
+        return activity(self.session, self._run, age, self._deadlines.idle)
 
     # ------------------------------------------------------------------ ending
 
+    @ending_session
     def drain(self) -> None:
         """The server stops: end the session now, or after the transfer that runs."""
         if self._run is None or not self._run.transfers:
@@ -378,16 +360,20 @@ class ServerPI(ControlConnection):
             self._close()
 
     def _close(self) -> None:
-        """Give back all that the session holds, once nothing of it runs any more."""
+        on_end, self._on_end = self._on_end, None
+        if on_end is None:
+            return
         session = self.session
-        session.drop_data()
-        session.log_out()
-        # else only the garbage collector could free the session
-        self._deadlines.forget()
-        session.forget_client()
-        session.stream.stop_watching()
-        session.services.quotas.end(session.conversation.session, session.stream.close)
-        self._on_end(self)
+        try:
+            session.drop_data()
+            session.log_out()
+            # else only the garbage collector could free the session
+            self._deadlines.forget()
+            session.forget_client()
+            session.stream.stop_watching()
+        finally:
+            session.services.quotas.end(session.conversation.session, session.stream.close)
+            on_end(self)
 
 
 async def _handled(command: Command, session: Session, argument: str) -> Reply:

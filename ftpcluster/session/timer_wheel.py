@@ -8,7 +8,10 @@ somebody waits for, a quarter of a second late at most.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
+
+log = logging.getLogger(__name__)
 
 RESOLUTION = 0.25
 
@@ -53,7 +56,10 @@ class TimerWheel:
         now = int(self._loop.time() / RESOLUTION)
         for slot in sorted(slot for slot in self._slots if slot <= now):
             for callback in self._slots.pop(slot):
-                callback()
+                try:
+                    callback()
+                except Exception:  # the others have only this timer
+                    log.exception("a deadline's callback failed: this is a bug")
         remaining = [slot for slot, waiting in self._slots.items() if waiting]
         self._slots = {slot: self._slots[slot] for slot in remaining}
         if remaining:

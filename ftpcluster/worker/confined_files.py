@@ -9,6 +9,8 @@ from ftpcluster.safe_paths import is_led_by_others
 
 Identity = tuple[int, int]
 """Device and inode."""
+NOTHING: Identity = (0, 0)
+"""Of what could not be opened when the process was confined."""
 
 
 class AllowedRoots:
@@ -43,10 +45,12 @@ class AllowedRoots:
             # custom code has named it; a new worker could not open it either
             return f"confined workers may not open {path}: name it in [confine_allow]"
         status = os.stat(path)
-        if self._allowed.get(path) == (status.st_dev, status.st_ino):
+        before = self._allowed.get(path)
+        if before == (status.st_dev, status.st_ino):
             return f"confined workers may not open {path}"
         self._on_outdated()
-        return (
-            f"{path} is not what it was when the workers started: it was replaced or mounted, "
-            "and others that may open it take their places"
-        )
+        if before == NOTHING:
+            why = f"{path} was not there, or did not answer, when this worker started"
+        else:
+            why = f"{path} is not what it was when the workers started: it was replaced or mounted"
+        return f"{why}, and others that may open it take their places"

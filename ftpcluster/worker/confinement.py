@@ -138,8 +138,8 @@ def confine(
         os.close(ruleset)
     if silent:
         log.warning(
-            "this worker serves without %s, which did not answer: once that storage does, "
-            "`ftpcluster reload` replaces the worker", ", ".join(silent),
+            "this worker serves without %s, which did not answer: once that storage does, the "
+            "first login there is refused, and has the worker replaced", ", ".join(silent),
         )  # fmt: skip
     return f"Landlock ABI {abi}" + (f"; without {', '.join(missing)}" if missing else "")
 

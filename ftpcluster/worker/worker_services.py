@@ -18,7 +18,7 @@ from ftpcluster.config import (
 )
 from ftpcluster.config.sessions import keepalive_of, session_defaults, session_settings
 from ftpcluster.logfile import LogFile
-from ftpcluster.net.active import try_source_port
+from ftpcluster.net.active import why_no_source_port
 from ftpcluster.net.certificates import ContextMaker, Contexts
 from ftpcluster.net.passive import PassivePorts
 from ftpcluster.net.poller import Poller
@@ -89,14 +89,9 @@ def _check_active_port(settings: Settings) -> None:
     """Raises ConfigError where this process may not use it."""
     if not settings.active or settings.active_port is None:
         return
-    try:
-        try_source_port(settings.active_port)
-    except OSError as error:
-        raise ConfigError(
-            f"data.active_port: port {settings.active_port} cannot be used: {error.strerror}; "
-            "start the server as root, or with CAP_NET_BIND_SERVICE (AmbientCapabilities= of "
-            "systemd), or leave the key out"
-        ) from error
+    why = why_no_source_port(settings.active_port)
+    if why is not None:
+        raise ConfigError(f"data.active_port: {why}")
 
 
 def _contexts(certificates: tuple[bytes, ...], tls: TLSConfig, settings: Settings) -> Contexts:

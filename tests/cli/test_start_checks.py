@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from tests.support.cluster import environment
 from tests.support.command import command
+from tests.support.programs import need
 
 USER = '[[user]]\nlogin = "u"\npassword = "plain:p"\nroot = "."\n'
 ALL, ONE = "[[listen]]\nport = 2121\n", '[[listen]]\naddress = "127.0.0.1"\nport = 2121\n'
@@ -37,6 +42,19 @@ WRONG = {
     "two logs in one file": (
         '[log]\nfile = "log"\ntransfers = "sub/../log"\n',
         "log.transfers: {0}/sub/../log: is log.file, too",
+    ),
+    "addresses of one listener": (
+        '[[listen]]\naddress = ["localhost", "127.0.0.1"]\nport = 2121\n' + NO_ADMIN,
+        "listen",
+    ),
+    "all addresses and one": (
+        '[[listen]]\naddress = ["::1", "::"]\nport = 2121\n' + NO_ADMIN,
+        "listen",
+    ),
+    "metrics elsewhere": (NO_ADMIN + '[metrics]\nlisten = "192.0.2.9:9100"\n', "192.0.2.9"),
+    "metrics where sessions are": (
+        ONE + NO_ADMIN + '[metrics]\nlisten = "127.0.0.1:2121"\n',
+        "metrics",
     ),
     "no address for PASV": ('[data]\nmasquerade = "0.0.0.0"\n', "data.masquerade: 0.0.0.0 is no "),
 }
@@ -74,3 +92,21 @@ def test_what_can_be_served_is_not_refused_and_nothing_is_left_behind(tmp_path: 
             done = command("check", "-c", str(file))
             assert (done.returncode, done.stderr) == (0, "")
     assert sorted(each.name for each in tmp_path.iterdir()) == ["ftpcluster.toml", "there.sock"]
+
+
+def test_a_port_for_active_connections_is_tried(tmp_path: Path) -> None:
+    """By one who may not use it. Where only root may is for the system to say."""
+    if os.geteuid() or int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text()) < 900:
+        pytest.skip("no port of this machine is for root alone, or we are not root")
+    file = tmp_path / "ftpcluster.toml"
+    file.touch(mode=0o600)
+    file.write_text(ALL + "[data]\nactive_port = 777\n" + NO_ADMIN + USER)
+    for verb in ("check", "run"):
+        without = [need("setpriv"), "--bounding-set=-net_bind_service", sys.executable]
+        program = [*without, "-m", "ftpcluster", verb, "-c", str(file)]
+        done = subprocess.run(
+            program, capture_output=True, text=True, timeout=60, check=False, env=environment({})
+        )
+        assert done.returncode == 2, done
+        assert "data.active_port: port 777 cannot be used: Permission denied" in done.stderr
+    assert command("check", "-c", str(file)).returncode == 0

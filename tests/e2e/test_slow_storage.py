@@ -23,6 +23,8 @@ from tests.support.slow_files import HANGS, hung, on_slow_files, turn
 
 PATIENCE = 2
 """Seconds in which a call of the storage has to end, where a test waits for it."""
+SLOW = 0.8
+"""Seconds that requests take that are slow."""
 BOUND = 15.0
 """Seconds within which a server ends that is told to."""
 CONTENT = os.urandom(300_000)
@@ -135,6 +137,7 @@ CASES = {
     "rmdir": Case(("rmdir",), "RMD empty", 250),
     "statfs": Case(("statfs",), "AVBL", 213),
     "chmod": Case(("setattr",), "SITE CHMOD 600 file", 200),
+    "utime": Case(("setattr",), "MFMT 20200101000000 file", 213),
     "digest": Case(("read",), "XMD5 file", 250),
 }
 
@@ -160,8 +163,8 @@ class Mover(threading.Thread):
                 pass  # it was cut
 
 
-def begin(place: Place, alice: Dialogue, case: Case) -> Mover | None:
-    """Send the command of a case whose requests hang; what moves its data meanwhile."""
+def begin(place: Place, alice: Dialogue, case: Case, how: float | str = HANGS) -> Mover | None:
+    """Send the command of a case whose requests hang, or so; what moves its data meanwhile."""
     (place.files / "file").write_bytes(CONTENT)
     (place.files / "new").unlink(missing_ok=True)
     (place.files / "empty").mkdir(exist_ok=True)
@@ -170,7 +173,7 @@ def begin(place: Place, alice: Dialogue, case: Case) -> Mover | None:
     if case.first:
         alice.says(case.first, 350)
     data = None if case.data is None else alice.passive()
-    turn(place.storage, **dict.fromkeys(case.requests, HANGS))
+    turn(place.storage, **dict.fromkeys(case.requests, how))
     alice.send(case.command)
     return None if data is None else Mover(data, case.data or b"")
 
@@ -220,6 +223,28 @@ def test_others_are_served_while_it_hangs_and_then_it_is_done(patient: Place, na
         assert end(alice, mover).startswith(str(case.code))
         if case.data:
             assert (place.files / case.command.split()[1]).read_bytes() == case.data
+        alice.says("NOOP", 200)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_others_are_served_while_each_call_is_slow_and_then_it_is_done(
+    patient: Place, name: str
+) -> None:
+    """What is on its way when all is sent at once is looked at before the next call ends."""
+    case, place = CASES[name], patient
+    turn(place.storage)
+    with place.logs_in("alice") as alice, place.neighbour(alice) as bob:
+        mover = begin(place, alice, case, SLOW)
+        for _ in range(3):
+            bob.says("NOOP", 200)
+        assert bob.downloads("RETR file") == CONTENT
+        is_before = is_silent(alice)
+        assert end(alice, mover).startswith(str(case.code))
+        assert is_before or name == "close of a download"
+        if case.data:
+            assert (place.files / case.command.split()[1]).read_bytes() == case.data
+        turn(place.storage)
         alice.says("NOOP", 200)
 
 

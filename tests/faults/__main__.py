@@ -47,12 +47,8 @@ def main() -> None:
             if args.list:
                 print(*faults, sep="\n")
                 return
-            outcome, began = Outcome(), time.monotonic()
-            for fault in faults:
-                before = len(outcome.wrong)
-                bench.try_fault(args.script, fault, outcome)
-                for wrong in outcome.wrong[before:]:
-                    print(wrong[0], "→", wrong[1], flush=True)
+            outcome, began = Outcome(is_told=True), time.monotonic()
+            bench.try_faults(args.script, faults, outcome)
             print(
                 f"{outcome.injected} injected, {outcome.missed} not reached, "
                 f"{len(outcome.wrong)} wrong, {time.monotonic() - began:.1f} s"

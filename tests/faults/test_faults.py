@@ -43,8 +43,7 @@ def make_bench(tmp_path: Path) -> MakeBench:
 
 def survives(bench: Bench, script: str, choose: Callable[[list[Fault]], list[Fault]]) -> Outcome:
     outcome = Outcome()
-    for fault in choose(list(bench.faults(script))):
-        bench.try_fault(script, fault, outcome)
+    bench.try_faults(script, choose(list(bench.faults(script))), outcome)
     survived = outcome.injected - len(outcome.wrong)
     print(
         f"{script}: {outcome.injected} faults, {survived} survived; "

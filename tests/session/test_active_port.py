@@ -170,6 +170,6 @@ def test_whoever_may_not_use_the_port_is_told_at_the_start(place: Path) -> None:
         command, env=env, cwd="/", capture_output=True, text=True, timeout=TIMEOUT, check=False
     )
     assert done.returncode == 2, done.stderr
-    said = f"data.active_port: port {port} cannot be used: Permission denied; start the server as "
-    assert said in done.stderr
+    why = f"port {port} cannot be used: Permission denied; start the server as root"
+    assert f"FTPCLUSTER__DATA__ACTIVE_PORT: {why}" in done.stderr
     assert "Traceback" not in done.stderr

@@ -41,6 +41,10 @@ class Clock:
         self.now = end
 
 
+def _raise(error: Exception) -> None:
+    raise error
+
+
 class Bench:
     """The deadlines of one session, and how often its replies were given up."""
 
@@ -57,7 +61,7 @@ class Bench:
             settings=Settings(**{**session_defaults(), "stalled_timeout": stalled}),
             login=None,
         )
-        self.deadlines = Deadlines(session, pytest.fail, pytest.fail, self._give_up)
+        self.deadlines = Deadlines(session, pytest.fail, pytest.fail, self._give_up, _raise)
 
     def _give_up(self) -> None:
         self.given_up += 1
