@@ -86,6 +86,7 @@ SESSION = (
         "rights",
         "xferlog",
         "digest_threads",
+        "sending_threads",
         "owner_names",
     ),
     *(
