@@ -22,6 +22,7 @@ LAYERS: dict[str, set[str]] = {
     "runtime": set(),
     "arguments": {"protocol"},
     "descriptors": set(),
+    "daemon_calls": {"runtime"},
     "linewriter": {"runtime"},
     "logfile": {"linewriter", "privileges", "safe_paths"},
     "logs": {"linewriter", "protocol"},
@@ -32,7 +33,7 @@ LAYERS: dict[str, set[str]] = {
     "safe_paths": {"privileges"},
     "users": {"arguments", "passwords", "protocol", "quota"},
     "storage": {"answers", "descriptors", "protocol", "storage"},
-    "net": {"descriptors", "net", "protocol"},
+    "net": {"daemon_calls", "descriptors", "net", "protocol"},
     "session": {
         *("answers", "logfile", "logs", "net", "passwords", "protocol", "quota", "session"),
         *("descriptors", "storage", "users"),
@@ -43,6 +44,7 @@ LAYERS: dict[str, set[str]] = {
         *(
             "compat",
             "config",
+            "daemon_calls",
             "descriptors",
             "ipc",
             "linewriter",
