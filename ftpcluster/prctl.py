@@ -6,7 +6,9 @@ import ctypes
 import os
 import struct
 from collections.abc import Iterable
+from pathlib import Path
 
+_PR_SET_DUMPABLE, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 4, 15, 36
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_SET_KEEPCAPS = 8
 _PR_CAPBSET_READ, _PR_CAPBSET_DROP = 23, 24
@@ -26,6 +28,48 @@ def no_new_privs() -> None:
     It holds for the calling thread, for what that one starts, and for good. Raises OSError.
     """
     _check("PR_SET_NO_NEW_PRIVS", _libc.prctl(_PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), *_ZEROS))
+
+
+def adopt_orphans(*, wanted: bool) -> None:
+    """Whether processes below this one become its children when their parents end."""
+    flag = ctypes.c_ulong(wanted)
+    _check("PR_SET_CHILD_SUBREAPER", _libc.prctl(_PR_SET_CHILD_SUBREAPER, flag, *_ZEROS))
+
+
+def be_dumpable() -> None:
+    """Undo what a change of the user id does, as execve(2) does: /proc/PID is this user's again."""
+    _check("PR_SET_DUMPABLE", _libc.prctl(_PR_SET_DUMPABLE, ctypes.c_ulong(1), *_ZEROS))
+
+
+def name_process(role: str) -> None:
+    """Have `ps` and `top` show what the process is, in place of its command line.
+
+    Linux keeps fifteen bytes as the name; the rest is what was its arguments, in its memory.
+    """
+    name = ctypes.create_string_buffer(f"ftp-{role}".replace(" ", "-").encode())
+    _libc.prctl(_PR_SET_NAME, name, *_ZEROS)
+    begin, end, _, _ = _bounds_of_arguments()
+    if begin < end - 1:
+        ctypes.memset(begin, 0, end - begin)
+        title = f"ftpcluster: {role}".encode()[: end - begin - 1]
+        ctypes.memmove(begin, title, len(title))
+
+
+def leave_environment() -> None:
+    """Keep the environment, but not where /proc/PID/environ shows it for good."""
+    kept = dict(os.environ)
+    os.environ.clear()
+    os.environ.update(kept)  # libc has copies of its own now
+    _, _, begin, end = _bounds_of_arguments()
+    if begin < end:
+        ctypes.memset(begin, 0, end - begin)
+
+
+def _bounds_of_arguments() -> tuple[int, int, int, int]:
+    """Where the arguments and the environment of this process begin and end: proc(5), from 48."""
+    stat = Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()
+    begin, end, environment, its_end = map(int, stat[45:49])
+    return begin, end, environment, its_end
 
 
 def keep_capabilities(kept: Iterable[int]) -> None:

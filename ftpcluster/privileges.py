@@ -2,12 +2,13 @@
 
 What a change of the user id does beside that, and why it does no harm here:
 
-- The kernel forgets PR_SET_PDEATHSIG. Workers set it after they were spawned, and they are
-  spawned after the drop. So is everything else: what was started before is still root's.
+- The kernel forgets PR_SET_PDEATHSIG. Workers set it after they were started, and they are
+  started after the drop; the fork server, which gives up root itself, sets it again.
 - The process is no longer dumpable: its core and /proc/PID/mem are root's alone, other processes
   of the same user cannot trace it, and /proc/PID belongs to root. It is left so, since passwords
   and keys are in that memory. The process's own /proc/self/fd, signals of its user and pidfd_open
-  of its children are not concerned. Workers are dumpable again from execve(2) on.
+  of its children are not concerned. Workers are dumpable again:
+  by execve(2) where they are spawned, else they say so.
 """
 
 from __future__ import annotations

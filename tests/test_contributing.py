@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.cluster import CHECKOUT, Cluster
+from tests.support.cluster import Cluster
 from tests.support.dialogue import Dialogue
+from tests.support.forking import CHECKOUT
 
 PAGE = (CHECKOUT / "CONTRIBUTING.md").read_text()
 SECTION = PAGE.partition("## How to add a command\n")[2].partition("\n## ")[0]

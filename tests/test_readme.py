@@ -27,7 +27,7 @@ FILES = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
 
 def test_the_two_commands_stand_in_readme() -> None:
     assert "pip install . && ftpcluster run --workers 2 --root ." in COMMANDS
-    assert "pip install '.[test]' && pytest" in COMMANDS
+    assert "pip install -e '.[test]' && pytest" in COMMANDS
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if "ftpcluster run --" in c])

@@ -18,8 +18,9 @@ import trustme
 
 from ftpcluster.privileges import Identity, parse_run_as
 from ftpcluster.safe_paths import UnsafePath, acting_for, controllers, reading_for
-from tests.support.cluster import CHECKOUT, Cluster, environment, until
+from tests.support.cluster import Cluster, until
 from tests.support.dialogue import Dialogue
+from tests.support.forking import CHECKOUT, environment
 from tests.support.unprivileged import PACKAGES, python_for_nobody
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root could be led anywhere")

@@ -6,6 +6,7 @@ that a library user needs may stand here.
 
 from __future__ import annotations
 
+import socket
 import sys
 
 import click
@@ -17,13 +18,16 @@ from ftpcluster.cli.hash import hash_
 from ftpcluster.cli.init import init
 from ftpcluster.cli.run import run
 from ftpcluster.cli.schema import schema
-from ftpcluster.cli.standard_streams import is_full, open_missing, say
+from ftpcluster.cli.standard_streams import is_full, say
 from ftpcluster.cli.top import top
 from ftpcluster.config import ConfigError
+from ftpcluster.native import SPOKEN
 from ftpcluster.net.listeners import CannotListen
 from ftpcluster.privileges import CannotRunAs
 from ftpcluster.protocol.text import visible
+from ftpcluster.runtime import open_missing
 from ftpcluster.supervisor.admin_server import CannotBind
+from ftpcluster.supervisor.forking import ForkServer
 
 NOT_DONE = 1
 WRONG_USAGE = 2
@@ -31,7 +35,7 @@ INTERRUPTED = 130
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="ftpcluster", message="%(prog)s %(version)s")
+@click.version_option(package_name="ftpcluster", message=f"%(prog)s %(version)s {SPOKEN}")
 def cli() -> None:
     """An FTP server cluster: many processes, exact limits."""
 
@@ -42,11 +46,15 @@ for command in (*SERVING, *STEERING):
     cli.add_command(command)
 
 
-def main() -> None:
-    """Run a command; wrong input ends in one line on stderr and exit code 2, never a traceback."""
+def main(fork_server: tuple[int, socket.socket] | None = None) -> None:
+    """Run a command; wrong input ends in one line on stderr and exit code 2, never a traceback.
+
+    ``fork_server``: the pid of what ``run`` has workers forked by, and where that is asked.
+    """
     open_missing()
+    forks = _of(fork_server)
     try:
-        status = cli.main(prog_name="ftpcluster", standalone_mode=False)
+        status = cli.main(prog_name="ftpcluster", standalone_mode=False, obj=forks)
     except click.exceptions.NoArgsIsHelpError as error:
         say(error.format_message())
         status = WRONG_USAGE
@@ -70,6 +78,13 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         status = INTERRUPTED
     sys.exit(status)
+
+
+def _of(fork_server: tuple[int, socket.socket] | None) -> ForkServer | None:
+    try:
+        return None if fork_server is None else ForkServer(*fork_server)
+    except OSError:  # it cannot be watched: it ends with its socket
+        return None
 
 
 def _complain(*messages: str) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import operator
 import os
@@ -18,7 +17,8 @@ from ftpcluster.cli.logfiles import LogFiles
 from ftpcluster.cli.metrics import Metrics
 from ftpcluster.cli.open_files import check_open_files, open_more_files
 from ftpcluster.cli.standard_streams import say
-from ftpcluster.config import Config, ConfigError, Loop
+from ftpcluster.cli.worker_start import WorkerStarter, loop_factory
+from ftpcluster.config import Config, ConfigError
 from ftpcluster.config.sessions import keepalive_of
 from ftpcluster.config.tls_doubts import tls_doubts
 from ftpcluster.net.certificate_dates import validity
@@ -32,14 +32,13 @@ from ftpcluster.quota.ledger import ConnectionLimits
 from ftpcluster.runtime import settle_collector
 from ftpcluster.safe_paths import UnsafePath, acting_for
 from ftpcluster.supervisor.admin_server import AdminServer, CannotBind, ReloadRefused, bind
-from ftpcluster.supervisor.process import WorkerProcess
+from ftpcluster.supervisor.forking import ForkServer
 from ftpcluster.supervisor.restart import Recycling
 from ftpcluster.supervisor.supervisor import Supervisor
 from ftpcluster.supervisor.systemd import Notifier, inherited_sockets
 from ftpcluster.supervisor.worker_handle import Plan
 from ftpcluster.supervisor.worker_lives import STOPPING, BootFailure
-from ftpcluster.worker.config_in_memory import config_in_memory, pack
-from ftpcluster.worker.entry import initialize, new_uvloop, run_worker
+from ftpcluster.worker.config_in_memory import pack
 from ftpcluster.worker.speed_limits import speed_limits
 
 log = logging.getLogger(__name__)
@@ -57,7 +56,11 @@ class Cluster:
     """One ``ftpcluster run``, from bound sockets to its exit code."""
 
     def __init__(
-        self, config: Config, load: Callable[[], Awaitable[Config]], logs: LogFiles
+        self,
+        config: Config,
+        load: Callable[[], Awaitable[Config]],
+        logs: LogFiles,
+        forks: ForkServer | None,
     ) -> None:
         """Binds. ``load`` reads the configuration again. Raises CannotListen, ConfigError."""
         check_open_files(config.workers)
@@ -65,10 +68,11 @@ class Cluster:
         self._unchanged: list[str] = []
         self._load = load
         self._logs = logs
+        self._forks = forks
         self._notifier = Notifier()
         self._binder = Binder(inherited=inherited_sockets())
         self._certificates = certificates_of(config)
-        self._plan = _plan(config, self._certificates, self._binder, logs)
+        self._plan = _plan(config, self._certificates, self._binder, logs, forks)
         self._operator = os.geteuid()  # before root is given up: workers are somebody else then
         self._admin = self._bind_admin()
         listen = config.metrics.listen
@@ -100,7 +104,10 @@ class Cluster:
         if self._config.run_as is not None:
             identity = parse_run_as(self._config.run_as)
             self._logs.give_to(identity)
-            drop(identity, _kept(self._config))
+            kept = _kept(self._config)
+            if self._forks is not None:
+                self._forks.give_up_root(identity, kept)
+            drop(identity, kept)
             no_new_privs()
             check_python(identity)
         with asyncio.Runner(loop_factory=loop_factory(self._config.loop)) as runner:
@@ -108,6 +115,8 @@ class Cluster:
 
     async def _serve(self) -> int:
         loop = asyncio.get_running_loop()
+        if self._forks is not None:
+            self._forks.watch()
         self._supervisor = Supervisor(self._plan)
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._on_stop, number)
@@ -196,7 +205,7 @@ class Cluster:
             if self._supervisor.stopping.done():  # its ports may be somebody else's by now
                 raise BootFailure("", STOPPING)
             certificates = certificates_of(config)
-            plan = _plan(config, certificates, binder, self._logs)
+            plan = _plan(config, certificates, binder, self._logs, self._forks)
             await self._supervisor.reload(plan)
         # no descriptor or no memory is left, say
         except (ConfigError, CannotListen, BootFailure, OSError) as error:
@@ -244,7 +253,11 @@ def _kept(config: Config) -> tuple[int, ...]:
 
 
 def _plan(
-    config: Config, certificates: tuple[bytes, ...] | None, binder: Binder, logs: LogFiles
+    config: Config,
+    certificates: tuple[bytes, ...] | None,
+    binder: Binder,
+    logs: LogFiles,
+    forks: ForkServer | None,
 ) -> Plan:
     """What the supervisor is to do. Raises CannotListen; then nothing is left open."""
     timeouts = config.timeouts
@@ -256,7 +269,7 @@ def _plan(
     return Plan(
         listeners=listeners,
         workers=config.workers,
-        start_process=functools.partial(_start_process, config, pack(config, certificates), logs),
+        start_process=WorkerStarter(config, pack(config, certificates), logs, forks),
         limits=ConnectionLimits(
             server=config.limits.connections,
             per_address=config.limits.connections_per_address,
@@ -281,38 +294,3 @@ def _plan(
 
 def _described(listener: Listener) -> str:
     return listener.where + " implicit TLS" * (listener.tls is Protection.IMPLICIT)
-
-
-def _start_process(
-    config: Config,
-    packed: bytes,
-    logs: LogFiles,
-    index: int,
-    epoch: int,
-    sock: socket.socket,
-) -> WorkerProcess:
-    with config_in_memory(index, packed) as settings:
-        process = WorkerProcess(
-            target=run_worker,
-            args=(sock, settings, os.getpid(), logs.transfers),
-            name=f"ftpcluster-worker-{index + 1}-{epoch}",
-            loop_initializer=_workers_loop(config),
-            initializer=initialize,
-            initargs=(f"worker {index + 1}", config.log.level, config.log.format, logs.log),
-        )
-        process.start()
-    return process
-
-
-def _workers_loop(config: Config) -> Callable[[], asyncio.AbstractEventLoop]:
-    if config.loop == "uvloop" and config.confine:
-        return new_uvloop
-    return loop_factory(config.loop)
-
-
-def loop_factory(loop: Loop) -> Callable[[], asyncio.AbstractEventLoop]:
-    if loop == "asyncio":
-        return asyncio.new_event_loop
-    import uvloop
-
-    return uvloop.new_event_loop

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,8 +21,12 @@ from ftpcluster.cli.standard_streams import have_stderr_of_our_own, say
 from ftpcluster.config import ConfigError
 from ftpcluster.config.environment import take_environment
 from ftpcluster.config.setting import NO_LIMIT, kind_of
+from ftpcluster.native import SPOKEN
 from ftpcluster.privileges import parse_run_as
+from ftpcluster.supervisor.forking import ForkServer
 from ftpcluster.supervisor.worker_lives import BootFailure
+
+log = logging.getLogger(__name__)
 
 F = TypeVar("F", bound=Callable[..., Any])
 _BOOT_FAILED = 1
@@ -74,7 +80,8 @@ def _help(flag: Flag) -> str:
     help="Configuration file; flags win over it [default: none is read]",
 )
 @_options
-def run(*, file: Path | None, **given: Any) -> int:
+@click.pass_obj
+def run(forks: ForkServer | None, /, *, file: Path | None, **given: Any) -> int:
     """Serve directories over FTP.
 
     With no account, and no file, everybody may read, as "anonymous". Ctrl-C stops the server, a
@@ -88,10 +95,11 @@ def run(*, file: Path | None, **given: Any) -> int:
     logs.log_as(config.log)
     try:
         again = functools.partial(load_again, file, flags, environment)
-        cluster = Cluster(config, again, logs)
+        cluster = Cluster(config, again, logs, forks)
     except BaseException:
         logs.undo()
         raise
+    log.info("Python %s %s", sys.version.split()[0], SPOKEN)
     try:
         return cluster.run()
     except BootFailure as failure:

@@ -5,23 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import sys
 
 import click
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
-
-
-def open_missing() -> None:
-    """Whichever was closed becomes /dev/null.
-
-    Else the next socket or log would have its number, and get what is meant for it.
-    """
-    for fd, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
-        if getattr(sys, name) is None:
-            # lower ones are open by now: it is the first number that is free
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # noqa: FBT003
-            setattr(sys, name, os.fdopen(fd, mode, errors="backslashreplace", closefd=False))
 
 
 def have_stderr_of_our_own() -> None:

@@ -10,7 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import select
+from collections import deque
+from time import monotonic
 from typing import Protocol
+
+from ftpcluster.net.readiness import Readiness
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +31,8 @@ what another turn costs, and the loop's other callbacks wait no longer than they
 look at so many."""
 _EVENTS_PER_ROUND = 16
 _TURN = 0.002
-"""Seconds after which no further look is had in the same turn: the loop has timers and messages."""
+"""Seconds after which no further look is had in the same turn: the loop has timers and messages.
+Also what one may take that has waited for a turn of its own."""
 
 
 class Watcher(Protocol):
@@ -44,6 +49,9 @@ class Poller:
         self._loop = loop
         self._epoll = select.epoll(flags=select.EPOLL_CLOEXEC)
         self._watchers: dict[int, Watcher] = {}
+        self._ends = 0.0  # by the clock: the loop's time may stand still during a turn
+        self._waiting: deque[Readiness] = deque()
+        self._is_arranged = False
         loop.add_reader(self._epoll.fileno(), self._on_ready)
 
     def add(self, fd: int, events: int, watcher: Watcher) -> None:
@@ -71,9 +79,42 @@ class Poller:
         except OSError:
             pass  # it is tried again when it is ready, or its close does it
 
+    @property
+    def is_late(self) -> bool:
+        """Whether this turn of the loop has lasted long enough: what takes long waits for ``turn``.
+
+        Else a few transfers, or a hundred handshakes, would keep all other sessions waiting.
+        """
+        return monotonic() >= self._ends
+
+    def turn(self) -> Readiness:
+        """Done when the caller may go on for some time: in each turn of the loop one of all that
+        wait here may, so that whatever is short gets its turn in between."""
+        waiter = Readiness(self._loop)
+        self._waiting.append(waiter)
+        self._arrange_turn()
+        return waiter
+
+    def _arrange_turn(self) -> None:
+        if not self._is_arranged:
+            self._is_arranged = True
+            self._loop.call_soon(self._let_one_go_on)
+
+    def _let_one_go_on(self) -> None:
+        self._is_arranged = False
+        waiter = self._waiting.popleft()
+        if self._waiting:
+            self._arrange_turn()
+        self._ends = monotonic() + _TURN
+        try:
+            if not waiter.done():  # else it was cancelled
+                waiter.set_result(None)
+        except Exception:
+            log.exception("a connection's handler failed: this is a bug")
+
     def _on_ready(self) -> None:
-        watchers, now = self._watchers, self._loop.time
-        end = now() + _TURN
+        watchers = self._watchers
+        self._ends = end = monotonic() + _TURN
         for _ in range(_ROUNDS):
             if self._epoll.closed or not (ready := self._epoll.poll(0, _EVENTS_PER_ROUND)):
                 return
@@ -89,7 +130,7 @@ class Poller:
                     log.exception("a connection's handler failed: this is a bug")
                     if watchers.get(fd) is watcher:
                         self.remove(fd)
-            if now() >= end:
+            if monotonic() >= end:
                 return
 
     def close(self) -> None:

@@ -86,6 +86,10 @@ class TLSStream(Stream):
         """Raises ConnectionError where it fails."""
         await self._check_protocols()
         while True:
+            if self._poller.is_late:  # a signature takes a millisecond
+                await self._poller.turn()
+                if self.closed:
+                    raise ConnectionAbortedError(errno.ECONNABORTED, "closed meanwhile")
             try:
                 self._ssl.do_handshake()
             except ssl.SSLWantReadError:

@@ -63,7 +63,7 @@ def mode_string(mode: int) -> str:
     return stat.filemode(mode)
 
 
-_NO_TIME = "Jan  1  1970"
+NO_TIME = "Jan  1  1970"
 """In place of what is no date, whatever a file system says."""
 
 
@@ -72,7 +72,7 @@ def _with_clock(minute: int) -> str:
     try:
         time = datetime.fromtimestamp(minute * 60, UTC)
     except (ValueError, OverflowError, OSError):
-        return _NO_TIME
+        return NO_TIME
     return f"{_MONTHS[time.month - 1]} {time.day:2d} {time.hour:02d}:{time.minute:02d}"
 
 
@@ -81,7 +81,7 @@ def _with_year(day: int) -> str:
     try:
         time = datetime.fromtimestamp(day * 86400, UTC)
     except (ValueError, OverflowError, OSError):
-        return _NO_TIME
+        return NO_TIME
     return f"{_MONTHS[time.month - 1]} {time.day:2d}  {time.year}"
 
 
@@ -90,7 +90,7 @@ def list_time(mtime: float, now: float) -> str:
     try:
         second = int(mtime)
     except (ValueError, OverflowError):
-        return _NO_TIME
+        return NO_TIME
     is_recent = now - _HALF_A_YEAR < mtime <= now + 60
     return _with_clock(second // 60) if is_recent else _with_year(second // 86400)
 
@@ -128,7 +128,7 @@ def list_lines(
     No call but for what is cached: a directory has many of them.
     """
     start, end = now - _HALF_A_YEAR, now + 60
-    prefix, clock, year = _list_prefix, _with_clock, _with_year
+    prefix, clock, year = list_prefix, _with_clock, _with_year
     return "".join(
         [
             f"{prefix(s.st_mode, s.st_nlink, s.st_uid, s.st_gid, owner, group)}"
@@ -140,12 +140,17 @@ def list_lines(
     )
 
 
+def name_lines(entries: Iterable[tuple[str, object, object]], prefix: str = "") -> str:
+    """Lines of NLST: the names, each behind ``prefix``."""
+    return "".join([f"{prefix}{printable(entry[0])}\r\n" for entry in entries])
+
+
 def _shown(name: str, target: str | None) -> str:
     return printable(name) if target is None else f"{printable(name)} -> {printable(target)}"
 
 
 @lru_cache(maxsize=1024)
-def _list_prefix(
+def list_prefix(
     mode: int,
     links: int,
     uid: int,
@@ -171,7 +176,7 @@ def permission_fact(mode: int, *, readable: bool, writable: bool) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _facts_around(mode: int, uid: int, gid: int, perm: str, device: int) -> tuple[str, str, str]:
+def facts_around(mode: int, uid: int, gid: int, perm: str, device: int) -> tuple[str, str, str]:
     """What stands before the size, between time and inode, and behind it, where all facts do."""
     template = _mode_facts(mode, uid, gid, perm, FACTS)
     head, _, tail = template.partition("%(size)d;modify=%(modify)s;unique=%(unique)s;")
@@ -201,7 +206,7 @@ def fact_line(name: str, status: Status, perm: str, facts: tuple[str, ...] = FAC
         name = printable(name)
     when = timestamp(int(status[_MTIME]))
     if facts is FACTS:  # nobody asked for others
-        head, device, tail = _facts_around(
+        head, device, tail = facts_around(
             status.st_mode, status.st_uid, status.st_gid, perm, status.st_dev
         )
         inode = hex(status.st_ino)[2:]
@@ -209,3 +214,19 @@ def fact_line(name: str, status: Status, perm: str, facts: tuple[str, ...] = FAC
     template = _mode_facts(status.st_mode, status.st_uid, status.st_gid, perm, facts)
     unique = f"{status.st_dev:x}g{status.st_ino:x}"
     return f"{template % {'size': status.st_size, 'modify': when, 'unique': unique}} {name}"
+
+
+def fact_lines(
+    entries: Iterable[tuple[str, Status, object]],
+    perm: Callable[[int], str],
+    facts: tuple[str, ...] = FACTS,
+) -> str:
+    """Lines of MLSD. ``perm``: the perm fact of a mode, where one permission decides for all."""
+    perms: dict[int, str] = {}
+    lines = []
+    for name, status, _ in entries:
+        mode = status.st_mode
+        if (found := perms.get(mode)) is None:
+            found = perms[mode] = perm(mode)
+        lines.append(f"{fact_line(name, status, found, facts)}\r\n")
+    return "".join(lines)

@@ -20,7 +20,6 @@ from ftpcluster.protocol.errors import NoDataConnection, TransferAborted
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.quota.rates import Direction
 from ftpcluster.session.accepting import AcceptingData, shake_hands, wrap
-from ftpcluster.session.command_run import give_way
 from ftpcluster.session.hooks import NO_HOOKS
 from ftpcluster.session.state import Session
 from ftpcluster.session.throttle import Pace
@@ -30,8 +29,8 @@ MOST = 1 << 20
 """Bytes of one sendfile: some 150 µs for which the other sessions wait."""
 BLOCK = 256 * 1024
 """Bytes of one read or write where data goes through this process."""
-_TURN = 16 << 20
-"""Bytes after which a transfer that never has to wait gives the loop a turn."""
+_TURN = 256 * 1024
+"""Bytes that a transfer moves at least before others get their turn; then it goes by the clock."""
 _GONE = {
     errno.ECONNRESET,
     errno.EPIPE,
@@ -254,7 +253,7 @@ class DataTransfer:
         self._session.progress += count
         self._turn += count
         pause = None if self._pace is None else self._pace.spend(count)
-        if pause is None and self._turn < _TURN:
+        if pause is None and (self._turn < _TURN or not self._session.services.poller.is_late):
             if self._pace is not None:
                 self._look_at_pace()
             return None
@@ -266,7 +265,7 @@ class DataTransfer:
         self._look_at_pace()
         if self._turn >= _TURN:
             self._turn = 0
-            await give_way()
+            await self._session.services.poller.turn()
 
     async def writable(self) -> None:
         """Wait until the data connection takes something."""

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import math
 import os
 import stat
-import time
 from collections.abc import Callable, Generator, Iterator
 
 from ftpcluster.answers import Answer
 from ftpcluster.descriptors import close_quietly
+from ftpcluster.native import NATIVE
 from ftpcluster.protocol import path as virtual
 from ftpcluster.storage.base import Entry, OtherFileSystem, Storage, WriteMode
 from ftpcluster.storage.contained import Parent, Root, rename_noreplace
@@ -20,6 +19,11 @@ from ftpcluster.storage.local_file import LocalFile
 from ftpcluster.storage.moving import LocalMover
 from ftpcluster.storage.rewriting import to_rewrite
 from ftpcluster.storage.uploads import UploadPlace, remove_leftovers
+
+if NATIVE:
+    from ftpcluster._native.entries import entries_in
+else:
+    from ftpcluster.storage.scanning import entries_in
 
 _BATCH = 512
 """Entries of a directory that are read before the loop gets its turn again: about a millisecond."""
@@ -75,28 +79,9 @@ class LocalStorage(Storage):
 
     def scan_in_time(self, path: str, most: float | None) -> Iterator[list[Entry]]:
         """``scan``, whose batches take about ``most`` seconds at the most."""
-        due = math.inf if most is None else time.monotonic() + most
         fd = self.root.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            with os.scandir(fd) as entries:
-                batch: list[Entry] = []
-                for entry in entries:
-                    try:
-                        # which takes less than entry.stat() does of a scanned descriptor
-                        status = os.stat(entry.name, dir_fd=fd, follow_symlinks=False)
-                        is_link = stat.S_ISLNK(status.st_mode)
-                        target = os.readlink(entry.name, dir_fd=fd) if is_link else None
-                    except (FileNotFoundError, PermissionError):
-                        # removed meanwhile, or not for this server, as somebody's FUSE may be. Any
-                        # other error fails the listing: mirrors take what it lacks for removed
-                        continue
-                    batch.append((entry.name, status, target))
-                    if len(batch) == _BATCH or (most is not None and time.monotonic() > due):
-                        yield batch
-                        batch = []
-                        due = math.inf if most is None else time.monotonic() + most
-                if batch:
-                    yield batch
+            yield from entries_in(fd, _BATCH, most)
         finally:
             close_quietly(fd)
 

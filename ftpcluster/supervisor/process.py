@@ -88,7 +88,6 @@ class WorkerProcess(Process):
         answer it with a traceback. SIGHUP and SIGUSR1, which an administrator may send to all
         processes, would end it. Raises OSError.
         """
-        _leave_lost_directory()
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP, signal.SIGUSR1))
         try:
             resource_tracker.ensure_running()  # where it starts one it unblocks the other two
@@ -140,7 +139,7 @@ class WorkerProcess(Process):
             cut_connections(self.pid, thread)
 
 
-def _leave_lost_directory() -> None:
+def leave_lost_directory() -> None:
     """A process begins where its parent is, and spawning asks for the name of that directory: where
     it was removed, or must not be entered any more, no worker could be started again."""
     try:

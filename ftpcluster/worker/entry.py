@@ -22,14 +22,14 @@ from ftpcluster.linewriter import hold_threads, release_threads
 from ftpcluster.logfile import LogFile
 from ftpcluster.logs import LogFormat, log_to
 from ftpcluster.passwords import share_cores
-from ftpcluster.prctl import keep_capabilities, no_new_privs
+from ftpcluster.prctl import keep_capabilities, name_process, no_new_privs
 from ftpcluster.runtime import settle_collector
 from ftpcluster.worker.confined_files import NOTHING, Identity
 from ftpcluster.worker.orphan import end_with, ending_with, handle_of, wake_at_parents_death
 
 log = logging.getLogger(__name__)
 
-_NOT_OURS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+NOT_OURS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 """Signals that only the supervisor obeys, also where all processes get them."""
 _NEEDED = (0, 1, 3, 4, 10)
 """CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER and CAP_FSETID, to serve files of any owner as root, and
@@ -108,13 +108,14 @@ def _import_and_confine(config: Config, handle: int) -> dict[str, Identity] | No
 def initialize(name: str, log_level: str, log_format: LogFormat, log_file: LogFile | None) -> None:
     """What a worker process does first: Ctrl-C is the supervisor's."""
     _leave_tracker()
+    name_process(name)
     hold_threads()
-    for number in _NOT_OURS:
+    for number in NOT_OURS:
         signal.signal(number, signal.SIG_IGN)
     if log_file is not None:
         log_file.become_stderr()
     faulthandler.enable()  # SIGABRT from the supervisor: where does every thread stand?
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _NOT_OURS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, NOT_OURS)
     log_to(sys.stderr.fileno(), name, log_level, log_format)
     wake_at_parents_death()
 

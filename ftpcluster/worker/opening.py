@@ -1,7 +1,8 @@
 """Opening paths that may not answer, such as roots on NFS or FUSE: another process tries it first.
 
 A call that hangs there may never return, and no signal ends it. So a process of its own opens the
-paths and sends the descriptors; it is left to init where it hangs.
+paths and sends the descriptors. Where it hangs nobody waits for it, and it is left to init when the
+worker ends.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def _open_some(
     ours, openers_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours:
         with openers_end:
-            _start_opener(paths, openers_end)
+            opener = _start_opener(paths, openers_end)
         ours.settimeout(_PATIENCE)
         for number, path in enumerate(paths):
             try:
@@ -81,20 +82,19 @@ def _open_some(
                 use(path, Opened(fd, *_STATUS.unpack(data)))
             finally:
                 os.close(fd)
+    os.waitpid(opener, 0)
     return None
 
 
-def _start_opener(paths: list[str], sock: socket.socket) -> None:
-    """A child of a child, which is nobody's to wait for."""
+def _start_opener(paths: list[str], sock: socket.socket) -> int:
     child = os.fork()
     if child == 0:
         try:
-            if os.fork() == 0:
-                _leave_all_but(sock.fileno())
-                _open_all(paths, sock)
+            _leave_all_but(sock.fileno())
+            _open_all(paths, sock)
         finally:
             os._exit(0)
-    os.waitpid(child, 0)
+    return child
 
 
 def _leave_all_but(fd: int) -> None:

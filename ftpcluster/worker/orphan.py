@@ -47,6 +47,13 @@ def ending_with(handle: int) -> Iterator[None]:
         wake_at_parents_death()
 
 
+def die_with_parent(parent: int) -> None:
+    """For a process that holds nothing: be killed when its parent ends, if it has not ended yet."""
+    _on_parents_death(signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(0)
+
+
 def wake_at_parents_death() -> None:
     """A stopped process would not notice that its supervisor is gone."""
     _on_parents_death(signal.SIGCONT)

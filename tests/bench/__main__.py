@@ -226,7 +226,7 @@ def _certificates(directory: Path) -> tuple[Path, Path]:
     try:
         import trustme
     except ModuleNotFoundError:
-        raise click.UsageError("trustme is not installed: pip install '.[test]'") from None
+        raise click.UsageError("trustme is not installed: pip install -e '.[test]'") from None
     authority = trustme.CA()
     issued = authority.issue_cert("localhost", "127.0.0.1")
     authority.cert_pem.write_to_path(str(directory / "authority.pem"))

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from tests.bench.workloads import Site, workloads
-from tests.support.cluster import CHECKOUT, DEADLINE, environment, until
+from tests.support.cluster import DEADLINE, until
+from tests.support.forking import CHECKOUT, environment
 from tests.support.programs import need_distribution
 
 pytestmark = pytest.mark.slow

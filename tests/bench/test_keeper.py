@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.cluster import CHECKOUT, environment
+from tests.support.forking import CHECKOUT, environment
 
 
 def test_what_an_orphan_of_the_server_has_spent_is_not_lost(tmp_path: Path) -> None:

@@ -17,9 +17,10 @@ from pathlib import Path
 import pytest
 
 from ftpcluster.passwords import verify
-from tests.support.cluster import Cluster, environment
+from tests.support.cluster import Cluster
 from tests.support.command import command
 from tests.support.dialogue import DEADLINE, Dialogue
+from tests.support.forking import environment
 
 SECRET = "s3cr3t"
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cluster import DEADLINE, environment
+from tests.support.cluster import DEADLINE
 from tests.support.command import command
 from tests.support.dialogue import Dialogue
+from tests.support.forking import environment
 
 PYTHON = (sys.executable, "-m", "ftpcluster")
 SERVE = (*PYTHON, "run", "--host", "127.0.0.1", "--port", "0", "--workers", "1")

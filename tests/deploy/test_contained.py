@@ -11,8 +11,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.deploy import test_container, test_kubernetes
-from tests.support.cluster import CHECKOUT, DEADLINE, Cluster, until
+from tests.support.cluster import DEADLINE, Cluster, until
 from tests.support.contained import first_process, inside, need_namespaces
+from tests.support.forking import CHECKOUT
 from tests.support.shipped import health_check, image
 from tests.support.unprivileged import PACKAGES, python_for_nobody
 

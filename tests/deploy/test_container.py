@@ -123,9 +123,10 @@ def test_the_image_is_made_of_what_the_package_needs_and_the_context_has() -> No
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     needed = [
         "pyproject.toml",
+        "hatch_build.py",
+        *project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"],
         project["project"]["readme"],
         *project["project"]["license-files"],
-        *project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"],
     ]
     assert [name for name in needed if not any(fnmatch(name, source) for source in copied)] == []
     assert "metrics" in project["project"]["optional-dependencies"]

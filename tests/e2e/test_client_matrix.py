@@ -108,14 +108,20 @@ def client(request: pytest.FixtureRequest, site: Site, remote: Path, home: Path)
     return made
 
 
-def every_client(task: str, ways: tuple[Way, ...] = WAYS) -> pytest.MarkDecorator:
-    """One test for each client and way; where it cannot be, a skipped one that says why."""
+def every_client(
+    task: str, ways: tuple[Way, ...] = WAYS, *, slow: tuple[str, ...] = ()
+) -> pytest.MarkDecorator:
+    """One test for each client and way; where it cannot be, a skipped one that says why.
+
+    ``slow``: ways on which the task takes long, and shows nothing that shorter ones do not.
+    """
     cases = []
     for kind in CLIENTS:
         for way in ways:
             words = (task, way.name, *way.name.split())
             reasons = [CANNOT[kind.name, word] for word in words if (kind.name, word) in CANNOT]
             marks = [pytest.mark.skip(reason=f"{kind.name}: {reasons[0]}")] if reasons else []
+            marks += [pytest.mark.slow] if way.name in slow else []
             cases.append(pytest.param((kind, way), id=f"{kind.name}, {way.name}", marks=marks))
     return pytest.mark.parametrize("client", cases, indirect=True)
 
@@ -187,7 +193,7 @@ def test_a_client_resumes_a_download(client: Client, remote: Path, home: Path) -
     client.went_its_way()
 
 
-@every_client("mirror up")
+@every_client("mirror up", slow=("active", "implicit TLS"))
 def test_a_client_mirrors_200_files_up(client: Client, remote: Path, home: Path) -> None:
     expected = make_mirror(client, home / "here")
     client.mirror_up("here", "there")
@@ -195,7 +201,7 @@ def test_a_client_mirrors_200_files_up(client: Client, remote: Path, home: Path)
     client.went_its_way()
 
 
-@every_client("mirror down")
+@every_client("mirror down", slow=("active", "implicit TLS"))
 def test_a_client_mirrors_200_files_down(client: Client, remote: Path, home: Path) -> None:
     expected = make_mirror(client, remote / "there")
     client.mirror_down("there", "here")

@@ -14,7 +14,6 @@ import pytest
 from tests.support.cluster import (
     DEADLINE,
     Cluster,
-    environment,
     open_files,
     processor_time,
     restore,
@@ -22,6 +21,7 @@ from tests.support.cluster import (
     until,
 )
 from tests.support.dialogue import Dialogue
+from tests.support.forking import environment
 
 
 def greeted(port: int) -> bool:

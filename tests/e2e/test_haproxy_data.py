@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 import trustme
 
-from tests.support.cluster import CHECKOUT, DEADLINE, Cluster, until
+from tests.support.cluster import DEADLINE, Cluster, until
 from tests.support.dialogue import rest_of
+from tests.support.forking import CHECKOUT
 from tests.support.ports import HOST, bind_range, bound
 from tests.support.programs import drive, need
 from tests.support.tree import digest, make_file

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cluster import Cluster, environment, until
+from tests.support.cluster import Cluster, until
 from tests.support.dialogue import Dialogue
+from tests.support.forking import environment
 
 LEFT = re.compile(r"WARNING.* directory that the server was started in .* goes on in /")
 ANONYMOUS = '[anonymous]\nroot = "{root}"\n'

@@ -22,7 +22,15 @@ import pytest
 
 from ftpcluster.admin.client import AdminConnection, OrderRefused
 from ftpcluster.admin.requests import Done, Reload, Stop
-from tests.support.cluster import Cluster, begin_download, open_files, restore, starve, until
+from tests.support.cluster import (
+    SPAWNED,
+    Cluster,
+    begin_download,
+    open_files,
+    restore,
+    starve,
+    until,
+)
 from tests.support.dialogue import Dialogue
 
 CONTENT = os.urandom(16 << 20)
@@ -334,7 +342,7 @@ def test_sighup_to_processes_that_are_just_starting_ends_none(tmp_path: Path) ->
         "if 'from multiprocessing' in ' '.join(sys.orig_argv):\n"
         "    os.kill(os.getpid(), signal.SIGHUP)\n"
     )
-    environment = {"PYTHONPATH": str(tmp_path)}
+    environment = {"PYTHONPATH": str(tmp_path), **SPAWNED}
     with Cluster("--root", str(tmp_path), "--workers", "2", env=environment) as cluster:
         began = set(cluster.processes())
         assert len(began) == 4  # with the resource tracker

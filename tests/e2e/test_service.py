@@ -23,8 +23,9 @@ import trustme
 
 from ftpcluster.admin.client import AdminConnection
 from ftpcluster.admin.requests import Done, Stop
-from tests.support.cluster import CHECKOUT, Cluster, until
+from tests.support.cluster import Cluster, until
 from tests.support.dialogue import Dialogue
+from tests.support.forking import CHECKOUT
 from tests.support.unprivileged import PACKAGES, python_for_nobody
 
 

@@ -18,8 +18,9 @@ from pathlib import Path
 import pyte
 import pytest
 
-from tests.support.cluster import CHECKOUT, Cluster, begin_download
+from tests.support.cluster import Cluster, begin_download
 from tests.support.dialogue import Dialogue
+from tests.support.forking import CHECKOUT
 
 LINES, COLUMNS = 24, 120
 DEADLINE = 30.0

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cluster import Cluster, environment, until
+from tests.support.cluster import Cluster, until
 from tests.support.dialogue import Dialogue
+from tests.support.forking import environment
 from tests.support.hanging import answer, hang, is_stuck, on_storage_that_may_hang
 
 LOOKING = """

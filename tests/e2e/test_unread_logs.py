@@ -17,8 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cluster import Cluster, environment, until
+from tests.support.cluster import Cluster, until
 from tests.support.dialogue import Dialogue
+from tests.support.forking import environment
 from tests.support.unprivileged import PACKAGES, python_for_nobody
 from tests.support.xferlog import parse_all
 

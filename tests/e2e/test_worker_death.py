@@ -15,7 +15,7 @@ from pathlib import Path
 import argon2
 import pytest
 
-from tests.support.cluster import Cluster, begin_download, fill, until
+from tests.support.cluster import SPAWNED, Cluster, begin_download, fill, until
 from tests.support.configured import configured
 from tests.support.dialogue import Dialogue
 from tests.support.driver import Driven
@@ -169,7 +169,8 @@ def test_workers_that_cannot_start_end_the_server_with_the_reason(
         "    os.write(2, b'something is broken here\\n')\n"
         "    os._exit(3)\n"
     )
-    cluster = Cluster("--root", str(root), "--workers", "2", env={"PYTHONPATH": str(tmp_path)})
+    environment = {"PYTHONPATH": str(tmp_path), **SPAWNED}
+    cluster = Cluster("--root", str(root), "--workers", "2", env=environment)
     try:
         assert cluster.wait() == 1
     finally:
@@ -198,7 +199,7 @@ def before_it_reads(directory: Path, does: str) -> dict[str, str]:
         f"if 'spawn_main' in ' '.join(sys.orig_argv) and os.path.exists({flaw!r}):\n"
         f"    {does}\n"
     )
-    return {"PYTHONPATH": str(directory)}
+    return {"PYTHONPATH": str(directory), **SPAWNED}
 
 
 def test_workers_that_die_before_they_read_a_large_configuration_end_the_boot(

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import socket
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import pytest
+
+from ftpcluster.net import poller as poller_module
 from ftpcluster.net.poller import READ, Poller
 
 Run = Callable[[Callable[["Bench"], Coroutine[Any, Any, None]]], None]
@@ -88,5 +92,78 @@ def test_a_player_may_close_the_poller(run: Run) -> None:
 
         os.write(bench.player(close), b"o")
         await closed.wait()
+
+    run(scenario)
+
+
+def test_of_those_that_take_long_one_goes_on_in_each_turn_of_the_loop(run: Run) -> None:
+    async def scenario(bench: Bench) -> None:
+        went: list[str] = []
+
+        async def goes_on(name: str) -> None:
+            for _ in range(2):
+                await bench.poller.turn()
+                went.append(name)
+
+        tasks = [asyncio.ensure_future(goes_on(name)) for name in "abc"]
+        seen = []
+        while not all(task.done() for task in tasks):
+            await asyncio.sleep(0)
+            seen.append(len(went))
+        assert went == list("abcabc")
+        assert set(seen) >= set(range(6))
+
+    run(scenario)
+
+
+def test_whoever_is_cancelled_while_it_waits_for_its_turn_holds_nobody_up(run: Run) -> None:
+    async def scenario(bench: Bench) -> None:
+        first, second = bench.poller.turn(), bench.poller.turn()
+        first.cancel()
+        await second
+        assert first.cancelled()
+
+    run(scenario)
+
+
+def test_a_turn_of_the_loop_is_late_after_two_milliseconds(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(poller_module, "monotonic", lambda: now)
+
+    async def scenario(bench: Bench) -> None:
+        nonlocal now
+        assert bench.poller.is_late  # nobody was called in this turn
+        await bench.poller.turn()
+        assert not bench.poller.is_late
+        now += 0.0021
+        assert bench.poller.is_late
+
+    run(scenario)
+
+
+def test_no_further_look_is_had_when_a_turn_has_lasted_long_enough(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the clock: the loop's own time stands still during a turn of uvloop's."""
+    clock = itertools.count(0.0, 0.01)
+    monkeypatch.setattr(poller_module, "monotonic", clock.__next__)
+
+    async def scenario(bench: Bench) -> None:
+        passed = 0
+
+        def again() -> None:
+            nonlocal passed
+            passed += 1
+            os.write(player, b"o")
+
+        player = bench.player(again)
+        os.write(player, b"o")
+        turns = 0
+        while passed < 5:
+            await asyncio.sleep(0)
+            turns += 1
+        assert turns >= passed - 1
 
     run(scenario)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address, ip_network
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -116,7 +117,14 @@ class BansMachine(RuleBasedStateMachine):
                 assert all(tally.count > 0 for tally in recent._tallies.values())
 
 
-BansMachine.TestCase.settings = settings(
-    max_examples=150, stateful_step_count=40, deadline=None, derandomize=True
-)
-TestBans = BansMachine.TestCase
+def few_or_many(examples: int) -> settings:
+    return settings(max_examples=examples, stateful_step_count=40, deadline=None, derandomize=True)
+
+
+class TestBans(BansMachine.TestCase):
+    settings = few_or_many(40)
+
+
+@pytest.mark.slow
+class TestBansAtLength(BansMachine.TestCase):
+    settings = few_or_many(300)

@@ -179,13 +179,22 @@ def is_full(count: int, limit: int | None) -> bool:
     return limit is not None and count >= limit
 
 
-TestWholeLedgerAgainstItsModel = LedgerMachine.TestCase
-TestWholeLedgerAgainstItsModel.settings = settings(
-    max_examples=250,
-    stateful_step_count=50,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+def few_or_many(examples: int) -> settings:
+    return settings(
+        max_examples=examples,
+        stateful_step_count=50,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+
+
+class TestWholeLedgerAgainstItsModel(LedgerMachine.TestCase):
+    settings = few_or_many(60)
+
+
+@pytest.mark.slow
+class TestWholeLedgerAgainstItsModelAtLength(LedgerMachine.TestCase):
+    settings = few_or_many(500)
 
 
 # ---------------------------------------------------------------------- who has not logged in

@@ -19,11 +19,13 @@ from types import TracebackType
 from typing import TypeVar
 
 from tests.support.dialogue import Dialogue
+from tests.support.forking import Forked, environment, fork
 from tests.support.proc_net import other_end
 
-CHECKOUT = Path(__file__).parents[2]
 READY = re.compile(r"^ready on (.+) \((\d+) workers?\)$", re.MULTILINE)
 _RELOADED = re.compile(r"^.* (?:not )?reloaded: .*$", re.MULTILINE)
+SPAWNED = {"FTPCLUSTER__LOG__LEVEL": "info"}
+"""An environment in which workers are spawned: where it has settings there is no fork server."""
 DEADLINE = 30.0  # seconds; generous, for machines under load
 
 T = TypeVar("T")
@@ -42,27 +44,34 @@ class Cluster:
         cwd: Path | None = None,
         python: str = sys.executable,
         stderr: tuple[int, int] | None = None,
+        fresh: bool = False,
     ) -> None:
         """``program``: the module that is run, and what stands before the flags.
 
         ``hosts`` None: where to listen is said in a file. ``stderr``: our end of it, and the
-        server's; a pipe as a rule.
+        server's; a pipe as a rule. ``fresh``: in a new interpreter; else the supervisor is forked
+        where nobody can tell.
         """
         ours, theirs = os.pipe() if stderr is None else stderr
         anywhere = () if hosts is None else ("--port", "0")
-        command = [python, "-m", *program, *anywhere, *arguments]
+        command = [*program, *anywhere, *arguments]
         if "--host" not in arguments:
             for host in hosts or ():
                 command += ["--host", host]
         self._runtime = tempfile.TemporaryDirectory(prefix="ftpcluster-")
         self.admin = f"{self._runtime.name}/admin.sock"
-        self.process = subprocess.Popen(
-            command,
+        whole_env = environment({"RUNTIME_DIRECTORY": self._runtime.name, **(env or {})})
+        forked = None
+        is_usual = (program[0], python, stdin) == ("ftpcluster", sys.executable, subprocess.DEVNULL)
+        if is_usual and not fresh:
+            forked = _forked(command[1:], whole_env, cwd, theirs)
+        self.process: Forked | subprocess.Popen[bytes] = forked or subprocess.Popen(
+            [python, "-m", *command],
             stdin=stdin,
             stdout=subprocess.DEVNULL,
             stderr=theirs,
             cwd=cwd,
-            env=environment({"RUNTIME_DIRECTORY": self._runtime.name, **(env or {})}),
+            env=whole_env,
             start_new_session=True,
         )
         self._text = ""
@@ -138,7 +147,7 @@ class Cluster:
                 command = Path(f"/proc/{child}/cmdline").read_bytes()
             except OSError:
                 continue
-            if b"spawn_main" in command:
+            if command.startswith(b"ftpcluster: worker") or b"spawn_main" in command:
                 found.append(child)
         return found
 
@@ -190,6 +199,14 @@ class Cluster:
         return self.process.returncode
 
 
+def _forked(
+    arguments: list[str], env: dict[str, str], cwd: Path | None, stderr: int
+) -> Forked | None:
+    with open(os.devnull, "r+b") as nothing:
+        streams = (nothing.fileno(), nothing.fileno(), stderr)
+        return fork(arguments, env, streams, cwd=cwd, new_session=True)
+
+
 def _inode_of_other_end(sock: socket.socket) -> str | None:
     fields = other_end(sock)
     return None if fields is None or fields[9] == "0" else fields[9]
@@ -205,12 +222,6 @@ def until(look: Callable[[], T | None], deadline: float = DEADLINE) -> T:
         assert time.monotonic() < end, f"still {seen!r} after {deadline} s"
         time.sleep(0.01)
     return seen
-
-
-def environment(more: dict[str, str]) -> dict[str, str]:
-    """Processes run what is tested, wherever they start and whatever else they are to find."""
-    path = os.pathsep.join(filter(None, (str(CHECKOUT), more.get("PYTHONPATH"))))
-    return {**os.environ, **more, "PYTHONPATH": path}
 
 
 def children(pid: int) -> list[int]:

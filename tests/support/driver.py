@@ -20,7 +20,8 @@ import sys
 from typing import Any, Self
 
 from ftpcluster.quota.rates import Rates
-from tests.support.cluster import CHECKOUT, Cluster
+from tests.support.cluster import Cluster
+from tests.support.forking import CHECKOUT
 
 
 class Driven(Cluster):

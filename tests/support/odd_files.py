@@ -24,7 +24,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cluster import environment
+from tests.support.forking import environment
 
 _IN, _OUT = struct.Struct("=IIQQIIII"), struct.Struct("=IiQ")
 _SETATTR = struct.Struct("=II6Q8I")

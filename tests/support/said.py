@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.support.cluster import DEADLINE, environment
+from tests.support.cluster import DEADLINE
+from tests.support.forking import environment
 
 SAYING = """
 import json

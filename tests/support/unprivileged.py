@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from tests.support.cluster import CHECKOUT
+from tests.support.forking import CHECKOUT
 from tests.support.programs import need
 
 PACKAGES = (str(CHECKOUT), str(Path(trustme.__file__).parents[1]))

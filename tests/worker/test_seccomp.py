@@ -15,7 +15,7 @@ import pytest
 
 from ftpcluster.worker import seccomp
 from tests.support.apart import apart
-from tests.support.cluster import environment
+from tests.support.forking import environment
 from tests.support.named import ADDRESS
 from tests.support.said import SAYING, said_by
 

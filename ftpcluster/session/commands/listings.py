@@ -10,9 +10,10 @@ import contextlib
 import functools
 import os
 import stat
-from collections.abc import AsyncGenerator, Generator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Sequence
 
 from ftpcluster.answers import Answer, Steps, iterated, settled, stepwise
+from ftpcluster.native import NATIVE
 from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.errors import ArgumentProblem, FTPError
 from ftpcluster.protocol.list_options import ListOptions, sort_entries, split_options
@@ -35,6 +36,11 @@ from ftpcluster.session.state import Session
 from ftpcluster.storage.base import Batches as Scan
 from ftpcluster.storage.base import Entry
 from ftpcluster.users import Permission
+
+if NATIVE:
+    from ftpcluster._native.entries import fact_lines, name_lines
+else:
+    from ftpcluster.protocol.listing import fact_lines, name_lines
 
 _SENT = Reply(Code.TRANSFER_COMPLETE, "Directory send OK.")
 _SLOWLY = 16
@@ -312,7 +318,7 @@ def _shown(session: Session, batch: list[Entry], *, hidden: bool) -> list[Entry]
 
 
 def _names(_: Session, __: str, entries: Iterable[Entry]) -> str:
-    return "".join([f"{printable(entry[0])}\r\n" for entry in entries])
+    return name_lines(entries)
 
 
 def _names_in(argument: str) -> Form:
@@ -327,27 +333,34 @@ def _names_in(argument: str) -> Form:
 
 
 def _names_behind(prefix: str, _: Session, __: str, entries: Iterable[Entry]) -> str:
-    return "".join([f"{prefix}{printable(entry[0])}\r\n" for entry in entries])
+    return name_lines(entries, prefix)
 
 
 @stepwise
-def _facts(session: Session, path: str, entries: Iterable[Entry]) -> Steps[str]:
+def _facts(session: Session, path: str, entries: Sequence[Entry]) -> Steps[str]:
+    if any(target is not None for _, _, target in entries):
+        entries = yield from _with_sizes_sent(session, path, entries)
     rights, facts = session.account.rights, session.parameters.facts
     everywhere = rights.everywhere
-    perms: dict[int, str] = {}  # by mode, where one permission decides for all
+    if everywhere is not None:
+        return fact_lines(entries, functools.partial(_perm_everywhere, everywhere), facts)
     lines = []
     for name, status, _ in entries:
-        mode = status.st_mode
-        if everywhere is None:
-            perm = _perm(mode, (yield rights.at(virtual.join(path, name))))
-        elif (found := perms.get(mode)) is not None:
-            perm = found
-        else:
-            perm = perms[mode] = _perm(mode, everywhere)
-        if stat.S_ISLNK(mode):
-            status = yield from _with_size_sent(session, virtual.join(path, name), status)
+        perm = _perm(status.st_mode, (yield rights.at(virtual.join(path, name))))
         lines.append(fact_line(name, status, perm, facts) + "\r\n")
     return "".join(lines)
+
+
+def _with_sizes_sent(
+    session: Session, path: str, entries: Sequence[Entry]
+) -> Steps[Sequence[Entry]]:
+    """Entries whose links have the size of the file that RETR sends for them."""
+    found = []
+    for name, status, target in entries:
+        if target is not None:
+            status = yield from _with_size_sent(session, virtual.join(path, name), status)
+        found.append((name, status, target))
+    return found
 
 
 def _with_size_sent(session: Session, path: str, status: os.stat_result) -> Steps[os.stat_result]:
@@ -364,6 +377,10 @@ def _with_size_sent(session: Session, path: str, status: os.stat_result) -> Step
     fields = list(status[:10])
     fields[stat.ST_SIZE] = target.st_size
     return os.stat_result(fields)
+
+
+def _perm_everywhere(permission: Permission, mode: int) -> str:
+    return _perm(mode, permission)
 
 
 def _perm(mode: int, permission: Permission) -> str:

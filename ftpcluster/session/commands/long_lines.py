@@ -6,12 +6,17 @@ import time
 from collections.abc import Sequence
 
 from ftpcluster.answers import Answer, Steps, stepwise
+from ftpcluster.native import NATIVE
 from ftpcluster.protocol import path as virtual
-from ftpcluster.protocol.listing import list_lines
 from ftpcluster.session.hooks import NO_HOOKS
 from ftpcluster.session.owner_names import Key, ListingNames
 from ftpcluster.session.state import Session
 from ftpcluster.storage.base import Entry
+
+if NATIVE:
+    from ftpcluster._native.entries import list_lines
+else:
+    from ftpcluster.protocol.listing import list_lines
 
 
 class LongLines:

@@ -1,0 +1,196 @@
+"""The process that workers are forked from: it has imported their code, and does nothing else.
+
+It is forked from the supervisor's process before that has threads, a loop, sockets, or a
+configuration; so nothing of them is in a worker, but what its order brings. It never calls custom
+code, and holds nothing: where it dies workers are spawned.
+
+A worker is to be the supervisor's child, who waits for it and whose death it has to notice. So a
+process between forks it and ends, and the supervisor, a subreaper meanwhile (prctl(2)), adopts it.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import pickle
+import resource
+import select
+import signal
+import socket
+import sys
+from multiprocessing import spawn
+from typing import Any, NoReturn
+
+import uvloop  # noqa: F401 (the supervisor needs it, too: what is imported here is shared)
+from aiomultiprocess.core import Process
+
+import ftpcluster.net.acceptor
+import ftpcluster.worker.custom_classes
+import ftpcluster.worker.speed_limits  # noqa: F401
+from ftpcluster.ipc.orders import NoOrder, Order, receive
+from ftpcluster.prctl import be_dumpable, leave_environment, name_process, no_new_privs
+from ftpcluster.privileges import drop
+from ftpcluster.worker.entry import NOT_OURS
+from ftpcluster.worker.orphan import die_with_parent
+
+_SETTINGS = "FTPCLUSTER_"
+_HARMLESS = "FTPCLUSTER_NATIVE"
+
+
+def begin() -> tuple[int, socket.socket] | None:
+    """Fork the fork server: its pid, and where it takes requests. None where workers are spawned.
+
+    In the processes that come of it this never returns: workers end with SystemExit.
+    """
+    if not _may_fork():
+        return None
+    supervisor = os.getpid()
+    try:
+        ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    except OSError:
+        return None
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, NOT_OURS)
+    try:
+        pid = os.fork()
+    except OSError:
+        ours.close()
+        its.close()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        return None
+    if pid == 0:
+        ours.close()
+        _work(_become_fork_server(its, supervisor))
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    its.close()
+    return pid, ours
+
+
+def _may_fork() -> bool:
+    """Threads would be lost, with what they hold. Memory is passed on: also a password that stands
+    in the environment, until that is taken out."""
+    is_single = len(os.listdir("/proc/self/task")) == 1
+    names = {name.upper() for name in os.environ} - {_HARMLESS}
+    return is_single and not any(name.startswith(_SETTINGS) for name in names)
+
+
+def _become_fork_server(requests: socket.socket, supervisor: int) -> socket.socket:
+    """Be the fork server. Returns in a worker: where that gets its order."""
+    try:
+        die_with_parent(supervisor)
+        for number in NOT_OURS:
+            signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, NOT_OURS)
+        name_process("fork server")
+        leave_environment()
+        _close_all_but(requests.fileno())
+        _import_workers()
+        return _serve(requests, supervisor)
+    except NoOrder:
+        os._exit(0)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        os._exit(1)
+
+
+def _close_all_but(kept: int) -> None:
+    """What the supervisor was started with, as sockets of systemd's, is no worker's."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    most = max(map(int, os.listdir("/proc/self/fd")))
+    os.closerange(3, kept)
+    os.closerange(kept + 1, most + 1)
+
+
+def _import_workers() -> None:
+    import ftpcluster.worker.confinement
+    import ftpcluster.worker.seccomp
+    import ftpcluster.worker.worker  # noqa: F401
+
+    gc.collect()
+    gc.freeze()  # a collection in a worker would write to every page that all share
+
+
+def _serve(requests: socket.socket, supervisor: int) -> socket.socket:
+    """Do what is asked for. Returns in a worker: where that gets its order. Raises NoOrder."""
+    while True:
+        data, fds = receive(requests)
+        if not fds:
+            _give_up_root(requests, data)
+            die_with_parent(supervisor)  # which the kernel has forgotten
+            continue
+        with socket.socket(fileno=fds[0]) as order:
+            if _fork(order, supervisor):
+                requests.close()
+                return order.dup()
+
+
+def _give_up_root(requests: socket.socket, data: bytes) -> None:
+    identity, kept = pickle.loads(data)  # noqa: S301 (the supervisor's own)
+    drop(identity, kept)
+    no_new_privs()
+    requests.send(b"done")
+
+
+def _fork(order: socket.socket, supervisor: int) -> bool:
+    """Fork a worker that is the supervisor's child. True in that one."""
+    try:
+        between = os.fork()
+    except OSError as error:
+        _tell(order, error)
+        return False
+    if between:
+        os.waitpid(between, 0)
+        return False
+    between = os.getpid()
+    try:
+        child = os.fork()
+    except OSError as error:
+        _tell(order, error)
+        os._exit(0)
+    if child:
+        os._exit(0)
+    _wait_for_end_of(between)
+    if os.getppid() != supervisor:
+        os._exit(1)  # it is gone, or does not expect a worker any more
+    order.send(b"%d" % os.getpid())
+    return True
+
+
+def _tell(order: socket.socket, error: OSError) -> None:
+    order.send(b"-%d" % (error.errno or 0))
+
+
+def _wait_for_end_of(parent: int) -> None:
+    """It has ended when it is a parent no more."""
+    try:
+        handle = os.pidfd_open(parent)
+    except OSError:
+        return
+    try:
+        if os.getppid() == parent:  # so it is no other process of that number
+            select.select((handle,), (), ())
+    finally:
+        os.close(handle)
+
+
+def _work(orders: socket.socket) -> NoReturn:
+    """What a worker does: all that a process which is spawned would have from its parent, first."""
+    name_process("worker")
+    try:
+        order = Order(orders)
+    except NoOrder:
+        os._exit(1)
+    orders.close()
+    inherited: Any = order.next()
+    spawn.prepare(inherited["preparation"])
+    os.environ.clear()
+    os.environ.update(inherited["environment"])
+    resource.setrlimit(resource.RLIMIT_NOFILE, inherited["files"])
+    stderr = inherited["stderr"].detach()
+    os.dup2(stderr, 2)
+    os.close(stderr)
+    be_dumpable()
+    unit: Any = order.next()
+    order.close()
+    Process.run_async(unit)
+    sys.exit(0)

@@ -1,0 +1,67 @@
+"""Compiles ``ftpcluster/_native`` while the package is built, where there is a compiler.
+
+In the environment FTPCLUSTER_NATIVE=0 leaves the compiled modules out, and =1 fails where they
+cannot be compiled. `ftpcluster --version` says whether they run.
+"""
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+SOURCES = "ftpcluster/_native"
+
+
+class NativeHook(BuildHookInterface[Any]):
+    """One extension module for each ``.pyx`` file."""
+
+    _work: str | None = None
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        choice = os.environ.get("FTPCLUSTER_NATIVE", "")
+        if choice == "0":
+            return
+        self._work = tempfile.mkdtemp(prefix="ftpcluster-build-")
+        try:
+            built = compiled(Path(self.root), self._work)
+        except Exception as error:  # whatever a compiler, or its absence, may raise
+            if choice == "1":
+                raise
+            print(f"ftpcluster goes without compiled modules: {error}", file=sys.stderr)
+            return
+        for module in built:
+            if version == "editable":  # they run where they are
+                module.replace(Path(self.root, SOURCES, module.name))
+            else:
+                build_data["force_include"][str(module)] = f"{SOURCES}/{module.name}"
+        build_data["pure_python"] = False
+        build_data["infer_tag"] = True
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        if self._work is not None:
+            shutil.rmtree(self._work)
+
+
+def compiled(root: Path, work: str) -> list[Path]:
+    """The modules, made in the directory ``work``."""
+    from Cython.Build import cythonize
+    from setuptools import Distribution, Extension
+
+    extensions = cythonize(
+        [
+            Extension(f"ftpcluster._native.{path.stem}", [str(path)], extra_compile_args=["-O2"])
+            for path in sorted((root / SOURCES).glob("*.pyx"))
+        ],
+        build_dir=work,
+        compiler_directives={"language_level": "3"},
+        quiet=True,
+    )
+    command = Distribution({"ext_modules": extensions}).get_command_obj("build_ext")
+    command.build_lib, command.build_temp = f"{work}/lib", work
+    command.ensure_finalized()
+    command.run()
+    return sorted(Path(work, "lib", SOURCES).iterdir())

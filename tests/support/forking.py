@@ -1,0 +1,221 @@
+"""``python -m ftpcluster …`` without a new interpreter, which takes longer than most commands.
+
+One process imports the command line once, and forks for each command: the command is a process of
+its own, with its own arguments, environment, directory and standard streams.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing.process
+import os
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+CHECKOUT = Path(__file__).parents[2]
+_TIMEOUT = 60.0
+_REQUEST = 1 << 20
+"""Bytes of the longest request: arguments and environment."""
+_READ_AT_START = (
+    *("PYTHON", "LD_", "LC_", "LANG", "TZ", "MALLOC_", "GLIBC_", "OPENSSL_"),
+    "FTPCLUSTER_NATIVE",
+)
+"""What the variables begin with that an interpreter, a library or an import reads at the start."""
+
+
+def environment(more: Mapping[str, str]) -> dict[str, str]:
+    """Processes run what is tested, wherever they start and whatever else they are to find."""
+    path = os.pathsep.join(filter(None, (str(CHECKOUT), more.get("PYTHONPATH"))))
+    return {**os.environ, **more, "PYTHONPATH": path}
+
+
+class Forked:
+    """A process that was forked; what ``subprocess.Popen`` has for one that was started."""
+
+    def __init__(self, pid: int, status: int) -> None:
+        """``status``: the end of a pipe from which its exit code comes."""
+        self.pid = pid
+        self.returncode: int | None = None
+        self._status = status
+        self._lock = threading.Lock()
+
+    def poll(self) -> int | None:
+        """Its exit code, negative where a signal ended it; None while it runs."""
+        return self._look(0.0)
+
+    def wait(self, timeout: float | None = None) -> int:
+        code = self._look(timeout)
+        if code is None:
+            raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0.0)
+        return code
+
+    def _look(self, timeout: float | None) -> int | None:
+        with self._lock:
+            if self.returncode is None:
+                poll = select.poll()
+                poll.register(self._status, select.POLLIN)
+                if poll.poll(None if timeout is None else timeout * 1000):
+                    said = os.read(self._status, 64)
+                    os.close(self._status)
+                    assert said, "the process that forks has ended"
+                    self.returncode = int(said)
+            return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal, unless it has ended."""
+        if self.poll() is None:
+            try:
+                os.kill(self.pid, number)
+            except ProcessLookupError:
+                pass  # it has ended just now
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+class _Forker:
+    """The process that has imported the command line, as its parent sees it."""
+
+    def __init__(self) -> None:
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.environment = environment({})
+        with theirs:
+            for end in (self._socket, theirs):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _REQUEST)
+            self._socket.settimeout(_TIMEOUT)
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.support.forking", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env=self.environment,
+                cwd=CHECKOUT,
+            )
+
+    def fork(self, order: Sequence[object], streams: Sequence[int]) -> Forked:
+        """``order``: what ``_become`` wants to know."""
+        status, its_end = os.pipe()
+        try:
+            socket.send_fds(self._socket, [json.dumps(order).encode()], [*streams, its_end])
+            return Forked(int(self._socket.recv(64)), status)
+        except BaseException:
+            os.close(status)
+            raise
+        finally:
+            os.close(its_end)
+
+
+_forker: _Forker | None = None
+_lock = threading.Lock()
+
+
+def fork(
+    arguments: Sequence[str],
+    env: Mapping[str, str],
+    streams: Sequence[int],
+    *,
+    cwd: Path | None = None,
+    new_session: bool = False,
+) -> Forked | None:
+    """``python -m ftpcluster`` with ``arguments``; ``streams``: its stdin, stdout and stderr.
+
+    None where only a new interpreter would see what ``env`` says.
+    """
+    global _forker
+    with _lock:
+        _forker = _forker or _Forker()
+        if _at_start(env) != _at_start(_forker.environment):
+            return None
+        order = [list(arguments), str(cwd or Path.cwd()), dict(env), new_session]
+        return _forker.fork(order, streams)
+
+
+def _at_start(env: Mapping[str, str]) -> dict[str, str]:
+    return {
+        name: value
+        for name, value in env.items()
+        if name.startswith(_READ_AT_START) and name != "PYTHONPATH"
+    }
+
+
+# ---------------------------------------------------------------------- the process that forks
+
+
+def serve(control: socket.socket) -> None:
+    """Fork for each command that is asked for, until the parent is gone.
+
+    Returns in the commands, too.
+    """
+    # what all of them need, and what `run` and its workers need besides
+    import ftpcluster.cli
+    import ftpcluster.worker.confinement
+    import ftpcluster.worker.seccomp
+    import ftpcluster.worker.worker  # noqa: F401
+
+    poll = select.poll()  # which has no descriptor that the commands would have, too
+    poll.register(control, select.POLLIN)
+    running: dict[int, tuple[int, int]] = {}
+    while True:
+        for fd, _ in poll.poll():
+            if fd != control.fileno():
+                poll.unregister(fd)
+                _tell(fd, *running.pop(fd))
+                continue
+            order, fds, _, _ = socket.recv_fds(control, _REQUEST, 4)
+            if not order:
+                return
+            *streams, status = fds
+            pid = os.fork()
+            if not pid:
+                control.detach()
+                _become(*json.loads(order), streams)
+                return
+            for stream in streams:
+                os.close(stream)
+            control.send(str(pid).encode())
+            end = os.pidfd_open(pid)
+            running[end] = (pid, status)
+            poll.register(end, select.POLLIN)
+
+
+def _tell(end: int, pid: int, status: int) -> None:
+    """A command has ended: say how to whoever waits for it."""
+    os.close(end)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    try:
+        os.write(status, str(code).encode())
+    except BrokenPipeError:
+        pass  # nobody does
+    os.close(status)
+
+
+def _become(
+    arguments: list[str], cwd: str, env: dict[str, str], new_session: bool, streams: list[int]
+) -> None:
+    """Be the command, as ``python -m ftpcluster`` would be it."""
+    for fd, stream in enumerate(streams):
+        os.dup2(stream, fd)
+    os.closerange(3, 1 << 20)
+    if new_session:
+        os.setsid()
+    os.chdir(cwd)
+    multiprocessing.process.ORIGINAL_DIR = cwd  # type: ignore[attr-defined]
+    os.environ.clear()
+    os.environ.update(env)
+    sys.path[:1] = [cwd, *filter(None, env.get("PYTHONPATH", "").split(os.pathsep))]
+    sys.argv[:] = ["ftpcluster", *arguments]
+    runpy.run_module("ftpcluster", run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    serve(socket.socket(fileno=int(sys.argv[1])))
