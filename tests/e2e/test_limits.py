@@ -159,12 +159,10 @@ def test_workers_without_descriptors_cost_a_421_and_no_slot(
         assert set(cluster.workers()) == set(workers)
 
 
-def test_no_process_but_supervisor_workers_and_the_tracker_is_started(cluster: Cluster) -> None:
+def test_no_process_but_supervisor_workers_and_the_fork_server_is_started(cluster: Cluster) -> None:
     """Each more would be one more to die: a manager process of multiprocessing above all."""
     others = set(children(cluster.pid)) - set(cluster.workers())
-    commands = [(Path(f"/proc/{pid}/cmdline")).read_bytes() for pid in others]
-    assert len(commands) <= 1
-    assert all(b"resource_tracker" in command for command in commands)
+    assert [Path(f"/proc/{pid}/comm").read_text() for pid in others] == ["ftp-fork-server\n"]
 
 
 @pytest.mark.parametrize("before_retr", [True, False])
