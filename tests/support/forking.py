@@ -23,8 +23,11 @@ CHECKOUT = Path(__file__).parents[2]
 _TIMEOUT = 60.0
 _REQUEST = 1 << 20
 """Bytes of the longest request: arguments and environment."""
-_READ_AT_START = ("PYTHON", "LD_", "LC_", "LANG", "TZ", "MALLOC_", "GLIBC_", "OPENSSL_")
-"""What the variables begin with that an interpreter, or a library, reads when it starts."""
+_READ_AT_START = (
+    *("PYTHON", "LD_", "LC_", "LANG", "TZ", "MALLOC_", "GLIBC_", "OPENSSL_"),
+    "FTPCLUSTER_NATIVE",
+)
+"""What the variables begin with that an interpreter, a library or an import reads at the start."""
 
 
 def environment(more: Mapping[str, str]) -> dict[str, str]:
