@@ -40,7 +40,15 @@ _NO_APPLICATION_PROTOCOL = b"\x15\x03\x01\x00\x02\x02\x78"  # a fatal alert (RFC
 class TLSStream(Stream):
     """A stream that is encrypted once ``handshake`` is done."""
 
-    __slots__ = ("_is_ending", "_ssl", "_wants_write", "context", "has_begun", "strict_eof")
+    __slots__ = (
+        "_found",
+        "_is_ending",
+        "_ssl",
+        "_wants_write",
+        "context",
+        "has_begun",
+        "strict_eof",
+    )
     is_plain = False
 
     def __init__(
@@ -60,6 +68,7 @@ class TLSStream(Stream):
         self.has_begun = False  # whether something of the handshake has come
         self._wants_write = False
         self._is_ending = False
+        self._found: OSError | int | None = None  # by ``recv_records``, behind what it has given
         # read when the connection's SSL object is made: one context serves both kinds
         context.num_tickets = tickets
         plain = None
@@ -220,6 +229,29 @@ class TLSStream(Stream):
     def recv_into(self, buffer: memoryview) -> int:
         return self._received(self._ssl.recv_into, buffer, 0)
 
+    def recv_records(self, buffer: memoryview) -> int:
+        """As ``recv_into``, as many records as have come: OpenSSL gives one at a time.
+
+        What ends them is told by the next call. OpenSSL need not tell it twice.
+        """
+        found, self._found = self._found, None
+        if isinstance(found, OSError):
+            raise found
+        if found is not None:
+            return found
+        held = self.recv_into(buffer)
+        while 0 < held < len(buffer):
+            try:
+                count = self.recv_into(buffer[held:])
+            except OSError as error:
+                self._found = error
+                break
+            if not count:
+                self._found = 0
+                break
+            held += count
+        return held
+
     def _received(self, receive: Callable[[A], T], argument: A, nothing: T) -> T:
         """``nothing``: what is received at the end."""
         self._wants_write = False
@@ -268,6 +300,14 @@ class TLSStream(Stream):
 
     def send_last(self, data: bytes) -> int:
         return self.send(data)
+
+    def gather_output(self) -> None:
+        """Send full segments, until ``leave_tls`` or ``close``.
+
+        OpenSSL sends record by record, and each would leave by itself and wake the client.
+        """
+        with contextlib.suppress(OSError):  # it only costs more
+            self._ssl.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
 
     def readable(self) -> Readiness:
         if self._wants_write:

@@ -13,10 +13,17 @@ from ftpcluster.protocol.errors import LocalProblem
 from ftpcluster.quota.rates import DOWNLOAD
 from ftpcluster.session.in_use import when_free
 from ftpcluster.session.lingering import Lingering
+from ftpcluster.session.sending_threads import LARGE
 from ftpcluster.session.server_dtp import BLOCK, MOST, DataTransfer
 from ftpcluster.session.transfer_waits import Cause
 from ftpcluster.storage.base import COPY_REFUSED, File
 
+_GATHERED_FROM = 64 * 1024
+"""Bytes of a protected download that are worth a call to have them leave in full segments."""
+_buffer = memoryview(bytearray(128 * 1024))
+"""One for the process, and half as large as a core's cache: nothing is kept in it over a wait."""
+_IN_LOOP = 16 << 20
+"""Bytes that are sent in the loop before a client that was too slow is given a thread again."""
 _DOUBTS = 2
 """How often sendfile may say EAGAIN in a row though the data connection takes something."""
 
@@ -67,10 +74,12 @@ class Download(DataTransfer):
         position += self._session.progress
         if not self._session.parameters.binary:
             await self._send_blocks(file, position, ToNetwork().convert)
-        elif file.kernel_fd is not None and self.stream.is_plain:
-            await self._sendfile(file, file.kernel_fd, position)
-        else:
+        elif file.kernel_fd is None:
             await self._send_blocks(file, position, bytes)
+        elif isinstance(self.stream, TLSStream):
+            await self._send_protected(self.stream, file, file.kernel_fd, position)
+        else:
+            await self._sendfile(file, file.kernel_fd, position)
 
     async def _send_blocks(
         self, file: File, position: int, convert: Callable[[bytes], bytes]
@@ -95,14 +104,50 @@ class Download(DataTransfer):
             position += len(block)
             await self.send(convert(block))
 
-    async def _sendfile(self, file: File, source: int, position: int) -> None:
-        end, fd = file.size, self.stream.fd
-        doubts = 0
+    async def _send_protected(
+        self, stream: TLSStream, file: File, source: int, position: int
+    ) -> None:
+        """Copy through the buffer of all.
+
+        TLS wants again what it was offered when it blocked, which is read again: so a client that
+        reads slowly costs no memory.
+        """
+        end, again = file.size, 0
+        if self._pace is None and end - position >= _GATHERED_FROM:
+            stream.gather_output()
         while position < end:
             if not file.is_resident(position):
                 await self._read_ahead(file, position)
+            piece = _buffer[: again or min(end - position, self.most)]
+            read = when_free(self._session, os.preadv, source, (piece,), position)
+            count = read if isinstance(read, int) else await read
+            if count < again or not count:
+                _check_shorter(file, position + count)
+                return
             try:
-                sent = os.sendfile(fd, source, position, min(end - position, self.most))
+                sent = stream.send(piece[:count])
+            except BlockingIOError:
+                again = count
+                await self.writable()
+                continue
+            again = 0
+            position += sent
+            if (pause := self.moved(sent)) is not None:
+                await pause
+
+    async def _sendfile(self, file: File, source: int, position: int) -> None:
+        end, fd = file.size, self.stream.fd
+        doubts, next_thread = 0, position
+        while position < end:
+            if not file.is_resident(position):
+                await self._read_ahead(file, position)
+            if position >= next_thread and end - position >= LARGE and self._may_have_thread:
+                position = await self._send_in_thread(source, position, end)
+                next_thread = position + _IN_LOOP
+                continue
+            asked = min(end - position, self.most)
+            try:
+                sent = os.sendfile(fd, source, position, asked)
             except BlockingIOError:
                 doubts += 1
                 if doubts > _DOUBTS:  # it is the file that says so, and not the connection
@@ -121,9 +166,30 @@ class Download(DataTransfer):
             position += sent
             if (pause := self.moved(sent)) is not None:
                 await pause
+            elif sent < asked:  # the socket is full, or the file has ended, which is seen next
+                await self.writable()
         if position < end:
             await settled(file.seek(position))
             await self._send_blocks(file, position, bytes)
+
+    @property
+    def _may_have_thread(self) -> bool:
+        return self._pace is None and self._session.services.sending.has_room
+
+    async def _send_in_thread(self, source: int, position: int, end: int) -> int:
+        """Send a large file while its client reads fast; up to where it was sent."""
+        self._turn = 0
+        self.waits.begin(Cause.CLIENT)
+        position = await self._session.services.sending.send(
+            self.stream, source, position, end, self._was_sent
+        )
+        self.waits.end()
+        return position
+
+    def _was_sent(self, count: int) -> bool:
+        """Called by a thread: whether it may go on. It may not where limits have come."""
+        self._session.progress += count
+        return self._pace is None
 
     async def _read_ahead(self, file: File, position: int) -> None:
         """Have a thread wait for the disk."""

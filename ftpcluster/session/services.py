@@ -31,6 +31,7 @@ from ftpcluster.session.hooks import SessionHooks
 from ftpcluster.session.login_queue import LoginQueue
 from ftpcluster.session.owner_names import OwnerNames
 from ftpcluster.session.row import Command
+from ftpcluster.session.sending_threads import SendingThreads
 from ftpcluster.session.timer_wheel import TimerWheel
 from ftpcluster.storage.local_files import LocalFiles
 from ftpcluster.storage.mounts import MountTable
@@ -119,6 +120,7 @@ class Services:
         self.wheel = TimerWheel(self.loop)
         self.turns = LoginQueue(self.loop)
         self.digests = DigestThreads(self.loop)
+        self.sending = SendingThreads(self.loop)
         settings = self.settings
         self.owner_names = OwnerNames(self.loop)
         self.files = LocalFiles(self.file_threads, settings.storage_timeout, self.loop, self.mounts)
@@ -172,6 +174,7 @@ class Services:
         self.ports.close()
         self.poller.close()
         self.digests.close()
+        self.sending.close()
         self.files.close()
         self.owner_names.close()
         self.pool.shutdown(wait=False, cancel_futures=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 from ftpcluster.answers import Answer, settled
 from ftpcluster.net.pipe import SIZE, Pipe
+from ftpcluster.net.tls import TLSStream
 from ftpcluster.protocol.ascii import FromNetwork
 from ftpcluster.quota.rates import UPLOAD
 from ftpcluster.session.server_dtp import BLOCK, DataTransfer
@@ -79,9 +80,10 @@ class Upload(DataTransfer):
         await stream.readable()  # clients wait for 150 before they send
         waits.end()
         self._look_at_pace()
+        receive = stream.recv_records if isinstance(stream, TLSStream) else stream.recv_into
         while True:
             try:
-                count = stream.recv_into(_scratch[: self.most])
+                count = receive(_scratch[: self.most])
             except BlockingIOError:
                 await self.readable()
                 continue

@@ -63,6 +63,7 @@ ERRORS: dict[tuple[str, str], tuple[str, ...]] = {
     ("write", "/"): _STORE,
     ("readv", ""): _FROM_PEER,
     ("pread64", ""): ("EIO", "EINTR"),
+    ("preadv", ""): ("EAGAIN", "EIO", "EINTR"),
     ("preadv2", ""): ("EAGAIN", "EOPNOTSUPP", "EIO", "EINTR"),
     ("pwrite64", ""): _STORE,
     ("sendfile", ""): ("EAGAIN", "EINVAL", "EIO", "ENOMEM", "EOVERFLOW", "EPIPE", "ECONNRESET"),
