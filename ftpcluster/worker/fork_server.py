@@ -85,7 +85,7 @@ def _become_fork_server(requests: socket.socket, supervisor: int) -> socket.sock
         _close_all_but(requests.fileno())
         _import_workers()
         return _serve(requests, supervisor)
-    except NoOrder:
+    except (NoOrder, ConnectionError):  # the supervisor is gone, or expects no worker any more
         os._exit(0)
     except BaseException:
         sys.excepthook(*sys.exc_info())
