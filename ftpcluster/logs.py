@@ -20,6 +20,7 @@ from ftpcluster.protocol.text import visible
 LogFormat = Literal["text", "json"]
 
 _LEVELS = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR)
+_MILLISECONDS = tuple(f",{number:03d} " for number in range(1000))
 _sessions = logging.getLogger("ftpcluster.session")
 is_told = _sessions.isEnabledFor
 """Whether anybody wants to know what sessions do, at that level."""
@@ -51,7 +52,11 @@ class _Lines(logging.Handler, Losses):
         self._writer = writer
         self._second = -1
         self._time = ""
-        self._levels = {level: logging.getLevelName(level) for level in _LEVELS}
+        self._heads = {level: self._head(level) for level in _LEVELS}
+
+    def _head(self, level: int) -> str:
+        """What stands between the time and the text."""
+        return f"{logging.getLevelName(level)} {self._process}: "
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -76,9 +81,8 @@ class _Lines(logging.Handler, Losses):
         if second != self._second:
             self._second = second
             self._time = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
-        milliseconds = int((now - second) * 1000)
-        name = self._levels.get(level) or logging.getLevelName(level)
-        line = f"{self._time},{milliseconds:03d} {name} {self._process}: {text}\n"
+        head = self._heads.get(level) or self._head(level)
+        line = f"{self._time}{_MILLISECONDS[int((now - second) * 1000)]}{head}{text}\n"
         return line.encode("utf-8", "backslashreplace")
 
 

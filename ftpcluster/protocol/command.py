@@ -19,6 +19,7 @@ _IAC = 0xFF
 # Telnet (RFC 854): IAC IAC is one 0xFF; IAC with WILL/WONT/DO/DONT takes an option byte;
 # every other IAC x (IP, Synch's DM, …) is two bytes. Clients put IP and Synch before ABOR.
 _TELNET = re.compile(rb"\xff(?:\xff|[\xfb-\xfe].?|.?)", re.DOTALL)
+_ONE_LINE = re.compile(rb"([^ \r\n\xff]+)(?: ([^\r\n\xff]*))?\r*\n")
 _EMPTY = re.compile(rb"(?:\r*\n)+")
 _FORBIDDEN = re.compile(r"[\0\r\n]")
 
@@ -103,12 +104,12 @@ class CommandLines:
 
         Else None. The line is the caller's to obey, and is not held.
         """
-        if self._buffer or self._head is not None or data.find(b"\n") != len(data) - 1:
+        if self._buffer or self._head is not None or len(data) > MAX_LINE:
             return None
-        line = data.rstrip(b"\r\n")
-        if not line or len(line) > MAX_LINE or b"\xff" in line:
+        match = _ONE_LINE.fullmatch(data)
+        if match is None:
             return None
-        verb, _, argument = line.partition(b" ")
+        verb, argument = match.groups(b"")
         return verb.upper(), argument
 
     def feed(self, data: bytes) -> None:

@@ -11,12 +11,12 @@ import posixpath
 
 def resolve(current: str, argument: str) -> str:
     """The virtual path that ``argument`` names, seen from the directory ``current``."""
-    if argument.startswith("/"):
+    if argument[:1] == "/":
         path = argument
     else:
         path = f"/{argument}" if current == "/" else f"{current}/{argument}"
     # a component that is "." or ".." begins with a dot, as few others do
-    if "/." not in path and "//" not in path and not path.endswith("/"):
+    if "/." not in path and "//" not in path and path[-1] != "/":
         return path
     parts: list[str] = []
     for part in path.split("/"):

@@ -105,7 +105,7 @@ class Reply:
         self.then = then
         self.code = code
         self.text = text
-        self.lines = tuple(lines)
+        self.lines = tuple(lines) if lines else ()
         self.end = end
         self._encoding = ""  # of what is kept in _wire
 
@@ -121,7 +121,7 @@ class Reply:
         return self._wire
 
     def _text(self) -> str:
-        code = int(self.code)
+        code = int(self.code)  # an IntEnum takes thrice as long to format
         if not self.lines:  # as most are
             return f"{code} {self.text}\r\n"
         middle = "".join(f" {line}\r\n" for line in self.lines)

@@ -22,6 +22,8 @@ from ftpcluster.session.xferlog import transfer_line
 _LONGEST = 1024
 """Characters of an argument that are told."""
 _OUR_FAULT = (Code.LOCAL_ERROR, Code.INSUFFICIENT_STORAGE, Code.EXCEEDED_ALLOCATION)
+_REFUSED = Code.SERVICE_NOT_AVAILABLE
+"""The first code of those that say why a command was not obeyed."""
 _ANONYMOUS = (None, "anonymous")
 SECRETS = ("PASS", "ACCT")
 
@@ -70,21 +72,22 @@ class Entry:
     def _tell(self, session: Session, reply: Reply | None, level: int) -> None:
         command = self._command
         verb = visible(self._verb.decode("ascii", "replace")) if command is None else command.verb
-        about = session, command, verb, self._argument, self._rename_from
-        what = _text(*about)
-        fields = _fields(*about) if has_fields() else {}
         if reply is None:
             came = f"cut: {self.cut_for}" if self.cut_for else "no reply"
+        elif reply.code >= _REFUSED or verb == "STOU":
+            came = f"{int(reply.code)} {visible(reply.text)}"
         else:
             came = str(int(reply.code))
-            if reply.code >= Code.SERVICE_NOT_AVAILABLE or verb == "STOU":
-                came += f" {visible(reply.text)}"
-            if fields:
-                fields["code"] = int(reply.code)
+        took = session.services.loop.time() - self._began
         if session.last_transfer is not None:
-            took = session.services.loop.time() - self._began
-            came += f", {session.progress} bytes in {took:.2f} s"
-            if fields:
+            came = f"{came}, {session.progress} bytes in {took:.2f} s"
+        what = _text(session, command, verb, self._argument, self._rename_from)
+        fields = None
+        if has_fields():
+            fields = _fields(session, command, verb, self._argument, self._rename_from)
+            if reply is not None:
+                fields["code"] = int(reply.code)
+            if session.last_transfer is not None:
                 fields |= {"bytes": session.progress, "seconds": round(took, 3)}
         tell(level, self._who, f"{what}: {came}", fields)
 
@@ -92,7 +95,7 @@ class Entry:
         self, session: Session, transfer: Transfer, reply: Reply | None, *, is_cut: bool
     ) -> None:
         # without a reply: a command that is done may have replied for itself
-        is_complete = not is_cut if reply is None else reply.code < Code.SERVICE_NOT_AVAILABLE
+        is_complete = not is_cut if reply is None else reply.code < _REFUSED
         login, file = session.login, session.services.transfers
         assert file is not None
         line = transfer_line(

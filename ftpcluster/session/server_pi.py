@@ -141,7 +141,8 @@ class ServerPI(ControlConnection):
         try:
             if verb is TOO_LONG:
                 raise SyntaxProblem("Command line too long.")
-            argument = rest.decode(session.settings.encoding, "surrogateescape")
+            if rest:
+                argument = rest.decode(session.settings.encoding, "surrogateescape")
             command = self._find_command(verb)
             if command is None and verb in ALIASES:
                 command = self._find_command(ALIASES[verb])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 
 _SHORTEST = 0.2
@@ -19,6 +19,9 @@ class Cause(IntEnum):
     DISK = 3
 
 
+_NONE = (0.0,) * len(Cause)
+
+
 class TransferWaits:
     """The waits of one transfer. Times are the loop's."""
 
@@ -26,11 +29,11 @@ class TransferWaits:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._totals = [0.0] * len(Cause)
+        self._totals = list(_NONE)
         self._cause: Cause | None = None
         self._since = 0.0
         self.began = self._looked = clock()
-        self._at_look = self._totals.copy()
+        self._at_look: Sequence[float] = _NONE
         self._moved = 0
 
     def begin(self, cause: Cause) -> None:
@@ -59,7 +62,7 @@ class TransferWaits:
             totals[self._cause] += now - self._since
         span, before, first = now - self._looked, self._at_look, self._moved
         if not _SHORTEST <= span <= _LONGEST:
-            span, before, first = now - self.began, [0.0] * len(Cause), 0
+            span, before, first = now - self.began, _NONE, 0
         self._looked, self._at_look, self._moved = now, totals, moved
         waited = [total - then for total, then in zip(totals, before, strict=True)]
         longest = max(Cause, key=lambda cause: waited[cause])

@@ -33,7 +33,8 @@ class Upload(DataTransfer):
         """``receive_file``, and the end of a connection that has begun at once."""
         self._start_clock()
         try:
-            await self.settle()
+            if self._pending is not None:
+                await self.settle()
             await self.receive_file(file, truncates=truncates)
         except BaseException as error:
             self.close_at_once(error)
@@ -79,7 +80,8 @@ class Upload(DataTransfer):
         waits.begin(Cause.CLIENT)
         await stream.readable()  # clients wait for 150 before they send
         waits.end()
-        self._look_at_pace()
+        if self._pace is not None:
+            self._look_at_pace()
         receive = stream.recv_records if isinstance(stream, TLSStream) else stream.recv_into
         while True:
             try:
