@@ -23,6 +23,7 @@ LAYERS: dict[str, set[str]] = {
     "runtime": set(),
     "arguments": {"protocol"},
     "descriptors": set(),
+    "daemon_calls": {"runtime"},
     "native": set(),
     "_native": {"protocol"},
     "linewriter": {"runtime"},
@@ -35,7 +36,7 @@ LAYERS: dict[str, set[str]] = {
     "safe_paths": {"privileges"},
     "users": {"arguments", "passwords", "protocol", "quota"},
     "storage": {"_native", "answers", "descriptors", "native", "protocol", "storage"},
-    "net": {"descriptors", "net", "protocol"},
+    "net": {"daemon_calls", "descriptors", "net", "protocol"},
     "session": {
         *("answers", "logfile", "logs", "net", "passwords", "protocol", "quota", "session"),
         *("_native", "descriptors", "native", "storage", "users"),
@@ -46,6 +47,7 @@ LAYERS: dict[str, set[str]] = {
         *(
             "compat",
             "config",
+            "daemon_calls",
             "descriptors",
             "ipc",
             "linewriter",

@@ -9,12 +9,12 @@ import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 from ftpcluster.admin import default_socket
 from ftpcluster.cli.binding import Binder, listeners_of
 from ftpcluster.cli.loading import certificates_of
 from ftpcluster.cli.logfiles import LogFiles
-from ftpcluster.cli.metrics import Metrics
 from ftpcluster.cli.open_files import check_open_files, open_more_files
 from ftpcluster.cli.standard_streams import say
 from ftpcluster.cli.worker_start import WorkerStarter, loop_factory
@@ -40,6 +40,9 @@ from ftpcluster.supervisor.worker_handle import Plan
 from ftpcluster.supervisor.worker_lives import STOPPING, BootFailure
 from ftpcluster.worker.config_in_memory import pack
 from ftpcluster.worker.speed_limits import speed_limits
+
+if TYPE_CHECKING:
+    from ftpcluster.cli.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -75,8 +78,7 @@ class Cluster:
         self._plan = _plan(config, self._certificates, self._binder, logs, forks)
         self._operator = os.geteuid()  # before root is given up: workers are somebody else then
         self._admin = self._bind_admin()
-        listen = config.metrics.listen
-        self._metrics = None if listen is None else Metrics(*listen)
+        self._metrics = _metrics(config)
         self._described = self._describe()
         self._interrupted: bool | None = None
         self._reload: asyncio.Task[None] | None = None
@@ -244,6 +246,14 @@ class Cluster:
         if self._is_outdated:
             self._is_outdated = False
             self.reload()
+
+
+def _metrics(config: Config) -> Metrics | None:
+    if config.metrics.listen is None:
+        return None
+    from ftpcluster.cli.metrics import Metrics  # an HTTP server, which few start
+
+    return Metrics(*config.metrics.listen)
 
 
 def _kept(config: Config) -> tuple[int, ...]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import logging
 import sys
 from collections.abc import Iterator
 
 from ftpcluster.config import ConfigError, Log
+from ftpcluster.daemon_calls import call_in_daemon
 from ftpcluster.logfile import LogFile
 from ftpcluster.logs import log_to
 from ftpcluster.privileges import Identity
@@ -14,6 +17,9 @@ from ftpcluster.safe_paths import UnsafePath
 from ftpcluster.supervisor.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
+
+_SILENCE = 5.0
+"""Seconds after which it is said that a file is waited for."""
 
 
 def why_not(error: OSError) -> str:
@@ -33,6 +39,9 @@ class LogFiles:
         """``identity``: the user that will run the server. Raises ConfigError where one fails."""
         self.log = _open("log.file", config.file, identity)
         self.transfers = _open("log.transfers", config.transfers, identity)
+        self._reopening: dict[LogFile, asyncio.TimerHandle] = {}
+        self._reopened: list[LogFile] = []
+        self._again: set[LogFile] = set()  # it may have been renamed since it was opened
 
     def log_as(self, config: Log) -> None:
         """Log what the supervisor has to say."""
@@ -53,25 +62,56 @@ class LogFiles:
             file.undo()
 
     def reopen(self, supervisor: Supervisor) -> None:
-        """They were renamed: go on with new ones, in all processes."""
-        for is_transfers, file in self._all():
-            try:
-                file.reopen()
-            except OSError as error:
-                log.error(
-                    "%s cannot be opened again, the old file goes on: %s; see to it that the "
-                    "server's user may write there, and send SIGUSR1 again",
-                    *(file.path, error.strerror or error),
-                )
-            else:
-                supervisor.hand_out_log(file.fd, is_transfers=is_transfers)
-                log.info("%s was opened again", file.path)
+        """They were renamed: go on with new ones, in all processes.
+
+        In threads, one for each: their file system may hang.
+        """
+        loop = asyncio.get_running_loop()
+        for _, file in self._all():
+            if file in self._reopening:
+                self._again.add(file)
+                continue
+            reopened = functools.partial(self._on_reopened, supervisor, file)
+            self._reopening[file] = loop.call_later(_SILENCE, _tell_of_silence, file)
+            call_in_daemon(loop, "log", file.reopen).add_done_callback(reopened)
+
+    def _on_reopened(
+        self, supervisor: Supervisor, file: LogFile, done: asyncio.Future[None]
+    ) -> None:
+        self._reopening.pop(file).cancel()
+        error = done.exception()
+        if error is None:
+            supervisor.hand_out_log(file.fd, is_transfers=file is self.transfers)
+            self._reopened.append(file)
+        else:
+            why = error.strerror if isinstance(error, OSError) else None
+            log.error(
+                "%s cannot be opened again, the old file goes on: %s; see to it that the "
+                "server's user may write there, and send SIGUSR1 again",
+                *(file.path, why or error),
+            )
+        if not self._reopening:
+            self._tell_of_reopened()
+        if file in self._again:
+            self._again.discard(file)
+            self.reopen(supervisor)
+
+    def _tell_of_reopened(self) -> None:
+        """When all are, so that it stands in the new log."""
+        while self._reopened:
+            log.info("%s was opened again", self._reopened.pop(0).path)
 
     def _all(self) -> Iterator[tuple[bool, LogFile]]:
         if self.log is not None:
             yield False, self.log
         if self.transfers is not None:
             yield True, self.transfers
+
+
+def _tell_of_silence(file: LogFile) -> None:
+    log.warning(
+        "%s is not opened yet, its file system does not answer: the old file goes on", file.path
+    )
 
 
 def _open(key: str, path: str | None, identity: Identity | None) -> LogFile | None:

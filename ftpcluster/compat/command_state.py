@@ -22,15 +22,15 @@ class CommandState:
     def __init__(self, session: Session) -> None:
         self._session = session
         self.overriding: tuple[str, ...] = ()
-        """The verbs whose overrides run now, the outer first."""
+        """The verbs whose overrides run now, the outermost first."""
         self.held_reply: Reply | None = None
-        """The reply to AUTH or CCC, for which the end of the command is waited."""
+        """The reply to AUTH or CCC. It is sent when the command has ended."""
         self.is_ending = False
-        """A built-in command that was called has ended the session, with QUIT for instance."""
+        """The custom command has called a built-in one that ends the session, such as QUIT."""
         self.needs_slot = False
-        """A command has logged somebody in, whose slot has not been taken yet."""
+        """A custom command has made a login, for which no slot has been taken yet."""
         self.logged_claim: Claim | None = None
-        """The claim for which a command has said "logged" before it has said who it is."""
+        """The claim for which a command has set ``logged`` while ``user`` was not set yet."""
         self._control: ControlStream | None = None
         self._data: DataConnection | None = None
         self._awaited: asyncio.Future[Any] | None = None
@@ -49,7 +49,7 @@ class CommandState:
         return self._data
 
     def await_data(self) -> asyncio.Future[Any]:
-        """The future of a data connection that PASV prepared: asking for it accepts it."""
+        """The future of a data connection that PASV prepared. The first call accepts it."""
         if self._awaited is None or self._awaited.done():
             self._awaited = self._begin_awaiting()
         return self._awaited
@@ -78,13 +78,13 @@ class CommandState:
     def stop_sharing(self) -> None:
         """No command reads or writes the data connection any more.
 
-        It may stay open; its part of the limits is for others.
+        It may stay open. Other transfers get its share of the speed limits.
         """
         if self._data is not None and self._data.stream is self._session.data:
             self._data.end()
 
     def on_data_dropped(self) -> None:
-        """The data connection is gone, or its listener: whoever waits for it need not."""
+        """The data connection is gone, or its listener. The future of it is cancelled."""
         self.stop_sharing()
         self._data = None
         awaited, self._awaited = self._awaited, None
@@ -93,6 +93,6 @@ class CommandState:
 
 
 def _heard(awaited: asyncio.Future[Any]) -> None:
-    """Nobody may be there any more to hear why no connection came."""
+    """Take the exception, if any: asyncio would log it where no command awaits the future."""
     if not awaited.cancelled():
         awaited.exception()

@@ -49,16 +49,16 @@ class CustomHandler:
 
 
 def _failure(connection: SessionConnection, error: BaseException) -> BaseException:
-    """What the core is told of the error of a command."""
+    """The exception that the core gets for an error of a custom command."""
     session, state = connection.session, connection.command_state
     if needs_slot(connection):
         session.log_out()
-    # where half of AUTH was obeyed nobody knows what is protected
+    # AUTH may have been obeyed in part: nobody knows whether the connection is protected
     ends = state.is_ending or state.held_reply is not None
     if ends and isinstance(error, ConnectionError | asyncio.CancelledError):
         error = TransferAborted()
     elif isinstance(error, Exception) and not isinstance(error, FTPError | ConnectionError):
-        # of the core an OSError has a reply of its own; in a custom command it is a bug
+        # an OSError of the core has a reply of its own; one of a custom command is a bug
         session.note_bug(error)
         error = LocalProblem()
     if ends and isinstance(error, FTPError):
@@ -90,7 +90,7 @@ async def _run(function: Verb, connection: SessionConnection, argument: str) -> 
 
 
 async def obey_builtin(command: Command, connection: SessionConnection, argument: str) -> bool:
-    """Obey a built-in command for a custom one; whether the session goes on."""
+    """Obey a built-in command that a custom one has called. Returns whether the session goes on."""
     session, state = connection.session, connection.command_state
     try:
         argument = pass_gates(session, command, argument)
@@ -101,8 +101,8 @@ async def obey_builtin(command: Command, connection: SessionConnection, argument
     if reply.then is Then.CLOSE:
         state.is_ending = True
     if state.held_reply is None and reply.then in (Then.START_TLS, Then.END_TLS):
-        # who has read it begins TLS at once, which would be taken for plain text put behind AUTH:
-        # it is sent when the command has ended, and nobody reads lines any more
+        # a client begins TLS as soon as it has read this reply. The command may read lines until
+        # it ends, and would take that for plain text behind AUTH: so the reply waits for its end
         state.held_reply = reply
     else:
         session.announce(reply)

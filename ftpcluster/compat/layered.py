@@ -1,8 +1,8 @@
-"""Sessions over a path layer of somebody's own: the ``Storage`` that calls a ``PathIO``.
+"""The ``Storage`` that calls a ``PathIO``: sessions over a path layer of the library's user.
 
-Whatever the layer overrides is honoured, since everything goes through its methods. Virtual paths
-have no "..", so a real path cannot leave the base by its text; that a link on disk cannot lead out
-either is looked up before each use. (Only the local layer itself has the kernel see to that.)
+Everything goes through the layer's methods, so what it overrides has its effect. Virtual paths have
+no "..", so the text of a real path cannot lead out of the base. Before each use, links on disk are
+looked up, and may not lead out either. (The local layer itself leaves that to the kernel.)
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _MODES = {
 
 
 class MappedPath(str):
-    """A virtual path, with the real one that an overridden ``get_paths`` has given."""
+    """A virtual path, and the real one that an overridden ``get_paths`` has returned for it."""
 
     __slots__ = ("real",)
     real: Path
@@ -47,7 +47,7 @@ class MappedPath(str):
 
 
 async def _asked(call: Coroutine[Any, Any, T]) -> T:
-    """A layer's answer; its PathIOError becomes the OSError that it was."""
+    """Call a layer. A PathIOError becomes the OSError that is its cause."""
     try:
         return await call
     except PathIOError as error:
@@ -104,7 +104,7 @@ class LayeredUpload(LayeredFile):
         self._is_removed = False
 
     async def write(self, data: bytes | memoryview) -> None:
-        if data:  # who removes a file that is whole means that one
+        if data:  # a file that is removed later, when all has come, was stored
             self._is_removed = self._had_name and not _has_name(self._file.file)
         await super().write(data)
 
@@ -125,7 +125,7 @@ class LayeredUpload(LayeredFile):
 
 
 def _has_name(file: Any) -> bool:
-    """Whether an open file is one of this machine's, in a directory."""
+    """Whether an open file has a descriptor, and still has a name."""
     try:
         return os.fstat(file.fileno()).st_nlink > 0
     except (AttributeError, OSError, ValueError):
@@ -213,7 +213,7 @@ class LayeredStorage(Storage):
     def _mapped_root(self, path: str, real: Path, find_real: Callable[[str], Path]) -> Path:
         """The nearest directory above that ``find_real`` maps on its own, not with its parent.
 
-        It may lie anywhere, since the mapping says so; links in it may not lead out of it.
+        The mapping may put it anywhere. Links in it may not lead out of it.
         """
         while path != "/":
             above = find_real(virtual.parent(path))
@@ -246,8 +246,8 @@ class LayeredStorage(Storage):
     async def _own_status(self, path: str, real: Path) -> os.stat_result:
         """The status of an entry, and not of a link's target.
 
-        A layer with a ``stat`` of its own is asked about the target of a link, too: names that it
-        refuses do not exist.
+        A layer with a ``stat`` of its own is also asked about the target of a link. An entry that
+        it refuses does not exist.
         """
         if not self._is_link(real):
             return await self._status(real)

@@ -38,7 +38,7 @@ _HEADS = {
     "nlst": "list",
     "stat": "list",
 }
-"""For each related verb: the verb whose override holds for it, too (its head)."""
+"""The head of each related verb: an override of the head holds for that verb, too."""
 
 
 def method_name(verb: str) -> str:
@@ -197,7 +197,8 @@ class VerbMap:
     def builtin(self, name: str, overriding: Container[str] = ()) -> Command | None:
         """The row of a verb without an override of its own; None where its head was removed.
 
-        ``overriding``: verbs whose overrides run now and call this verb. None is called again.
+        ``overriding``: the verbs whose overrides run now and have called this verb. They are not
+        called again.
         """
         head = _HEADS.get(name)
         while head is not None:

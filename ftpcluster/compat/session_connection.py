@@ -188,7 +188,7 @@ def _drop_listener(connection: SessionConnection) -> None:
 
 
 def needs_slot(connection: SessionConnection) -> bool:
-    """Whether a command has logged somebody in whose slot has not been taken yet."""
+    """Whether a custom command has made a login for which no slot has been taken yet."""
     return connection.command_state.needs_slot and connection.session.is_logged_in
 
 
@@ -200,7 +200,7 @@ async def take_slot(connection: SessionConnection) -> None:
     session = connection.session
     user, quotas = session.account.user, session.services.quotas
     number = session.conversation.session
-    quotas.logout(number)  # of the user before, where it is another one now
+    quotas.logout(number)  # of the previous user, if another one was logged in
     try:
         refused = await settled(quotas.login(number, user.login or "", user.maximum_connections))
     except BaseException:
@@ -213,7 +213,7 @@ async def take_slot(connection: SessionConnection) -> None:
 
 
 def _begin_login(connection: SessionConnection, user: User, name: str) -> None:
-    """The slot is taken after the command that runs. A login by a task takes it at once."""
+    """Begin a login. Its slot is taken when the running command has ended; where none runs, now."""
     state, session = connection.command_state, connection.session
     session.begin_login(user, name)
     state.needs_slot = True
@@ -236,7 +236,7 @@ def _get_user(connection: SessionConnection) -> Any:
 
 
 def _set_user(connection: SessionConnection, user: User) -> None:
-    """The user manager is told of this user's end, too, as of users that it has given itself."""
+    """Set the user. ``notify_logout`` is called for it, as for users of the user manager."""
     session = connection.session
     login, name = session.login, user.login or ""
     is_logged = isinstance(login, Account) or (

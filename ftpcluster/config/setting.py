@@ -106,9 +106,8 @@ class Key:
 @functools.cache
 def keys(table: type[msgspec.Struct]) -> dict[str, Key]:
     """The keys of a table."""
-    hints = typing.get_type_hints(table, include_extras=True)
     return {
-        field.encode_name: Key(field, *_taken_apart(hints[field.name]))
+        field.encode_name: Key(field, *_taken_apart(field.type))
         for field in msgspec.structs.fields(table)
     }
 

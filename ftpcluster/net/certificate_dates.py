@@ -5,6 +5,7 @@ from __future__ import annotations
 import binascii
 import re
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -40,17 +41,30 @@ class Validity(NamedTuple):
 def validity(pem: bytes) -> Validity | None:
     """Of the first certificate in a file, which is the server's; None where there is none."""
     found = _PEM.search(pem)
+    return None if found is None else _validity_of(found)
+
+
+def doubts_about(file: str, pem: bytes) -> Iterator[str]:
+    """What is wrong, by now, with the dates of a file's certificates: the server's, and those of
+    its issuers, of which clients may know others."""
+    now = time.time()
+    for number, each in enumerate(_PEM.finditer(pem), 1):
+        found = _validity_of(each)
+        doubt = None if found is None else found.doubt(now)
+        if doubt is None:
+            continue
+        if number == 1:
+            yield f"{file}: the certificate {doubt}"
+        else:
+            doubt = doubt.replace("clients refuse it", "clients may refuse the server's")
+            yield f"{file}: certificate {number} in it, an issuer's, {doubt}"
+
+
+def _validity_of(found: re.Match[bytes]) -> Validity | None:
     try:
-        return None if found is None else _validity(binascii.a2b_base64(found[1]))
+        return _validity(binascii.a2b_base64(found[1]))
     except (ValueError, IndexError):
         return None
-
-
-def doubt_about(file: str, pem: bytes) -> str | None:
-    """What is wrong, by now, with the dates of a file's first certificate."""
-    found = validity(pem)
-    doubt = None if found is None else found.doubt(time.time())
-    return None if doubt is None else f"{file}: the certificate {doubt}"
 
 
 def _validity(der: bytes) -> Validity:

@@ -1,15 +1,12 @@
-"""Host names are looked up in threads for which nobody has to wait: a resolver may hang.
-
-A loop's own threads would not do: the end of the program waits for them.
-"""
+"""Host names are looked up in threads for which nobody has to wait: a resolver may hang."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import socket
-import threading
+
+from ftpcluster.daemon_calls import call_in_daemon
 
 _PATIENCE = 10.0
 """Seconds. By then a resolver has tried its servers twice, as resolv.conf(5) has it."""
@@ -37,12 +34,8 @@ class NameService:
 
     def _ask(self, name: str) -> asyncio.Future[Addresses]:
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Addresses] = loop.create_future()
+        answer = call_in_daemon(loop, "name service", functools.partial(_look_up, name))
         answer.add_done_callback(functools.partial(self._on_answer, name))
-        thread = threading.Thread(
-            target=_look_up, args=(loop, answer, name), name="name service", daemon=True
-        )
-        thread.start()
         return answer
 
     def _on_answer(self, name: str, answer: asyncio.Future[Addresses]) -> None:
@@ -51,23 +44,9 @@ class NameService:
             answer.exception()  # who waited for it has it; nobody may have
 
 
-def _look_up(loop: asyncio.AbstractEventLoop, answer: asyncio.Future[Addresses], name: str) -> None:
-    found: Addresses | OSError
+def _look_up(name: str) -> Addresses:
     try:
         told = socket.getaddrinfo(name, None, socket.AF_INET, socket.SOCK_STREAM)
-        found = tuple(dict.fromkeys(str(each[4][0]) for each in told))
-    except OSError as error:
-        found = error
     except UnicodeError as error:  # what cannot be a name at all
-        found = OSError(str(error))
-    with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-        loop.call_soon_threadsafe(_tell, answer, found)
-
-
-def _tell(answer: asyncio.Future[Addresses], found: Addresses | OSError) -> None:
-    if answer.done():
-        return
-    if isinstance(found, OSError):
-        answer.set_exception(found)
-    else:
-        answer.set_result(found)
+        raise OSError(str(error)) from error
+    return tuple(dict.fromkeys(str(each[4][0]) for each in told))

@@ -96,10 +96,10 @@ class File(ABC):
         raise NotImplementedError
 
     def look_at_name(self) -> None:  # noqa: B027
-        """More has come that is going to be written by way of ``kernel_fd``."""
+        """More is going to be written by way of ``kernel_fd``: note whether the file has a name."""
 
     def is_exhausted(self, offset: int) -> bool:
-        """Whether a file that ends at ``offset``, before its size, has never had more."""
+        """Whether a file that ends at ``offset`` never had more bytes, whatever its size."""
         return False
 
     def read_ahead(self, offset: int, count: int) -> None:
@@ -198,8 +198,8 @@ class Storage(ABC):
     ) -> Answer[File]:
         """Open or create a regular file for writing.
 
-        ``atomic``: a file that begins with this has its name, and replaces another one of that
-        name, when it is finished. ``durable``: finished is what a crash of the machine leaves.
+        ``atomic``: a new file gets its name, and replaces another one of that name, only when it is
+        finished. ``durable``: a file that is finished survives a crash of the machine.
         """
 
     @abstractmethod

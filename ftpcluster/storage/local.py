@@ -115,7 +115,7 @@ class LocalStorage(Storage):
         return LocalFile(fd, is_written=True, appends=mode is WriteMode.APPEND, place=place)
 
     def _open_atomic(self, path: str, mode: WriteMode, *, durable: bool) -> LocalFile:
-        """A new file, for ``path``. What could not be written there is not replaced either."""
+        """A new file for ``path``. A file that could not be written there may not be replaced."""
         replaced = None
         try:
             if mode is WriteMode.CREATE:
@@ -210,7 +210,7 @@ class LocalStorage(Storage):
 
     @contextlib.contextmanager
     def _named(self, path: str) -> Generator[tuple[str, os.stat_result], None, None]:
-        """A name, for calls that take one, of exactly what lies at ``path`` now."""
+        """A name of exactly what lies at ``path`` now, for calls that take no descriptor."""
         fd = self.root.open(path, os.O_PATH)
         try:
             yield f"/proc/self/fd/{fd}", os.fstat(fd)

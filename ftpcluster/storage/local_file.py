@@ -106,15 +106,15 @@ class LocalFile(File):
         _cannot_copy.add((self.status.st_dev, self._is_written))
 
     def look_at_name(self) -> None:
-        """See whether the file still has a name, before its last byte is there.
+        """Note whether the file still has a name.
 
-        Who removes a file that is whole means that one; who removes it before would hear that an
-        upload has succeeded of which nothing is left. Some file systems never count names.
+        A file that is removed before its last byte has come was not stored: nothing of it is left.
+        One that is removed afterwards was. Some file systems count no names at all.
         """
         self._had_name = os.fstat(self.fd).st_nlink > 0 or not self.status.st_nlink
 
     def is_exhausted(self, offset: int) -> bool:
-        """Files of sysfs say that they have a page. Nothing is kept of them on a disk."""
+        """Files of sysfs have the size of a page, whatever is in them, and no blocks on a disk."""
         status = os.fstat(self.fd)
         return status.st_size == self.size and not status.st_blocks
 

@@ -23,9 +23,9 @@ log = logging.getLogger(__name__)
 _THREADS = 16
 _PATIENCE = 20.0
 _FOUND = 300.0
-"""Seconds for which storage is used in threads that has been found slow."""
+"""Storage that has been found slow is used in threads for so many seconds."""
 _OWN = "own"
-"""All disks of this machine, where somebody wants them to be used in threads."""
+"""The device that stands for all disks of this machine, where these are used in threads, too."""
 
 
 class LocalFiles:

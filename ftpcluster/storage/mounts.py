@@ -106,7 +106,7 @@ class MountTable:
             self._read()
 
     def _follow(self, path: str) -> tuple[str, Mount]:
-        """Where a path leads, and the mount there; of what is beyond a slow one, the slow one."""
+        """Where a path leads, and the mount there. It ends at the first slow mount."""
         assert self._root is not None
         here, mount, links = "", self._root, 0
         names = path.split("/")[::-1]
@@ -123,7 +123,7 @@ class MountTable:
             try:
                 target = os.readlink(here)
             except OSError:
-                continue  # no link; or it is missing, which whoever opens it is told
+                continue  # no link; or it is missing, and then opening it fails
             links += 1
             if links > _LINKS:
                 break
@@ -141,7 +141,7 @@ class MountTable:
         return here, mount
 
     def _mounted(self, mount: Mount, path: str) -> Mount:
-        """What is found at a path in ``mount``: that one, or what is mounted there on it."""
+        """The mount that is seen at a path in ``mount``: the last one of those that lie over it."""
         while (over := self._at.get((mount.number, path))) is not None:
             mount = over
         return mount

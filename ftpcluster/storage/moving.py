@@ -50,7 +50,7 @@ class LocalMover(Mover):
         self._to = self._open_place().create(self._status, self._mode)
 
     def _check_target(self) -> None:
-        """What the last step would refuse need not be copied before."""
+        """Refuse now what the last step would refuse: nothing is copied in vain."""
         with self._root.parent(self._target) as new:
             try:
                 status = os.stat(new.name, dir_fd=new.fd, follow_symlinks=False)
@@ -96,7 +96,7 @@ class LocalMover(Mover):
             ) from None
 
     def _check_unchanged(self) -> None:
-        """What somebody writes, or puts in its place, is not what was copied."""
+        """Raises LocalProblem where the file was written, or replaced, since it was copied."""
         with self._root.parent(self._source) as old:
             now = os.stat(old.name, dir_fd=old.fd, follow_symlinks=False)
         if _identity(now) != _identity(self._status):

@@ -25,13 +25,13 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _LEAST, _FIRST, _MOST = 16 << 10, 64 << 10, 256 << 10
-"""Bytes of one read or write. Storage that takes a second for so many gets fewer: what cannot be
-ended should not last."""
+"""Bytes of one read or write. Storage that takes a second for a call gets fewer: a call cannot be
+ended, so it should be short."""
 _QUICK, _LONG = 0.05, 1.0
-"""Seconds of a call after which the next one may be larger, or is smaller."""
+"""Seconds. The next call is larger after one that took less, and smaller after a longer one."""
 _AT_THE_END = 10
-"""So many times as long as other calls may the end of an upload take: some storage sends a file on
-only when it is closed, as that of object stores does."""
+"""The last call of an upload may take so many times as long as others: gateways to object stores
+send a file on when it is closed."""
 _BATCH = 1.0
 """Seconds after which the entries of a directory that were read are handed over."""
 
@@ -111,7 +111,7 @@ class PooledFile(File):
         self._is_closed = True
 
     def close(self) -> Answer[None]:
-        """Errors are nobody's business here: what was to be stored has been finished, or failed."""
+        """Close it. Errors mean nothing any more: an upload was finished, or has failed."""
         if self._is_closed:
             return None
         self._is_closed = True

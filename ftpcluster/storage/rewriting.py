@@ -1,7 +1,7 @@
-"""Files that can only be written anew: some file systems open none for writing without O_TRUNC.
+"""Files of file systems that open none for writing without O_TRUNC.
 
-They are write-once stores and gateways to object stores, mostly FUSE. Others say the same errors
-for other reasons, so whoever may not write a file at all hears the first one.
+They are write-once stores and gateways to object stores, mostly FUSE. The same errors may have
+other reasons: where the file may not be written at all, the first error holds.
 """
 
 from __future__ import annotations

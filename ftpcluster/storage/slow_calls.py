@@ -172,9 +172,9 @@ class Lane:
     ) -> asyncio.Future[T]:
         """The result of ``function(*arguments)``, which logs call ``name``.
 
-        StorageSilent where it does not come in ``patience``, if that is longer than usual.
-        ``discard``: what a thread does with a result that nobody waits for any more. ``needed``:
-        it is called even if nobody waits for it.
+        Raises StorageSilent where it does not come in time: ``patience`` seconds, or as many as all
+        calls have, if these are more. ``discard``: called in the thread with a result that nobody
+        waits for any more. ``needed``: call the function even if nobody waits for it any more.
         """
         future: asyncio.Future[T] = self.calls.loop.create_future()
         call = _Call(self, name, functools.partial(function, *arguments), future)
@@ -216,7 +216,7 @@ class _Call(Generic[T]):
         function: Callable[[], T],
         future: asyncio.Future[T] | None,
     ) -> None:
-        """Without a ``future`` nobody waits."""
+        """``future``: None where nobody waits for the result."""
         self.name = name
         self._lane = lane
         self._function: Callable[[], T] | None = function
@@ -232,11 +232,11 @@ class _Call(Generic[T]):
 
     @property
     def is_pointless(self) -> bool:
-        """Whether nobody waits for it any more, and it need not be."""
+        """Whether it need not be made: nobody waits for it any more, and it is not needed."""
         return not self.is_needed and self._future is not None and self._future.done()
 
     def watch(self, patience: float) -> None:
-        """Fail where it has not ended in time, be it that there is no thread for it."""
+        """Fail where it has not ended in time, also where it still waits for a thread."""
         self._patience = patience
         self._timer = self._lane.calls.loop.call_later(patience, self._on_time)
 

@@ -58,12 +58,12 @@ def temporary_name(name: str) -> str:
 
 
 class UploadPlace:
-    """The directory of an upload, opened, its name there, and the one that it has meanwhile."""
+    """The open directory of an upload, the final name of the upload, and its temporary one."""
 
     __slots__ = ("_directory", "_is_durable", "_mode", "_name", "_temporary")
 
     def __init__(self, root: Root, path: str, *, durable: bool) -> None:
-        """Raises OSError where there is no such directory, or a durable one's may not be read."""
+        """Raises OSError where there is no such directory, or, if durable, it may not be read."""
         self._directory = -1
         self._is_durable = durable
         self._mode = WriteMode.TRUNCATE

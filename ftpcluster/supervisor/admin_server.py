@@ -14,7 +14,6 @@ import os
 import socket
 import stat
 from collections.abc import Awaitable, Callable
-from importlib.metadata import version
 
 import msgspec
 
@@ -314,6 +313,8 @@ class AdminServer:
     # ------------------------------------------------------------------ views
 
     async def _overview(self) -> Overview:
+        from importlib.metadata import version  # which a start need not load
+
         supervisor = self._supervisor
         now = asyncio.get_running_loop().time()
         sessions = await self._sessions()

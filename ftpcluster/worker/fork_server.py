@@ -34,7 +34,7 @@ from ftpcluster.worker.entry import NOT_OURS
 from ftpcluster.worker.orphan import die_with_parent
 
 _SETTINGS = "FTPCLUSTER_"
-_HARMLESS = "FTPCLUSTER_NATIVE"
+_NO_SETTING = "FTPCLUSTER_NATIVE"
 
 
 def begin() -> tuple[int, socket.socket] | None:
@@ -69,8 +69,8 @@ def _may_fork() -> bool:
     """Threads would be lost, with what they hold. Memory is passed on: also a password that stands
     in the environment, until that is taken out."""
     is_single = len(os.listdir("/proc/self/task")) == 1
-    names = {name.upper() for name in os.environ} - {_HARMLESS}
-    return is_single and not any(name.startswith(_SETTINGS) for name in names)
+    settings = (name for name in os.environ if name.upper().startswith(_SETTINGS))
+    return is_single and all(name == _NO_SETTING for name in settings)
 
 
 def _become_fork_server(requests: socket.socket, supervisor: int) -> socket.socket:

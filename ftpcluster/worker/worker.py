@@ -7,14 +7,17 @@ is gone (end of the channel) it drains and ends.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from ftpcluster.config import WorkerConfig
+from ftpcluster.daemon_calls import call_in_daemon
 from ftpcluster.descriptors import close_quietly
 from ftpcluster.ipc.channel import worker_end
 from ftpcluster.ipc.messages import (
@@ -110,6 +113,7 @@ class Worker:
         opened = opened or OpenedBeforehand()
         self._services = make_services(loop, settings, self._quotas, transfers, opened.mounts)
         self._reception = ProcessSessions(self._services, self._look_whether_drained)
+        self._switches: deque[Callable[[], None]] = deque()  # of log files, in their order
         self._arrived: list[AcceptedConnection] = []
         self._draining = False
         self._deadlines: list[asyncio.TimerHandle] = []
@@ -273,7 +277,21 @@ class Worker:
         elif file is None:
             close_quietly(fd)
         else:
-            file.replace(fd)
+            self._switches.append(functools.partial(file.replace, fd))
+            if len(self._switches) == 1:
+                self._switch_log()
+
+    def _switch_log(self) -> None:
+        """In a thread: the end of the old file's use may hang with its file system."""
+        switched = call_in_daemon(self._loop, "log", self._switches[0])
+        switched.add_done_callback(self._on_switched_log)
+
+    def _on_switched_log(self, done: asyncio.Future[None]) -> None:
+        self._switches.popleft()
+        if (error := done.exception()) is not None:
+            log.error("a log goes on in its old file: %s", error)
+        if self._switches:
+            self._switch_log()
 
     def _adopt(self) -> None:
         """Begin the sessions of what has arrived, and confirm all at once.

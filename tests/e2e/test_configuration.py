@@ -268,9 +268,9 @@ def test_accounts_have_their_directories_and_permissions(
         bob.logs_in("bob", SECRET)
         bob.says("MKD /made", 257)
     assert (directory / "homes" / "bob" / "made").is_dir()
-    with Dialogue(accounts.port) as stranger:
-        stranger.says("USER bob", 331)
-        stranger.says("PASS plain:" + SECRET, 530)
+    with Dialogue(accounts.port) as other:
+        other.says("USER bob", 331)
+        other.says("PASS plain:" + SECRET, 530)
 
 
 def test_anonymous_users_read_and_count_together_by_whatever_name(accounts: Cluster) -> None:

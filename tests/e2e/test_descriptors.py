@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.cluster import (
     DEADLINE,
+    SPAWNED,
     Cluster,
     open_files,
     processor_time,
@@ -121,7 +122,7 @@ def started(directory: Path, files: int) -> subprocess.CompletedProcess[str]:
     """What comes of a start that cannot succeed."""
     command = [limited(directory, files), "-m", "ftpcluster", "run", "--root", str(directory)]
     command += ["--port", "0", "--host", "127.0.0.1", "--workers", "2"]
-    env = environment({"RUNTIME_DIRECTORY": str(directory)})
+    env = environment({"RUNTIME_DIRECTORY": str(directory), **SPAWNED})
     return subprocess.run(
         command, capture_output=True, text=True, timeout=DEADLINE, env=env, check=False
     )

@@ -28,7 +28,7 @@ SHIPPED = CHECKOUT / "deploy" / "haproxy" / "haproxy.cfg"
 PORTS = 20
 SERVERS = {"one": "127.0.0.11", "two": "127.0.0.12"}
 CLIENTS = ipaddress.ip_network("127.0.1.0/24")
-STRANGER = "127.0.0.9"
+OTHER_HOST = "127.0.0.9"
 AUTHORITY = trustme.CA()
 
 Transfer = Callable[["Site", str, Path, bool, bool], None]
@@ -203,7 +203,7 @@ def test_a_client_s_data_connection_is_nobody_else_s(site: Site) -> None:
         where = client.makepasv()
         assert where[0] == HOST
         client.sendcmd("RETR file")
-        with socket.create_connection(where, DEADLINE, (STRANGER, 0)) as other:
+        with socket.create_connection(where, DEADLINE, (OTHER_HOST, 0)) as other:
             assert rest_of(other) == b""
         with socket.create_connection(where, DEADLINE, (address, 0)) as data:
             assert rest_of(data) == b"content"

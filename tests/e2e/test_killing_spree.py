@@ -104,7 +104,7 @@ def test_nothing_is_left_over_after_a_killing_spree(root: Path, kills: int, paus
     assert "Traceback" not in cluster.log, cluster.log
 
 
-def test_strangers_have_a_limit_of_their_own(root: Path) -> None:
+def test_unauthenticated_connections_have_a_limit_of_their_own(root: Path) -> None:
     """Who has logged in does not count, and who logs out counts again."""
     arguments = ("--workers", "2", "--root", str(root), "--user", "user:12345")
     with Driven(*arguments, *unauthenticated(root, 3)) as cluster:

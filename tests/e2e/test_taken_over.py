@@ -18,7 +18,7 @@ import pytest
 import trustme
 
 from ftpcluster.passwords import hash_password
-from tests.support.cluster import Cluster, open_files, until
+from tests.support.cluster import SPAWNED, Cluster, open_files, until
 from tests.support.configured import configured
 from tests.support.dialogue import DEADLINE, Dialogue, rest_of
 from tests.support.programs import need
@@ -81,7 +81,7 @@ def test_workers_are_filtered_and_have_no_capabilities_beyond_what_serving_takes
 def test_workers_hold_nothing_that_speaks_for_the_server(tmp_path: Path) -> None:
     """Neither the resource tracker's pipe, which has names in /dev/shm unlinked, nor an io_uring,
     which no filter sees into."""
-    with Cluster("--workers", "2", "--root", str(tmp_path)) as cluster:
+    with Cluster("--workers", "2", "--root", str(tmp_path), env=SPAWNED) as cluster:
         until(lambda: len(cluster.workers()) == 2)
         tracker = next(pid for pid in cluster.processes() if is_tracker(pid))
         pipes = {each for each in open_files(tracker) if each.startswith("pipe:")}

@@ -6,16 +6,14 @@ import contextlib
 import os
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.cluster import Cluster, until
+from tests.support.command import command
 from tests.support.dialogue import Dialogue
-from tests.support.forking import environment
 from tests.support.hanging import answer, hang, is_stuck, on_storage_that_may_hang
 
 LOOKING = """
@@ -89,8 +87,23 @@ def test_they_are_replaced_and_all_that_they_held_is_free(tmp_path: Path) -> Non
     assert len(re.findall("cannot be killed", cluster.log)) == 2
 
 
-@pytest.mark.parametrize("how", ["SIGTERM", "twice", "stop", "stop --now"])
-@pytest.mark.parametrize("is_replaced", [False, True])
+_SLOW = pytest.mark.slow
+"""Each way to end it, and each state of the worker, has its test by default."""
+
+
+@pytest.mark.parametrize(
+    ("is_replaced", "how"),
+    [
+        (False, "SIGTERM"),
+        pytest.param(False, "twice", marks=_SLOW),
+        pytest.param(False, "stop", marks=_SLOW),
+        (False, "stop --now"),
+        pytest.param(True, "SIGTERM", marks=_SLOW),
+        (True, "twice"),
+        (True, "stop"),
+        pytest.param(True, "stop --now", marks=_SLOW),
+    ],
+)
 def test_the_server_ends_all_the_same(tmp_path: Path, how: str, is_replaced: bool) -> None:
     with serving(tmp_path) as (cluster, storage), logged_in(cluster.port) as client:
         (stuck,) = block(cluster, storage, client)
@@ -98,8 +111,7 @@ def test_the_server_ends_all_the_same(tmp_path: Path, how: str, is_replaced: boo
             cluster.wait_for(re.compile(f"pid {stuck} cannot be killed"))
             until(lambda: len(cluster.workers()) == 3)
         if how.startswith("stop"):
-            command = (sys.executable, "-m", "ftpcluster", *how.split(), "--socket", cluster.admin)
-            subprocess.run(command, env=environment({}), check=True, stdout=subprocess.DEVNULL)
+            assert command(*how.split(), "--socket", cluster.admin).returncode == 0
         else:
             cluster.process.send_signal(signal.SIGTERM)
             cluster.wait_for(re.compile("stopping"))

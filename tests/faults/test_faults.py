@@ -20,6 +20,8 @@ MakeBench = Callable[..., Bench]
 OF_UPLOADS = ("stor", "stor_rest", "appe")
 OF_SUPERVISOR = ("accepted", "login", "reload")
 OF_WORKER = [script for script in SCRIPTS if script != "reload"]
+WAITING = ("active", "wrong_login")
+"""Scripts in which the server waits, a second or so each time."""
 STOPS = 30
 """Servers that are stopped in a test of that."""
 
@@ -66,7 +68,8 @@ def test_each_call_of_a_transfer_may_fail(make_bench: MakeBench, script: str) ->
 @pytest.mark.parametrize("script", OF_WORKER)
 def test_each_call_of_each_script_may_fail(make_bench: MakeBench, script: str) -> None:
     with make_bench() as bench:
-        survives(bench, script, lambda faults: sample(faults, 1, most_nth=3))
+        most = 1 if script in WAITING else 3
+        survives(bench, script, lambda faults: sample(faults, 1, most_nth=most))
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from tests.support.cluster import until
 from tests.support.dialogue import DEADLINE, Dialogue
 
 PLAIN, PROTECTED = pytest.param(False, id="plain"), pytest.param(True, id="tls")
-STRANGER, USER = pytest.param(False, id="before login"), pytest.param(True, id="after login")
+UNAUTHENTICATED, USER = pytest.param(False, id="before login"), pytest.param(True, id="after login")
 KEPT = 40
 """Listeners and pipes that a process keeps for the next transfers, at the most."""
 
@@ -49,7 +49,7 @@ def fuzz(target: Target, examples: int, *, tls: bool, login: bool) -> None:
     run(target, tls=tls, login=login)
 
 
-@pytest.mark.parametrize("login", [STRANGER, USER])
+@pytest.mark.parametrize("login", [UNAUTHENTICATED, USER])
 @pytest.mark.parametrize("tls", [PLAIN, PROTECTED])
 @pytest.mark.parametrize("examples", [60, pytest.param(1000, marks=pytest.mark.soak)])
 @pytest.mark.timeout(3600)

@@ -312,11 +312,11 @@ async def test_close_ends_idle_sessions_and_leaves_nothing(make: Make) -> None:
     before = descriptors()
     server = make()
     await server.start("127.0.0.1")
-    async with Client(server.server_port) as stranger, Client(server.server_port) as user:
+    async with Client(server.server_port) as unauthenticated, Client(server.server_port) as user:
         await user.logs_in()
         await user.epsv()
         await server.close()
-        assert await stranger.is_ended()
+        assert await unauthenticated.is_ended()
         assert await user.is_ended()
     assert descriptors() == before
     assert not tasks()

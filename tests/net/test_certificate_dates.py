@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import trustme
 
-from ftpcluster.net.certificate_dates import Validity, validity
+from ftpcluster.net.certificate_dates import Validity, doubts_about, validity
 
 DAY = 24 * 3600
 DATES = [
@@ -30,6 +30,20 @@ def test_dates_are_those_of_the_first_certificate(
 ) -> None:
     pem = issued(begin, end, name) + issued(*DATES[0])
     assert validity(pem) == Validity(begin.timestamp(), end.timestamp())
+
+
+def test_issuers_certificates_are_looked_at_as_well() -> None:
+    now = datetime.now(UTC)
+    past, future = now - timedelta(days=400), now + timedelta(days=400)
+    good, expired = issued(past, future), issued(past, now - timedelta(days=2))
+    early = issued(now + timedelta(days=2), future)
+    assert list(doubts_about("f.pem", good + good)) == []
+    (first,) = doubts_about("f.pem", expired + good)
+    assert first.startswith("f.pem: the certificate has expired on ")
+    second, third = doubts_about("f.pem", good + expired + early)
+    assert second.startswith("f.pem: certificate 2 in it, an issuer's, has expired on ")
+    assert second.endswith(", so clients may refuse the server's; renew it, and reload")
+    assert third.startswith("f.pem: certificate 3 in it, an issuer's, is not valid before ")
 
 
 @pytest.mark.parametrize("length", [0, 1, 10, 100, 200])

@@ -46,11 +46,11 @@ CHECKS = {
     "special": Check("RETR, STOR, APPE of FIFO, socket, device", on_files.files_that_are_none),
     "auth": Check("commands slipped in behind AUTH TLS", on_connections.bytes_behind_auth),
     "stranger": Check(
-        "somebody else is first at the data port", on_connections.strangers_at_the_data_port
+        "somebody else is first at the data port", on_connections.another_host_at_the_data_port
     ),
     "strangers": Check(
         "70 others are at the data port before its client",
-        on_connections.many_strangers_at_the_data_port,
+        on_connections.many_other_hosts_at_the_data_port,
     ),
     "bounce": Check(
         "PORT and EPRT to others, to low ports, malformed", on_connections.connections_to_others

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from tests.peers.target import STRANGER, TAKEN, UNKNOWN, USER, Broken, Client, Lacking, Target
+from tests.peers.target import OTHER_HOST, TAKEN, UNKNOWN, USER, Broken, Client, Lacking, Target
 from tests.support.dialogue import DEADLINE, rest_of
 
 INJECTED = f"USER {USER[0]}\r\nPASS {USER[1]}\r\nMKD injected\r\n".encode()
@@ -68,23 +68,23 @@ def converses(client: Client) -> bool:
     return False
 
 
-def strangers_at_the_data_port(target: Target) -> None:
+def another_host_at_the_data_port(target: Target) -> None:
     """“someone else connects to the passive port first: gets no byte; the right client then
     gets all”"""
     content = b"content" * 1000
     (target.root / "file").write_bytes(content)
     with target.session() as client:
         port = client.epsv()
-        with connected(port, STRANGER) as stranger:
-            # who throws strangers out at once has done it then; who asks later has them in line
-            select.select([stranger], [], [], 0.5)
+        with connected(port, OTHER_HOST) as other:
+            # a server that drops other hosts at once has done it then; others have them in line
+            select.select([other], [], [], 0.5)
             with connected(port) as data:
                 code, _ = client.asks("RETR file")
                 if code not in TAKEN:
                     raise Broken(
                         f"RETR is answered with {code}, which was about the other connection"
                     )
-                if rest_of(stranger):
+                if rest_of(other):
                     raise Broken("the other address gets the file")
                 if rest_of(data) != content or client.final() != 226:
                     raise Broken("the client does not get the file")
@@ -94,25 +94,25 @@ MANY = 70
 """Connections that fill the queue of a listener that nobody accepts from; 64 is a usual length."""
 
 
-def many_strangers_at_the_data_port(target: Target) -> None:
+def many_other_hosts_at_the_data_port(target: Target) -> None:
     """“70 strangers' connections at a data port before the client's own”: it is made all the same,
     and they get nothing."""
     content = b"content" * 1000
     (target.root / "file").write_bytes(content)
     with target.session() as client, ExitStack() as stack:
         port = client.epsv()
-        strangers = [stack.enter_context(calling(port)) for _ in range(MANY)]
+        others = [stack.enter_context(calling(port)) for _ in range(MANY)]
         try:
             data = stack.enter_context(connected(port))
         except OSError:
             raise Broken("the client's own connection is not made") from None
-        dropped(strangers, 1.0)
+        dropped(others, 1.0)
         code, _ = client.asks("RETR file")
         if code not in TAKEN:
             raise Broken(f"RETR is answered with {code}, which was about another connection")
         received = rest_of(data)
         final = client.final()
-        if any(map(arrived, strangers)):
+        if any(map(arrived, others)):
             raise Broken("another address gets the file")
         if received != content or final != 226:
             raise Broken("the client does not get the file")
@@ -128,9 +128,9 @@ def dropped(socks: list[socket.socket], seconds: float) -> None:
 
 
 def calling(port: int) -> socket.socket:
-    """A stranger's connection, which may have to wait to be made."""
+    """Another host's connection, which may have to wait to be made."""
     sock = socket.socket()
-    sock.bind((STRANGER, 0))
+    sock.bind((OTHER_HOST, 0))
     sock.setblocking(False)
     sock.connect_ex(("127.0.0.1", port))
     return sock
@@ -161,11 +161,11 @@ def connections_to_others(target: Target) -> None:
     with target.session() as client:
         if {client.asks(verb)[0] for verb in ("PORT", "EPRT")} <= set(UNKNOWN):
             raise Lacking("has no PORT or EPRT")
-    with socket.create_server((STRANGER, 0)) as victim:
+    with socket.create_server((OTHER_HOST, 0)) as victim:
         number = victim.getsockname()[1]
         others = (
-            f"PORT {STRANGER.replace('.', ',')},{number >> 8},{number & 255}",
-            f"EPRT |1|{STRANGER}|{number}|",
+            f"PORT {OTHER_HOST.replace('.', ',')},{number >> 8},{number & 255}",
+            f"EPRT |1|{OTHER_HOST}|{number}|",
         )
         for command in (*others, *LOW, *MALFORMED):
             with target.session() as client:

@@ -20,7 +20,7 @@ BOB = ("bob", "bobs")
 LIMITED = ("limited", "limiteds")
 """May read; nothing in /foo; everything in /foobar; only write in /drop."""
 
-STRANGER = "127.0.0.2"
+OTHER_HOST = "127.0.0.2"
 GUESSER = "127.0.0.7"
 HALF_CLOSER = "127.0.0.8"
 CROWDED = "127.0.0.10"

@@ -200,7 +200,7 @@ class TestWholeLedgerAgainstItsModelAtLength(LedgerMachine.TestCase):
 # ---------------------------------------------------------------------- who has not logged in
 
 
-def test_strangers_are_exactly_as_many_as_there_may_be() -> None:
+def test_unauthenticated_connections_are_exactly_as_many_as_there_may_be() -> None:
     ledger = Ledger(ConnectionLimits(unauthenticated=2))
     assert [ledger.admit(n, n, None) for n in (1, 2, 3)] == [
         None,
@@ -209,7 +209,7 @@ def test_strangers_are_exactly_as_many_as_there_may_be() -> None:
     ]
 
 
-def test_whoever_logs_in_makes_room_for_a_stranger() -> None:
+def test_a_login_makes_room_for_an_unauthenticated_connection() -> None:
     ledger = Ledger(ConnectionLimits(unauthenticated=1))
     ledger.admit(1, 1, None)
     ledger.login(1, 1, "alice", None)
@@ -217,7 +217,7 @@ def test_whoever_logs_in_makes_room_for_a_stranger() -> None:
     assert ledger.admit(1, 3, None) is Refusal.UNAUTHENTICATED_FULL
 
 
-def test_who_logged_in_is_never_turned_out_for_being_a_stranger_again() -> None:
+def test_a_session_that_logs_out_is_not_ended_where_it_is_one_too_many() -> None:
     ledger = Ledger(ConnectionLimits(unauthenticated=1))
     for session in (1, 2):
         ledger.admit(1, session, None)
@@ -228,7 +228,7 @@ def test_who_logged_in_is_never_turned_out_for_being_a_stranger_again() -> None:
     assert ledger.admit(1, 3, None) is Refusal.UNAUTHENTICATED_FULL
 
 
-def test_whoever_may_not_log_in_stays_a_stranger() -> None:
+def test_a_login_that_is_refused_leaves_the_connection_unauthenticated() -> None:
     ledger = Ledger(ConnectionLimits(unauthenticated=1))
     ledger.admit(1, 1, None)
     assert ledger.login(1, 1, "alice", 0) is Refusal.USER_FULL
@@ -237,7 +237,7 @@ def test_whoever_may_not_log_in_stays_a_stranger() -> None:
     assert ledger.admit(1, 2, None) is Refusal.UNAUTHENTICATED_FULL
 
 
-def test_a_dead_worker_s_strangers_are_none_any_more() -> None:
+def test_a_dead_worker_has_no_unauthenticated_connections() -> None:
     ledger = Ledger(ConnectionLimits(unauthenticated=3))
     for session in (1, 2, 3):
         ledger.admit(1, session, None)

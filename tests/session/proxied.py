@@ -20,7 +20,7 @@ from tests.support.dialogue import DEADLINE, Dialogue
 
 PROXY = "127.0.0.1"  # as which these tests connect
 CLIENT = "127.0.0.2"  # whom the proxy speaks for
-STRANGER = "127.0.0.9"
+OTHER_HOST = "127.0.0.9"
 CONTENT = b"content" * 10_000
 AUTHORITY = trustme.CA()
 

@@ -39,7 +39,7 @@ NEEDED = [
     "XRMD",
 ]
 REFUSED = ["ABOR", "CDUP", "FEAT", "PASV", "PWD", "REIN", "SYST", "XCUP", "XPWD"]
-STRANGERS = {
+UNAUTHENTICATED = {
     "FEAT": 211,
     "HELP": 214,
     "NOOP": 200,
@@ -84,15 +84,15 @@ def test_an_argument_too_many_is_a_syntax_error(client: Dialogue, verb: str) -> 
     client.says("PWD", 257)
 
 
-@pytest.mark.parametrize("line", STRANGERS)
-def test_strangers_are_answered_what_concerns_no_files(port: int, line: str) -> None:
+@pytest.mark.parametrize("line", UNAUTHENTICATED)
+def test_unauthenticated_clients_are_answered_what_concerns_no_files(port: int, line: str) -> None:
     """“Before login everything is 530 except …”"""
     with Dialogue(port) as client:
-        client.says(line, STRANGERS[line])
+        client.says(line, UNAUTHENTICATED[line])
 
 
 @pytest.mark.parametrize("line", ["AUTH TLS", "CCC"])
-def test_strangers_are_told_that_there_is_no_tls(port: int, line: str) -> None:
+def test_unauthenticated_clients_are_told_that_there_is_no_tls(port: int, line: str) -> None:
     """“Before login everything is 530 except … AUTH PBSZ PROT CCC”"""
     with Dialogue(port) as client:
         client.says(line, 502, 503)

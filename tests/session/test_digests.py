@@ -292,7 +292,7 @@ def test_a_name_is_needed(client: Dialogue, verb: str) -> None:
 
 
 @pytest.mark.parametrize("command", [*DIGESTS, "RANG"])
-def test_strangers_get_no_digest(port: int, root: Path, command: str) -> None:
+def test_unauthenticated_clients_get_no_digest(port: int, root: Path, command: str) -> None:
     """“Before login everything is 530”"""
     (root / "file").write_bytes(b"content")
     with Dialogue(port) as client:

@@ -222,8 +222,8 @@ def test_the_users_slot_comes_back(serve: Maker, how: str) -> None:
 def test_a_name_alone_takes_no_slot(serve: Maker) -> None:
     """library.md: “The user's slot is taken after a successful PASS”."""
     port = serve(users=users(serve, most=1))
-    with Dialogue(port) as stranger, Dialogue(port) as client:
-        stranger.says("USER user", 331)
+    with Dialogue(port) as unauthenticated, Dialogue(port) as client:
+        unauthenticated.says("USER user", 331)
         client.logs_in()
 
 

@@ -17,7 +17,7 @@ from tests.support.cluster import Cluster, until
 from tests.support.configured import configured
 from tests.support.dialogue import Dialogue, rest_of
 
-STRANGER = "127.0.0.9"
+OTHER_HOST = "127.0.0.9"
 REFUSED = "No data connection was made from your address; one from another address was refused."
 LINE = (
     r"refused (\d+) connections? to data ports from other addresses, the last one of 127\.0\.0\.9, "
@@ -26,8 +26,8 @@ LINE = (
 
 
 def arrives(port: int, when: str) -> socket.socket:
-    """A stranger's connection, that the server has dropped where it comes early enough."""
-    sock = comes_from(STRANGER, port)
+    """Another host's connection, that the server has dropped where it comes early enough."""
+    sock = comes_from(OTHER_HOST, port)
     if when == "early":  # before the command, so that the early acceptor sees it
         assert rest_of(sock) == b""
     return sock
@@ -59,7 +59,7 @@ def test_the_425_says_that_another_address_came(
 def test_listening_goes_on_for_the_client(client: Dialogue, root: Path) -> None:
     (root / "file").write_bytes(b"content")
     port = client.epsv()
-    with comes_from(STRANGER, port), comes_from("127.0.0.1", port) as data:
+    with comes_from(OTHER_HOST, port), comes_from("127.0.0.1", port) as data:
         client.says("RETR file", 150)
         assert rest_of(data) == b"content"
     client.expects(226)
@@ -77,7 +77,7 @@ def test_a_protected_connection_is_told_of_it_too(
         client.host, client.source, client.sock, client._buffer = "127.0.0.1", None, protected, b""
         client.expects(220)
         client.logs_in()
-        comes_from(STRANGER, client.epsv()).close()
+        comes_from(OTHER_HOST, client.epsv()).close()
         client.says("LIST", 150)
         assert client.expects(425) == f"425 {REFUSED}"
 
@@ -92,7 +92,7 @@ def test_the_log_counts_them(
         port = client.epsv()
         client.says("LIST", 150)
         for _ in range(50):
-            comes_from(STRANGER, port).close()
+            comes_from(OTHER_HOST, port).close()
         until(lambda: sum(map(int, re.findall(LINE, caplog.text))) == 50)
     assert len(re.findall(LINE, caplog.text)) < 50
 
@@ -103,7 +103,7 @@ def test_a_cluster_logs_both_addresses(tmp_path: Path) -> None:
             client.logs_in()
             port = client.epsv()
             client.says("LIST", 150)
-            with comes_from(STRANGER, port) as sock:
+            with comes_from(OTHER_HOST, port) as sock:
                 assert rest_of(sock) == b""
             cluster.wait_for(re.compile(LINE))
 
@@ -116,7 +116,7 @@ def test_any_address_will_do_where_that_is_configured(serve: Maker, when: str) -
     (serve.directory / "file").write_bytes(b"content")
     with Dialogue(serve(any_address=True)) as client:
         client.logs_in()
-        for host in (STRANGER, "127.0.0.1"):
+        for host in (OTHER_HOST, "127.0.0.1"):
             port = client.epsv()
             if when == "after":
                 client.says("RETR file", 150)
@@ -147,7 +147,7 @@ def test_it_may_be_for_the_clients_of_one_port(tmp_path: Path) -> None:
                 client.logs_in()
                 data = client.epsv()
                 client.says("LIST", 150)
-                with comes_from(STRANGER, data):
+                with comes_from(OTHER_HOST, data):
                     client.expects(code)
 
 
@@ -157,9 +157,9 @@ def test_behind_a_proxy_too(serve: Maker, *, through_proxy: bool) -> None:
     port = serve(any_address=True, proxy_protocol=[PROXY])
     with through(port, v1(CLIENT)) as client:
         client.logs_in()
-        with comes_from(PROXY if through_proxy else STRANGER, client.epsv()) as data:
+        with comes_from(PROXY if through_proxy else OTHER_HOST, client.epsv()) as data:
             if through_proxy:
-                data.sendall(v1(STRANGER))
+                data.sendall(v1(OTHER_HOST))
             client.says("RETR file", 150)
             assert rest_of(data) == b"content"
         client.expects(226)
@@ -173,7 +173,7 @@ def test_behind_a_proxy_the_log_has_the_address_in_the_header(
     with through(port, v1(CLIENT)) as client:
         client.logs_in()
         with comes_from(PROXY, client.epsv()) as data:
-            data.sendall(v1(STRANGER))
+            data.sendall(v1(OTHER_HOST))
             client.says("LIST", 150)
             assert client.expects(425) == f"425 {REFUSED}"
-    assert f"the last one of {STRANGER}, where a client at {CLIENT} was expected" in caplog.text
+    assert f"the last one of {OTHER_HOST}, where a client at {CLIENT} was expected" in caplog.text

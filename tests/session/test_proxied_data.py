@@ -19,8 +19,8 @@ from tests.session.proxied import (
     CLIENT,
     CONTENT,
     LOCAL,
+    OTHER_HOST,
     PROXY,
-    STRANGER,
     UNKNOWN,
     Front,
     ProtectedSocket,
@@ -35,13 +35,13 @@ from tests.support.dialogue import DEADLINE, Dialogue, reset, rest_of
 
 whens = pytest.mark.parametrize("when", ["before the command", "after the command"])
 REFUSED = [
-    pytest.param(PROXY, v1(STRANGER), id="for a stranger"),
-    pytest.param(PROXY, v2(STRANGER), id="for a stranger, version 2"),
+    pytest.param(PROXY, v1(OTHER_HOST), id="for another host"),
+    pytest.param(PROXY, v2(OTHER_HOST), id="for another host, version 2"),
     pytest.param(PROXY, LOCAL, id="for the proxy"),
     pytest.param(PROXY, UNKNOWN, id="for nobody knows whom"),
     pytest.param(PROXY, b"GET / HTTP/1.1\r\n\r\n", id="no header"),
-    pytest.param(STRANGER, b"", id="a stranger"),
-    pytest.param(STRANGER, v1(CLIENT), id="a stranger who speaks as a proxy does"),
+    pytest.param(OTHER_HOST, b"", id="another host"),
+    pytest.param(OTHER_HOST, v1(CLIENT), id="another host that speaks as a proxy does"),
 ]
 
 

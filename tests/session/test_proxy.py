@@ -23,8 +23,8 @@ from tests.session.proxied import (
     CONTENT,
     KINDS,
     LOCAL,
+    OTHER_HOST,
     PROXY,
-    STRANGER,
     UNKNOWN,
     Front,
     ProtectedSocket,
@@ -206,7 +206,7 @@ def test_active_data_connections_go_to_the_client_and_nobody_else(
         listener.settimeout(DEADLINE)
         port = listener.getsockname()[1]
         it.logs_in()
-        for address in (PROXY, STRANGER):
+        for address in (PROXY, OTHER_HOST):
             it.says(f"PORT {address.replace('.', ',')},{port >> 8},{port & 255}", 501)
             it.says(f"EPRT |1|{address}|{port}|", 501)
         it.says("LIST", 425)
@@ -233,7 +233,7 @@ def test_an_ipv6_client_of_a_proxy_that_comes_over_ipv4_is_answered(front: Front
 
 @pytest.mark.parametrize("header", [b"", v1(CLIENT), v2(CLIENT), LOCAL], ids=repr)
 def test_whoever_is_no_proxy_is_hung_up_on_without_a_byte(front: Front, header: bytes) -> None:
-    with comes_from(STRANGER, front.port) as sock:
+    with comes_from(OTHER_HOST, front.port) as sock:
         with contextlib.suppress(ConnectionError):  # it may have hung up already
             sock.sendall(header)
         assert rest_of(sock) == b""
@@ -318,7 +318,7 @@ def test_health_checks_are_no_warning(
             assert levels == {logging.DEBUG}
 
 
-def test_strangers_are_counted_in_the_log(
+def test_connections_that_are_no_proxy_s_are_counted_in_the_log(
     serve: Maker, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -337,7 +337,7 @@ def test_strangers_are_counted_in_the_log(
     assert len(pattern.findall(caplog.text)) < 12
 
 
-def test_the_rest_of_the_strangers_is_told_at_the_end(tmp_path: Path) -> None:
+def test_the_rest_of_them_is_logged_at_the_end(tmp_path: Path) -> None:
     command = ("--root", str(tmp_path), "--user", "user:12345", "--proxy-protocol", PROXY)
     with Cluster("--workers", "2", *command) as cluster:
         for _ in range(13):

@@ -33,7 +33,7 @@ def file(root: Path) -> Path:
 
 
 @pytest.mark.parametrize("line", ["SITE HELP", "site help"])
-def test_strangers_may_ask_for_help(port: int, line: str) -> None:
+def test_help_needs_no_login(port: int, line: str) -> None:
     """“Before login everything is 530 except … SITE HELP”"""
     with Dialogue(port) as client:
         text = client.says(line, 214)
@@ -51,7 +51,7 @@ def test_strangers_may_ask_for_help(port: int, line: str) -> None:
         "SITE",
     ],
 )
-def test_strangers_may_do_nothing_else(port: int, file: Path, line: str) -> None:
+def test_all_else_needs_a_login(port: int, file: Path, line: str) -> None:
     """“Before login everything is 530 except … SITE HELP”"""
     with Dialogue(port) as client:
         client.says(line, 530)

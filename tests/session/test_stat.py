@@ -50,7 +50,7 @@ def big(root: Path) -> Path:
 
 
 @pytest.mark.parametrize("line", ["STAT", "STAT ", "stat"])
-def test_strangers_may_ask_about_their_session(port: int, line: str) -> None:
+def test_unauthenticated_clients_may_ask_about_their_session(port: int, line: str) -> None:
     """“Before login everything is 530 except … STAT (without argument)”"""
     with Dialogue(port) as client:
         first, *lines, last = client.says(line, 211).split("\n")
@@ -62,7 +62,7 @@ def test_strangers_may_ask_about_their_session(port: int, line: str) -> None:
 
 
 @pytest.mark.parametrize("argument", ["/", "-l", "missing", "*"])
-def test_strangers_may_not_list(port: int, root: Path, argument: str) -> None:
+def test_unauthenticated_clients_may_not_list(port: int, root: Path, argument: str) -> None:
     """“Before login everything is 530 except … STAT (without argument)”: with one it is."""
     with Dialogue(port) as client:
         client.says(f"STAT {argument}", 530)

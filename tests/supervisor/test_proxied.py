@@ -112,8 +112,8 @@ async def test_whoever_is_no_proxy_is_hung_up_on_and_counts_nowhere() -> None:
     async with proxied(1, ConnectionLimits(server=1)) as scene:
         (worker,) = await scene.ready(1)
         for _ in range(5):
-            stranger = await connect_from(scene, "127.0.0.2")
-            assert await stranger.hears() == b""
+            other = await connect_from(scene, "127.0.0.2")
+            assert await other.hears() == b""
         assert scene.supervisor.ledger.connections == 0
         await scene.connect()
         await worker.adopt()

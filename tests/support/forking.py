@@ -6,6 +6,7 @@ its own, with its own arguments, environment, directory and standard streams.
 
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing.process
 import os
@@ -162,6 +163,7 @@ def serve(control: socket.socket) -> None:
     import ftpcluster.worker.seccomp
     import ftpcluster.worker.worker  # noqa: F401
 
+    gc.freeze()  # a collection in a command would copy every page
     poll = select.poll()  # which has no descriptor that the commands would have, too
     poll.register(control, select.POLLIN)
     running: dict[int, tuple[int, int]] = {}

@@ -6,8 +6,12 @@ python -m tests.support.hasty run …
 from __future__ import annotations
 
 if __name__ == "__main__":  # workers import this module, too
+    from ftpcluster.worker.fork_server import begin
+
+    fork_server = begin()
+
     from ftpcluster.cli import main
     from ftpcluster.config import values
 
     values.LEAST_AGE = values.LEAST_MEMORY = 1
-    main()
+    main(fork_server)

@@ -392,17 +392,17 @@ def test_a_clients_certificate_is_optional(
 
 @LOOPS
 @VERSIONS
-def test_a_clients_certificate_of_strangers_is_refused(
+def test_a_clients_certificate_of_an_unknown_authority_is_refused(
     serve: Serve,
     trusting: ssl.SSLContext,
     asking: Callable[[], ssl.SSLContext],
     tmp_path: Path,
     version: ssl.TLSVersion,
 ) -> None:
-    stranger = tmp_path / "stranger.pem"
+    unknown = tmp_path / "unknown.pem"
     issued = trustme.CA().issue_cert("client.example")
-    issued.private_key_and_cert_chain_pem.write_to_path(str(stranger))
-    trusting.load_cert_chain(stranger)
+    issued.private_key_and_cert_chain_pem.write_to_path(str(unknown))
+    trusting.load_cert_chain(unknown)
     trusting.maximum_version = version
     with Client(serve(make=asking).port, trusting) as client:
         assert turned_away(client)

@@ -1,4 +1,4 @@
-"""Whoever knows a data port cannot fill it: strangers are dropped from 227 on, not from RETR on."""
+"""A data port cannot be filled by other hosts: they are dropped from 227 on, not from RETR on."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import pytest
 from tests.support.cluster import until
 from tests.support.dialogue import Dialogue
 
-STRANGER = "127.0.0.9"
+OTHER_HOST = "127.0.0.9"
 
 
-class Strangers:
+class OtherHosts:
     """Connections to a data port from somebody else's address, which are never closed there."""
 
     def __init__(self, port: int) -> None:
@@ -30,7 +30,7 @@ class Strangers:
     def come(self, count: int) -> None:
         for _ in range(count):
             sock = socket.socket()
-            sock.bind((STRANGER, 0))
+            sock.bind((OTHER_HOST, 0))
             sock.setblocking(False)
             sock.connect_ex(("127.0.0.1", self._port))
             self._socks.append(sock)
@@ -49,7 +49,7 @@ class Strangers:
     def _go_on(self) -> None:
         while not self._stop.is_set():
             with contextlib.suppress(OSError), socket.socket() as sock:
-                sock.bind((STRANGER, 0))
+                sock.bind((OTHER_HOST, 0))
                 sock.settimeout(5)
                 sock.connect(("127.0.0.1", self._port))
 
@@ -61,17 +61,17 @@ class Strangers:
             sock.close()
 
 
-Come = Callable[[int], Strangers]
+Come = Callable[[int], OtherHosts]
 
 
 @pytest.fixture
 def come() -> Iterator[Come]:
     with contextlib.ExitStack() as stack:
 
-        def make(port: int) -> Strangers:
-            strangers = Strangers(port)
-            stack.callback(strangers.close)
-            return strangers
+        def make(port: int) -> OtherHosts:
+            others = OtherHosts(port)
+            stack.callback(others.close)
+            return others
 
         yield make
 
@@ -83,7 +83,7 @@ def connect(port: int) -> socket.socket:
 
 @pytest.mark.parametrize("command", ["RETR file", "NLST", "STOR new"])
 @pytest.mark.parametrize("count", [70, 700])
-def test_the_client_s_connection_is_made_though_strangers_came_first_and_go_on_coming(
+def test_the_client_s_connection_is_made_though_others_came_first_and_go_on_coming(
     client: Dialogue, root: Path, come: Come, command: str, count: int
 ) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -91,11 +91,11 @@ def test_the_client_s_connection_is_made_though_strangers_came_first_and_go_on_c
     (root / "file").write_bytes(b"content")
     for _ in range(3):
         port = client.epsv()
-        strangers = come(port)
-        strangers.come(count)
-        strangers.go_on()
+        others = come(port)
+        others.come(count)
+        others.go_on()
         if count > 512:
-            until(strangers.are_dropped)
+            until(others.are_dropped)
         with connect(port) as data:
             client.says(command, 150)
             if command.startswith("STOR"):
@@ -104,7 +104,7 @@ def test_the_client_s_connection_is_made_though_strangers_came_first_and_go_on_c
             else:
                 assert data.recv(100)
         client.expects(226)
-        strangers.close()
+        others.close()
 
 
 @pytest.mark.parametrize("waits", [True, False])
@@ -115,9 +115,9 @@ def test_a_connection_that_comes_before_the_command_is_kept_and_the_next_one_is_
     for _ in range(3):
         port = client.epsv()
         if waits:
-            strangers = come(port)
-            strangers.come(1)
-            until(strangers.are_dropped)  # somebody looks at who comes
+            others = come(port)
+            others.come(1)
+            until(others.are_dropped)  # somebody looks at who comes
         with connect(port) as data:
             assert not select.select([data], [], [], 0)[0]
             client.says("RETR file", 150)
@@ -131,15 +131,15 @@ def test_a_connection_that_was_kept_ends_with_what_it_was_for(
     """Whoever asks for another port, or leaves, or wants TLS instead."""
     for line, code in (("EPSV", 229), ("REIN", 220)):
         port = client.epsv()
-        strangers = come(port)
-        strangers.come(1)
-        until(strangers.are_dropped)
+        others = come(port)
+        others.come(1)
+        until(others.are_dropped)
         with connect(port) as data:
             client.says(line, code)
             assert data.recv(1) == b""
 
 
-def test_a_listener_that_strangers_have_filled_while_it_was_idle_serves_all_the_same(
+def test_a_listener_that_others_have_filled_while_it_was_idle_serves_all_the_same(
     client: Dialogue, root: Path, come: Come
 ) -> None:
     (root / "file").write_bytes(b"content")
