@@ -20,25 +20,30 @@ SIZE = 8 << 20
 
 
 class Clock:
-    """A piece of a transfer takes 1.5 ms, and no look at the clock takes time."""
+    """A piece of a transfer takes ``step`` seconds, and no look at the clock takes time."""
 
     def __init__(self) -> None:
-        self.now = 0.0
+        self.now, self.step = 0.0, 0.0015
 
     def __call__(self) -> float:
         return self.now
 
 
 @pytest.fixture
-def runs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The bytes that were moved between two waits."""
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(poller, "monotonic", clock)
+    return clock
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> list[int]:
+    """The bytes that were moved between two waits."""
     runs = [0]
     moved, turn, writable = DataTransfer.moved, Poller.turn, DataTransfer.writable
 
     def noted(self: DataTransfer, count: int) -> Any:
-        clock.now += 0.0015
+        clock.now += clock.step
         runs[-1] += count
         return moved(self, count)
 
@@ -78,8 +83,11 @@ async def test_a_download_lets_others_go_on(tmp_path: Path, runs: list[int]) -> 
     assert max(runs) <= 2 * MOST
 
 
-async def test_what_is_small_is_never_divided(tmp_path: Path, runs: list[int]) -> None:
+async def test_what_is_small_is_never_divided(
+    tmp_path: Path, runs: list[int], clock: Clock
+) -> None:
     """Also where others have used up the turn: it would cost more than it gives."""
+    clock.step = 1.0
     (tmp_path / "file").write_bytes(bytes(200_000))
     async with serving(User("user", "12345", base_path=tmp_path)) as port:
         assert await asyncio.to_thread(reads_all, port) == 200_000
