@@ -63,7 +63,8 @@ class Cluster:
         whole_env = environment({"RUNTIME_DIRECTORY": self._runtime.name, **(env or {})})
         forked = None
         is_usual = (program[0], python, stdin) == ("ftpcluster", sys.executable, subprocess.DEVNULL)
-        if is_usual and not fresh:
+        is_another = cwd is not None and (cwd / "ftpcluster").is_dir()
+        if is_usual and not is_another and not fresh:
             forked = _forked(command[1:], whole_env, cwd, theirs)
         self.process: Forked | subprocess.Popen[bytes] = forked or subprocess.Popen(
             [python, "-m", *command],
