@@ -1,4 +1,4 @@
-"""Data connections that are accepted before their command comes: protected ones, for one."""
+"""Data connections accepted before the command that uses them, for example protected ones."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from ftpcluster.session.services import Services
 
 _FAILED = "TLS handshake failed on the data connection."
 _TURNS = 8
-"""Turns of the loop in which a connection that is there is accepted and looked at. One that comes
-through a proxy takes four, or more where the loop has much else to do."""
+"""Turns of the loop that an arrived connection gets to be accepted and to begin its handshake. A
+connection through a proxy takes four turns, or more on a busy loop."""
 _SETTLE = 1.0
-"""Seconds that a handshake which has begun may take before 150 goes out all the same."""
+"""Seconds that 150 waits for a handshake that has begun."""
 
 
 class AcceptingData:
@@ -61,15 +61,16 @@ class AcceptingData:
         return self.task.result()
 
     def nobody_came(self) -> NoDataConnection:
-        """What the client is told that has made none."""
+        """The error for a client that has made no data connection."""
         return self._listener.nobody_came()
 
     async def settle(self) -> None:
-        """Let a handshake end that the client has begun, so that 150 does not come in between.
+        """Let a handshake that the client has begun end before 150 is sent.
 
-        basic-ftp takes a session that it wants to resume for one that is established: with 150
-        in hand it would close the connection of an empty upload in the middle of the handshake.
-        Clients that begin after 150 are not waited for, those that stop until 150 only so long.
+        basic-ftp mistakes a session that it offers to resume for an established one. If 150 arrived
+        during the handshake, it would close the connection of an empty upload at once. A client
+        that begins its handshake after 150 is not waited for. A client that pauses its handshake
+        until 150 is waited for at most ``_SETTLE`` seconds.
         """
         if self._control is None:
             return
@@ -86,14 +87,15 @@ class AcceptingData:
         return self._listener.port
 
     def abandon(self) -> None:
-        """It is not wanted any more."""
+        """Close the connection, or stop waiting for it."""
         if not self.task.cancel() and not self.task.cancelled() and not self.task.exception():
             self.task.result().close()
 
     def _on_done(self, task: asyncio.Task[Stream]) -> None:
-        """Only now does nobody watch the listener any more; it may be another session's by now.
+        """Abandon the listener if no connection came: only now does this task watch it no more.
 
-        A failure is told by the command that uses the connection, if there ever is one.
+        After a connection has come, the listener may be another session's. A command that uses the
+        connection reports the failure; without such a command asyncio must not log it.
         """
         if not self._has_come:
             self._listener.abandon()
@@ -104,8 +106,8 @@ class AcceptingData:
 def wrap(services: Services, fd: int, control: TLSStream) -> TLSStream:
     """Make a stream of a data connection; ``fd`` is taken over. Raises NoDataConnection.
 
-    Where it has to resume the session of ``control``, its client may use up a ticket, also one
-    that fails. It gets another one with the next reply.
+    With ``require_session_reuse`` the client may use up one of its tickets, even in a handshake
+    that fails. So it gets another ticket with the next reply of ``control``.
     """
     settings = services.settings
     if settings.require_session_reuse:
@@ -126,11 +128,12 @@ def wrap(services: Services, fd: int, control: TLSStream) -> TLSStream:
 async def shake_hands(services: Services, stream: TLSStream, timeout: float | None) -> TLSStream:
     """Protect a data connection. Raises NoDataConnection, at the latest after ``timeout`` s.
 
-    And ProtectionRequired where the client had to resume the control connection's session.
+    Raises ProtectionRequired where the client had to resume the control connection's session and
+    did not.
     """
     loop = services.loop
     settings = services.settings
-    # who waits for the stream is cancelled when it closes
+    # closing the stream cancels the handshake that waits for it
     timer = None if timeout is None else loop.call_later(timeout, stream.close)
     try:
         await stream.handshake()

@@ -1,4 +1,4 @@
-"""What a session does, for whoever watches."""
+"""What a session does at this moment, as an administrator sees it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from ftpcluster.session.transfer_waits import Cause
 class Activity(NamedTuple):
     """What a session does at this moment. Times in seconds, sizes in bytes, speeds a second.
 
-    ``direction`` is empty where no data is moved; then ``size`` and what follows say nothing.
+    ``direction`` is empty while no data is moved; then ``size`` and the fields after it mean
+    nothing.
     """
 
     user: str
@@ -30,12 +31,12 @@ class Activity(NamedTuple):
 
 
 def activity(session: Session, run: RunningCommand | None, age: float, idle: float) -> Activity:
-    """What a session does now, of which ``run`` is the command that waits for something."""
+    """What a session does now; ``run`` is its running command, if one had to wait."""
     command = ""
     if run is not None and run.command is not None:
         command = journal.describe(session, run.command, run.argument)
     login = session.login
-    # the account's name, by which limits go: a session may have logged in by an alias
+    # the account's name, which limits go by: the client may have logged in by an alias
     account = login.user.login if isinstance(login, Account) else None
     told = Activity(
         session.user_name if account is None else shown(account),

@@ -4,8 +4,8 @@ Most commands never wait: their coroutine ends at its first step, inside the cal
 the command line, and its reply leaves at once. A task would cost more than the command and delay
 it by a turn of the loop. A command that does wait goes on here, step by step, as a task would.
 
-What runs this way has no ``asyncio.current_task()``. Code that is not ours (user managers, path
-layers, commands of a subclass) may need one: ``await in_task(...)`` gives it a real task.
+Code that runs this way has no ``asyncio.current_task()``. Code that is not ours (user managers,
+path layers, commands of a subclass) may need one: ``await in_task(...)`` gives it a real task.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Blocker = asyncio.Future[Any] | Readiness
 
 
 class CoroutineRun(Generic[T]):
-    """One coroutine on its way, after the step in which it had to wait for the first time."""
+    """A running coroutine, from the step in which it first had to wait."""
 
     __slots__ = ("_blocker", "_cancelled", "_coroutine", "_loop", "_on_done")
 
@@ -57,7 +57,7 @@ class CoroutineRun(Generic[T]):
         if blocker is None:  # it gave the loop a turn
             self._loop.call_soon(self._step)
         else:
-            blocker._asyncio_future_blocking = False  # what a task does, to tell await from yield
+            blocker._asyncio_future_blocking = False  # as a task does, to tell await from yield
             blocker.add_done_callback(self._step)
             if self._cancelled:
                 blocker.cancel()
@@ -85,26 +85,26 @@ def give_way() -> Generator[None, None, None]:
 
 
 async def wait_out(work: asyncio.Future[Any]) -> asyncio.CancelledError | None:
-    """Wait until a thread is done, however often that is cancelled; the last cancellation.
+    """Wait until a thread is done, despite cancellations; returns the last one.
 
-    A file that the thread uses is still open then: its descriptor could be another file's.
+    Else the file that the thread uses could be closed, and its descriptor be another file's.
     """
     cancelled: asyncio.CancelledError | None = None
     while not work.done():
         try:
             await asyncio.shield(work)
         except asyncio.CancelledError as error:
-            cancelled = error  # ABOR, and the client's end may follow it
+            cancelled = error  # by ABOR, and perhaps by the session's end after it
         except Exception:
-            break  # its own, which is in its result
+            break  # the work's own error, which its result raises
     return cancelled
 
 
 async def in_task(coroutine: Coroutine[Any, Any, T]) -> T:
     """The result of a coroutine that is not ours, run in a task of its own.
 
-    Its error is raised also where it has failed in the very step in which it was cancelled: in a
-    cancellation's place, since nobody else would hear of it.
+    If the coroutine fails in the step in which it is cancelled, its error is raised in place of the
+    cancellation. Otherwise the error would be lost.
     """
     task = asyncio.get_running_loop().create_task(contained(coroutine))
     task.add_done_callback(lambda _: coroutine.close())  # cancelled before its first step
@@ -115,7 +115,7 @@ async def in_task(coroutine: Coroutine[Any, Any, T]) -> T:
             task.result()
         raise
     finally:
-        del task  # its error would hold this frame, and the frame the task
+        del task  # a cycle otherwise: its error holds this frame, and the frame the task
 
 
 class EndedItself(Exception):
@@ -123,10 +123,10 @@ class EndedItself(Exception):
 
 
 async def contained(coroutine: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine that is not ours, whatever that raises.
+    """The result of a coroutine that is not ours; EndedItself in place of SystemExit and its like.
 
-    What is no ``Exception`` would leave the loop, or no handler of ours would take it. Ctrl-C is
-    somebody else's matter, where that is not ignored.
+    A ``BaseException`` that is no ``Exception`` would end the loop, or pass all our handlers.
+    KeyboardInterrupt is raised as it is, unless SIGINT is ignored: Ctrl-C may end the program.
     """
     try:
         return await coroutine

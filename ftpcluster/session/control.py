@@ -15,16 +15,16 @@ class Control(Protocol):
         """Send a reply that is not a command's last: at once, in a segment of its own."""
 
     async def room(self) -> None:
-        """Wait until the client has read what it was sent, but for a little."""
+        """Wait until the client has read nearly all that it was sent."""
 
     async def receive(self) -> bytes:
-        """What the client sends next, which then is no command; nothing at the end."""
+        """The bytes that the client sends next, which are not obeyed; empty at the end."""
 
     def push_back(self, data: bytes) -> None:
-        """Have what ``receive`` gave be a command after all. Raises TooMuchRubbish."""
+        """Queue bytes from ``receive``, to be obeyed as commands. Raises TooMuchRubbish."""
 
     def end(self, reason: FTPError | None = None) -> None:
-        """End the session now; ``reason``, if any, is the last that the client is told."""
+        """End the session now; ``reason``, if any, is the last reply."""
 
 
 class _Nobody:

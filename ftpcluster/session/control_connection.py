@@ -1,11 +1,12 @@
 """The control connection: lines come in and are queued, replies are gathered and go out.
 
-Lines that come while a command waits are queued. The last replies of a batch of lines are gathered,
-and leave with one call; a preliminary one leaves by itself, at once. The server-PI obeys the lines.
+Lines that come while a command waits are queued. The final replies to a batch of lines are gathered
+and sent with one call. A preliminary reply is sent at once, by itself. The server-PI obeys the
+lines.
 
 Lines that arrived before the client closed the control connection are still obeyed. A transfer goes
-on even where that connection was reset: clients close both connections at once, and only the data
-connection tells how the data end.
+on even after that connection was reset: clients close both connections at once, and only the data
+connection tells where the data end.
 """
 
 from __future__ import annotations
@@ -44,19 +45,19 @@ _UNSENT = 64 * 1024
 class State(IntEnum):
     """How far a session has come. It goes on to a later state, never back.
 
-    Each has ended all that the ones before it had ended, so their order is all that is asked for.
-    Whether a command runs is not among them: in each but the last one may run or not. Nor is the
-    server's stop, which ends an idle session at once, and else is told to the command that runs.
+    Each state also ends what the earlier ones ended, so the code only compares their order. Whether
+    a command runs is no state: in each but the last, one may run or not. The server's stop is no
+    state, either: it ends a session at once, or marks its running transfer as the last.
     """
 
     SERVING = 0  # the client may send more
     HUNG_UP = 1  # it sends no more, but may read: what it has sent is obeyed
     ENDING = 2  # the last reply was given, and has to be sent
     LOST = 3  # nothing can be sent any more; a transfer goes on as long as it makes progress
-    ENDED = 4  # what still runs is cancelled, and told to nobody
+    ENDED = 4  # what still runs is cancelled, without a reply
 
 
-# of an enumeration they would be looked up by a call each time
+# module constants: to look a member up in its class costs a call each time
 SERVING, HUNG_UP, ENDING, LOST, ENDED = State
 
 
@@ -89,16 +90,17 @@ class ControlConnection(ABC):
 
     @abstractmethod
     def end(self, reason: FTPError | None = None) -> None:
-        """End the session now; ``reason``, if any, is the last that the client is told."""
+        """End the session now; ``reason``, if any, is the last reply."""
 
     @abstractmethod
     def _close(self) -> None:
         """Give back all that the session holds; harmless when repeated."""
 
     def fail(self, error: Exception) -> None:
-        """End the session for an error that nobody foresaw.
+        """End the session for an unexpected error.
 
-        Nobody would read its connection any more, and it would hold its slots until it is idle.
+        Otherwise nothing would read its connection any more, and it would hold its slots until the
+        idle timeout.
         """
         self.session.note_bug(error)
         try:
@@ -122,7 +124,7 @@ class ControlConnection(ABC):
             self._took_long(took)
 
     def _took_long(self, seconds: float) -> None:
-        """A command has kept the other sessions waiting: mostly it is its storage that is slow."""
+        """A command has kept the other sessions waiting; mostly the cause is a slow storage."""
         login = self.session.login
         if isinstance(login, Account):
             login.storage.took_long(seconds)
@@ -169,7 +171,7 @@ class ControlConnection(ABC):
         if line is None:
             self._queue(data)
             return
-        # one line, with nothing before it and nothing behind it: so most come
+        # the usual case: one line, with nothing before it and nothing after it
         self._obey_and_time(*line)
         if self._unsent:
             self._send()
@@ -177,7 +179,7 @@ class ControlConnection(ABC):
             self._go_on(is_held=self._run is not None)
 
     def _queue(self, data: bytes) -> None:
-        """Obey what was received in its turn."""
+        """Queue what was received, and obey it in its turn."""
         try:
             self._lines.feed(data)
         except TooMuchRubbish:
@@ -192,7 +194,7 @@ class ControlConnection(ABC):
         """The client sends no more. It may still read. A line without its end is never obeyed."""
         run = self._run
         if self.session.hooks.has_tasks and (run is None or not run.transfers):
-            self.end()  # such a task may never end by itself
+            self.end()  # a program's own task may never end by itself
             return
         self._come_to(HUNG_UP)
         if self._receiver is not None and not self._receiver.done():
@@ -213,7 +215,7 @@ class ControlConnection(ABC):
         self._give_up()
 
     def _give_up(self, reason: FTPError | None = None) -> None:
-        """Nothing more can be read from the client, or sent to it, but for ``reason``.
+        """Read nothing more from the client, and send it nothing more than ``reason``.
 
         Only a transfer goes on, as long as it makes progress: all of an upload may have arrived.
         """
@@ -237,7 +239,7 @@ class ControlConnection(ABC):
         self.session.stream.unwatch_for_break()
 
     def _come_to(self, state: State) -> None:
-        """Go on to a state, unless a later one has come."""
+        """Go on to ``state``, unless the session is past it."""
         if self._state < state:
             self._state = state
 
@@ -297,7 +299,7 @@ class ControlConnection(ABC):
         return self._lines.holds_anything or self.session.stream.has_input()
 
     async def receive(self) -> bytes:
-        """What the client sends next, which then is no command; nothing at the end."""
+        """The bytes that the client sends next, which are not obeyed; empty at the end."""
         held = self._lines.take_all()
         if held or self._state >= HUNG_UP:
             return held
@@ -310,7 +312,7 @@ class ControlConnection(ABC):
             self._receiver = None
 
     def push_back(self, data: bytes) -> None:
-        """Have what ``receive`` gave be a command after all. Raises TooMuchRubbish."""
+        """Queue bytes from ``receive``, to be obeyed as commands. Raises TooMuchRubbish."""
         self._lines.push_back(data)
 
     # ------------------------------------------------------------------ replying
@@ -359,9 +361,9 @@ class ControlConnection(ABC):
         stream.writable().add_done_callback(self._on_writable)
 
     def _send_all(self) -> bool:
-        """Send what has to be sent before the connection goes on as another; False where it ends.
+        """Send all replies before TLS begins or ends; False where the session ends.
 
-        Who has asked for that, and has not read thousands of replies, cannot be waited for.
+        A client that has left thousands of replies unread is not waited for.
         """
         self._send()
         if self._unsent:
@@ -382,7 +384,7 @@ class ControlConnection(ABC):
             self._go_on(is_held=False)
 
     async def room(self) -> None:
-        """Wait until the client has read what it was sent, but for a little."""
+        """Wait until the client has read nearly all that it was sent."""
         if len(self._unsent) > _UNSENT:
             # in a command's first step ``_run`` is still None, and ``_send`` may end the session
             await give_way()

@@ -10,9 +10,9 @@ from ftpcluster.protocol.protection import Protection
 class Conversation(msgspec.Struct, frozen=True):
     """Who talks to whom, and how: addresses and the session's number, for logs and for 227.
 
-    ``proxy``: the address of the proxy in between, which may bring data connections, too;
-    ``reached``: the IPv4 address of the proxy's that the client went to, where that is known.
-    ``any_address``: whether data connections may come from others than the peer.
+    ``proxy``: the address of the proxy in between; data connections may come through it, too.
+    ``reached``: the proxy's IPv4 address that the client connected to, where that is known.
+    ``any_address``: whether data connections may come from other addresses than the peer's.
     """
 
     session: int

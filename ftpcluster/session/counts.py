@@ -1,4 +1,4 @@
-"""What the sessions of a process have done: counters, for whoever watches."""
+"""What the sessions of a process have done: counters, for the metrics."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """How long a session may do nothing: before its login, between commands, within a transfer.
 
-And for how long its client may leave replies unread, and what time a command has left when the
-client has closed the control connection or said QUIT.
+Also how long its client may leave replies unread, and how long a command may go on after the client
+has closed the control connection or said QUIT.
 
-A deadline that was set anew for every command would cost more than many a command, so a session
-looks now and then how far it has moved.
+To set a timer for every command would cost more than many commands do. So each session only checks
+its clocks now and then.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from ftpcluster.session.state import Session
 _STALL_CHECK = 2.0
 """Seconds between two looks at a transfer's progress."""
 _HUNG_UP = 120.0
-"""Seconds without progress after which a command ends whose client has closed the control
-connection, even if ``stalled_timeout`` is switched off: the command could last for ever."""
+"""Seconds without progress that end a command after its client has closed the control connection,
+even if ``stalled_timeout`` is switched off: the command could last for ever."""
 _RESET = 15.0
 """The same after a reset of the control connection. Data on the way arrive within three or four
 retransmissions (1, 2, 4 and 8 s), or never, since their sender is gone."""
 _UNCONNECTED = 5.0
-"""Seconds that such a client's data connection has to come. It was made before the control
-connection ended, and waits to be accepted or for its handshake. Nobody makes one afterwards."""
+"""Seconds that the data connection of such a client has to come. The client makes none after its
+control connection has ended. One made before waits to be accepted, or for its handshake."""
 _QUIT = 5.0
 """Seconds in which a client that has said QUIT has to read or send data."""
 
@@ -64,7 +64,7 @@ class Deadlines:
         on_unread: Callable[[], None],
         fail: Callable[[Exception], None],
     ) -> None:
-        """``fail`` ends the session for what nobody foresaw: it would have no deadline any more."""
+        """``fail`` ends the session for an unexpected error: it would have no deadline any more."""
         self.fail = fail
         self._session = session
         self._loop = session.services.loop
@@ -74,7 +74,8 @@ class Deadlines:
         self._on_stalled = on_stalled
         self._on_unread = on_unread
         self.heard = self._loop.time()
-        """When the client said something, or a transfer ended: whoever hears it sets this."""
+        """When the client last sent something (set by the control connection), or a transfer
+        ended."""
         self._in_transfer = False
         self._command: Command | None = None
         self._most: float | None = None  # seconds without progress, where the client is gone
@@ -106,7 +107,7 @@ class Deadlines:
         self._limit(_RESET, command)
 
     def quit(self, command: Command) -> None:
-        """The client has said QUIT: it is not waited for for long."""
+        """The client has said QUIT: its transfer may wait for it only a few seconds."""
         if command.transfers and not self._quits:
             self._quits = True
             self._limit(self._most, command)
@@ -126,20 +127,20 @@ class Deadlines:
         self._begin_watching()
 
     def _begin_watching(self) -> None:
-        """From now on progress counts. A look that an earlier transfer has arranged will do."""
+        """From now on progress counts. A check that an earlier transfer has scheduled is kept."""
         self._progress = self._mark()
         self._last_progress = self.time()
         if not self._transfer_slot:
             self._look_at_progress_later(self._last_progress)
 
     def end_transfer(self) -> None:
-        # the look that is arranged stays: most transfers end long before, and another one follows
+        # the scheduled check stays: most transfers end long before it, and another one follows
         self._in_transfer = False
         self._command = None
         self.heard = self.time()
 
     def wait_for_reader(self, sent: int) -> None:
-        """Replies are left over; ``sent`` bytes of them have just gone, as the client reads on."""
+        """Replies wait for the client to read. If ``sent`` is not 0, it has just read on."""
         if self._session.settings.stalled_timeout is None:
             return
         if sent or not self._unread_slot:
@@ -175,14 +176,14 @@ class Deadlines:
             start = self._loop.time() if self._in_transfer else self.heard
             timeout = settings.idle_timeout
         else:
-            # commands do not move this one: who does not log in has to go
+            # commands do not extend this one: a client that does not log in has to leave
             start, timeout = self._session.unauthenticated.since, settings.login_timeout
             if timeout is None:
                 start, timeout = self.heard, settings.idle_timeout
         return None if timeout is None else start + timeout
 
     def _look_again(self) -> None:
-        """Look again when the session is due, or could be after it has logged in or out."""
+        """Check again when the session is due, or could be due after a login or logout."""
         patience = self._session.services.shortest_timeout
         if patience is not None:
             when = self._loop.time() + patience
@@ -208,10 +209,10 @@ class Deadlines:
         return min((bound for bound in bounds if bound is not None), default=None)
 
     def _longest_wait(self) -> float | None:
-        """The same, of a client that is gone.
+        """The same for a client that is gone; None while it is there.
 
-        Where it is not the client that is waited for, but a path layer that stores what has come,
-        the client's end says nothing of how long that takes.
+        A path layer that still stores what has come gets more time: the client's end says nothing
+        about how long that takes.
         """
         transfer = self._session.last_transfer
         if self._most is None or transfer is None or transfer.waits.is_for_client:
@@ -221,8 +222,8 @@ class Deadlines:
     def _mark(self) -> tuple[object, ...]:
         """A value that changes while the command makes progress.
 
-        For a download it includes the bytes that are not acknowledged: where a client reads slowly
-        nothing can be sent for minutes, and these still become fewer.
+        For a download it includes the number of unacknowledged bytes. To a client that reads slowly
+        nothing can be sent for minutes, but that number still falls.
         """
         session = self._session
         transfer, last = session.transfer, session.last_transfer

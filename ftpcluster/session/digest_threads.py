@@ -1,10 +1,10 @@
 """Threads that compute digests: few, nice, and one of them for a user.
 
-A client starts a digest with one line, and a digest of 4 GB takes seconds of a core. In the file
-pool thirty of them would keep all cores busy, and requests for the disk waiting. So digests have
-their own threads, as few as password hashes have, with a niceness that lets the loops go first.
-The digests of one user take turns piece by piece, over all the user's sessions in this process. So
-a short one does not wait for the end of a long one.
+A client starts a digest with one line, and a digest of 4 GB takes seconds of a core. Thirty of them
+in the file pool would keep all cores busy, and disk requests waiting. So digests have their own
+threads, as few as password hashes have, with a niceness that lets the loops go first. The digests
+of one user take turns piece by piece, over all the user's sessions in this process. So a short one
+does not wait for the end of a long one.
 """
 
 from __future__ import annotations

@@ -19,13 +19,15 @@ from ftpcluster.session.transfer_waits import Cause
 from ftpcluster.storage.base import COPY_REFUSED, File
 
 _GATHERED_FROM = 64 * 1024
-"""Bytes of a protected download that are worth a call to have them leave in full segments."""
+"""Bytes of a protected download that are worth a system call to send them in full segments."""
 _buffer = memoryview(bytearray(128 * 1024))
-"""One for the process, and half as large as a core's cache: nothing is kept in it over a wait."""
+"""One buffer for the process, half as large as a core's cache. No session keeps data in it over a
+wait."""
 _IN_LOOP = 16 << 20
-"""Bytes that are sent in the loop before a client that was too slow is given a thread again."""
+"""Bytes that the loop sends before it tries again whether the client is fast enough for a
+thread."""
 _DOUBTS = 2
-"""How often sendfile may say EAGAIN in a row though the data connection takes something."""
+"""How often in a row sendfile may raise EAGAIN although the data connection is writable."""
 
 
 class Download(DataTransfer):
@@ -42,8 +44,8 @@ class Download(DataTransfer):
     def send_file_at_once(self, file: File, position: int) -> bool:
         """Send ``file`` from ``position`` on, and close the connection, all in one call.
 
-        False where something has to wait: then the block goes on with ``send_file``, from the same
-        position. What has been sent until then is the session's progress.
+        False where something has to wait. Then the ``async with`` block goes on with ``send_file``,
+        from the same position; ``progress`` of the session counts the bytes already sent.
         """
         fd, count = file.kernel_fd, file.size - position
         if fd is None or not self._session.parameters.binary or not self.begin_at_once():
@@ -69,8 +71,8 @@ class Download(DataTransfer):
         return True
 
     async def send_file(self, file: File, position: int) -> None:
-        """Send ``file`` from ``position``, where it stands, to the end that it had when it was
-        opened. Nothing of that has been sent, but for the session's progress."""
+        """Send ``file`` from ``position``, to which it was sought, up to its size when it was
+        opened. The first ``progress`` bytes have been sent already."""
         position += self._session.progress
         if not self._session.parameters.binary:
             await self._send_blocks(file, position, ToNetwork().convert)
@@ -84,7 +86,7 @@ class Download(DataTransfer):
     async def _send_blocks(
         self, file: File, position: int, convert: Callable[[bytes], bytes]
     ) -> None:
-        """Copy through memory. What somebody's own layer says of sizes need not be so."""
+        """Copy through memory. The size that a program's own path layer reports may be wrong."""
         rest = math.inf
         if self.total is not None and file.has_size:
             rest = self.total - self._session.progress
@@ -107,10 +109,10 @@ class Download(DataTransfer):
     async def _send_protected(
         self, stream: TLSStream, file: File, source: int, position: int
     ) -> None:
-        """Copy through the buffer of all.
+        """Copy through the buffer that all sessions share.
 
-        TLS wants again what it was offered when it blocked, which is read again: so a client that
-        reads slowly costs no memory.
+        After a send that would block, TLS wants the same bytes again. They are read from the file
+        again, so a client that reads slowly costs no memory.
         """
         end, again = file.size, 0
         if self._pace is None and end - position >= _GATHERED_FROM:
@@ -150,7 +152,7 @@ class Download(DataTransfer):
                 sent = os.sendfile(fd, source, position, asked)
             except BlockingIOError:
                 doubts += 1
-                if doubts > _DOUBTS:  # it is the file that says so, and not the connection
+                if doubts > _DOUBTS:  # the file raises it, and not the connection
                     break
                 await self.writable()
                 continue
@@ -177,7 +179,7 @@ class Download(DataTransfer):
         return self._pace is None and self._session.services.sending.has_room
 
     async def _send_in_thread(self, source: int, position: int, end: int) -> int:
-        """Send a large file while its client reads fast; up to where it was sent."""
+        """Send a large file in a thread while its client reads fast; returns the new position."""
         self._turn = 0
         self.waits.begin(Cause.CLIENT)
         position = await self._session.services.sending.send(
@@ -187,7 +189,7 @@ class Download(DataTransfer):
         return position
 
     def _was_sent(self, count: int) -> bool:
-        """Called by a thread: whether it may go on. It may not where limits have come."""
+        """Called by a thread: whether it may go on. It must stop when a speed limit applies."""
         self._session.progress += count
         return self._pace is None
 
@@ -199,13 +201,13 @@ class Download(DataTransfer):
 
 
 def _check_shorter(file: File, position: int) -> None:
-    """A file has ended before its size. Raises LocalProblem where it had more."""
+    """Raises LocalProblem where a file that ended before its size has become shorter."""
     if not file.is_exhausted(position):
         raise LocalProblem("The file became shorter while it was sent.")
 
 
 class Listing(Download):
-    """What the server tells of files."""
+    """A listing that the server sends."""
 
     __slots__ = ()
     direction = "listing"
@@ -233,5 +235,5 @@ class Listing(Download):
         return True
 
     async def send_rest(self, lines: bytes) -> None:
-        """Send what of ``lines`` has not been sent."""
+        """Send the rest of ``lines``."""
         await self.send(memoryview(lines)[self._session.progress :])

@@ -1,4 +1,4 @@
-"""Errors in callbacks of the loop, of which nobody else would hear: they end their session."""
+"""An error in a callback of the loop ends its session: no caller would handle it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class Failing(Protocol):
     """A session, or what is like one."""
 
     def fail(self, error: Exception) -> None:
-        """End it for an error that nobody foresaw."""
+        """End it for an unexpected error."""
 
 
 S = TypeVar("S", bound=Failing)

@@ -14,18 +14,18 @@ def begins_at_home(argument: str) -> bool:
 
 
 def in_home(account: Account, argument: str) -> str:
-    """The virtual path of such an argument, where nothing in the current directory is named so."""
+    """The virtual path of ``~`` or ``~/…``, where the current directory has no entry ``~``."""
     return resolve(str(account.user.home_path), argument[2:])
 
 
 async def home_or_entry(account: Account, directory: str, argument: str, forbidden: Names) -> str:
-    """The virtual path of such an argument: an entry ``~`` that the user can see comes first."""
+    """The virtual path of ``~`` or ``~/…``. An entry ``~`` that the user can see comes first."""
     entry = resolve(directory, "~")
     if (await settled(account.rights.at(entry))).readable and not forbidden.are_in(entry):
         try:
             await settled(account.storage.now().lstat(entry))
         except OSError:
-            pass  # it is not there, or nobody can know
+            pass  # it does not exist, or cannot be looked at
         else:
             return resolve(directory, argument)
     return in_home(account, argument)

@@ -1,8 +1,8 @@
 """What the core leaves to whoever embeds it: the hooks of one session.
 
-``Services.hooks_for`` makes them. The others are fields of Services: ``users`` (where accounts come
-from) and ``find_command`` (which row obeys a verb). Code that may ask for the task in which it runs
-says so: ``needs_task`` of a Command, a Storage, Rights or a user manager.
+``Services.hooks_for`` makes them. The other hooks are fields of Services: ``users`` (where accounts
+come from) and ``find_command`` (which row obeys a verb). Code that may ask for the task in which it
+runs says so: ``needs_task`` of a Command, a Storage, Rights or a user manager.
 """
 
 from __future__ import annotations
@@ -61,4 +61,4 @@ class SessionHooks:
 
 
 NO_HOOKS = SessionHooks()
-"""What a session has where nobody asks for more."""
+"""The hooks of a session whose program sets none."""

@@ -1,7 +1,8 @@
-"""Files that somebody else has in use, and what may go wrong with those that were only read.
+"""Files that another program has in use, and errors when a file that was read is closed.
 
-A file may have a lease (fcntl(2)): a Samba server, for one, asks to be told before others open it,
-and gives way within moments. Until then open(2) says EAGAIN, or would wait, and the loop with it.
+Another program may hold a lease on a file (fcntl(2)). A Samba server, for one, is notified when
+others open the file, and gives way within moments. Until then open(2) fails with EAGAIN, or would
+wait, and the loop with it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ T = TypeVar("T")
 
 _IN_USE = frozenset((errno.EAGAIN, errno.ETXTBSY))
 _PATIENCE = 5.0
-"""Seconds for which it is tried again."""
+"""Seconds for which the call is tried again."""
 _PAUSE = 0.1
 
 
@@ -74,9 +75,9 @@ async def _again(
 
 
 def close_read(session: Session, file: File) -> Answer[None]:
-    """Close a file that was read. All that was asked of it has come: errors are nobody's business.
+    """Close a file that was read. All data were read by then, so errors are only logged.
 
-    Network file systems and FUSE have some to tell, of a quota for instance.
+    Network file systems and FUSE report some here, of a quota for instance.
     """
     try:
         closing = file.close()

@@ -1,8 +1,8 @@
-"""The log of sessions: one line for an event, with the session, its peer, its user, and what came.
+"""The log of sessions: one line for an event, with the session, its peer, its user, and the result.
 
 ``[17] 192.0.2.7:50123 alice: RETR "/pub/a.iso": 226, 1048576 bytes in 0.52 s``. Logins, transfers
-and changes are told at INFO, what a person should look at (failed logins, a disk that fails) at
-WARNING, every command at DEBUG. What clients sent is printable here, and secrets are not in it.
+and changes are logged at INFO, every command at DEBUG, and what a person should look at (failed
+logins, a failing disk) at WARNING. What clients sent is printable here, and secrets are not in it.
 Transfers of files are written down in the log of transfers, too, where there is one.
 """
 
@@ -20,16 +20,16 @@ from ftpcluster.session.state import Session, Transfer
 from ftpcluster.session.xferlog import transfer_line
 
 _LONGEST = 1024
-"""Characters of an argument that are told."""
+"""Characters of an argument that are logged."""
 _OUR_FAULT = (Code.LOCAL_ERROR, Code.INSUFFICIENT_STORAGE, Code.EXCEEDED_ALLOCATION)
 _REFUSED = Code.SERVICE_NOT_AVAILABLE
-"""The first code of those that say why a command was not obeyed."""
+"""A reply with this code or a higher one says why a command failed: its text is logged."""
 _ANONYMOUS = (None, "anonymous")
 SECRETS = ("PASS", "ACCT")
 
 
 class Entry:
-    """A command that runs, and is told of when it has ended."""
+    """A command that runs; it is logged when it has ended."""
 
     __slots__ = (
         "_argument",
@@ -56,7 +56,7 @@ class Entry:
         self._rename_from = _renamed(session, command)
 
     def end(self, session: Session, reply: Reply | None, *, is_cut: bool = False) -> None:
-        """``reply``: its last one; None where the session ended before, or nobody knows it.
+        """``reply``: the final one; None where the session ended first, or the reply is unknown.
 
         ``is_cut``: the session ended before the command.
         """
@@ -113,7 +113,7 @@ class Entry:
 
 
 def begin(session: Session, command: Command | None, verb: bytes, argument: str) -> Entry | None:
-    """A command begins: what may have to be told of it, if anything."""
+    """A command begins: the entry to log when it ends, if any."""
     if command is not None and command.logged and type(session.login) is Account:
         return Entry(session, command, verb, argument, logging.INFO)
     if is_told(logging.DEBUG):
@@ -127,7 +127,7 @@ def describe(session: Session, command: Command, argument: str) -> str:
 
 
 def _renamed(session: Session, command: Command | None) -> str | None:
-    """What the command renames, if it is RNTO: the name stays over other commands."""
+    """The path that the command renames, if it is RNTO: RNFR may be some commands ago."""
     is_rename = command is not None and command.verb == "RNTO"
     return session.pending.rename_from if is_rename else None
 
@@ -146,7 +146,7 @@ def _text(
 
 
 def _path(session: Session, argument: str) -> str:
-    """The path that is told; a transfer has it already."""
+    """The path that is logged; a transfer has resolved it already."""
     transfer = session.last_transfer
     is_whole = len(argument) < _LONGEST
     if is_whole and transfer is not None and transfer.path and session.hooks is NO_HOOKS:
@@ -157,7 +157,7 @@ def _path(session: Session, argument: str) -> str:
 def _fields(
     session: Session, command: Command | None, verb: str, argument: str, rename_from: str | None
 ) -> dict[str, object]:
-    """The same as programs read it."""
+    """The same as fields, which programs read."""
     if verb in SECRETS:
         return {"verb": verb}
     if command is None or not command.names_path:

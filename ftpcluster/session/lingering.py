@@ -1,10 +1,9 @@
 """Protected data connections whose download is complete, until the client has closed, too.
 
-A client answers our close_notify with its own. Had we closed by then, the answer would meet a
-reset, which some clients (rclone) take for a failed download. And where a FIN follows close_notify
-at once, clients on uvloop silently lose the data that they have not read yet. So both directions
-stay open until the client sends something, or closes, or the wait is over. 226 does not wait for
-this.
+A client answers our close_notify with its own. If we had closed by then, it would meet a reset,
+which some clients (rclone) take for a failed download. If a FIN follows close_notify at once,
+clients on uvloop silently lose the data that they have not read yet. So both directions stay open
+until the client sends something, or closes, or the wait is over. 226 does not wait for this.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ _PATIENCE = 2.0
 """Seconds without a sign of the client after which its connection is closed. A sign is that its
 side acknowledges more data, or that it closes."""
 _MOST = 256
-"""Such connections of a process. They hold descriptors, and no slot of anybody's: beyond so many
-one is closed of whoever has most, the one that has waited for longest. Else a client that fetches
+"""Such connections of a process at most. They hold descriptors, but no session's slot. Beyond so
+many, the oldest connection of the site that has most is closed. Otherwise a client that fetches
 small files all the time, and never closes, would have everybody's closed too early."""
 
 _site = functools.lru_cache(_MOST)(site)

@@ -22,7 +22,7 @@ class Unauthenticated(msgspec.Struct):
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """Somebody said USER. ``user`` is None where nobody has that name, which isn't told.
+    """Somebody said USER. ``user`` is None where no user has that name, which no reply reveals.
 
     ``is_handed_out``: the user manager has to be told when the user is not needed any more.
     """

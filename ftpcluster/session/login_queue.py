@@ -1,8 +1,8 @@
-"""One password of an address is checked at a time, and one of all that have failed just now.
+"""One password at a time is checked for each address, and one for all that failed just now.
 
-Else whoever guesses over many connections would have all of them hashed at once, and keep
-everybody else's logins waiting: so a storm costs one thread, and, as soon as its addresses are
-banned, no more hashes. Where a check need not wait, neither does anybody here.
+Otherwise a client that guesses over many connections would have all passwords hashed at once, and
+keep everybody else's logins waiting. So a storm costs one thread, and no more hashes once its
+addresses are banned. A right password that needs no hash does not wait here.
 
 A guesser with an IPv6 network has a fresh /64 for each guess. So all of a /56 share one turn, and
 all of a /48 share two; those that wait get them round-robin, by /56 and then by /64. Some room is
@@ -22,7 +22,7 @@ _MOST_UNKNOWN_SITES = MOST_AT_ONCE * 3 // 4
 _SUSPICION = 60.0
 """Seconds after a failed login."""
 _MOST_SUSPECTS = 1024
-"""Addresses. One that is forgotten has turns like any other site again, and gains no more."""
+"""Addresses. A forgotten one gains no more than the turns of any other site."""
 _MOST_TRUSTED = 4096
 """Sites that are known to have logged in; beyond that the oldest is unknown again."""
 
@@ -32,7 +32,7 @@ _NETWORKS = (48, 56, 64)
 _TURNS = {48: 2, 56: 1}
 """Turns at once of a network, by its prefix; a site has one."""
 _MOST_WAITING = {48: 64}
-"""Logins that may wait in a network, by its prefix. With more the last would meet its deadline."""
+"""Logins that may wait in a network, by its prefix. With more, the last would miss its deadline."""
 _MOST_WAITING_ELSE = 32
 
 
@@ -85,7 +85,7 @@ class LoginQueue:
             del self._trusted[next(iter(self._trusted))]
 
     async def take(self, host: str) -> LoginTurn:
-        """Wait for one's turn, which lasts until it is given back. Raises TooManyLogins."""
+        """Wait for a turn, which lasts until ``give``. Raises TooManyLogins."""
         turn = self._turn_of(host)
         if self._is_free(turn):
             if turn.is_unknown_site and self._unknown_sites >= _MOST_UNKNOWN_SITES:
@@ -102,12 +102,12 @@ class LoginQueue:
                 self._unqueue(turn)
                 self._tidy(turn)
             elif not turn.waiter.cancelled():
-                self.give(turn)  # it came too late: the next one's
+                self.give(turn)  # the turn came too late: pass it on
             raise
         return turn
 
     def give(self, turn: LoginTurn) -> None:
-        """The turn is over: the next one has it."""
+        """End a turn; the next login gets one."""
         for key in turn.path:
             self._places[key].running -= 1
         self._unknown_sites -= turn.is_unknown_site

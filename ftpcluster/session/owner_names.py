@@ -1,7 +1,7 @@
-"""Names of owners and groups, as LIST shows them, of a name service that may be slow.
+"""Names of owners and groups for LIST, from a name service that may be slow.
 
-A thread asks it, for each number once, and for all of them again after some minutes. A listing
-waits for that for a second in all, and shows numbers then.
+A thread asks the service once for each number, and for all of them again after some minutes. A
+listing waits for names for a second in all; then it shows numbers.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SILENCE = 60.0
 """Seconds between two warnings."""
 
 Key = tuple[bool, int]
-"""Whether it is a group's, and a number."""
+"""Whether the number is a group's, and the number."""
 NameOf = Callable[[int], str]
 
 
@@ -44,8 +44,8 @@ def ask_group(number: int) -> str:
 class OwnerNames:
     """The names that the sessions of one process share.
 
-    ``owner`` and ``group`` are other functions whenever what they have said holds no more, so
-    their results may be cached.
+    ``owner`` and ``group`` are replaced by new functions whenever an earlier result is out of date.
+    So a caller may cache results for as long as the function is the same.
     """
 
     owner: NameOf
@@ -97,7 +97,7 @@ class OwnerNames:
         self._enqueue(self._texts)
 
     def take_missing(self) -> set[Key]:
-        """What was shown as a number since the last look, as long as nobody has answered."""
+        """The keys shown as numbers since the last call: their names are not known yet."""
         missing, self._missing = self._missing, set()
         return missing
 
@@ -137,7 +137,7 @@ class OwnerNames:
         self._go_on()
 
     async def ask(self, keys: set[Key], seconds: float) -> None:
-        """Have them asked for, and wait until all are known, or for so long."""
+        """Ask for ``keys``, and wait until all are known, at most ``seconds``."""
         self._enqueue(keys)
         keys &= self._asked
         if not keys or seconds <= 0:
@@ -169,7 +169,7 @@ class OwnerNames:
 
 
 class ListingNames:
-    """What one listing needs of them."""
+    """The names for one listing, and how long it may still wait for them."""
 
     __slots__ = ("_left", "_names")
 
@@ -180,7 +180,7 @@ class ListingNames:
         names.refresh()
 
     async def ask(self, missing: set[Key]) -> None:
-        """Wait for these names, as far as this listing still waits."""
+        """Wait for these names, within the time that the listing has left."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         await self._names.ask(missing, self._left)

@@ -1,4 +1,4 @@
-"""What must hold before a command is obeyed, in this order: 500/502, 530, 501, 503. And errors."""
+"""The gates before a command, in this order: 500/502, 530, 501, 503. And replies to errors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ftpcluster.session.login import Account
 from ftpcluster.session.row import Argument, Command
 from ftpcluster.session.state import Session
 
-# to find them in their class takes longer
+# module constants: to look them up in their class takes longer
 _NONE, _NEEDED = Argument.NONE, (Argument.REQUIRED, Argument.NEEDS_WORDS)
 _PLAIN = (Argument.OPTIONAL, Argument.REQUIRED)
 _UNKNOWN_VERBS = 10
@@ -32,15 +32,15 @@ _UNKNOWN_VERBS = 10
 _OTHER_PROTOCOLS = re.compile(
     rb"(?:GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH|PRI|EHLO|HELO|SSH-.*)", re.DOTALL
 )
-"""How clients of HTTP, SMTP and SSH begin. What follows may be commands that somebody else has had
-a browser send."""
+"""First words of HTTP, SMTP and SSH clients. An attacker may have made a browser send the FTP
+commands that follow."""
 _NOT_FOR_OTHERS = "This is an FTP server; goodbye."
 
 
 def refuse_unknown(session: Session, verb: bytes) -> Command:
-    """500 or 502 for a verb that isn't in the table; an unauthenticated client gets only so many.
+    """500 or 502 for a verb that is not in the table.
 
-    None that another protocol begins with: it is the end of the session.
+    Before login, too many of them end the session, and so does the first word of another protocol.
     """
     if verb in NOT_IMPLEMENTED:
         raise NotImplementedVerb
@@ -55,7 +55,7 @@ def refuse_unknown(session: Session, verb: bytes) -> Command:
 
 
 def pass_gates(session: Session, command: Command, argument: str) -> str:
-    """The argument as the handler gets it. Raises what keeps a verb from being obeyed."""
+    """The argument as the handler gets it. Raises the error of a gate that is closed."""
     if command.login and type(session.login) is not Account:
         raise NotLoggedIn
     if argument and command.argument not in _PLAIN:
@@ -77,7 +77,7 @@ def pass_gates(session: Session, command: Command, argument: str) -> str:
 
 
 def reply_for(session: Session, error: BaseException) -> Reply:
-    """What the client is told of an error. One that isn't foreseen is logged, and is 451."""
+    """The reply to an error. An unexpected error is logged, and its reply is 451."""
     if isinstance(error, FTPError):
         return error.reply
     if isinstance(error, ConnectionError):

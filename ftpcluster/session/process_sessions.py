@@ -30,8 +30,8 @@ class AcceptedConnection(msgspec.Struct, frozen=True):
     """A connection that was accepted and admitted. ``fd`` is the session's from now on.
 
     ``is_proxied``: a PROXY header stands before everything else, and says who the peer is;
-    ``proxy`` is the address of whoever said it, ``reached`` the IPv4 address of the proxy's that
-    the client went to, where that is known. ``any_address``: see ``Conversation``.
+    ``proxy`` is the address that sent the header, ``reached`` the proxy's IPv4 address that the
+    client connected to, where that is known. ``any_address``: see ``Conversation``.
     """
 
     session: int
@@ -66,7 +66,7 @@ class ProcessSessions:
         return tuple(each.session for each in self._sessions.values())
 
     def receive(self, arrived: AcceptedConnection) -> None:
-        """Begin a session, at once or when the proxy has said who comes."""
+        """Begin a session, at once or when the proxy has named the client."""
         if not arrived.is_proxied:
             self._begin(arrived)
             return
@@ -78,7 +78,7 @@ class ProcessSessions:
         task.add_done_callback(self._on_identified)
 
     async def _identify(self, arrived: AcceptedConnection) -> AcceptedConnection | None:
-        """Who comes, with the address's slot taken; None where it was refused."""
+        """The connection with its client's address, whose slot is taken; None: it was refused."""
         services = self._services
         origin = await read_origin(services.loop, services.poller, arrived.fd)
         arrived = msgspec.structs.replace(arrived, proxy=arrived.peer)
@@ -95,7 +95,7 @@ class ProcessSessions:
         return None
 
     def _on_identified(self, task: asyncio.Task[AcceptedConnection | None]) -> None:
-        """Here and not in the task, whose first step never comes where it is cancelled before."""
+        """Not done in the task: a task that is cancelled before its first step runs no code."""
         came = self._coming.pop(task)
         error = None if task.cancelled() else task.exception()
         if task.cancelled() or error is not None:
@@ -124,7 +124,7 @@ class ProcessSessions:
             return
         try:
             self._begin_on(stream, arrived)
-        except Exception:  # those that arrived with it must not suffer
+        except Exception:  # connections that arrived with it must go on
             log.exception("a session could not begin: this is a bug")
             services.quotas.end(arrived.session, stream.close)
 
@@ -161,14 +161,14 @@ class ProcessSessions:
             session.drain()
 
     def end_all(self, reason: FTPError | None = None) -> None:
-        """End every session now; ``reason``, if any, is the last that its client is told."""
+        """End every session now; ``reason``, if any, is the last reply."""
         self._is_ended = True
         self._stop_waiting()
         for session in tuple(self._sessions.values()):
             _end(session, reason)
 
     def end(self, number: int, reason: str, *, only_unauthenticated: bool = False) -> None:
-        """End one session, if it still runs; ``reason`` is the last that its client is told.
+        """End one session, if it still runs; ``reason`` is its last reply.
 
         ``only_unauthenticated``: unless it has logged in.
         """
@@ -179,7 +179,7 @@ class ProcessSessions:
             _end(session, SessionEnded(reason))
 
     def _end_coming(self, number: int, reason: str) -> None:
-        """End a connection of which the proxy has not said who comes."""
+        """End a connection whose client the proxy has not named yet."""
         for task, arrived in self._coming.items():
             if arrived.session == number and not task.cancel():
                 # its task has just ended: it is a session before the loop calls this
@@ -191,18 +191,18 @@ class ProcessSessions:
             yield number, session.activity()
 
     def limits_changed(self, login: str | None) -> None:
-        """Speed limits of a user, or of the server, are others from now on."""
+        """Speed limits of a user have changed; None: those of all users."""
         for session in self._sessions.values():
             session.session.limits_changed(login)
 
     def _stop_waiting(self) -> None:
-        """Nothing has begun yet where the proxy has not said who comes."""
+        """Close the connections whose client the proxy has not named: they have no session yet."""
         for task in tuple(self._coming):
             task.cancel()
 
 
 def _end(session: ServerPI, reason: FTPError | None) -> None:
-    """End it whatever happens: others are to be ended behind it."""
+    """End a session. An error ends only this one: others are to be ended after it."""
     try:
         session.end(reason)
     except Exception as error:

@@ -1,7 +1,5 @@
-"""A user's rights at a virtual path: by ``permissions``, or by an own ``get_permissions``.
-
-Where ``get_permissions`` is overridden it is called for every path, since its answers cannot be
-known beforehand.
+"""A user's rights at a virtual path: by ``permissions``, or by an overridden ``get_permissions``.
+An overridden one is called for every path, since its answers cannot be known beforehand.
 """
 
 from __future__ import annotations
@@ -37,7 +35,7 @@ class Rights(Protocol):
 class DeclaredRights:
     """The rights of a user's ``permissions``, which may be replaced at any time.
 
-    Some may override ``is_parent``. Then their paths alone do not say what they cover.
+    A permission may override ``is_parent``. Then its path alone does not say what it covers.
     """
 
     needs_task = False

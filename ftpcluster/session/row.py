@@ -11,7 +11,7 @@ from ftpcluster.protocol.reply import Reply
 
 Handler = Callable[[Any, str], Reply | Awaitable[Reply]]
 """It gets the Session and the argument. Where nothing has to wait it returns its Reply, else an
-awaitable of it. What happens behind the reply is in it, too."""
+awaitable of it. The Reply also says what happens after it is sent."""
 Gate = Callable[[Any], str | None]
 """It gets the Session, and says what is missing, if anything is."""
 

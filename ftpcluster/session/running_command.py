@@ -1,4 +1,4 @@
-"""The command that runs, where it had to wait: what it is, and who may end it."""
+"""A command that goes on after it had to wait: what it is, and what may end it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ftpcluster.session.journal import Entry
 from ftpcluster.session.row import Command
 
 LONG = 0.5
-"""Seconds for which no command of fast storage keeps the loop."""
+"""Seconds of one step: a command that keeps the loop for longer has a slow storage."""
 
 
 class RunningCommand(CoroutineRun[Reply | None]):
     """A command on its way, or a TLS handshake, which has no ``command``.
 
-    The end of its session cancels whatever runs. Others abort it, and say why: ABOR and the clocks
-    a transfer or another long command, and nobody a short one.
+    The end of its session cancels whatever runs. ABOR and the deadlines abort a transfer or another
+    long command, with a reason. Nothing aborts a short one.
     """
 
     __slots__ = ("_took_long", "argument", "command", "entry", "is_last", "reason")
@@ -35,14 +35,15 @@ class RunningCommand(CoroutineRun[Reply | None]):
         took_long: Callable[[float], None],
         command: Command | None,
     ) -> None:
-        """``took_long`` is told of steps for which the other sessions waited."""
+        """``took_long`` is called with the seconds of a step that kept the other sessions
+        waiting."""
         self._took_long = took_long
         self.command = command
         self.argument = ""
         self.entry: Entry | None = None  # of the journal
         self.reason: FTPError | None = None
         self.is_last = False
-        """Whether the session ends behind it, since the server stops."""
+        """Whether the session ends after it, since the server stops."""
         super().__init__(loop, coroutine, blocker, on_done)
 
     def _step(self, blocker: Blocker | None = None) -> None:
@@ -53,7 +54,7 @@ class RunningCommand(CoroutineRun[Reply | None]):
 
     @property
     def transfers(self) -> bool:
-        """Whether it uses a data connection: the client's end is not its end."""
+        """Whether it uses a data connection: then it outlives the control connection."""
         return self.command is not None and self.command.transfers
 
     @property
@@ -62,7 +63,7 @@ class RunningCommand(CoroutineRun[Reply | None]):
         return self.command is not None and self.command.is_long
 
     def abort(self, reason: FTPError) -> None:
-        """End it; ``reason`` is what the client is told. The first one counts."""
+        """End it; ``reason`` gives the reply. The first reason counts."""
         if self.reason is None:
             self.reason = reason
             self.cancel()

@@ -25,9 +25,9 @@ THREADS = 8
 LARGE = 8 << 20
 """Bytes that are worth the way to a thread and back."""
 _PIECE = 4 << 20
-"""Bytes of one call: between two of them a transfer may get limits, and its progress counts."""
+"""Bytes of one call. Between two calls, progress is counted and new limits take effect."""
 _PATIENCE = struct.pack("@ll", 0, 50_000)
-"""Microseconds for which a call waits for room. With it a client of some MB/s has a thread."""
+"""Microseconds that a call waits for room: enough for a client that reads some MB/s."""
 _LOOP_GOES_ON = COPY_REFUSED | {errno.EAGAIN}
 
 
@@ -46,18 +46,18 @@ class SendingThreads:
     async def send(
         self, stream: Stream, source: int, position: int, end: int, told: Callable[[int], bool]
     ) -> int:
-        """Send a file from ``position`` on; up to where it was sent, which may be nowhere.
+        """Send a file from ``position`` on; returns the position reached, which may be the same.
 
-        ``told`` is called in the thread with the bytes of each piece; with False it ends there.
-        When this is cancelled the connection's output ends, and with it the call that blocks: the
-        descriptors are in use no more.
+        ``told`` is called in the thread with the number of bytes of each piece; False ends the
+        sending. A cancellation shuts down the connection's output, which ends the call that blocks:
+        the thread uses the descriptors no more.
         """
         work = _Sending(self._loop.create_future(), stream.fd, source, position, end, told)
         try:
             _set_patience(stream.fd)
             os.set_blocking(stream.fd, True)
         except OSError:
-            return position  # the loop will see why
+            return position  # the loop will meet the same error
         try:
             self._threads.begin(work)
         except RuntimeError:  # no thread can be started

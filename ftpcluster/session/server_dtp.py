@@ -30,7 +30,7 @@ MOST = 1 << 20
 BLOCK = 256 * 1024
 """Bytes of one read or write where data goes through this process."""
 _TURN = 256 * 1024
-"""Bytes that a transfer moves at least before others get their turn; then it goes by the clock."""
+"""Bytes that a transfer moves at least before it looks at the clock and may give others a turn."""
 _GONE = {
     errno.ECONNRESET,
     errno.EPIPE,
@@ -48,8 +48,8 @@ class DataTransfer:
     """One transfer over one data connection, as a block: ``async with Download(session, "…")``.
 
     Leaving the block closes the connection. The peer's disappearance becomes TransferAborted. Where
-    nothing has to wait there is a way without the block, in one call: ``begin_at_once``, and
-    ``close_at_once`` at its end. A transfer that has begun at once may still become a block.
+    nothing has to wait, ``begin_at_once`` and ``close_at_once`` do the same without the block, in
+    one call. A transfer that has begun at once may still become a block.
     """
 
     __slots__ = (
@@ -72,9 +72,10 @@ class DataTransfer:
     def __init__(
         self, session: Session, text: str, total: int | None = None, path: str = ""
     ) -> None:
-        """``text`` is what 150 says, ``total`` the bytes that will be copied, where it is known.
+        """``text`` is what 150 says, ``total`` the number of bytes that will be copied, where that
+        is known.
 
-        ``path``: of the file that is moved, if it is one.
+        ``path``: that of the file, if a file is moved.
         """
         self._session = session
         self.total = total
@@ -108,7 +109,7 @@ class DataTransfer:
         return self._waits
 
     def _start_clock(self) -> None:
-        """Others may look at the transfer from now on."""
+        """Measure waits: from now on the transfer may be watched."""
         if self._waits is None:
             self._waits = TransferWaits(self._session.services.loop.time)
 
@@ -248,8 +249,8 @@ class DataTransfer:
         await stream.finish()
 
     def moved(self, count: int) -> Coroutine[Any, Any, None] | None:
-        """So many bytes were copied. What is to be awaited before the next, if anything: as long as
-        limits and the other sessions ask for."""
+        """``count`` bytes were copied. Returns what to await before the next, if limits or the
+        other sessions ask for a wait."""
         self._session.progress += count
         self._turn += count
         pause = None if self._pace is None else self._pace.spend(count)
@@ -288,7 +289,7 @@ class DataTransfer:
             self._look_at_pace()
 
     def _look_at_pace(self) -> None:
-        """What a transfer had in hand when it stood still may be others' by now."""
+        """Ask for the size of the next piece: after a wait, other transfers may have its share."""
         if self._pace is not None:
             self.most = self._pace.piece
 
@@ -302,7 +303,7 @@ class DataTransfer:
                     sent = self.stream.send(piece)
                     break
                 except BlockingIOError:
-                    await self.writable()  # TLS wants the same again, if the limits allow it or not
+                    await self.writable()  # TLS wants the same again, whatever the limits allow
             rest = rest[sent:]
             if (pause := self.moved(sent)) is not None:
                 await pause
@@ -336,7 +337,7 @@ async def accept(session: Session, timeout: float, opening: Reply | None = None)
     if opening is not None:
         session.announce(opening)
     if fd is None:
-        # ``session.data`` stays what it is meanwhile: whatever ends this also abandons it
+        # ``session.data`` stays the listener meanwhile: whatever ends this also abandons it
         try:
             fd = await await_data_connection(
                 services.loop, services.poller, listener, talk.peer, timeout, talk.proxy
@@ -345,13 +346,13 @@ async def accept(session: Session, timeout: float, opening: Reply | None = None)
             if session.data is listener:
                 session.drop_data()
             raise
-    session.data = None  # before anything fails: the listener is going to be somebody else's
+    session.data = None  # before anything fails: another session may get the listener
     listener.give_back()
     session.data = Stream(services.loop, services.poller, fd)
 
 
 async def _connect(session: Session, target: ActiveTarget) -> Stream:
-    """Make an active data connection; also there this server is the server of TLS (RFC 4217)."""
+    """Make an active data connection. For TLS, this side is the server there, too (RFC 4217)."""
     services, settings = session.services, session.settings
     timeout = settings.data_timeout
     source = ActiveSource(session.server_address, settings.active_port or 0, settings.keepalive)
@@ -370,6 +371,6 @@ async def arrived(session: Session, arrival: AcceptingData) -> Stream:
         if session.data is arrival:
             session.drop_data()
         raise
-    if session.data is arrival:  # else another one who waited for it was faster
+    if session.data is arrival:  # else another caller waited for it, too, and was faster
         session.data = stream
     return stream

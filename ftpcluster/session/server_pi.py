@@ -1,4 +1,4 @@
-"""The server-PI: keeps the gates, runs commands, and says what came of them.
+"""The server-PI: checks the gates, runs commands, and sends their replies.
 
 One command at a time. Of the lines that come while it runs, only those that the table allows during
 a transfer are looked at.
@@ -46,9 +46,9 @@ from ftpcluster.session.services import Services
 from ftpcluster.session.state import Session
 
 _LONGEST_END = 1.0
-"""Seconds for which a command that is cancelled may keep its client from seeing the end."""
+"""Seconds that a cancelled command may delay the close of the control connection."""
 _COMPLETE, _DEBUG = Code.TRANSFER_COMPLETE, logging.DEBUG
-_GO_ON = Then.GO_ON  # which costs a call each time where it is a member of its class
+_GO_ON = Then.GO_ON  # to look it up in its class costs a call each time
 
 
 class ServerPI(ControlConnection):
@@ -172,7 +172,7 @@ class ServerPI(ControlConnection):
         coroutine: Coroutine[Any, Any, Reply | None],
         entry: journal.Entry | None = None,
     ) -> RunningCommand | None:
-        """Run a coroutine as far as it comes at once. What has to wait goes on later."""
+        """Run a coroutine up to its first wait, if any. A RunningCommand goes on from there."""
         try:
             blocker = coroutine.send(None)
         except StopIteration as done:
@@ -198,7 +198,7 @@ class ServerPI(ControlConnection):
         self._deadlines.end_transfer()
         if self._state is ENDED:
             if isinstance(error, Exception):
-                reply_for(self.session, error)  # nobody hears it; but what is a bug is logged
+                reply_for(self.session, error)  # nothing is sent any more; but a bug is logged
             if run.entry is not None:
                 run.entry.end(self.session, None, is_cut=True)
             if self.session.last_transfer is not None:
@@ -233,7 +233,7 @@ class ServerPI(ControlConnection):
             self._lines.take()
             self._answer_meanwhile(row, rest)
             return True
-        # where the verb has been removed it ends nothing
+        # ABOR ends nothing where a program has removed the verb
         if self._lines.has(ABORT) and self._find_command(ABORT) is not None:
             run.abort(TransferAborted("Transfer aborted."))
         elif self._lines.has(QUIT):
@@ -269,14 +269,14 @@ class ServerPI(ControlConnection):
             return
         changes = then is not _GO_ON and then is not Then.CLOSE
         if changes and self._has_more_input():
-            self.end()  # somebody put commands behind AUTH, to have them obeyed as protected ones
+            self.end()  # commands behind AUTH: an attacker wants them obeyed as protected
             return
         if reply is not None:
             self._reply(reply)
         self._go_on_as(then)
 
     def _go_on_as(self, then: Then) -> None:
-        """What happens behind the reply, where that is not the next command."""
+        """What follows the reply, if it is not the next command."""
         if then is Then.CLOSE or self._state is ENDING:
             self._come_to(ENDING)
             self._send(is_last=not self._lines)
@@ -335,14 +335,14 @@ class ServerPI(ControlConnection):
         self._give_up(SessionEnded("Replies are not read; closing control connection."))
 
     def end(self, reason: FTPError | None = None) -> None:
-        """End the session now; ``reason``, if any, is the last that the client is told."""
+        """End the session now; ``reason``, if any, is the last reply."""
         if self._state is ENDED:
             return
         if reason is not None:
             self._reply(reason.reply)
             self._send()
         if self._state is ENDED:
-            return  # there was nobody to tell it
+            return  # the client was gone: to send the reply has ended the session
         self._state, run = ENDED, self._run
         if reason is not None and run is not None and run.entry is not None:
             run.entry.cut_for = reason.reply.text
@@ -354,7 +354,7 @@ class ServerPI(ControlConnection):
         self._lines.clear()
         if run is not None:
             self.session.stream.stop_watching()
-            # what it waits for may hang, and the client need not
+            # what the command waits for may hang, but the client must not
             self.session.services.loop.call_later(_LONGEST_END, self.session.stream.close)
             run.cancel()
         else:
@@ -368,7 +368,7 @@ class ServerPI(ControlConnection):
         try:
             session.drop_data()
             session.log_out()
-            # else only the garbage collector could free the session
+            # break the cycles: else only the garbage collector could free the session
             self._deadlines.forget()
             session.forget_client()
             session.stream.stop_watching()
@@ -378,8 +378,8 @@ class ServerPI(ControlConnection):
 
 
 async def _handled(command: Command, session: Session, argument: str) -> Reply:
-    """What a handler says, for a task: also its part that never waits may run code that is not
-    ours, which may ask for the task, or raise what no callback of the loop may."""
+    """Run a whole handler in a task. Even the part that never waits may run code that is not ours:
+    it may ask for its task, or raise what no callback of the loop may raise."""
     return await settled(command.handler(session, argument))
 
 

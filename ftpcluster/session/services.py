@@ -53,7 +53,7 @@ class Leftover(Protocol):
 class Settings:
     """What is the same for all sessions of a server. Times in seconds; None is no deadline.
 
-    A field without a default has that of the key that is declared for it, in ``config``.
+    The default of a field without one stands in ``config``, where its key is declared.
     """
 
     welcome_message: str
@@ -97,11 +97,11 @@ class Services:
     ports: PassivePorts
     pool: Executor
     file_threads: int = 16
-    """How many may wait for each device that may not answer."""
+    """Threads that may wait at once for a device that may not answer."""
     mounts: MountTable | None = None
     """The mounts, where this process is confined and could not read them any more."""
     rates_per_connection: Callable[[], Rates] = Rates
-    """The speed limits that each connection has of the server's."""
+    """The server's speed limits for each connection."""
     counts: Counts = field(default_factory=Counts)
     tls: Contexts | None = None
     transfers: LogFile | None = None
@@ -112,7 +112,7 @@ class Services:
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     lingering: dict[Leftover, None] = field(default_factory=dict)
     sets_keepalive: bool = False
-    """Whether listeners hand down another ``keepalive`` to control connections than is set here."""
+    """Whether control connections inherit another ``keepalive`` than that in ``settings``."""
     held_entries: int = 0
     """Entries of directories that listings hold to sort them."""
 
@@ -157,7 +157,7 @@ class Services:
         try:
             set_keepalive(sock, self.settings.keepalive)
         except OSError:
-            pass  # the client is gone already: whoever reads will see
+            pass  # the client is gone already: the next read will show it
         finally:
             sock.detach()
 
@@ -180,18 +180,18 @@ class Services:
         self.pool.shutdown(wait=False, cancel_futures=True)
 
     def ask(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Run a coroutine of a user manager's, whose end the server's end has to wait for."""
+        """Run a coroutine of a user manager; the server's end waits for it."""
         task = self.background(contained(coroutine))
         task.add_done_callback(lambda _: coroutine.close())  # cancelled before its first step
         return task
 
     def background(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Run what the server's end has to wait for; ``tasks`` holds it until it has ended."""
+        """Run a coroutine that the server's end waits for; ``tasks`` holds it until then."""
         task = self.loop.create_task(coroutine)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
         return task
 
     async def in_pool(self, function: Callable[..., T], *arguments: object) -> T:
-        """Run what may block in the pool of threads."""
+        """Run a function that may block in the pool of threads."""
         return await self.loop.run_in_executor(self.pool, functools.partial(function, *arguments))

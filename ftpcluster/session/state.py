@@ -104,7 +104,7 @@ class Session:
         self.control = control
         self._server_address: str | None = None
         # for as long as the session
-        # the control connection's, whose context serves data connections, too; also behind CCC
+        # the control connection's, whose context serves data connections, too; kept after CCC
         self.tls = stream if isinstance(stream, TLSStream) else None
         self.login: Claim | Account | None = None
         self.user_name = ""
@@ -137,7 +137,7 @@ class Session:
             tell(level, self.who, text)
 
     def note_bug(self, error: BaseException) -> None:
-        """Log an error that nobody foresaw, with its traceback."""
+        """Log an unexpected error, with its traceback."""
         log.error("%s: a command failed: %r", self.who, error, exc_info=error)
 
     @property
@@ -165,7 +165,7 @@ class Session:
         self.control.announce(reply)
 
     async def room(self) -> None:
-        """Wait until the client has read what was announced, but for a little."""
+        """Wait until the client has read nearly all that was announced."""
         await self.control.room()
 
     @property
@@ -182,23 +182,20 @@ class Session:
         return self._server_address
 
     def path(self, argument: str) -> str:
-        """The virtual path an argument names. It is for logs: no permission was looked at."""
+        """The virtual path that an argument names. It is for logs: permissions are not checked."""
         if argument[:1] == "~" and begins_at_home(argument) and type(self.login) is Account:
             return in_home(self.login, argument)
         return resolve(self.current_directory, argument)
 
     def readable(self, argument: str) -> Answer[str]:
-        """The virtual path that an argument names, where the user may read it.
-
-        It is there at once, unless code of somebody's own decides. Raises FileUnavailable.
+        """The virtual path that an argument names, where the user may read it. It is returned at
+        once, unless the program's own code decides. Raises FileUnavailable.
         """
         return self._checked(argument, self._readable_at)
 
     def writable(self, argument: str) -> Answer[str]:
-        """The virtual path that an argument names, where the user may write it.
-
-        It is there at once, unless code of somebody's own decides. Raises FileUnavailable,
-        FileNameNotAllowed.
+        """The virtual path that an argument names, where the user may write it. It is returned at
+        once, unless the program's own code decides. Raises FileUnavailable, FileNameNotAllowed.
         """
         return self._checked(argument, self._writable_at)
 
@@ -272,7 +269,7 @@ class Session:
             services.ports.early_acceptors.expect(listener, services.poller, talk.peer, talk.proxy)
 
     def protect_data(self, protected: bool) -> None:  # noqa: FBT001
-        """PROT, which holds for the data connection that is prepared, too."""
+        """Set the level of PROT, for a data connection that is prepared, too."""
         if protected == self.parameters.protected:
             return
         self.parameters.protected = protected
@@ -308,7 +305,7 @@ class Session:
         if storage is None:
             storage = self.open_storage(user)
         rights = self.hooks.rights_of(user) or rights_of(user)
-        # the attributes of an overridden user may raise: until here there is no login
+        # attributes of a program's own user class may raise: until here there is no login
         needs_task = storage.needs_task or rights.needs_task
         self.login = Account(user, storage, rights, needs_task, self._speed_limits(user))
         self.current_directory = home
@@ -316,7 +313,7 @@ class Session:
         self._who = None
 
     def limits_changed(self, login: str | None) -> None:
-        """Speed limits of a user, or of the server, are others from now on."""
+        """Speed limits of a user have changed; None: those of all users."""
         if isinstance(self.login, Account) and login in (None, self.login.user.login or ""):
             limits = self._speed_limits(self.login.user)
             self.login = msgspec.structs.replace(self.login, speed_limits=limits)
@@ -350,12 +347,12 @@ class Session:
             self.services.notify_logout(login.user)
 
     def forget_client(self) -> None:
-        """Nobody is there any more who could be told anything."""
+        """The client is gone: from now on replies are dropped, and no hook is called."""
         self.control = NOBODY
         self.hooks = NO_HOOKS
 
     def nobody_came(self) -> NoDataConnection:
-        """What a client is told that has made no data connection in time."""
+        """The error for a client that has made no data connection in time."""
         if isinstance(self.data, PassiveListener | AcceptingData):
             return self.data.nobody_came()
         return NoDataConnection("No data connection was made.")
@@ -374,5 +371,5 @@ class Session:
 
 
 def shown(login: str) -> str:
-    """A user's name as people read it, whatever a client has sent for one."""
+    """A user's name for people to read: printable and short, whatever the client has sent."""
     return visible(login)[:_LONGEST_NAME]

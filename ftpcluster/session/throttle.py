@@ -39,7 +39,7 @@ class Pace:
         self._lease = self._limits.open(self._direction, self._clock(), self._size)
 
     def end(self) -> None:
-        """A transfer that waits in ``spend`` for others is let go."""
+        """Give the share back. A transfer that still waits in ``spend`` goes on."""
         lease, self._lease = self._lease, None
         if lease is not None:
             lease.close()
@@ -49,11 +49,11 @@ class Pace:
         return MOST_AT_ONCE if self._lease is None else self._lease.piece
 
     def prepare(self) -> Coroutine[Any, Any, None] | None:
-        """What is to be awaited before something may be moved, if anything."""
+        """What to await before the first byte may be moved, if anything."""
         return self.spend(0)
 
     def spend(self, count: int) -> Coroutine[Any, Any, None] | None:
-        """``count`` bytes were moved. What is to be awaited before the next may be, if anything."""
+        """``count`` bytes were moved. Returns what to await before the next, if anything."""
         lease = self._lease
         if lease is None:
             return None
@@ -67,7 +67,7 @@ class Pace:
             pause = lease.spend(0, now)
 
     async def _wait(self, pause: Pause, now: float) -> float:
-        """The time afterwards. A transfer that has waited for a time knows that it has come."""
+        """Wait; returns the time afterwards, which is never before ``pause.until``."""
         self._waits.begin(Cause.SHARED_LIMIT if pause.is_shared else Cause.CONNECTION_LIMIT)
         if isinstance(pause.until, float):
             await asyncio.sleep(pause.until - now)

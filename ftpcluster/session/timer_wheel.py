@@ -1,8 +1,8 @@
 """Many deadlines over one timer of the loop.
 
 A timer costs uvloop as much as a whole command, and every session has deadlines that are hardly
-ever met. Here setting one is an entry in a table; the loop's timer fires only for moments that
-somebody waits for, a quarter of a second late at most.
+ever met. Here a deadline is an entry in a table. The loop's timer fires only at moments that have
+an entry, at most a quarter of a second late.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class TimerWheel:
         self._timer = self._loop.call_at(slot * RESOLUTION, self._turn)
 
     def _turn(self) -> None:
-        """Call whose time has come, and wait for the next."""
+        """Call the callbacks whose time has come, and set the timer for the next."""
         self._armed = self._timer = None
         now = int(self._loop.time() / RESOLUTION)
         for slot in sorted(slot for slot in self._slots if slot <= now):
@@ -66,7 +66,7 @@ class TimerWheel:
             self._arm(min(remaining))
 
     def close(self) -> None:
-        """Forget everybody; harmless when repeated."""
+        """Forget all deadlines; harmless when repeated."""
         self._slots.clear()
         if self._timer is not None:
             self._timer.cancel()

@@ -24,8 +24,8 @@ class TransferParameters(msgspec.Struct):
 class Pending(msgspec.Struct):
     """What holds for one command.
 
-    ``restart``: where the next transfer begins. ``hash_range``: from the first byte that the next
-    HASH looks at to before the second. ``rename_from``: what RNFR named.
+    ``restart``: where the next transfer begins. ``hash_range``: the next HASH looks at the bytes
+    from the first offset to before the second. ``rename_from``: what RNFR named.
     """
 
     restart: int = 0

@@ -6,15 +6,15 @@ from collections.abc import Callable, Sequence
 from enum import IntEnum
 
 _SHORTEST = 0.2
-"""Seconds that a look back has to reach; a shorter one would show chance."""
+"""Seconds between two looks, at least: a speed over less time would be chance."""
 _LONGEST = 5.0
 _NEGLIGIBLE = 0.1
-"""The part of the time that must have been spent waiting for a cause to be named."""
+"""A cause is named if the transfer has waited for it for more than this part of the time."""
 
 
 class Cause(IntEnum):
     CLIENT = 0
-    SHARED_LIMIT = 1  # the server's or the user's: who spreads them knows which
+    SHARED_LIMIT = 1  # the server's or the user's: only the code that spreads them knows which
     CONNECTION_LIMIT = 2
     DISK = 3
 
@@ -54,7 +54,7 @@ class TransferWaits:
         """The speed in bytes per second, and what held it back, since the last look.
 
         ``moved``: bytes until now. A look that follows another one too soon, or too late, counts
-        from the begin on.
+        from the transfer's begin.
         """
         now = self._clock()
         totals = self._totals.copy()

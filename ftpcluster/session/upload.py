@@ -16,7 +16,7 @@ from ftpcluster.session.transfer_waits import Cause
 from ftpcluster.storage.base import COPY_REFUSED, File
 
 _SPLICE_FROM = 128 * 1024
-"""Uploads go through memory up to here: a pipe costs more than copying a small file."""
+"""Bytes of an upload that go through memory: for less, a pipe costs more than copying."""
 
 _scratch = memoryview(bytearray(BLOCK))
 """One buffer for the process: between two waits only one session uses it."""
@@ -30,7 +30,7 @@ class Upload(DataTransfer):
     limited_as = UPLOAD
 
     async def receive_and_close(self, file: File, *, truncates: bool) -> None:
-        """``receive_file``, and the end of a connection that has begun at once."""
+        """``receive_file``; then close a connection that has begun at once."""
         self._start_clock()
         try:
             if self._pending is not None:
@@ -44,8 +44,8 @@ class Upload(DataTransfer):
     def receive_file(self, file: File, *, truncates: bool) -> Coroutine[Any, Any, None]:
         """Write what arrives to ``file`` until the peer closes the connection.
 
-        ``truncates``: throw away before what it had. Not sooner: where no data comes, nothing is
-        lost.
+        ``truncates``: empty the file first. This is not done before the data connection is there,
+        so that nothing is lost where none comes.
         """
         cutting = file.truncate() if truncates else None
         if not self._session.parameters.binary:
@@ -73,7 +73,7 @@ class Upload(DataTransfer):
             self.waits.end()
 
     async def _receive_blocks(self, file: File) -> None:
-        """Copy to a file of plain functions: through memory, and what is large in the kernel."""
+        """Copy to a synchronous file: through memory, and the rest of a large one in the kernel."""
         stream, waits = self.stream, self.waits
         target = file.kernel_fd if stream.is_plain else None
         received = 0
@@ -101,9 +101,10 @@ class Upload(DataTransfer):
                 target = None
 
     async def _splice(self, file: File, target: int) -> bool:
-        """Copy what is left by way of a pipe; False where that has to go on through memory.
+        """Copy the rest through a pipe; False where it has to go on through memory.
 
-        There are no descriptors for a pipe, or the kernel does not copy to such a file.
+        That is so where there are no descriptors for a pipe, or the kernel does not copy to such a
+        file.
         """
         try:
             pipe = Pipe.borrow()

@@ -28,15 +28,15 @@ _GOODBYE = Reply(Code.CLOSING_CONTROL_CONNECTION, "Goodbye.", then=Then.CLOSE)
 _NEED_PASSWORD = Reply(Code.NEED_PASSWORD, "Please specify the password.")
 _NO_ACCOUNTS = Reply(Code.SUPERFLUOUS, "No account is needed.")
 _PATIENCE = 3.0
-"""Seconds for a user manager to say whether a password was right whose client has hung up: longer
-than a directory service takes, or PAM, which delays its noes by about two."""
+"""Seconds that a user manager has to judge a password after its client has hung up. A directory
+service takes less, and so does PAM, which delays a refusal by about two."""
 _HOST = re.compile(r"[A-Za-z0-9_.-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\]")
 _HOST_ACCEPTED = Reply(Code.SERVICE_READY, "Host accepted.")
 _LOGGED_IN = Reply(Code.LOGGED_IN, "Login successful.")
 
 
 def over_tls(session: Session) -> None:
-    """The gate of USER, which an override of USER has to pass, too.
+    """The gate of USER. An override of USER has to pass it, too.
 
     Raises NotLoggedIn where TLS is required and missing.
     """
@@ -71,7 +71,7 @@ async def _find_user(session: Session, manager: AbstractUserManager, login: str)
     try:
         found = await answer
         if not isinstance(found[0], _Response):
-            # ERROR of another library's enumeration would let somebody in
+            # another library's ERROR is not ours, so it would let somebody in
             raise TypeError(f"get_user: expected a GetUserResponse, got {found[0]!r}")
         return found
     except asyncio.CancelledError:
@@ -103,8 +103,8 @@ class _Attempt:
         self._is_counted = False
 
     def abandon(self) -> None:
-        """The client has left. A password that is known to be wrong counts all the same; a right
-        one is no login any more."""
+        """The client has left. A password that is known to be wrong still counts as a failed login.
+        A right one does not log in any more."""
         session, quotas = self.session, self.session.services.quotas
         if self.is_right is False and not self._is_counted:
             self._is_counted = True
@@ -114,7 +114,7 @@ class _Attempt:
 
 @stepwise
 def password(session: Session, secret: str) -> Steps[Reply]:
-    """PASS: only now the user's slot is taken: unauthenticated clients cannot lock a user out."""
+    """PASS takes the user's slot. If USER took it, strangers could lock a user out."""
     claim = session.login
     assert isinstance(claim, Claim)
     is_right = _judge_at_once(session.services.users, claim, secret)
@@ -125,7 +125,7 @@ def password(session: Session, secret: str) -> Steps[Reply]:
         reply: Reply = yield _settle(_Attempt(session, claim, secret, is_right=is_right))
         return reply
     finally:
-        # a session that has ended meanwhile has done so itself
+        # a session that ended meanwhile has logged out already
         if session.login is claim:
             session.log_out()
 
@@ -138,7 +138,7 @@ async def _settle(attempt: _Attempt) -> Reply:
     except TooManyLogins:
         return await _postpone(attempt)
     except BadHash as error:
-        # the client is told nothing of it: who may log in is nobody's business
+        # the client gets the reply to a wrong password: it must not learn which users exist
         session.note(
             logging.ERROR,
             f"nobody can log in as {shown(claim.login)!r}: the stored password is {error}; "
@@ -185,7 +185,7 @@ def _let_in(session: Session, login: str, account: User) -> Steps[Reply]:
 
 
 def _judge_at_once(manager: AbstractUserManager, claim: Claim, secret: str) -> bool | None:
-    """Whether a password is right; None where a hash, or a custom manager, has to tell."""
+    """Whether a password is right; None where that takes a hash, or a custom user manager."""
     user = claim.user
     if user is None:
         return False
@@ -206,7 +206,7 @@ def _is_ours(manager: AbstractUserManager) -> TypeGuard[MemoryUserManager]:
 
 
 async def _judge(attempt: _Attempt) -> bool:
-    """Whether a password is right, once the session has a try.
+    """Whether a password is right. The session waits for its try first.
 
     Raises SessionEnded where its address is banned, TooManyLogins, BadHash.
     """
@@ -223,7 +223,7 @@ async def _judge(attempt: _Attempt) -> bool:
 
 
 async def _compare_hashes(attempt: _Attempt, manager: MemoryUserManager) -> bool:
-    """By a thread, also where the password is known to be wrong: that takes as long."""
+    """Compare in a thread. A password that is known to be wrong must take as long as others."""
     turns = attempt.session.services.turns
     turn = await turns.take(attempt.session.conversation.peer)
     try:
@@ -239,14 +239,14 @@ async def _compare_hashes(attempt: _Attempt, manager: MemoryUserManager) -> bool
 
 
 async def _outlast_thread(attempt: _Attempt, comparison: Future[bool]) -> bool:
-    """A thread's answer. It keeps its turn, and counts, though its client hangs up: else whoever
-    does so would have hashes computed side by side, and never be banned."""
+    """A thread's answer. After a hang-up the check keeps its turn, and a wrong password counts.
+    Otherwise clients that hang up would have many hashes computed at once, and never be banned."""
     answer = asyncio.wrap_future(comparison)
     try:
         return await asyncio.shield(answer)
     except asyncio.CancelledError:
         attempt.abandon()
-        if not comparison.cancel():  # else no thread had begun, and it has cost nothing
+        if not comparison.cancel():  # cancelled: no thread had begun, and it has cost nothing
             await wait_out(answer)
             if attempt.is_right is None:
                 attempt.is_right = _late_answer(answer)
@@ -264,23 +264,23 @@ async def _ask_manager(attempt: _Attempt, manager: AbstractUserManager) -> bool:
 
 
 async def _outlast_task(attempt: _Attempt, authenticating: Coroutine[Any, Any, bool]) -> bool:
-    """The answer of a custom user manager, which a session does not wait for for ever."""
+    """The answer of a custom user manager. After a hang-up it has ``_PATIENCE`` seconds left."""
     answer = attempt.session.services.ask(authenticating)
     try:
         return await asyncio.shield(answer)
     except asyncio.CancelledError:
         attempt.abandon()
         await asyncio.wait((answer,), timeout=_PATIENCE)
-        # where it has not answered nobody knows whether it was right
+        # without an answer it stays unknown whether the password was right
         if not answer.cancel() and attempt.is_right is None:
             attempt.is_right = _late_answer(answer)
         raise
 
 
 def _late_answer(answer: asyncio.Future[bool]) -> bool | None:
-    """Whether a password was right; None where that was not found out.
+    """Whether a password was right; None where that is unknown.
 
-    Raises other errors of the user manager: after them nothing is known, either.
+    Other errors of the user manager are raised; after them it is unknown, too.
     """
     try:
         return answer.result()
@@ -310,10 +310,10 @@ async def _asked(session: Session, answer: Awaitable[T]) -> T:
 
 
 async def _postpone(attempt: _Attempt) -> Reply:
-    """421 after the delay of a failed login: 530 would tell an honest client that its password is
-    wrong, and an answer at once would have the storm that is to blame come back at once.
+    """Reply 421 after the delay of a failed login. 530 would tell an honest client that its
+    password is wrong. Without the delay the clients that cause the storm would return at once.
 
-    A password that is known to be wrong counts all the same, and gets the same reply.
+    A password that is known to be wrong counts as a failed login, and gets the same reply.
     """
     session = attempt.session
     session.log_out()
@@ -331,7 +331,7 @@ async def _fail(session: Session, login: str) -> Reply:
     session.log_out()  # before the delay, so that no slot is held meanwhile
     _note_failure(session, login)
     settings, services = session.settings, session.services
-    # counted before the delay: who hangs up on it has used up a try all the same
+    # counted before the delay: a client that hangs up during it has still used up a try
     delay = await services.quotas.login_failed(session.conversation.session, login)
     delay = max(delay, settings.login_delay)
     if delay:
@@ -342,7 +342,7 @@ async def _fail(session: Session, login: str) -> Reply:
 
 
 def _note_failure(session: Session, login: str) -> None:
-    """Count a failed login in this process; whom that bans is the quotas' business."""
+    """Count a failed login in this process; the quotas decide about bans."""
     session.unauthenticated.failed_logins += 1
     session.services.counts.failed_logins += 1
     peer = session.conversation.peer

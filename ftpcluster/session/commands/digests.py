@@ -1,7 +1,7 @@
 """Digests of files: HASH and RANG (draft-bryan-ftpext-hash), XCRC, XMD5, XSHA1, XSHA256.
 
-They are computed by threads of their own, a piece at a time: other sessions do not notice, ABOR
-ends it, and no file is closed while a thread still reads it.
+They are computed by threads of their own, a piece at a time. Other sessions do not notice, ABOR
+ends a digest, and no file is closed while a thread still reads it.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from ftpcluster.session.state import Session
 from ftpcluster.storage.base import File
 
 _PIECE = 4 << 20
-"""Bytes that a thread reads and digests before anybody else may have it."""
+"""Bytes that a thread reads and digests before it may go to another digest."""
 _XRANGE = re.compile(r"(.*?)(?: (\d{1,19}))?(?: (\d{1,19}))?", re.ASCII | re.DOTALL)
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"(?: (\d{1,19}))?(?: (\d{1,19}))?', re.ASCII | re.DOTALL)
 
 
 class Digest(Protocol):
-    """What hashlib's objects are."""
+    """The interface of hashlib's objects."""
 
     def update(self, data: bytes, /) -> None: ...
     def hexdigest(self) -> str: ...
@@ -61,7 +61,7 @@ def hash_feature(chosen: str = DEFAULT) -> str:
 
 
 def options(session: Session, value: str) -> Reply:
-    """OPTS HASH: which algorithm HASH uses, or is to use."""
+    """OPTS HASH: name the algorithm that HASH uses, or set it."""
     if value:
         if value.upper() not in ALGORITHMS:
             raise ArgumentProblem(f"The algorithms are {', '.join(ALGORITHMS)}.")
@@ -70,7 +70,7 @@ def options(session: Session, value: str) -> Reply:
 
 
 def rang(session: Session, argument: str) -> Reply:
-    """RANG: the first and the last byte that the next HASH looks at; ``1 0`` is all again."""
+    """RANG: the first and the last byte of the next HASH; ``1 0`` means the whole file again."""
     first, _, last = argument.partition(" ")
     start, end = integer(first), integer(last.lstrip(" ")) + 1
     if (start, end) == (1, 1):
@@ -111,9 +111,10 @@ async def xsha256(session: Session, argument: str) -> Reply:
 
 
 async def _x(session: Session, argument: str, algorithm: str) -> Reply:
-    """``XMD5 path``, ``XMD5 "path" start``, ``XMD5 "path" start end``: the end is not part of it.
+    """``XMD5 path``, ``XMD5 "path" start``, ``XMD5 "path" start end``: ``end`` is exclusive.
 
-    The quotes may be left out, which is a range only where no file has the whole as its name.
+    Without quotes, numbers at the end are a range only where no file has the whole argument as its
+    name.
     """
     match = _QUOTED.fullmatch(argument)
     if match is not None:

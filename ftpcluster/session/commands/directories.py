@@ -44,7 +44,7 @@ def mkd(session: Session, argument: str) -> Steps[Reply]:
     path: str = yield session.writable(argument)
     check_new_name(path)
     yield from _check_missing_parents(session, path)
-    if "/~/" in path:  # no entry of that name is made on the way
+    if "/~/" in path:  # MKD makes no missing parent "~"
         yield session.storage.lstat(path[: path.index("/~/") + 2])
     write_only: bool = yield is_write_only(session, path)
     with HidingNames(write_only=write_only):
@@ -69,10 +69,10 @@ def is_directory(session: Session, path: str) -> Steps[bool]:
 
 
 def _check_missing_parents(session: Session, path: str) -> Steps[None]:
-    """MKD makes the directories above, too: the user must be allowed to make them.
+    """MKD makes missing parents, too: the user must be allowed to write each of them.
 
-    Where the nearest one that the user may not write is there, so are those above it. Each name is
-    one of ``path``, which was looked at.
+    If the nearest parent that the user may not write exists, so do all above it. Their names are
+    parts of ``path``, whose names were checked already.
     """
     directory: str | None = yield session.account.rights.unwritable_above(path)
     if directory not in (None, "/"):

@@ -31,7 +31,7 @@ from ftpcluster.storage.uploads import check_new_name
 _TIME_AND_NAME = re.compile(r"(\d{14}(?:\.\d{1,9})?) +(.+)", re.ASCII | re.DOTALL)
 _MISSING = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG))
 _MOST_MOVED = 100_000
-"""Entries that may have to be looked at before a directory is moved."""
+"""Entries of a directory that are checked before it is moved; a larger one is refused."""
 _DELETED = Reply(Code.FILE_ACTION_COMPLETED, "File deleted.")
 _RENAMED = Reply(Code.FILE_ACTION_COMPLETED, "Renamed.")
 _TIME_SET = Reply(Code.FILE_STATUS, "Modification time set.")
@@ -51,9 +51,9 @@ def dele(session: Session, argument: str) -> Steps[Reply]:
 
 
 async def rnfr(session: Session, argument: str) -> Reply:
-    """RNFR: what it names stays until RNTO or another RNFR.
+    """RNFR: its path is remembered until RNTO or another RNFR.
 
-    Clients say NOOP in between, or look whether the new name is free.
+    In between, clients send NOOP, or look whether the new name is free.
     """
     session.pending.rename_from = None
     path = await settled(session.writable(argument))
@@ -68,13 +68,13 @@ async def rnfr(session: Session, argument: str) -> Reply:
 
 
 def _check_undivided(session: Session, path: str) -> None:
-    """Permissions go by names: with its directory's name, what lies beneath would get others."""
+    """Permissions go by names: under another directory name, the entries would get others."""
     if session.account.rights.is_divided(path):
         raise FileUnavailable("Permission denied: something in it has permissions of its own.")
 
 
 async def _check_move(session: Session, source: str, target: str) -> None:
-    """Raises FileUnavailable where the new name permits more, or the old one had to stay."""
+    """Raises FileUnavailable where only the new name is readable, or either is not writable."""
     rights = session.account.rights
     old, new = await settled(rights.at(source)), await settled(rights.at(target))
     if new.readable and not old.readable:
@@ -86,9 +86,9 @@ async def _check_move(session: Session, source: str, target: str) -> None:
 async def _check_tree(session: Session, source: str, target: str) -> None:
     """Check the entries of a directory that is moved, where there are several permissions.
 
-    Each entry is looked at where only the user's own code knows the permissions. Links are not
-    moved to another directory: from there a relative one leads elsewhere, perhaps to a file that
-    the user may not read. Raises FileUnavailable.
+    Each entry is checked where only the user's own code knows the permissions. A link that could
+    lead elsewhere from another directory is not moved there: the user may not be allowed to read
+    the file that it would then lead to. Raises FileUnavailable.
     """
     rights = session.account.rights
     is_asked = rights.is_divided(source) is None
@@ -138,7 +138,7 @@ async def rnto(session: Session, argument: str) -> Reply:
     check_new_name(target)
     _check_undivided(session, target)
     await _check_move(session, source, target)
-    await check_own(session, source)  # it may have been removed, and stored by somebody else
+    await check_own(session, source)  # since RNFR another user may have replaced it
     write_only = await settled(is_write_only(session, target))
     with HidingNames(write_only=write_only):
         await _check_tree(session, source, target)
@@ -150,7 +150,7 @@ async def rnto(session: Session, argument: str) -> Reply:
 
 
 def size(session: Session, argument: str) -> Answer[Reply]:
-    """SIZE: bytes as they would be sent, which in TYPE A nobody knows without reading them."""
+    """SIZE: the bytes that RETR would send. In TYPE A only reading the file would tell."""
     return then(session.readable(argument), _size, session)
 
 
@@ -173,7 +173,8 @@ def mdtm(session: Session, argument: str) -> Answer[Reply]:
 
 
 async def _look_or_set(session: Session, argument: str, name: str, seconds: float) -> Reply:
-    """MDTM with a time sets it, as clients of vsftpd expect, unless it is a name's beginning."""
+    """MDTM with a time sets it, as clients of vsftpd expect, unless a file has the whole argument
+    as its name."""
     try:
         return await settled(then(session.readable(argument), _mdtm, session))
     except FileUnavailable:

@@ -53,9 +53,9 @@ def syst(session: Session, _: str) -> Reply:
 
 
 def feat(session: Session, _: str) -> Reply:
-    """FEAT: also which facts and which digest were chosen with OPTS (RFC 3659 section 7.8).
+    """FEAT: with the facts and the digest that OPTS has chosen (RFC 3659 section 7.8).
 
-    And without EPRT where the server makes no connections.
+    EPRT is left out where the server makes no connections.
     """
     reply = _features[session.has_tls]
     active, parameters = session.settings.active, session.parameters

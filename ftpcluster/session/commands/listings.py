@@ -49,7 +49,7 @@ _OPENING = "Here comes the directory listing."
 
 Batches = AsyncGenerator[str, None]
 Lines = str | Batches
-"""All lines, where they were there at once."""
+"""All lines, where they are ready at once; else a generator of batches of lines."""
 
 
 def mlst_feature(chosen: tuple[str, ...] = FACTS) -> str:
@@ -173,7 +173,7 @@ def _listed(session: Session, argument: str, form: Form) -> Steps[Lines]:
         status: os.stat_result = yield _status(session, argument, path)
     except FileNotFoundError:
         last = virtual.name(path)
-        # no name is longer: such a pattern fits nothing, and would take long to look at
+        # no name is longer: a longer pattern matches nothing, and takes long to match
         if len(last) > LONGEST or not is_pattern(last):
             raise
         return _matching(session, argument, form, options)
@@ -201,9 +201,9 @@ def _status(session: Session, argument: str, path: str) -> Answer[os.stat_result
 
 
 def _entries(session: Session, path: str, form: Form, options: ListOptions | None) -> Steps[Lines]:
-    """The lines of a directory's entries. ``options``: sorted by these; None: all, as they come.
+    """The lines of a directory's entries. ``options``: the order; None: all, as they are read.
 
-    Those of a small directory are made at once.
+    The lines of a small directory are made at once.
     """
     batches = session.storage.scan(path)
     hidden = options is None or options.hidden
@@ -223,7 +223,7 @@ def _entries(session: Session, path: str, form: Form, options: ListOptions | Non
 def _rejoined(
     first: list[Entry], second: list[Entry], rest: Iterator[list[Entry]]
 ) -> Iterator[list[Entry]]:
-    """The batches that were read, and those that were not. Closed, it closes them."""
+    """The batches that were read, then the rest. Closing this generator closes ``rest``."""
     try:
         yield from (first, second)
         yield from rest
@@ -261,7 +261,7 @@ async def _shown_in(
 
 
 async def _matching(session: Session, argument: str, form: Form, options: ListOptions) -> Batches:
-    """The names that match a pattern in the last component, behind the directory as written."""
+    """The names that match a pattern in the last component, prefixed by the written directory."""
     written, slash, last = argument.rpartition("/")
     directory = await settled(session.readable(written + slash))
     batches = _fitting_in(session, directory, (written + slash, last), hidden=options.hidden)

@@ -41,7 +41,7 @@ class LongLines:
     async def _with_names(self, entries: Sequence[Entry], missing: set[Key]) -> str:
         await self._listing.ask(missing)
         lines = self._format(entries)
-        self._names.take_missing()  # the numbers that are left stay; nobody else waits for them
+        self._names.take_missing()  # names that are still missing stay numbers
         return lines
 
     def _format(self, entries: Sequence[Entry]) -> str:

@@ -65,9 +65,10 @@ def pasv(session: Session, _: str) -> Answer[Reply]:
 
 
 def _listen_at(announced: str | None, session: Session, host: str) -> Answer[Reply]:
-    """``announced``: what PASV names in place of ``host``, if anything.
+    """``announced``: the address that PASV's reply names in place of ``host``, if any.
 
-    Behind a proxy it is the proxy's address that the client knows, if nobody says another one.
+    Behind a proxy it is the proxy's address, which the client knows, unless ``masquerade`` names
+    another one.
     """
     announced = announced or session.conversation.reached
     if announced is None and is_ipv6(host):
@@ -87,7 +88,7 @@ def _enter_passive_mode(listener: PassiveListener, session: Session, host: str) 
 
 
 def epsv(session: Session, argument: str) -> Answer[Reply]:
-    """EPSV: listen for a data connection; only its port is told."""
+    """EPSV: listen for a data connection; the reply names only the port."""
     if argument:
         if argument.upper() == "ALL":
             session.parameters.epsv_only = True
@@ -109,8 +110,8 @@ def _enter_extended_passive_mode(listener: PassiveListener, session: Session) ->
 
 
 def _reached(session: Session) -> str:
-    """An address of the family over which the client has come: through a proxy its own, for what
-    lies between the proxy and us may be another one."""
+    """An address of the family that the client uses. Through a proxy it is the client's own: the
+    connection between the proxy and us may be of the other family."""
     talk = session.conversation
     return session.server_address if talk.proxy is None else talk.peer
 

@@ -31,7 +31,8 @@ async def rename(session: Session, source: str, target: str) -> None:
 
 
 async def _move(session: Session, mover: Mover) -> None:
-    """Others go on meanwhile. ABOR ends it, until it is whole; nothing is lost by that."""
+    """Move in steps, between which other sessions go on. ABOR ends the move before the copy is
+    complete; nothing is lost then."""
     session.progress = 0
     try:
         await _step(session, mover, mover.begin)
@@ -45,7 +46,7 @@ async def _move(session: Session, mover: Mover) -> None:
 async def _step(
     session: Session, mover: Mover, step: Callable[[], Answer[T]], *, is_last: bool = False
 ) -> T:
-    """Take a step, where it blocks in a thread. ``is_last``: then it is too late to end it."""
+    """Take a step, in a thread if it blocks. ``is_last``: a cancellation comes too late."""
     services = session.services
     work: asyncio.Future[T]
     if mover.is_synchronous:

@@ -27,9 +27,9 @@ def before_tls(session: Session) -> str | None:
 
 
 def auth(session: Session, argument: str) -> Reply:
-    """AUTH: TLS begins behind the reply, and all begins anew (RFC 2228 section 3).
+    """AUTH: TLS begins after the reply, and the session is reset (RFC 2228 section 3).
 
-    What was said in the clear may have been somebody else's, who sits in between.
+    Commands in the clear may have come from an attacker in between.
     """
     if not session.has_tls:
         raise NotImplementedVerb("There is no TLS here.")

@@ -69,7 +69,7 @@ async def symlink(session: Session, argument: str) -> Reply:
     if match is None:
         raise ArgumentProblem("Expected a target and a link, in quotes where they have spaces.")
     if session.account.rights.everywhere is None:
-        # permissions go by names: a link, moved or not, would be a way around the nearest one
+        # permissions go by names: a link would reach a file under another name's permission
         raise FileUnavailable("Links are for users with one permission for everything.")
     target = await settled(session.readable(match[1] or match[2]))
     link = await settled(session.writable(match[3] or match[4]))

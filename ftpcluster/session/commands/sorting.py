@@ -25,7 +25,7 @@ MOST = 10_000
 MOST_IN_ALL = 100_000
 """Entries that all listings of a process hold at the same time: 20 MB."""
 MANY = 256
-"""Entries for which the other sessions wait: half a millisecond."""
+"""Entries that are handled before other sessions get a turn: half a millisecond."""
 _BATCH = 512
 
 
@@ -37,7 +37,7 @@ async def lines_in_order(
 ) -> AsyncGenerator[str, None]:
     """The lines that ``form`` makes of the entries, sorted where there are not too many.
 
-    They wait for the client as text.
+    The lines are held as text while they wait for the client.
     """
     for text in await _of_the_first(services, batches, options, form):
         if text:
@@ -67,7 +67,7 @@ async def _of_the_first(
     held = HeldLines()
     try:
         async for batch in batches:
-            # as text, for thousands of statuses would also be work for the garbage collector
+            # held as text: thousands of stat results would burden the garbage collector, too
             lines = (await settled(form(batch))).split("\r\n")[:-1]
             if len(lines) != len(batch):  # a program's own lines may have line ends in them
                 lines = [(await settled(form([entry]))).removesuffix("\r\n") for entry in batch]
@@ -85,6 +85,6 @@ async def _of_the_first(
 
 
 async def between_batches(batch: list[Entry]) -> None:
-    """Give the other sessions a turn: a client that reads fast enough never makes us wait."""
+    """Give the other sessions a turn: sending to a client that reads fast never waits."""
     if len(batch) >= MANY:
         await give_way()

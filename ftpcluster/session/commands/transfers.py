@@ -1,6 +1,6 @@
 """Files over the data connection: RETR, STOR, STOU, APPE, REST, ABOR (RFC 959 section 4.1.3).
 
-And what asks for room before: ALLO, and AVBL (draft-peterson-streamlined-ftp-command-extensions).
+Also ALLO and AVBL (draft-peterson-streamlined-ftp-command-extensions), which ask for room.
 """
 
 from __future__ import annotations
@@ -74,11 +74,11 @@ def _send(file: File, session: Session, path: str, offset: int) -> Answer[Reply]
 
 
 async def _send_in_time(file: File, session: Session, download: Download, offset: int) -> Reply:
-    """Send a file that has to be waited for, or the rest of one."""
+    """Send a file that could not be sent at once, or the rest of it."""
     try:
         if offset > file.size:
             raise InvalidRest
-        if offset and not download.has_begun:  # one that has begun goes by offsets
+        if offset and not download.has_begun:  # a begun one reads at offsets
             await settled(file.seek(offset))
         async with download:
             await download.send_file(file, offset)
@@ -120,7 +120,7 @@ def _open_and_receive(
     offset: int,
 ) -> Answer[Reply]:
     if offset and write_only:
-        raise FileUnavailable("Permission denied: only what may be read can be gone on with.")
+        raise FileUnavailable("Permission denied: only a readable file can be resumed.")
     _check_data(session)
     try:
         file = _open(session, path, mode)
@@ -163,7 +163,7 @@ async def _receive(
         else:
             async with upload:
                 await upload.receive_file(file, truncates=truncates)
-        # what cannot be stored may be said only here: 226 after it
+        # a storage may say only here that it cannot keep the file: 226 after it
         if (finishing := _finish(session, file)) is not None:
             await finishing
     finally:
@@ -175,7 +175,7 @@ async def _receive(
 
 
 async def stou(session: Session, argument: str) -> Reply:
-    """STOU: upload to a name that nothing has; 150 tells it (RFC 1123 section 4.1.2.9)."""
+    """STOU: upload to an unused name, which 150 contains (RFC 1123 section 4.1.2.9)."""
     if session.take_restart():
         raise BadSequence("STOU begins at the beginning; REST is not for it.")
     check_new_name(argument)
@@ -200,7 +200,7 @@ async def stou(session: Session, argument: str) -> Reply:
         await settled(_finish(session, file))
     finally:
         await settled(file.close())
-        # whether it took too long, or the client did not wait
+        # no data connection came, or the client left before: the empty file goes
         if not came and not session.settings.atomic_uploads:
             await settled(session.storage.unlink(path))
     if write_only:
@@ -221,7 +221,7 @@ def _open(session: Session, path: str, mode: WriteMode) -> Answer[File]:
 
 
 def _finish(session: Session, file: File) -> Answer[None]:
-    """All was received: what has to succeed before 226."""
+    """Finish a file that was received completely. 226 waits for this to succeed."""
     is_slow = session.settings.durable_uploads or session.storage is not session.account.storage
     if is_slow and file.is_synchronous:
         return _finish_in_pool(session, file)
@@ -229,7 +229,8 @@ def _finish(session: Session, file: File) -> Answer[None]:
 
 
 async def _finish_in_pool(session: Session, file: File) -> None:
-    """Nobody else waits for the disk. For ABOR it is too late: the file is stored, or it is not."""
+    """Finish in a thread: other sessions do not wait for the disk. ABOR comes too late here, so
+    that the reply says whether the file is stored."""
     services = session.services
     work = services.loop.run_in_executor(services.pool, file.finish)
     await wait_out(work)
@@ -237,7 +238,7 @@ async def _finish_in_pool(session: Session, file: File) -> None:
 
 
 async def allo(session: Session, argument: str) -> Reply:
-    """ALLO: nothing is set aside, but who wants more than there is hears it before the upload."""
+    """ALLO sets nothing aside, but refuses more than there is room for before the upload."""
     match = _ALLO.fullmatch(argument)
     if match is None:
         raise ArgumentProblem("Expected a number of bytes.")
@@ -263,7 +264,7 @@ async def avbl(session: Session, argument: str) -> Reply:
 
 
 def _check_data(session: Session) -> None:
-    """Before a file is opened, which creates it."""
+    """Refuse an upload without a data connection before opening the file creates it."""
     if session.data is None:
         raise NoDataConnection("Use PASV or EPSV first.")
 
@@ -287,6 +288,6 @@ def rest(session: Session, argument: str) -> Reply:
 
 
 def abor(session: Session, _: str) -> Reply:
-    """ABOR when no transfer runs (any more): a data connection that was prepared goes."""
+    """ABOR when no transfer runs (any more): drop a data connection that was prepared."""
     session.drop_data()
     return _NOTHING_TO_ABORT

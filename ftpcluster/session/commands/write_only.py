@@ -1,8 +1,9 @@
-"""Directories that a user may write and not read: replies tell nothing of what is in them.
+"""Directories that a user may write and not read: replies do not reveal what is in them.
 
-A verb that changes nothing gets the same reply there whether a name exists or not: a user who may
-only store must not find out the names that others have stored. So a session renames, and sets times
-and modes of, only the files that it has stored itself, as some clients do behind each upload.
+A user who may only store must not find out the names that others have stored. So a verb that
+changes nothing gets the same reply there whether a name exists or not. A session may rename, and
+set times and modes of, only files that it has stored itself. Some clients do that after each
+upload.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _TELLING = frozenset(
 
 
 def is_write_only(session: Session, path: str) -> Answer[bool]:
-    """Whether the user may not know whether a virtual path exists."""
+    """Whether the user, who may not read a virtual path, must not learn whether it exists."""
     permission = session.account.rights.at(path)
     if not isinstance(permission, Permission):
         return then(permission, _is_unreadable)
@@ -46,8 +47,8 @@ def hidden(error: OSError, *, write_only: bool) -> OSError | FileUnavailable:
 
 
 class HidingNames:
-    """Raise the ``hidden`` error in place of one within this block. STOR calls that itself: to make
-    such an object costs 1 µs."""
+    """An OSError within this block is raised as ``hidden`` returns it. STOR calls ``hidden``
+    itself, since making this object costs 1 µs."""
 
     __slots__ = ("_write_only",)
 
@@ -80,9 +81,9 @@ def forget(session: Session, path: str) -> None:
 
 
 async def check_own(session: Session, path: str) -> bool:
-    """Whether ``path`` is write-only; then the session itself must have stored it.
+    """Whether ``path`` is write-only.
 
-    Raises FileUnavailable.
+    Raises FileUnavailable where it is, and this session has not stored it.
     """
     if not await settled(is_write_only(session, path)):
         return False
