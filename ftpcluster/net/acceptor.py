@@ -1,8 +1,8 @@
 """The accept loop of the listening sockets.
 
-It is our own since the loops' ones misbehave when file descriptors run out: they report hundreds
-of errors a second, or close connections silently. Here a reserve descriptor lets one more
-connection in, answers it with 421, and pauses.
+It is our own, since those of asyncio and libuv misbehave when file descriptors run out: they report
+hundreds of errors a second, or close connections silently. Here a reserve descriptor lets one more
+connection in. That one gets 421, and the loop pauses.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _COMPLAINT_INTERVAL = 1.0
 _OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 OVERLOADED = "The server is overloaded; try again later."
 _TCP_INFO = struct.Struct("=128xQ8xI8xI")
-"""Of the kernel's tcp_info: bytes received, bytes not sent yet, segments with data sent."""
+"""Fields of the kernel's tcp_info: bytes received, bytes not sent yet, segments with data sent."""
 
 
 Target = TypeVar("Target")
@@ -55,7 +55,7 @@ class Acceptor(Generic[Target]):
         self._on_connection = on_connection
         self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._accepting = False
-        # one at first: asking whether there is another one costs half as much as having it
+        # one at first: an accept that finds nothing costs half as much as one that succeeds
         self._expected = 1
         self._pause: asyncio.TimerHandle | None = None
         self._last_complaint = -_COMPLAINT_INTERVAL
@@ -115,7 +115,7 @@ class Acceptor(Generic[Target]):
                     return
                 continue  # the client was gone before it was accepted
             self._on_connection(target, listener, fd, peer, port)
-        # there may be more: they are waited for in the kernel, and taken in larger bites
+        # there may be more: they stay in the kernel's queue, and the next turn accepts more at once
         self._expected = min(self._expected * 2, _ACCEPTS_PER_TURN)
 
     def _turn_away(self, listener: socket.socket, error: OSError) -> None:
@@ -130,7 +130,7 @@ class Acceptor(Generic[Target]):
         try:
             refuse(accept(listener)[0], OVERLOADED)
         except OSError:
-            pass  # not even now: the pause is all that helps
+            pass  # there is no descriptor even now: only the pause helps
         try:
             self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
@@ -157,9 +157,9 @@ def refuse(fd: int, why: str, close: Callable[[int], None] = close_quietly) -> N
 
 
 def is_untouched(fd: int) -> bool:
-    """Whether nobody has read from an accepted connection, or sent on it, in whatever process.
+    """Whether no process has read from an accepted connection, or sent on it.
 
-    It can be served from its beginning then, and its client will not know that it had to wait.
+    Then another process can serve it from its beginning. Its client only notices a delay.
     """
     sock = socket.socket(fileno=fd)
     try:

@@ -68,8 +68,8 @@ async def connect(
         except OSError as error:
             if not source.port or error.errno not in _BUSY:
                 raise
-            # an earlier connection between the same two ports is not over for a minute (TIME_WAIT);
-            # a client whose firewall takes any port need not wait for that
+            # an earlier connection between the same two ports stays in TIME_WAIT for a minute. With
+            # another port, a client whose firewall takes any port need not wait.
             log.debug(
                 "port %d is busy for connections to %s; another one is taken",
                 source.port, display(target.host, target.port),

@@ -1,4 +1,4 @@
-"""From when until when a certificate is valid; the ``ssl`` module tells it of peers' alone."""
+"""The dates of certificates in a file; the ``ssl`` module gives those of a peer's only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 _SOON = 14 * 24 * 3600
-"""Seconds before the end in which it is told: what renews certificates has done so by then."""
+"""Seconds before the end in which we warn: automatic renewal has happened by then."""
 _PEM = re.compile(
     rb"-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----(.*?)-----END (?:X509 |TRUSTED )?CERTIFICATE",
     re.DOTALL,
@@ -39,14 +39,14 @@ class Validity(NamedTuple):
 
 
 def validity(pem: bytes) -> Validity | None:
-    """Of the first certificate in a file, which is the server's; None where there is none."""
+    """The dates of the first certificate in a file, the server's; None where there is none."""
     found = _PEM.search(pem)
     return None if found is None else _validity_of(found)
 
 
 def doubts_about(file: str, pem: bytes) -> Iterator[str]:
-    """What is wrong, by now, with the dates of a file's certificates: the server's, and those of
-    its issuers, of which clients may know others."""
+    """What is wrong, by now, with the dates of a file's certificates: the server's and its
+    issuers'. Clients may know other certificates of the issuers."""
     now = time.time()
     for number, each in enumerate(_PEM.finditer(pem), 1):
         found = _validity_of(each)

@@ -18,7 +18,7 @@ PROTOCOLS = ("ftp", "ftp-data")
 _IGNORE_UNEXPECTED_EOF = getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)  # since OpenSSL 3
 
 Source = ssl.SSLContext | Callable[[], ssl.SSLContext]
-"""A context, or what makes one."""
+"""A context, or a function that makes one."""
 
 
 class BadCertificate(Exception):
@@ -26,20 +26,20 @@ class BadCertificate(Exception):
 
 
 class NoKey(BadCertificate):
-    """A file that should hold a certificate and its key has the first alone."""
+    """A file that should hold a certificate and its key holds only the certificate."""
 
 
 class Contexts:
     """The contexts of a server: one for all connections, or one for each control connection.
 
-    Only the latter ties sessions of data connections to their control connection: whoever has a
-    session of a context may resume it wherever that context is used.
+    Only the latter ties the TLS sessions of data connections to their control connection: a client
+    may resume a session on any connection that has the same context.
     """
 
     def __init__(self, source: Source, *, one_each: bool = False, strict_eof: bool = False) -> None:
         """``strict_eof``: an end without close_notify is an error.
 
-        Raises BadCertificate, or ValueError where ``one_each`` has nothing to make them.
+        Raises BadCertificate, or ValueError where ``one_each`` comes without a function.
         """
         if one_each and isinstance(source, ssl.SSLContext):
             raise ValueError(
@@ -82,9 +82,10 @@ class Contexts:
 
 
 def _let_sessions_last(context: ssl.SSLContext) -> None:
-    """All data connections of a control connection can resume its session.
+    """Let all data connections of a control connection resume its session.
 
-    With TLS 1.3 a client may use each ticket once, as Java and curl do, and would run out of them.
+    With TLS 1.3 some clients use each ticket once (Java, curl), and would run out of tickets. Where
+    none can be sent later, TLS 1.2 is used.
     """
     if can_renew():
         make_last(context)
@@ -95,7 +96,8 @@ def _let_sessions_last(context: ssl.SSLContext) -> None:
 def make_context(
     certificate: str, key: str, *, minimum_version: str = "1.2", client_ca: str | None = None
 ) -> ssl.SSLContext:
-    """A server's context. ``client_ca``: whose certificates clients may show, else they are none.
+    """A server's context. ``client_ca``: the authorities that may have signed a client's
+    certificate. None: clients present none.
 
     Raises BadCertificate.
     """
@@ -147,8 +149,8 @@ def _no_password() -> str:
 def read_certificates(
     certificate: str, key: str, *, minimum_version: str = "1.2", client_ca: str | None = None
 ) -> tuple[bytes, ...]:
-    """What is in the files, which a context can be made of. Raises BadCertificate."""
-    # for messages that name the files
+    """The contents of the files; a context can be made of them. Raises BadCertificate."""
+    # first, for messages that name the files
     make_context(certificate, key, minimum_version=minimum_version, client_ca=client_ca)
     paths = (certificate, key) if client_ca is None else (certificate, key, client_ca)
     return tuple(map(_read, paths))
@@ -163,11 +165,11 @@ def _read(path: str) -> bytes:
 
 
 class ContextMaker:
-    """Makes contexts of certificate and key (and client CA) as they once were read.
+    """Makes contexts of certificate and key (and client CA), as they were read once.
 
-    Not of the files as they are now: a context is made for each control connection where sessions
-    have to be reused, and files that are just being replaced, or broken, must not end those; nor
-    may a process that gave up its privileges be able to read them.
+    The files are not read again. Where sessions have to be reused, each control connection gets a
+    context: files that are being replaced, or are broken, must not end connections. And a process
+    that has given up its privileges may not be able to read the files.
     """
 
     def __init__(
@@ -215,10 +217,10 @@ def _continue_with(
 ) -> None:
     """Verify the client's certificate with another context's authorities.
 
-    The system's bundle takes 25 ms to read, and 0.8 MB: too much for a client that has not logged
-    in. OpenSSL calls this for each ClientHello, with or without a server name in it. TLS sessions
-    stay those of the context that the connection began with (``session_ctx``): only that one can
-    read its tickets.
+    To read the system's bundle takes 25 ms, and 0.8 MB of memory: too much for a client that has
+    not logged in. OpenSSL calls this for each ClientHello, with or without a server name in it. TLS
+    sessions stay those of the context that the connection began with (``session_ctx``): only that
+    one can read its tickets.
     """
     connection.context = context
 

@@ -42,14 +42,14 @@ class _Arrival:
         return self._listener.accept(self._peer)
 
     def end(self) -> None:
-        """Nobody else is wanted."""
+        """Close what else has come."""
 
 
 class _ProxiedArrival(_Arrival):
-    """Waits for the right peer itself, and for the proxy that brings it.
+    """Waits for the right peer, straight or through its proxy.
 
-    Others may connect through the proxy, too. So headers are read independently, and none keeps
-    the right one waiting. The first one that names the peer ends the wait.
+    Others may connect through the proxy, too. So each connection's header is read independently,
+    and none delays the right one. The first header that names the peer ends the wait.
     """
 
     __slots__ = ("_came", "_introductions", "_loop", "_poller", "_proxy")
@@ -127,9 +127,9 @@ async def await_data_connection(
 ) -> int:
     """Wait for the connection from ``peer``: its descriptor. An intruder does not end the wait.
 
-    ``proxy`` may bring it: a connection from that address begins with a PROXY header, which is
-    read off it. Raises NoDataConnection after ``timeout`` seconds; with None the caller bounds
-    the wait.
+    It may come through ``proxy``: a connection from that address begins with a PROXY header, which
+    is read here. Raises NoDataConnection after ``timeout`` seconds; with None the caller bounds the
+    wait.
     """
     if proxy is None:
         arrival = _Arrival(listener, peer, loop.create_future())

@@ -13,8 +13,8 @@ from ftpcluster.protocol.protection import Protection
 
 BACKLOG = 4096
 _LONGEST_IDLE, _LONGEST_INTERVAL, _PROBES = 32767, 75, 5
-"""Of TCP keepalive: the most seconds that Linux takes, the most seconds between two probes that
-nobody answers, and how many of these end a connection."""
+"""TCP keepalive: the longest idle time that Linux takes, the longest time between two unanswered
+probes (both in seconds), and how many unanswered probes end a connection."""
 _IN_USE = errno.EADDRINUSE
 _PORTS_TRIED = 16
 
@@ -48,7 +48,7 @@ class Listener:
 
 
 def addresses(host: str | None, family: int = socket.AF_UNSPEC) -> tuple[str, ...]:
-    """The addresses that a host name or address stands for; none for all. Raises CannotListen."""
+    """The addresses that a host name or address stands for; none means all. Raises CannotListen."""
     if host is None or host == "":
         if family == socket.AF_INET:
             return ("0.0.0.0",)
@@ -92,7 +92,7 @@ def listen(
 
 
 class Bind(Protocol):
-    """``listen``, or what does as it does."""
+    """``listen``, or a function that does the same."""
 
     def __call__(
         self, host: str, port: int, backlog: int, *, dual_stack: bool, reuse_port: bool
@@ -113,10 +113,10 @@ def set_inherited_options(listener: socket.socket) -> None:
 
 
 def set_keepalive(sock: socket.socket, seconds: float | None) -> None:
-    """Have TCP ask a peer that has been silent for so long whether it is there; None, 0: never.
+    """Have TCP probe a peer that has been silent for so long; None, 0: never.
 
     Routers and load balancers forget a connection that is silent for minutes, as the control
-    connection is during a transfer. Of a listener, what it accepts has the same.
+    connection is during a transfer. The connections of a listener inherit its setting.
     """
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, bool(seconds))
     if not seconds:
@@ -152,8 +152,8 @@ def listen_on_all(
 def _listen_on_all(
     hosts: tuple[str, ...], port: int, backlog: int, bind: Bind, *, reuse_port: bool
 ) -> list[socket.socket]:
-    # A lone "::" serves IPv4 too, as its users expect; beside an IPv4 host it must not, since the
-    # two would be in each other's way.
+    # A lone "::" serves IPv4 too, as its users expect; beside an IPv4 host it must not, since both
+    # would bind the same IPv4 port.
     wanted = hosts or ("0.0.0.0", "::")
     alone = all(map(is_ipv6, wanted))
     sockets: list[socket.socket] = []
@@ -189,7 +189,7 @@ def _why(host: str, port: int, error: OSError) -> str:
 
 
 def why_not(host: str, error: OSError, flag: str = "--port, or --implicit-tls-port") -> str:
-    """Why a host and a port cannot be listened on, and what to do; ``flag`` is where they stand."""
+    """Why a host and a port cannot be listened on, and what to do; ``flag`` sets them."""
     if error.errno == errno.EADDRINUSE:
         return f"the port is taken; end what uses it or choose another with {flag}"
     if error.errno == errno.EACCES:

@@ -1,4 +1,4 @@
-"""Host names are looked up in threads for which nobody has to wait: a resolver may hang."""
+"""Host names are looked up in daemon threads: a resolver may hang, and would delay an exit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Addresses = tuple[str, ...]
 
 
 class NameService:
-    """The addresses of names. Whoever asks for one that is being looked up waits for the same."""
+    """The addresses of names. Two calls for the same name wait for the same lookup."""
 
     def __init__(self) -> None:
         self._running: dict[str, asyncio.Future[Addresses]] = {}
@@ -29,7 +29,7 @@ class NameService:
             async with asyncio.timeout(_PATIENCE):
                 return await asyncio.shield(running)
         except TimeoutError as error:
-            # a thread for each name at most: the next one who asks waits for this one, too
+            # at most one thread for each name: the next call waits for this lookup, too
             raise OSError(f"the name service has not answered for {_PATIENCE:g} s") from error
 
     def _ask(self, name: str) -> asyncio.Future[Addresses]:
@@ -41,7 +41,7 @@ class NameService:
     def _on_answer(self, name: str, answer: asyncio.Future[Addresses]) -> None:
         del self._running[name]
         if not answer.cancelled():
-            answer.exception()  # who waited for it has it; nobody may have
+            answer.exception()  # else asyncio logs it where no caller waits any more
 
 
 def _look_up(name: str) -> Addresses:

@@ -24,7 +24,7 @@ class Masquerade:
     def __init__(
         self, default: str | None = None, networks: Mapping[str, str] | None = None
     ) -> None:
-        """Raises ValueError where a network is none."""
+        """Raises ValueError where a network is not valid."""
         self.look_up: Callable[[str], Awaitable[Addresses]] = NameService().addresses_of
         """Gives the addresses of a host name, or raises OSError."""
         self.is_empty = default is None and not networks
@@ -41,7 +41,7 @@ class Masquerade:
     async def address_for(self, peer: str, reached: str = "") -> str | None:
         """The IPv4 address that PASV names to ``peer``; None where it is the server's own.
 
-        Of a name with several it is the one that the client has ``reached``, or else the first.
+        Of a host name's addresses it is the one that the client has ``reached``, else the first.
         Raises NoDataConnection where a host name has no address.
         """
         name = self._name_for(peer)
@@ -59,7 +59,7 @@ class Masquerade:
     def _on_looked_up(self, name: str, task: asyncio.Task[Addresses]) -> None:
         del self._looking[name]
         if not task.cancelled():
-            task.exception()  # who waited for it has it; nobody may have
+            task.exception()  # else asyncio logs it where no caller waits any more
 
     async def close(self) -> None:
         """End the lookups that run."""

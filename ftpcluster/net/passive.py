@@ -1,9 +1,9 @@
 """Passive data connections: a pool of listeners per worker, and one accept from the right peer.
 
-A listener that was made, polled and closed for each transfer would cost a third of a small one,
-so listeners are kept. One goes back to the pool only after its one accept: an abandoned one is
-closed, since a late client could still knock there. When a listener is handed out again, what
-queued up meanwhile is thrown away, so nobody can have connected in advance.
+To make, poll and close a listener for each transfer would cost a third of a small transfer, so
+listeners are kept. A listener goes back to the pool only after its one accept. An abandoned
+listener is closed, since a late client could still connect to it. When a listener is assigned
+again, the connections in its queue are closed, so nobody can have connected in advance.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _COMPLAINT_INTERVAL = 60.0
 
 
 _QUEUE = slice(24, 28)
-"""The field of TCP_INFO that counts, of a listener, the connections that wait to be accepted."""
+"""The field of TCP_INFO that counts the connections in a listener's accept queue."""
 _NO_QUEUE = bytes(4)
 
 
@@ -75,7 +75,7 @@ class PassiveListener:
         self.kept: list[tuple[int, str]] = []
         """Connections that the early acceptor has accepted, each with its address."""
         self.assignment = 0
-        """Another number for each session that the listener is assigned to."""
+        """A new number for each session that the listener is assigned to."""
         self.refused_address: str | None = None
         """The last other address from which a connection came to the session."""
         self.takes_any = False
@@ -101,8 +101,8 @@ class PassiveListener:
     def accept(self, peer: str, on_other: Callable[[int, str], None] | None = None) -> int | None:
         """The descriptor of the connection that came from ``peer``, if it is there.
 
-        ``on_other(fd, address)`` takes over all that come: without it such connections from other
-        addresses are closed, unless any will do.
+        ``on_other(fd, address)`` takes over all connections that have come. Without it, those from
+        other addresses are closed, unless ``takes_any``.
         """
         if self._early_acceptor is not None:
             self.stop_early_accept()
@@ -122,12 +122,12 @@ class PassiveListener:
                 self.refuse(plain(address), peer)
 
     def refuse(self, address: str, peer: str) -> None:
-        """A connection of somebody else's was closed: the log, and 425 if need be, say so."""
+        """A connection from another address was closed: note it for the log, and for a 425."""
         self.refused_address = address
         self._pool.refused.add(f"{address}, where a client at {peer} was expected")
 
     def nobody_came(self) -> NoDataConnection:
-        """What a session is told that has waited in vain."""
+        """The error for a session whose data connection has not come."""
         if self.refused_address is None:
             return NoDataConnection("No data connection was made.")
         return NoDataConnection(
@@ -140,7 +140,7 @@ class PassiveListener:
             try:
                 self._early_acceptor = EarlyAcceptor(self, poller, expected)
             except OSError:
-                pass  # it cannot be watched: what comes waits for the command, as it would anyway
+                pass  # it cannot be watched: connections wait in the queue for the command
 
     def stop_early_accept(self) -> None:
         """Leave the listener to the command. Harmless where nothing accepts early."""
@@ -164,7 +164,7 @@ class PassiveListener:
         self._watched_by = poller
 
     def unwatch(self) -> None:
-        """Harmless when repeated, also when the listener is closed: its number may be another's."""
+        """Harmless when repeated, also after a close, when the descriptor may be another file's."""
         poller, self._watched_by = self._watched_by, None
         if poller is not None:
             poller.remove(self.sock.fileno())
@@ -174,7 +174,7 @@ class PassiveListener:
         self._pool.give_back(self)
 
     def abandon(self) -> None:
-        """Nobody came, or nobody is wanted any more."""
+        """Close the listener: no connection came, or none is wanted any more."""
         self._pool.abandon(self)
 
 
@@ -236,7 +236,7 @@ class PassivePorts:
         return listener
 
     def _complain(self) -> None:
-        """Not for each client: what is wrong stays so until somebody does something about it."""
+        """Log that no port is left; once in a while, since the cause lasts until a person acts."""
         now = (self._loop or asyncio.get_running_loop()).time()
         if now < self._next_complaint:
             return
@@ -244,7 +244,7 @@ class PassivePorts:
         if self._ports and self._is_contended:
             log.warning(
                 "sessions of workers that were replaced hold all data ports that this process has "
-                "(%d, of %d-%d), or other programs do: clients that ask for one are told 425 until "
+                "(%d, of %d-%d), or other programs do: clients that ask for one get 425 until "
                 "those sessions end (timeouts.drain)",
                 len(self._ports), self._ports[0], self._ports[-1],
             )  # fmt: skip
@@ -267,7 +267,7 @@ class PassivePorts:
             await waiter
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled():
-                self._wake_one()  # it was this one's turn: the port is for the next one
+                self._wake_one()  # the port came to this one: the next one may have it
             raise
         finally:
             timer.cancel()

@@ -15,7 +15,7 @@ SIZE = 1 << 20
 class Pipe:
     """A pipe that is empty whenever it is borrowed; some are kept for the next upload.
 
-    One that is not given back, since its transfer failed, may hold bytes: it is closed with it.
+    The pipe of a failed transfer may hold bytes. It is not given back, but closed when it is freed.
     """
 
     __slots__ = ("reader", "writer")
@@ -55,7 +55,7 @@ class Pipe:
             write(block)
 
     def give_back(self) -> None:
-        """It is empty, and somebody else may have it."""
+        """Keep the pipe, which is empty, for the next upload."""
         if len(self._idle) < self._KEPT:
             self._idle.append(self)
 

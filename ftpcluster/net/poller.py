@@ -26,13 +26,13 @@ BROKEN = select.EPOLLERR | select.EPOLLHUP
 """The events of a broken connection. A FIN of the peer alone is none of them."""
 
 _ROUNDS = 8
-"""Looks at what is ready in one turn of the loop. What happened meanwhile is found for a tenth of
-what another turn costs, and the loop's other callbacks wait no longer than they would behind one
-look at so many."""
+"""Calls of epoll_wait(2) in one turn of the loop. Another call finds new events for a tenth of the
+cost of another turn. The loop's other callbacks wait no longer than after one call for all these
+events."""
 _EVENTS_PER_ROUND = 16
 _TURN = 0.002
-"""Seconds after which no further look is had in the same turn: the loop has timers and messages.
-Also what one may take that has waited for a turn of its own."""
+"""Seconds after which a turn makes no further call: the loop has timers and messages. Also the
+seconds for which a caller of ``turn`` may go on."""
 
 
 class Watcher(Protocol):
@@ -77,19 +77,19 @@ class Poller:
         try:
             self._epoll.unregister(fd)
         except OSError:
-            pass  # it is tried again when it is ready, or its close does it
+            pass  # it is tried again at the next event, or its close does it
 
     @property
     def is_late(self) -> bool:
-        """Whether this turn of the loop has lasted long enough: what takes long waits for ``turn``.
+        """Whether this turn of the loop has lasted long enough: long work waits for ``turn``.
 
         Else a few transfers, or a hundred handshakes, would keep all other sessions waiting.
         """
         return monotonic() >= self._ends
 
     def turn(self) -> Readiness:
-        """Done when the caller may go on for some time: in each turn of the loop one of all that
-        wait here may, so that whatever is short gets its turn in between."""
+        """Done when the caller may go on for some time. Each turn of the loop lets one waiting
+        caller go on, so that short work is done in between."""
         waiter = Readiness(self._loop)
         self._waiting.append(waiter)
         self._arrange_turn()
@@ -119,14 +119,14 @@ class Poller:
             if self._epoll.closed or not (ready := self._epoll.poll(0, _EVENTS_PER_ROUND)):
                 return
             for fd, events in ready:
-                # an earlier one of this batch may have closed it
+                # an earlier watcher of this batch may have closed it
                 if (watcher := watchers.get(fd)) is None:
                     self._unregister(fd)
                     continue
                 try:
                     watcher.on_ready(events)
                 except Exception:
-                    # others must not suffer; and it would fail again at once, for ever
+                    # other watchers must go on; and this one would fail again at once, for ever
                     log.exception("a connection's handler failed: this is a bug")
                     if watchers.get(fd) is watcher:
                         self.remove(fd)

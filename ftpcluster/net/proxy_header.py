@@ -16,7 +16,7 @@ _NOTHING_CAME = "no header came"
 
 
 class _Header:
-    """A header, as much of it as has come."""
+    """A header, of which perhaps only a part has come."""
 
     __slots__ = ("_data", "_fd")
 
@@ -25,9 +25,8 @@ class _Header:
         self._data = b""
 
     def read(self) -> Origin | None:
-        """Who the client is, None where the proxy itself is.
-
-        Raises BlockingIOError where more has to come, BadProxyHeader.
+        """The client's address; None where the proxy itself is the client. Raises BlockingIOError
+        where more has to come, BadProxyHeader.
         """
         try:
             while count := missing(self._data):
@@ -44,11 +43,11 @@ class _Header:
 
 
 async def read_origin(loop: asyncio.AbstractEventLoop, poller: Poller, fd: int) -> Origin | None:
-    """Who the client is, None where the proxy itself is; ``fd`` stays the caller's.
+    """The client's address; None where the proxy is the client. ``fd`` stays the caller's.
 
     Raises BadProxyHeader, also where none comes in time.
     """
-    os.set_blocking(fd, False)  # where this fails the stream would close it
+    os.set_blocking(fd, False)  # done here, since a stream would close it on failure
     stream, header = Stream(loop, poller, fd), _Header(fd)
     try:
         async with asyncio.timeout(_TIMEOUT):
@@ -64,10 +63,10 @@ async def read_origin(loop: asyncio.AbstractEventLoop, poller: Poller, fd: int) 
 
 
 class Introduction:
-    """The same for one of many connections, of which the first that fits is wanted: no task.
+    """``read_origin`` without a task, for many connections of which the first right one is used.
 
-    ``on_origin(introduction, origin)`` is called once, unless ``end`` came before; ``origin`` is
-    the BadProxyHeader where there is no header to be had.
+    ``on_origin(introduction, origin)`` is called once, unless ``end`` came before; ``origin`` is a
+    BadProxyHeader where no header could be read.
     """
 
     __slots__ = ("_header", "_on_origin", "_poller", "_timer", "fd")

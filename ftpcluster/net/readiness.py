@@ -1,8 +1,9 @@
 """Waiting for a stream: a future that takes no turn of the loop.
 
 A future of asyncio calls back in the loop's next turn. By then the poller has looked at the same
-descriptor again, and has stopped watching it, since nobody seemed to wait. Here whoever waits goes
-on within the poller's call. Tasks, and coroutines without one, await it as any future.
+descriptor again, and has stopped watching it, since nobody seemed to wait. Here the coroutine that
+waits goes on within the poller's call. A coroutine with or without a task awaits a Readiness like
+any future.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class Readiness:
         self._is_done = self._is_cancelled = False
 
     def set_result(self, _: None) -> None:
-        """It is ready: call back, now. For the poller's calls alone, where no task runs."""
+        """The stream is ready: call back, now. Only the poller calls this, while no task runs."""
         self._is_done = True
         callbacks, self._callbacks = self._callbacks, []
         for callback, context in callbacks:

@@ -1,4 +1,4 @@
-"""Connections that are refused for one reason: now and then a line with their number."""
+"""Connections that are refused for one reason: a log line now and then says how many."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Callable
 log = logging.getLogger(__name__)
 
 _INTERVAL = 10.0
-"""Seconds between two lines. Whoever scans ports must not fill the log."""
+"""Seconds between two lines. A port scan must not fill the log."""
 
 
 class RefusedConnections:
-    """Tells the first one at once, and those of the seconds behind it together."""
+    """Logs the first one at once, and those of the following seconds together."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop | None, tell: Callable[[str, str], None]
@@ -47,7 +47,7 @@ class RefusedConnections:
         self._tell(f"{count} connection{'s' * (count > 1)}", self._last)
 
     def close(self) -> None:
-        """Tell the rest; harmless when repeated."""
+        """Log the rest; harmless when repeated."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -56,6 +56,6 @@ class RefusedConnections:
 
 
 def tell_of_no_proxies(number: str, last: str) -> None:
-    """Of connections to a port where only proxies may come."""
+    """Log connections to a port where only proxies may connect."""
     of = "are no proxy's" if number.endswith("s") else "is no proxy's"
     log.info("refused %s that %s, the last of %s", number, of, last)

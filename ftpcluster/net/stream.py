@@ -1,7 +1,7 @@
 """One non-blocking stream, for control and data connections alike.
 
-It is a raw descriptor: what sendfile and splice want, and free of what a socket object costs.
-Reading and writing never block and never buffer; who gets BlockingIOError awaits ``readable()`` or
+It is a raw descriptor, as sendfile and splice need, without the cost of a socket object. Reading
+and writing never block and never buffer: after BlockingIOError the caller awaits ``readable()`` or
 ``writable()``. A descriptor stays watched between two waits, since most waits are followed by
 another one; when it becomes ready and nobody waits, the watch ends.
 """
@@ -82,11 +82,11 @@ class Stream:
         return os.write(self.fd, data)
 
     def send_last(self, data: bytes) -> int:
-        """``send`` what ``close`` follows at once: data and end leave in one segment.
+        """``send`` right before ``close``: data and FIN leave in one segment.
 
-        Where input is unread, ``close`` takes it away again.
+        Where input is unread, ``close`` resets the connection, and the data are lost.
         """
-        # family and kind are said so that nobody looks them up; sending needs neither
+        # family and kind are given, or Python would look them up; sending needs neither
         sock = socket.SocketType(socket.AF_INET, socket.SOCK_STREAM, 0, self.fd)
         try:
             return sock.send(data, socket.MSG_MORE)
@@ -102,7 +102,7 @@ class Stream:
             sock.detach()
 
     def has_input(self) -> bool:
-        """Whether something has arrived that was not read yet; also where nobody can tell."""
+        """Whether something has arrived that was not read yet; True where that is unknown."""
         try:
             waiting = fcntl.ioctl(self.fd, termios.FIONREAD, b"\0\0\0\0")
         except OSError:
@@ -110,7 +110,7 @@ class Stream:
         return any(waiting)
 
     def unacknowledged(self) -> int:
-        """Bytes that were sent and that the peer has not acknowledged; 0 where nobody can tell."""
+        """Bytes that were sent and that the peer has not acknowledged; 0 where that is unknown."""
         if self.fd < 0:
             return 0
         try:
@@ -211,14 +211,14 @@ class Stream:
     # ------------------------------------------------------------------ the end
 
     def stop_watching(self) -> None:
-        """Tell nobody of anything any more; ``close`` follows. Whoever waits goes on waiting."""
+        """Call nothing back any more; ``close`` follows. Waits stay pending until then."""
         if self._events:
             self._events = 0
             self._poller.remove(self.fd)
         self._on_readable = self._on_broken = None
 
     def close(self) -> None:
-        """Close the connection; harmless when repeated. Whoever waits is cancelled."""
+        """Close the connection; harmless when repeated. Waits are cancelled."""
         fd, self.fd = self.fd, -1
         if fd < 0:
             return

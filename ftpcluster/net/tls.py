@@ -68,7 +68,7 @@ class TLSStream(Stream):
         self.has_begun = False  # whether something of the handshake has come
         self._wants_write = False
         self._is_ending = False
-        self._found: OSError | int | None = None  # by ``recv_records``, behind what it has given
+        self._found: OSError | int | None = None  # what ended ``recv_records``, for its next call
         # read when the connection's SSL object is made: one context serves both kinds
         context.num_tickets = tickets
         plain = None
@@ -113,11 +113,11 @@ class TLSStream(Stream):
                 return
 
     def _acknowledge_at_once(self) -> None:
-        """Clients send their last messages of a handshake, and what follows, in small segments.
+        """Acknowledge at once: clients end a handshake, and go on, in small segments.
 
-        The next is not sent before the one before is acknowledged (Nagle), which the kernel
-        would delay by 40 ms, since the connection looks like a dialogue; and no ticket of ours
-        carries the acknowledgement, as those of other servers do.
+        A client sends no segment before the last one is acknowledged (Nagle's algorithm). The
+        kernel would delay that by 40 ms, since the connection looks like a dialogue. Tickets of
+        other servers carry the acknowledgement; we send none here.
         """
         with contextlib.suppress(OSError):  # it only takes longer
             self._ssl.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
@@ -138,7 +138,7 @@ class TLSStream(Stream):
             raise ConnectionAbortedError(errno.ECONNABORTED, "the client does not speak FTP")
 
     async def _peek_at_hello(self) -> bytes:
-        """The ClientHello, which stays unread; what there is of it where it does not come."""
+        """The ClientHello, which stays unread; a part of it where the rest does not come."""
         data, waited = b"", False
         while len(data) < (size := record_size(data)):
             try:
@@ -164,7 +164,7 @@ class TLSStream(Stream):
     def offer_ticket(self) -> None:
         """Give the client one more ticket, in front of what is sent next (TLS 1.3).
 
-        Not once TLS ends: OpenSSL refuses to end it with a ticket in hand.
+        None once TLS ends: OpenSSL refuses to end it with a ticket unsent.
         """
         if not self._is_ending:
             offer_ticket(self._ssl)
@@ -230,9 +230,9 @@ class TLSStream(Stream):
         return self._received(self._ssl.recv_into, buffer, 0)
 
     def recv_records(self, buffer: memoryview) -> int:
-        """As ``recv_into``, as many records as have come: OpenSSL gives one at a time.
+        """As ``recv_into``, but all records that have come: OpenSSL gives one at a time.
 
-        What ends them is told by the next call. OpenSSL need not tell it twice.
+        The next call reports an error or the end after them: OpenSSL may not report it again.
         """
         found, self._found = self._found, None
         if isinstance(found, OSError):
@@ -276,8 +276,8 @@ class TLSStream(Stream):
     def _is_reset(self) -> bool:
         """Whether a connection that has no more to read was reset, and not ended.
 
-        Python before 3.11.9 and 3.12.3 takes the one for the other (gh-115627), and what was on
-        its way would be missing from an upload that is 226.
+        Python before 3.11.9 and 3.12.3 mistakes a reset for an end (gh-115627). Data on the way
+        would be missing from an upload that got 226.
         """
         try:
             self._ssl.getpeername()
@@ -289,8 +289,8 @@ class TLSStream(Stream):
         return self._ssl.pending() > 0 or super().has_input()
 
     def send(self, data: bytes | memoryview) -> int:
-        """As in the clear; but what was offered when it blocked has to be offered again, and may
-        not be shorter: OpenSSL has encrypted of it what it could."""
+        """As without TLS. But after BlockingIOError the same bytes have to be sent again, and not
+        fewer: OpenSSL has encrypted a part of them already."""
         try:
             return self._ssl.send(data)
         except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
@@ -313,7 +313,7 @@ class TLSStream(Stream):
         if self._wants_write:
             return self.writable()
         if self._ssl.pending():
-            # it was read from the socket with what came before: nobody will report it
+            # OpenSSL has read it from the socket already: the poller will not report it
             waiter = Readiness(self._loop)
             waiter.set_result(None)
             return waiter

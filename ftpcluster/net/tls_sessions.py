@@ -1,8 +1,8 @@
-"""How long clients can resume a TLS session, and tickets for those that use each one once.
+"""How long clients can resume a TLS session, and tickets for clients that use each once.
 
-OpenSSL has calls for both that the ``ssl`` module does not offer. They need the addresses that
-the module's objects keep in C. ``can_renew`` makes sure, once in a process, that these stand where
-CPython 3.11 to 3.14 have them, and that the calls are of the library that the module uses.
+OpenSSL has calls for both that the ``ssl`` module does not offer. They need pointers that the
+module's C objects hold. ``can_renew`` checks, once in a process, that the pointers are where
+CPython 3.11 to 3.14 have them, and that the calls belong to the library that the module uses.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import ssl
 from typing import Any
 
 _HEAD = object.__basicsize__
-"""Bytes of an object's head. Then come, in a connection: its socket, its SSL, its context; and in
-a context: its SSL_CTX."""
+"""Bytes of an object's head. After it, a connection holds pointers to its socket, its SSL and its
+context, and a context holds one to its SSL_CTX."""
 _WORD = ctypes.sizeof(ctypes.c_void_p)
 _WEEK = 7 * 24 * 3600
 """The longest life that a ticket of TLS 1.3 may have (RFC 8446 section 4.6.1): clients made with
 Go break the connection where it is longer."""
 _BOUNDS_TICKETS = ssl.OPENSSL_VERSION_NUMBER >= 0x3000_0030
-"""Since 3.0.3 OpenSSL bounds what tickets of TLS 1.3 say, whatever a context allows (its issue
+"""Since 3.0.3 OpenSSL bounds the life in tickets of TLS 1.3, whatever a context allows (its issue
 17948)."""
 _LIFE = 2**31 - 1 if _BOUNDS_TICKETS else _WEEK
 
@@ -44,8 +44,9 @@ def can_renew() -> bool:
 def make_last(context: ssl.SSLContext) -> None:
     """Let the context's sessions be resumed as long as a control connection may last.
 
-    OpenSSL gives them two hours. With TLS 1.2 the session of the login is the only one that there
-    is. The time is the wall clock's, which is also set: on devices, from 1970 to now.
+    OpenSSL gives them two hours. With TLS 1.2 a control connection has only the session of its
+    handshake. OpenSSL counts by the wall clock, which a device may set from 1970 to now: no session
+    may expire by that.
     """
     if (library := _openssl()) is not None:
         library.SSL_CTX_set_timeout(_word(context, 0), _LIFE)
@@ -64,7 +65,7 @@ def _openssl() -> ctypes.PyDLL | None:
     try:
         import _ssl
 
-        # what is linked statically has no file, or hides the calls
+        # a module that is linked statically has no file, or hides the calls
         library = ctypes.PyDLL(_ssl.__file__)
         pointer = ctypes.c_void_p
         library.OpenSSL_version_num.restype = ctypes.c_ulong
