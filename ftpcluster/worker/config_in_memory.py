@@ -1,9 +1,9 @@
 """A worker's configuration, on its way to a process that is spawned.
 
-``multiprocessing`` writes the arguments of a process into a pipe, and waits where that is full: a
-child that starts slowly, is stopped, or dies before it reads would keep the supervisor waiting, the
-last one for ever. A configuration may be larger than any pipe, so it goes in a file without a name,
-in memory, and only the descriptor's number goes through the pipe.
+``multiprocessing`` writes the arguments of a process into a pipe, and waits where that is full. So
+the supervisor would wait for a child that starts slowly or is stopped, and for ever for a child
+that dies before it reads. A configuration may be larger than any pipe. So it goes in a file without
+a name, in memory, and only the descriptor's number goes through the pipe.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ftpcluster.config import Config, WorkerConfig
 
 
 def pack(config: Config, certificates: tuple[bytes, ...] | None) -> bytes:
-    """The part that all workers of a generation have alike; it is packed once."""
+    """Pack the part that is the same for all workers of a generation; this is done once."""
     return pickle.dumps((config, certificates), pickle.HIGHEST_PROTOCOL)
 
 

@@ -1,4 +1,4 @@
-"""Users' directories in a confined worker: one that it may not open is refused at the login."""
+"""Users' directories in a confined worker: a directory that it may not open ends the login."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ from ftpcluster.safe_paths import is_led_by_others
 Identity = tuple[int, int]
 """Device and inode."""
 NOTHING: Identity = (0, 0)
-"""Of what could not be opened when the process was confined."""
+"""Stands for a path that could not be opened when the process was confined."""
 
 
 class AllowedRoots:
     """Landlock lets a directory be entered (O_PATH), and refuses all that is done there.
 
-    A directory that was mounted over, replaced or made since is another one than that which is
-    allowed. A new worker may open it.
+    The list names directories, not paths. A directory that was made, replaced or mounted over since
+    is not in it. A new worker may open that directory.
     """
 
     def __init__(self, allowed: Mapping[str, Identity], on_outdated: Callable[[], object]) -> None:
-        """``allowed``: what lay at the paths that may be opened when the process was confined.
-
-        ``on_outdated`` is called where something else lies there, which a new worker may open.
+        """``allowed``: the directories at the allowed paths when the process was confined.
+        ``on_outdated`` is called where another directory is there now, which a new worker may open.
         """
         self._allowed = allowed
         self._on_outdated = on_outdated
@@ -33,7 +32,7 @@ class AllowedRoots:
         try:
             os.close(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         except PermissionError as error:
-            # access(2) asks for the permissions of the directory, and not Landlock
+            # access(2) checks the permissions of the directory, but not Landlock
             if not os.access(path, os.R_OK | os.X_OK, effective_ids=True):
                 raise
             raise PermissionError(error.errno, self._explain(path)) from None

@@ -1,14 +1,14 @@
 """Landlock: a worker, even one that was taken over, opens only the files that serving needs.
 
-``storage/contained.py`` holds the bounds of the calls that we make. A hole in an interpreter or a
-library makes others, and a worker that runs as root could then read every file. Landlock is a
-list, held by the kernel, of what the process may open; it cannot be taken back.
+``storage/contained.py`` bounds the calls that our code makes. An attacker who uses a hole in the
+interpreter or a library makes other calls, and could read every file where a worker runs as root.
+Landlock is a list in the kernel of what the process may open; it cannot be taken back.
 
-What it does not hold: what was opened before stays open; metadata can be seen, and changed
-(stat, chmod, utime); connections, TCP as well as UNIX sockets with a path, can be made. A list
-names directories and files that are there now, not their names: one that is replaced (renamed, made
-anew) is another one, and out of bounds until the worker is. What lies beneath a directory is found
-from its parents whenever it is opened, so there everything may come and go.
+It does not prevent this: files that were opened before stay open; metadata can be read and changed
+(stat, chmod, utime); connections can be made, over TCP and to UNIX sockets with a path. The list
+holds the directories and files that exist now, not their names. If one is replaced (renamed, made
+anew), the new one is not allowed until the worker is replaced, too. Beneath an allowed directory
+everything may come and go: the kernel looks at the parents of a file whenever it is opened.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _ABSENT = {
 
 
 class HasThreads(RuntimeError):
-    """There are threads already, which would stay free. It names them."""
+    """There are threads already, which would stay unconfined. The message names them."""
 
 
 class Right(enum.IntFlag):
@@ -71,8 +71,9 @@ class Right(enum.IntFlag):
 
 _SINCE = {Right.REFER: 2, Right.TRUNCATE: 3, Right.IOCTL_DEV: 5}
 _READ = Right.READ_FILE | Right.READ_DIR
-# No right to execute, which nothing needs (.so files are read and mapped). No device files: one
-# of a disk would lead to all that is on it. To move fifos and sockets takes the other rights.
+# No right to execute: nothing needs it (.so files are read and mapped). No device files: the file
+# of a disk would give access to all data on it. Moving fifos and sockets needs MAKE_FIFO and
+# MAKE_SOCK.
 _WRITE = (
     _READ
     | (Right.WRITE_FILE | Right.TRUNCATE | Right.REMOVE_DIR | Right.REMOVE_FILE | Right.REFER)
@@ -100,14 +101,14 @@ def confine(
     read_only: Sequence[str],
     allowed: dict[str, tuple[int, int]] | None = None,
 ) -> str:
-    """Allow this process no files but those in (or at) the given paths. What was done, for the log.
+    """Allow this process only files in (or at) the given paths. Returns what was done, for the log.
 
     ``allowed`` gets the device and inode of each.
 
-    Neither may it execute anything or gain rights (no_new_privs), nor, since Linux 6.12, signal
-    other processes or connect to their abstract UNIX sockets. All that is for good, and must come
-    before the first thread: the kernel confines the one that calls and those that it starts
-    later. Raises HasThreads where there are more, OSError.
+    The process cannot execute anything or gain rights (no_new_privs) either. Since Linux 6.12 it
+    cannot signal other processes, or connect to their abstract UNIX sockets. None of this can be
+    undone. It has to come before the first thread: the kernel confines the calling thread, and
+    those that it starts later. Raises HasThreads where there are other threads, OSError.
     """
     _expect_one_thread()
     no_new_privs()
@@ -138,8 +139,8 @@ def confine(
         os.close(ruleset)
     if silent:
         log.warning(
-            "this worker serves without %s, which did not answer: once that storage does, the "
-            "first login there is refused, and has the worker replaced", ", ".join(silent),
+            "this worker serves without %s, which did not answer: once it answers, the "
+            "first login there is refused, and the worker is replaced", ", ".join(silent),
         )  # fmt: skip
     return f"Landlock ABI {abi}" + (f"; without {', '.join(missing)}" if missing else "")
 
@@ -157,14 +158,14 @@ def _abi() -> int:
 
 
 def _handled(abi: int) -> Right:
-    """All that this kernel can forbid: a right that is not handled is everybody's."""
+    """All rights that this kernel can forbid: a right that is not handled is not restricted."""
     return Right(sum(right for right in Right if abi >= _SINCE.get(right, 1)))
 
 
 def _allow(
     ruleset: int, rights: Right, allowed: dict[str, tuple[int, int]], path: str, opened: Opened
 ) -> None:
-    """Allow what is open."""
+    """Add a rule that allows the opened file or directory."""
     allowed[path] = opened.device, opened.inode
     if not stat.S_ISDIR(opened.mode):
         rights &= _OF_FILES
@@ -181,11 +182,12 @@ def _call(number: int, *arguments: object) -> int:
 
 
 def directories_of(path: str) -> list[str]:
-    """The directories that keep a file readable that gets replaced, as certificates do.
+    """The directories to allow, so that a file stays readable when it is replaced, as certificates
+    are.
 
-    Both that of its name and the one where a link leads now: either may be the one that stays.
-    What lies beside the file can be read as well; where that is everything, in /etc or /run, it
-    is the file alone.
+    These are the directory of its name, and that of the file to which a link leads now: either may
+    stay the same. Other files in them can be read, too. In a directory with everything, such as
+    /etc or /run, only the file itself is allowed.
     """
     found = []
     for name in (os.path.abspath(path), os.path.realpath(path)):
@@ -195,10 +197,11 @@ def directories_of(path: str) -> list[str]:
 
 
 def needed_by_python() -> list[str]:
-    """What Python, the C library and our packages read while a worker runs.
+    """The files that Python, the C library and our packages read while a worker runs.
 
-    Of /etc it is single files, since beside them lies /etc/shadow. Who changes them later
-    replaces them: accounts made meanwhile have no names in listings until the worker is replaced.
+    In /etc these are single files, since /etc/shadow is there, too. A program that changes them
+    replaces them. So accounts that are made later have no names in listings until the worker is
+    replaced.
     """
     installed = {*site.getsitepackages(), site.getusersitepackages()}.intersection(sys.path)
     prefixes = (sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix)
@@ -216,9 +219,9 @@ def needed_by_python() -> list[str]:
 
 
 def _modules(whole: Sequence[str]) -> Iterator[str]:
-    """What can be imported from outside of ``whole``, and the packages that have been.
+    """What can be imported from outside of ``whole``, and packages that were imported already.
 
-    Not all that is on sys.path: that may be "/", or whatever directory the server was started in.
+    Not whole entries of sys.path: one may be "/", or the directory that the server was started in.
     """
     for entry in (each or os.curdir for each in sys.path):
         if any(f"{entry}/".startswith(f"{each}/") for each in whole):
@@ -233,7 +236,7 @@ def _modules(whole: Sequence[str]) -> Iterator[str]:
 
 
 def _modules_in(directory: str) -> Iterator[str]:
-    """Users' directories may lie there, too, on storage that hangs: none is looked at by us."""
+    """Users' directories may be there, on storage that hangs: another process looks."""
     inits = []
     with os.scandir(directory) as entries:
         for entry in entries:

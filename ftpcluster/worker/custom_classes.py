@@ -23,7 +23,7 @@ KEYS = ("server", "user_manager")
 
 
 def look(config: Config) -> None:
-    """Import all that is named. Nothing is called."""
+    """Import all custom code, without calling it."""
     for key in KEYS:
         name = getattr(config, key)
         if name is not None:

@@ -1,7 +1,7 @@
 """The first functions of a worker process; the CLI hands them to the supervisor.
 
-It imports the sessions' code only when it runs, so that the supervisor, who has to import this
-module to name its functions, never loads any of it.
+They import the sessions' code only when they run. The supervisor has to import this module, to name
+its functions, but so it never loads that code.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from ftpcluster.worker.orphan import end_with, ending_with, handle_of, wake_at_p
 log = logging.getLogger(__name__)
 
 NOT_OURS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
-"""Signals that only the supervisor obeys, also where all processes get them."""
+"""Signals that only the supervisor obeys, even if all processes get them."""
 _NEEDED = (0, 1, 3, 4, 10)
 """CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER and CAP_FSETID, to serve files of any owner as root, and
-CAP_NET_BIND_SERVICE for data ports below 1024. With ``run_as`` they are gone already, but for the
-last one where `data.active_port` needs it."""
+CAP_NET_BIND_SERVICE for data ports below 1024. With ``run_as`` all are gone already, except the
+last where `data.active_port` needs it."""
 
 
 def new_uvloop() -> asyncio.AbstractEventLoop:
@@ -52,9 +52,9 @@ def new_uvloop() -> asyncio.AbstractEventLoop:
 async def run_worker(
     sock: socket.socket, settings: WorkerConfig, supervisor: int, transfers: LogFile | None
 ) -> None:
-    """The coroutine that a worker process runs; it ends with its supervisor, whose pid that is.
+    """The coroutine that a worker process runs. ``supervisor`` is a pid: the worker ends with it.
 
-    ``transfers``: where they are logged.
+    ``transfers``: the log of transfers.
     """
     from ftpcluster.worker.worker import OpenedBeforehand, Worker
 
@@ -68,7 +68,7 @@ async def run_worker(
     opened = OpenedBeforehand()
     try:
         allowed = _import_and_confine(settings.config, handle)
-        end_with(handle)  # a thread: from here on it would be too late to be confined
+        end_with(handle)  # starts a thread: too late to be confined from here on
         release_threads()
         worker = Worker(loop, sock, settings, transfers, opened)
     except ConfigError as error:
@@ -83,8 +83,8 @@ async def run_worker(
 def _import_and_confine(config: Config, handle: int) -> dict[str, Identity] | None:
     """Import custom code, and confine this process before any of it is called.
 
-    An import reads files that no key names: modules, and what lies beside them. Returns what
-    ``_confine`` does, None where the configuration leaves the process free. Raises ConfigError.
+    An import reads files that no key names: modules, and files beside them. Returns the result of
+    ``_confine``; None where the configuration does not confine. Raises ConfigError.
     """
     from ftpcluster.worker import custom_classes
     from ftpcluster.worker.confinement import HasThreads
@@ -106,7 +106,7 @@ def _import_and_confine(config: Config, handle: int) -> dict[str, Identity] | No
 
 
 def initialize(name: str, log_level: str, log_format: LogFormat, log_file: LogFile | None) -> None:
-    """What a worker process does first: Ctrl-C is the supervisor's."""
+    """The first function of a worker process. It ignores Ctrl-C, which the supervisor handles."""
     _leave_tracker()
     name_process(name)
     hold_threads()
@@ -114,7 +114,7 @@ def initialize(name: str, log_level: str, log_format: LogFormat, log_file: LogFi
         signal.signal(number, signal.SIG_IGN)
     if log_file is not None:
         log_file.become_stderr()
-    faulthandler.enable()  # SIGABRT from the supervisor: where does every thread stand?
+    faulthandler.enable()  # at SIGABRT from the supervisor, log where every thread is
     signal.pthread_sigmask(signal.SIG_UNBLOCK, NOT_OURS)
     log_to(sys.stderr.fileno(), name, log_level, log_format)
     wake_at_parents_death()
@@ -123,7 +123,7 @@ def initialize(name: str, log_level: str, log_format: LogFormat, log_file: LogFi
 def _leave_tracker() -> None:
     """Close the pipe to ``multiprocessing``'s resource tracker, which all children inherit.
 
-    The tracker unlinks the names that it is told, when the server ends: no worker may tell it any.
+    When the server ends, the tracker unlinks every name that it got: no worker may send it one.
     """
     tracker: Any = resource_tracker._resource_tracker
     fd, tracker._fd = tracker._fd, None
@@ -132,9 +132,9 @@ def _leave_tracker() -> None:
 
 
 def _confine(config: Config) -> dict[str, Identity]:
-    """Leave this process the users' directories, what custom code and what Python needs.
+    """Confine this process to the users' directories and what custom code and Python need.
 
-    Returns what lies at the paths that it may open, but for Python's; NOTHING where nothing does.
+    Returns the identity of each allowed path, without Python's; NOTHING where none exists.
     """
     from ftpcluster.worker.confinement import confine, needed_by_python
     from ftpcluster.worker.seccomp import do_without_sendmsg, restrict

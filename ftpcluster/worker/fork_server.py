@@ -1,11 +1,12 @@
 """The process that workers are forked from: it has imported their code, and does nothing else.
 
 It is forked from the supervisor's process before that has threads, a loop, sockets, or a
-configuration; so nothing of them is in a worker, but what its order brings. It never calls custom
-code, and holds nothing: where it dies workers are spawned.
+configuration. So a worker has none of these, except what its order brings. The fork server never
+calls custom code, and holds nothing: if it dies, workers are spawned.
 
-A worker is to be the supervisor's child, who waits for it and whose death it has to notice. So a
-process between forks it and ends, and the supervisor, a subreaper meanwhile (prctl(2)), adopts it.
+A worker has to be the supervisor's child: the supervisor waits for it, and the kernel signals it
+when the supervisor dies. So a process in between forks the worker and ends. The supervisor is a
+subreaper meanwhile (prctl(2)), and becomes the worker's parent.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ _NO_SETTING = "FTPCLUSTER_NATIVE"
 
 
 def begin() -> tuple[int, socket.socket] | None:
-    """Fork the fork server: its pid, and where it takes requests. None where workers are spawned.
+    """Fork the fork server; returns its pid and the socket for requests. None: spawn workers.
 
-    In the processes that come of it this never returns: workers end with SystemExit.
+    In the forked processes this never returns: workers end with SystemExit.
     """
     if not _may_fork():
         return None
@@ -66,15 +67,15 @@ def begin() -> tuple[int, socket.socket] | None:
 
 
 def _may_fork() -> bool:
-    """Threads would be lost, with what they hold. Memory is passed on: also a password that stands
-    in the environment, until that is taken out."""
+    """Whether a fork is safe. Threads would be lost, with the locks that they hold. And the memory
+    would be passed on with a password that the environment may still contain."""
     is_single = len(os.listdir("/proc/self/task")) == 1
     settings = (name for name in os.environ if name.upper().startswith(_SETTINGS))
     return is_single and all(name == _NO_SETTING for name in settings)
 
 
 def _become_fork_server(requests: socket.socket, supervisor: int) -> socket.socket:
-    """Be the fork server. Returns in a worker: where that gets its order."""
+    """Be the fork server. Returns in a worker: the socket on which that gets its order."""
     try:
         die_with_parent(supervisor)
         for number in NOT_OURS:
@@ -93,7 +94,7 @@ def _become_fork_server(requests: socket.socket, supervisor: int) -> socket.sock
 
 
 def _close_all_but(kept: int) -> None:
-    """What the supervisor was started with, as sockets of systemd's, is no worker's."""
+    """Workers get no descriptors that the supervisor was started with (systemd's sockets)."""
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     most = max(map(int, os.listdir("/proc/self/fd")))
@@ -111,12 +112,12 @@ def _import_workers() -> None:
 
 
 def _serve(requests: socket.socket, supervisor: int) -> socket.socket:
-    """Do what is asked for. Returns in a worker: where that gets its order. Raises NoOrder."""
+    """Serve requests. Returns in a worker: the socket for its order. Raises NoOrder."""
     while True:
         data, fds = receive(requests)
         if not fds:
             _give_up_root(requests, data)
-            die_with_parent(supervisor)  # which the kernel has forgotten
+            die_with_parent(supervisor)  # the kernel forgets this when root is given up
             continue
         with socket.socket(fileno=fds[0]) as order:
             if _fork(order, supervisor):
@@ -132,7 +133,7 @@ def _give_up_root(requests: socket.socket, data: bytes) -> None:
 
 
 def _fork(order: socket.socket, supervisor: int) -> bool:
-    """Fork a worker that is the supervisor's child. True in that one."""
+    """Fork a worker that is the supervisor's child. Returns True in the worker."""
     try:
         between = os.fork()
     except OSError as error:
@@ -151,7 +152,7 @@ def _fork(order: socket.socket, supervisor: int) -> bool:
         os._exit(0)
     _wait_for_end_of(between)
     if os.getppid() != supervisor:
-        os._exit(1)  # it is gone, or does not expect a worker any more
+        os._exit(1)  # the supervisor is gone, or does not expect a worker any more
     order.send(b"%d" % os.getpid())
     return True
 
@@ -161,20 +162,20 @@ def _tell(order: socket.socket, error: OSError) -> None:
 
 
 def _wait_for_end_of(parent: int) -> None:
-    """It has ended when it is a parent no more."""
+    """Wait until the process has ended, and so is not our parent any more."""
     try:
         handle = os.pidfd_open(parent)
     except OSError:
         return
     try:
-        if os.getppid() == parent:  # so it is no other process of that number
+        if os.getppid() == parent:  # so the handle is not of another process with the same pid
             select.select((handle,), (), ())
     finally:
         os.close(handle)
 
 
 def _work(orders: socket.socket) -> NoReturn:
-    """What a worker does: all that a process which is spawned would have from its parent, first."""
+    """Run a worker. First set up what a spawned process would have from its parent."""
     name_process("worker")
     try:
         order = Order(orders)

@@ -1,8 +1,8 @@
-"""Opening paths that may not answer, such as roots on NFS or FUSE: another process tries it first.
+"""Opening paths that may not answer, such as roots on NFS or FUSE, in another process.
 
 A call that hangs there may never return, and no signal ends it. So a process of its own opens the
-paths and sends the descriptors. Where it hangs nobody waits for it, and it is left to init when the
-worker ends.
+paths and sends the descriptors. If it hangs, the worker does not wait for it; when the worker ends,
+init becomes its parent.
 """
 
 from __future__ import annotations
@@ -35,10 +35,11 @@ class Opened(NamedTuple):
 def open_in_time(
     paths: Sequence[str], use: Callable[[str, Opened], None]
 ) -> tuple[list[str], list[str]]:
-    """Open paths (O_PATH), and call ``use(path, opened)`` for each, which keeps no descriptor.
+    """Open paths (O_PATH), and call ``use(path, opened)`` for each; ``opened`` is closed after
+    that.
 
-    Returns those that cannot be opened, and those that do not answer, with all that are on the
-    same mount. To be called before the first thread. Raises OSError.
+    Returns two lists: the paths that cannot be opened, and those that do not answer, with all
+    others on the same mount. It has to be called before the first thread. Raises OSError.
     """
     missing: list[str] = []
     silent: list[str] = []
@@ -59,7 +60,7 @@ def open_in_time(
 def _open_some(
     paths: list[str], missing: list[str], use: Callable[[str, Opened], None]
 ) -> int | None:
-    """Open as many as answer; the number of the one that does not, None where all have."""
+    """Open paths in order. Returns the index of the first that does not answer, or None."""
     ours, openers_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours:
         with openers_end:
@@ -98,7 +99,7 @@ def _start_opener(paths: list[str], sock: socket.socket) -> int:
 
 
 def _leave_all_but(fd: int) -> None:
-    """Keep no descriptor of this process open, for whoever waits for its end."""
+    """Close the worker's other descriptors: only when all are closed, its end is seen."""
     null = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1, 2):
         os.dup2(null, number)
@@ -123,7 +124,7 @@ def _open_all(paths: list[str], sock: socket.socket) -> None:
 
 
 def _mount_of(path: str) -> str:
-    """Where the file system is mounted that a path is on, by its name: nothing is asked of it."""
+    """The mount point of a path's file system, by its name alone: that file system may hang."""
     found = "/"
     for line in Path("/proc/self/mounts").read_text(errors="surrogateescape").splitlines():
         mounted = re.sub(r"\\(\d{3})", lambda code: chr(int(code[1], 8)), line.split(" ")[1])

@@ -1,4 +1,4 @@
-"""A worker ends with its supervisor, also where its loop hangs."""
+"""A worker ends with its supervisor, even if its loop hangs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ftpcluster.runtime import leave_aborts_to_the_main_thread
 
 _PR_SET_PDEATHSIG = 1
 ORPHAN_GRACE = 8.0
-"""Seconds for running transfers after the supervisor's death."""
+"""Seconds that running transfers have left after the supervisor's death."""
 
 
 def handle_of(supervisor: int) -> int:
-    """A descriptor of the supervisor's process. Raises SystemExit where that is gone."""
+    """A pidfd of the supervisor's process. Raises SystemExit where that is gone."""
     handle = os.pidfd_open(supervisor) if os.getppid() == supervisor else None
     if handle is None:
         raise SystemExit("the supervisor is gone")
@@ -27,17 +27,17 @@ def handle_of(supervisor: int) -> int:
 
 
 def end_with(handle: int) -> None:
-    """See to it that this process does not outlive the supervisor by more than the grace.
+    """End this process at the latest when ORPHAN_GRACE is over after the supervisor's death.
 
-    The channel's end says that the supervisor is gone, but only to a loop that runs: a thread ends
-    one that hangs.
+    The end of the channel shows the supervisor's death, but only to a loop that runs. If the loop
+    hangs, a thread ends the process.
     """
     threading.Thread(target=_outlive, args=(handle,), name="orphan", daemon=True).start()
 
 
 @contextlib.contextmanager
 def ending_with(handle: int) -> Iterator[None]:
-    """The same at once, and without a thread, for what runs before the process is confined."""
+    """End with the supervisor at once, without a thread: for code that runs before confinement."""
     _on_parents_death(signal.SIGKILL)
     if select.select((handle,), (), (), 0)[0]:
         os._exit(1)  # it was gone before the kernel was told
@@ -48,14 +48,14 @@ def ending_with(handle: int) -> Iterator[None]:
 
 
 def die_with_parent(parent: int) -> None:
-    """For a process that holds nothing: be killed when its parent ends, if it has not ended yet."""
+    """Have the kernel kill this process, which holds nothing, when its parent ends or has ended."""
     _on_parents_death(signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(0)
 
 
 def wake_at_parents_death() -> None:
-    """A stopped process would not notice that its supervisor is gone."""
+    """Have SIGCONT sent then: a stopped process would not notice that its supervisor is gone."""
     _on_parents_death(signal.SIGCONT)
 
 

@@ -1,7 +1,7 @@
-"""A worker's leases: the supervisor grants them; a report once a tick says how many are wanted.
+"""A worker's leases. Once a tick it reports how many bytes it wants; the supervisor grants them.
 
-All pools report in one message. Nothing is sent where no shared limit applies. With the supervisor
-silent a worker goes on with its share of the limits.
+All pools report in one message. Nothing is sent where no shared limit applies. If the supervisor is
+silent, a worker goes on with its share of the limits.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from ftpcluster.quota.rates import Rates, SpeedLimits
 
 _MOST_SPEED = 10**15
 _SOON = 0.005
-"""Seconds between two reports, at the least, where a transfer waits and the tick is far."""
+"""Seconds between two early reports, at least: a transfer that waits does not wait for the tick."""
 _SILENCE = 4 * TICK
-"""Seconds without a grant after which the supervisor is not to be waited for any longer."""
+"""Seconds without a grant after which the worker does not wait for the supervisor any more."""
 
 
 class RemoteLeases(ProcessLeases):
@@ -39,13 +39,13 @@ class RemoteLeases(ProcessLeases):
         self._groups = dict(limits.groups)
         self.group_of = limits.group_of
         self._send = send
-        self._ordered: dict[str, Rates] = {}  # by the supervisor, whatever the user manager says
+        self._ordered: dict[str, Rates] = {}  # by the supervisor; above the account's
         self._used: dict[Pool, None] = {}
         self._tick: asyncio.TimerHandle | None = None
-        self._due = 0.0  # when it should come
+        self._due = 0.0  # when the tick should come
         self._soon: asyncio.Handle | None = None
         self._last_heard = 0.0
-        self._asked: float | None = None  # since when an answer is waited for
+        self._asked: float | None = None  # when the unanswered report was sent
         self.contended = (False, False)
         self.grants = 0
         self.waited = 0.0
@@ -66,7 +66,7 @@ class RemoteLeases(ProcessLeases):
     def order(self, login: str | None, rates: Rates | None) -> None:
         """The supervisor has changed the server's limits (login None), or a user's.
 
-        ``rates`` None ends what it has ordered.
+        ``rates`` None: the user manager's limits hold again.
         """
         if login is None:
             self.server = rates or Rates()
@@ -105,7 +105,7 @@ class RemoteLeases(ProcessLeases):
         self._tick = self._loop.call_at(self._due, self._on_tick)
 
     def tell_limits(self, pool: Pool) -> None:
-        """The supervisor forgets users for whom nothing moves."""
+        """Send the limits of a pool's user: the supervisor forgets users without transfers."""
         up, down = (
             rate and min(max(rate, 1), _MOST_SPEED)
             for rate in (pool.rates.upload, pool.rates.download)
@@ -132,11 +132,11 @@ class RemoteLeases(ProcessLeases):
         self._tick = None
         pools = tuple(self._used)
         if self._loop.time() - self._due > STALE:
-            # this process stood still: meanwhile its users may have been forgotten
+            # this process stood still: the supervisor may have forgotten its users
             for pool in pools:
                 pool.has_reported = False
         if not any(pool.has_reported for pool in pools):
-            self._last_heard = self._loop.time()  # nothing was asked: there was nothing to hear
+            self._last_heard = self._loop.time()  # nothing was asked, so no answer is missing
         self._say([pool.report() for pool in pools])
         for pool in pools:
             if not pool.transfers and not pool.has_reported:
@@ -166,7 +166,7 @@ class RemoteLeases(ProcessLeases):
                 )  # if it has no transfer any more, the next tick returns the grant
 
     def _look_for_silence(self) -> None:
-        """Where the supervisor says nothing, go on with this worker's share of the limits."""
+        """If the supervisor is silent, grant waiting pools this worker's share of the limits."""
         waiting = [pool for pool in self._used if pool.is_waiting]
         if not waiting or self._loop.time() - self._last_heard < _SILENCE:
             return
@@ -176,8 +176,8 @@ class RemoteLeases(ProcessLeases):
                 pool.grant(max(1, int(rate * TICK / self._workers)))
 
     def _rate_in_silence(self, pool: Pool, among: Sequence[Pool]) -> float | None:
-        """A user's part of the limits, beside others that wait. The group's and the
-        server's limits are for all of their users together."""
+        """A user's part of the limits. The server's limit is divided by all users that wait, the
+        group's by those of the group."""
         found: list[float] = []
         server, user = self.server.of(pool.direction), self._users_rate(pool)
         if server is not None:

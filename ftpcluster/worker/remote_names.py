@@ -1,4 +1,4 @@
-"""Host names are looked up by the supervisor, which may read what says whom to ask."""
+"""Host names are looked up by the supervisor, which may read the resolver's configuration."""
 
 from __future__ import annotations
 
@@ -37,4 +37,4 @@ class RemoteNames:
             answer.set_result(message.addresses)
         else:
             answer.set_exception(OSError(message.failure))
-            answer.exception()  # whoever waited may be gone
+            answer.exception()  # else asyncio logs it where no caller waits any more

@@ -30,7 +30,7 @@ from ftpcluster.quota.rates import AccountSpeeds, SpeedLimits
 from ftpcluster.worker.remote_leases import RemoteLeases
 
 _LONGEST_NAME = 255
-"""Characters of the name of a failed login that the supervisor gets."""
+"""Characters of a failed login's name that are sent to the supervisor."""
 _REPORTED = 1000
 """Sessions in one message, which has to stay within the channel's bounds."""
 
@@ -38,8 +38,8 @@ _REPORTED = 1000
 class RemoteQuotas:
     """The ``Quotas`` of a worker's sessions.
 
-    A user without a limit costs no message (unless those who have not logged in are limited).
-    Ends of sessions that fall into one turn of the loop are reported together.
+    A user without a limit costs no message, unless sessions without a login are limited. Ends of
+    sessions that fall into one turn of the loop are reported together.
     """
 
     def __init__(
@@ -52,8 +52,8 @@ class RemoteQuotas:
         counts: Callable[[str], bool] = lambda _: False,
     ) -> None:
         """``limits``: the configuration's speed limits. ``tells_logins``: the supervisor has to
-        know who has logged in, whether there is a limit on that user or not. ``counts``: whether
-        failed logins of an address count, so that the supervisor is asked for a try."""
+        know every login, even of a user without a limit. ``counts``: whether an address's failed
+        logins count; then the supervisor is asked for each try."""
         self._loop = loop
         self.counts = counts
         self._tells_logins = tells_logins
@@ -105,7 +105,7 @@ class RemoteQuotas:
 
     def login_failed_unheard(self, session: int, login: str) -> None:
         self._trying.discard(session)
-        # a supervisor that is gone would never answer, and the session never end
+        # no answer is waited for: a supervisor that is gone gives none, and the session must end
         self._send(_login_failed(session, login))
 
     async def _ask(
@@ -127,7 +127,7 @@ class RemoteQuotas:
             del self._asked[session]
 
     def on_answer(self, message: SlotAnswer | LoginDelay) -> None:
-        """The supervisor decided. A session that has ended meanwhile no longer wants to know."""
+        """The supervisor has decided. An answer for a session that has ended is dropped."""
         answer = self._asked.get(message.session)
         if answer is not None and not answer.done():
             answer.set_result(message)
@@ -158,7 +158,7 @@ class RemoteQuotas:
         self._closing.append(close)
 
     def speed_limits(self, account: AccountSpeeds) -> SessionLimits | None:
-        """All limits that sessions share are one lease here: the supervisor's grants fit all."""
+        """One lease here stands for all limits that sessions share: a grant keeps to all."""
         is_limited = account.shared.is_limited or account.per_connection.is_limited
         if not (is_limited or self.leases.limits_others):
             return None
@@ -168,7 +168,7 @@ class RemoteQuotas:
         return session_limits(self.leases, account, self._loop.time())
 
     def report(self) -> None:
-        """Report the sessions that have ended, and close their connections behind that."""
+        """Report the sessions that have ended, and then close their connections."""
         for start in range(0, len(self._ended), _REPORTED):
             self._send(Released(tuple(self._ended[start : start + _REPORTED])))
         self._ended.clear()

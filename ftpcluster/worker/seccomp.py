@@ -1,14 +1,15 @@
 """A seccomp filter: the system calls that a worker may not make, even when it was taken over.
 
 Landlock says which files a worker may open. It does not protect *processes*: as long as workers and
-supervisor run as one user, a worker could end the supervisor with prlimit(2), or leave it no core
-with sched_setaffinity(2). So the kernel refuses calls that no session needs: those that touch
-another process or make one, AF_UNIX sockets (databases, container daemons and our own admin socket
-listen there), and large parts of the kernel in which holes are found.
+supervisor run as the same user, a worker could end the supervisor with prlimit(2), or bind it to
+one core with sched_setaffinity(2). So the kernel refuses calls that no session needs: those that
+touch another process or make one, AF_UNIX sockets (databases, container daemons and our own admin
+socket listen there), and large parts of the kernel in which holes are found.
 
 The list says which calls are refused, not which are allowed: Python, OpenSSL and the C library may
-need any call that a list of allowed ones lacks. A refused call fails with EPERM, and libraries then
-do without. Where they expect ENOSYS they get that, as do calls that are newer than this list.
+need a call that a list of allowed calls would lack. A refused call fails with EPERM, and libraries
+then do without. Calls for which they expect ENOSYS fail with that, and so do calls newer than this
+list.
 """
 
 from __future__ import annotations
@@ -72,8 +73,9 @@ _THE_KERNEL: _Numbers = {
     "personality": (135, 92), "lookup_dcookie": (212, 18), "capset": (126, 91),
 }  # fmt: skip
 _DESCRIPTORS: _Numbers = {"sendmsg": (46, 211), "sendmmsg": (307, 269)}
-"""What passes descriptors: to the supervisor, or in circles that the kernel has to untie. So a name
-is looked up for one family at a time: the C library asks a server for two by sendmmsg."""
+"""Calls that can pass descriptors: to the supervisor, or in cycles that the kernel has to collect.
+The C library uses sendmmsg to ask for both address families at once; without it, it asks for one at
+a time."""
 _CONDITIONAL: _Numbers = {
     "kill": (62, 129), "tgkill": (234, 131), "rt_sigqueueinfo": (129, 138),
     "rt_tgsigqueueinfo": (297, 240), "prlimit64": (302, 261), "setpriority": (141, 140),
@@ -100,12 +102,12 @@ _CLONE_NEW = 0x7E020000
 _SOL_SOCKET, _SO_LINGER = 1, 13
 _SOL_TCP, _TCP_ULP = 6, 31
 _SIGNALS = (8, 10, 15)
-"""F_SETOWN, F_SETSIG and F_SETOWN_EX: they have any signal, even SIGKILL, sent to another process
-when a file becomes ready."""
+"""F_SETOWN, F_SETSIG and F_SETOWN_EX: with them the kernel sends another process any signal, even
+SIGKILL, when a file becomes ready."""
 _SIGNALS_BY_IOCTL = (0x8901, 0x8902)  # FIOSETOWN, SIOCSPGRP
 _TERMINAL = 0x5400
 _HARMLESS = (0x5401, 0x5411, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
-"""TCGETS, TIOCOUTQ, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX. The others would type into
+"""TCGETS, TIOCOUTQ, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX. Other ioctls could type into
 the terminal that the server was started from, or take it away."""
 _PR_SCHED_CORE = 62
 
@@ -117,10 +119,11 @@ class _Program(ctypes.Structure):  # struct sock_fprog
 
 
 def restrict() -> str:
-    """Refuse these calls to this process from now on. Returns what was done, for the log.
+    """Refuse the calls of this module to this process from now on. Returns what was done, for the
+    log.
 
     no_new_privs has to be set. There may be no other thread yet: the filter holds for the calling
-    thread, and for those that it starts.
+    thread and the threads that it starts.
     """
     machine = _machine()
     if machine is None:
@@ -133,11 +136,12 @@ def restrict() -> str:
 
 
 def do_without_sendmsg() -> None:
-    """Have the C library and asyncio send by calls that the filter allows.
+    """Make the C library and asyncio send by calls that the filter allows.
 
-    The C library asks a name server for both families at once (sendmmsg), and reports a failure
-    where it may not: custom code could connect to no host by its name. asyncio, since Python 3.12,
-    sends by sendmsg what a socket did not take at once, and loses the connection.
+    The C library asks a name server for both families at once (sendmmsg), and fails if that is
+    refused: custom code could connect to no host by its name. Since Python 3.12, asyncio uses
+    sendmsg for data that a socket did not take at once; if that is refused, it drops the
+    connection.
     """
     given = os.environ.get("RES_OPTIONS", "")
     os.environ["RES_OPTIONS"] = f"{given} single-request".lstrip()
@@ -146,9 +150,10 @@ def do_without_sendmsg() -> None:
 
 
 def refuse_rings() -> None:
-    """Refuse io_uring to this process, if that is possible. Needs what ``restrict`` needs.
+    """Refuse io_uring to this process, if that is possible. The conditions are those of
+    ``restrict``.
 
-    libuv makes one for each loop, and no filter sees the requests in it.
+    libuv makes a ring for each loop, and no filter sees the requests in it.
     """
     machine = _machine()
     number = _THE_KERNEL["io_uring_setup"]
@@ -194,7 +199,7 @@ def program(machine: _Machine, pid: int) -> Code:
 
 
 def _foreign(machine: _Machine) -> Code:
-    """A call of another architecture, as int 0x80 makes them, has numbers of its own."""
+    """Refuse calls of another architecture (int 0x80 makes them), which have other numbers."""
     return [_load(_ARCHITECTURE), (_JEQ, 1, 0, machine.audit), *_refuse(errno.EPERM)]
 
 
@@ -247,7 +252,7 @@ def _conditions(pid: int) -> dict[str, Code]:
         "ioprio_set": _one_of(_argument(0), (1,), own_niceness, refuse),
         "clone": a_thread,
         "clone3": _refuse(errno.ENOSYS),  # its flags lie in memory; the C library then uses clone
-        # as where there is no such family: libraries read names from files then
+        # as without such a family: libraries then read names from files
         "socket": _one_of(_argument(0), (2, 10), _tcp_or_udp(), _refuse(errno.EAFNOSUPPORT)),
         # a pair of datagram sockets could be connected anew
         "socketpair": _one_of(
@@ -261,8 +266,8 @@ def _conditions(pid: int) -> dict[str, Code]:
 
 
 def _tcp_or_udp() -> Code:
-    """Of IP's other protocols (SCTP, DCCP, MPTCP, SMC, ...) the kernel loads a module for each that
-    is asked for, by its number or by a kind of socket that only it has."""
+    """Allow only TCP and UDP. For another protocol of IP (SCTP, DCCP, MPTCP, SMC, ...) the kernel
+    would load a module, by the protocol's number or by a socket type that only it has."""
     refuse = _refuse(errno.EPROTONOSUPPORT)
     protocol = _one_of(_argument(2), (0, 6, 17), _allow(), refuse)
     return _one_of(_argument(1), (1, 2), protocol, refuse, 0xF)  # SOCK_STREAM, SOCK_DGRAM
@@ -307,7 +312,7 @@ def _one_of(
 def _tree(segments: list[tuple[int, Code]]) -> Code:
     """A binary search: seven comparisons for a number, not a hundred.
 
-    Since 5.11 Linux does not run it at all for numbers that are allowed whatever the arguments.
+    Since 5.11 Linux skips the filter for numbers that are allowed whatever their arguments.
     """
     if len(segments) == 1:
         return segments[0][1]

@@ -1,4 +1,4 @@
-"""The limits that sessions share, as the configuration has them: for supervisor and workers."""
+"""The limits that sessions share, from the configuration: for supervisor and workers."""
 
 from __future__ import annotations
 

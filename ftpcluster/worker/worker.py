@@ -132,11 +132,11 @@ class Worker:
         self._services.masquerade.look_up = self._names.addresses_of
 
     def watch_roots(self, allowed: Mapping[str, Identity]) -> None:
-        """This process is confined: have it replaced where it may not open what is served."""
+        """Have this confined process replaced if it may not open a directory that is served."""
         self._services.files.check = AllowedRoots(allowed, self._tell_outdated).check
 
     def _tell_outdated(self) -> None:
-        """From any thread."""
+        """Tell the supervisor; may be called by any thread."""
         self._loop.call_soon_threadsafe(self._channel.send, Outdated())
 
     async def serve(self) -> None:
@@ -155,14 +155,14 @@ class Worker:
         self._services.close()
 
     def _describe(self, number: int) -> None:
-        """Tell what the sessions do, in as many messages as that takes."""
+        """Report what the sessions do, in as many messages as that takes."""
         reports = [_report(session, now) for session, now in self._reception.activities()]
         for start in range(0, max(len(reports), 1), _REPORTED):
             some = tuple(reports[start : start + _REPORTED])
             self._channel.send(Described(number, some, start + _REPORTED >= len(reports)))
 
     def _count(self) -> None:
-        """Tell what has been done, if there is anything new."""
+        """Report the counters, if they have changed."""
         counts, leases = self._services.counts, self._quotas.leases
         told = Counted(
             counts.logins,
@@ -178,12 +178,12 @@ class Worker:
             self._channel.send(told)
 
     def _beat(self) -> None:
-        """Until the worker ends: the supervisor takes silence for death."""
+        """Send heartbeats until the worker ends: the supervisor takes silence for death."""
         now, spent = self._loop.time(), time.process_time()
         try:
             self._resident = int(os.pread(self._memory, 100, 0).split()[1]) * _PAGE
         except (OSError, IndexError):
-            pass  # it is as it was: without a beat the supervisor would take this process for hung
+            pass  # keep the last value: without a heartbeat this process would count as hung
         since = now - self._beaten + self._heartbeat_interval
         lag = max(0.0, now - self._beaten)
         self._channel.send(Heartbeat(self._resident, lag, quantity((spent - self._spent) / since)))
@@ -195,10 +195,11 @@ class Worker:
     def drain(self, grace: float, patience: float = 0.0) -> None:
         """End idle sessions after ``patience`` seconds, and all sessions after ``grace`` seconds.
 
-        Sessions that are in a transfer then end with it. Ordered again, the new times hold.
+        A session with a running transfer ends after that. A second call replaces the times of the
+        first.
         """
         self._draining = True
-        self._services.ports.close()  # for the worker that comes after this one
+        self._services.ports.close()  # for the next worker
         for timer in self._deadlines:
             timer.cancel()
         self._deadlines = [self._loop.call_later(grace, self._end_all)]
@@ -246,7 +247,7 @@ class Worker:
         elif isinstance(message, WriteLog):
             self._write_log(message, fd)
         elif isinstance(message, EndSession):
-            self._adopt()  # it may be of one that came together with this
+            self._adopt()  # the session may have arrived together with this message
             self._reception.end(
                 message.session, message.reason, only_unauthenticated=message.only_unauthenticated
             )
@@ -270,7 +271,7 @@ class Worker:
         )
 
     def _write_log(self, message: WriteLog, fd: int | None) -> None:
-        """A log was rotated; where no descriptor was left for the new file the old one goes on."""
+        """A log was rotated. Without a free descriptor for the new file, the old one is used on."""
         file = self._services.transfers if message.is_transfers else _LOG
         if fd is None:
             log.error("no file descriptor is left: a log goes on in its old file")
@@ -282,7 +283,7 @@ class Worker:
                 self._switch_log()
 
     def _switch_log(self) -> None:
-        """In a thread: the end of the old file's use may hang with its file system."""
+        """Switch in a thread: to close the old file may hang with its file system."""
         switched = call_in_daemon(self._loop, "log", self._switches[0])
         switched.add_done_callback(self._on_switched_log)
 
@@ -294,10 +295,10 @@ class Worker:
             self._switch_log()
 
     def _adopt(self) -> None:
-        """Begin the sessions of what has arrived, and confirm all at once.
+        """Begin the sessions of the connections that have arrived, and confirm all at once.
 
-        Where a worker dies in between the supervisor sees by the connections themselves which of
-        the clients were greeted, so that nobody is greeted twice, and nobody not at all.
+        If a worker dies in between, the supervisor sees from each connection whether its client was
+        greeted. So every client is greeted exactly once.
         """
         if not self._arrived:
             return
@@ -305,7 +306,7 @@ class Worker:
         for each in arrived:
             self._reception.receive(each)
         self._channel.send(Adopted(tuple(each.session for each in arrived)))
-        if self._draining:  # of those that never became a session nobody else tells
+        if self._draining:  # no session's end will check this for those that began none
             self._look_whether_drained()
 
     def _on_supervisor_gone(self, error: Exception | None) -> None:

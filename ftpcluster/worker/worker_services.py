@@ -40,7 +40,7 @@ def make_services(
     transfers: LogFile | None = None,
     mounts: MountTable | None = None,
 ) -> Services:
-    """``transfers``: where they are logged. ``mounts``: from before the process was confined.
+    """``transfers``: the log of transfers. ``mounts``: opened before the process was confined.
 
     Raises ConfigError where a class or factory of the user's cannot be used.
     """
@@ -80,13 +80,14 @@ def make_services(
 
 
 def _threads(count: int) -> dict[str, Any]:
-    """For file operations that may block: of all users, and of each device that may not answer."""
+    """Threads for file operations that may block: a pool for all users, and how many for each
+    device that may not answer."""
     pool = ThreadPoolExecutor(count, "ftpcluster-files", leave_aborts_to_the_main_thread)
     return {"pool": pool, "file_threads": count}
 
 
 def _check_active_port(settings: Settings) -> None:
-    """Raises ConfigError where this process may not use it."""
+    """Raises ConfigError where this process may not use ``data.active_port``."""
     if not settings.active or settings.active_port is None:
         return
     why = why_no_source_port(settings.active_port)
@@ -106,7 +107,7 @@ def _contexts(certificates: tuple[bytes, ...], tls: TLSConfig, settings: Setting
 
 
 def _with_settings_of_class(given: dict[str, Any], of_class: Settings) -> Settings:
-    """Settings of the user's ``Server`` hold where the configuration says nothing."""
+    """The settings of a custom ``Server`` hold where the configuration sets none."""
     settings = {
         field.name: getattr(of_class, field.name)
         for field in dataclasses.fields(Settings)
