@@ -1,4 +1,4 @@
-"""A channel between supervisor and worker: one message, and at most one descriptor, a datagram.
+"""A channel between supervisor and worker. A datagram is one message and at most one descriptor.
 
 SEQPACKET keeps the bounds of messages and ties a descriptor to its message, so there is no
 framing here. Sending never blocks: what the socket does not take waits, in order.
@@ -29,8 +29,8 @@ Incoming = TypeVar("Incoming", bound=Message)
 
 MAX_MESSAGE = 64 * 1024
 _MOST_WAITING = 16 << 20
-"""Bytes that may wait for a worker that does not read. Honest ones are never behind by so much:
-to end a hundred thousand sessions at once, as a ban may, takes less."""
+"""Bytes that may wait for a worker that does not read. An honest worker is never so far behind: to
+end a hundred thousand sessions at once, as a ban may, takes less."""
 _OVERHEAD = 64
 """Bytes that a waiting message takes beyond its own."""
 _MESSAGES_PER_TURN = 32
@@ -38,17 +38,18 @@ _LONGEST_TURN = 0.002
 """Seconds after which further messages wait for the loop's next turn, so that other workers, and
 clients that connect, are served. A single message takes up to some milliseconds."""
 _MESSAGES_TO_CATCH_UP, _LONGEST_CATCHING_UP = 1000, 0.01
-"""More than the socket of an honest worker holds. One that always has more is not waited for."""
+"""More messages than the socket of an honest worker holds. ``catch_up`` stops there: a worker may
+send without end."""
 _TRANSIENT = (errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS)
-"""No memory, or too many descriptors in flight: what was to be said or read is still there."""
+"""No memory, or too many descriptors in flight: the message is not lost, and is tried again."""
 _PAUSE = 0.05
-"""Seconds after which it is tried again. The loop cannot tell when there is memory."""
+"""Seconds until the next attempt. The loop cannot report when there is memory again."""
 _TRUNCATED = int(socket.MSG_TRUNC)  # as plain numbers: the enums' operators are slow
 _CLOSE_ON_EXEC = int(socket.MSG_CMSG_CLOEXEC)
 _SO_PASSRIGHTS = 83  # SO_PASSRIGHTS, which the socket module has no name for
 _ROOM_FOR_TWO = socket.CMSG_SPACE(array.array("i").itemsize * 2)
 _ROOM_FOR_ALL = socket.CMSG_SPACE(array.array("i").itemsize * 253)
-"""For SCM_MAX_FD. The kernel closes descriptors without room, and we would wait for that."""
+"""Room for SCM_MAX_FD descriptors. The kernel closes those without room, which may block us."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
@@ -56,7 +57,7 @@ _to_supervisor: msgspec.msgpack.Decoder[ToSupervisor] = msgspec.msgpack.Decoder(
 
 
 class BadMessage(Exception):
-    """What came is no message: the peer is not to be trusted any more."""
+    """Something came that is no message: the peer cannot be trusted any more."""
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
@@ -68,8 +69,8 @@ class Channel(Generic[Incoming]):
     """One end of a channel.
 
     ``on_message(message, fd)`` is called for each message; ``fd`` is None or belongs to the
-    callee. ``on_closed(error)`` is called once, when the other end is gone (None), has sent what
-    is no message, or does not read (BadMessage).
+    callee. ``on_closed(error)`` is called once: when the other end is gone (None), or when it does
+    not read or has sent something that is no message (BadMessage).
     """
 
     def __init__(
@@ -85,9 +86,9 @@ class Channel(Generic[Incoming]):
     ) -> None:
         """Takes over ``sock``. ``on_turn`` ends a batch of messages.
 
-        The other end is given up when more than ``most_waiting`` bytes wait for it. With
-        ``close_aside`` it may send no descriptors; that function closes those that come all the
-        same, and ``sock``.
+        The channel fails when more than ``most_waiting`` bytes wait for the other end. With
+        ``close_aside`` the other end may send no descriptors. That function closes descriptors that
+        come anyway, and ``sock``.
         """
         sock.settimeout(0)
         self._close_aside = close_aside
@@ -113,7 +114,7 @@ class Channel(Generic[Incoming]):
         loop.add_reader(sock.fileno(), self._on_readable)
 
     def keeps(self, fd: int) -> bool:
-        """Whether a descriptor still waits to be sent: nobody can have received it."""
+        """Whether a descriptor still waits to be sent, so that it cannot have been received."""
         return bool(self._waiting) and any(fd == waiting for _, waiting in self._waiting)
 
     def send(self, message: Message, fd: int | None = None) -> None:
@@ -128,7 +129,7 @@ class Channel(Generic[Incoming]):
             self._waiting.append((data, fd))
             self.backlog += len(data) + _OVERHEAD
             if self.backlog > self._most_waiting:
-                # not at once: whoever sends may be about to send to others, too
+                # not at once: the caller may be sending to other channels, too
                 self._loop.call_soon(self._fail, BadMessage("it does not read its messages"))
 
     def _send(self, data: bytes, fd: int | None) -> bool:
@@ -146,8 +147,7 @@ class Channel(Generic[Incoming]):
             if error.errno in _TRANSIENT:
                 self._try_later()
                 return False
-            # with a message lost the two sides disagree, so the channel is given up, and with it
-            # its worker
+            # if a message is lost the two sides disagree: the channel ends, and with it the worker
             self._loop.call_soon(self._fail, error)
         return True
 
@@ -171,7 +171,7 @@ class Channel(Generic[Incoming]):
             self._loop.remove_writer(self._sock.fileno())
 
     def catch_up(self) -> None:
-        """Read what has come. Not where a message of this channel is being obeyed just now."""
+        """Read the messages that have come, unless one of this channel is being handled now."""
         if not (self.closed or self._is_reading or self._is_behind):
             self._is_behind = not self._read(_MESSAGES_TO_CATCH_UP, _LONGEST_CATCHING_UP)
 
@@ -182,7 +182,7 @@ class Channel(Generic[Incoming]):
             self._on_turn()
 
     def _read(self, most: int, longest: float) -> bool:
-        """Read so many messages, of a worker only for so long. False where there may be more."""
+        """Read up to ``most`` messages, from a worker for ``longest`` s. False: maybe more."""
         began = time.perf_counter()
         self._is_reading = True
         try:
@@ -199,7 +199,7 @@ class Channel(Generic[Incoming]):
         return False
 
     def _read_rest(self) -> None:
-        """Read to the end, turn by turn: libuv does not watch a socket after an error."""
+        """Read to the end, a batch per turn: libuv does not watch a socket after an error."""
         self._on_readable()
         if not self.closed:
             self._loop.call_soon(self._read_rest)
@@ -211,7 +211,8 @@ class Channel(Generic[Incoming]):
         except BlockingIOError:
             return False
         except ConnectionResetError:
-            # it ended with our messages unread; the kernel says so once, before its last messages
+            # the peer ended with our messages unread: the kernel reports that once, before its last
+            # ones
             self._loop.call_soon(self._read_rest)
             return False
         except OSError as error:
@@ -286,8 +287,8 @@ def supervisor_end(
     on_closed: Callable[[Exception | None], None],
     close_aside: Callable[[Iterable[int]], None],
 ) -> Channel[ToSupervisor]:
-    """The supervisor's end: a worker that asks and never reads cannot fill its memory, and none
-    sends descriptors."""
+    """The supervisor's end: a worker that asks and never reads cannot fill its memory, and no
+    worker sends descriptors."""
     return Channel(
         loop,
         sock,
@@ -300,7 +301,7 @@ def supervisor_end(
 
 
 def report_failure(sock: socket.socket, reason: str) -> None:
-    """A worker's last words, where it never comes to serve."""
+    """Send the last message of a worker that cannot serve."""
     sock.settimeout(None)
     sock.send(_encode(Failed(reason.encode(errors="replace").decode()[:MOST_REASON])))
     sock.close()

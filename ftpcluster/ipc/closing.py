@@ -1,9 +1,9 @@
-"""Closing sockets that a worker has, too: in a thread, since the worker may make close(2) block.
+"""Closing, in a thread, sockets that a worker has, too: the worker may make close(2) block.
 
 With SO_LINGER the last close of a socket blocks until its peer has taken all data, for as long as
 that option says, even where the socket is non-blocking. Any process that has the socket may set the
-option at any moment. A channel with unread descriptors in it closes these with it, and may block,
-too.
+option at any moment. Closing a channel also closes the descriptors in it that were not read, and
+may block, too.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Closer:
             try:
                 thread.start()
             except RuntimeError:
-                return  # no thread is to be had: it is tried again with the next descriptor
+                return  # no thread can be started: the next descriptor tries again
             self._thread = thread
 
     def end(self) -> None:
@@ -66,7 +66,7 @@ def close_aside(fd: int) -> None:
 
 
 def forget_linger(fd: int) -> None:
-    """Undo SO_LINGER, if it is a socket. It would hold for other processes that close it, too."""
+    """Undo SO_LINGER, if it is a socket. It would block other processes that close it, too."""
     try:
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=fd)
     except OSError:

@@ -23,8 +23,8 @@ class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
 class Adopt(Message, frozen=True, tag=1):
     """Take over the accepted socket that comes with this message. Answered by Adopted or Declined.
 
-    The peer's address is the one that accept() gave: after a reset nobody could ask for it. Where
-    the connection is proxied it is the proxy's, and the worker reads who the client is.
+    The peer's address is the one that accept() gave: after a reset getpeername() fails. For a
+    proxied connection it is the proxy's, and the worker reads the client's from the header.
     ``any_address``: see ``net.listeners.Listener``.
     """
 
@@ -37,7 +37,8 @@ class Adopt(Message, frozen=True, tag=1):
 
 
 class SlotAnswer(Message, frozen=True, tag=2):
-    """Answer to TakeSlot, Identified, BeginTry: None, or why not (a value of ``quota.Refusal``)."""
+    """Answer to TakeSlot, Identified, BeginTry. ``refused``: None, or a value of
+    ``quota.Refusal``."""
 
     session: int
     refused: str | None
@@ -51,24 +52,22 @@ class Drain(Message, frozen=True, tag=3):
 
 
 class TellLogins(Message, frozen=True, tag=4):
-    """Tell who has logged in, by LoggedIn, and by TakeSlot from now on who does: others are
-    going to limit them. Users without a limit are not reported as a rule.
-
-    And ask for each login try, by BeginTry: a reload may change the rules for bans."""
+    """Report all logins: those that exist by LoggedIn, new ones by TakeSlot. Users without a limit
+    are not reported otherwise; a new configuration may limit them. And ask for each login try, by
+    BeginTry: a reload may change the rules for bans."""
 
 
 class Grants(Message, frozen=True, tag=5):
-    """Leases: bytes that the worker's transfers may move. ``contended``: for both directions,
-    whether there is less than is wanted."""
+    """Leases: bytes that the worker's transfers may move. ``contended``: for each direction,
+    whether transfers want more than there is."""
 
     grants: tuple[Grant, ...]
     contended: tuple[bool, bool]
 
 
 class SetLimits(Message, frozen=True, tag=6):
-    """Speed limits from now on, also of transfers that run; of the server where login is None.
-
-    ``rates`` None: what the user manager says of the user holds again.
+    """Speed limits of a user, or of the server (login None), from now on, also for running
+    transfers. ``rates`` None: the limits of the user manager hold again.
     """
 
     login: str | None
@@ -76,26 +75,26 @@ class SetLimits(Message, frozen=True, tag=6):
 
 
 class SetGroupLimits(Message, frozen=True, tag=11):
-    """Speed limits of a group from now on, also of transfers that run."""
+    """Speed limits of a group from now on, also for running transfers."""
 
     group: str
     rates: Rates
 
 
 class Describe(Message, frozen=True, tag=8):
-    """Tell what your sessions do now, by Described, with the same number."""
+    """Report what the sessions do now, by Described with the same number."""
 
     number: int
 
 
 class OldWorkers(Message, frozen=True, tag=12):
-    """Whether workers that were replaced still live: their sessions may hold your data ports."""
+    """Whether replaced workers still live: their sessions may hold this worker's data ports."""
 
     live: bool
 
 
 class LookedUp(Message, frozen=True, tag=13):
-    """Answer to LookUp: the addresses of a host name, or without any why there are none."""
+    """Answer to LookUp: the addresses of a host name. ``failure``: why there are none."""
 
     name: str
     addresses: tuple[str, ...]
@@ -111,7 +110,7 @@ class WriteLog(Message, frozen=True, tag=10):
 class EndSession(Message, frozen=True, tag=7):
     """End a session now; ``reason`` is the last reply to its client.
 
-    ``only_unauthenticated``: unless it has logged in, which the supervisor need not know.
+    ``only_unauthenticated``: unless it has logged in; the supervisor may not know of that login.
     """
 
     session: int
@@ -120,7 +119,7 @@ class EndSession(Message, frozen=True, tag=7):
 
 
 class LoginDelay(Message, frozen=True, tag=9):
-    """Answer to LoginFailed: seconds that the client has to wait, if not longer, for its answer."""
+    """Answer to LoginFailed: the least number of seconds that the client waits for its reply."""
 
     session: int
     seconds: float
@@ -129,8 +128,8 @@ class LoginDelay(Message, frozen=True, tag=9):
 # ---------------------------------------------------------------------- worker → supervisor
 
 # A worker may have been taken over. The types bound each field in size and in value, so that no
-# message can fill the supervisor's memory, or break its numbers. The ledger knows whether a session
-# is that worker's.
+# message can fill the supervisor's memory, or break its numbers. The ledger checks that a session
+# belongs to the worker that names it.
 
 Session = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Sessions = Annotated[tuple[Session, ...], Meta(max_length=1000)]
@@ -148,8 +147,8 @@ MOST_COMMAND = 512
 
 
 def sendable(name: str) -> str:
-    """A user's name as it can be sent. Bytes that are no text become escapes; of a name that is too
-    long the end is replaced by a digest."""
+    """A user's name as it can be sent. Bytes that are no text become escapes. If a name is too
+    long, a digest replaces its end."""
     text = name.encode("utf-8", "backslashreplace").decode()
     if len(text) <= MOST_NAME:
         return text
@@ -167,12 +166,12 @@ class Ready(Message, frozen=True, tag=1):
 
 
 class Outdated(Message, frozen=True, tag=30):
-    """The worker, which is confined, may not open a directory that is served now: it was replaced
-    or mounted. A new worker may."""
+    """The confined worker may not open a directory that is served now, since it was replaced or
+    mounted. A new worker may open it."""
 
 
 class Failed(Message, frozen=True, tag=6):
-    """The worker cannot serve, ever: a person has to read why."""
+    """The worker cannot serve, and a new one could not either: a person has to read why."""
 
     reason: Annotated[str, Meta(max_length=MOST_REASON)]
 
@@ -190,7 +189,7 @@ class Released(Message, frozen=True, tag=3):
 
 
 class TakeSlot(Message, frozen=True, tag=4):
-    """A session wants a slot of a user, of whom ``limit`` sessions may exist."""
+    """A session wants a slot of a user, who may have ``limit`` sessions."""
 
     session: Session
     login: Name
@@ -203,7 +202,7 @@ class Login(NamedTuple):
 
 
 class LoggedIn(Message, frozen=True, tag=12):
-    """These sessions are those of these users, who have no limit here."""
+    """These sessions have logged in as these users, who have no limit in this worker."""
 
     logins: Annotated[tuple[Login, ...], Meta(max_length=1000)]
 
@@ -215,7 +214,7 @@ class GiveSlot(Message, frozen=True, tag=5):
 
 
 class Identified(Message, frozen=True, tag=7):
-    """A proxied session's client has this address, whose slot it wants."""
+    """The client of a proxied session has this address, and wants one of its slots."""
 
     session: Session
     address: Annotated[str, Meta(max_length=64)]
@@ -237,13 +236,13 @@ class EndTry(Message, frozen=True, tag=17):
 
 
 class LookUp(Message, frozen=True, tag=18):
-    """What addresses has a host name of the configuration? Answered by LookedUp, within a bound."""
+    """Look up a host name of the configuration. Answered by LookedUp, within a bounded time."""
 
     name: Name
 
 
 class LoginFailed(Message, frozen=True, tag=15):
-    """Somebody gave a wrong password, or a name that nobody has. Answered by LoginDelay."""
+    """A login failed: a wrong password, or no such user. Answered by LoginDelay."""
 
     session: Session
     login: Name
@@ -257,7 +256,7 @@ class ToldRates(NamedTuple):
 
 
 class UserLimits(Message, frozen=True, tag=8):
-    """The speed limits of a user of whom Reports will speak."""
+    """The speed limits of a user who will appear in Reports."""
 
     login: Name
     rates: ToldRates
@@ -319,7 +318,7 @@ class SessionReport(NamedTuple):
 
 
 class Described(Message, frozen=True, tag=13):
-    """Some of the sessions, all with the last such message."""
+    """Some of the sessions; ``is_last`` marks the last such message."""
 
     number: Count
     sessions: Annotated[tuple[SessionReport, ...], Meta(max_length=100)]
@@ -333,7 +332,7 @@ class Declined(Message, frozen=True, tag=11):
 
 
 def heartbeat_interval(timeout: float) -> float:
-    """Seconds between two heartbeats of a worker that is lost after ``timeout`` s without any."""
+    """Seconds between heartbeats; after ``timeout`` s without one a worker is lost."""
     return min(1.0, timeout / 10)
 
 

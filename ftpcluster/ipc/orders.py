@@ -1,8 +1,8 @@
-"""What is said between the supervisor, its fork server, and a worker that begins.
+"""Messages between the supervisor, its fork server, and a worker that begins.
 
-The fork server is sent one end of a socket pair for each worker that it is to fork. The worker
-says its pid there, and is given its order: what it runs, pickled, and the descriptors for that. The
-pickle goes in a file in memory, since it may be larger than what a socket takes at once.
+The supervisor sends the fork server one end of a socket pair for each worker to fork. There the
+worker sends its pid, and gets its order: what it runs, pickled, and the descriptors for that. The
+pickle goes in a file in memory, since it may be larger than a datagram.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def receive(sock: socket.socket) -> tuple[bytes, list[int]]:
 
 
 def give(sock: socket.socket, *parts: Callable[[], object]) -> None:
-    """Send what functions return, with the descriptors in it (``DupFd``). Raises OSError."""
+    """Send the results of functions, with the descriptors in them (``DupFd``). Raises OSError."""
     giving = _Giving()
     with open(os.memfd_create("order", os.MFD_CLOEXEC), "w+b") as file:
         context.set_spawning_popen(giving)  # type: ignore[arg-type]
@@ -57,10 +57,10 @@ def give(sock: socket.socket, *parts: Callable[[], object]) -> None:
 
 
 class Order:
-    """What was given: each part is made when it is asked for."""
+    """An order that was received; ``next`` unpickles its next part."""
 
     def __init__(self, sock: socket.socket) -> None:
-        """Waits for it. Raises NoOrder, OSError."""
+        """Waits for the order. Raises NoOrder, OSError."""
         _, (file, *_taken[:]) = receive(sock)
         self._file = os.fdopen(file, "rb")
 
@@ -72,7 +72,7 @@ class Order:
 
 
 class _Giving:
-    """What ``multiprocessing`` asks for descriptors while it pickles."""
+    """Collects the descriptors that ``multiprocessing`` pickles."""
 
     def __init__(self) -> None:
         self.fds: list[int] = []

@@ -1,4 +1,4 @@
-"""Long lists of entries about users, in messages that fit the channel's bounds."""
+"""Splits long lists of entries about users into messages that fit the channel's bounds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Protocol, TypeVar
 
 _PORTION = 48 * 1024
 _NUMBERS = 60
-"""Bytes of a message, of 64 KiB at the most; and of an entry in it without its login."""
+"""Bytes of a message's entries (a message has at most 64 KiB); and of an entry without its
+login."""
 
 
 class _OfAUser(Protocol):
