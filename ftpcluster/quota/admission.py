@@ -17,7 +17,7 @@ from ftpcluster.quota.login_tries import Answer, LoginTries
 log = logging.getLogger(__name__)
 
 _REMEMBERED = 1024
-"""Addresses whose answers are remembered: to look for one in ``ban.allow`` takes a while."""
+"""Addresses whose results are remembered: to look for an address in ``ban.allow`` takes a while."""
 _COMPLAINT_INTERVAL = 1.0
 """Seconds between two lines about connections that were refused for one reason."""
 
@@ -33,7 +33,7 @@ class _Untold:
 
 
 def counting(rules: BanRules | None) -> Callable[[str], bool]:
-    """A function that tells whether failed logins of an address count."""
+    """A function that returns whether failed logins of an address count."""
     if rules is None:
         return lambda _: False
     allow = rules.allow
@@ -41,12 +41,12 @@ def counting(rules: BanRules | None) -> Callable[[str], bool]:
 
 
 class Admission:
-    """Gives connections their slots, or turns them away, and counts the logins that failed.
+    """Gives connections their slots, or refuses them, and counts failed logins.
 
     ``end(epoch, session)`` ends a session, unless that has logged in. Times are seconds
-    of a monotonic clock. ``call_later(seconds, function)`` is a loop's, for the lines about
-    refusals that have to wait; without it the next refusal logs them. ``catch_up`` is
-    called before anybody is refused for want of a slot.
+    of a monotonic clock. ``call_later(seconds, function)`` is a loop's: it logs refusals that have
+    to wait for their line. Without it the next refusal logs them. ``catch_up`` is called before a
+    connection or login is refused because no slot is free.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Admission:
     ) -> None:
         self._ledger = ledger
         self.catch_up = catch_up
-        """Reads what has been said, but not heard yet, of slots that are free."""
+        """Reads messages that have come, but were not read yet, and that may free slots."""
         self._end = end
         self._call_later = call_later
         self._bans = Bans(rules)
@@ -73,16 +73,16 @@ class Admission:
         self._untold: dict[Refusal, _Untold] = {}
 
     def set_rules(self, rules: BanRules | None, now: float) -> None:
-        """Other rules from now on; what was counted, and the bans, stay."""
+        """Use other rules from now on. The counts of failed logins, and the bans, stay."""
         self._bans.rules = rules
         self.counts = counting(rules)
         for bits in self._tries.sites():
             self._admit_tries(bits, now)
 
     def admit(self, epoch: int, session: int, address: str | None, now: float) -> Refusal | None:
-        """Take the slots of a new connection, without an address of one behind a proxy.
+        """Take the slots of a new connection. Behind a proxy, ``address`` is None: not known yet.
 
-        Raises ValueError where ``address`` is none.
+        Raises ValueError where ``address`` is no address.
         """
         refusal = None if address is None else self._find_ban(address, now)
         if refusal is None and (refusal := self._ledger.admit(epoch, session, address)) is not None:
@@ -93,7 +93,7 @@ class Admission:
     def identify(self, epoch: int, session: int, address: str, now: float) -> Refusal | None:
         """Take the slot of the address that a session behind a proxy comes from.
 
-        Raises ValueError where that is none, KeyError where there is no such session.
+        Raises ValueError where ``address`` is no address, KeyError where there is no such session.
         """
         refusal = self._find_ban(address, now)
         if refusal is None:
@@ -147,14 +147,14 @@ class Admission:
             untold.count = 0
 
     def tell_rest(self) -> None:
-        """Log what still waits, at the end of the server."""
+        """Log the refusals that still wait for their line, at the end of the server."""
         for refusal in self._untold:
             self._tell_count(refusal)
 
     def login_failed(self, epoch: int, session: int, login: str, now: float) -> float:
-        """Count a failed login: the seconds before it is answered.
+        """Count a failed login; returns the seconds before its reply.
 
-        Raises KeyError where nothing is known of the session, or of its address.
+        Raises KeyError where the session, or its address, is not known.
         """
         address = self._address_of(epoch, session)
         bits = self._tries.end((epoch, session))
@@ -178,7 +178,7 @@ class Admission:
     # ------------------------------------------------------------------ tries
 
     def begin_try(self, epoch: int, session: int, answer: Answer, now: float) -> None:
-        """A password is to be checked: ``answer`` is called when it may be, or is refused.
+        """Ask whether a password may be checked: ``answer`` is called when it may, or is refused.
 
         Its try ends with ``login_failed``, ``end_try``, or ``end_tries``. Raises KeyError as
         ``login_failed`` does.
@@ -199,7 +199,7 @@ class Admission:
         return len(self._tries) > 0
 
     def end_try(self, epoch: int, session: int, now: float) -> None:
-        """A password was right, or is not checked after all. Harmless where there is no try."""
+        """A password was right, or will not be checked. Harmless where there is no try."""
         bits = self._tries.end((epoch, session))
         if bits is not None:
             self._admit_tries(bits, now)
@@ -234,18 +234,18 @@ class Admission:
         return ban
 
     def unban(self, network: str, now: float) -> list[Ban]:
-        """Lift bans; those that held. Raises ValueError, see ``Bans.unban``."""
+        """Lift bans; returns those that held. Raises ValueError, see ``Bans.unban``."""
         lifted = self._bans.unban(network, now)
         for ban in lifted:
             log.warning("%s is no longer banned", ban.network)
         return lifted
 
     def bans(self, now: float) -> list[Ban]:
-        """All that hold."""
+        """All bans that hold."""
         return self._bans.list(now)
 
     def covering(self, address: str, now: float) -> Ban | None:
-        """The ban that holds for an address. Raises ValueError where it is none."""
+        """The ban that holds for an address. Raises ValueError where ``address`` is no address."""
         return self._bans.find(address, now)
 
     def sessions_of(self, ban: Ban) -> list[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""Failed logins, and what comes of them: bans of addresses, and delays for names.
+"""Failed logins and their consequences: bans of addresses, and delays for names.
 
 Pure bookkeeping; ``now`` is an argument, in seconds of a monotonic clock. Addresses count by
 ``site``: the addresses of one customer, in IPv6 a /64. Memory is bounded. Each bound says what is
@@ -24,17 +24,18 @@ from ftpcluster.protocol.address import (
 
 LOOPBACK = ("127.0.0.0/8", "::1")
 _MOST_FAILURES = 65_536
-"""Failed logins that are remembered, of addresses and again of names; beyond them the oldest are
-forgotten. To push one out takes so many within a window, of which an address can do no more than
-``failures``: who has that many addresses can have all those guesses without pushing."""
+"""Failed logins that are remembered for addresses, and as many for names. Beyond that the oldest is
+forgotten. To push one out, an attacker needs so many failed logins within a window, and each
+address can make only ``failures`` of them. With so many addresses, the attacker has all these
+guesses anyway."""
 _MOST_BANS = 65_536
-"""Beyond them the oldest ban ends, which has been served longest. To have so many made takes
-``failures`` failed logins from each of so many addresses; who gets one of them back that way has
-had a new one for every ban."""
+"""Beyond that the oldest ban ends, which has lasted longest. To cause so many bans takes
+``failures`` failed logins from each of so many addresses. An attacker who frees an address in this
+way has needed a new one for each of these bans."""
 _MOST_MANUAL_BANS = 4096
 _DELAY_PER_FAILURE = 0.3
 _LONGEST_DELAY = 15.0
-"""Seconds: short of the login deadline, so that a person who mistyped gets a second try."""
+"""Seconds: less than the login deadline, so that a person who mistyped gets a second try."""
 
 Address = IPv4Address | IPv6Address
 K = TypeVar("K", bound=Hashable)
@@ -44,7 +45,7 @@ K = TypeVar("K", bound=Hashable)
 class BanRules:
     """``failures`` failed logins of an address within ``window`` s ban it for ``duration`` s.
 
-    What comes from ``allow`` is never counted: it is neither banned nor slowed down.
+    Failed logins from ``allow`` are not counted: these addresses are neither banned nor delayed.
     """
 
     failures: int = 10
@@ -58,7 +59,7 @@ class BanRules:
 
 
 class Ban(NamedTuple):
-    """``until``: when it ends, None for never. Manual ones were made by a person."""
+    """``until``: when it ends; None: never. ``is_manual``: an administrator made it."""
 
     network: str
     until: float | None
@@ -70,7 +71,7 @@ class Ban(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What a failed login leads to: seconds before it is answered, and the address's ban."""
+    """The result of a failed login: seconds before its reply, and the address's ban."""
 
     delay: float = 0.0
     ban: Ban | None = None
@@ -100,7 +101,7 @@ class _Recent(Generic[K]):
         return len(self._events)
 
     def add(self, key: K, now: float, window: float) -> int:
-        """It has happened: how often within the window, this time included."""
+        """Count an event; returns how many there were within the window, this one included."""
         while self._events and self._events[0][0] <= now - window:
             self._drop_oldest()
         if len(self._events) >= self._most:
@@ -113,14 +114,14 @@ class _Recent(Generic[K]):
         return tally.count
 
     def count(self, key: K, now: float, window: float) -> int:
-        """How often it has happened within the window."""
+        """How many events there were within the window."""
         while self._events and self._events[0][0] <= now - window:
             self._drop_oldest()
         tally = self._tallies.get(key)
         return 0 if tally is None else tally.count
 
     def forget(self, key: K) -> None:
-        """Begin at none again. Its events stay until they are old, and count for nobody."""
+        """Set the count of a key to 0. Its events stay until they are old, but are not counted."""
         self._tallies.pop(key, None)
 
     def _drop_oldest(self) -> None:
@@ -131,7 +132,7 @@ class _Recent(Generic[K]):
 
 
 class Bans:
-    """Who is banned, and who is on the way there. ``rules`` may be replaced at any time.
+    """The bans, and the failed logins that lead to them. ``rules`` may be replaced at any time.
 
     Without rules nothing is counted, and only manual bans hold.
     """
@@ -155,11 +156,11 @@ class Bans:
     # ------------------------------------------------------------------ failed logins
 
     def failed(self, address: str, login: str, now: float) -> Verdict:
-        """A login failed. Raises ValueError where ``address`` is none.
+        """A login failed. Raises ValueError where ``address`` is no address.
 
-        The delay grows with the failures of that *name*, from wherever they come: guesses that
-        many addresses share are slowed down, too. It is bounded, and only a wrong password ever
-        waits: nobody can lock out, or slow down, the one who knows the right one.
+        The delay grows with the failures of that *name* from all addresses: so guesses that many
+        addresses share are slowed down, too. It is bounded, and only a wrong password waits: nobody
+        can lock out, or slow down, a user who knows the right one.
         """
         rules = self.rules
         if rules is None or plain(address) in rules.allow:
@@ -167,7 +168,7 @@ class Bans:
         failures = self._names.add(hash(login), now, rules.window)
         delay = min(failures * _DELAY_PER_FAILURE, _LONGEST_DELAY)
         ban = self.find(address, now)
-        if ban is not None:  # what was under way when it was made
+        if ban is not None:  # this login was under way when the ban was made
             return Verdict(delay, ban)
         bits = site(address)
         count = self._addresses.add(bits, now, rules.window)
@@ -185,7 +186,7 @@ class Bans:
         return ban is not None and ban.holds(now)
 
     def addresses_of(self, ban: Ban, addresses: Iterable[str]) -> set[str]:
-        """The banned addresses among these, and the ban's own one."""
+        """The banned addresses among ``addresses``, and the ban's own."""
         network = ip_network(ban.network)
         if network.prefixlen == 32 and network.version == 4:
             # there may be thousands of addresses, and of bans: parse only those that can match
@@ -212,9 +213,9 @@ class Bans:
     # ------------------------------------------------------------------ bans
 
     def find(self, address: str, now: float) -> Ban | None:
-        """The ban that holds for an address. Raises ValueError where it is none.
+        """The ban that holds for an address. Raises ValueError where ``address`` is no address.
 
-        What is allowed can be banned by a person only.
+        Only an administrator can ban an address in ``allow``.
         """
         if not self._automatic and not self._manual:
             return None
@@ -237,7 +238,7 @@ class Bans:
     def ban(self, network: str, seconds: float | None, reason: str, now: float) -> Ban:
         """Ban a network, or an address, whatever the rules say; for ever where ``seconds`` is None.
 
-        Raises ValueError where it is no network, or too many are banned by hand.
+        Raises ValueError where ``network`` is no network, or too many are banned by hand.
         """
         bits = _bits_of_network(network)
         self._keep_manual(now)
@@ -249,10 +250,10 @@ class Bans:
         return ban
 
     def unban(self, network: str, now: float) -> list[Ban]:
-        """Lift the bans of a network, or those of an address; returns the ones that held.
+        """Lift the bans of a network or an address; returns those that held.
 
-        Guesses from an IPv6 address have banned its /64: that is lifted, too. Raises ValueError
-        where it is neither.
+        Failed logins from an IPv6 address ban its /64: that ban is lifted, too. Raises ValueError
+        where ``network`` is neither.
         """
         exact = _bits_of_network(network)
         counted = exact if "/" in network else site(network)
@@ -269,7 +270,7 @@ class Bans:
         return [ban for ban in bans if ban.holds(now)]
 
     def _keep_manual(self, now: float) -> None:
-        """Forget those that are over."""
+        """Forget manual bans that are over."""
         self._manual = {bits: ban for bits, ban in self._manual.items() if ban.holds(now)}
         self._widths = {bits[:2] for bits in self._manual}
 
@@ -285,7 +286,7 @@ def _bits_of_network(text: str) -> Bits:
 
 
 def _network(text: str) -> IPv4Network | IPv6Network:
-    """Raises ValueError; where host bits are set it names the network that was meant."""
+    """Raises ValueError. If host bits are set, the error names the network that was meant."""
     meant = ip_network(text, strict=False)
     try:
         return ip_network(text)
@@ -294,7 +295,7 @@ def _network(text: str) -> IPv4Network | IPv6Network:
 
 
 def _text(bits: Bits) -> str:
-    """A network as people write it; one of a single address is that address."""
+    """A network as text; a network of one address is written as that address."""
     version, prefix, number = bits
     length = 32 if version == 4 else 128
     shifted = number << length - prefix

@@ -6,17 +6,18 @@ import math
 
 IDLE_DEPTH = 0.04
 BUSY_DEPTH = 0.1
-"""Seconds' worth that a bucket holds: little where nobody wants it, which would be a burst later;
-more where somebody does, so that nothing is lost when a tick, or a timer, comes late."""
+"""A bucket holds the bytes of so many seconds. It holds little while nobody wants bytes: more would
+be a burst later. It holds more while somebody does, so that nothing is lost when a tick or a timer
+comes late."""
 
 
 class Bucket:
-    """Tokens, one for a byte, that come at a rate; None is no limit.
+    """Tokens, one for each byte, that come at a rate. None: no limit.
 
     The rate is the limit itself, or a part of it that is this host's share.
 
-    The schedule is absolute: the n-th byte is due n/rate after the first, also where a timer comes
-    late, as long as that is within the bucket's depth.
+    The schedule is absolute: the n-th byte is due n/rate after the first. A timer that comes late
+    does not change that, as long as the delay is within the bucket's depth.
     """
 
     __slots__ = ("_tokens", "_when", "limit", "rate")
@@ -27,7 +28,7 @@ class Bucket:
         self._tokens = (limit or 0.0) * IDLE_DEPTH
 
     def available(self, now: float, *, is_busy: bool) -> float:
-        """Tokens that are there; infinite where there is no limit."""
+        """The tokens in the bucket; infinite where there is no limit."""
         if self.rate is None:
             return math.inf
         come = self.rate * max(0.0, now - self._when)
@@ -38,16 +39,16 @@ class Bucket:
 
     @property
     def looked_at(self) -> float:
-        """When somebody last wanted to know."""
+        """When the tokens were last asked for."""
         return self._when
 
     def take(self, count: float) -> None:
-        """Also below zero is possible: it fills from there."""
+        """Take tokens, even more than there are: the bucket then fills from below zero."""
         if self.rate is not None:
             self._tokens -= count
 
     def spend(self, count: int, now: float) -> float:
-        """``count`` bytes were moved: when the next may be, as a time of the same clock."""
+        """``count`` bytes were moved. Returns the time of the same clock when the next may be."""
         if self.rate is None:
             return now
         self.available(now, is_busy=True)
@@ -59,18 +60,18 @@ class Bucket:
             self._tokens = min(self._tokens + count, self.rate * BUSY_DEPTH)
 
     def empty(self, now: float) -> None:
-        """Nothing that has come so far is left."""
+        """Drop the tokens that have come so far. A debt stays."""
         self._when = max(now, self._when)
         self._tokens = min(self._tokens, 0.0)
 
     def set_limit(self, limit: float | None, now: float) -> None:
-        """Another limit, from now on."""
+        """Set another limit, from now on."""
         self.available(now, is_busy=True)
         self.limit = self.rate = limit
         self._tokens = min(self._tokens, (limit or 0.0) * IDLE_DEPTH)
 
     def set_share(self, rate: float, now: float) -> None:
-        """The part of the limit that is to be used, from now on."""
+        """Set the part of the limit that may be used, from now on."""
         if self.limit is not None:
             self.available(now, is_busy=True)
             self.rate = min(rate, self.limit)

@@ -1,4 +1,4 @@
-"""The limits of one direction, each with its bucket, and the tree of values that they are. Pure."""
+"""The limits of one direction, each with its bucket, and the tree that they form. Pure."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class DirectionLimits:
     def __init__(
         self, rate: int | None, now: float, group_of: dict[str, str], *, is_shared: bool = False
     ) -> None:
-        """``is_shared``: of each limit this host may use its share, as soon as that is known."""
+        """``is_shared``: this host may use its share of each limit, once that is known."""
         self._is_shared = is_shared
         self.server = self._new(rate, now)
         self.groups: dict[str, Bucket] = {}
@@ -65,7 +65,7 @@ class DirectionLimits:
         return group if group in self.groups else None
 
     def above(self, login: str) -> Iterator[Bucket]:
-        """All that limit a user."""
+        """All buckets that limit a user."""
         yield self.server
         if (group := self.group_of(login)) is not None:
             yield self.groups[group]
@@ -88,13 +88,13 @@ class DirectionLimits:
         return Branch.over(_SERVER, self.server.available(now, is_busy=is_busy), mine)
 
     def take(self, share: Share) -> None:
-        """The buckets of all that limit a user give what the user was granted."""
+        """Take the bytes granted to a user from all buckets that limit that user."""
         taken = sum(share.granted.values())
         for bucket in self.above(share.user.name):
             bucket.take(taken)
 
     def set(self, level: Level, name: str, rate: int | None, now: float) -> None:
-        """A limit, from now on."""
+        """Set a limit, from now on."""
         if level == "server":
             self._change(self.server, rate, now)
             return
@@ -109,7 +109,7 @@ class DirectionLimits:
             buckets.pop(name, None)
 
     def all(self) -> Iterator[tuple[Level, str, Bucket]]:
-        """Each limit that there is."""
+        """All limits, each with its level, name and bucket."""
         if self.server.limit is not None:
             yield "server", "", self.server
         for name, bucket in self.groups.items():

@@ -1,10 +1,11 @@
 """Max-min fairness over a tree: nobody gets more while somebody who wants more has less. Pure.
 
 A server has groups and users, a group has users, and a user has transfers. At each level the bytes
-go in equal parts. A part that wants less, or may have less, leaves the rest to the others.
+are divided in equal parts. A user or group that wants less, or may have less, leaves the rest to
+the others.
 
-Transfers of one user in one process are of two sorts. *Waiting* ones had to wait for a limit and
-would take more; *slow* ones are held back by their clients or disks.
+Transfers of one user in one process are of two kinds. *Waiting* transfers had to wait for a limit,
+and would take more. *Slow* transfers are held back by their clients or disks.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from typing import Annotated, NamedTuple, TypeVar
 import msgspec
 
 Size = Annotated[int, msgspec.Meta(ge=0, le=1 << 48)]
-"""More than anybody moves in a tick, and so little that sums of it can still be sent."""
+"""More than a transfer moves in a tick, but so little that sums still fit in messages."""
 K = TypeVar("K")
 
 
 class Demand(NamedTuple):
-    """The demand of some transfers in a tick: the number of each sort, and their bytes together."""
+    """The demand of some transfers in a tick: the number of each kind, and their bytes together."""
 
     waiting: Size = 0
     waiting_bytes: Size = 0
@@ -30,7 +31,7 @@ class Demand(NamedTuple):
 
     @property
     def total(self) -> int:
-        """Bytes that are wanted by any transfer: a report may be nonsense."""
+        """Bytes wanted. Bytes without a transfer do not count: a report may be nonsense."""
         return (self.waiting_bytes if self.waiting else 0) + (self.slow_bytes if self.slow else 0)
 
 
@@ -47,7 +48,7 @@ class UserDemand(NamedTuple):
 
     @property
     def most(self) -> float:
-        """Bytes that it may and would take."""
+        """Bytes that this part may and would take."""
         return min(self.tokens, self.want)
 
 
@@ -69,7 +70,7 @@ class Branch(NamedTuple):
 
     @property
     def most(self) -> float:
-        """Bytes that it may and would take."""
+        """Bytes that this part may and would take."""
         return min(self.tokens, self.want)
 
 

@@ -1,11 +1,12 @@
-"""A process's leases: bytes that its transfers may move beneath the limits that they share. Pure.
+"""A process's leases: bytes that its transfers may move within the limits that they share. Pure.
 
-There is a pool for each user and direction under a shared limit. A transfer takes from it before it
-moves anything, a piece at a time; where it is empty the transfer waits for the next grant, which is
-split evenly. Once a tick each pool reports what it wants, and gives back what it does not need.
+There is a pool for each user and direction under a shared limit. A transfer takes bytes from it
+before it moves any, a piece at a time. If the pool is empty, the transfer waits for the next grant,
+which is split evenly. Once a tick each pool reports the bytes that it wants, and gives back those
+that it does not need.
 
-Where grants come from, ``ProcessLeases`` says: ``LocalLeases`` has the tree of limits in the same
-process, ``RemoteLeases`` in ``ftpcluster.worker`` asks the supervisor.
+The subclass of ``ProcessLeases`` decides where grants come from. ``LocalLeases`` has the tree of
+limits in the same process; ``RemoteLeases`` in ``ftpcluster.worker`` asks the supervisor.
 """
 
 from __future__ import annotations
@@ -31,19 +32,19 @@ _LEAST = 512
 MOST_AT_ONCE = 1 << 20
 """The most bytes that a limited transfer moves at once."""
 _SHORTEST = 0.001
-"""Seconds. A connection's limit asks for no shorter pause; a shorter one is added to the next."""
+"""Seconds of the shortest pause for a connection's limit. A shorter pause is added to the next."""
 _PIECE = 64 * 1024
 """Bytes that a transfer takes at once, at least, from a pool that has them."""
 _ASKED = 1 << 20
 """Bytes that a transfer asks for after it had to wait, at least. It asks for four times the bytes
 that it moved in the tick, where that is more."""
 _ASKED_OF_MANY = 16 << 20
-"""The same for a transfer that is known to have so many bytes left, unless that is a large part of
-the bytes that the limit allows in a tick."""
+"""The same for a transfer that is known to have so many bytes left; but at most a quarter of the
+bytes that the limit allows in a tick."""
 
 
 class Waiter(Protocol):
-    """A future of an event loop, for what may be waited for."""
+    """A future of an event loop, on which a transfer waits."""
 
     def __await__(self) -> Generator[Any, None, Any]: ...
     def done(self) -> bool: ...
@@ -51,7 +52,7 @@ class Waiter(Protocol):
 
 
 class Pause(NamedTuple):
-    """A wait that a transfer needs: until a time of the clock, or for something to await.
+    """A wait that a transfer needs: until a time of the clock, or until an awaitable is done.
 
     ``is_shared``: for a limit that sessions share, else for one of its connection.
     """
@@ -95,11 +96,11 @@ class Lease:
 
     @property
     def piece(self) -> int:
-        """Bytes to move at once: not one more than was granted."""
+        """Bytes to move at once: not more than were granted."""
         return self._most if self._pool is None else min(self._most, max(self.in_hand, 1))
 
     def spend(self, count: int, now: float) -> Pause | None:
-        """``count`` bytes were moved; what to wait for before any more are.
+        """``count`` bytes were moved. Returns what to wait for before more are.
 
         After the wait the caller asks again, with a count of 0. If the wait was for a time, the
         caller's ``now`` is at least that time.
@@ -116,21 +117,21 @@ class Lease:
 
     @property
     def asks_for(self) -> int:
-        """Bytes that it asks for, having had to wait: one more than it has left, so as not to wait
-        at its end."""
-        if self._left <= 0 or self._pool is None:  # not known, or it has more than was said
+        """Bytes to ask for after a wait: at most one more than are left, so that the transfer does
+        not wait again at its end."""
+        if self._left <= 0 or self._pool is None:  # unknown, or the size was too low
             return max(_ASKED, 4 * self.used)
         return min(max(self._pool.asks_for_at_once, 4 * self.used), self._left + 1)
 
     def go_on(self) -> None:
-        """It need not wait any longer."""
+        """End the transfer's wait."""
         self.is_waiting = False
         waiter, self.waiter = self.waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
     def close(self) -> None:
-        """The transfer has ended: what it did not use is for the others."""
+        """The transfer has ended: the bytes that it did not use go to the others."""
         pool, self._pool, self._connection = self._pool, None, None
         if pool is not None:
             pool.leave(self)
@@ -156,13 +157,13 @@ class Pool:
     def __init__(self, leases: ProcessLeases, login: str, direction: Direction) -> None:
         self._leases = leases
         self.login = login
-        self.rates = Rates()  # what the account says of the user
+        self.rates = Rates()  # the account's own limits
         self.group: str | None = None
         self.direction = direction
         self.balance = 0
         self.transfers: set[Lease] = set()
         self._waiting: list[Lease] = []
-        self.has_reported = False  # whether a demand of it is known where grants come from
+        self.has_reported = False  # whether the source of grants knows a demand of this pool
         self.has_asked = False  # whether it has asked between two ticks, and has no answer yet
 
     @property
@@ -172,12 +173,12 @@ class Pool:
 
     @property
     def asks_for_at_once(self) -> int:
-        """Bytes that a transfer asks for which begins, and has as many."""
+        """Bytes that a transfer asks for at its beginning, if it has as many."""
         rate = self._leases.rate(self) or 0
         return max(_ASKED, min(_ASKED_OF_MANY, int(rate * TICK / 4)))
 
     def open(self, now: float, connection: Bucket | None = None, size: int | None = None) -> Lease:
-        """A transfer begins, of so many bytes where that is known."""
+        """A transfer begins; ``size``: its bytes, where they are known."""
         lease = Lease(self, connection, size)
         self.transfers.add(lease)
         self._leases.on_use(self, now)
@@ -193,7 +194,7 @@ class Pool:
                 lease.go_on()
 
     def take(self, lease: Lease, now: float) -> float | Waiter | None:
-        """More for a transfer that has nothing in hand; what it has to wait for, if it has to."""
+        """Give bytes to a transfer that has none left; or return what it has to wait for."""
         if self.balance > 0 and not self._waiting:
             piece = max(_PIECE, self.balance // len(self.transfers))
             self._give(lease, min(self.balance, piece - lease.in_hand))
@@ -205,7 +206,8 @@ class Pool:
         return self._leases.wait(self, lease, now)
 
     def grant(self, size: int) -> None:
-        """So much was granted: those that wait get equal parts, or what they ask for."""
+        """``size`` bytes were granted: transfers that wait get equal parts, or what they ask
+        for."""
         self.has_asked = False
         self.balance += size
         waiting, self._waiting = self._waiting, []
@@ -237,7 +239,7 @@ class Pool:
         return not (self.has_asked or self._leases.is_contended(self))
 
     def report_in_haste(self) -> Report:
-        """Between two ticks: what those want that wait."""
+        """The demand of the waiting transfers, between two ticks."""
         self.has_asked = True
         waiting = [lease for lease in self.transfers if lease.had_to_wait]
         return self._report(Demand(len(waiting), sum(lease.asks_for for lease in waiting)), 0)
@@ -253,7 +255,7 @@ class Pool:
             elif lease.used:
                 slow += 1
                 want += lease.used + lease.used // 4
-            else:  # it stands still: others can use what it has in hand
+            else:  # it stands still: others can use its bytes
                 self.balance += lease.in_hand
                 lease.in_hand = 0
             lease.used = 0
@@ -277,7 +279,7 @@ class ProcessLeases:
         self._pools: WeakValueDictionary[tuple[str, Direction], Pool] = WeakValueDictionary()
 
     def pools(self, login: str, rates: Rates, group: str | None = None) -> tuple[Pool, Pool] | None:
-        """The pools of a user's transfers, up and down; None where nothing limits."""
+        """The pools of a user's transfers, up and down; None without a shared limit."""
         if not self.limits(login, rates, group):
             return None
         return (
@@ -299,7 +301,7 @@ class ProcessLeases:
         return Pool(self, login, direction)
 
     def _known_pools(self, login: str) -> list[Pool]:
-        """Those of a user that there are."""
+        """The pools of a user that exist."""
         found = (self._pools.get((login, UPLOAD)), self._pools.get((login, DOWNLOAD)))
         return [pool for pool in found if pool is not None]
 
@@ -317,11 +319,11 @@ class ProcessLeases:
         raise NotImplementedError
 
     def is_contended(self, pool: Pool) -> bool:
-        """Whether the last tick left anybody wanting who shares a limit with this user."""
+        """Whether a user who shares a limit with this one got less than wanted in the last tick."""
         raise NotImplementedError
 
     def wait(self, pool: Pool, lease: Lease, now: float) -> float | Waiter | None:
-        """A transfer waits for a grant: for what; None where it has one now."""
+        """A transfer needs a grant. Returns what it waits for; None where it has got one now."""
         raise NotImplementedError
 
     def on_use(self, pool: Pool, now: float) -> None:
@@ -329,9 +331,9 @@ class ProcessLeases:
         raise NotImplementedError
 
     def tell_limits(self, pool: Pool) -> None:
-        """Before the first of a pool's reports, and when its limits are others.
+        """Called before a pool's first report, and when the pool's limits have changed.
 
-        Also where there is none: there may have been one before.
+        Called even for a user without a limit: there may have been one before.
         """
         raise NotImplementedError
 
@@ -349,12 +351,12 @@ class SessionLimits:
         )
 
     def hold(self, direction: Direction) -> bool:
-        """Whether any of them is on this direction."""
+        """Whether there is a limit on this direction."""
         is_shared = self._pools is not None and self._pools[direction].is_limited
         return is_shared or self._connection[direction] is not None
 
     def open(self, direction: Direction, now: float, size: int | None = None) -> Lease | None:
-        """A transfer begins, of so many bytes where that is known; None where nothing limits it."""
+        """A transfer begins; ``size``: its bytes, where they are known. None: nothing limits it."""
         pool = None if self._pools is None else self._pools[direction]
         connection = self._connection[direction]
         if connection is not None:

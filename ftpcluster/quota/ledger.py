@@ -72,7 +72,7 @@ class Ledger:
         return len(self._held.get(epoch, ()))
 
     def holds(self, epoch: int, session: int) -> bool:
-        """Whether a session is that worker's."""
+        """Whether a session belongs to that worker."""
         return session in self._held.get(epoch, ())
 
     def epoch_of(self, session: int) -> int | None:
@@ -86,7 +86,7 @@ class Ledger:
 
     @property
     def addresses(self) -> Collection[str]:
-        """Where all the sessions come from."""
+        """The addresses of all sessions."""
         return self._addresses.keys()
 
     def sessions_of(self, addresses: Container[str]) -> list[tuple[int, int]]:
@@ -105,9 +105,9 @@ class Ledger:
         return self._logins.get(login, 0)
 
     def admit(self, epoch: int, session: int, address: str | None) -> Refusal | None:
-        """Take the server's and the address's slot for a new connection, or say why not.
+        """Take the server's and the address's slot for a new connection; or return why not.
 
-        None is an address that is not known yet: ``identify`` tells it.
+        None is an address that is not known yet: ``identify`` sets it.
         """
         limits = self.limits
         if limits.server is not None and self.connections >= limits.server:
@@ -126,9 +126,9 @@ class Ledger:
         return None
 
     def identify(self, epoch: int, session: int, address: str) -> Refusal | None:
-        """Take the slot of the address that a connection turned out to come from, or say why not.
+        """Take the slot of a proxied connection's address, now known; or return why not.
 
-        Raises KeyError where nothing is known of the session, or its address already is.
+        Raises KeyError where there is no such session, or its address is known already.
         """
         held = self._held.get(epoch, {})[session]
         if held.address is not None:
@@ -149,9 +149,10 @@ class Ledger:
             self._addresses[address] = self._addresses.get(address, 0) + 1
 
     def move(self, epoch: int, session: int, new_epoch: int) -> None:
-        """The same connection, held by another worker from now on, which has not begun with it.
+        """Move a connection to another worker, which has not begun to serve it.
 
-        What the worker before has reported of it is forgotten: the next one cannot report it again.
+        The previous worker's reports of login and address are forgotten: the next one sends its
+        own.
         """
         held = self._held[epoch][session]
         sessions = self._held.setdefault(new_epoch, {})
@@ -165,9 +166,8 @@ class Ledger:
             held.address, held.is_told = None, False
 
     def login(self, epoch: int, session: int, login: str, limit: int | None) -> Refusal | None:
-        """Take a slot of a user, or say why not. The session lets go of the one that it had.
-
-        Raises KeyError where nothing is known of the session.
+        """Take a slot of a user, or return why not. The session gives back the user's slot that it
+        had. Raises KeyError where there is no such session.
         """
         held = self._held.get(epoch, {})[session]
         self._logout(held)

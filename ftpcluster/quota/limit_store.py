@@ -1,7 +1,7 @@
-"""The seam behind the supervisor: speed limits that several hosts share.
+"""The interface for speed limits that several hosts share; the supervisor uses it.
 
-Each host has the tree of limits and spreads its shares of them over its workers. It tells a store
-what its transfers want of each limit, and the store says how much is its share.
+Each host has the tree of limits, and spreads its share of each limit over its workers. It sends a
+store the demand of its transfers for each limit, and the store returns its share.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ class LimitStore(Protocol):
 
     @property
     def interval(self) -> float | None:
-        """Seconds between two exchanges, at the least; None where no other host is."""
+        """Seconds between two exchanges, at least; None where there is no other host."""
 
     async def exchange(self, demands: Mapping[LimitKey, Demand]) -> Mapping[LimitKey, float]:
-        """Tell what this host's transfers want of each limit in a tick, and hear its shares.
+        """Send the demand of this host's transfers for each limit in a tick; returns its shares.
 
-        Shares are bytes per second. Nothing may be used yet of a limit that has no share. It never
-        raises: the store decides the shares for times in which no other host can be reached. Until
-        it returns the old shares hold, so no transfer that has one waits for it.
+        Shares are bytes per second. A limit without a share allows nothing yet. This never raises:
+        if no other host can be reached, the store decides the shares. The old shares hold until it
+        returns, so no transfer that has one waits for it.
         """
 
 
@@ -35,5 +35,5 @@ class LocalStore:
     interval = None
 
     async def exchange(self, _: Mapping[LimitKey, Demand]) -> Mapping[LimitKey, float]:
-        """It is never asked: all limits are this host's alone."""
+        """Never called: all limits belong to this host alone."""
         return {}

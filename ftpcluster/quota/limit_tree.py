@@ -1,10 +1,10 @@
-"""The tree of shared speed limits, and who may move how many bytes beneath it. Pure.
+"""The tree of shared speed limits, which decides how many bytes each user may move. Pure.
 
 For each direction there is a bucket of the server, one of each limited group and one of each
-limited user; they fill at the limit and hold no more than a moment's worth. Processes report their
-transfers' demands in a tick. Once a tick the bytes in the buckets are spread over them by max-min
-fairness: over groups, then over users, then over transfers. The bytes granted are a *lease*: those
-that are not used come back with a later report.
+limited user. A bucket fills at the speed of its limit, and holds the bytes of a moment at most.
+Processes report the demands of their transfers. Once a tick the bytes in the buckets are spread
+over these demands by max-min fairness: over groups, then over users, then over transfers. The bytes
+granted are a *lease*: unused bytes come back with a later report.
 
 A user of a group is a part of that group's branch where the group has a limit; all others are parts
 of the server's.
@@ -33,7 +33,7 @@ from ftpcluster.quota.rates import DOWNLOAD, UPLOAD, Direction, Level, LimitKey,
 TICK = 0.05
 """Seconds between two distributions, and between two reports of a process."""
 STALE = 4 * TICK
-"""Seconds after which a process that reports no more wants nothing: it is stopped, or hangs."""
+"""Seconds without a report after which a process's demands end: it is stopped, or hangs."""
 FORGET = 2.0
 """Seconds without use after which a user's bucket is forgotten."""
 MOST_NAME = 255
@@ -66,7 +66,7 @@ class _OneWay:
         self.users_of: Counter[int] = Counter()
         """The number of users of a process that want something, by epoch."""
         self._heard: dict[int, float] = {}
-        # the users of whom processes have reported what was not served yet
+        # by epoch: the users whose latest reports were not served yet
         self._news: dict[int, dict[str, None]] = {}
         # as of the last tick
         self._is_server_short = False  # whether the server's limit was reached
@@ -75,7 +75,7 @@ class _OneWay:
 
     @property
     def is_contended(self) -> bool:
-        """Whether the last tick left anybody wanting."""
+        """Whether a user got less than wanted in the last tick."""
         return self._is_server_short or bool(self.held_by)
 
     def report(self, epoch: int, report: Report, now: float) -> None:
@@ -103,7 +103,7 @@ class _OneWay:
             del self.wanted[login]
 
     def distribute(self, now: float) -> Iterator[tuple[int, str, int]]:
-        """Spread what is there over all: epoch, login, bytes."""
+        """Spread the bytes in the buckets over all demands: epoch, login, bytes."""
         self._news.clear()
         for epoch in [epoch for epoch, when in self._heard.items() if now - when >= STALE]:
             self.release_process(epoch)
@@ -120,9 +120,9 @@ class _OneWay:
         self.held_by = held_by
 
     def serve(self, now: float, epoch: int) -> Iterator[tuple[int, str, int]]:
-        """Between two ticks: spread what is there over what a process has just reported.
+        """Between two ticks: spread the bytes in the buckets over what a process has just reported.
 
-        Where there is not enough for all it has to wait for the tick.
+        If there is not enough for everybody, the process has to wait for the tick.
         """
         news = self._news.pop(epoch, None)
         if news is None or self._is_server_short:
@@ -140,7 +140,7 @@ class _OneWay:
             yield from self._grant(share)
 
     def _waits_for_the_tick(self, login: str) -> bool:
-        """Whether a limit was reached that holds for this user."""
+        """Whether a limit of this user was reached in the last tick."""
         is_group_short = self._short_groups and self.limits.group_of(login) in self._short_groups
         return bool(is_group_short) or self.held_by.get(login) == "user"
 
@@ -176,7 +176,7 @@ class _OneWay:
             yield "server", "", Demand(len(at_server), int(sum(at_server)))
 
     def forget_idle(self, now: float) -> None:
-        """Let go of the buckets of users for whom nothing has moved for long: they are full."""
+        """Forget the buckets of users without transfers for some time: these buckets are full."""
         users = self.limits.users
         for login in tuple(users):
             if login not in self.wanted and now - users[login].looked_at > FORGET:
@@ -189,17 +189,17 @@ def _sum(demands: Iterable[Demand]) -> Demand:
 
 
 def _level_of(share: Share) -> Level:
-    """At which level the limit is that keeps a user from more."""
+    """The level of the limit that keeps a user from more."""
     if isinstance(share.held_by, UserDemand):
         return "user"
     return "server" if share.held_by is share.path[0] else "group"
 
 
 class LimitTree:
-    """All shared speed limits of a server, and who wants what of them."""
+    """All shared speed limits of a server, and the demands for them."""
 
     def __init__(self, server: Rates, now: float, *, is_shared: bool = False) -> None:
-        """``is_shared``: other hosts have the same limits, and ``set_shares`` says what is ours."""
+        """``is_shared``: other hosts share the limits; ``set_shares`` sets the part of this one."""
         self._group_of = group_of = dict[str, str]()
         self._directions = tuple(
             _OneWay(DirectionLimits(server.of(direction), now, group_of, is_shared=is_shared))
@@ -217,15 +217,15 @@ class LimitTree:
         )
 
     def set_server(self, rates: Rates, now: float) -> None:
-        """The server's limits, from now on."""
+        """Set the server's limits, from now on."""
         self._set("server", "", rates, now)
 
     def set_group(self, name: str, rates: Rates, now: float) -> None:
-        """A group's limits, from now on."""
+        """Set a group's limits, from now on."""
         self._set("group", name, rates, now)
 
     def set_user(self, login: str, rates: Rates, now: float, *, group: str | None = None) -> None:
-        """A user's limits and group, from now on."""
+        """Set a user's limits and group, from now on."""
         if group is not None:
             self._group_of[login] = group
         else:
@@ -247,7 +247,7 @@ class LimitTree:
         return any(login in each.limits.users for each in self._directions)
 
     def forget_idle(self, now: float) -> None:
-        """Forget users for whom nothing has moved for long; ``set_user`` brings them back."""
+        """Forget users without transfers for some time; ``set_user`` brings them back."""
         for each in self._directions:
             each.forget_idle(now)
         wanted = [each.wanted for each in self._directions]
@@ -266,7 +266,7 @@ class LimitTree:
         return found
 
     def set_shares(self, shares: Mapping[LimitKey, float], now: float) -> None:
-        """Of each limit this part is to be used from now on; nothing where none is told."""
+        """Set the share of each limit, in bytes per second; 0 where ``shares`` has none."""
         for direction in (UPLOAD, DOWNLOAD):
             for level, name, bucket in self._directions[direction].limits.all():
                 bucket.set_share(shares.get(LimitKey(level, name, direction), 0.0), now)
@@ -275,21 +275,21 @@ class LimitTree:
 
     @property
     def is_wanted(self) -> bool:
-        """Whether anybody wants anything."""
+        """Whether there is any demand."""
         return any(each.wanted for each in self._directions)
 
     @property
     def contended(self) -> tuple[bool, bool]:
-        """For each direction, whether the last distribution left anybody wanting."""
+        """For each direction, whether a user got less than wanted in the last distribution."""
         up, down = self._directions
         return up.is_contended, down.is_contended
 
     def held_by(self, login: str, direction: Direction) -> Level | None:
-        """Whose limit kept a user from more at the last distribution; None where none did."""
+        """The level whose limit kept a user from more at the last distribution, or None."""
         return self._directions[direction].held_by.get(login)
 
     def wants(self, epoch: int, login: str, direction: Direction) -> bool:
-        """Whether a process's last report says that transfers of a user want something."""
+        """Whether a process's last report has a demand of a user."""
         wanted = self._directions[direction].wanted.get(login)
         return wanted is not None and epoch in wanted.demands
 
@@ -303,17 +303,17 @@ class LimitTree:
             self._directions[report.direction].report(epoch, report, now)
 
     def release_process(self, epoch: int) -> None:
-        """A process is gone: it wants nothing any more. (What it had leased may have been used.)"""
+        """A process is gone: forget its demands. (Its leases may be used: they do not return.)"""
         for each in self._directions:
             each.release_process(epoch)
 
     # ------------------------------------------------------------------ grants
 
     def distribute(self, now: float, only: int | None = None) -> dict[int, list[Grant]]:
-        """Spread what is in the buckets: leases by epoch.
+        """Spread the bytes in the buckets; returns the leases by epoch.
 
-        ``only``: a process that just reported, between two ticks; where there is not enough for all
-        it has to wait for the tick.
+        ``only``: a process that has just reported, between two ticks. If there is not enough for
+        everybody, it has to wait for the tick.
         """
         found: dict[int, list[Grant]] = {}
         for direction in (UPLOAD, DOWNLOAD):
@@ -323,7 +323,8 @@ class LimitTree:
         return found
 
     def resume(self, now: float) -> None:
-        """There was no distribution for so long that the processes spent what came meanwhile."""
+        """Empty the buckets after a long time without a distribution: the processes have spent
+        those bytes."""
         for each in self._directions:
             limits = each.limits
             for bucket in (limits.server, *limits.groups.values(), *limits.users.values()):

@@ -1,11 +1,11 @@
-"""Leases from trees of limits in the same process, where no supervisor is. Pure.
+"""Leases from trees of limits in the same process, without a supervisor. Pure.
 
-There is no timer: the first transfer that asks after a tick is due does that tick. A transfer that
-has to wait does so until the next one.
+There is no timer: when a tick is due, the next transfer that asks runs it. A transfer that has to
+wait waits until the next tick.
 
-After a wait, the time that the transfer names counts, and not the clock's: a program's test may
-replace ``asyncio.sleep`` by something faster. Users without a common limit must not share that
-time, so each topmost limit has a tree of its own.
+After a wait, the transfer's own time counts, not the clock's: a program's test may replace
+``asyncio.sleep`` by a faster function. Users without a common limit must not share that time, so
+each topmost limit has a tree of its own.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _Key = tuple[Direction, Level, str]
 
 
 class LocalPool(Pool):
-    """A pool, and what is the topmost limit of its user now."""
+    """A pool, and the topmost limit of its user now."""
 
     __slots__ = ("root",)
 
@@ -50,14 +50,14 @@ class _Root:
         self._pools[pool.login] = pool
 
     def leave(self, pool: Pool) -> None:
-        """A pool comes under another root. Its bytes go back."""
+        """A pool moves to another root. Its bytes go back."""
         if self._pools.pop(pool.login, None) is not None:
             report = pool.report()._replace(demand=Demand())
             pool.has_reported = False
             self.tree.report(_EPOCH, (report,), self.now)
 
     def wait(self, pool: Pool, lease: Lease, now: float) -> float | None:
-        """The time when a transfer has to ask again; None where it has been given something."""
+        """The time when a transfer has to ask again; None where it has got bytes."""
         self._look_at_clock(now)
         if lease.is_waiting and pool.wants_soon:
             self.tree.report(_EPOCH, (pool.report_in_haste(),), self.now)
@@ -124,12 +124,12 @@ class LocalLeases(ProcessLeases):
     # ------------------------------------------------------------------ roots
 
     def _find_roots(self, now: float) -> None:
-        """Limits that users share have changed, and so may have which is the topmost one."""
+        """Shared limits have changed: find the topmost limit of each pool again."""
         for pool in tuple(self._pools.values()):
             self._root_of(pool, now)
 
     def _root_of(self, pool: Pool, now: float) -> _Root:
-        """The root that is a pool's from now on."""
+        """The root of a pool from now on."""
         assert isinstance(pool, LocalPool)
         before, root = pool.root, self._topmost(pool)
         if before is not root:

@@ -1,8 +1,8 @@
-"""Login tries: passwords of one site that are checked at once, no more than may still be wrong.
+"""Login tries: a site's passwords checked at once are no more than may fail before a ban.
 
 Without this bound two hundred passwords sent at once would all be checked before the first wrong
-one counts. When the bound is reached, the next login waits until one of those before it has
-succeeded, failed or ended. So honest users of a crowded site wait, and are not turned away.
+one counts. When the bound is reached, the next login waits until an earlier one has succeeded,
+failed or ended. So honest users of a crowded site wait, and are not turned away.
 
 Pure bookkeeping, keyed by the worker's epoch and the session, since both can die. A session has one
 try, so the number of sessions bounds the memory.

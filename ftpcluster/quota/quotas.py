@@ -1,7 +1,8 @@
 """The accounting as sessions see it: one protocol with two implementations.
 
 ``LocalQuotas`` asks a ledger in this process (single-process mode); ``RemoteQuotas`` in
-``ftpcluster.worker`` asks the supervisor's over the channel. A session cannot tell which it has.
+``ftpcluster.worker`` asks the supervisor's ledger over the channel. A session cannot see which of
+them it has.
 """
 
 from __future__ import annotations
@@ -38,28 +39,27 @@ class Quotas(Protocol):
     async def begin_try(self, session: int, address: str) -> Refusal | None:
         """A client at ``address`` has sent a password: ask whether it may be checked.
 
-        This waits while as many passwords of the site are being checked as may still be wrong.
+        This waits while as many of the site's passwords are being checked as may fail before a ban.
         ``login``, ``login_failed`` or ``end_try`` ends the try.
         """
 
     def end_try(self, session: int) -> None:
-        """A password is not checked after all. Harmless where the session has no try."""
+        """A password will not be checked. Harmless where the session has no try."""
 
     def login(
         self, session: int, login: str, limit: int | None
     ) -> Refusal | Awaitable[Refusal | None] | None:
-        """Take a slot of the user ``login``, of whom ``limit`` sessions may exist (None: any)."""
+        """Take a slot of the user ``login``, who may have ``limit`` sessions (None: any number)."""
 
     async def login_failed(self, session: int, login: str) -> float:
-        """Somebody failed to log in: for how many seconds at least the answer has to wait.
-
-        The session may be ended meanwhile, where its address is banned for it.
+        """A login failed. Returns the seconds that its reply has to wait at least. The session may
+        be ended meanwhile, if its address is banned for this.
         """
 
     def login_failed_unheard(self, session: int, login: str) -> None:
-        """``login_failed``, where the client has hung up, so that no answer has to wait.
+        """``login_failed`` for a client that has hung up, so that no reply has to wait.
 
-        It comes before ``end``: the address is the session's.
+        To be called before ``end``, after which the session's address is not known any more.
         """
 
     def logout(self, session: int) -> None:
@@ -68,12 +68,12 @@ class Quotas(Protocol):
     def end(self, session: int, close: Callable[[], None] = lambda: None) -> None:
         """The session is over: all that it held comes back. Harmless when repeated.
 
-        ``close`` closes its connection. It is called when all is given back: a client that has
-        seen the end, and connects again, finds its slot free.
+        ``close`` closes its connection. It is called after all is given back. So a client that sees
+        the end, and connects again, finds its slot free.
         """
 
     def speed_limits(self, account: AccountSpeeds) -> SessionLimits | None:
-        """What limits the transfers of a session of this account; None where nothing does."""
+        """The speed limits on the transfers of a session of this account; None: no limits."""
 
 
 class LocalQuotas:
@@ -92,7 +92,7 @@ class LocalQuotas:
         call_later: Callable[[float, Callable[[], None]], object] | None = None,
         promise: Callable[[], Promise] | None = None,
     ) -> None:
-        """``rates`` tells the whole server's speed limits, ``clock`` the seconds of a monotonic
+        """``rates`` returns the whole server's speed limits, ``clock`` the seconds of a monotonic
         clock. ``end_unauthenticated`` ends a session of a banned address, unless it has logged in.
         ``call_later`` is that of ``Admission``. ``promise`` makes a future; without it there are no
         tries."""

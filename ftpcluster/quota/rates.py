@@ -10,12 +10,12 @@ import msgspec
 Direction = Literal[0, 1]
 UPLOAD: Direction = 0
 DOWNLOAD: Direction = 1
-"""What the server receives, and what it sends."""
+"""An upload is received by the server, a download is sent."""
 Level = Literal["server", "group", "user"]
 
 
 class LimitKey(NamedTuple):
-    """Which limit: of the server (with no name), of a group or of a user, in one direction."""
+    """Names a limit: of the server (empty name), of a group or of a user, in one direction."""
 
     level: Level
     name: str
@@ -55,7 +55,7 @@ class AccountSpeeds(NamedTuple):
     """The speed limits of an account.
 
     ``shared`` is for all sessions of ``login`` together, ``per_connection`` for each of them.
-    ``group``: the group whose limits they share with its other users.
+    ``group``: the group whose limits these sessions share with those of its other users.
     """
 
     login: str
@@ -65,7 +65,7 @@ class AccountSpeeds(NamedTuple):
 
 
 class SpeedLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """The speed limits that a configuration has sessions share.
+    """The shared speed limits of a configuration.
 
     ``groups`` by name, ``users`` by login; ``group_of`` has the group of each user that is in one.
     """
