@@ -1,8 +1,8 @@
-"""The admin socket: what an administrator asks of the server while it runs.
+"""The admin socket: an administrator's orders and questions to the running server.
 
-Only root and the user who started the server may ask: they alone may open the socket, and the
-kernel tells the caller's user. Workers have another user with ``run_as``; without it the callers'
-processes tell them from administrators (``peers``).
+Only root and the user who started the server may use it: only they may open the socket, and the
+kernel names the caller's user. With ``run_as`` workers run as another user. Without it, workers are
+told from administrators by their processes (``peers``).
 """
 
 from __future__ import annotations
@@ -55,18 +55,18 @@ _decode = msgspec.json.Decoder(AnyRequest).decode
 
 
 class ReloadRefused(Exception):
-    """What is wrong, so that nothing has changed."""
+    """A reload failed, and nothing has changed; the message says why."""
 
 
 class CannotBind(Exception):
-    """The admin socket cannot be had; the message says why."""
+    """The admin socket cannot be made; the message says why."""
 
 
 def bind(path: str) -> socket.socket:
     """A listening socket that its owner and root may connect to. Raises CannotBind.
 
-    What a server that was killed has left there is replaced, a socket that somebody listens on is
-    not, and nothing else ever.
+    The socket that a killed server has left there is replaced. A socket that a process listens on
+    is not replaced, and no other file is.
     """
     try:
         os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
@@ -89,7 +89,7 @@ def _remove_stale(path: str) -> None:
     if not stat.S_ISSOCK(os.lstat(path).st_mode):
         raise CannotBind(f"{path}: there is something else; remove it, or name another path")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        # of a server that hangs the queue may be full, and to wait for it would be to hang, too
+        # the queue of a server that hangs may be full: to wait for it would hang this one, too
         probe.settimeout(0)
         try:
             probe.connect(path)
@@ -102,7 +102,7 @@ def _remove_stale(path: str) -> None:
 
 
 def _file_at(path: str) -> tuple[int, int] | None:
-    """Which file it is; None where there is none, or none that may be looked at."""
+    """Device and inode of the file at a path; None where they cannot be had."""
     try:
         status = os.lstat(path)
     except OSError:
@@ -120,9 +120,9 @@ class AdminServer:
         reload: Callable[[], Awaitable[str]],
         operator: int,
     ) -> None:
-        """``reload`` returns what is served then, and raises ReloadRefused with what is wrong.
+        """``reload`` returns a description of what is served then; it raises ReloadRefused.
 
-        ``operator``: the user, beside root, that may give orders.
+        ``operator``: the user that, like root, may give orders.
         """
         self._operator = operator
         self._sock = sock
@@ -142,8 +142,8 @@ class AdminServer:
 
     def close(self) -> None:
         """Take no more connections, and leave nothing behind."""
-        # where somebody has removed ours, another server may have put its own there; and as long
-        # as ours is open no other file can have its number
+        # if our socket was removed, another server may have put its own there; as long as ours is
+        # open, no other file has its inode
         if self._made is not None and self._made == _file_at(self._path):
             with contextlib.suppress(OSError):
                 os.unlink(self._path)
@@ -154,7 +154,7 @@ class AdminServer:
         self._sock.close()
 
     def _on_client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # a task of our own: Python 3.11 takes the end of one that it made for an error
+        # a task of our own: if Python 3.11 makes the task, it reports the task's end as an error
         conversation = asyncio.ensure_future(self._converse(reader, writer))
         self._conversations.add(conversation)
         conversation.add_done_callback(self._conversations.discard)
@@ -170,7 +170,7 @@ class AdminServer:
                 writer.write(_line(await self._answer(line)))
                 await writer.drain()
         except (ConnectionError, ValueError):
-            pass  # it left, or sent a line without end
+            pass  # the peer left, or sent a line without end
         except OSError as error:
             log.debug("the connection of an administrator has failed: %s", error)
         finally:
@@ -208,7 +208,7 @@ class AdminServer:
         if request.session is not None:
             numbers = [request.session]
         elif request.address is not None:
-            # also those that no worker tells of, since none has begun them
+            # also sessions that no worker reports, since none has begun them
             numbers = [
                 number for _, number in self._supervisor.ledger.sessions_of({request.address})
             ]
@@ -231,7 +231,7 @@ class AdminServer:
         ]
 
     async def _hint(self, word: object) -> str:
-        """What to say where a word means something else than the user who has it for a name."""
+        """A hint where a word is not read as a user's name, but a user has that name."""
         if await self._sessions_of(str(word)):
             return f"; the user of that name is user:{word}"
         return ""
@@ -304,7 +304,7 @@ class AdminServer:
     def _stop(self, request: Stop) -> AnyReply:
         log.info("an administrator stops the server")
         loop = asyncio.get_running_loop()
-        # behind the answer
+        # after the answer
         loop.call_soon(self._supervisor.stop_now if request.now else self._supervisor.stop)
         grace = "when its transfers have, or timeouts.shutdown is over"
         how = "now" if request.now else grace

@@ -1,7 +1,7 @@
 """Ending the connections of a process that cannot end: its clients would wait for ever.
 
-Its sockets stay open until it dies. Linux lends them to whoever may trace the process
-(pidfd_getfd(2)), as a parent of the same user may, and shutdown(2) holds for all who have a socket.
+Its sockets stay open until it dies. A process that may trace it, such as a parent of the same user,
+can duplicate them with pidfd_getfd(2). And shutdown(2) on a duplicate ends the connection itself.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _syscall = ctypes.CDLL(None, use_errno=True).syscall
 
 
 def cut_connections(pid: int, thread: int) -> None:
-    """Shut down the TCP sockets of a process, listening ones as well, as far as is permitted.
+    """Shut down the TCP sockets of a process, even listening ones, as far as that is permitted.
 
-    ``thread``: one that lives; the others may be gone already, and their descriptors with them.
+    ``thread``: a living thread of the process. A thread that has ended shows no descriptors.
     """
     with contextlib.suppress(OSError):
         # before Linux 6.9 the first thread only
@@ -42,4 +42,4 @@ def _cut(handle: int, number: int) -> None:
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             with contextlib.suppress(OSError):  # its client has gone
                 sock.shutdown(socket.SHUT_RDWR)
-            forget_linger(fd)  # where the process dies now, this close is the last one
+            forget_linger(fd)  # if the process dies now, this close is the last one

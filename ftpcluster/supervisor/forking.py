@@ -1,8 +1,8 @@
 """Workers that are forked by the fork server, or spawned where that fails.
 
-The supervisor never waits for the fork server. It asks, and goes on; a worker says by itself that
-it is there, and gets its order only then. Where nobody answers in time the worker is spawned, and
-one that comes too late after all is ended.
+The supervisor never waits for the fork server. It asks, and goes on. The forked worker reports
+itself, and only then gets its order. If no worker reports in time, one is spawned; a forked worker
+that comes after that is ended.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from ftpcluster.supervisor.procstatus import stuck_thread
 log = logging.getLogger(__name__)
 
 _PATIENCE = 5.0
-"""Seconds that the fork server has for an answer; then it is taken for one that hangs."""
+"""Seconds that the fork server has for an answer. After that it counts as hung."""
 
 
 class ForkServer:
     """A process that forks workers on demand."""
 
     def __init__(self, pid: int, requests: socket.socket) -> None:
-        """Our child ``pid``, and where it is asked, which is taken over. Raises OSError."""
+        """Takes over ``requests``, the socket to our child ``pid``. Raises OSError."""
         self.pid = pid
         self.is_usable = True
         self._pidfd = os.pidfd_open(pid)
@@ -43,7 +43,7 @@ class ForkServer:
         self._asked: set[socket.socket] = set()
 
     def give_up_root(self, identity: object, kept: Sequence[int]) -> None:
-        """Have it run as somebody else, before this process does. Without an answer it is ended."""
+        """Have the fork server change its user, before this process does; end it if it fails to."""
         try:
             send(self._requests, pickle.dumps((identity, kept)))
             if select.select((self._requests,), (), (), _PATIENCE)[0]:
@@ -54,7 +54,7 @@ class ForkServer:
         self.end("does not give up root")
 
     def watch(self) -> None:
-        """Notice its end from now on, in a loop."""
+        """Watch for its end from now on, in the running loop."""
         asyncio.get_running_loop().add_reader(self._pidfd, self._on_end)
 
     def _on_end(self) -> None:
@@ -65,7 +65,7 @@ class ForkServer:
             os.waitpid(self.pid, os.WNOHANG)
 
     def end(self, why: str) -> None:
-        """Use it no more. The workers that it has forked go on."""
+        """Stop using it, and kill it. The workers that it has forked go on."""
         if self.is_usable:
             self.is_usable = False
             close_quietly(self._requests.detach())
@@ -73,7 +73,7 @@ class ForkServer:
             log.warning("the fork server %s: workers start without it, which takes longer", why)
 
     def ask(self) -> socket.socket:
-        """Ask for a worker: where it says its pid, and then waits for its order.
+        """Ask for a worker; returns the socket on which it sends its pid and waits for its order.
 
         ``answered`` has to be called in the end. Raises OSError.
         """
@@ -92,19 +92,19 @@ class ForkServer:
         return ours
 
     def answered(self, answers: socket.socket) -> None:
-        """Nothing more will come from there."""
+        """Close a socket that ``ask`` returned."""
         self._asked.discard(answers)
         close_quietly(answers.detach())
         if not self._asked:
-            with contextlib.suppress(OSError):  # then it adopts others' orphans, too, and no more
+            with contextlib.suppress(OSError):  # else it adopts other orphans, too: harmless
                 adopt_orphans(wanted=False)
 
 
 class ForkedProcess:
-    """A child that this process has not started itself."""
+    """A child of this process that the fork server has started."""
 
     def __init__(self, pid: int) -> None:
-        """Raises OSError; then it is killed."""
+        """Raises OSError; then the child is killed."""
         self.pid: int | None = pid
         self.exitcode: int | None = None
         try:
@@ -146,7 +146,7 @@ class ForkedProcess:
 
 
 class AskedProcess:
-    """A process that the fork server was asked for. ``pid`` is None until it is there."""
+    """A process that the fork server was asked for. ``pid`` is None until the process exists."""
 
     def __init__(
         self,
@@ -155,8 +155,9 @@ class AskedProcess:
         spawn: Callable[[], ProcessLike],
         give_up: Callable[[], None],
     ) -> None:
-        """Asks. ``give_order(sock)`` sends it its order, ``spawn()`` starts it otherwise; both may
-        raise OSError. ``give_up()`` is called when neither will be called (again). Raises OSError.
+        """Asks the fork server. ``give_order(sock)`` sends a forked process its order, ``spawn()``
+        starts one without the fork server; both may raise OSError. ``give_up()`` is called when
+        neither will be called (again). Raises OSError.
         """
         self._forks = forks
         self._give_order = give_order
@@ -173,7 +174,7 @@ class AskedProcess:
     # ------------------------------------------------------------------ what becomes of it
 
     def _on_answer(self) -> None:
-        """Its pid, an error of fork(2), negative, or the end: nobody has been forked."""
+        """Receive the pid, or the negative error number of fork(2). EOF: none was forked."""
         try:
             number = int(receive(self._answers)[0])
         except (OSError, NoOrder):
@@ -194,7 +195,7 @@ class AskedProcess:
         except OSError as error:
             self._start_otherwise(str(error))
             return
-        if self._is_over:  # another one was started, or none is wanted any more
+        if self._is_over:  # another process was started, or none is wanted any more
             process.kill()
             process.on_exit(_nothing)
             return
@@ -228,7 +229,7 @@ class AskedProcess:
         process.on_exit(self._callback)
 
     def _end(self) -> None:
-        """It ends before it has begun."""
+        """The process ends before it has begun."""
         self._is_over = True
         self._give_up()
         asyncio.get_running_loop().call_soon(self._callback)

@@ -1,4 +1,4 @@
-"""Host names that workers need: a confined one could not read the files that say whom to ask."""
+"""Lookups of host names for workers: a confined worker cannot read the resolver's configuration."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ftpcluster.net.lookups import NameService
 from ftpcluster.supervisor.worker_handle import WorkerHandle
 
 _KEPT = 5.0
-"""Seconds for which an answer is given again: workers need the same name at the same time, and one
-that asks all the time gets no more lookups than that."""
+"""Seconds for which an answer is used again. Workers need the same name at the same time. And a
+worker that asks all the time causes no more lookups than one in this time."""
 
 
 class NameLookups:
-    """Looks up, for workers, the names that their plan has. It keeps no loop waiting."""
+    """Looks up the names of a plan for its workers, without blocking the loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -26,7 +26,7 @@ class NameLookups:
         self._waiting: dict[str, list[WorkerHandle]] = {}
 
     def on_message(self, worker: WorkerHandle, message: LookUp) -> None:
-        """Answer a worker, now or later. Raises BadMessage where it has no use for that name."""
+        """Answer a worker, now or later. Raises BadMessage where its plan lacks the name."""
         name = message.name
         if name not in worker.place.generation.plan.names:
             raise BadMessage("it asked for a host name that is not configured")
@@ -48,12 +48,12 @@ class NameLookups:
             answer = LookedUp(name, (), error.strerror or str(error))
         self._known[name] = answer, self._loop.time() + _KEPT
         for worker in self._waiting.pop(name, ()):
-            worker.channel.send(answer)  # which does nothing where that is gone
+            worker.channel.send(answer)  # does nothing if the worker is gone
 
     def _on_done(self, name: str, _: asyncio.Task[None]) -> None:
         del self._looking[name]
 
     def close(self) -> None:
-        """Wait for nothing any more."""
+        """Cancel the lookups that run."""
         for task in self._looking.values():
             task.cancel()

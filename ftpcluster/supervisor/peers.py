@@ -1,8 +1,8 @@
-"""Peers on the admin socket: a worker, and a process that it has started, may give no orders.
+"""Peers on the admin socket: a worker, or a process that it has started, may give no orders.
 
 Without ``run_as`` workers run as the user that may give orders, so descendants of this process are
-refused. Workers with a filter (``worker/seccomp.py``) can make neither such a socket nor a process;
-this check is for those without one.
+refused. Workers with a filter (``worker/seccomp.py``) can make neither a UNIX socket nor a process.
+This check is for workers without a filter.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _CREDENTIALS = struct.Struct("3i")
 def why_not(sock: socket.socket, operator: int) -> str | None:
     """Why the peer may not give orders; None where it may.
 
-    It may as root or ``operator``, if it does not descend from this process.
+    It may if it is root or ``operator``, and does not descend from this process.
     """
     data = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     pid, uid, _ = _CREDENTIALS.unpack(data)
@@ -35,9 +35,9 @@ def why_not(sock: socket.socket, operator: int) -> str | None:
 
 
 def _is_descendant(sock: socket.socket, pid: int) -> bool:
-    """True also where the peer has ended: an honest one waits for its answer."""
+    """Whether the peer descends from this process; True if it has ended: an honest one waits."""
     if pid == 0:
-        return False  # it is outside of this container: no descendant
+        return False  # outside of this container: no descendant
     with contextlib.ExitStack() as stack:
         try:
             handle = _handle_of_peer(sock, pid)
@@ -58,8 +58,8 @@ def _handle_of_peer(sock: socket.socket, pid: int) -> int:
 
 
 def _ancestors(pid: int) -> Iterator[int]:
-    """A process, its parent, and so on. It breaks off where one has just ended: its children are
-    init's."""
+    """A process, its parent, and so on. The chain ends at a process that has just ended, whose
+    children are init's by now."""
     while pid > 0:
         yield pid
         pid = number_in_status(pid, "PPid") or 0

@@ -1,10 +1,10 @@
-"""Worker processes: aiomultiprocess's, without what would hurt a supervisor.
+"""Worker processes: aiomultiprocess's, without its manager process and its polling.
 
 ``aiomultiprocess.Process`` starts a manager process in its constructor, which blocks the loop and
-is a single point of failure: when the manager is dead no worker can be started again. Only
-``Worker`` uses it, so our subclass builds its unit without one. Its ``join()`` polls, so the end
-of a process is taken from its pidfd instead; the sentinel is a pipe, which a process can close and
-live on.
+is a single point of failure: when the manager is dead, no worker can be started again. Only
+``Worker`` uses the manager, so our subclass builds its unit without one. ``join()`` polls, so the
+end of a process is taken from its pidfd. The sentinel would not do: it is a pipe, and a process can
+close it and live on.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class ProcessLike(Protocol):
         """Send SIGKILL; harmless where the process is gone."""
 
     def abort(self) -> None:
-        """Send SIGABRT, also to a process that is stopped; harmless where it is gone."""
+        """Send SIGABRT, and SIGCONT in case the process is stopped; harmless where it is gone."""
 
     def on_exit(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` once when the process has ended."""
@@ -52,7 +52,7 @@ class ProcessLike(Protocol):
         """Whether it is in a system call that no signal interrupts, not even SIGKILL."""
 
     def leave(self) -> None:
-        """Nobody waits for its end, not even when this process ends. Its connections are cut."""
+        """Never wait for its end, not even at our own. Its connections are shut down."""
 
 
 class WorkerProcess(Process):
@@ -82,7 +82,7 @@ class WorkerProcess(Process):
         )
 
     def start(self) -> None:
-        """Start the process, with Ctrl-C blocked from its birth until it says what to do then.
+        """Start the process, with Ctrl-C blocked until the process has set its signal handlers.
 
         The signal goes to the whole process group, and a Python that is just starting would
         answer it with a traceback. SIGHUP and SIGUSR1, which an administrator may send to all
@@ -90,7 +90,7 @@ class WorkerProcess(Process):
         """
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP, signal.SIGUSR1))
         try:
-            resource_tracker.ensure_running()  # where it starts one it unblocks the other two
+            resource_tracker.ensure_running()  # if it starts the tracker, it unblocks the other two
             signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
             super().start()
         finally:
@@ -119,8 +119,8 @@ class WorkerProcess(Process):
             loop.remove_reader(self._pidfd)
             close_quietly(self._pidfd)
             self.aio_process.join()  # reaps; it has ended, so this does not block
-            # its two pipes, which only the garbage collector would close; the rest of the object
-            # goes on telling pid and exit code
+            # close its two pipes, which only the garbage collector would close; the object keeps
+            # its pid and exit code
             with contextlib.suppress(OSError):
                 self.aio_process._popen.close()
             callback()
@@ -140,8 +140,9 @@ class WorkerProcess(Process):
 
 
 def leave_lost_directory() -> None:
-    """A process begins where its parent is, and spawning asks for the name of that directory: where
-    it was removed, or must not be entered any more, no worker could be started again."""
+    """Change to ``/`` if the current directory was removed, or must not be entered any more. A
+    spawned process inherits it, and spawning asks for its name: no worker could be started
+    again."""
     try:
         os.chdir(os.getcwd())
     except OSError as error:

@@ -1,8 +1,8 @@
-"""The processes that have not ended, and what becomes of those that SIGKILL does not end.
+"""The processes that have not ended, and the handling of those that SIGKILL does not end.
 
 A process dies only when its system call returns. Where storage hangs (a FUSE file system, a hard
-NFS mount) that call may never return. Nobody waits for such a process: it is given up, and reaped
-when it ends after all, or by init, when the supervisor has ended before.
+NFS mount) that call may never return. The supervisor does not wait for such a process. It gives the
+process up, and reaps it if it ends after all. If the supervisor ends first, init reaps it.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from ftpcluster.supervisor.process import ProcessLike
 log = logging.getLogger(__name__)
 
 _TIME_TO_DIE = 1.0
-"""Seconds after SIGKILL. Whoever is in the kernel then, and cannot be interrupted, stays there."""
+"""Seconds after SIGKILL. A process that is then in an uninterruptible system call stays there."""
 _LONGEST_DEATH = 10.0
 """Seconds after SIGKILL: a process with much memory on a busy machine needs some of them."""
 
 
 class Processes:
-    """The processes that somebody waits for."""
+    """The processes whose end the server waits for."""
 
     def __init__(
         self,
@@ -39,18 +39,18 @@ class Processes:
         self._awaited: set[ProcessLike] = set()
         self._killed: set[ProcessLike] = set()
         self.given_up: set[ProcessLike] = set()
-        """Those that SIGKILL has not ended, and that have not ended since."""
+        """The processes that SIGKILL has not ended, and that have not ended since."""
 
     def __bool__(self) -> bool:
         return bool(self._awaited)
 
     def add(self, process: ProcessLike) -> None:
-        """It has been started."""
+        """Wait for a process that has been started."""
         self._awaited.add(process)
         process.on_exit(functools.partial(self._on_exit, process))
 
     def kill(self, process: ProcessLike) -> None:
-        """Send SIGKILL, and see to it that nobody waits for ever for its end."""
+        """Send SIGKILL, and give the process up if that does not end it in time."""
         if process not in self._awaited:
             return
         process.kill()

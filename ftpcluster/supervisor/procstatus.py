@@ -1,4 +1,4 @@
-"""What /proc/PID tells of a process, and no system call does."""
+"""Facts about a process that only /proc/PID shows, and no system call."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def number_in_status(pid: int | str | None, field: str) -> int | None:
-    """None where the process has ended, or the kernel is too old to tell."""
+    """A number in /proc/PID/status; None: the process has ended, or the kernel is too old."""
     try:
         # bytes: as text a CR in the process's name would end its line
         status = Path(f"/proc/{pid}/status").read_bytes()
@@ -18,10 +18,10 @@ def number_in_status(pid: int | str | None, field: str) -> int | None:
 
 
 def stuck_thread(pid: int) -> int | None:
-    """The thread of a process that is in a system call which no signal interrupts, if one is."""
+    """A thread of a process that is in a system call which no signal interrupts, or None."""
     try:
         for task in Path(f"/proc/{pid}/task").iterdir():
-            # behind the name, which may hold anything
+            # after the name, which may contain any character
             if (task / "stat").read_bytes().rpartition(b")")[2].split()[0] == b"D":
                 return int(task.name)
     except OSError:

@@ -13,7 +13,7 @@ FIRST_DELAY = 0.1
 LONGEST_DELAY = 5.0
 JITTER = 0.25
 SETTLED = 10.0
-"""Seconds of life after which a death no longer counts as one of a series."""
+"""Seconds of life after which a death no longer counts as early."""
 HOPELESS = 4
 """Early deaths in a row, in every place, after which a server that was just started gives up."""
 MISSED = 3
@@ -27,7 +27,7 @@ class RestartPolicy:
     early_deaths: int = 0
     has_settled: bool = False
     _started: float | None = None
-    """When the last one was started that has not died yet."""
+    """When the worker that lives now was started."""
 
     def started(self, now: float) -> None:
         """A worker is started, in an empty place or to replace one that lives."""
@@ -53,7 +53,7 @@ class RestartPolicy:
 
 
 def is_hopeless(policies: Iterable[RestartPolicy]) -> bool:
-    """Whether the workers of a server die soon after their start, and always did, all of them."""
+    """Whether, in every place, the last workers died early, and no worker ever settled."""
     return all(policy.early_deaths >= HOPELESS and not policy.has_settled for policy in policies)
 
 
@@ -67,7 +67,7 @@ class Health(Enum):
 class Pulse:
     """Judges a worker by its heartbeats, which come from its own loop.
 
-    One comes each ``interval`` seconds. After three that did not come the worker is suspect, after
+    One comes each ``interval`` seconds. A worker that has missed three is suspect. After
     ``timeout`` seconds without any it is lost.
     """
 
@@ -88,10 +88,10 @@ class Pulse:
 
 @dataclass(frozen=True, slots=True)
 class Recycling:
-    """When a worker that does its work is replaced all the same; None is never.
+    """When a worker is replaced although it works; None: never.
 
-    ``memory`` in bytes, ``age`` in seconds. A worker that has more memory than it may from the
-    start would be replaced for ever, so memory counts only after ``settled`` seconds.
+    ``memory`` in bytes, ``age`` in seconds. A worker that exceeds ``memory`` from its start would
+    be replaced again and again. So memory counts only after ``settled`` seconds.
     """
 
     memory: int | None = None

@@ -11,11 +11,11 @@ from ftpcluster.quota.ledger import Ledger
 from ftpcluster.supervisor.worker_handle import WorkerHandle
 
 _PATIENCE = 0.25
-"""Seconds for which a worker is waited for: one that hangs must not hide the others."""
+"""Seconds that a worker has for its answer: a worker that hangs must not hide the others."""
 
 
 class SessionReports:
-    """Reports of all sessions, asked of their workers.
+    """Gets reports of all sessions from their workers.
 
     Each answer has the number of its question; late ones are dropped.
     """

@@ -20,14 +20,14 @@ _MANY = 1 << 40
 def _most_users(sessions: int) -> int:
     """The most users that a worker may report.
 
-    A demand is withdrawn only at the next tick. By then its session may have ended and another one
-    begun, so there may be more users than sessions.
+    A demand is withdrawn only at the next tick. By then its session may have ended, and another one
+    may have begun. So there may be more users than sessions.
     """
     return 2 * sessions + 16
 
 
 def _most_generous(told: Iterable[Rates]) -> Rates:
-    """The highest of the limits that workers told; None is the highest."""
+    """The highest of the limits that workers reported; None, no limit, is the highest."""
     ups, downs = zip(*((each.upload, each.download) for each in told), strict=True)
     return Rates(upload=_highest(ups), download=_highest(downs))
 
@@ -37,7 +37,7 @@ def _highest(rates: Sequence[int | None]) -> int | None:
 
 
 class SharedSpeed:
-    """Runs a ``LimitTree``: once a tick, as long as anybody wants anything."""
+    """Runs a ``LimitTree``: once a tick, as long as there is any demand."""
 
     def __init__(
         self,
@@ -48,8 +48,9 @@ class SharedSpeed:
         knows_all_users: bool = False,
         store: LimitStore = LocalStore(),
     ) -> None:
-        """``grant(epoch, message)`` tells a worker. ``knows_all_users``: ``limits`` has them all;
-        else workers tell of others. ``store`` says what part of each limit is this host's."""
+        """``grant(epoch, message)`` sends grants to a worker. ``knows_all_users``: ``limits`` has
+        all users; else workers report further ones. ``store`` returns this host's share of each
+        limit."""
         self._loop = loop
         self._tree = LimitTree(limits.server, loop.time(), is_shared=store.interval is not None)
         self._grant = grant
@@ -59,8 +60,8 @@ class SharedSpeed:
         self._store = store
         self._exchanging: asyncio.Task[Mapping[LimitKey, float]] | None = None
         self._exchanged = -math.inf
-        self._has_told = False  # the store, of any demand
-        # by user and by the worker's epoch; of each worker at most ``_most_users``
+        self._has_told = False  # whether the store knows of a demand here
+        # limits that workers reported, by user and epoch; at most ``_most_users`` of each worker
         self._told: dict[str, dict[int, Rates]] = {}
         self._leased: dict[int, list[int]] = {}
         self._orders: dict[str | None, Rates] = {}
@@ -79,7 +80,7 @@ class SharedSpeed:
         return self._tree.server_rates
 
     def held_by(self, login: str, direction: str) -> str:
-        """Which limit a transfer waits for that waits for a shared one."""
+        """The name of the shared limit that a waiting transfer waits for."""
         which = UPLOAD if direction == "upload" else DOWNLOAD
         level = self._tree.held_by(login, which)
         if level is None:
@@ -87,7 +88,7 @@ class SharedSpeed:
         return f"{level} limit"
 
     def set_limits(self, login: str | None, rates: Rates) -> SetLimits:
-        """Limits from now on; returns the messages for the workers."""
+        """Set limits from now on; returns the message for the workers."""
         if login is None:
             self._tree.set_server(rates, self._loop.time())
         else:
@@ -96,7 +97,8 @@ class SharedSpeed:
         return SetLimits(login, rates)
 
     def reset(self, plan: Plan) -> list[SetLimits | SetGroupLimits]:
-        """The limits of a new plan, which undoes what was ordered meanwhile.
+        """Set the limits of a new plan. They replace the limits that an administrator has set
+        meanwhile.
 
         Returns the messages for the old workers.
         """
@@ -122,7 +124,7 @@ class SharedSpeed:
         return messages
 
     def _set_groups(self, before: SpeedLimits) -> list[SetGroupLimits]:
-        """The limits of groups that are others now; those of a group that is gone are none."""
+        """Set the limits of groups that have changed; a group that is gone has none."""
         now, groups = self._loop.time(), self._limits.groups
         changed = []
         for name in {**before.groups, **groups}:
@@ -139,12 +141,12 @@ class SharedSpeed:
     def on_user_limits(
         self, message: UserLimits, epoch: int = 0, sessions: int = 1, *, is_old: bool = False
     ) -> None:
-        """A worker with so many sessions tells a user's limits, and may lie.
+        """A worker with ``sessions`` sessions reports a user's limits, and may lie.
 
-        Limits by order or by configuration win over it. Of limits that only a user manager knows,
-        the highest that any worker tells holds. So a lie cannot slow a user down. It gains nothing
-        either: a worker that was taken over could move data without asking. ``is_old``: the
-        worker's plan no longer holds, and workers with the new plan win.
+        Limits set by an administrator or the configuration come first. Other limits only a user
+        manager knows: the highest one that a worker reports holds. So a lie cannot slow a user
+        down. It gains nothing either: a worker that was taken over could move data without asking.
+        ``is_old``: the worker has an old plan; the limits of workers with the new plan come first.
         """
         login = message.login
         rates = Rates(upload=message.rates.upload, download=message.rates.download)
@@ -166,7 +168,7 @@ class SharedSpeed:
         return sum(epoch in told for told in self._told.values())
 
     def on_reports(self, epoch: int, message: Reports, sessions: int = _MANY) -> None:
-        """A worker with so many sessions tells what its transfers want."""
+        """A worker with ``sessions`` sessions reports the demands of its transfers."""
         now = self._loop.time()
         reports = [self._believed(epoch, report, sessions) for report in message.reports]
         self._tree.report(epoch, filter(None, reports), now)
@@ -177,9 +179,9 @@ class SharedSpeed:
             self._on_tick()
 
     def _believed(self, epoch: int, report: Report, sessions: int) -> Report | None:
-        """A report within what can be true.
+        """A report, reduced to what can be true; None: nothing can.
 
-        There are no more transfers than sessions, hardly more users, and no more bytes come back
+        There are not more transfers than sessions, not many more users, and no more bytes come back
         than were leased.
         """
         login, direction, demand, returned = report
@@ -217,7 +219,7 @@ class SharedSpeed:
             self._tick = self._loop.call_at(self._next, self._on_tick)
 
     def _look_at_store(self, now: float) -> None:
-        """Tell the store what is wanted here, once in a while. No tick waits for its answer.
+        """Send the store this host's demands, once in a while. No tick waits for its answer.
 
         The end of all demand is sent at once: other hosts can use this share.
         """
@@ -243,7 +245,7 @@ class SharedSpeed:
 
     def _distribute(self, now: float, only: int | None = None) -> None:
         if now - self._next > STALE:
-            self._tree.resume(now)  # the workers went on without us: what has come is spent
+            self._tree.resume(now)  # the workers went on with their shares: these bytes are spent
         for epoch, grants in self._tree.distribute(now, only).items():
             leased = self._leased.setdefault(epoch, [0, 0])
             for grant in grants:

@@ -1,8 +1,8 @@
 """The supervisor: accepts, admits, counts, and keeps workers alive.
 
-It never reads a byte that a client sent, and it does not trust its workers: what a worker holds is
-keyed by that worker's epoch and comes back when the worker is gone; a message that does not fit
-ends that worker.
+It never reads a byte that a client sent, and it does not trust its workers. Everything that a
+worker holds is keyed by that worker's epoch, and comes back when the worker is gone. A message that
+does not fit ends the worker that sent it.
 """
 
 from __future__ import annotations
@@ -54,21 +54,21 @@ from ftpcluster.supervisor.worker_logins import LoginMessage, WorkerLogins
 log = logging.getLogger(__name__)
 
 _NOBODY = 0
-"""The epoch that holds connections between two workers."""
+"""The epoch of connections that wait for another worker."""
 _CROWDED = 1.0
-"""Seconds for which a worker without free descriptors gets connections only where no other can."""
+"""Seconds for which a worker without free descriptors gets a connection only if no other can."""
 
 _GOODBYES = 0.5
-"""Seconds within which idle sessions have ended, when the server stops."""
+"""Seconds that idle sessions need to end when the server stops."""
 _CLEARING_UP = 0.7
-"""Seconds that workers have for the ends of their transfers, where nobody wants to wait."""
+"""Seconds that workers have to end their transfers properly, in ``stop_now``."""
 
 
 class Supervisor:
     """The life of a cluster, from bound sockets to the last worker's end."""
 
     def __init__(self, plan: Plan) -> None:
-        """Takes over the sockets of the plan's listeners. To be made where the loop runs."""
+        """Takes over the sockets of the plan's listeners. Needs a running loop."""
         self._loop = asyncio.get_running_loop()
         self._plan = plan
         self._listen_on(plan)
@@ -97,9 +97,9 @@ class Supervisor:
             self._loop, tuple(self._listeners), self._choose, self._on_connection
         )
         self.serving: asyncio.Future[None] = self._loop.create_future()
-        """Done when all workers serve; a BootFailure where one never did."""
+        """Done when all workers serve; a BootFailure if one failed before it did."""
         self.stopping: asyncio.Future[None] = self._loop.create_future()
-        """Done when the server begins to end, whoever wanted that, or whatever went wrong."""
+        """Done when the server begins to end, by an order or a failure."""
         self._ended: asyncio.Future[None] = self._loop.create_future()
 
     # ------------------------------------------------------------------ life
@@ -126,18 +126,18 @@ class Supervisor:
             self.kill()
 
     async def reload(self, plan: Plan) -> None:
-        """Serve by another plan from now on, without refusing a connection.
+        """Serve with another plan from now on, without refusing a connection.
 
-        Listeners of the old plan that the new one has, too, go on, the others are closed. Sessions
-        of the old workers are ended as their drain says; they count until then. Raises BootFailure
-        where the new workers cannot serve, or the server is stopping; then nothing has changed, and
-        the new plan's sockets are the caller's.
+        Listeners that both plans have go on; other listeners of the old plan are closed. Sessions
+        of the old workers go on until these are drained, and count until then. Raises BootFailure
+        where the new workers cannot serve, or the server is stopping. Then nothing has changed, and
+        the new plan's sockets belong to the caller.
         """
         generation = Generation(plan, self._loop.create_future())
         # the new plan may limit users who have no limit now: workers tell all logins from now on
         self._tell(TellLogins())
         await self._lives.bring_up(generation)
-        if not self.serving.done():  # a reload during the boot: nobody waits for the old ones now
+        if not self.serving.done():  # a reload during the boot: the new workers complete it
             self.serving.set_result(None)
         self._plan = plan
         self._listen_on(plan)
@@ -149,9 +149,9 @@ class Supervisor:
         self._lives.switch(generation)
 
     def _listen_on(self, plan: Plan) -> None:
-        """Nothing fails here: a reload that has come so far is done."""
+        """Use a plan's listeners. This must not fail: the new workers serve already."""
         self._listeners = {listener.sock: listener for listener in plan.listeners}
-        # for whoever asks when they are closed already
+        # kept, since a closed socket has no address
         self._where = tuple(listener.where for listener in plan.listeners)
         for sock in self._listeners:  # here, so that a reload that fails has changed none
             try:
@@ -160,8 +160,8 @@ class Supervisor:
                 log.warning("timeouts.keepalive cannot be set: %s", error.strerror)
 
     def drain(self, index: int, why: str) -> bool:
-        """Replace one worker: another one starts, then this one ends with its sessions, which have
-        the grace of a drain.
+        """Replace one worker: another one starts, then this one drains; its sessions have
+        ``drain_grace`` seconds.
 
         ``index`` counts from 0. False where there is none, or it is being replaced already.
         """
@@ -189,7 +189,7 @@ class Supervisor:
             )  # fmt: skip
 
     def stop_now(self) -> None:
-        """End the server without waiting for anybody; what is cut is cleared up, and logged."""
+        """End the server without waiting for sessions; workers still log transfers that are cut."""
         self._is_hurried = True
         self._lives.dismiss(0.0, kill_after=_CLEARING_UP)
 
@@ -211,22 +211,22 @@ class Supervisor:
     # ------------------------------------------------------------------ orders
 
     def set_limits(self, login: str | None, rates: Rates) -> None:
-        """Speed limits of a user, or of the server where ``login`` is None, from now on.
+        """Set the speed limits of a user, or of the server where ``login`` is None.
 
-        Also for transfers that run, and until the next reload.
+        They hold for running transfers, too, and until the next reload.
         """
         self._tell(self.speed.set_limits(login, rates))
 
     def _tell(self, message: SetLimits | SetGroupLimits | TellLogins) -> None:
-        """All workers that serve, or did; the next generation has its own plan."""
+        """Send to all workers that serve, or did; the next generation has its own plan."""
         for worker in self.workers:
             if not self._lives.is_coming(worker):
                 worker.channel.send(message)
 
     def hand_out_log(self, fd: int, *, is_transfers: bool) -> None:
-        """All workers write the log, or that of transfers, to ``fd``, which has to stay open.
+        """Have all workers write the log, or that of transfers, to ``fd``, which has to stay open.
 
-        Those of the next generation, too: they may have inherited the file before.
+        The next generation gets it, too: it may have inherited the old file.
         """
         for worker in self.workers:
             worker.channel.send(WriteLog(is_transfers), fd)
@@ -251,8 +251,8 @@ class Supervisor:
     def ban(self, network: str, seconds: float | None, reason: str) -> Ban:
         """Ban a network or an address, for ever where ``seconds`` is None, and end its sessions.
 
-        A ban lasts over reloads, but not over a new start. Raises ValueError where it is no
-        network, or too many are banned.
+        A ban lasts over reloads, but not over a new start. Raises ValueError where ``network`` is
+        no network, or too many are banned.
         """
         ban = self.guard.ban(network, seconds, reason, self._loop.time())
         for _, session in self.guard.sessions_of(ban):
@@ -260,15 +260,15 @@ class Supervisor:
         return ban
 
     def unban(self, network: str) -> list[Ban]:
-        """Lift the bans of a network or an address; those that held. Raises ValueError."""
+        """Lift the bans of a network or an address; returns those that held. Raises ValueError."""
         return self.guard.unban(network, self._loop.time())
 
     def find_ban(self, address: str) -> Ban | None:
-        """The one that holds for an address. Raises ValueError where it is none."""
+        """The ban that holds for an address. Raises ValueError where ``address`` is no address."""
         return self.guard.covering(address, self._loop.time())
 
     def bans(self) -> list[Ban]:
-        """All that hold; their ends are times of the loop's clock."""
+        """All bans that hold; their ends are times of the loop's clock."""
         return self.guard.bans(self._loop.time())
 
     def _end_unauthenticated(self, epoch: int, session: int) -> None:
@@ -277,14 +277,14 @@ class Supervisor:
     # ------------------------------------------------------------------ workers
 
     def account_of(self, name: str) -> str:
-        """The account that a name logs in to: "ftp" is another one for anonymous users."""
+        """The account that a name logs in to: "ftp" is another name for the anonymous user."""
         accounts = self._plan.speeds.users
         is_alias = name == "ftp" and name not in accounts and "anonymous" in accounts
         return "anonymous" if is_alias else sendable(name)
 
     @property
     def listening(self) -> tuple[str, ...]:
-        """The addresses that it listens on."""
+        """The addresses that the server listens on."""
         return self._where
 
     @property
@@ -294,7 +294,7 @@ class Supervisor:
 
     @property
     def is_complete(self) -> bool:
-        """Whether all workers serve that should."""
+        """Whether there is a serving worker in each place."""
         generation = self._lives.current
         return generation is not None and all(
             place.worker is not None and place.worker.takes_connections
@@ -310,7 +310,7 @@ class Supervisor:
         if worker.place.generation is self._lives.current:
             for order in self.speed.orders:
                 worker.channel.send(order)
-            if self._lives.is_renewed:  # all got this message when the reload began
+            if self._lives.is_renewed:  # the others got this message when the reload began
                 worker.channel.send(TellLogins())
 
         if self._lives.has_old_workers:
@@ -341,9 +341,8 @@ class Supervisor:
     # ------------------------------------------------------------------ connections
 
     def _choose(self) -> WorkerHandle | None:
-        """The worker with the fewest sessions; of equals, the one that was not used for longest.
-
-        One that has no descriptors left is chosen where no other is to be had.
+        """The worker with the fewest sessions; of equals, the one that was used longest ago. A
+        worker without free descriptors is chosen only if there is no other.
         """
         chosen, least = None, (True, 0, 0)
         now = self._loop.time()
@@ -364,7 +363,8 @@ class Supervisor:
             close_quietly(fd)
             self._no_proxies.add(peer)
             return
-        # a proxy's own address has no slot, and no ban: the worker reads whom the proxy speaks for
+        # the proxy's own address takes no slot, and is not banned: the worker reads the client's
+        # address
         client = None if is_proxied else peer
         session = next(self._sessions)
         refused = self.guard.admit(worker.epoch, session, client, self._loop.time())
@@ -393,13 +393,14 @@ class Supervisor:
 
     def _turn_away(self, connection: HandOver, reason: str = OVERLOADED) -> None:
         self.ledger.release(_NOBODY, connection.session)
-        refuse(connection.fd, reason, close_aside)  # a worker has had it
+        refuse(connection.fd, reason, close_aside)  # a worker may still have the socket
 
     # ------------------------------------------------------------------ messages
 
     def _catch_up(self) -> None:
-        """A worker tells of a session's end before the client can see it: no slot that a client
-        knows to be free may be refused only since that has not been read yet."""
+        """Read what workers have sent. A worker reports a session's end before the client can see
+        it. So a client that connects again must not be refused because that report was not read
+        yet."""
         for worker in self.workers:
             worker.channel.catch_up()
 
@@ -445,7 +446,7 @@ class Supervisor:
             worker.channel.send(grants)
 
     def _on_declined(self, worker: WorkerHandle, message: Declined) -> None:
-        """The worker has no descriptor left: its connections are for others, who may have one."""
+        """The worker has no descriptor left: give its connections to other workers."""
         now = self._loop.time()
         if worker.crowded_until <= now:
             log.warning("%s has no file descriptors left; raise its limit (ulimit -n)", worker)

@@ -1,7 +1,7 @@
-"""What a service manager and its service tell each other: sd_notify(3), sd_listen_fds(3).
+"""Messages and sockets between a service manager and its service: sd_notify(3), sd_listen_fds(3).
 
-The variables of both are taken out of the environment, so that no worker speaks for the service
-or takes its sockets.
+The variables of both are removed from the environment, so that no worker sends messages for the
+service or takes its sockets.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _WHAT_TO_DO = "give it a ListenStream= of an address and a port, without Accept=
 
 
 class Notifier:
-    """Tells the service manager how the service is. Does nothing where there is none.
+    """Reports the service's state to the service manager. Does nothing where there is none.
 
     It never waits, and never fails: a manager that is gone for a moment, or busy, must not stop
-    the service. What a manager has no room for is sent before the next message.
+    the service. A message for which the manager has no room is sent before the next one.
     """
 
     def __init__(self) -> None:
@@ -39,15 +39,15 @@ class Notifier:
         self._unsent: collections.deque[bytes] = collections.deque(maxlen=_UNSENT)
         self._sock: socket.socket | None = None
         if path.startswith(("@", "/")):
-            # kept: without free descriptors there is still something to say
+            # opened now, and kept: it must work even when no descriptor is free
             self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             self._sock.settimeout(0)
         elif path:
             log.warning("NOTIFY_SOCKET=%s is no UNIX socket; the manager gets no messages", path)
         interval = _watchdog_interval()
         self.watchdog_interval = None if self._sock is None else interval
-        """Seconds between calls of ``watchdog``: half of the manager's patience. None: it has not
-        asked for any."""
+        """Seconds between calls of ``watchdog``: half of the manager's timeout. None: the manager
+        has no watchdog for us."""
 
     @property
     def is_heard(self) -> bool:
@@ -55,28 +55,28 @@ class Notifier:
         return self._sock is not None
 
     def ready(self, status: str) -> None:
-        """It serves, or does so again after ``reloading``."""
+        """The service is ready, for the first time or after ``reloading``."""
         self._send(f"READY=1\nSTATUS={_one_line(status)}")
 
     def reloading(self) -> None:
-        """It reads its configuration again, as Type=notify-reload expects after SIGHUP."""
+        """The service reads its configuration again: Type=notify-reload expects this."""
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         self._send(f"RELOADING=1\nMONOTONIC_USEC={now}")
 
     def stopping(self) -> None:
-        """It begins to shut down."""
+        """The service begins to shut down."""
         self._send("STOPPING=1")
 
     def status(self, text: str) -> None:
-        """What ``systemctl status`` shows."""
+        """Set the text that ``systemctl status`` shows."""
         self._send(f"STATUS={_one_line(text)}")
 
     def watchdog(self) -> None:
-        """It is alive."""
+        """The service is alive."""
         self._send("WATCHDOG=1")
 
     def close(self) -> None:
-        """Say nothing any more."""
+        """Send no more messages."""
         if self._sock is not None:
             self._sock.close()
             self._sock = None
@@ -93,7 +93,7 @@ class Notifier:
                 self._sock.sendto(self._unsent[0], self._address)
                 self._unsent.popleft()
         except BlockingIOError:
-            pass  # no room there: it comes before the next one
+            pass  # no room: sent before the next one
         except OSError as error:
             log.debug("the service manager cannot be reached: %s", error)
             self._unsent.clear()
@@ -121,7 +121,7 @@ def inherited_sockets() -> list[tuple[socket.socket, str]]:
     """
     count, whose = os.environ.pop("LISTEN_FDS", ""), os.environ.pop("LISTEN_PID", "")
     names = os.environ.pop("LISTEN_FDNAMES", "")
-    os.environ.pop("LISTEN_PIDFDID", None)  # LISTEN_PID once more, in newer versions
+    os.environ.pop("LISTEN_PIDFDID", None)  # newer versions set it beside LISTEN_PID
     if whose != str(os.getpid()):
         return []  # they are another process's
     if not count.isdecimal():

@@ -1,4 +1,4 @@
-"""What all workers have done, also those that are gone."""
+"""The counters of all workers, including those that are gone."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Sums:
 
 
 class Totals:
-    """Workers report their sums again and again; the last report of one stays when it is gone."""
+    """Workers report their sums again and again; the last report outlives its worker."""
 
     def __init__(self) -> None:
         self._gone = Sums()
@@ -50,7 +50,7 @@ class Totals:
             self._gone.add(told)
 
     def sums(self) -> Sums:
-        """Over all workers that ever were."""
+        """The sums of all workers since the server's start."""
         found = Sums(
             self._gone.logins.copy(),
             self._gone.replies.copy(),

@@ -25,10 +25,10 @@ from ftpcluster.supervisor.procstatus import number_in_status
 from ftpcluster.supervisor.restart import Pulse, Recycling, RestartPolicy
 
 MAX_UNCONFIRMED = 64
-"""Hand-overs that a worker may leave unconfirmed; one that is stopped gets no more."""
+"""Hand-overs that a worker may leave unconfirmed, so that a stopped worker gets no more."""
 
 StartProcess = Callable[[int, int, socket.socket], ProcessLike]
-"""``(index, epoch, channel's far end) -> process``: what starts a worker."""
+"""``(index, epoch, worker's end of the channel) -> process``: starts a worker."""
 
 
 class Phase(Enum):
@@ -55,18 +55,18 @@ class Plan:
     shutdown_grace: float = 30.0
     drain_grace: float = 30.0
     names: frozenset[str] = frozenset()
-    """Host names of which workers may need the addresses."""
+    """Host names whose addresses workers may need."""
     keepalive: float | None = None
-    """Seconds after which TCP asks a silent client whether it is there; None, 0: never."""
+    """Seconds after which TCP probes a silent client; None, 0: never."""
     worker_timeout: float = 30.0
     start_timeout: float = 15.0
-    """What a worker has at least, until it has imported what it needs and its heart beats."""
+    """Seconds that a starting worker has at least, to import its code and send a heartbeat."""
     recycling: Recycling = field(default_factory=Recycling)
 
 
 @dataclass(slots=True, eq=False)
 class Place:
-    """One of the N workers of a generation: who fills it now, and who is on the way."""
+    """The place of one of a generation's N workers: ``worker`` fills it, ``starting`` is to."""
 
     generation: Generation
     index: int
@@ -78,7 +78,7 @@ class Place:
 
     @property
     def is_settled(self) -> bool:
-        """Whether somebody fills it, and nobody is on the way."""
+        """Whether a worker fills it, and no other worker is on the way."""
         return self.worker is not None and self.starting is None and self.timer is None
 
 
@@ -96,7 +96,7 @@ class Generation:
 class HandOver(msgspec.Struct, frozen=True):
     """An accepted connection on its way to a worker; ``fd`` is the supervisor's duplicate.
 
-    ``ended``: why its session was ended meanwhile, so that no other worker is to have it.
+    ``ended``: why its session was ended meanwhile; then no other worker gets it.
     """
 
     fd: int
@@ -110,7 +110,7 @@ class HandOver(msgspec.Struct, frozen=True):
 
 def is_filtered(pid: int | None) -> bool:
     """Whether a process has more seccomp filters than this one."""
-    # Linux tells the number of filters since 5.9
+    # Linux shows the number of filters since 5.9
     ours = number_in_status("self", "Seccomp_filters")
     its = number_in_status(pid, "Seccomp_filters")
     return ours is not None and its is not None and its > ours
@@ -157,9 +157,8 @@ class WorkerHandle:
         self.channel.send(connection.adopt, connection.fd)
 
     def confirm(self, session: int) -> None:
-        """It has the socket: close ours, else the client would never see an end.
-
-        Raises BadMessage where that was not sent yet.
+        """The worker has the socket: close our duplicate, else the client would never see an end.
+        Raises BadMessage where the socket was not sent yet.
         """
         connection = self.take_back(session)
         if connection is None:
@@ -170,18 +169,20 @@ class WorkerHandle:
             self.closer.close((connection.fd,))
 
     def take_back(self, session: int) -> HandOver | None:
-        """A connection that it has answered for. Raises BadMessage where that was not sent yet."""
+        """The connection that the worker answers for; None: unknown. Raises BadMessage where it was
+        not sent yet."""
         connection = self.unconfirmed.get(session)
         if connection is None:
             return None
         if self.channel.keeps(connection.fd):
-            # once that is closed, somebody else's connection would be sent by its number
+            # if it were closed, the message in the queue could send another connection with its
+            # number
             raise BadMessage(f"it answered for connection {session}, which it has not got")
         del self.unconfirmed[session]
         return connection
 
     def end_session(self, order: EndSession) -> None:
-        """Order it to end a session, also one that it has not confirmed."""
+        """Order the worker to end a session, even one that it has not confirmed."""
         connection = self.unconfirmed.get(order.session)
         if connection is not None:
             ended = msgspec.structs.replace(connection, ended=order.reason)
@@ -189,9 +190,10 @@ class WorkerHandle:
         self.channel.send(order)
 
     def lose(self) -> list[HandOver]:
-        """It is gone. The connections that it had not begun to serve, which another one may.
+        """The worker is gone. Returns the connections that another worker can serve from the
+        beginning.
 
-        The kernel knows which: what the worker still could tell may be less than what it did.
+        The kernel knows which these are: the worker may have died before it could report its work.
         """
         lost = []
         for connection in self.unconfirmed.values():
@@ -205,7 +207,7 @@ class WorkerHandle:
         return lost
 
     def drain(self, grace: float, patience: float) -> None:
-        """Order it to end: idle sessions after ``patience`` seconds, all after ``grace`` s."""
+        """Order the worker to end: idle sessions after ``patience`` s, all after ``grace`` s."""
         if self.phase not in (Phase.ABORTED, Phase.GONE):
             self.phase = Phase.DRAINING
             self.channel.send(Drain(grace, patience))

@@ -1,8 +1,8 @@
 """The workers' lives: started, watched, replaced one by one or a whole generation at once.
 
-The boot is the first generation, a reload is the next one: the workers of a new generation wait
-until all of them can serve, then they take over and the old ones drain. One that cannot serve ends
-its generation, and the old one goes on.
+The boot starts the first generation, a reload the next one. The workers of a new generation wait
+until all of them can serve; then they take over, and the old workers drain. If a new worker cannot
+serve, its generation ends, and the old one goes on.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ log = logging.getLogger(__name__)
 _KILL_AFTER = 2.0
 """Seconds that a worker may take longer than the grace, or than SIGABRT needs, before SIGKILL."""
 _RENEWAL = 10.0
-"""Seconds between two replacements that workers ask for, at the least."""
+"""Seconds, at least, between two replacements that workers ask for."""
 STOPPING = "the server is stopping"
-"""Why a generation that is asked for now, or on its way, will not serve."""
+"""Why a generation that is starting now will not serve."""
 
 
 class BootFailure(Exception):
-    """A worker ended before it ever served; ``reason`` is what it said, if it said anything."""
+    """A worker ended before it ever served; ``reason`` is the one that it reported, if any."""
 
     def __init__(self, message: str, reason: str | None = None) -> None:
         super().__init__(message)
@@ -57,11 +57,11 @@ class BootFailure(Exception):
 
 
 class Owner(Protocol):
-    """What gives work to the workers, and keeps the books."""
+    """Gives work to the workers, and does the accounting: the supervisor."""
 
     def on_message(self, worker: WorkerHandle, message: ToSupervisor) -> None: ...
     def on_start(self, worker: WorkerHandle) -> None:
-        """A worker has been started: tell it what it has to know."""
+        """A worker has been started: send it its first messages."""
 
     def on_old_workers(self) -> None:
         """``has_old_workers`` has changed."""
@@ -73,8 +73,7 @@ class Owner(Protocol):
         """A worker takes connections (again)."""
 
     def on_dismissed(self) -> None:
-        """The workers are about to end, for whatever reason; said again each time that they are
-        told to."""
+        """All workers are about to end, for whatever reason; repeated at each further order."""
 
     def on_all_ended(self) -> None:
         """All workers were dismissed, and the last process has ended."""
@@ -92,7 +91,7 @@ class WorkerLives:
         self.has_old_workers = False
         """Whether workers that were replaced still live, and may hold data ports."""
         self._epochs = itertools.count(1)
-        self._generations: list[Generation] = []  # the one that serves, and the next one, if any
+        self._generations: list[Generation] = []  # the generation that serves, and the next, if any
         self._watch_timer: asyncio.TimerHandle | None = None
         self._watch_due = 0.0
         self._renewable = 0.0
@@ -105,7 +104,7 @@ class WorkerLives:
     # ------------------------------------------------------------------ generations
 
     def begin(self, generation: Generation) -> None:
-        """Start the workers of a generation. Its ``ready`` tells how it went."""
+        """Start the workers of a generation. The result is in ``generation.ready``."""
         generation.is_first = not self._generations
         self._generations.append(generation)
         for place in generation.places:
@@ -116,14 +115,14 @@ class WorkerLives:
     async def bring_up(self, generation: Generation) -> None:
         """Start the workers of the next generation, and wait until all of them can serve.
 
-        Raises BootFailure; then there is nothing left of it.
+        Raises BootFailure; then the generation has been ended.
         """
         if self.is_dismissed:
             raise BootFailure("", STOPPING)
         try:
             self.begin(generation)
             await generation.ready
-            if self.is_dismissed:  # after the last one was ready, and before we knew
+            if self.is_dismissed:  # dismissed after the last worker was ready
                 raise BootFailure("", STOPPING)
         except BaseException:
             self._abandon(generation)
@@ -144,7 +143,7 @@ class WorkerLives:
         return worker.place.generation in self._generations[1:]
 
     def switch(self, generation: Generation) -> None:
-        """Let a generation that is ready serve, and drain the one before."""
+        """Let a generation that is ready serve, and drain the old one."""
         old = self._generations.pop(0)
         self._end(old)
         for place in generation.places:
@@ -155,16 +154,16 @@ class WorkerLives:
                 self.ends["reload"] += 1
                 self._retire(worker)
             if place.starting is not None:
-                self._processes.kill(place.starting.process)  # nobody waits for it now
+                self._processes.kill(place.starting.process)  # not needed any more
         self._owner.on_capacity()
 
     def _abandon(self, generation: Generation) -> None:
-        """End a generation that never came to serve."""
+        """End a generation that has never served."""
         self._generations.remove(generation)
         self._end(generation)
         for place in generation.places:
             for worker in _fillers(place):
-                worker.phase = Phase.DRAINING  # its end is no news
+                worker.phase = Phase.DRAINING  # so that its end is not logged
                 self._processes.kill(worker.process)
 
     def _end(self, generation: Generation) -> None:
@@ -175,9 +174,8 @@ class WorkerLives:
                 place.timer = None
 
     def replace(self, index: int, why: str) -> bool:
-        """Start another worker in a place, and drain the one that is there as soon as that serves.
-
-        False where there is no such place, or somebody is on the way there already.
+        """Start another worker in a place, and drain the present one as soon as the new one serves.
+        False where there is no such place, or a worker is on the way there already.
         """
         generation = self.current
         if generation is None or not 0 <= index < len(generation.places):
@@ -191,9 +189,8 @@ class WorkerLives:
         return True
 
     def _renew(self, worker: WorkerHandle) -> None:
-        """Replace the workers of a generation: they may not open what is served by now.
-
-        One that was taken over could say so again and again.
+        """Replace the workers of a generation: they may not open a directory that is served now. At
+        most once in ``_RENEWAL`` s: a worker that was taken over could ask for it again and again.
         """
         generation, now = worker.place.generation, self._loop.time()
         if generation is self.current and now >= self._renewable:
@@ -230,9 +227,8 @@ class WorkerLives:
         self._owner.on_start(worker)
 
     def _on_not_started(self, place: Place, error: OSError) -> None:
-        """Try again, but for a generation that nobody has to wait for: another one serves.
-
-        And but for a start that lacks descriptors: nobody else takes any, so it would go on so.
+        """Try again, unless this is a reload: then the old generation goes on serving. Also not if
+        the first start lacks descriptors: it would fail each time.
         """
         generation = place.generation
         why = f"worker {place.index + 1} cannot be started: {error.strerror or error}"
@@ -250,7 +246,7 @@ class WorkerLives:
         place.timer = self._loop.call_later(delay, self._start, place)
 
     def on_message(self, worker: WorkerHandle, message: Message) -> None:
-        """What a worker says of its own life."""
+        """Handle messages about a worker's own state."""
         if isinstance(message, Heartbeat):
             self._on_heartbeat(worker, message)
         elif isinstance(message, Ready):
@@ -266,7 +262,7 @@ class WorkerLives:
         place, generation = worker.place, worker.place.generation
         worker.pulse.beat(self._loop.time())
         worker.phase = Phase.SERVING if generation is self.current else Phase.WAITING
-        worker.is_filtered = is_filtered(worker.process.pid)  # it has no client yet
+        worker.is_filtered = is_filtered(worker.process.pid)  # before it has a client
         before, place.worker, place.starting = place.worker, worker, None
         place.has_served = True
         if before is not None:
@@ -276,7 +272,7 @@ class WorkerLives:
         self._owner.on_capacity()
 
     def _retire(self, worker: WorkerHandle) -> None:
-        """Others serve: its sessions have time to come to their end."""
+        """Drain a worker that others have replaced: its sessions have time to end."""
         grace = worker.place.generation.plan.drain_grace
         worker.drain(grace, patience=grace)
         self._look_for_old_workers()
@@ -295,14 +291,14 @@ class WorkerLives:
         self._look_whether_ended()
 
     def _on_given_up(self, process: ProcessLike) -> None:
-        """SIGKILL has not ended it: go on as if it had."""
+        """SIGKILL has not ended the process: go on as if it had."""
         for worker in tuple(self.workers.values()):
             if worker.process is process:
                 worker.channel.close()
                 self._on_closed(worker, None)
 
     def _on_closed(self, worker: WorkerHandle, error: Exception | None) -> None:
-        """The worker's end of the channel is closed, or it sent what is no message."""
+        """The worker's end of the channel is closed, or the worker sent a bad message."""
         self.workers.pop(worker.epoch, None)
         was, worker.phase = worker.phase, Phase.GONE
         self._processes.kill(worker.process)
@@ -330,16 +326,16 @@ class WorkerLives:
         elif place.starting is worker:
             place.starting = None
         else:
-            return  # it had been replaced
+            return  # the worker had been replaced
         if place.starting is None and place.timer is None and not place.generation.is_over:
             self._start_later(place)
             self._look_whether_hopeless(place.generation)
 
     def _look_whether_hopeless(self, generation: Generation) -> None:
-        """Something is wrong that no restart mends: whoever started the server has to know.
+        """End the server if no restart helps, so that the person who started it learns why.
 
         Only at the boot: a server that has served for a while goes on with the workers that live.
-        One living worker is enough, even if all that should replace it die.
+        One living worker is enough to go on, even if each of its replacements dies.
         """
         if not generation.is_first or any(_serving(generation)):
             return
@@ -360,8 +356,8 @@ class WorkerLives:
         now = self._loop.time()
         for worker in tuple(self.workers.values()):
             if now - self._watch_due > worker.pulse.interval:
-                # it was us who stopped: what the workers said meanwhile has not been read yet
-                worker.pulse.beat(max(now, worker.pulse.last))  # one that starts has longer
+                # this process stood still: the heartbeats of that time have not been read yet
+                worker.pulse.beat(max(now, worker.pulse.last))  # a starting worker has longer
             self._examine(worker, now)
         self._recycle(now)
         self._watch_later()
@@ -411,7 +407,7 @@ class WorkerLives:
     def dismiss(self, grace: float, *, kill_after: float | None = None) -> None:
         """End all workers: their idle sessions now, transfers within ``grace`` seconds.
 
-        Those that have not ended ``kill_after`` seconds later are killed.
+        Workers that have not ended ``kill_after`` seconds later are killed.
         """
         self._end_all()
         for worker in tuple(self.workers.values()):
@@ -450,7 +446,7 @@ def _spawn(place: Place, epoch: int) -> tuple[ProcessLike, socket.socket]:
         close_quietly(ours.detach())
         raise
     finally:
-        close_quietly(workers_end.detach())  # an error would leave a process that nobody knows
+        close_quietly(workers_end.detach())  # must not raise: the new process would be lost
 
 
 def _fillers(place: Place) -> Iterator[WorkerHandle]:

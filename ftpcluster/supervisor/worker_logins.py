@@ -1,6 +1,6 @@
 """The logins of workers' sessions: slots of users, tries of passwords, addresses behind proxies.
 
-A session that has ended meanwhile, or never was that worker's, gets no answer.
+A session that has ended meanwhile, or never belonged to that worker, gets no answer.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from ftpcluster.supervisor.worker_handle import WorkerHandle
 LoginMessage = Identified | BeginTry | EndTry | LoginFailed | TakeSlot | GiveSlot | LoggedIn
 
 _MOST_FAILURES = 100
-"""Failed logins of a session, which has three tries as a rule. A worker that tells more wants the
-counts of real guessers to be pushed out."""
+"""Failed logins of a session, which usually has three tries. A worker that reports more tries to
+push real guessers out of the counts."""
 
 
 class WorkerLogins:
-    """What workers ask of the ledger and of the admission for sessions that log in, or try to."""
+    """Passes workers' requests for sessions that log in on to the ledger and the admission."""
 
     def __init__(self, ledger: Ledger, admission: Admission, clock: Callable[[], float]) -> None:
         self._ledger = ledger
@@ -45,8 +45,8 @@ class WorkerLogins:
         try:
             self._answer(worker, message)
         except KeyError:
-            # the session has ended meanwhile, or was never this worker's, or its address is not
-            # known yet, or is known already
+            # the session has ended meanwhile, or never belonged to this worker; or its address is
+            # not known yet, or is known already
             pass
 
     def _answer(self, worker: WorkerHandle, message: LoginMessage) -> None:
@@ -67,8 +67,9 @@ class WorkerLogins:
             self._on_identified(worker, message)
 
     def forget(self, worker: WorkerHandle, session: int) -> None:
-        """A session is not this worker's any more, nor is a try that it had: one that declines what
-        it has already spoken of would keep that for as long as it lives."""
+        """A session does not belong to this worker any more: forget its failed logins and its try.
+        Otherwise a worker that declines a session after it has reported a try would keep that try
+        for as long as it lives."""
         worker.failures.pop(session, None)
         if self._admission.has_tries:
             self._admission.end_try(worker.epoch, session, self._clock())
@@ -99,7 +100,7 @@ class WorkerLogins:
         worker.channel.send(LoginDelay(message.session, seconds))
 
     def _on_logged_in(self, worker: WorkerHandle, message: LoggedIn) -> None:
-        """They have logged in already, whatever limits there are now."""
+        """Count sessions that have logged in already; the limits of today do not refuse them."""
         for session, login in message.logins:
             if self._ledger.holds(worker.epoch, session):
                 self._ledger.login(worker.epoch, session, login, None)
