@@ -1,4 +1,4 @@
-"""The command line: one module for each command, and what ``run`` puts together.
+"""The command line: one module for each command, and the parts of ``run``.
 
 It is the only package that may import every other one. No other package may import it, so nothing
 that a library user needs may stand here.
@@ -49,7 +49,7 @@ for command in (*SERVING, *STEERING):
 def main(fork_server: tuple[int, socket.socket] | None = None) -> None:
     """Run a command; wrong input ends in one line on stderr and exit code 2, never a traceback.
 
-    ``fork_server``: the pid of what ``run`` has workers forked by, and where that is asked.
+    ``fork_server``: the pid of the fork server, and the socket for requests to it.
     """
     open_missing()
     forks = _of(fork_server)

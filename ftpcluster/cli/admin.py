@@ -60,13 +60,13 @@ def of_server(command: F) -> F:
         "file",
         type=a_file,
         metavar="FILE",
-        help="The server that runs by this file",
+        help="The server that uses this file",
     )(command)
 
 
 @contextlib.contextmanager
 def connected(file: Path | None, path: str | None) -> Iterator[AdminConnection]:
-    """A connection to the server that is meant. Raises NoServer, ConfigError."""
+    """A connection to the server that the options name. Raises NoServer, ConfigError."""
     if path is None:
         path = admin_socket(file, take_environment(os.environ))
     path = path or default_socket()
@@ -92,7 +92,7 @@ def _print_json(reply: AnyReply) -> None:
 
 
 def _console() -> Any:
-    """Where tables are printed: whatever reads them, if no person does, finds all there."""
+    """The console for tables. If stdout is no terminal, nothing is cut off."""
     from rich.console import Console
 
     console = Console(highlight=False)
@@ -132,7 +132,7 @@ def kick(file: Path | None, path: str | None, whom: str) -> None:
 
 
 def kick_request(whom: str) -> Kick:
-    """What is meant: a number is a session, an address an address, all else a user.
+    """The request for a word: a number is a session, an address an address, all else a user.
 
     ``user:NAME`` is a user, whatever the name looks like.
     """
@@ -232,7 +232,7 @@ def drain(file: Path | None, path: str | None, worker: int) -> None:
 @click.command()
 @of_server
 def reload(file: Path | None, path: str | None) -> None:
-    """Have a server read everything again, and serve by it."""
+    """Have a server read configuration and certificates again, and use them."""
     _order(file, path, Reload())
 
 

@@ -1,8 +1,8 @@
-"""Loading a configuration in a process of its own, which is left where it hangs.
+"""Loading a configuration in a process of its own, which is left alone if it hangs.
 
-Files and users' directories are looked at for that, and names are looked up. On storage that does
-not answer (NFS, FUSE) such a call may never return, and no signal ends it. A thread would keep this
-process from ending, too; another process can be left to init.
+To load a configuration, files and users' directories are looked at, and names are looked up. On
+storage that does not answer (NFS, FUSE) such a call may never return, and no signal ends it. A
+thread in it would keep this process from ending; another process does not, and init reaps it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _PATIENCE = 10.0
-"""Seconds that one thing that is looked at has to answer."""
+"""Seconds that each file, directory or name has to answer."""
 _SILENCE = 3.0
 """Seconds after which the log says what a reload waits for."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
@@ -39,7 +39,7 @@ Kind = Literal["at", "done", "refused", "failed"]
 def call_bounded(function: Callable[[], T]) -> T:
     """The result of a picklable function that another process calls.
 
-    Raises ConfigError, also where what it looks at does not answer; and CannotRunAs.
+    Raises ConfigError, also if a file or name does not answer, and CannotRunAs.
     """
     at = ""
     with _called(function, may_fork=threading.active_count() == 1) as results:
@@ -53,7 +53,7 @@ def call_bounded(function: Callable[[], T]) -> T:
 
 
 async def call_bounded_beside(function: Callable[[], T]) -> T:
-    """The same for a loop that goes on meanwhile. What it waits for is logged after a while."""
+    """``call_bounded`` without blocking the loop. After a while the log has what it waits for."""
     at, told = "", ""
     with _called(function, may_fork=False) as results:
         readable = asyncio.Event()
@@ -107,7 +107,7 @@ def _received(results: Connection) -> tuple[Literal["done", "at"], Any]:
 
 @contextlib.contextmanager
 def _called(function: Callable[[], object], *, may_fork: bool) -> Iterator[Connection]:
-    """A process that calls a function, and where its results come from. It ends with the block."""
+    """A process that calls a function; the connection gives its results. It ends with the block."""
     with contextlib.ExitStack() as stack:
         try:
             ours, childs_end = os.pipe()
@@ -121,7 +121,7 @@ def _called(function: Callable[[], object], *, may_fork: bool) -> Iterator[Conne
         except BaseException:
             _leave(pid)
             raise
-        if may_fork:  # then there is no thread, and it has nothing left to do
+        if may_fork:  # its result was its last act: it ends at once
             _reap(pid)
         else:
             _leave(pid)
@@ -129,7 +129,7 @@ def _called(function: Callable[[], object], *, may_fork: bool) -> Iterator[Conne
 
 @contextlib.contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """A process that is started meanwhile obeys none: they are for the supervisor."""
+    """A process that is started in this block blocks these signals: they are for the supervisor."""
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield
@@ -169,7 +169,7 @@ def _leave(pid: int) -> None:
     try:
         threading.Thread(target=_reap, args=(pid,), name="reaper", daemon=True).start()
     except RuntimeError:
-        pass  # no thread is to be had: it is a zombie until this process ends
+        pass  # no thread can be started: it is a zombie until this process ends
 
 
 def _reap(pid: int) -> None:
@@ -178,7 +178,7 @@ def _reap(pid: int) -> None:
 
 
 def work(function: Callable[[], object], fd: int) -> None:
-    """What the process does."""
+    """Call the function, and send progress and result. This runs in the other process."""
     with Connection(fd, readable=False) as results:
         tell_progress(lambda what: results.send(("at", what)))
         outcome: tuple[Kind, object]
@@ -193,5 +193,5 @@ def work(function: Callable[[], object], fd: int) -> None:
 
 
 def main() -> None:
-    """Of a process that was spawned for it: the function comes from stdin."""
+    """The main function of a spawned process: the function to call comes from stdin."""
     work(pickle.load(sys.stdin.buffer), int(sys.argv[1]))  # noqa: S301 (the supervisor's own)

@@ -1,4 +1,4 @@
-"""The listening sockets of a configuration, made anew or taken over from the one before."""
+"""The listening sockets of a configuration, made anew or taken over from the previous one."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ftpcluster.supervisor.systemd import IMPLICIT_TLS
 
 
 class Binder:
-    """Binds the sockets of a configuration; those that the one before has, too, go on.
+    """Binds the sockets of a configuration; those that the previous one has, too, are taken over.
 
-    They do so as duplicates: whichever of the two configurations is given up closes its own.
+    They are duplicated: whichever of the two configurations is given up closes only its own.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Binder:
         return sock
 
     def duplicate(self, sock: socket.socket) -> socket.socket:
-        """One of the service manager's, for this configuration alone. Raises CannotListen."""
+        """A duplicate of a service manager's socket. Raises CannotListen."""
         ours = _duplicate(sock)
         self.made.append((None, ours))
         return ours
@@ -74,7 +74,7 @@ def _duplicate(sock: socket.socket) -> socket.socket:
 
 
 def listeners_of(config: Config, binder: Binder) -> list[Listener]:
-    """What ``binder`` has listened on for ``config``. Raises CannotListen."""
+    """The listeners of ``config``, bound by ``binder``. Raises CannotListen."""
     try:
         return list(_listeners(config, binder))
     except CannotListen:
@@ -93,7 +93,7 @@ def _listeners(config: Config, binder: Binder) -> Iterator[Listener]:
 
 
 def _inherited(config: Config, sock: socket.socket, name: str) -> Listener:
-    """A socket of the service manager, with what the first listener of its kind says of it."""
+    """A socket of the service manager, with the settings of the first listener of its kind."""
     is_implicit = name == IMPLICIT_TLS
     like = next(
         (each for each in config.listen if (each.tls is Protection.IMPLICIT) == is_implicit),

@@ -97,7 +97,7 @@ def _protection(listen: Listen, config: Config) -> str:
 
 
 def _timeouts(timeouts: Timeouts) -> Iterator[str]:
-    """What is not as ever."""
+    """The timeouts that are not the defaults."""
     usual = Timeouts()
     if changed := [
         f"{name} {getattr(timeouts, name)} s"
@@ -108,7 +108,7 @@ def _timeouts(timeouts: Timeouts) -> Iterator[str]:
 
 
 def _told(config: Config) -> Iterator[str]:
-    """What it tells of itself, and where."""
+    """Where the server logs, and where it can be watched and steered."""
     log, admin = config.log, config.admin
     yield f"log: {log.level}, {log.format}, on {'stderr' if log.file is None else log.file}"
     if log.transfers is not None:
@@ -122,7 +122,7 @@ def _told(config: Config) -> Iterator[str]:
 
 
 def _storage(storage: StorageConfig) -> Iterator[str]:
-    """What is not as ever."""
+    """The settings of storage that are not the defaults."""
     if kinds := [kind for kind in ("durable", "atomic") if getattr(storage, f"{kind}_uploads")]:
         yield f"uploads: {' and '.join(kinds)}"
     for key, said in (("hide", "hidden"), ("forbid", "forbidden")):

@@ -1,4 +1,4 @@
-"""What ``run`` runs: a supervisor, the signals that steer it, and a reload."""
+"""The server that ``run`` starts: a supervisor, the signals that steer it, and reloads."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _FIXED = ("run_as", "admin", "metrics", "log.file", "log.transfers")
-"""Keys that a reload cannot obey."""
+"""Keys that a reload cannot change."""
 _CAP_NET_BIND_SERVICE = 10
 _FIRST_UNPRIVILEGED_PORT = 1024
 _INTERRUPTED = 130
@@ -76,7 +76,7 @@ class Cluster:
         self._binder = Binder(inherited=inherited_sockets())
         self._certificates = certificates_of(config)
         self._plan = _plan(config, self._certificates, self._binder, logs, forks)
-        self._operator = os.geteuid()  # before root is given up: workers are somebody else then
+        self._operator = os.geteuid()  # before root is given up: not the workers' user
         self._admin = self._bind_admin()
         self._metrics = _metrics(config)
         self._described = self._describe()
@@ -86,7 +86,7 @@ class Cluster:
         self._wrong: str | None = None
 
     def _bind_admin(self) -> socket.socket | None:
-        """Raises CannotBind where a socket that was asked for cannot be had."""
+        """Raises CannotBind where a socket that is configured cannot be made."""
         admin = self._config.admin
         path = admin.socket or default_socket()
         if not admin.enabled or path is None:
@@ -101,7 +101,7 @@ class Cluster:
             return None
 
     def run(self) -> int:
-        """Serve until a signal or an order; the exit code. Raises BootFailure, CannotRunAs."""
+        """Serve until a signal or order; returns the exit code. Raises BootFailure, CannotRunAs."""
         open_more_files()
         if self._config.run_as is not None:
             identity = parse_run_as(self._config.run_as)
@@ -143,7 +143,7 @@ class Cluster:
         return _INTERRUPTED if self._interrupted else 0
 
     def _certificate_end(self) -> float | None:
-        """Until when the certificate that is served now is valid."""
+        """When the certificate that is used now expires."""
         found = None if self._certificates is None else validity(self._certificates[0])
         return None if found is None else found.end
 
@@ -177,7 +177,7 @@ class Cluster:
     # ------------------------------------------------------------------ reload
 
     def reload(self) -> None:
-        """Read everything again and serve by that; where anything is wrong, go on as before."""
+        """Read everything again, and use it. If anything is wrong, go on as before."""
         if self._supervisor.stopping.done():
             self._wrong = STOPPING
             log.info("not reloaded: %s", STOPPING)
@@ -191,7 +191,7 @@ class Cluster:
         self._reload.add_done_callback(self._on_reloaded)
 
     async def reload_now(self) -> str:
-        """Reload; what is served then. Raises ReloadRefused."""
+        """Reload; returns a description of what is served then. Raises ReloadRefused."""
         self.reload()
         while self._reload is not None:
             await asyncio.wait((self._reload,))
@@ -204,7 +204,7 @@ class Cluster:
         binder = Binder(self._binder)
         try:
             config = await self._load()
-            if self._supervisor.stopping.done():  # its ports may be somebody else's by now
+            if self._supervisor.stopping.done():  # another program may have its ports by now
                 raise BootFailure("", STOPPING)
             certificates = certificates_of(config)
             plan = _plan(config, certificates, binder, self._logs, self._forks)
@@ -239,7 +239,7 @@ class Cluster:
         self._reload = None
         if not task.cancelled() and (error := task.exception()) is not None:
             self._wrong = f"{type(error).__name__}: {error}"
-            # nothing that a file can be blamed for: whoever mends us needs to know where it was
+            # this is a bug, and no fault of the file: its traceback is needed
             log.error("not reloaded: %s", self._wrong, exc_info=error)
         if self._supervisor.serving.done() and not self._supervisor.stopping.done():
             self._notifier.ready(f"ready on {self._described}")
@@ -257,7 +257,7 @@ def _metrics(config: Config) -> Metrics | None:
 
 
 def _kept(config: Config) -> tuple[int, ...]:
-    """The capabilities of root's that workers need, whoever they are."""
+    """The capabilities that workers need, even if they do not run as root."""
     port = config.data.active_port
     return () if port is None or port >= _FIRST_UNPRIVILEGED_PORT else (_CAP_NET_BIND_SERVICE,)
 
@@ -269,7 +269,7 @@ def _plan(
     logs: LogFiles,
     forks: ForkServer | None,
 ) -> Plan:
-    """What the supervisor is to do. Raises CannotListen; then nothing is left open."""
+    """The plan for the supervisor. Raises CannotListen; then nothing is left open."""
     timeouts = config.timeouts
     try:
         listeners = listeners_of(config, binder)

@@ -1,6 +1,6 @@
-"""Flags → what they lay over a configuration file: each wins over the key that it stands for.
+"""The flags of ``run``: each replaces the value of a key in the configuration file.
 
-A flag that stands for a key is declared with it, in ``config``; the others are declared here.
+The flag of a key is declared with that key, in ``config``; other flags are declared here.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _NAME = re.compile(r"[^:\s\x00-\x1f\x7f]+")
 class Flag:
     """A flag of ``run``.
 
-    ``spelling`` is the flag with what stands behind it, and dots where it may be repeated. ``path``
-    is the key that it stands for, of the first one in an array of tables.
+    ``spelling`` is the flag with its argument, and dots if it may be repeated. ``path`` is its key;
+    in an array of tables, that of the first table.
     """
 
     spelling: str
@@ -53,11 +53,11 @@ class Flag:
 
     @property
     def parameter(self) -> str:
-        """What ``Flags`` calls its value."""
+        """The name of its value in ``Flags``."""
         return self.name.removeprefix("--").replace("-", "_")
 
     def as_in_a_file(self, value: Any) -> Any:
-        """What a file would have for what was given: seconds, for instance, for ``--flag 5``."""
+        """The given value as a file would have it: the number 5, for instance, for ``--flag 5``."""
         if self.repeats:
             return list(value)
         is_text = isinstance(value, str | FilePath)
@@ -75,7 +75,7 @@ _OTHERS = (
     Flag("--root DIR", "the directory that is served", "the current one", Directory),
     Flag(
         "--user NAME:PASSWORD...",
-        "an account; without `:PASSWORD` it is that of `FTPCLUSTER_USER_<NAME>` in the environment",
+        "an account; without `:PASSWORD` the environment has it in `FTPCLUSTER_USER_<NAME>`",
         "none: anonymous reads; with a file, those of the file",
         str,
     ),
@@ -100,13 +100,13 @@ def _of_keys() -> Iterator[Flag]:
 
 
 FLAGS = {flag.parameter: flag for flag in (*_OTHERS, *_of_keys())}
-"""All flags of ``run`` but that of the file, by what ``Flags`` calls their values."""
+"""All flags of ``run`` except ``--config``, by the names of their values in ``Flags``."""
 
 
 def take_passwords(environment: MutableMapping[str, str]) -> dict[str, str]:
-    """The passwords for ``--user`` that stand in the environment, by the variables' names.
+    """The passwords for ``--user`` in the environment, by the names of the variables.
 
-    They are taken out of it, whoever they are for: worker processes need not inherit them.
+    They are removed from it, used or not: worker processes must not inherit them.
     """
     names = [name for name in environment if name.startswith(OF_A_USER)]
     return {name: environment.pop(name) for name in names}
@@ -128,7 +128,7 @@ def _here() -> str:
 class Flags:
     """What was given to ``ftpcluster run``, by the flags' parameters. Its ``repr`` shows no value.
 
-    Relative names lead from ``directory``, also at a reload, when that may have been removed.
+    Relative names begin in ``directory``, even at a reload, when it may have been removed.
     ``passwords``: see ``take_passwords``.
     """
 
@@ -139,7 +139,7 @@ class Flags:
         passwords: Mapping[str, str] | None = None,
         **given: Any,
     ) -> None:
-        """Nothing, False and an empty tuple are what was not given."""
+        """None, False and an empty tuple mean that a flag was not given."""
         if unknown := given.keys() - FLAGS.keys():
             raise TypeError(f"there is no flag for {min(unknown)!r}")
         self.directory = _here() if directory is None else directory
@@ -158,7 +158,7 @@ class Flags:
         return [(flag, value) for flag, value in flags if flag.path[:1] == (table,)]
 
     def doubts(self) -> Iterator[str]:
-        """What is no error, and may not be what was meant."""
+        """Warnings of flags that have no effect."""
         if "writable" in self._given and not self._users:
             yield (
                 "--writable: has no effect without --user: it is those accounts that may write, "
@@ -166,7 +166,7 @@ class Flags:
             )
 
     def lay_over(self, sources: Sources) -> None:
-        """Put what was given into the sources; what cannot be is refused there."""
+        """Put the given values into the sources. Values that do not fit are refused there."""
         for name, value in self._given.items():
             flag = FLAGS[name]
             if flag.path and flag.path[0] not in _LAID_APART and name != "masquerade":
@@ -189,7 +189,7 @@ class Flags:
     # ------------------------------------------------------------------ listeners and TLS
 
     def _lay_tls(self, sources: Sources) -> bool:
-        """Whether there is a certificate, from wherever."""
+        """Set the keys of TLS. Returns whether there is a certificate, in the file or by a flag."""
         given = self._of("tls")
         certificate = self._given.get("tls_cert")
         if certificate is None and sources.get(("tls",)) is None:
@@ -198,7 +198,7 @@ class Flags:
             for flag in (*(flag for flag, _ in given), *others):
                 sources.refuse_unplaced(f"{flag.name} needs --tls-cert")
             return False
-        if certificate is not None:  # its key, also where the file names one: they are a pair
+        if certificate is not None:  # and its key, even if the file names one
             key = FLAGS["tls_key"]
             sources.put(key.path, str(certificate), key.label(certificate))
         for flag, value in given:
@@ -221,7 +221,7 @@ class Flags:
         self._lay_proxies(sources)
 
     def _lay_proxies(self, sources: Sources) -> None:
-        """They hold for all listeners."""
+        """Set the proxies, for all listeners."""
         proxies = self._given.get("proxy_protocol", ())
         for index in range(len(sources.tables("listen")) if proxies else 0):
             path: Path = ("listen", index, "proxy_protocol")
@@ -240,7 +240,7 @@ class Flags:
 
     @staticmethod
     def _find(sources: Sources, *, is_implicit: bool) -> int:
-        """The first listener of that kind; where there is none, the next one."""
+        """The index of the first listener of that kind; if there is none, that of a new one."""
         listeners = sources.tables("listen")
         for index, listener in enumerate(listeners):
             if (listener.get("tls") == "implicit") == is_implicit:
@@ -269,8 +269,8 @@ class Flags:
         seen: set[str] = set()
         for text in self._users:
             self._lay_user(sources, text, seen)
-        # with a file anonymous users have to be asked for: else a file that was cut off or emptied
-        # would let everybody in, at a reload without anybody noticing
+        # with a file, anonymous users need a table or a flag: otherwise a file that was cut off or
+        # emptied would let everybody in, and after a reload nobody would notice
         has_users = bool(self._users) or sources.get(("user",)) is not None
         is_alone = sources.file is None and not has_users
         if "anonymous" in self._given or is_alone:
@@ -336,7 +336,7 @@ class Flags:
         self._put_root(sources, path)
 
     def _refuse_all_of_the_machine(self, sources: Sources) -> None:
-        """Services are started in "/": a forgotten --root does not mean all directories."""
+        """Services are started in "/": a forgotten --root must not mean all directories."""
         if self._root is None and self.directory == "/":
             sources.refuse_unplaced(
                 "anonymous users would read all of /, where it was started: say what is "

@@ -1,4 +1,4 @@
-"""A HTTP server for few short answers, in threads, which no client can hold up."""
+"""An HTTP server for a few short answers, in threads. No client can hold it up."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ log = logging.getLogger(__name__)
 _PAUSE = 0.2
 """Seconds between two tries to accept a connection for which there is no descriptor."""
 _MOST = 16
-"""Requests at once. One more ends the oldest, which most likely says nothing, so that those who do
-still learn whether the server is well."""
+"""Requests at once. One more ends the oldest, whose client most likely sends nothing. So a client
+that sends a request still learns whether the server is well."""
 _TOO_MANY = 2 * _MOST
-"""Where the oldest wait for the loop, and so do not end: who comes then is not answered."""
+"""Requests that wait for the loop do not end so. Beyond this number a new one is not answered."""
 _DEADLINE = 10.0
 """Seconds for a request, from its connection to the last byte of the answer."""
 
@@ -32,7 +32,7 @@ Application = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
 def answer_method(
     application: Application, environ: dict[str, Any], start: StartResponse
 ) -> Iterable[bytes]:
-    """What an application answers; to HEAD, which monitors use, as to GET without a body."""
+    """An application's answer. To HEAD, which monitors use, it is that to GET, without body."""
     if environ.get("REQUEST_METHOD") != "HEAD":
         return application(environ, start)
     heads: list[tuple[str, list[tuple[str, str]]]] = []
@@ -49,7 +49,7 @@ class HTTPServer(socketserver.ThreadingMixIn, wsgiref.simple_server.WSGIServer):
     daemon_threads = True
 
     def __init__(self, *args: Any) -> None:
-        self._requests: dict[socket.socket, float] = {}  # until when each has time
+        self._requests: dict[socket.socket, float] = {}  # the deadline of each
         self._lock = threading.Lock()
         super().__init__(*args)
 
@@ -57,7 +57,7 @@ class HTTPServer(socketserver.ThreadingMixIn, wsgiref.simple_server.WSGIServer):
         try:
             return super().get_request()
         except OSError:
-            # where no descriptor is left it would be tried again at once, for ever
+            # without a pause, accept would fail at once again, for ever
             time.sleep(_PAUSE)
             raise
 
@@ -66,7 +66,7 @@ class HTTPServer(socketserver.ThreadingMixIn, wsgiref.simple_server.WSGIServer):
             if len(self._requests) >= _TOO_MANY:
                 log.debug("metrics: %s is not answered: too many requests", client_address[0])
                 return False
-            # the first of them may have been told so before, and still be ending
+            # the first of them may have been shut down before, and still be ending
             beyond = max(0, len(self._requests) - _MOST + 1)
             for oldest in itertools.islice(self._requests, beyond):
                 _shut_down(oldest)
@@ -74,9 +74,9 @@ class HTTPServer(socketserver.ThreadingMixIn, wsgiref.simple_server.WSGIServer):
         return True
 
     def service_actions(self) -> None:
-        """What the thread that accepts does between two connections, twice a second at least."""
+        """Called by the accepting thread between two connections, at least twice a second."""
         now = time.monotonic()
-        with self._lock:  # nobody closes one meanwhile
+        with self._lock:  # so that no request is closed meanwhile
             for request, end in self._requests.items():
                 if end <= now:
                     _shut_down(request)
@@ -95,7 +95,7 @@ class HTTPServer(socketserver.ThreadingMixIn, wsgiref.simple_server.WSGIServer):
 
 
 def _shut_down(sock: socket.socket) -> None:
-    """Whatever its thread waits for ends now."""
+    """End the wait of the request's thread."""
     try:
         sock.shutdown(socket.SHUT_RDWR)
     except OSError:

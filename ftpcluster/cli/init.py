@@ -11,7 +11,7 @@ import click
 from ftpcluster.cli.paths import a_file
 from ftpcluster.config.example import example
 
-_MODE = 0o600  # passwords are going to stand in it
+_MODE = 0o600  # the file is going to hold passwords
 
 
 @click.command()
@@ -30,6 +30,5 @@ def init(file: Path) -> None:
         raise click.ClickException(f"{file} cannot be written: {error.strerror}") from None
     name = shlex.quote(str(file))
     click.echo(
-        f"{file} is written; name in it who may log in, then `ftpcluster run -c {name}` serves "
-        "as it says"
+        f"{file} is written; add accounts to it, then `ftpcluster run -c {name}` serves as it says"
     )

@@ -1,4 +1,4 @@
-"""How ``run`` and ``check`` load a configuration, with what holds only at a start."""
+"""How ``run`` and ``check`` load a configuration, with the checks that only a start makes."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ log = logging.getLogger(__name__)
 
 
 def load_to_start(file: Path | None, flags: Flags, environment: Environment) -> Config:
-    """The configuration; what is doubtful about it stands on stderr. Raises ConfigError.
+    """Load the configuration, and print warnings about it to stderr. Raises ConfigError.
 
-    What a start needs beside it is there: a reload, by then no longer root, uses what is open.
-
-    Modules that it names are looked for where we were started, as Python itself does.
+    Everything else that a start needs is checked, too. A reload does not check it: it may not be
+    root any more, and uses what is open. Modules are imported from the directory of the command, as
+    Python itself does.
     """
     config, doubts = call_bounded(functools.partial(_load, file, flags, environment))
     for line in (*environment.doubts(), *flags.doubts(), *doubts):
@@ -70,13 +70,13 @@ def _load(file: Path | None, flags: Flags, environment: Environment) -> tuple[Co
 
 
 def _find_doubts(found: list[str], config: Config, sources: Sources) -> None:
-    sources.check()  # nobody can say what is doubtful about what is wrong
+    sources.check()  # warnings make sense only without errors
     found.extend(warnings(config, sources))
     found.extend(tls_doubts(config, certificates_of(config)))
 
 
 def certificates_of(config: Config) -> tuple[bytes, ...] | None:
-    """What is in the files of TLS, if there is any. Raises ConfigError."""
+    """The contents of the files of ``[tls]``, if there is one. Raises ConfigError."""
     if (tls := config.tls) is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""The files that ``[log]`` names: opened while we may, and again when they were rotated."""
+"""The files of ``[log]``: opened while that is permitted, and again after a rotation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ftpcluster.supervisor.supervisor import Supervisor
 log = logging.getLogger(__name__)
 
 _SILENCE = 5.0
-"""Seconds after which it is said that a file is waited for."""
+"""Seconds after which the log says that a file does not open."""
 
 
 def why_not(error: OSError) -> str:
@@ -29,7 +29,7 @@ def why_not(error: OSError) -> str:
     if isinstance(error, UnsafePath):
         return str(error)
     why = f"cannot be opened: {error.strerror}"
-    return f"{why}; make its directory, and let who starts the server write there"
+    return f"{why}; make its directory, and let the user who starts the server write there"
 
 
 class LogFiles:
@@ -41,15 +41,15 @@ class LogFiles:
         self.transfers = _open("log.transfers", config.transfers, identity)
         self._reopening: dict[LogFile, asyncio.TimerHandle] = {}
         self._reopened: list[LogFile] = []
-        self._again: set[LogFile] = set()  # it may have been renamed since it was opened
+        self._again: set[LogFile] = set()  # renamed again while a thread opened them
 
     def log_as(self, config: Log) -> None:
-        """Log what the supervisor has to say."""
+        """Log the supervisor's messages."""
         fd = sys.stderr.fileno() if self.log is None else self.log.fd
         log_to(fd, "supervisor", config.level, config.format)
 
     def give_to(self, identity: Identity) -> None:
-        """Let who is going to run the server open again what was made here."""
+        """Give files that were made here to the user who will reopen them."""
         for _, file in self._all():
             try:
                 file.give_to(identity.uid, identity.gid)
@@ -62,9 +62,8 @@ class LogFiles:
             file.undo()
 
     def reopen(self, supervisor: Supervisor) -> None:
-        """They were renamed: go on with new ones, in all processes.
-
-        In threads, one for each: their file system may hang.
+        """The files were renamed: go on with new ones, in all processes. A thread opens each of
+        them: its file system may hang.
         """
         loop = asyncio.get_running_loop()
         for _, file in self._all():
@@ -97,7 +96,7 @@ class LogFiles:
             self.reopen(supervisor)
 
     def _tell_of_reopened(self) -> None:
-        """When all are, so that it stands in the new log."""
+        """Log that when all are open, so that the new log has it."""
         while self._reopened:
             log.info("%s was opened again", self._reopened.pop(0).path)
 

@@ -1,7 +1,7 @@
-"""``[metrics]``: what the server has done, in Prometheus' format, and whether it is well.
+"""``[metrics]``: the server's counters in the format of Prometheus, and whether it is well.
 
-Answered by threads, so that a scrape never holds a connection up; what they tell is one snapshot,
-which the loop takes. ``/healthz`` is the loop's answer alone.
+Threads answer, so that a scrape never delays a connection. An answer is made of one snapshot, which
+the loop takes. ``/healthz`` only shows that the loop answers.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
 _REFUSALS = [each for each in Refusal if each is not Refusal.USER_FULL]
-"""Those of connections; users are refused with a reply to PASS."""
+"""The refusals of connections. A user without a free slot gets a reply to PASS instead."""
 _PATIENCE = 2.0
 """Seconds for the loop to answer; else the server is not well."""
 
@@ -71,7 +71,7 @@ class Metrics:
     """A HTTP server of its own, in threads, for as long as the supervisor runs."""
 
     def __init__(self, host: str, port: int) -> None:
-        """Binds. Raises CannotListen. It takes prometheus-client, which the caller looked for."""
+        """Binds. Raises CannotListen. It needs prometheus-client, which the caller has checked."""
         import prometheus_client.core
 
         self._prometheus = prometheus_client
@@ -231,7 +231,7 @@ class Metrics:
         core = self._prometheus.core
         refused = core.CounterMetricFamily(
             "ftpcluster_refused_connections",
-            "Connections that were told 421 at the door",
+            "Connections that were refused with 421",
             labels=["reason"],
         )
         for reason, count in now.refused.items():
@@ -250,7 +250,8 @@ class Metrics:
     def _of_workers(self, now: _Snapshot) -> Iterator[Metric]:
         core = self._prometheus.core
         labels = ["worker", "state"]
-        # after two reloads two that drain have one number: Prometheus takes no series twice
+        # after two reloads, two draining workers may have the same number; Prometheus refuses a
+        # series that comes twice
         alike: dict[tuple[str, str], list[_Worker]] = {}
         for worker in now.workers:
             alike.setdefault((worker.number, worker.state), []).append(worker)

@@ -12,9 +12,9 @@ _FILES_OF_A_WORKER = 4
 
 
 def check_open_files(workers: int) -> None:
-    """Raises ConfigError where the supervisor cannot even hold its workers.
+    """Raises ConfigError where the limit is too low even for the workers alone.
 
-    What happens with fewer is chance: the loop itself may wait for a descriptor, without a word.
+    With fewer descriptors anything may happen: the loop itself may wait for one, silently.
     """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     least = _OWN_FILES + _FILES_OF_A_WORKER * workers

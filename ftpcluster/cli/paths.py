@@ -1,6 +1,6 @@
 """Flags that name a path.
 
-Nothing at all is no path: an unset variable of a script would stand for the current directory.
+Empty text is refused: otherwise an unset variable of a script would mean the current directory.
 """
 
 from __future__ import annotations

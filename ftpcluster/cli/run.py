@@ -42,7 +42,7 @@ def _options(command: F) -> F:
 
 
 def _type(flag: Flag) -> dict[str, Any]:
-    """How click reads a flag's value. What the value may be the key says."""
+    """How click reads a flag's value. The key decides which values are valid."""
     if flag.annotation is bool:
         return {"is_flag": True}
     kind = kind_of(flag.annotation)

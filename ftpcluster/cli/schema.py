@@ -1,4 +1,4 @@
-"""``ftpcluster schema``: what an editor needs to know of the configuration file."""
+"""``ftpcluster schema``: the JSON Schema of the configuration file, for editors."""
 
 from __future__ import annotations
 

@@ -12,11 +12,11 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 def have_stderr_of_our_own() -> None:
-    """Let no write to stderr wait for its reader, be it a pipe or a terminal.
+    """Let no write to stderr wait for the reader of a pipe or a terminal.
 
-    The flag for that would hold for all who have the same pipe from whoever started us. A
-    descriptor of its own, which the workers will have, too, is opened by its name in /proc; where
-    that is not permitted a thread has to write.
+    O_NONBLOCK would also hold for other processes that have inherited the same pipe. So stderr is
+    opened anew, by its name in /proc; workers inherit the new descriptor. Where that is not
+    permitted, a thread has to write.
     """
     try:
         is_pipe = stat.S_ISFIFO(os.fstat(2).st_mode)
@@ -37,5 +37,5 @@ def say(line: str) -> None:
 
 
 def is_full(error: OSError) -> bool:
-    """Whether it is that of writing to stdout: what is opened by its name has another one."""
+    """Whether an error says that stdout is full. Errors of opening a file have its name."""
     return error.filename is None and error.errno in _FULL

@@ -1,4 +1,4 @@
-"""What a start tries, and ``check`` with it: sockets that it is going to make, files to write."""
+"""Checks by trial, for ``run`` and ``check``: of sockets to bind, and of files to write."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _EVERYWHERE = {"0.0.0.0": 4, "::": 6}
 
 
 def check_start(config: Config, sources: Sources) -> None:
-    """Refuse what a start would fail with."""
+    """Refuse settings with which a start would fail."""
     for each in (
         _check_log_files, _check_logs_apart, _check_metrics, _check_admin_socket,
         _check_addresses, _check_overlaps, _check_ports, _check_masquerade, _check_active_port,
@@ -50,7 +50,7 @@ def _check_log_files(config: Config, sources: Sources) -> None:
 
 
 def _check_logs_apart(config: Config, sources: Sources) -> None:
-    """Lines of a log would be read as configuration, or as transfers."""
+    """Refuse a file with two purposes: log lines would be read as configuration or transfers."""
     known = {} if sources.file is None else {os.path.realpath(sources.file): "the configuration"}
     for name in ("file", "transfers"):
         path = ("log", name)
@@ -96,7 +96,7 @@ def _check_admin_socket(config: Config, sources: Sources) -> None:
 
 
 def _check_directory(path: Path, place: str, sources: Sources) -> None:
-    """A start makes the directories that are missing; whether they can be made is tried."""
+    """Try to make the missing directories, as a start does, and remove them again."""
     missing = []
     directory = parent = os.path.dirname(os.path.abspath(place))
     while not os.path.lexists(directory):
@@ -108,7 +108,7 @@ def _check_directory(path: Path, place: str, sources: Sources) -> None:
             os.mkdir(each)
             made.append(each)
         if not os.access(parent, os.W_OK | os.X_OK, effective_ids=True):
-            sources.refuse(path, "not permitted; let who starts the server write there")
+            sources.refuse(path, "not permitted; let the user who starts the server write there")
     except OSError as error:
         sources.refuse(path, f"its directory cannot be made: {error.strerror}", about=place)
     finally:
@@ -117,12 +117,12 @@ def _check_directory(path: Path, place: str, sources: Sources) -> None:
 
 
 def _brings_sockets() -> bool:
-    """Whether a service manager has opened them; then nothing is bound."""
+    """Whether a service manager has opened the sockets; then none is bound."""
     return "LISTEN_FDS" in os.environ
 
 
 def _check_addresses(config: Config, sources: Sources) -> None:
-    """Each is one of this machine. Whether its port is free is another matter: we may serve it."""
+    """Refuse addresses of other machines. Ports are not tried: this server may have them."""
     for index, each in enumerate(config.listen or ()):
         path: Path = ("listen", index)
         if not sources.is_sound(path) or _brings_sockets():
@@ -136,7 +136,7 @@ def _check_addresses(config: Config, sources: Sources) -> None:
 
 
 def _check_overlaps(config: Config, sources: Sources) -> None:
-    """Nobody else can listen on a port that is taken on all addresses."""
+    """Refuse a port that one listener has on all addresses, and another on one of them."""
     numbered = [
         (index, each)
         for index, each in enumerate(config.listen or ())
@@ -155,7 +155,7 @@ def _check_overlaps(config: Config, sources: Sources) -> None:
 
 
 def _families(listener: Listen, *, everywhere: bool) -> set[int]:
-    """The IP versions that it has all addresses of, or single ones."""
+    """The IP versions of which a listener has all addresses (``everywhere``), or single ones."""
     addresses = listener.address or tuple(_EVERYWHERE)
     return {
         6 if ":" in address else 4
@@ -165,7 +165,7 @@ def _families(listener: Listen, *, everywhere: bool) -> set[int]:
 
 
 def _check_ports(config: Config, sources: Sources) -> None:
-    """What has one port is listened on together, at a port that is free now."""
+    """Try the listeners of one port together, at a port that is free now."""
     places: dict[int, list[tuple[Path, tuple[str, ...]]]] = {}
     for index, each in enumerate(config.listen or ()):
         if not _brings_sockets():

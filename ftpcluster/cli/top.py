@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Group
 
 _HEADINGS = 6
-"""Lines that are no row: the server's, those of the tables, and between them."""
+"""Lines that are no rows: the server's line, the tables' headings, and the empty lines."""
 _QUIT = ("q", "Q", "\x1b")
 
 
@@ -39,11 +39,11 @@ def top(file: Path | None, path: str | None, interval: float) -> None:
     interrupts: list[int] = []
 
     def on_interrupt(number: int, _: object) -> None:
-        interrupts.append(number)  # raised in a finalizer, say, an exception would get lost
+        interrupts.append(number)  # an exception in a finalizer, say, would get lost
         raise KeyboardInterrupt
 
     console = Console(highlight=False)
-    # a dumb one shows nothing of what moves about the screen
+    # a dumb terminal cannot redraw its screen
     if console.is_dumb_terminal or not (console.is_terminal and sys.stdin.isatty()):
         raise click.ClickException("top needs a terminal; `ftpcluster who` prints once")
     with (
@@ -62,7 +62,7 @@ def top(file: Path | None, path: str | None, interval: float) -> None:
 
 
 def picture(overview: Overview, width: int, height: int) -> Group:
-    """What is on a screen of that size: the busiest sessions first."""
+    """The contents of a screen of that size: the busiest sessions first."""
     from rich.console import Group
     from rich.text import Text
 
@@ -85,7 +85,7 @@ def _business(session: SessionView) -> tuple[bool, float, float]:
 
 @contextlib.contextmanager
 def _keys_at_once() -> Iterator[None]:
-    """Keys come without Return, and are not shown; Ctrl-C works as ever."""
+    """Keys come without Return, and are not shown; Ctrl-C works as usual."""
     fd = sys.stdin.fileno()
     before = termios.tcgetattr(fd)
     tty.setcbreak(fd)

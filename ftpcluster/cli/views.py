@@ -16,7 +16,7 @@ _SESSION = (
 _LEAST = ("WORKER", "TLS", "AGE", "DONE")
 _SHORT = 12
 _WIDE = 110
-"""Columns of a screen that has room for all of them."""
+"""The width of a screen that has room for all columns."""
 
 
 def headline(overview: Overview) -> str:
@@ -68,7 +68,7 @@ def sessions_table(sessions: Sequence[SessionView], width: int | None) -> Any:
 
 
 def bans_table(bans: Iterable[BanView]) -> Any:
-    """Who is banned, a row each."""
+    """The bans, a row each."""
     table = _table("ADDRESS", "FOR", "BY", "REASON")
     for each in bans:
         left = "ever" if each.left is None else duration(each.left)
@@ -131,7 +131,7 @@ def duration(seconds: float) -> str:
 
 
 def _table(*columns: str, width: int | None = None) -> Any:
-    """A table; of that width, if it is given, where the column of commands takes what is left."""
+    """A table. With a ``width``, the column of commands takes the rest of it."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold", width=width)

@@ -56,7 +56,7 @@ class WorkerStarter:
     def _give_order(
         self, index: int, epoch: int, sock: socket.socket, orders: socket.socket
     ) -> None:
-        """Tell a worker that was forked all that one which is spawned would have from us."""
+        """Send a forked worker all that a spawned one would inherit from this process."""
         with self._prepared(index, epoch, sock) as process:
             inherited = {
                 "preparation": spawn.get_preparation_data(process.name),

@@ -1,4 +1,4 @@
-"""Accounts: the declarations of what a user, and anonymous ones, have and may do."""
+"""Accounts: the settings of users, and of anonymous logins."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ftpcluster.config.kinds import Count, Directory, Login, Password, Speed, Vi
 from ftpcluster.config.setting import NO_LIMIT, Setting, Table
 
 ANONYMOUS = "anonymous"
-"""The table, and the login, of those who have no account."""
+"""The table and the login for clients without an account."""
 
 
 class PermissionConfig(Table, frozen=True, kw_only=True):
@@ -26,7 +26,7 @@ READ_ONLY = (PermissionConfig(path="/"),)
 
 
 class AccountConfig(Table, frozen=True, kw_only=True):
-    """What users and anonymous ones have in common."""
+    """The settings that users and anonymous logins have in common."""
 
     root: Annotated[
         Directory,
@@ -46,7 +46,7 @@ class AccountConfig(Table, frozen=True, kw_only=True):
     connections: Annotated[
         Count | None,
         Setting(
-            "sessions of each user; one more is told 530",
+            "sessions of each user; one more gets 530",
             otherwise=NO_LIMIT,
             example="8",
             flag="--max-connections-per-user N",
@@ -55,7 +55,7 @@ class AccountConfig(Table, frozen=True, kw_only=True):
     download: Annotated[
         Speed | None,
         Setting(
-            "what a user's sessions together may be sent, a second",
+            "the speed of all downloads of a user together",
             otherwise=NO_LIMIT,
             example='"10MB"',
             flag="--download-limit-per-user SPEED",
@@ -64,7 +64,7 @@ class AccountConfig(Table, frozen=True, kw_only=True):
     upload: Annotated[
         Speed | None,
         Setting(
-            "what a user's sessions together may send, a second",
+            "the speed of all uploads of a user together",
             otherwise=NO_LIMIT,
             example='"10MB"',
             flag="--upload-limit-per-user SPEED",
@@ -72,11 +72,11 @@ class AccountConfig(Table, frozen=True, kw_only=True):
     ] = None
     download_per_connection: Annotated[
         Speed | None,
-        Setting("each connection's downloads, a second", otherwise=NO_LIMIT, example='"5MB"'),
+        Setting("the speed of each connection's downloads", otherwise=NO_LIMIT, example='"5MB"'),
     ] = None
     upload_per_connection: Annotated[
         Speed | None,
-        Setting("each connection's uploads, a second", otherwise=NO_LIMIT, example='"5MB"'),
+        Setting("the speed of each connection's uploads", otherwise=NO_LIMIT, example='"5MB"'),
     ] = None
     permissions: Annotated[
         tuple[PermissionConfig, ...],
@@ -112,7 +112,7 @@ class UserConfig(AccountConfig, frozen=True, kw_only=True):
 
 
 class AnonymousConfig(AccountConfig, frozen=True, kw_only=True):
-    """Whoever logs in as "anonymous" or "ftp", with any password."""
+    """Logins as "anonymous" or "ftp", with any password."""
 
     permissions: Annotated[
         tuple[PermissionConfig, ...],

@@ -1,4 +1,4 @@
-"""``[confine_allow]``: directories and files that custom code needs are there, and may be read."""
+"""``[confine_allow]``: the named directories and files have to exist and be readable."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ftpcluster.privileges import Identity, may_read, parse_run_as
 
 
 def check_allowed(config: Config, sources: Sources) -> None:
-    """Refuse what a worker could not be allowed: Landlock names what is there, not names."""
+    """Refuse a path that is missing or unreadable: Landlock allows existing files, not names."""
     identity = None
     if config.run_as is not None and sources.is_sound(("run_as",)) and os.geteuid() == 0:
         identity = parse_run_as(config.run_as)
@@ -28,7 +28,7 @@ def check_allowed(config: Config, sources: Sources) -> None:
 
 
 def _problem_of(place: str, identity: Identity | None) -> str:
-    """What keeps custom code from it, if anything does."""
+    """Why custom code could not read a path; empty if it could."""
     try:
         os.stat(place)
         is_readable = os.access(place, os.R_OK, effective_ids=True)

@@ -29,7 +29,7 @@ _GROUP_OR_OTHERS = 0o044
 
 
 def check(config: Config, sources: Sources) -> None:
-    """Refuse what does not fit together; ``config`` is sound where the sources say so."""
+    """Refuse values that do not fit together. Values of ``config`` count where they are sound."""
     for each in (
         _check_run_as, _check_users, _check_permissions, _check_data_ports, _check_ports_apart,
         _check_listeners, _check_tls, _check_certificates,
@@ -38,7 +38,7 @@ def check(config: Config, sources: Sources) -> None:
 
 
 def _check_run_as(config: Config, sources: Sources) -> None:
-    """A user and a group of this machine."""
+    """``run_as`` has to name a user, and a group, of this machine."""
     if config.run_as is not None and sources.is_sound(("run_as",)):
         looking_at(f"the name service, which is asked for {config.run_as} (run_as)")
         try:
@@ -50,7 +50,7 @@ def _check_run_as(config: Config, sources: Sources) -> None:
 def _check_users(config: Config, sources: Sources) -> None:
     if sources.get(("user_manager",)) is not None:
         for name in ("user", ANONYMOUS):
-            if sources.get((name,)) is not None:  # flags that would put them there are refused
+            if sources.get((name,)) is not None:  # flags for them are refused elsewhere
                 sources.refuse((name,), "has no effect, since user_manager knows the users")
     first: dict[str, int] = {}
     for index, user in enumerate(config.users or ()):
@@ -120,7 +120,7 @@ def _check_listeners(config: Config, sources: Sources) -> None:
 
 
 def _check_tls(config: Config, sources: Sources) -> None:
-    """Nobody could do anything on a listener without the TLS that is required."""
+    """Refuse a listener without TLS where TLS is required: no client could use it."""
     if config.tls is None:
         return
     for index, listen in enumerate(config.listen or ()):
@@ -147,7 +147,7 @@ def _check_certificates(config: Config, sources: Sources) -> None:
         text = str(error)
         if isinstance(error, NoKey):
             text += "; name its file with tls.key, or --tls-key"
-        # what is wrong with the pair of them is said of the certificate
+        # an error of both files together is reported for the certificate
         at_fault = [n for n in names if text.startswith(f"{getattr(config.tls, n)}: ")]
         sources.refuse(("tls", (at_fault or names)[0]), text)
 
@@ -173,7 +173,7 @@ def identity_of(config: Config) -> Identity | None:
 
 
 def accounts(config: Config) -> list[tuple[Path, str, Any]]:
-    """All accounts that there are, however wrong: where they stand, their logins, themselves."""
+    """All accounts, even wrong ones: the path of each, its login, and the account itself."""
     found: list[tuple[Path, str, Any]] = [
         (("user", index), user.login, user)
         for index, user in enumerate(config.users or ())
@@ -185,9 +185,9 @@ def accounts(config: Config) -> list[tuple[Path, str, Any]]:
 
 
 def check_accounts(config: Config, sources: Sources) -> None:
-    """Refuse a file without accounts: it was cut off or emptied, or is not finished.
+    """Refuse a file without accounts: it was cut off or emptied, or is not finished yet.
 
-    Not where something else is wrong, such as a misspelt [[user]]: that is the reason.
+    If something else is wrong, only that is reported: a misspelt [[user]] may be the reason.
     """
     brings_its_own = config.server is not None or config.user_manager is not None
     if sources.file is None or sources.has_problems or brings_its_own or accounts(config):
@@ -200,10 +200,10 @@ def check_accounts(config: Config, sources: Sources) -> None:
 
 
 def with_directories(config: Config, sources: Sources) -> Config:
-    """Every account with its directory.
+    """Every account with its directory, checked.
 
-    One that cannot be served harms nobody else: its user cannot log in until it can be. Where no
-    account is left, or with strict_users, it is refused.
+    An account whose directory cannot be served harms no other: its user cannot log in until it can
+    be served. If no account is left, or with strict_users, it is an error.
     """
     broken = _Broken()
     looked_at: dict[str, tuple[str, str]] = {}
@@ -241,7 +241,7 @@ def with_directories(config: Config, sources: Sources) -> Config:
 
 
 def _filled_in(sources: Sources, path: Path, text: str, login: str) -> str:
-    """``{login}`` replaced, by what is one component of a path and no more."""
+    """The text with ``{login}`` replaced. The login has to be one component of a path."""
     if _LOGIN not in text:
         return text
     if login in (".", "..") or "/" in login:
@@ -252,14 +252,14 @@ def _filled_in(sources: Sources, path: Path, text: str, login: str) -> str:
 def _look_at(root: str) -> tuple[str, str]:
     """The path of a directory, and what is wrong with it, if anything is.
 
-    A link that somebody else could point elsewhere is followed now, and once.
+    A link that another user could change is resolved now, once and for all.
     """
     try:
         path = FilePath(root).resolve(strict=True)
         if not path.is_dir():
             return root, "not a directory"
         os.close(os.open(path, os.O_RDONLY | os.O_DIRECTORY))
-        (path / ".").stat()  # reading its names needs no more than the first; files need this
+        (path / ".").stat()  # to list it takes the open alone; to reach files takes this
     except FileNotFoundError:
         return root, "there is no such directory"
     except PermissionError:
@@ -271,11 +271,11 @@ def _look_at(root: str) -> tuple[str, str]:
 
 
 _Broken = dict[Path, tuple[str, str]]
-"""Where the roots stand that cannot be served; what is wrong with each, and its path."""
+"""For each root that cannot be served: its place, what is wrong with it, and its path."""
 
 
 def _find_unreadable(config: Config, sources: Sources, broken: _Broken) -> None:
-    """Only root can find out; and only it starts a server that becomes somebody else."""
+    """Find roots that the user of ``run_as`` cannot read. Only root can check that."""
     if config.run_as is None or not sources.is_sound(("run_as",)) or os.geteuid() != 0:
         return
     identity = parse_run_as(config.run_as)
@@ -306,7 +306,7 @@ def _let_in(identity: Identity, directory: str, rights: str) -> str:
 
 
 def warnings(config: Config, sources: Sources) -> list[str]:
-    """What is no error, and may still harm or surprise."""
+    """Warnings: what is no error, but may harm or surprise."""
     identity = identity_of(config)
     found = [*sources.doubts, *_no_home(config, sources)]
     if sources.file is None:
@@ -321,9 +321,9 @@ def warnings(config: Config, sources: Sources) -> list[str]:
 
 
 def _exposed(file: FilePath, given: list[str], identity: Identity | None) -> Iterator[str]:
-    """Passwords that others of this machine may read.
+    """Warn of passwords that other users of this machine may read.
 
-    The server's own group has to, where the file is not the server's.
+    If the server does not own the file, its group has to read it.
     """
     status = file.stat()
     uid, gid = (os.geteuid(), os.getegid()) if identity is None else (identity.uid, identity.gid)
@@ -344,7 +344,7 @@ def _exposed(file: FilePath, given: list[str], identity: Identity | None) -> Ite
 
 
 def _unreadable(file: FilePath, identity: Identity | None) -> Iterator[str]:
-    """As of ``_refuse_unreadable``; the server would still start."""
+    """Warn if the user of ``run_as`` cannot read the file; the server would still start."""
     if identity is not None and os.geteuid() == 0 and not may_read(identity, os.path.abspath(file)):
         who = quoted(identity.name)
         how = _for_group(shlex.quote(str(file)), identity.gid)
@@ -374,7 +374,8 @@ def _for_group(name: str, gid: int) -> str:
 
 
 def _no_home(config: Config, sources: Sources) -> Iterator[str]:
-    """No error: users may remove the directory, and must not keep a server from its next start."""
+    """Warn of missing homes. Not an error: a user may remove the directory, and must not be able to
+    keep the server from starting."""
     for path, login, account in accounts(config):
         looking_at(f"{account.root}{account.home} (the home of {quoted(login)})")
         root, directory = map(os.path.realpath, (account.root, account.root + account.home))
@@ -383,5 +384,5 @@ def _no_home(config: Config, sources: Sources) -> Iterator[str]:
             yield (
                 f"{sources.where((*path, 'home'))}: {account.home} is no directory in "
                 f"{account.root}: "
-                f"make it, or sessions of {login} begin where nothing is"
+                f"make it, or sessions of {login} begin in a missing directory"
             )

@@ -1,4 +1,4 @@
-"""The table of what workers may open beside what sessions need."""
+"""The table of the files that custom code in workers may open."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ConfineAllow(Table, frozen=True, kw_only=True):
     write: Annotated[
         tuple[Place, ...],
         Setting(
-            "those that it may read and write",
+            "directories and files that custom code may read and write",
             ": the roots of its own users, too, and the directory of a database's file",
             otherwise="none",
             example='["/var/lib/myftp", "/srv/ftp"]',

@@ -1,4 +1,4 @@
-"""What was given → structs; all that is wrong is found in one go, value by value."""
+"""Decodes given values to structs, and finds all that is wrong with them in one go."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from ftpcluster.config.values import Unfit
 T = TypeVar("T", bound=msgspec.Struct)
 
 _WRONG: Any = None
-"""In place of what is wrong: nobody looks at it, see ``Sources.is_sound``."""
+"""Stands for a wrong value. No code may use it, see ``Sources.is_sound``."""
 
 
 def decode(sources: Sources, annotation: type[T]) -> T:
-    """All that was given as a struct; its problems are noted in ``sources``.
+    """The given values as a struct. Their problems are added to ``sources``.
 
-    Only what is sound may be used.
+    Only sound values may be used, see ``Sources.is_sound``.
     """
     return _table(sources, annotation, sources.values, ())
 
@@ -112,5 +112,5 @@ def _unknown(name: str, known: typing.Iterable[str], path: Path) -> str:
 
 
 def _kind(value: object) -> str:
-    """What stands where a table should. Text is not repeated: it could be a secret."""
+    """What was given in place of a table or array. Text is not repeated: it could be a secret."""
     return "text" if isinstance(value, str) else shown(value)

@@ -1,4 +1,4 @@
-"""Environment variables → what they lay over a file: ``FTPCLUSTER__LIMITS__CONNECTIONS=200``."""
+"""Environment variables that set keys: ``FTPCLUSTER__LIMITS__CONNECTIONS=200``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _INDEX = re.compile(r"(?<=__)(0|[1-9][0-9]{0,3})(?=__|$)")  # "00" would be a se
 _NUMBER = re.compile(r"(?<=_)[0-9]+(?=_|$)")
 _OF_US = "FTPCLUSTER_"
 OF_A_USER = "FTPCLUSTER_USER_"
-"""What the names of variables begin with that have the password of a ``--user``."""
+"""The prefix of variables with the password of a ``--user``."""
 _OF_ACCOUNTS = variable_of(("user",))
 _TRUTHS = {"true": True, "false": False}
 
@@ -31,7 +31,7 @@ class Environment:
     def __init__(
         self, variables: Mapping[str, str] | None = None, misspelt: Mapping[str, str] | None = None
     ) -> None:
-        """``misspelt``: names that mean a key and have another prefix, and the right names."""
+        """``misspelt``: the names of variables that are misspelt keys, each with the right name."""
         self._variables = dict(variables or {})
         self._misspelt = dict(misspelt or {})
 
@@ -41,17 +41,17 @@ class Environment:
         return sorted(self._variables)
 
     def only(self, path: Path) -> Environment:
-        """The variables of one key, and of the tables that it is in, alone."""
+        """An environment with the variables of one key, and of the tables that contain it."""
         names = {variable_of(path[:end]) for end in range(1, len(path) + 1)}
         return Environment({each: self._variables[each] for each in names & self._variables.keys()})
 
     def doubts(self) -> Iterator[str]:
-        """What is no error, and may not be what was meant."""
+        """Warnings of variables that have no effect, but may be meant for a key."""
         for name, right in sorted(self._misspelt.items()):
             yield f"{name}: has no effect; did you mean {right}?"
 
     def lay_over(self, sources: Sources) -> None:
-        """Put every value at its key. Those that have none are refused."""
+        """Set the key of each variable. A variable without a key is refused."""
         placed: dict[Path, tuple[Any, str]] = {}
         for name, text in sorted(self._variables.items()):
             found = _find(name)
@@ -69,18 +69,18 @@ class Environment:
 def take_environment(environment: MutableMapping[str, str]) -> Environment:
     """The variables that stand for keys.
 
-    They are taken out of ``environment``: worker processes need not inherit passwords.
+    They are removed from ``environment``: worker processes must not inherit passwords.
     """
     misspelt = {name: right for name in environment if (right := _misspelt(name))}
     for name, right in misspelt.items():
-        if right.startswith(_OF_ACCOUNTS):  # others may be somebody else's, too
+        if right.startswith(_OF_ACCOUNTS):  # others may belong to other programs
             del environment[name]
     names = [name for name in environment if name.startswith(PREFIX)]
     return Environment({name: environment.pop(name) for name in names}, misspelt)
 
 
 def value_of(annotation: Any, text: str) -> Any:
-    """What a text means for a key, by its annotation, as a file would have it.
+    """The value of a variable's text, by the annotation of its key, as a file would have it.
 
     Text stays as it is. Integers, booleans, arrays and tables are written as in a file.
     """
@@ -96,7 +96,7 @@ def value_of(annotation: Any, text: str) -> Any:
 
 
 def _parsed(text: str) -> Any:
-    """A value in TOML. What is none stays text, which no such key expects."""
+    """Parse text as a TOML value. If it is none, the text is returned, and its key refuses that."""
     try:
         found = tomllib.loads(f"value = {text}\n")
     except (ValueError, RecursionError):  # ValueError: also of int(), for thousands of digits
@@ -124,9 +124,8 @@ def _find(name: str) -> tuple[Path, Any] | None:
 
 
 def _instead(name: str) -> str:
-    """What to do about a variable that stands for nothing: the most similar one, if there is one.
-
-    It has the indices of the wrong one.
+    """Advice for a variable that has no key: the most similar name, if any. It has the indices of
+    the wrong name.
     """
     indices = (found[0] for found in _INDEX.finditer(name))
     known = [variable_of(path).removeprefix(PREFIX) for path, _ in every_key(Config)]
@@ -139,8 +138,8 @@ def _instead(name: str) -> str:
 
 
 def _misspelt(name: str) -> str | None:
-    """The name that was meant where underscores are missing or letters are small: a limit of that
-    name would not hold, and nobody would notice. None of other programs' variables.
+    """The right name, where underscores are missing or letters are small: otherwise a limit would
+    not hold, and nobody would notice. None for variables of other programs.
     """
     if name.startswith((PREFIX, OF_A_USER)) or not name.upper().startswith(_OF_US):
         return None
@@ -160,7 +159,7 @@ def _flat(name: str) -> str:
 
 
 def _follows(sources: Sources, path: Path) -> bool:
-    """Whether each index is that of a table that is there, or of the next one; refused if not."""
+    """Whether each index is that of an existing table, or the next one. If not, it is refused."""
     for end, index in enumerate(path):
         if not isinstance(index, int):
             continue

@@ -50,7 +50,7 @@ def example() -> str:
 
 
 def _table(table: type[msgspec.Struct], header: str, shown: set[type]) -> Iterator[str]:
-    """A table with its keys; of those that a table like it has shown only the needed ones."""
+    """A table with its keys. Keys that a similar table has shown are left out, if not needed."""
     known = {name for base in shown & {*bases_of(table)} for name in keys(base)}
     new = {
         name: key

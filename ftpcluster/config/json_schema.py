@@ -13,7 +13,7 @@ from ftpcluster.config.setting import Key, is_array, keys, kind_of, show
 
 
 def json_schema() -> dict[str, Any]:
-    """What editors need to know; that things fit together only ``load`` can tell."""
+    """The schema for editors. Only ``load`` can check that values fit together."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "ftpcluster.toml",

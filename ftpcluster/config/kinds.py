@@ -25,10 +25,9 @@ def toml(value: object) -> str:
 class Kind:
     """A kind of value.
 
-    ``expected`` says in a message what should have stood there, ``type`` in the documentation's
-    table what it is. ``read`` makes the value of what stands there, or raises ValueError; ``show``
-    is its opposite. What ``is_secret`` is never repeated. A path (``is_file``) is relative to where
-    it was named.
+    ``expected`` describes the kind in messages, ``type`` in the documentation's tables. ``read``
+    makes a value from what was given, or raises ValueError; ``show`` does the opposite. A value
+    with ``is_secret`` is never shown. A path (``is_file``) is relative to the place that names it.
     """
 
     expected: str
@@ -41,7 +40,7 @@ class Kind:
 
     @property
     def has_units(self) -> bool:
-        """Whether it is a number, or text with a unit that nobody can guess: sizes and times."""
+        """Whether values may be text with a unit, which users have to know: sizes and times."""
         return any("pattern" in each for each in self.schema.get("anyOf", ()))
 
 
@@ -83,7 +82,7 @@ def _time(expected: str, least: int, called: str = "time") -> Kind:
 
 
 def _show_networks(networks: tuple[str, ...]) -> str:
-    """One of a single address without the length of its prefix, as people write it."""
+    """Networks as people write them: without the prefix length if it is a single address."""
     return toml([each.removesuffix("/32").removesuffix("/128") for each in networks])
 
 

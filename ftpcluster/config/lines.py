@@ -1,4 +1,4 @@
-"""On which line of a TOML file each key stands, which ``tomllib`` does not tell."""
+"""The line of each key in a TOML file, which ``tomllib`` does not give."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ Path = tuple[str | int, ...]
 def key_lines(text: str) -> dict[Path, int]:
     """The line, counted from 1, of every key of a file that ``tomllib`` has read.
 
-    A statement is as many lines as it takes until they parse by themselves; so all that knows
-    TOML's syntax is ``tomllib``.
+    A statement ends at the first line with which it parses by itself. So only ``tomllib`` has to
+    know the syntax of TOML.
     """
     found: dict[Path, int] = {}
     for line, table, tree in _statements(text):
@@ -40,7 +40,7 @@ def given_twice(text: str) -> tuple[Path, int] | None:
 
 
 def _statements(text: str) -> Iterator[tuple[int, Path, dict[str, Any] | None]]:
-    """By line: the table that a statement is of, and the statement; None where it begins one."""
+    """Each statement: its line, its table, and the statement itself; None for a table's header."""
     table: Path = ()
     arrays: dict[Path, int] = {}
     statement, first = "", 0

@@ -1,4 +1,4 @@
-"""A file, with environment and flags over it, → Config. It changes nothing, and may be repeated."""
+"""Loads a Config from file, environment and flags. This changes nothing, and may be repeated."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Overlay(Protocol):
 
     @property
     def directory(self) -> str:
-        """Where it was given: relative names lead from there, whatever became of it."""
+        """The directory in which it was given: relative names begin there, even if it is gone."""
 
     def lay_over(self, sources: Sources) -> None:
         """Put what was given into the sources, or refuse it there."""
@@ -33,8 +33,7 @@ def load(
 ) -> Config:
     """A server's configuration: flags win over the environment, which wins over the file.
 
-    Raises ConfigError with all that is wrong. ``further`` checks are those that do not hold for a
-    reload.
+    Raises ConfigError with all that is wrong. ``further``: checks that a reload does not make.
     """
     sources = Sources(file, flags.directory)
     if environment is not None:
@@ -52,9 +51,10 @@ def load(
 
 
 def admin_socket(file: Path | None, environment: Environment) -> str | None:
-    """The one key that says where a server is steered; None where nothing does.
+    """The path of the admin socket; None: not configured.
 
-    Whatever else is wrong does not keep anybody from the server. Raises ConfigError.
+    Only this key is checked: other errors must not keep an administrator from the server. Raises
+    ConfigError.
     """
     sources = Sources(file)
     environment.only(("admin", "socket")).lay_over(sources)

@@ -58,9 +58,9 @@ class Config(Table, frozen=True, kw_only=True):
     run_as: Annotated[
         RunAs | None,
         Setting(
-            "who serves, where it is started as root",
-            ": after binding, supervisor and workers are that user, for good",
-            otherwise="who started it",
+            "the user who serves, if the server is started as root",
+            ": after binding, supervisor and workers become that user, and stay it",
+            otherwise="the user who starts it",
             example='"ftp:ftp"',
             flag="--run-as USER[:GROUP]",
         ),
@@ -78,7 +78,7 @@ class Config(Table, frozen=True, kw_only=True):
         ObjectName | None,
         Setting(
             "a subclass of `ftpcluster.Server`, in every worker",
-            "; what is set here wins over what it sets, but where both are about TLS the stricter "
+            "; settings of the file win over the class's, but of two about TLS the stricter "
             "one wins. It gets the configured users if it takes any",
             otherwise="ftpcluster's",
             example='"mine:Server"',
@@ -96,7 +96,8 @@ class Config(Table, frozen=True, kw_only=True):
     user_manager: Annotated[
         ObjectName | None,
         Setting(
-            "what makes the user manager, in every worker; then there are no other accounts",
+            "a function that makes the user manager, in every worker; then there are no other "
+            "accounts",
             otherwise="the configured accounts",
             example='"mine:factory"',
             flag="--user-manager MODULE:FACTORY",
@@ -105,9 +106,8 @@ class Config(Table, frozen=True, kw_only=True):
     welcome: Annotated[
         Line | None,
         Setting(
-            "what clients are greeted with, one line",
-            "; with `server` the default is what its class says: `welcome`, where that says "
-            "nothing",
+            "the greeting, one line",
+            "; with `server` the default is that of the class: `welcome`, if it sets none",
             session="welcome_message",
             fallback="ftpcluster ready.",
             keyword=Keyword("welcome_message", "str", default="welcome"),

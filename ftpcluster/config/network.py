@@ -19,7 +19,7 @@ def default_port() -> int:
 
 
 class Listen(Table, frozen=True, kw_only=True):
-    """Where it listens; one table for each port."""
+    """Where the server listens; one table for each port."""
 
     address: Annotated[
         Addresses,
@@ -129,7 +129,7 @@ class TLSConfig(Table, frozen=True, kw_only=True):
         File | None,
         Setting(
             "ask clients for certificates, which have to be of these authorities (PEM)",
-            "; who shows none is let in all the same",
+            "; a client without one may log in, too",
             otherwise="clients are not asked",
             example='"clients.pem"',
         ),
@@ -141,7 +141,7 @@ class TLSConfig(Table, frozen=True, kw_only=True):
 
     @property
     def files(self) -> tuple[str, ...]:
-        """All of them."""
+        """The paths of all files."""
         return tuple(filter(None, (self.certificate, self.key, self.client_ca)))
 
 
@@ -194,9 +194,9 @@ class Data(Table, frozen=True, kw_only=True):
         SourcePort | None,
         Setting(
             "the port that these connections come from, where clients' firewalls expect 20",
-            "; one below 1024 takes root, or CAP_NET_BIND_SERVICE, which workers keep then. Where "
+            "; one below 1024 needs root, or CAP_NET_BIND_SERVICE, which workers then keep. If "
             "an earlier connection to the same port of a client ended within the last minute, the "
-            "next one comes from any port",
+            "next one comes from another port",
             otherwise="any",
             example="20",
             session="active_port",
@@ -207,10 +207,10 @@ class Data(Table, frozen=True, kw_only=True):
         bool | None,
         Setting(
             "whether data connections may come from another address than their client's",
-            ", for networks that change it on the way (NAT, several providers). **Whoever guesses "
-            "the port may take a client's place**: require TLS and the session's reuse. If not, "
-            "such connections are closed, counted in the log, and a client whose own does not come "
-            "is told of it (425)",
+            ", for networks that change it on the way (NAT, several providers). **Anybody who "
+            "guesses the port can take a client's place**: require TLS and the session's reuse. If "
+            "not, such connections are closed and counted in the log, and 425 mentions them to a "
+            "client whose own does not come",
             session="any_address",
             fallback=False,
             keyword=Keyword("any_address", "bool", default=False),

@@ -1,4 +1,4 @@
-"""What is being looked at while a configuration is loaded: it may be what never answers."""
+"""Reports what is looked at while a configuration is loaded: storage may never answer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _tell: Callable[[str], None] | None = None
 
 
 def tell_progress(to: Callable[[str], None]) -> None:
-    """Tell a function, from now on, what is looked at next."""
+    """Call ``to``, from now on, before each file, directory or name is looked at."""
     global _tell
     _tell = to
 

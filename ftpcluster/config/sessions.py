@@ -1,4 +1,4 @@
-"""What a configuration says of the sessions' ``Settings``, by the declarations of its keys."""
+"""The sessions' ``Settings`` of a configuration, by the declarations of its keys."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _default(key: Key) -> Any:
 
 
 def session_settings(config: Config) -> dict[str, Any]:
-    """What a configuration gives, by the fields of ``Settings``; what it leaves open is missing."""
+    """The values that a configuration sets, by the fields of ``Settings``."""
     found = {}
     for name, path, key in _of_sessions():
         *above, last = map(str, path)

@@ -44,16 +44,15 @@ class Keyword:
 
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """What a field cannot say by itself.
+    """The parts of a declaration that a field itself does not have.
 
-    ``help`` says in a few words what it is, for ``--help``, ``init`` and the schema; ``more``
-    continues that in the documentation's table. ``otherwise`` says what holds where the key is left
-    out, if no value does. ``example`` is a value as a file has it, ``is_set`` whether ``init`` sets
-    it. ``flag`` is the flag of ``run`` with what stands behind it: ``"--workers N"``.
+    ``help`` describes the setting in a few words, for ``--help``, ``init`` and the schema; ``more``
+    continues that in the documentation's table. ``otherwise`` describes the default where that is
+    not a value. ``example`` is a value as a file has it, ``is_set`` whether ``init`` sets it.
+    ``flag`` is the flag of ``run`` with its argument: ``"--workers N"``.
 
-    ``session`` is the field of the sessions' ``Settings`` that has the value. Where such a field is
-    None by default neither the file nor a ``server`` class need to say anything: then it is
-    ``fallback``.
+    ``session`` is the field of the sessions' ``Settings`` that has the value. If neither the file
+    nor a ``server`` class sets that field, it is ``fallback``; the key's own default is then None.
     """
 
     help: str
@@ -75,9 +74,9 @@ class Setting:
 
 @dataclass(frozen=True, eq=False)
 class Key:
-    """A key of a table: its field, its declaration, and what the field is annotated with beside.
+    """A key of a table: its field, the rest of the field's annotation, and its declaration.
 
-    None is taken off the annotation: a Kind in it says how a value is read, see ``kind_of``. A key
+    The annotation is without None. A Kind in it says how a value is read, see ``kind_of``. A key
     that is a table, or an array of tables, has no declaration.
     """
 
@@ -87,7 +86,7 @@ class Key:
 
     @property
     def default(self) -> Any:
-        """What holds where nobody says anything; None for nothing, or what is no value."""
+        """The value if none is set; None: there is no default, or it is not a fixed value."""
         if self.setting is not None and self.setting.fallback is not None:
             return self.setting.fallback
         if self.field.default_factory is not _NOTHING or self.field.required:
@@ -140,7 +139,7 @@ def _taken_apart(hint: Any) -> tuple[Any, Setting | None]:
 
 
 def table_of(annotation: Any) -> type[msgspec.Struct] | None:
-    """The table that an annotation stands for, or for an array of; else None."""
+    """The table of an annotation, or of its array of tables; else None."""
     if typing.get_origin(annotation) is tuple:
         (annotation, *_) = typing.get_args(annotation)
     is_table = isinstance(annotation, type) and issubclass(annotation, msgspec.Struct)

@@ -1,6 +1,6 @@
 """A configuration before it is decoded: a file, with environment and flags laid over it.
 
-Each value keeps where it came from, so that whatever is wrong with it can be said there.
+The origin of each value is kept, so that messages can name it.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _OVERWRITTEN = "Cannot overwrite a value"
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _SHOWN = 60
 _BEHIND = 1 << 30
-"""Where the problems of flags stand among those of the file's lines."""
+"""The line by which problems of flags are sorted: after those of the file."""
 PREFIX = "FTPCLUSTER__"
-"""What the names of variables begin with that stand for keys."""
+"""The prefix of variables that set keys."""
 
 
 class _Label(NamedTuple):
@@ -42,12 +42,11 @@ class _Label(NamedTuple):
 
 
 class Sources:
-    """What was given, as ``tomllib`` makes it, and the problems that were found in it."""
+    """The given values, as ``tomllib`` makes them, and the problems found in them."""
 
     def __init__(self, file: FilePath | None = None, directory: str = "") -> None:
-        """Without a ``file`` it is empty. Raises ConfigError where it cannot be read.
-
-        ``directory`` is where relative names lead from: as a rule where this process is.
+        """Without a ``file`` there are no values. Raises ConfigError where the file cannot be read.
+        ``directory``: relative names begin there; if it is empty, in the current directory.
         """
         self.file = file
         self._directory = directory
@@ -59,7 +58,7 @@ class Sources:
         self._labels: dict[Path, _Label] = {}
         self._problems: list[tuple[int, str]] = []
         self.doubts: list[str] = []
-        """What is no error: where it stands, what is wrong there, and what to do."""
+        """Warnings: each with its place, what is wrong there, and what to do."""
         self._wrong: set[Path] = set()
         self._above_wrong: set[Path] = set()
 
@@ -70,29 +69,29 @@ class Sources:
         return _found(self.values, path)
 
     def tables(self, name: str) -> list[dict[str, Any]]:
-        """The tables ``[[name]]``; none also where something else has that name."""
+        """The tables ``[[name]]``; an empty list even if that name is something else."""
         return _tables(self.values, name)
 
     def passwords_in_file(self) -> list[str]:
-        """Those that stand in the file, whatever flags lay over them."""
+        """The passwords in the file, even if flags replace them."""
         given = [user.get("password") for user in _tables(self._in_file, "user")]
         return [each for each in given if isinstance(each, str)]
 
     def put_default(self, path: Path, value: object) -> None:
-        """What a flag needs to be there, if it is not."""
+        """Set a value that a flag needs, unless there is one."""
         if self.get(path) is None:
             self._put(path, value)
 
     def put(self, path: Path, value: object, flag: str) -> None:
-        """Lay the value of a flag over what is there. ``flag`` is what messages call it.
+        """Set the value of a flag. ``flag`` is its name in messages.
 
-        Where the file has something else than a table in the way nothing is laid: that is wrong
-        in any case.
+        If the file has something else in place of a table on the path, nothing is set: that is an
+        error in any case.
         """
         self._put_labelled(path, value, _Label(flag, is_variable=False))
 
     def put_variable(self, path: Path, value: object) -> None:
-        """Lay the value of an environment variable over what is there, as ``put`` does."""
+        """Set the value of an environment variable, as ``put`` does."""
         self._put_labelled(path, value, _Label(variable_of(path), is_variable=True))
 
     def _put_labelled(self, path: Path, value: object, label: _Label) -> None:
@@ -112,9 +111,9 @@ class Sources:
     # ------------------------------------------------------------------ problems
 
     def absolute(self, path: Path, file: str) -> str:
-        """A file that is named at ``path``: relative to the one that names it.
+        """The whole path of a file that is named at ``path``: relative to the file that names it.
 
-        One of a flag or a variable is relative to where this process was started.
+        In a flag or a variable it is relative to the directory of the command.
         """
         if self.file is None or self._label(path) is not None:
             return os.path.abspath(os.path.join(self._directory, file))
@@ -122,9 +121,9 @@ class Sources:
         return os.path.join(os.path.dirname(named_by), file)
 
     def refuse(self, path: Path, text: str, about: str | None = None) -> None:
-        """What stands at ``path`` is wrong. ``text`` says what, and what to do.
+        """Note that the value at ``path`` is wrong. ``text`` says why, and what to do.
 
-        ``about`` is what it is said of, where that is not what the flag or the line says.
+        ``about``: the file or directory that ``text`` is about; a flag names it already.
         """
         self._wrong.add(path)
         self._above_wrong.update(path[:end] for end in range(len(path)))
@@ -134,7 +133,7 @@ class Sources:
         self._problems.append((line, self._said(path, text, about)))
 
     def doubt(self, path: Path, text: str, about: str | None = None) -> None:
-        """What stands at ``path`` is wrong, and nobody is kept from serving the rest."""
+        """Warn of the value at ``path``. The rest can be served."""
         self.doubts.append(self._said(path, text, about))
 
     def _said(self, path: Path, text: str, about: str | None) -> str:
@@ -144,7 +143,7 @@ class Sources:
         return f"{self.where(path)}: {text}"
 
     def where(self, path: Path) -> str:
-        """Where that stands which stands at ``path``: a flag, a variable, or a line and its key."""
+        """The origin of the value at ``path``: a flag, a variable, or a line and its key."""
         label = self._label(path)
         if label is not None:
             # a variable may have a whole table in it
@@ -156,7 +155,7 @@ class Sources:
         return line + dotted(path)
 
     def refuse_value(self, path: Path, value: object, how: Kind) -> None:
-        """What stands at ``path`` is not what its kind expects."""
+        """Refuse a value at ``path`` that its kind does not accept."""
         label = self._label(path)
         # a flag's label has the value already; a secret is shown nowhere
         is_hidden = how.is_secret or (label is not None and not label.is_variable)
@@ -164,7 +163,7 @@ class Sources:
         self.refuse(path, f"expected {how.expected}{got}")
 
     def refuse_unplaced(self, text: str) -> None:
-        """A flag or a variable is wrong that cannot even be laid over a file."""
+        """Note a wrong flag or variable that sets no value."""
         self._problems.append((_BEHIND, text))
 
     def is_sound(self, *paths: Path) -> bool:
@@ -187,11 +186,11 @@ class Sources:
             raise ConfigError(*dict.fromkeys(text for _, text in in_order))
 
     def _label(self, path: Path) -> _Label | None:
-        """Of what has put the value at a path, which is all that stands beneath, too."""
+        """The label of the flag or variable that has set a path, or a table above it."""
         return self._labels.get(path[: self._labelled(path)])
 
     def _labelled(self, path: Path) -> int:
-        """How much of a path that has put which put its value; 0 where that was the file."""
+        """The length of the part of a path that a flag or variable has set; 0: the file did."""
         ends = range(len(path), 0, -1)
         return next((end for end in ends if path[:end] in self._labels), 0)
 
@@ -226,9 +225,8 @@ def _tables(values: dict[str, Any], name: str) -> list[dict[str, Any]]:
 
 
 def _child(above: Any, key: str | int, default: object) -> Any:
-    """What a table or an array has at a key, which is ``default`` where it had nothing.
-
-    None where it is neither, or the key is not of its kind.
+    """The value of a table or an array at a key; if there is none, ``default`` is put there. None
+    where ``above`` is neither, or the key does not fit.
     """
     if isinstance(above, dict) and isinstance(key, str):
         return above.setdefault(key, default)
@@ -312,7 +310,7 @@ def _parse(file: FilePath, text: str) -> dict[str, Any]:
 
 
 def _explained(why: str, text: str, line: int) -> str:
-    """What ``tomllib`` says of keys and tables that are there already, in the file's words."""
+    """The message of ``tomllib`` about a repeated key or table, in the words of the file."""
     if match := _DECLARED.fullmatch(why):
         return (
             f"[{dotted(ast.literal_eval(match[1]))}] is there already; put all its keys below one"

@@ -36,7 +36,7 @@ class Limits(Table, frozen=True, kw_only=True):
     connections: Annotated[
         Count | None,
         Setting(
-            "connections of the whole server; one more is told 421",
+            "connections of the whole server; one more gets 421",
             otherwise=NO_LIMIT,
             example="2000",
             is_set=True,
@@ -47,7 +47,7 @@ class Limits(Table, frozen=True, kw_only=True):
     connections_per_address: Annotated[
         Count | None,
         Setting(
-            "connections of each client address; one more is told 421",
+            "connections of each client address; one more gets 421",
             otherwise=NO_LIMIT,
             example="50",
             is_set=True,
@@ -58,7 +58,7 @@ class Limits(Table, frozen=True, kw_only=True):
     connections_not_logged_in: Annotated[
         Count | None,
         Setting(
-            "connections that have not logged in yet; one more is told 421",
+            "connections that have not logged in yet; one more gets 421",
             otherwise=NO_LIMIT,
             example="200",
         ),
@@ -66,7 +66,7 @@ class Limits(Table, frozen=True, kw_only=True):
     download: Annotated[
         Speed | None,
         Setting(
-            "what the whole server sends, a second",
+            "the speed of all downloads together",
             otherwise=NO_LIMIT,
             example='"1GB"',
             flag="--download-limit SPEED",
@@ -76,7 +76,7 @@ class Limits(Table, frozen=True, kw_only=True):
     upload: Annotated[
         Speed | None,
         Setting(
-            "what the whole server receives, a second",
+            "the speed of all uploads together",
             otherwise=NO_LIMIT,
             example='"1GB"',
             flag="--upload-limit SPEED",
@@ -86,7 +86,7 @@ class Limits(Table, frozen=True, kw_only=True):
     download_per_connection: Annotated[
         Speed | None,
         Setting(
-            "each connection's downloads, a second",
+            "the speed of each connection's downloads",
             otherwise=NO_LIMIT,
             example='"50MB"',
             keyword=Keyword("write_speed_limit_per_connection", _NUMBER),
@@ -95,7 +95,7 @@ class Limits(Table, frozen=True, kw_only=True):
     upload_per_connection: Annotated[
         Speed | None,
         Setting(
-            "each connection's uploads, a second",
+            "the speed of each connection's uploads",
             otherwise=NO_LIMIT,
             example='"50MB"',
             keyword=Keyword("read_speed_limit_per_connection", _NUMBER),
@@ -104,9 +104,9 @@ class Limits(Table, frozen=True, kw_only=True):
     digest_size: Annotated[
         Size | None,
         Setting(
-            "the most of a file that HASH, XCRC, XMD5, XSHA1 and XSHA256 look at",
-            "; of more they are told 550, but for a range. A user has one digest computed at a "
-            "time, in each worker",
+            "the most bytes of a file that HASH, XCRC, XMD5, XSHA1 and XSHA256 read",
+            "; for more the reply is 550, unless a range is given. In each worker, one digest of a "
+            "user is computed at a time",
             session="max_digest",
             fallback=4 << 30,
         ),
@@ -159,19 +159,19 @@ class Timeouts(Table, frozen=True, kw_only=True):
         Duration | None,
         Setting(
             "a file operation on storage that may not answer, such as NFS or FUSE",
-            ": then the command is told 451, and the session goes on. The end of an upload has ten"
+            ": then the reply is 451, and the session goes on. The end of an upload has ten"
             " times as long",
             session="storage_timeout",
             fallback=20,
             keyword=Keyword("storage_timeout", "float", default=20.0),
         ),
     ] = None
-    shutdown: Annotated[Grace, Setting("what transfers have left when the server stops")] = 30
+    shutdown: Annotated[Grace, Setting("for transfers, when the server stops")] = 30
     drain: Annotated[
         Grace | None,
         Setting(
-            "what sessions of replaced workers have left, after a reload for instance",
-            ": then the idle ones are told 421, and transfers are cut",
+            "for the sessions of replaced workers, after a reload for instance",
+            ": then idle sessions get 421, and transfers are cut",
             otherwise="as `shutdown`",
             example='"30s"',
         ),
@@ -198,7 +198,7 @@ class StorageConfig(Table, frozen=True, kw_only=True):
         bool | None,
         Setting(
             "the 226 of an upload says that the disk has the file and its name",
-            " (fsync of both): what a crash of the machine leaves",
+            " (fsync of both): a crash of the machine does not lose them",
             session="durable_uploads",
             fallback=False,
             keyword=Keyword("durable_uploads", "bool", default=False),
@@ -207,7 +207,7 @@ class StorageConfig(Table, frozen=True, kw_only=True):
     atomic_uploads: Annotated[
         bool | None,
         Setting(
-            "a file that is uploaded has its name, and replaces another one, when it is whole",
+            "an uploaded file gets its name, and replaces another one, only when it is complete",
             ": see below",
             session="atomic_uploads",
             fallback=False,
@@ -218,7 +218,7 @@ class StorageConfig(Table, frozen=True, kw_only=True):
         tuple[NamePattern, ...] | None,
         Setting(
             "names that listings do not show",
-            "; who knows one may use it",
+            "; a client that knows one may use it",
             otherwise="none",
             example='[".*", "*.tmp"]',
             session="hide",
@@ -301,7 +301,7 @@ class BanConfig(Table, frozen=True, kw_only=True):
 
 
 class Recycle(Table, frozen=True, kw_only=True):
-    """When a worker is replaced that does its work."""
+    """When a worker is replaced although it works."""
 
     memory: Annotated[
         Memory | None,
@@ -366,8 +366,8 @@ class Log(Table, frozen=True, kw_only=True):
     file: Annotated[
         File | None,
         Setting(
-            "where it is logged, by all processes; SIGUSR1 opens it again",
-            "; made where there is none",
+            "the file that all processes log to; SIGUSR1 opens it again",
+            "; it is made if there is none",
             otherwise="stderr",
             example='"/var/log/ftpcluster.log"',
             flag="--log-file FILE",

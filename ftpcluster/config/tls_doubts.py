@@ -1,4 +1,4 @@
-"""What is no error in ``[tls]``, and still keeps clients away."""
+"""Warnings about ``[tls]``: what is no error, but keeps clients away."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ftpcluster.net.tls_sessions import NO_RENEWAL, NO_RENEWAL_OF_1_3, can_renew
 
 
 def tls_doubts(config: Config, certificates: tuple[bytes, ...] | None) -> Iterator[str]:
-    """``certificates``: what is in the files now, the server's own first."""
+    """``certificates``: the contents of the files now, the server's own first."""
     if config.tls is None or certificates is None:
         return
     yield from doubts_about(config.tls.certificate, certificates[0])

@@ -1,6 +1,6 @@
-"""Readers of single values: each takes what stands in a file, and returns what is meant.
+"""Readers of single values: each takes a value of a file, and returns the setting's value.
 
-They raise ValueError where it is not what the key expects, and Unfit where that needs a reason.
+They raise ValueError where the key does not accept it, and Unfit where that needs a reason.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ MOST_THREADS = 1024
 MOST_FAILURES = 1000
 LEAST_AGE = 60
 LEAST_MEMORY = 100 * 10**6
-"""A worker that has just started has a third of it; less would be a new worker each minute."""
+"""A worker that has just started uses a third of it. With less, it would be replaced each
+minute."""
 PLAIN = "plain:"
 
 
@@ -136,7 +137,7 @@ def read_networks(value: object) -> tuple[str, ...]:
 
 
 def read_announced(value: object) -> str:
-    """What PASV may name."""
+    """An IPv4 address or host name that PASV may announce."""
     text = read_matching(_HOST, value)
     if _NUMBERS.fullmatch(text) and not is_ipv4(text):
         raise ValueError(text)

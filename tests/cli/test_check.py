@@ -131,7 +131,7 @@ def test_check_and_run_refuse_a_log_in_no_directory_with_its_line(
 ) -> None:
     assert wrong_file(tmp_path, f"\n[log]\n{key} = '{path}'\n") == [
         f"f.toml:3: log.{key}: {tmp_path}/{path}: cannot be opened: {why}; "
-        "make its directory, and let who starts the server write there"
+        "make its directory, and let the user who starts the server write there"
     ]
 
 
@@ -196,7 +196,7 @@ def test_a_home_that_is_not_there_is_warned_of(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert done.stderr.splitlines() == [
         f"ftpcluster: warning: f.toml:{5 * n + 5}: user[{n}].home: {homes[n]} is no directory in "
-        f"{root}: make it, or sessions of user{n} begin where nothing is"
+        f"{root}: make it, or sessions of user{n} begin in a missing directory"
         for n in (1, 2)
     ]
 

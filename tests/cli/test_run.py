@@ -45,7 +45,7 @@ def test_help_lists_commands_and_flags() -> None:
     ):  # fmt: skip
         assert flag in text
     words = " ".join(text.split())
-    assert 'What the whole server sends, a second: bytes per second such as "10MB"' in words
+    assert 'The speed of all downloads together: bytes per second such as "10MB"' in words
     assert "The event loop [default: uvloop]" in words
 
 
