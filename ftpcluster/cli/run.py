@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import logging
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,12 +19,9 @@ from ftpcluster.cli.standard_streams import have_stderr_of_our_own, say
 from ftpcluster.config import ConfigError
 from ftpcluster.config.environment import take_environment
 from ftpcluster.config.setting import NO_LIMIT, kind_of
-from ftpcluster.native import SPOKEN
 from ftpcluster.privileges import parse_run_as
 from ftpcluster.supervisor.forking import ForkServer
 from ftpcluster.supervisor.worker_lives import BootFailure
-
-log = logging.getLogger(__name__)
 
 F = TypeVar("F", bound=Callable[..., Any])
 _BOOT_FAILED = 1
@@ -99,7 +94,6 @@ def run(forks: ForkServer | None, /, *, file: Path | None, **given: Any) -> int:
     except BaseException:
         logs.undo()
         raise
-    log.info("Python %s %s", sys.version.split()[0], SPOKEN)
     try:
         return cluster.run()
     except BootFailure as failure:

@@ -24,7 +24,7 @@ THREADS = 8
 """At most, in a process. Further transfers are sent in the loop."""
 LARGE = 8 << 20
 """Bytes that are worth the way to a thread and back."""
-_PIECE = 4 << 20
+PIECE = 1 << 20
 """Bytes of one call. Between two calls, progress is counted and new limits take effect."""
 _PATIENCE = struct.pack("@ll", 0, 50_000)
 """Microseconds that a call waits for room: enough for a client that reads some MB/s."""
@@ -104,7 +104,7 @@ class _Sending:
 
     def run(self) -> None:
         while self.position < self._end:
-            asked = min(_PIECE, self._end - self.position)
+            asked = min(PIECE, self._end - self.position)
             try:
                 sent = os.sendfile(self._fd, self._source, self.position, asked)
             except OSError as error:

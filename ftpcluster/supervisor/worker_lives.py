@@ -14,11 +14,11 @@ import logging
 import random
 import socket
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from ftpcluster.descriptors import close_quietly
-from ftpcluster.ipc.channel import pair, supervisor_end
+from ftpcluster.ipc.channel import Channel, pair, supervisor_end
 from ftpcluster.ipc.closing import Closer
 from ftpcluster.ipc.messages import (
     Failed,
@@ -206,19 +206,22 @@ class WorkerLives:
         place.restart.started(now)
         plan = place.generation.plan
         epoch = next(self._epochs)
+        closer = Closer()
+
+        def end_of(sock: socket.socket) -> Channel[ToSupervisor]:
+            return supervisor_end(
+                self._loop,
+                sock,
+                lambda message: self._owner.on_message(worker, message),
+                lambda error: self._on_closed(worker, error),
+                closer.close,
+            )
+
         try:
-            process, ours = _spawn(place, epoch)
+            process, channel = _spawn(place, epoch, end_of)
         except OSError as error:
             self._on_not_started(place, error)
             return
-        closer = Closer()
-        channel = supervisor_end(
-            self._loop,
-            ours,
-            lambda message: self._owner.on_message(worker, message),
-            lambda error: self._on_closed(worker, error),
-            closer.close,
-        )
         late = max(0.0, plan.start_timeout - plan.worker_timeout)
         pulse = Pulse(heartbeat_interval(plan.worker_timeout), plan.worker_timeout, now + late)
         worker = place.starting = WorkerHandle(place, epoch, process, channel, closer, pulse, now)
@@ -437,16 +440,27 @@ class WorkerLives:
             self._owner.on_all_ended()
 
 
-def _spawn(place: Place, epoch: int) -> tuple[ProcessLike, socket.socket]:
-    """A new process, and our end of its channel. Raises OSError."""
+def _spawn(
+    place: Place, epoch: int, end_of: Callable[[socket.socket], Channel[ToSupervisor]]
+) -> tuple[ProcessLike, Channel[ToSupervisor]]:
+    """A new process, and our end of its channel. Raises OSError.
+
+    The channel is made first: an error after the start would leave an unknown process.
+    """
     ours, workers_end = pair()
     try:
-        return place.generation.plan.start_process(place.index, epoch, workers_end), ours
-    except BaseException:
-        close_quietly(ours.detach())
-        raise
+        try:
+            channel = end_of(ours)
+        except BaseException:
+            close_quietly(ours.detach())
+            raise
+        try:
+            return place.generation.plan.start_process(place.index, epoch, workers_end), channel
+        except BaseException:
+            channel.close()
+            raise
     finally:
-        close_quietly(workers_end.detach())  # must not raise: the new process would be lost
+        close_quietly(workers_end.detach())
 
 
 def _fillers(place: Place) -> Iterator[WorkerHandle]:

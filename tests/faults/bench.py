@@ -39,7 +39,7 @@ _STREAM, _SEQPACKET = "0001", "0005"
 """Kinds of sockets in /proc/net/unix."""
 _LOOP, _POLLER = "loop", "poller"
 _SORTS = ("socket", "pipe", "anon_inode:[eventf", "anon_inode", "/")
-_SETTLED = 4.0
+_SETTLED = 20.0
 _CALM = 0.5
 _STOPPED = 20.0
 _LEAKS = "leaks "

@@ -11,7 +11,7 @@ from typing import Self
 
 from tests.support.dialogue import Dialogue
 
-PATIENCE = 8.0
+PATIENCE = 30.0
 """Seconds for a reply. The server's own deadlines are shorter, see ``bench``."""
 
 

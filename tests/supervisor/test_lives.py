@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from ftpcluster.ipc.channel import Channel
 from ftpcluster.ipc.messages import (
     Adopt,
     Adopted,
@@ -32,6 +33,7 @@ from ftpcluster.ipc.messages import (
     SlotAnswer,
     TakeSlot,
     ToldRates,
+    ToSupervisor,
     UserLimits,
 )
 from ftpcluster.net.listeners import Listener, listen
@@ -681,6 +683,32 @@ async def test_a_reload_is_done_though_keepalive_cannot_be_set(
         assert "timeouts.keepalive cannot be set: Protocol not available" in caplog.text
         await scene.connect()
         await new.adopt()
+
+
+async def test_no_process_is_started_for_a_channel_that_cannot_be_had(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody would know it, and end it."""
+    made, real = 0, module.supervisor_end
+
+    def fail_once(*arguments: Any) -> Channel[ToSupervisor]:
+        nonlocal made
+        made += 1
+        if made == 2:
+            raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY))
+        return real(*arguments)
+
+    monkeypatch.setattr(module, "supervisor_end", fail_once)
+    async with supervised(1) as scene:
+        (first,) = await scene.ready(1)
+        before = len(os.listdir("/proc/self/fd"))
+        first.die()
+        (await scene.worker(1)).say(Ready())
+        await scene.connect()
+        await scene.workers[1].adopt()
+        assert (made, len(scene.workers)) == (3, 2)
+        assert "worker 1 cannot be started: Inappropriate ioctl for device" in caplog.text
+        assert len(os.listdir("/proc/self/fd")) <= before + 3  # the client's ends
 
 
 async def test_connections_that_wait_in_the_queue_survive_a_reload() -> None:

@@ -415,10 +415,11 @@ async def test_two_workers_share_what_there_is() -> None:
         scene.supervisor.set_limits(None, Rates(download=10_000))
         for worker in workers:
             assert await worker.hear(SetLimits) == SetLimits(None, Rates(download=10_000))
-        # what is in the bucket when the first one speaks is the first one's; then it is even
+        # what is in the bucket when the first one speaks is the first one's; then it is even, but
+        # for the bytes that come while they speak one after the other
         async with asyncio.timeout(20):
             got = [0, 1]
-            while max(got) - min(got) > 0:
+            while max(got) - min(got) > max(got) / 10:
                 for worker in workers:
                     worker.say(eager())
                 got = [await hears_grants(worker) for worker in workers]
