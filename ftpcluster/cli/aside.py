@@ -121,7 +121,7 @@ def _called(function: Callable[[], object], *, may_fork: bool) -> Iterator[Conne
         except BaseException:
             _leave(pid)
             raise
-        if may_fork:  # its result was its last act: it ends at once
+        if may_fork:  # it has sent its result, and ends: no thread is needed
             _reap(pid)
         else:
             _leave(pid)

@@ -1,4 +1,4 @@
-"""One password at a time is checked for each address, and one for all that failed just now.
+"""Each address has one password checked at a time; all that failed just now share one turn.
 
 Otherwise a client that guesses over many connections would have all passwords hashed at once, and
 keep everybody else's logins waiting. So a storm costs one thread, and no more hashes once its

@@ -27,7 +27,7 @@ class RestartPolicy:
     early_deaths: int = 0
     has_settled: bool = False
     _started: float | None = None
-    """When the worker that lives now was started."""
+    """When the last worker that has not died yet was started."""
 
     def started(self, now: float) -> None:
         """A worker is started, in an empty place or to replace one that lives."""
