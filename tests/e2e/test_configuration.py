@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ftpcluster.passwords import hash_password
-from tests.support.cluster import Cluster, until
+from tests.support.cluster import Cluster, loop_of, until
 from tests.support.configured import configured, ports
 from tests.support.dialogue import DEADLINE, Dialogue
 
@@ -37,8 +37,7 @@ def test_workers_are_as_many_as_the_file_says(directory: Path) -> None:
 def test_the_loop_is_the_one_that_the_file_names(directory: Path, loop: str) -> None:
     with configured(directory, f"loop = '{loop}'\n{USER}") as cluster:
         for pid in (cluster.pid, *cluster.workers()):
-            loaded = Path(f"/proc/{pid}/maps").read_text()
-            assert ("/uvloop/" in loaded) == (loop == "uvloop")
+            assert loop_of(pid) == loop
 
 
 def test_clients_are_greeted_with_the_welcome_of_the_file(directory: Path) -> None:

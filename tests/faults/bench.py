@@ -14,6 +14,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import errno
+import functools
 import os
 import re
 import signal
@@ -170,7 +171,8 @@ class Bench:
         (self._worker,) = self._cluster.workers()
         pid = self._cluster.pid if self._process == "supervisor" else self._worker
         self._tracer = Tracer(pid)
-        (self._channel,) = _unix_sockets(pid, _SEQPACKET)
+        # the fork server's is older than that of any worker
+        self._channel = max(_unix_sockets(pid, _SEQPACKET), key=functools.partial(_inode, pid))
         self._signals = _unix_sockets(pid, _STREAM)
         self._poller = _poller_of(pid)
 
@@ -478,6 +480,11 @@ def _unix_sockets(pid: int, kind: str) -> list[int]:
         int(fd) for fd in os.listdir(f"/proc/{pid}/fd")
         if os.readlink(f"/proc/{pid}/fd/{fd}") in inodes
     ]  # fmt: skip
+
+
+def _inode(pid: int, fd: int) -> int:
+    """Inodes of sockets count up."""
+    return os.stat(f"/proc/{pid}/fd/{fd}").st_ino
 
 
 def _poller_of(pid: int) -> int:

@@ -208,6 +208,11 @@ def _forked(
         return fork(arguments, env, streams, cwd=cwd, new_session=True)
 
 
+def loop_of(pid: int) -> str:
+    """The event loop of a process: libuv is woken by an eventfd, stock asyncio by a socket pair."""
+    return "uvloop" if "anon_inode:[eventfd]" in open_files(pid) else "asyncio"
+
+
 def _inode_of_other_end(sock: socket.socket) -> str | None:
     fields = other_end(sock)
     return None if fields is None or fields[9] == "0" else fields[9]
