@@ -35,7 +35,7 @@ class NativeHook(BuildHookInterface[Any]):
             return
         for module in built:
             if version == "editable":  # they run where they are
-                module.replace(Path(self.root, SOURCES, module.name))
+                shutil.move(module, Path(self.root, SOURCES, module.name))  # maybe to another disk
             else:
                 build_data["force_include"][str(module)] = f"{SOURCES}/{module.name}"
         build_data["pure_python"] = False

@@ -328,7 +328,8 @@ def test_a_file_that_shrinks_while_it_is_sent_is_451(client: Client, shared: Sha
     with client.protected("RETR big") as data:
         assert data.recv(1)
         os.truncate(shared.root / "big", 1000)
-        reads(data)
+        with contextlib.suppress(ssl.SSLEOFError):  # where a record was under way there is no end
+            reads(data)
     client.expects(451)
 
 

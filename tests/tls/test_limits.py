@@ -57,6 +57,7 @@ def test_a_download_goes_on_when_its_limit_has_fallen_meanwhile(
                     while data.pending() or select.select([data], [], [], 0.3)[0]:
                         block = data.recv(1 << 16)
                         assert block
+                        time.sleep(0.002)  # the limit may take a moment to reach the worker
                         received += block
                         if len(block) < 100:
                             break
