@@ -25,14 +25,16 @@ class NativeHook(BuildHookInterface[Any]):
         choice = os.environ.get("FTPCLUSTER_NATIVE", "")
         if choice == "0":
             return
-        self._work = tempfile.mkdtemp(prefix="ftpcluster-build-")
+        work = tempfile.mkdtemp(prefix="ftpcluster-build-")
         try:
-            built = compiled(Path(self.root), self._work)
+            built = compiled(Path(self.root), work)
         except Exception as error:  # whatever a compiler, or its absence, may raise
+            shutil.rmtree(work)
             if choice == "1":
                 raise
             print(f"ftpcluster goes without compiled modules: {error}", file=sys.stderr)
             return
+        self._work = work
         for module in built:
             if version == "editable":  # they run where they are
                 shutil.move(module, Path(self.root, SOURCES, module.name))  # maybe to another disk
