@@ -157,8 +157,8 @@ def pytest_runtest_protocol(
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Tests of servers mostly wait: three processes for each core."""
-    return 3 * len(os.sched_getaffinity(0))
+    """Tests of servers often wait: two processes for each core."""
+    return 2 * len(os.sched_getaffinity(0))
 
 
 def pytest_collection_finish() -> None:
