@@ -17,7 +17,7 @@ from tests.support.cluster import open_files, until
 from tests.support.dialogue import Dialogue, reset
 from tests.support.kinds import KINDS, Running, running
 
-STALLED = 2
+STALLED = 4
 COMMANDS = ("RETR big", "STOR file", "APPE file", "STOU", "LIST many", "MLSD many", "NLST many")
 
 
