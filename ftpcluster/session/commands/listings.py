@@ -343,7 +343,7 @@ def _facts(session: Session, path: str, entries: Sequence[Entry]) -> Steps[str]:
     rights, facts = session.account.rights, session.parameters.facts
     everywhere = rights.everywhere
     if everywhere is not None:
-        return fact_lines(entries, functools.partial(_perm_everywhere, everywhere), facts)
+        return fact_lines(entries, functools.partial(_perm, permission=everywhere), facts)
     lines = []
     for name, status, _ in entries:
         perm = _perm(status.st_mode, (yield rights.at(virtual.join(path, name))))
@@ -377,10 +377,6 @@ def _with_size_sent(session: Session, path: str, status: os.stat_result) -> Step
     fields = list(status[:10])
     fields[stat.ST_SIZE] = target.st_size
     return os.stat_result(fields)
-
-
-def _perm_everywhere(permission: Permission, mode: int) -> str:
-    return _perm(mode, permission)
 
 
 def _perm(mode: int, permission: Permission) -> str:
