@@ -12,17 +12,20 @@ import os
 import socket
 
 from ftpcluster.ipc.closing import forget_linger
+from ftpcluster.supervisor.procstatus import stuck_thread
 
 _PIDFD_GETFD = 438  # the same on every architecture
 _PIDFD_THREAD = os.O_EXCL
 _syscall = ctypes.CDLL(None, use_errno=True).syscall
 
 
-def cut_connections(pid: int, thread: int) -> None:
-    """Shut down the TCP sockets of a process, even listening ones, as far as that is permitted.
-
-    ``thread``: a living thread of the process. A thread that has ended shows no descriptors.
+def cut_connections(pid: int) -> None:
+    """Shut down the TCP sockets of a process that is stuck, even listening ones, as far as that is
+    permitted. Does nothing to one that is not stuck: it can be killed.
     """
+    thread = stuck_thread(pid)  # it lives: a thread that has ended shows no descriptors
+    if thread is None:
+        return
     with contextlib.suppress(OSError):
         # before Linux 6.9 the first thread only
         handle = os.pidfd_open(thread, 0 if thread == pid else _PIDFD_THREAD)

@@ -141,8 +141,8 @@ class ForkedProcess:
         return self.pid is not None and stuck_thread(self.pid) is not None
 
     def leave(self) -> None:
-        if self.pid is not None and (thread := stuck_thread(self.pid)) is not None:
-            cut_connections(self.pid, thread)
+        if self.pid is not None:
+            cut_connections(self.pid)
 
 
 class AskedProcess:

@@ -135,8 +135,8 @@ class WorkerProcess(Process):
         # multiprocessing waits at the interpreter's exit for all that it knows
         known: set[Any] = multiprocessing_process._children  # type: ignore[attr-defined]
         known.discard(self.aio_process)
-        if self.pid is not None and (thread := stuck_thread(self.pid)) is not None:
-            cut_connections(self.pid, thread)
+        if self.pid is not None:
+            cut_connections(self.pid)
 
 
 def leave_lost_directory() -> None:
