@@ -33,7 +33,10 @@ def send(sock: socket.socket, data: bytes, fds: Sequence[int] = ()) -> None:
 
 def receive(sock: socket.socket) -> tuple[bytes, list[int]]:
     """A message and its descriptors. Raises NoOrder, OSError."""
-    data, ancillary, _, _ = sock.recvmsg(_MOST, _ROOM, socket.MSG_CMSG_CLOEXEC)
+    try:
+        data, ancillary, _, _ = sock.recvmsg(_MOST, _ROOM, socket.MSG_CMSG_CLOEXEC)
+    except ConnectionResetError:  # the other end was closed before it had read all
+        raise NoOrder from None
     if not data:
         raise NoOrder
     fds = array.array("i")

@@ -73,8 +73,8 @@ def fails(*arguments: str, cwd: Path) -> str:
     """Run the server, which must end with code 2 and one line; the line."""
     done = command("run", "--host", "127.0.0.1", "--port", "0", *arguments, cwd=cwd)
     assert done.returncode == 2, done.stderr
-    (line,) = done.stderr.splitlines()
-    return line
+    assert done.stderr.count("\n") == 1, done.stderr
+    return done.stderr.rstrip("\n")
 
 
 @pytest.fixture
