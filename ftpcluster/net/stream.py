@@ -15,6 +15,7 @@ import socket
 import sys
 import termios
 from collections.abc import Callable
+from socket import SOCK_NONBLOCK
 
 from ftpcluster.descriptors import close_quietly
 from ftpcluster.net.poller import BROKEN, FAILURE, READ, WRITE, Poller
@@ -39,13 +40,19 @@ class Stream:
     is_plain = True
     """Whether bytes travel as they are, so that the kernel may copy them."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, poller: Poller, fd: int) -> None:
-        """Takes over ``fd``, a connected socket, also when it fails."""
-        try:
-            os.set_blocking(fd, False)
-        except OSError:
-            close_quietly(fd)
-            raise
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, poller: Poller, fd: int, flags: int = 0
+    ) -> None:
+        """Takes over ``fd``, a connected socket, also when it fails.
+
+        ``flags``: SOCK_NONBLOCK where it was made with it.
+        """
+        if not flags & SOCK_NONBLOCK:
+            try:
+                os.set_blocking(fd, False)
+            except OSError:
+                close_quietly(fd)
+                raise
         self._loop = loop
         self._poller = poller
         self.fd = fd
