@@ -10,7 +10,7 @@ import os
 from importlib.util import find_spec
 
 VARIABLE = "FTPCLUSTER_NATIVE"
-MODULES = ("entries", "sockets")
+MODULES = ("beneath", "entries", "sockets")
 
 
 def _choose(choice: str) -> bool:

@@ -21,10 +21,11 @@ LOOK = """
 from ftpcluster import native
 from ftpcluster.net import early_accept, passive
 from ftpcluster.session.commands import listings, long_lines
-from ftpcluster.storage import local
+from ftpcluster.storage import contained, local
 functions = (
     local.entries_in, long_lines.list_lines, listings.fact_lines, listings.name_lines,
     passive.accept_at_once, passive.is_queued, early_accept.accept_at_once,
+    contained.encode, contained.openat2, contained.open_regular, contained.examined,
 )
 print(native.NATIVE, *(function.__module__ for function in functions))
 """
@@ -58,6 +59,7 @@ def test_none_are_used_where_the_variable_is_0() -> None:
         "ftpcluster.storage.scanning",
         *["ftpcluster.protocol.listing"] * 3,
         *["ftpcluster.net.sockets"] * 3,
+        *["ftpcluster.storage.beneath"] * 4,
     ]
     assert run("-m", "ftpcluster", "--version", choice="0").stdout.endswith(
         "without compiled modules\n"
@@ -71,6 +73,7 @@ def test_they_are_used_where_they_were_built() -> None:
             "True",
             *["ftpcluster._native.entries"] * 4,
             *["ftpcluster._native.sockets"] * 3,
+            *["ftpcluster._native.beneath"] * 4,
         ]
     assert run("-m", "ftpcluster", "--version", choice="").stdout.endswith(
         " with compiled modules\n"
