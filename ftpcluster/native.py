@@ -10,7 +10,7 @@ import os
 from importlib.util import find_spec
 
 VARIABLE = "FTPCLUSTER_NATIVE"
-MODULES = ("beneath", "entries", "sockets")
+MODULES = ("beneath", "entries", "sockets", "watching")
 
 
 def _choose(choice: str) -> bool:
