@@ -151,7 +151,21 @@ class ControlConnection(ABC):
             self._on_broken()
             return
         try:
-            self._on_received(data)
+            is_busy = self._run is not None or self._turn is not None or self._unsent
+            if is_busy or self._receiver is not None or (line := self._lines.only(data)) is None:
+                self._on_received(data)
+                return
+            # the usual case, without further calls: one line, and nothing before or after it
+            deadlines = self._deadlines
+            deadlines.heard = deadlines.time()
+            began = monotonic()
+            self._obey(*line)
+            if (took := monotonic() - began) > LONG:
+                self._took_long(took)
+            if self._unsent:
+                self._send()
+            if self._unsent or self._run is not None or not self.session.stream.is_watched:
+                self._go_on(is_held=self._run is not None)
         except Exception as error:
             self.fail(error)
 
@@ -163,20 +177,8 @@ class ControlConnection(ABC):
         deadlines.heard = deadlines.time()
         if self._receiver is not None and not self._receiver.done():
             self._receiver.set_result(data)
-            return
-        if self._run is not None or self._turn is not None or self._unsent:
-            line = None
         else:
-            line = self._lines.only(data)
-        if line is None:
             self._queue(data)
-            return
-        # the usual case: one line, with nothing before it and nothing after it
-        self._obey_and_time(*line)
-        if self._unsent:
-            self._send()
-        if self._unsent or self._run is not None or not self.session.stream.is_watched:
-            self._go_on(is_held=self._run is not None)
 
     def _queue(self, data: bytes) -> None:
         """Queue what was received, and obey it in its turn."""
@@ -329,36 +331,39 @@ class ControlConnection(ABC):
 
         Some clients take no data before they have read 150, others read one reply per receive.
         """
-        try:
-            if self._unsent:
-                self._transmit()
-            self._reply(reply)
-            if self._unsent:
-                self._transmit()
-        except OSError:
-            # not now: the session must not end within a step of its command
-            self.session.services.loop.call_soon(self._on_broken)
+        if self._unsent:
+            self._send(in_command=True)
+        self._reply(reply)
+        self._send(in_command=True)
 
-    def _send(self, *, is_last: bool = False) -> None:
-        if self._unsent and self._state is not ENDED:
-            try:
-                self._transmit(is_last=is_last)
-            except OSError:
-                self._on_broken()
-
-    def _transmit(self, *, is_last: bool = False) -> None:
-        """Send what the socket takes. Raises OSError where the connection is broken."""
-        stream, unsent = self.session.stream, self._unsent
+    def _send(self, *, is_last: bool = False, in_command: bool = False) -> None:
+        """Send what the socket takes. The session does not end within a step of its command."""
+        unsent = self._unsent
+        if not unsent or self._state is ENDED:
+            return
+        stream = self.session.stream
         try:
             sent = stream.send_last(unsent) if is_last else stream.send(unsent)
         except BlockingIOError:
             sent = 0
+        except OSError:
+            self._on_send_failed(in_command=in_command)
+            return
         if sent == len(unsent):
             self._unsent = b""
             return
         self._unsent = unsent[sent:]
         self._deadlines.wait_for_reader(sent)
-        stream.writable().add_done_callback(self._on_writable)
+        try:
+            stream.writable().add_done_callback(self._on_writable)
+        except OSError:  # it cannot be watched
+            self._on_send_failed(in_command=in_command)
+
+    def _on_send_failed(self, *, in_command: bool) -> None:
+        if in_command:
+            self.session.services.loop.call_soon(self._on_broken)
+        else:
+            self._on_broken()
 
     def _send_all(self) -> bool:
         """Send all replies before TLS begins or ends; False where the session ends.

@@ -33,6 +33,7 @@ from ftpcluster.session.control_connection import (
     ENDED,
     ENDING,
     HUNG_UP,
+    LOST,
     QUIT,
     ControlConnection,
 )
@@ -264,8 +265,10 @@ class ServerPI(ControlConnection):
         if session.last_transfer is not None:
             self._count_transfer(reply)
         if then is _GO_ON and self._state is not ENDING:
-            if reply is not None:
-                self._reply(reply)
+            if reply is not None:  # as ``_reply`` does, without a call
+                session.services.counts.replies[reply.code] += 1
+                if self._state < LOST:
+                    self._unsent += reply.encode(session.settings.encoding)
             return
         changes = then is not _GO_ON and then is not Then.CLOSE
         if changes and self._has_more_input():

@@ -78,6 +78,7 @@ class Session:
         "hooks",
         "last_transfer",
         "login",
+        "needs_task",
         "parameters",
         "pending",
         "progress",
@@ -107,6 +108,8 @@ class Session:
         # the control connection's, whose context serves data connections, too; kept after CCC
         self.tls = stream if isinstance(stream, TLSStream) else None
         self.login: Claim | Account | None = None
+        self.needs_task = False
+        """Whether commands run code that may ask for the task that it runs in."""
         self.user_name = ""
         self._who: Who | None = None
         self.unauthenticated = Unauthenticated(services.loop.time())
@@ -167,12 +170,6 @@ class Session:
     async def room(self) -> None:
         """Wait until the client has read nearly all that was announced."""
         await self.control.room()
-
-    @property
-    def needs_task(self) -> bool:
-        """Whether commands run code that may ask for the task that it runs in."""
-        login = self.login
-        return type(login) is Account and login.needs_task
 
     @property
     def server_address(self) -> str:
@@ -307,7 +304,8 @@ class Session:
         rights = self.hooks.rights_of(user) or rights_of(user)
         # attributes of a program's own user class may raise: until here there is no login
         needs_task = storage.needs_task or rights.needs_task
-        self.login = Account(user, storage, rights, needs_task, self._speed_limits(user))
+        self.login = Account(user, storage, rights, self._speed_limits(user))
+        self.needs_task = needs_task
         self.current_directory = home
         self.user_name = shown(name)
         self._who = None
@@ -329,6 +327,7 @@ class Session:
     def log_out(self) -> None:
         """End the login, if there is one, and forget what belonged to it."""
         login, self.login = self.login, None
+        self.needs_task = False
         self.current_directory = "/"
         self.pending = Pending()
         if login is not None:
