@@ -16,7 +16,7 @@ from ftpcluster.protocol.text import visible
 from ftpcluster.session.hooks import NO_HOOKS
 from ftpcluster.session.login import Account
 from ftpcluster.session.row import Command
-from ftpcluster.session.state import Session, Transfer
+from ftpcluster.session.state import PastTransfer, Session
 from ftpcluster.session.xferlog import transfer_line
 
 _LONGEST = 1024
@@ -92,7 +92,7 @@ class Entry:
         tell(level, self._who, f"{what}: {came}", fields)
 
     def _write_transfer(
-        self, session: Session, transfer: Transfer, reply: Reply | None, *, is_cut: bool
+        self, session: Session, transfer: PastTransfer, reply: Reply | None, *, is_cut: bool
     ) -> None:
         # without a reply: a command that is done may have replied for itself
         is_complete = not is_cut if reply is None else reply.code < _REFUSED

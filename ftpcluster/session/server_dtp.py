@@ -124,6 +124,10 @@ class DataTransfer:
             self.most = self._pace.piece
 
     @property
+    def is_protected(self) -> bool:
+        return not self.stream.is_plain
+
+    @property
     def has_begun(self) -> bool:
         """Whether 150 was said, and the connection is there: leaving the block closes it."""
         return self._shares
@@ -171,7 +175,7 @@ class DataTransfer:
         self.end()
         self.stream.close()
         if error is not None:
-            _raise_if_gone(error)
+            raise_if_gone(error)
 
     async def __aenter__(self) -> Self:
         self._start_clock()
@@ -208,6 +212,15 @@ class DataTransfer:
             raise
 
     @classmethod
+    def begun(cls, session: Session, fd: int, total: int, path: str) -> Self:
+        """A transfer over a plain connection, which it takes over; 150 was said already."""
+        transfer = cls(session, "", total, path)
+        transfer.stream = Stream(session.services.loop, session.services.poller, fd)
+        session.transfer = session.last_transfer = transfer
+        transfer._shares = True
+        return transfer
+
+    @classmethod
     def over(cls, session: Session, stream: Stream) -> Self:
         """A transfer over a connection that somebody else has made, and closes after ``end``."""
         transfer = cls(session, "")
@@ -242,7 +255,7 @@ class DataTransfer:
                 await self._finish_tls(self.stream)
         finally:
             self.stream.close()
-        _raise_if_gone(error)
+        raise_if_gone(error)
 
     async def _finish_tls(self, stream: TLSStream) -> None:
         """All was copied."""
@@ -321,7 +334,7 @@ class DataTransfer:
             return block
 
 
-def _raise_if_gone(error: BaseException | None) -> None:
+def raise_if_gone(error: BaseException | None) -> None:
     if isinstance(error, OSError) and error.errno in _GONE:
         raise TransferAborted from error
 

@@ -302,7 +302,7 @@ class ServerPI(ControlConnection):
             transfer.direction,
             session.progress,
             whole=reply is not None and reply.code == _COMPLETE,
-            protected=not transfer.stream.is_plain,
+            protected=transfer.is_protected,
         )
 
     # ------------------------------------------------------------------ watching

@@ -49,17 +49,25 @@ _LONGEST_NAME = 64
 """Characters of a user's name that are shown."""
 
 
-class Transfer(Protocol):
+class PastTransfer(Protocol):
+    """What logs and counters want to know of a transfer."""
+
+    path: str
+
+    @property
+    def direction(self) -> str: ...
+    @property
+    def is_protected(self) -> bool: ...
+
+
+class Transfer(PastTransfer, Protocol):
     """What a session knows of a transfer over its data connection."""
 
     stream: Stream
     total: int | None
-    path: str
 
     @property
     def waits(self) -> TransferWaits: ...
-    @property
-    def direction(self) -> str: ...
 
     def limits_changed(self) -> None: ...
 
@@ -122,7 +130,7 @@ class Session:
         # bytes of the transfer that runs, which shows whether it stalls
         self.progress = 0
         self.transfer: Transfer | None = None
-        self.last_transfer: Transfer | None = None  # of the command that runs
+        self.last_transfer: PastTransfer | None = None  # of the command that runs
         self.hooks = NO_HOOKS if services.hooks_for is None else services.hooks_for(self)
 
     @property

@@ -27,6 +27,7 @@ from ftpcluster.session.command_run import wait_out
 from ftpcluster.session.commands.write_only import HidingNames, hidden, is_write_only, remember
 from ftpcluster.session.download import Download
 from ftpcluster.session.in_use import close_read, when_free
+from ftpcluster.session.small_download import accept_for_small, send_small
 from ftpcluster.session.state import Session
 from ftpcluster.session.upload import Upload
 from ftpcluster.storage.base import File, WriteMode
@@ -53,24 +54,37 @@ def retr(session: Session, argument: str) -> Answer[Reply]:
 
 
 def _retrieve(path: str, session: Session, offset: int) -> Answer[Reply]:
-    opening = when_free(session, session.storage.open_reader, path)
-    return then(opening, _send, session, path, offset)
+    file = when_free(session, session.storage.open_reader, path)
+    if is_awaitable(file):
+        return then(file, _send, session, path, offset)
+    return _send(cast(File, file), session, path, offset)
 
 
 def _send(file: File, session: Session, path: str, offset: int) -> Answer[Reply]:
-    size = file.size
-    download = Download(session, _opening(session, path, size), size - offset, path)
-    if not file.is_synchronous or offset > size:
-        return _send_in_time(file, session, download, offset)
+    text = _opening(session, path, file.size)
     try:
-        is_sent = download.send_file_at_once(file, offset)
+        fd = None if offset else accept_for_small(session, file)
+        if fd is None:
+            rest = _send_at_once(file, session, text, path, offset)
+        else:
+            rest = send_small(session, fd, file, text, path)
     except BaseException:
         close_read(session, file)
         raise
-    if not is_sent:
-        return _send_in_time(file, session, download, offset)
+    if rest is not None:
+        return _send_in_time(file, session, rest, offset)
     close_read(session, file)
     return _COMPLETE
+
+
+def _send_at_once(
+    file: File, session: Session, text: str, path: str, offset: int
+) -> Download | None:
+    """Send a file, where nothing has to wait; else the Download that has to go on."""
+    download = Download(session, text, file.size - offset, path)
+    if not file.is_synchronous or offset > file.size:
+        return download
+    return None if download.send_file_at_once(file, offset) else download
 
 
 async def _send_in_time(file: File, session: Session, download: Download, offset: int) -> Reply:
