@@ -164,7 +164,7 @@ class ControlConnection(ABC):
                 self._took_long(took)
             if self._unsent:
                 self._send()
-            if self._unsent or self._run is not None or not self.session.stream.is_watched:
+            if self._unsent or not self.session.stream.is_watched:
                 self._go_on(is_held=self._run is not None)
         except Exception as error:
             self.fail(error)
@@ -333,8 +333,11 @@ class ControlConnection(ABC):
         """
         if self._unsent:
             self._send(in_command=True)
-        self._reply(reply)
-        self._send(in_command=True)
+        if not reply.is_part:
+            self.session.services.counts.replies[reply.code] += 1
+        if self._state < LOST:
+            self._unsent += reply.encode(self.session.settings.encoding)
+            self._send(in_command=True)
 
     def _send(self, *, is_last: bool = False, in_command: bool = False) -> None:
         """Send what the socket takes. The session does not end within a step of its command."""

@@ -21,6 +21,7 @@ from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.quota.rates import Direction
 from ftpcluster.session.accepting import AcceptingData, shake_hands, wrap
 from ftpcluster.session.hooks import NO_HOOKS
+from ftpcluster.session.login import Account
 from ftpcluster.session.state import Session
 from ftpcluster.session.throttle import Pace
 from ftpcluster.session.transfer_waits import Cause, TransferWaits
@@ -88,7 +89,8 @@ class DataTransfer:
         self._pending: Coroutine[Any, Any, None] | None = None
         """What a transfer that has begun at once has to wait for before it goes on."""
         self.most = MOST
-        if session.account.speed_limits is not None:
+        login = session.login
+        if type(login) is Account and login.speed_limits is not None:
             self._set_pace(total)
 
     def _set_pace(self, left: int | None) -> None:
@@ -144,7 +146,7 @@ class DataTransfer:
         fd = listener.accept(talk.peer) if talk.proxy is None else None
         if fd is None:
             return False
-        session.announce(Reply(Code.FILE_STATUS_OK, self._text))
+        session.control.announce(Reply(Code.FILE_STATUS_OK, self._text))
         listener.give_back()
         if session.hooks is not NO_HOOKS:
             session.hooks.on_data_taken()

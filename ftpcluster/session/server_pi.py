@@ -35,6 +35,7 @@ from ftpcluster.session.control_connection import (
     HUNG_UP,
     LOST,
     QUIT,
+    SERVING,
     ControlConnection,
 )
 from ftpcluster.session.conversation import Conversation
@@ -219,7 +220,8 @@ class ServerPI(ControlConnection):
             self._obey_lines()
         else:
             self._send()
-            self._go_on(is_held=False)
+            if self._unsent or self._state is not SERVING or not self.session.stream.is_watched:
+                self._go_on(is_held=False)
 
     def _obey_meanwhile(self, verb: bytes, rest: bytes) -> bool:
         """Look at the lines that came while a command runs; False where all have to wait."""

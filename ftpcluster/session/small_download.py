@@ -13,6 +13,7 @@ from ftpcluster.net.passive import PassiveListener
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.session.download import Download
 from ftpcluster.session.hooks import NO_HOOKS
+from ftpcluster.session.login import Account
 from ftpcluster.session.server_dtp import raise_if_gone
 from ftpcluster.session.state import Session
 from ftpcluster.storage.base import COPY_REFUSED, File
@@ -37,13 +38,14 @@ def accept_for_small(session: Session, file: File) -> int | None:
 
     The connection is the caller's. Raises OSError where no descriptor is left.
     """
-    listener, talk = session.data, session.conversation
+    listener, talk, login = session.data, session.conversation, session.login
     if (
         type(listener) is PassiveListener
         and file.size <= _SMALL
         and file.kernel_fd is not None
         and session.parameters.binary
-        and session.account.speed_limits is None
+        and type(login) is Account
+        and login.speed_limits is None
         and session.hooks is NO_HOOKS
         and talk.proxy is None
         and (not file.size or file.is_resident(0))

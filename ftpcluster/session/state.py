@@ -6,7 +6,6 @@ What all sessions of a process share stands in ``services``.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -196,49 +195,42 @@ class Session:
         """The virtual path that an argument names, where the user may read it. It is returned at
         once, unless the program's own code decides. Raises FileUnavailable.
         """
-        return self._checked(argument, self._readable_at)
+        return self._checked(argument, writes=False)
 
     def writable(self, argument: str) -> Answer[str]:
         """The virtual path that an argument names, where the user may write it. It is returned at
         once, unless the program's own code decides. Raises FileUnavailable, FileNameNotAllowed.
         """
-        return self._checked(argument, self._writable_at)
+        return self._checked(argument, writes=True)
 
-    def _checked(self, argument: str, check: Callable[[Permission, str], str]) -> Answer[str]:
+    def _checked(self, argument: str, *, writes: bool) -> Answer[str]:
         login = self.login
         if type(login) is not Account:
             raise NotLoggedIn
         path = None if self.hooks is NO_HOOKS else self.hooks.locate(argument)
         if path is None:
             if argument[:1] == "~" and begins_at_home(argument):
-                return self._checked_from_home(login, argument, check)
+                return self._checked_from_home(login, argument, writes=writes)
             path = resolve(self.current_directory, argument)
         permission = login.rights.at(path)
         if not isinstance(permission, Permission):
-            return then(permission, check, path)
-        return check(permission, path)
+            return then(permission, self._permitted, path, writes=writes)
+        is_permitted = permission.writable if writes else permission.readable
+        if is_permitted and not self.services.forbidden.has_patterns:  # as for most
+            return path
+        return self._permitted(permission, path, writes=writes)
 
-    async def _checked_from_home(
-        self, login: Account, argument: str, check: Callable[[Permission, str], str]
-    ) -> str:
+    async def _checked_from_home(self, login: Account, argument: str, *, writes: bool) -> str:
         forbidden = self.services.forbidden
         path = await home_or_entry(login, self.current_directory, argument, forbidden)
-        return await settled(self._checked(path, check))
+        return await settled(self._checked(path, writes=writes))
 
-    def _readable_at(self, permission: Permission, path: str) -> str:
-        if not permission.readable:
+    def _permitted(self, permission: Permission, path: str, *, writes: bool) -> str:
+        if not (permission.writable if writes else permission.readable):
             raise FileUnavailable("Permission denied.")
         forbidden = self.services.forbidden
         if forbidden.has_patterns and forbidden.are_in(path):
-            raise FileUnavailable("No such file or directory.")
-        return path
-
-    def _writable_at(self, permission: Permission, path: str) -> str:
-        if not permission.writable:
-            raise FileUnavailable("Permission denied.")
-        forbidden = self.services.forbidden
-        if forbidden.has_patterns and forbidden.are_in(path):
-            raise FileNameNotAllowed
+            raise FileNameNotAllowed if writes else FileUnavailable("No such file or directory.")
         return path
 
     def take_restart(self) -> int:

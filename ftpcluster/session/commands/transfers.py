@@ -8,9 +8,8 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Awaitable
-from typing import cast
 
-from ftpcluster.answers import Answer, is_awaitable, settled, then
+from ftpcluster.answers import Answer, settled, then
 from ftpcluster.protocol.command import integer
 from ftpcluster.protocol.errors import (
     AllocationExceeded,
@@ -54,10 +53,10 @@ def retr(session: Session, argument: str) -> Answer[Reply]:
 
 
 def _retrieve(path: str, session: Session, offset: int) -> Answer[Reply]:
-    file = when_free(session, session.storage.open_reader, path)
-    if is_awaitable(file):
-        return then(file, _send, session, path, offset)
-    return _send(cast(File, file), session, path, offset)
+    file = when_free(session, session.account.storage.now().open_reader, path)
+    if not hasattr(file, "__await__"):  # as ``then`` does, without its cost
+        return _send(file, session, path, offset)
+    return then(file, _send, session, path, offset)
 
 
 def _send(file: File, session: Session, path: str, offset: int) -> Answer[Reply]:
@@ -103,7 +102,8 @@ async def _send_in_time(file: File, session: Session, download: Download, offset
 
 def stor(session: Session, argument: str) -> Answer[Reply]:
     """STOR: upload; with REST into a file that exists, from that offset on."""
-    offset = session.take_restart()
+    pending = session.pending
+    offset, pending.restart = pending.restart, 0
     mode = WriteMode.RESUME if offset else WriteMode.TRUNCATE
     path = session.writable(argument)
     if type(path) is str:
@@ -135,15 +135,16 @@ def _open_and_receive(
 ) -> Answer[Reply]:
     if offset and write_only:
         raise FileUnavailable("Permission denied: only a readable file can be resumed.")
-    _check_data(session)
+    if session.data is None:  # as ``_check_data``, without its call
+        _check_data(session)
     try:
         file = _open(session, path, mode)
     except OSError as error:
         raise hidden(error, write_only=write_only) from None
     upload = Upload(session, _opening(session, path), path=path)
-    if is_awaitable(file):
-        return _receive_when_open(file, session, upload, mode, offset, write_only=write_only)
-    return _receive(cast(File, file), session, upload, mode, offset, write_only=write_only)
+    if not hasattr(file, "__await__"):
+        return _receive(file, session, upload, mode, offset, write_only=write_only)
+    return _receive_when_open(file, session, upload, mode, offset, write_only=write_only)
 
 
 async def _receive_when_open(
@@ -226,7 +227,7 @@ def _open(session: Session, path: str, mode: WriteMode) -> Answer[File]:
     settings = session.settings
     return when_free(
         session,
-        session.storage.open_writer,
+        session.account.storage.now().open_writer,
         path,
         mode,
         atomic=settings.atomic_uploads,
@@ -236,7 +237,8 @@ def _open(session: Session, path: str, mode: WriteMode) -> Answer[File]:
 
 def _finish(session: Session, file: File) -> Answer[None]:
     """Finish a file that was received completely. 226 waits for this to succeed."""
-    is_slow = session.settings.durable_uploads or session.storage is not session.account.storage
+    storage = session.account.storage
+    is_slow = session.settings.durable_uploads or storage.now() is not storage
     if is_slow and file.is_synchronous:
         return _finish_in_pool(session, file)
     return file.finish()
