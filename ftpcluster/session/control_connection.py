@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from enum import IntEnum
 from time import monotonic
 
 from ftpcluster.net.readiness import Readiness
@@ -27,6 +26,7 @@ from ftpcluster.session.conversation import Conversation
 from ftpcluster.session.deadlines import Deadlines
 from ftpcluster.session.ends import ending_session
 from ftpcluster.session.login import Account
+from ftpcluster.session.phases import ENDED, ENDING, HUNG_UP, LOST, SERVING, State
 from ftpcluster.session.running_command import LONG, RunningCommand
 from ftpcluster.session.services import Services
 from ftpcluster.session.state import Session
@@ -40,25 +40,6 @@ holds at most 16 KiB of its client's lines, before a login, too."""
 ABORT, QUIT = b"ABOR", b"QUIT"
 _UNSENT = 64 * 1024
 """Bytes of replies that a client may leave unread before no more commands are obeyed."""
-
-
-class State(IntEnum):
-    """How far a session has come. It goes on to a later state, never back.
-
-    Each state also ends what the earlier ones ended, so the code only compares their order. Whether
-    a command runs is no state: in each but the last, one may run or not. The server's stop is no
-    state, either: it ends a session at once, or marks its running transfer as the last.
-    """
-
-    SERVING = 0  # the client may send more
-    HUNG_UP = 1  # it sends no more, but may read: what it has sent is obeyed
-    ENDING = 2  # the last reply was given, and has to be sent
-    LOST = 3  # nothing can be sent any more; a transfer goes on as long as it makes progress
-    ENDED = 4  # what still runs is cancelled, without a reply
-
-
-# module constants: to look a member up in its class costs a call each time
-SERVING, HUNG_UP, ENDING, LOST, ENDED = State
 
 
 class ControlConnection(ABC):

@@ -28,19 +28,11 @@ from ftpcluster.session import journal
 from ftpcluster.session.activity import Activity, activity
 from ftpcluster.session.command_run import in_task
 from ftpcluster.session.commands.table import ALIASES, COMMANDS
-from ftpcluster.session.control_connection import (
-    ABORT,
-    ENDED,
-    ENDING,
-    HUNG_UP,
-    LOST,
-    QUIT,
-    SERVING,
-    ControlConnection,
-)
+from ftpcluster.session.control_connection import ABORT, QUIT, ControlConnection
 from ftpcluster.session.conversation import Conversation
 from ftpcluster.session.deadlines import Deadlines
 from ftpcluster.session.ends import ending_session
+from ftpcluster.session.phases import ENDED, ENDING, HUNG_UP, LOST, SERVING
 from ftpcluster.session.preconditions import pass_gates, refuse_unknown, reply_for
 from ftpcluster.session.row import Command, During
 from ftpcluster.session.running_command import RunningCommand
