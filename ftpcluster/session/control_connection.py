@@ -167,7 +167,7 @@ class ControlConnection(ABC):
         if self._run is not None or self._turn is not None or self._unsent:
             line = None
         else:
-            line = self._lines.only(data)
+            line = self._lines.split_single(data)
         if line is None:
             self._queue(data)
             return
