@@ -132,8 +132,9 @@ class ControlConnection(ABC):
             self._on_broken()
             return
         try:
-            is_busy = self._run is not None or self._turn is not None or self._unsent
-            if is_busy or self._receiver is not None or (line := self._lines.only(data)) is None:
+            is_busy = self._run is not None or self._turn is not None or self._receiver is not None
+            line = None if is_busy or self._unsent else self._lines.split_single(data)
+            if line is None:
                 self._on_received(data)
                 return
             # the usual case, without further calls: one line, and nothing before or after it
