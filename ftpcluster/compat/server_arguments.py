@@ -167,7 +167,7 @@ def _checked(name: str, argument: ServerKeyword, value: Any) -> Any:
     if argument.keyword.type.startswith(("int", "float")):
         arguments.check_numbers(**{name: value})
     elif argument.keyword.type == "bool":
-        arguments.check_truths(**{name: value})
+        arguments.check_booleans(**{name: value})
     elif argument.keyword.type == "str":
         arguments.check_lines(**{name: value})
     elif annotation == tuple[NamePattern, ...]:

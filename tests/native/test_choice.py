@@ -111,5 +111,5 @@ main()
 def test_the_first_line_of_the_log_says_it(tmp_path: Path, choice: str) -> None:
     with Cluster("--root", str(tmp_path), env={native.VARIABLE: choice}) as cluster:
         first = cluster.log.splitlines()[0]
-    spoken = "without compiled modules" if choice == "0" else native.SPOKEN
+    spoken = "without compiled modules" if choice == "0" else native.DESCRIPTION
     assert first.endswith(f"INFO supervisor: Python {sys.version.split()[0]} {spoken}")
