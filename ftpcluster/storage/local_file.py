@@ -135,8 +135,10 @@ class LocalFile(File):
             place.settle()
 
     def close(self) -> None:
-        if self._place is None:
-            self._close_descriptor()
+        if self._place is None:  # as ``_close_descriptor``, without its call
+            fd, self.fd, self.kernel_fd = self.fd, -1, None
+            if fd >= 0:
+                os.close(fd)
             return
         place, self._place = self._place, None
         try:
