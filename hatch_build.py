@@ -1,7 +1,7 @@
-"""Compiles ``ftpcluster/_native`` while the package is built, where there is a compiler.
+"""Compiles ``ftpcluster/_native`` while the package is built, if there is a C compiler.
 
-In the environment FTPCLUSTER_NATIVE=0 leaves the compiled modules out, and =1 fails where they
-cannot be compiled. `ftpcluster --version` says whether they run.
+FTPCLUSTER_NATIVE in the environment overrides this: 0 leaves the compiled modules out; 1 makes the
+build fail if they cannot be compiled. `ftpcluster --version` says whether they are used.
 """
 
 import os
@@ -17,7 +17,7 @@ SOURCES = "ftpcluster/_native"
 
 
 class NativeHook(BuildHookInterface[Any]):
-    """One extension module for each ``.pyx`` file."""
+    """A hook of hatchling: makes an extension module of each ``.pyx`` file."""
 
     _work: str | None = None
 
@@ -28,16 +28,17 @@ class NativeHook(BuildHookInterface[Any]):
         work = tempfile.mkdtemp(prefix="ftpcluster-build-")
         try:
             built = compiled(Path(self.root), work)
-        except Exception as error:  # whatever a compiler, or its absence, may raise
+        except Exception as error:  # a compiler, or its absence, may raise anything
             shutil.rmtree(work)
             if choice == "1":
                 raise
-            print(f"ftpcluster goes without compiled modules: {error}", file=sys.stderr)
+            print(f"ftpcluster is built without compiled modules: {error}", file=sys.stderr)
             return
         self._work = work
         for module in built:
-            if version == "editable":  # they run where they are
-                shutil.move(module, Path(self.root, SOURCES, module.name))  # maybe to another disk
+            if version == "editable":  # they are imported from the checkout
+                # not a rename: the checkout may be on another file system
+                shutil.move(module, Path(self.root, SOURCES, module.name))
             else:
                 build_data["force_include"][str(module)] = f"{SOURCES}/{module.name}"
         build_data["pure_python"] = False
@@ -49,7 +50,7 @@ class NativeHook(BuildHookInterface[Any]):
 
 
 def compiled(root: Path, work: str) -> list[Path]:
-    """The modules, made in the directory ``work``."""
+    """Compile in the directory ``work``. Returns the paths of the modules."""
     from Cython.Build import cythonize
     from setuptools import Distribution, Extension
 

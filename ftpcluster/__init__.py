@@ -1,4 +1,4 @@
-"""An FTP server cluster: many processes, exact limits."""
+"""An FTP server on many processes, whose limits hold exactly over all of them."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used: the supervisor needs none of them."""
     if name == "__version__":
-        from importlib.metadata import version  # which the supervisor need not load
+        from importlib.metadata import version  # here, since the supervisor does not need it
 
         return version("ftpcluster")
     if name not in _HOMES:
@@ -108,7 +108,7 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """The import system binds a subpackage to its parent: ``worker`` stays the decorator."""
+    """Keeps ``ftpcluster.worker`` the decorator: importing the subpackage would replace it."""
 
     def __setattr__(self, name: str, value: object) -> None:
         if not (name in _HOMES and isinstance(value, ModuleType)):

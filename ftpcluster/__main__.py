@@ -6,22 +6,22 @@ import sys
 def main() -> None:
     try:
         import ftpcluster.native  # noqa: F401
-    except ImportError as error:  # the environment asks for what was not built
+    except ImportError as error:  # FTPCLUSTER_NATIVE=1, but they were not built
         print(f"ftpcluster: error: {error}", file=sys.stderr)
         sys.exit(2)
     try:
         fork_server = None
         if sys.argv[1:2] == ["run"]:
-            from ftpcluster.runtime import open_missing
+            from ftpcluster.runtime import open_standard_streams
 
-            open_missing()  # before others get their numbers
+            open_standard_streams()  # first: other files would get their numbers
             from ftpcluster.worker.fork_server import begin
 
             fork_server = begin()
-        from ftpcluster.cli import main  # not above: worker processes import this module, too
+        from ftpcluster.cli import main  # here, since worker processes import this module, too
 
         main(fork_server)
-    except KeyboardInterrupt:  # of the imports, which take a while
+    except KeyboardInterrupt:  # during the imports, which take a while
         sys.exit(130)
 
 

@@ -1,7 +1,7 @@
-"""Answers that are there at once, or that have to be awaited.
+"""Results that are there at once, or that have to be awaited.
 
-Most of what a command asks for never waits. To make a coroutine of each question would cost a small
-file more than the question itself. So a function may return its result, or an awaitable of it.
+Most calls that a command makes never wait. A coroutine for each of them would take more time than
+the call itself. So such a function returns an ``Answer``: its result, or an awaitable of it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def is_awaitable(answer: Answer[T]) -> TypeGuard[Awaitable[T]]:
 
 
 async def settled(answer: Answer[T]) -> T:
-    """The result, once it is there: ``await settled(storage.stat(path))``."""
+    """The result of an answer of either kind: ``await settled(storage.stat(path))``."""
     return await cast(Awaitable[T], answer) if hasattr(answer, "__await__") else answer
 
 
@@ -50,11 +50,14 @@ def then(
 
 
 Steps: TypeAlias = Generator[Answer[Any], Any, T]
-"""A function in steps: each ``yield`` hands out an answer, and gives its result."""
+"""A generator that yields answers. Each ``yield`` evaluates to the result of its answer."""
 
 
 def stepwise(function: Callable[P, Steps[T]]) -> Callable[P, Answer[T]]:
-    """Makes a function of one in steps. A coroutine goes on with it only where one has to wait."""
+    """Decorates a generator of ``Steps``. A call runs it at once, up to the first wait.
+
+    From there a coroutine goes on.
+    """
 
     @functools.wraps(function)
     def called(*args: P.args, **kwargs: P.kwargs) -> Answer[T]:
@@ -73,7 +76,7 @@ def stepwise(function: Callable[P, Steps[T]]) -> Callable[P, Answer[T]]:
 
 
 async def _awaited(steps: Steps[T], answer: Answer[Any]) -> T:
-    """The result of a function in steps, from an answer on that has to be awaited."""
+    """Run the rest of the steps, from the first answer that has to be awaited."""
     try:
         while True:
             try:
@@ -89,7 +92,7 @@ async def _awaited(steps: Steps[T], answer: Answer[Any]) -> T:
 
 
 def as_coroutine(awaitable: Awaitable[T]) -> Coroutine[Any, Any, T]:
-    """A coroutine of whatever else can be awaited."""
+    """A coroutine that awaits ``awaitable``; itself where it is one."""
     if isinstance(awaitable, CoroutineType):
         return awaitable
     return settled(awaitable)
@@ -105,7 +108,7 @@ async def _later(
 
 
 async def iterated(items: Iterator[T] | AsyncIterator[T]) -> AsyncGenerator[T, None]:
-    """The items, whether they come at once or have to be awaited. To be closed by its user."""
+    """The items of a plain or an asynchronous iterator. The caller has to close it."""
     try:
         if isinstance(items, AsyncIterator):
             async for item in items:

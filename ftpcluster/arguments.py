@@ -1,4 +1,4 @@
-"""What the library is given: looked at when it is given, since later every client would be hit."""
+"""Checks of the library's arguments when they are given: later an error would hit every client."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from ftpcluster.protocol.pattern import is_name_pattern
 
 
 def check_numbers(**given: float | None) -> None:
-    """Numbers from 0 on, or None, by keyword. Raises ValueError."""
+    """Raises ValueError, with the keyword, for what is neither None nor a number of at least 0."""
     for keyword, value in given.items():
         if value is not None and not (isinstance(value, int | float) and value >= 0):
-            raise ValueError(f"{keyword}: expected a number or None, got {value!r}")
+            raise ValueError(f"{keyword}: expected a number of at least 0 or None, got {value!r}")
 
 
-def check_truths(**given: bool) -> None:
-    """Raises ValueError for all but True and False: "no" and "0" would be true."""
+def check_booleans(**given: bool) -> None:
+    """Raises ValueError for what is not a bool: "no" and "0" would count as true."""
     for keyword, value in given.items():
         if not isinstance(value, bool):
             raise ValueError(f"{keyword}: expected True or False, got {value!r}")
 
 
 def check_lines(**given: str) -> None:
-    """Texts that are sent as one line each. Raises ValueError."""
+    """Raises ValueError for a text that is more than one line: each is sent as one."""
     for keyword, text in given.items():
         if not isinstance(text, str) or len(text.splitlines()) > 1 or text.endswith(("\r", "\n")):
             raise ValueError(f"{keyword}: expected one line of text, got {text!r}")
 
 
 def check_encoding(name: str) -> None:
-    """Raises ValueError where Python has no such encoding, or it is not one for lines of FTP."""
+    """Raises ValueError for an encoding that Python lacks, or that does not keep ASCII."""
     try:
         suits = "A\r\n".encode(codecs.lookup(name).name) == b"A\r\n"
     except (LookupError, TypeError):
@@ -42,7 +42,7 @@ def check_encoding(name: str) -> None:
 
 
 def ports(given: Iterable[int] | None) -> tuple[int, ...] | None:
-    """Ports for data connections. Raises ValueError."""
+    """Check ports for data connections. Raises ValueError."""
     if given is None:
         return None
     found = _several(given)
@@ -52,7 +52,7 @@ def ports(given: Iterable[int] | None) -> tuple[int, ...] | None:
 
 
 def patterns(keyword: str, given: Iterable[str]) -> tuple[str, ...]:
-    """Patterns of names. Raises ValueError."""
+    """Check patterns of names. Raises ValueError."""
     found = _several(given)
     if found is None or not all(map(is_name_pattern, found)):
         raise ValueError(f'{keyword}: expected patterns of names, such as ["*.tmp"], got {given!r}')
@@ -60,7 +60,7 @@ def patterns(keyword: str, given: Iterable[str]) -> tuple[str, ...]:
 
 
 def networks(keyword: str, given: Iterable[object]) -> Networks:
-    """Networks, as text or as objects of ``ipaddress``. Raises ValueError."""
+    """Networks from texts or objects of ``ipaddress``. Raises ValueError."""
     found = _several(given)
     try:
         return Networks(map(str, found if found is not None else [""]))
@@ -71,5 +71,5 @@ def networks(keyword: str, given: Iterable[object]) -> Networks:
 
 
 def _several(given: Any) -> tuple[Any, ...] | None:
-    """What a sequence has; None where it is none. Text is one value."""
+    """The items of an iterable; None for anything else, and for a string, which is one value."""
     return tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else None

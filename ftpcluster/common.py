@@ -1,4 +1,4 @@
-"""The reference's module of this name: what it has there, from where it is."""
+"""The names of ``aioftp.common``, re-exported from the modules that define them here."""
 
 from ftpcluster.compat.common import (
     DEFAULT_BLOCK_SIZE,

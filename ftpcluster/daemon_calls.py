@@ -1,7 +1,7 @@
 """Calls that may never return, each in a thread of its own that nobody waits for.
 
-A call that hangs in the kernel cannot be ended, not even by a signal. The threads of a loop's
-executor would not do: the end of the program joins them.
+A call that hangs in the kernel cannot be ended, not even by a signal. Python joins the threads of a
+loop's executor when the program ends, so such a call there would keep it from ending.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ T = TypeVar("T")
 def call_in_daemon(
     loop: asyncio.AbstractEventLoop, name: str, function: Callable[[], T]
 ) -> asyncio.Future[T]:
-    """The result of a call, or its error. OSError where the process may have no more threads."""
+    """Call ``function`` in a daemon thread. OSError (EAGAIN) where no thread can be started."""
     answer: asyncio.Future[T] = loop.create_future()
     call = functools.partial(_call, loop, answer, function)
     try:
@@ -40,7 +40,7 @@ def _call(
         tell = functools.partial(answer.set_result, function())
     except Exception as error:
         tell = functools.partial(answer.set_exception, error)
-    with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+    with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
         loop.call_soon_threadsafe(_tell, answer, tell)
 
 

@@ -1,4 +1,4 @@
-"""Descriptors that are given up, whatever their close says."""
+"""Closing descriptors without regard to errors."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import os
 
 
 def close_quietly(fd: int) -> None:
-    """Close what nothing was written to, as a socket or a directory.
+    """Close a descriptor through which no file was written, such as a socket or a directory.
 
-    Linux frees the descriptor even where close(2) fails, so nothing can be done; and an exception
-    would keep its caller from giving back the rest. What was written to is another matter: there
-    close may be the first to say that the disk has refused it.
+    Linux frees the descriptor even where close(2) fails, so nothing is left to do. An exception
+    would only keep the caller from releasing other things. A file that was written needs
+    ``os.close``: its error may be the first one to tell that the disk has refused the data.
     """
     try:
         os.close(fd)

@@ -1,4 +1,4 @@
-"""The reference's module of this name: what it has there, from where it is."""
+"""The names of ``aioftp.errors``, re-exported from the modules that define them here."""
 
 from ftpcluster.compat.pathio import PathIOError
 from ftpcluster.protocol.errors import NoAvailablePort

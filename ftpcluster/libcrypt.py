@@ -1,4 +1,4 @@
-"""Hashes in crypt(3)'s forms, checked by the system's libcrypt: what /etc/shadow holds."""
+"""Checks hashes in crypt(3)'s forms, as in /etc/shadow, with the system's libcrypt."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _SAMPLES = {
 
 
 def kind_of(stored: str) -> str | None:
-    """``$6$``, for instance; None where it is no hash of these kinds."""
+    """The prefix of a hash, such as ``$6$``; None where it is not one of ``KINDS``."""
     return next((kind for kind in KINDS if stored.startswith(kind)), None)
 
 
 def is_whole(stored: str) -> bool:
-    """Whether a hash of these kinds is complete in its form: nothing was cut off."""
+    """Whether a hash of one of ``KINDS`` has its whole form: nothing was cut off."""
     return re.fullmatch(_FORMS[kind_of(stored) or ""], stored, re.ASCII) is not None
 
 

@@ -1,11 +1,11 @@
-"""Lines to a descriptor that may take none for a while: no writer waits for its reader.
+"""Writes lines to a descriptor, and never waits for its reader or its disk.
 
 A pipe is full when its reader stops, a terminal when somebody presses Ctrl-S, a socket when the
-service behind it is stuck; a disk may be full; a file that another machine or a program serves
-(NFS, FUSE) may keep a write for ever. A loop that waited for them would serve nobody. What cannot
-be written at once, or may have to wait, goes into a queue, which a thread empties. What is beyond
-the bound of the queue, or fails, is lost; it is counted, and told as soon as lines can be written
-again.
+service behind it is stuck; a disk may be full; a write to a file that another machine or a program
+serves (NFS, FUSE) may last for ever. An event loop that waited for them would serve nobody. So a
+line that cannot be written at once, or may have to wait, goes into a queue, which a thread empties.
+Lines beyond the bound of the queue are lost, and so are those whose write fails. They are counted,
+and their number is written as soon as lines can be written again.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ from ftpcluster.runtime import leave_aborts_to_the_main_thread
 _MOST_WAITING = 256 * 1024
 """Bytes that wait in the queue at the most."""
 _LAST_WORDS = 0.3
-"""Seconds that the end of the process waits for a reader that has been slow."""
+"""Seconds that the exit of the process waits for the queue of each writer."""
 _NOT_READ = "nobody read them"
 _NOT_TAKEN = "its file system did not take them"
 _LOCAL = frozenset(
     ("bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "ramfs", "tmpfs", "xfs", "zfs")
 )
-"""File systems that write to memory first, of this machine. A write to them costs some 3 µs less
-than a thread that has to be woken for it."""
+"""File systems of this machine that take writes into memory. Writing to them at once takes some 3
+µs less than waking a thread."""
 
 _writers: list[LineWriter] = []
 _may_start_threads = True
 
 
 def hold_threads() -> None:
-    """Start no thread until ``release_threads``: this process is going to be confined."""
+    """Start no thread until ``release_threads``: Landlock confines only later threads."""
     global _may_start_threads
     _may_start_threads = False
 
 
 def release_threads() -> None:
-    """Threads may be started, and those that are needed by now are."""
+    """Allow threads again, and start those that are needed by now."""
     global _may_start_threads
     _may_start_threads = True
     for writer in _writers:
@@ -56,17 +56,17 @@ def release_threads() -> None:
 
 
 class Losses:
-    """Called with news of lost lines, in any thread."""
+    """Is told of lost lines, in any thread. ``why`` is the reason, ``count`` their number."""
 
     def begin(self, why: str) -> None:
-        """From now on lines are lost."""
+        """A first line was lost."""
 
     def line(self, count: int, why: str) -> bytes:
-        """What is written before the next line."""
+        """What to write before the next line; it may tell the number."""
         return b""
 
     def end(self, count: int, why: str) -> None:
-        """Lines are written again."""
+        """Lines can be written again."""
 
 
 class LineWriter:
@@ -76,24 +76,24 @@ class LineWriter:
         self.fd = fd
         self.losses = losses
         self._put, self._blocks, self._why_full = _way_to_write(fd)
-        self._is_behind = self._blocks
-        """Whether lines go through the queue."""
+        self._is_queueing = self._blocks
+        """Whether lines go into the queue."""
         self._queue: collections.deque[bytes] = collections.deque()
         self._waiting = 0  # bytes
         self._lost = 0
         self._why = ""
-        self._is_cut = False
-        self._is_failing = False
+        self._is_cut = False  # the last line that was written lacks its end
+        self._is_failing = False  # the thread's last write failed
         self._lock = threading.RLock()
         self._news = threading.Condition(self._lock)
         self._thread: threading.Thread | None = None
         _writers.append(self)
 
     def write(self, line: bytes) -> None:
-        """Write a line, now or as soon as it can be."""
-        if self._is_behind or self._lost:
+        """Write a line, at once or as soon as possible."""
+        if self._is_queueing or self._lost:
             with self._lock:
-                self._write_behind(line)
+                self._write_after_others(line)
             return
         try:
             count = self._put(line)
@@ -104,21 +104,21 @@ class LineWriter:
                 self._go_on(line, count)
 
     def flush(self, seconds: float) -> None:
-        """Wait until nothing waits to be written, for so long at the most."""
+        """Wait until the queue is empty, ``seconds`` at most."""
         with self._lock:
             self._news.wait_for(lambda: not self._queue, seconds)
 
     def start_if_needed(self) -> None:
-        """Start the thread if lines wait."""
+        """Start the thread if lines are in the queue."""
         with self._lock:
             if self._queue:
                 self._start()
 
     # ------------------------------------------------------------------ at once
 
-    def _write_behind(self, line: bytes) -> None:
-        """Write a line behind others that wait, or were lost."""
-        if self._is_behind:
+    def _write_after_others(self, line: bytes) -> None:
+        """Write a line after others that are in the queue or were lost."""
+        if self._is_queueing:
             self._enqueue(line)
             return
         told, head = self._lost, self._head()
@@ -132,14 +132,14 @@ class LineWriter:
         self._on_told(told)
 
     def _go_on(self, line: bytes, count: int) -> None:
-        """A part of a line was written. A disk that is full says so with the next bytes."""
+        """Write the rest of a line. A full disk takes a part, and reports its error only now."""
         try:
             self._put_all(line, count)
         except _Stopped as stop:
             self._on_failure(line, stop.count, stop.error)
 
     def _put_all(self, data: bytes, count: int) -> None:
-        """Write what is behind the first ``count`` bytes. Raises _Stopped."""
+        """Write ``data`` from byte ``count`` on. Raises _Stopped."""
         try:
             while count < len(data):
                 count += self._put(data[count:])
@@ -147,7 +147,7 @@ class LineWriter:
             raise _Stopped(count, error) from error
 
     def _on_failure(self, line: bytes, count: int, error: OSError) -> None:
-        """No more than ``count`` bytes of a line could be written."""
+        """Queue or lose a line of which only ``count`` bytes could be written."""
         with self._lock:
             if isinstance(error, BlockingIOError):
                 self._enqueue(line[count:], is_begun=count > 0)
@@ -158,7 +158,7 @@ class LineWriter:
     # ------------------------------------------------------------------ what is lost
 
     def _head(self) -> bytes:
-        """What comes before the next line."""
+        """The bytes before the next line: the end of a cut one, and the number of lost ones."""
         head = b"\n" * self._is_cut
         return head + self.losses.line(self._lost, self._why) if self._lost else head
 
@@ -169,16 +169,17 @@ class LineWriter:
             self.losses.begin(why)
 
     def _on_told(self, count: int) -> None:
-        """So many lost lines stand in the log now, as a number."""
+        """The number of ``count`` lost lines was written."""
         self._lost -= count
         self._is_cut = False
         if count:
             self.losses.end(count, self._why)
 
     def _take_back(self, count: int) -> None:
-        """Remove the beginning of a line; else the next one begins with a line's end.
+        """Remove the first ``count`` bytes of a line whose rest could not be written.
 
-        Others append to the same file: only where it ends with ours.
+        Other processes append to the same file. So this is done only where our bytes are the last
+        ones; else the next line begins with a newline.
         """
         if count == 0:
             return
@@ -194,7 +195,8 @@ class LineWriter:
     # ------------------------------------------------------------------ the queue
 
     def _enqueue(self, line: bytes, *, is_begun: bool = False) -> None:
-        has_gap = self._lost and not self._is_failing  # its end is told before further lines
+        # lines were lost: until their number is written, in its place, further ones are lost, too
+        has_gap = self._lost and not self._is_failing
         if not is_begun and (has_gap or self._waiting + len(line) > _MOST_WAITING):
             self._lose(self._why_full)
             return
@@ -203,7 +205,7 @@ class LineWriter:
         else:
             self._queue.append(line)
         self._waiting += len(line)
-        self._is_behind = True
+        self._is_queueing = True
         self._start()
 
     def _start(self) -> None:
@@ -223,28 +225,28 @@ class LineWriter:
                 self._is_failing = error is not None
                 if error is None:
                     self._on_told(told)
-                else:
+                elif line:  # else it was only the number of lost lines
                     self._lose(error.strerror or str(error))
 
     def _next(self) -> tuple[bytes, bytes, int] | None:
-        """A line, what comes before it, and how many lost lines that tells of; None: no more."""
+        """A line, the bytes before it, and the number of lost lines in these; None: no more."""
         with self._lock:
             while not self._queue:
                 self._news.notify_all()
                 if self._lost and not self._is_failing:
                     return b"", self._head(), self._lost
                 if not self._blocks:
-                    self._is_behind = False
+                    self._is_queueing = False
                     self._thread = None
                     return None
                 self._news.wait()
-            # what was lost came later than what waits, unless it failed
+            # lines that found the queue full came after those in it; one whose write failed, before
             if self._is_failing:
                 return self._queue[0], self._head(), self._lost
             return self._queue[0], b"\n" * self._is_cut, 0
 
     def _write_patiently(self, data: bytes) -> OSError | None:
-        """Write all, however long that takes; what went wrong, if anything did."""
+        """Write all of it, however long that takes. Returns the error, if there was one."""
         count = 0
         while True:
             try:
@@ -261,7 +263,7 @@ class LineWriter:
 
 
 class _Stopped(Exception):
-    """So many bytes were written, and no more for the time being, or for good."""
+    """``count`` bytes were written, and no more: for now (BlockingIOError), or for good."""
 
     def __init__(self, count: int, error: OSError) -> None:
         self.count = count
@@ -269,14 +271,14 @@ class _Stopped(Exception):
 
 
 def _way_to_write(fd: int) -> tuple[Callable[[bytes], int], bool, str]:
-    """What writes to a descriptor, whether it may block, and why lines that wait are lost.
+    """The function that writes, whether it may block, and the reason why a full queue loses lines.
 
-    The descriptor may be shared with other programs, and O_NONBLOCK is a flag of all of them.
+    O_NONBLOCK is not set here: other programs may share the descriptor, and would get it, too.
     """
     try:
         mode = os.fstat(fd).st_mode
         if stat.S_ISSOCK(mode):
-            # never closed: the number is somebody else's
+            # detached at the end: it must not close a descriptor that is not ours
             sock = socket.socket(fileno=fd)
             atexit.register(sock.detach)
             return functools.partial(_send, sock), False, _NOT_READ
@@ -290,10 +292,10 @@ def _way_to_write(fd: int) -> tuple[Callable[[bytes], int], bool, str]:
 
 
 def _is_local(fd: int) -> bool:
-    """Whether a file is on one of the file systems that take writes at once.
+    """Whether a file is on one of the file systems of ``_LOCAL``.
 
-    The kernel's own lists say so; statfs would wait for the file system. What they do not have,
-    as where a file is of another mount namespace, is taken for one that may hang.
+    /proc says so; statfs(2) would wait for the file system. A file whose mount is not listed there,
+    since it is of another mount namespace, is taken for one that may hang.
     """
     try:
         with open(f"/proc/self/fdinfo/{fd}") as facts:

@@ -1,7 +1,7 @@
-"""The log of a process: lines, or JSON objects, that name it, each written with one call.
+"""The log of a process: lines of text or JSON objects, with its name, each written with one call.
 
-What sessions do is told often, so ``tell`` leaves out all of ``logging`` that nobody sees: a line
-costs 1 µs instead of 8. It cannot be gathered for later either: planning that costs the loop more.
+Sessions log often. So ``tell`` bypasses most of ``logging``: a line takes 1 µs in place of 8. Lines
+are not gathered to be written together: the callback that wrote them would take longer.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _LEVELS = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR)
 _MILLISECONDS = tuple(f",{number:03d} " for number in range(1000))
 _sessions = logging.getLogger("ftpcluster.session")
 is_told = _sessions.isEnabledFor
-"""Whether anybody wants to know what sessions do, at that level."""
+"""``is_told(level)``: whether the log takes events of sessions of that level."""
 
 
 class Who(msgspec.Struct, frozen=True):
-    """Whom an event is about: a session, and its user, where somebody has logged in."""
+    """The session that an event is about, and its user once that has logged in."""
 
     session: int
     peer: str
@@ -43,7 +43,7 @@ class Who(msgspec.Struct, frozen=True):
 
 
 class _Lines(logging.Handler, Losses):
-    """Writes lines, each with one call."""
+    """Formats lines of text, and writes each with one call."""
 
     def __init__(self, process: str, writer: LineWriter) -> None:
         super().__init__()
@@ -72,8 +72,8 @@ class _Lines(logging.Handler, Losses):
         return self._encoded(logging.WARNING, _of_losses(count, why))
 
     def _encoded(self, level: int, text: str) -> bytes:
-        """A line. Further lines of a text are indented: none of them can be taken for a line of
-        the log."""
+        """A line. If the text has several, those behind the first are indented, so that none can
+        be taken for a line of the log."""
         if not text.isprintable():
             text = "\n  ".join(_tabbed(line) for line in text.split("\n"))
         now = time.time()
@@ -87,7 +87,7 @@ class _Lines(logging.Handler, Losses):
 
 
 class _Objects(_Lines):
-    """Writes JSON objects instead, one a line."""
+    """Writes JSON objects in place of text, one a line."""
 
     _zone = ""
 
@@ -126,7 +126,7 @@ class _Objects(_Lines):
             line = msgspec.json.encode(fields)
         except UnicodeEncodeError:  # a name that is not UTF-8
             line = msgspec.json.encode({key: _sendable(value) for key, value in fields.items()})
-        if not line.decode().isprintable():  # escapes: a terminal obeys control characters
+        if not line.decode().isprintable():  # escaped: a terminal would obey control characters
             line = json.dumps(msgspec.json.decode(line), separators=(",", ":")).encode()
         return line + b"\n"
 
@@ -156,9 +156,9 @@ _objects: _Objects | None = None
 
 
 def log_to(fd: int, process: str, level: str, form: LogFormat = "text") -> None:
-    """Log what is at least of ``level`` to a descriptor, and which ``process`` it is of.
+    """Log from ``level`` on to a descriptor, with the name of this process in each line.
 
-    Called again, it replaces what was before.
+    A second call replaces the settings of the first one.
     """
     global _lines, _objects, _writer
     if _writer is None or _writer.fd != fd:
@@ -170,14 +170,14 @@ def log_to(fd: int, process: str, level: str, form: LogFormat = "text") -> None:
 
 
 def has_fields() -> bool:
-    """Whether anybody reads the fields of events."""
+    """Whether the log is JSON, so that ``tell`` uses its ``fields``."""
     return _objects is not None
 
 
 def tell(level: int, who: Who, text: str, fields: Mapping[str, object] | None = None) -> None:
-    """An event of a session; to ``logging`` where the process's log is somebody else's.
+    """Log an event of a session; through ``logging`` where ``log_to`` was not called (the library).
 
-    ``fields``: what is in ``text``, for programs.
+    ``fields``: the facts of ``text``, for programs that read JSON.
     """
     if _lines is None:
         _sessions.log(level, "%s: %s", who.text, text)

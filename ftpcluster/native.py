@@ -1,7 +1,8 @@
-"""One switch for all compiled twins in ``_native``: they run where they were built.
+"""Whether the compiled modules in ``_native`` are used, or the same functions in Python.
 
-In the environment FTPCLUSTER_NATIVE=0 leaves everything to Python, and =1 fails where they are
-missing: then the import of this module raises ImportError.
+They are used if all of them were built. FTPCLUSTER_NATIVE in the environment overrides this: 0
+means Python. 1 means the compiled modules; if one is missing, importing this module raises
+ImportError.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ import os
 from importlib.util import find_spec
 
 VARIABLE = "FTPCLUSTER_NATIVE"
-MODULES = ("entries",)
+MODULES = ("beneath", "entries", "sockets", "watching")
 
 
 def _choose(choice: str) -> bool:
-    """Whether the compiled twins run. Raises ImportError."""
+    """Whether the compiled modules are used. Raises ImportError."""
     if choice not in ("", "0", "1"):
         raise ImportError(f'{VARIABLE}: expected "0" or "1", got "{choice}"')
     if choice == "0":
@@ -29,4 +30,4 @@ def _choose(choice: str) -> bool:
 
 
 NATIVE = _choose(os.environ.get(VARIABLE, ""))
-SPOKEN = "with compiled modules" if NATIVE else "without compiled modules"
+DESCRIPTION = "with compiled modules" if NATIVE else "without compiled modules"

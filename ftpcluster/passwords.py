@@ -1,9 +1,9 @@
-"""Passwords: plain, or as a hash in PHC or crypt form; compared off the loop, in equal time.
+"""Compares passwords with stored ones: plain text, or hashes in the forms of PHC and crypt(3).
 
-A hash takes tens of milliseconds of a core, and of memory 64 MiB as a rule, on purpose. So it is
-computed in a small pool of threads of its own, where a storm of logins cannot keep transfers from
-the threads of files. These threads get the cores that the loops leave over, and only so many
-logins may wait for one.
+A hash is expensive on purpose: it takes tens of milliseconds of a core, and as a rule 64 MiB of
+memory. So hashes are computed in a small pool of threads of their own: many logins at once cannot
+take the threads that transfers need for files. These threads have a lower priority than the event
+loops. The number of logins that wait for them is bounded.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SCRYPT_MEMORY = 256 * 1024 * 1024
 _BCRYPT = ("$2a$", "$2b$", "$2y$")
 _HASHES = ("$argon2", "$scrypt$", *_BCRYPT, *libcrypt.KINDS)
 _BCRYPT_FORM = re.compile(
-    # 16 bytes of salt leave two bits of its last character over, which have to be 0
+    # the last character of the salt has two bits more than its 16 bytes, which have to be 0
     r"\$2[aby]\$(0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}"
 )
 _ARGON2 = re.compile(
@@ -38,26 +38,25 @@ _ARGON2 = re.compile(
 )
 _ARGON2_SALT = 8
 _LEAST_KEY = 16
-"""Bytes. Fewer, or no multiple of 4, are what is left of a key that was cut off: with argon2 nobody
-could log in any more, with scrypt anybody in the end, since it compares what is there."""
+"""Bytes of a key at least. A shorter key, or one whose length is no multiple of 4, was cut off.
+With argon2 no password would match it. With scrypt many would: only the rest is compared."""
 _FOREIGN = ("$apr1$", "$2x$", "$3$", "$sha1$", "$md5", "$pbkdf2")
 _BCRYPT_BYTES = 72
 _NICENESS = 5
-"""Of threads that hash passwords or compute digests. A busy loop gets three times as much of a
-core, and logins still come to an end where transfers or other programs keep all cores busy. A nicer
-thread could hold Python's lock and wait for a core; the loop would wait for that thread."""
+"""The niceness of threads that hash passwords or compute digests. A busy event loop gets three
+times as much of a core. Logins still come to an end where transfers or other programs keep all
+cores busy. A nicer thread could hold the GIL while it waits for a core, and the loop would wait."""
 MOST_AT_ONCE = 64
-"""Hashes of this process that are computed or wait: the last of them waits for seconds, which
-clients still do. Without a bound a storm would have everybody wait for minutes, until nobody wants
-the answer any more."""
+"""Hashes of this process that are computed or wait, at most. The last of them waits for seconds,
+which clients accept. Without a bound, a storm of logins would make all wait for minutes."""
 
 
 class BadHash(ValueError):
-    """A hash that cannot be used; the message says why, and holds nothing of it."""
+    """A stored hash cannot be used. The message says why, and contains nothing of the hash."""
 
 
 class TooManyLogins(Exception):
-    """More passwords are to be checked than could be in time. It says nothing of any of them."""
+    """Too many passwords wait to be checked. This one is not checked: it may be right or wrong."""
 
 
 _places = threading.BoundedSemaphore(MOST_AT_ONCE)
@@ -67,18 +66,19 @@ _processes = 1
 def is_hash(password: str) -> bool:
     """Whether a stored password is a hash by its form, and not plain text.
 
-    A hash that cannot be checked here is one, too: as plain text it would be the password itself.
+    This includes kinds that cannot be checked here: taken for plain text, the hash itself would be
+    the password.
     """
     return password.startswith((*_HASHES, *_FOREIGN))
 
 
 def foreign_kind(password: str) -> str | None:
-    """How a hash begins, ``$6$`` for instance, that is of a known kind and cannot be checked."""
+    """The prefix, such as ``$apr1$``, of a hash whose kind cannot be checked here; else None."""
     return next((kind for kind in _FOREIGN if password.startswith(kind)), None)
 
 
 def check_hash(stored: str) -> None:
-    """Whether a hash can be used, by its form alone. Raises BadHash."""
+    """Raises BadHash for a hash that cannot be used, as far as its form tells."""
     if kind := foreign_kind(stored):
         raise BadHash(f"a {kind} hash, which cannot be checked here")
     if kind := libcrypt.kind_of(stored):
@@ -115,7 +115,7 @@ def _check_argon2(stored: str) -> None:
 
 
 def hash_password(password: str) -> str:
-    """An argon2id hash. Takes tens of milliseconds."""
+    """Make an argon2id hash. Blocks for tens of milliseconds."""
     import argon2
 
     return argon2.PasswordHasher().hash(password.encode("utf-8", "surrogateescape"))
@@ -136,12 +136,12 @@ def verify(stored: str, password: str) -> bool:
 
 
 def matches_plain(stored: str, password: str) -> bool:
-    """Whether ``password`` is the stored one, which is no hash, so that this is known at once."""
+    """Whether the stored password is plain text and equal. Computes no hash."""
     return not is_hash(stored) and verify(stored, password)
 
 
 def share_cores(processes: int) -> None:
-    """There are so many processes like this one: their pools together have a thread for each core.
+    """Set the number of worker processes, whose pools share the cores: one thread for each.
 
     To be called before the first password is checked.
     """
@@ -157,9 +157,9 @@ async def verify_off_loop(stored: str, password: str) -> bool:
 
 
 def begin_comparing(stored: str | None, decoy: str, password: str) -> Future[bool]:
-    """``verify``, in the pool; where ``stored`` is None, or damaged, it takes as long as ``decoy``.
+    """``verify`` in the pool. Where ``stored`` is None or damaged, ``decoy`` takes the time.
 
-    ``cancel()`` of what it returns says False once a thread has begun. Raises TooManyLogins.
+    ``cancel()`` of the future returns False once a thread has begun. Raises TooManyLogins.
     """
     return _in_pool(_compare, stored, decoy, password)
 
@@ -188,7 +188,7 @@ def _in_pool(function: Callable[..., bool], *arguments: str | None) -> Future[bo
     except RuntimeError:  # no thread can be started
         _places.release()
         raise
-    # when the thread is done, however long that is after whoever waited has gone
+    # only when the thread is done, even if nobody waits for it any more
     work.add_done_callback(lambda _: _places.release())
     return work
 
@@ -199,19 +199,19 @@ def _pool() -> Executor:
 
 
 def nice_threads(name: str) -> Executor:
-    """Threads that let the loops go first, one for each core in this process's share of them."""
+    """Threads of lower priority than the event loops: one for each core of this process's share."""
     count = max(1, len(os.sched_getaffinity(0)) // _processes)
     return ThreadPoolExecutor(count, name, functools.partial(set_niceness, _NICENESS))
 
 
 def set_niceness(niceness: int) -> None:
-    """Of the calling thread and those that it starts: Linux keeps niceness by thread."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGABRT,))  # the main thread answers to it
+    """Set it for the calling thread and those that it starts: Linux has it by thread."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGABRT,))  # see runtime.py
     try:
         # 0 is this thread; the filter of worker/seccomp.py allows no other number
         os.setpriority(os.PRIO_PROCESS, 0, niceness)
     except OSError:
-        pass  # a sandbox refuses it: then they compete with the loops as equals
+        pass  # a sandbox refuses it: the thread keeps the priority of the loops
 
 
 def _verify_argon2(stored: str, given: bytes) -> bool:
@@ -222,7 +222,7 @@ def _verify_argon2(stored: str, given: bytes) -> bool:
     except argon2.exceptions.VerifyMismatchError:
         return False
     except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError) as error:
-        # also where it wants more memory than there is, which its form does not tell
+        # it may also want more memory than there is, which its form does not tell
         raise BadHash(f"an argon2 hash that cannot be checked ({error})") from error
 
 
@@ -276,7 +276,7 @@ def _is_whole_key(key: bytes) -> bool:
 
 
 def _unpadded(text: str) -> bytes:
-    """Raises ValueError, also where bits are left over that are not 0."""
+    """Decode base64 without padding. Raises ValueError, also where unused bits are not 0."""
     data = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     if base64.b64encode(data).rstrip(b"=") != text.encode():
         raise ValueError("bits are left over")

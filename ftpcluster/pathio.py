@@ -1,4 +1,4 @@
-"""The reference's module of this name: what it has there, from where it is."""
+"""The names of ``aioftp.pathio``, re-exported from the modules that define them here."""
 
 from ftpcluster.compat.local_pathio import AsyncPathIO, PathIO
 from ftpcluster.compat.memory import MemoryPathIO, Node

@@ -1,4 +1,4 @@
-"""Calls about the own process that the standard library lacks: prctl(2), capset(2)."""
+"""System calls about this process that Python's standard library lacks: prctl(2), capset(2)."""
 
 from __future__ import annotations
 
@@ -17,34 +17,35 @@ _CAPABILITY_VERSION = 0x20080522
 _MOST_CAPABILITIES = 64
 _HALF = 2**32 - 1
 _ZEROS = (ctypes.c_ulong(0),) * 3
-"""As unsigned long: prctl takes variable arguments, and the kernel wants zeros in the last."""
+"""The unused arguments of prctl, as unsigned long: it is variadic, and the kernel demands zeros."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def no_new_privs() -> None:
-    """From now on no program that is executed gains rights by it (setuid, file capabilities).
+    """From now on execve(2) gives no rights (setuid bits, file capabilities).
 
-    It holds for the calling thread, for what that one starts, and for good. Raises OSError.
+    This holds for the calling thread and all that it starts, for good. Raises OSError.
     """
     _check("PR_SET_NO_NEW_PRIVS", _libc.prctl(_PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), *_ZEROS))
 
 
 def adopt_orphans(*, wanted: bool) -> None:
-    """Whether processes below this one become its children when their parents end."""
+    """Whether descendants whose parent ends become children of this process. Raises OSError."""
     flag = ctypes.c_ulong(wanted)
     _check("PR_SET_CHILD_SUBREAPER", _libc.prctl(_PR_SET_CHILD_SUBREAPER, flag, *_ZEROS))
 
 
 def be_dumpable() -> None:
-    """Undo what a change of the user id does, as execve(2) does: /proc/PID is this user's again."""
+    """After a change of the user id, give /proc/PID to the new user, as execve(2) would."""
     _check("PR_SET_DUMPABLE", _libc.prctl(_PR_SET_DUMPABLE, ctypes.c_ulong(1), *_ZEROS))
 
 
 def name_process(role: str) -> None:
-    """Have `ps` and `top` show what the process is, in place of its command line.
+    """Have `ps` and `top` show the role of the process in place of its command line.
 
-    Linux keeps fifteen bytes as the name; the rest is what was its arguments, in its memory.
+    `top` shows the thread's name, which Linux bounds to fifteen bytes. `ps` shows the memory where
+    the arguments were.
     """
     name = ctypes.create_string_buffer(f"ftp-{role}".replace(" ", "-").encode())
     _libc.prctl(_PR_SET_NAME, name, *_ZEROS)
@@ -55,31 +56,31 @@ def name_process(role: str) -> None:
         ctypes.memmove(begin, title, len(title))
 
 
-def leave_environment() -> None:
-    """Keep the environment, but not where /proc/PID/environ shows it for good."""
+def hide_environment() -> None:
+    """Keep the environment, but clear the memory of it that /proc/PID/environ shows."""
     kept = dict(os.environ)
     os.environ.clear()
-    os.environ.update(kept)  # libc has copies of its own now
+    os.environ.update(kept)  # as copies that libc has made
     _, _, begin, end = _bounds_of_arguments()
     if begin < end:
         ctypes.memset(begin, 0, end - begin)
 
 
 def _bounds_of_arguments() -> tuple[int, int, int, int]:
-    """Where the arguments and the environment of this process begin and end: proc(5), from 48."""
+    """Addresses at which arguments and environment begin and end: fields 48 to 51 of proc(5)."""
     stat = Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()
     begin, end, environment, its_end = map(int, stat[45:49])
     return begin, end, environment, its_end
 
 
 def keep_capabilities(kept: Iterable[int]) -> None:
-    """Give up all capabilities but these, for good. None is gained.
+    """Give up all capabilities but those of ``kept``, for good. None is gained.
 
-    It holds for the calling thread, and for those that it starts. Raises OSError.
+    This holds for the calling thread, and for those that it starts. Raises OSError.
     """
     permitted = _permitted()
     wanted = sum(1 << each for each in kept)
-    # before capset takes the right to: a dropped one cannot come back by execve(2)
+    # first the bounding set, so that execve(2) cannot bring one back: capset may take CAP_SETPCAP
     for number in range(_MOST_CAPABILITIES):
         if _libc.prctl(_PR_CAPBSET_READ, ctypes.c_ulong(number), *_ZEROS) == 1:
             _libc.prctl(_PR_CAPBSET_DROP, ctypes.c_ulong(number), *_ZEROS)
@@ -87,15 +88,15 @@ def keep_capabilities(kept: Iterable[int]) -> None:
     _set_capabilities(permitted & wanted, 0)
 
 
-def outlast_root() -> None:
-    """The next change of the user id leaves this thread its capabilities. Raises OSError."""
+def keep_capabilities_on_setuid() -> None:
+    """Let the next change of the user id keep this thread's capabilities. Raises OSError."""
     _check("PR_SET_KEEPCAPS", _libc.prctl(_PR_SET_KEEPCAPS, ctypes.c_ulong(1), *_ZEROS))
 
 
 def pass_on_capabilities(kept: Iterable[int]) -> None:
-    """Keep these alone, of those that there are, and give them to programs that are executed.
+    """Keep only those of ``kept`` that this thread has, and pass them on through execve(2).
 
-    It holds for the calling thread, and for what that one starts. Raises OSError.
+    This holds for the calling thread, and for all that it starts. Raises OSError.
     """
     permitted = _permitted()
     passed_on = [each for each in kept if permitted >> each & 1]

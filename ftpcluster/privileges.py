@@ -1,14 +1,14 @@
 """Giving up root, once the ports are bound.
 
-What a change of the user id does beside that, and why it does no harm here:
+A change of the user id has two more effects. They do no harm here:
 
 - The kernel forgets PR_SET_PDEATHSIG. Workers set it after they were started, and they are
-  started after the drop; the fork server, which gives up root itself, sets it again.
-- The process is no longer dumpable: its core and /proc/PID/mem are root's alone, other processes
-  of the same user cannot trace it, and /proc/PID belongs to root. It is left so, since passwords
-  and keys are in that memory. The process's own /proc/self/fd, signals of its user and pidfd_open
-  of its children are not concerned. Workers are dumpable again:
-  by execve(2) where they are spawned, else they say so.
+  started after the change. The fork server, which gives up root itself, sets it again.
+- The process is no longer dumpable: only root can read its core and /proc/PID/mem, other processes
+  of the same user cannot trace it, and /proc/PID belongs to root. The supervisor stays so, since
+  passwords and keys are in its memory. It can still use its own /proc/self/fd and pidfd_open of its
+  children, and its user can send it signals. Workers are dumpable again: spawned ones by execve(2),
+  forked ones by ``be_dumpable``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ftpcluster.prctl import outlast_root, pass_on_capabilities
+from ftpcluster.prctl import keep_capabilities_on_setuid, pass_on_capabilities
 
 _NO_ID = 2**32 - 1  # -1: "leave it" to setresuid(2)
 _CAP_SETUID = 1 << 7
@@ -35,7 +35,7 @@ class CannotRunAs(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Whom a process runs as. ``name``: the user's, or the number of one without a name."""
+    """The user and group of a process. ``name``: the user's, or its number if it has none."""
 
     uid: int
     gid: int
@@ -96,20 +96,19 @@ def _number(text: str) -> int | None:
 def drop(identity: Identity, kept: Sequence[int] = ()) -> None:
     """Run as ``identity`` from now on, for good, in all threads. Raises CannotRunAs.
 
-    ``kept``: capabilities that this thread, and the processes that it starts, have all the same.
+    ``kept``: capabilities that this thread, and the processes that it starts, keep.
 
-    Supplementary groups are given up, also those that the user is a member of: USER:GROUP says
-    all that the server may have. After a CannotRunAs the process must end, since it may have
-    kept rights.
+    Supplementary groups are given up, also those of the user: USER:GROUP names all groups that the
+    server has. After a CannotRunAs the process must end, since it may still have rights of root.
     """
     wanted = (identity.uid,) * 3, (identity.gid,) * 3
-    if (os.getresuid(), os.getresgid()) != wanted:  # else a service manager has done it
+    if (os.getresuid(), os.getresgid()) != wanted:  # a service manager may have done it
         try:
             os.setgroups([])
             os.setresgid(*wanted[1])
             if kept:
-                outlast_root()
-            os.setresuid(*wanted[0])  # the last, since the others need root
+                keep_capabilities_on_setuid()
+            os.setresuid(*wanted[0])  # last, since the other calls need root
             if kept:
                 pass_on_capabilities(kept)
         except OSError as error:
@@ -119,8 +118,8 @@ def drop(identity: Identity, kept: Sequence[int] = ()) -> None:
             ) from error
     if _can_be_root():
         raise CannotRunAs(
-            f"cannot run as {identity.name}: root could be had back, since this process keeps its "
-            "capabilities; start it without CAP_SETUID, or SecureBits= that keep it"
+            f"cannot run as {identity.name}: this process could become root again, since it keeps "
+            "CAP_SETUID; start it without that capability, or without SecureBits= that keep it"
         )
     os.environ.update(HOME=identity.home, USER=identity.name, LOGNAME=identity.name)
     if not os.access(".", os.X_OK):
@@ -128,21 +127,21 @@ def drop(identity: Identity, kept: Sequence[int] = ()) -> None:
 
 
 def may_read(identity: Identity, path: str) -> bool:
-    """Whether ``identity`` could read a file, whatever gives or takes that right.
+    """Whether ``identity`` could read a file: a child process that becomes that user tries it.
 
-    Asked as root, and before any thread was started.
+    To be called as root, before any thread is started.
     """
     return bool(_found_as(identity, lambda: b"yes" * os.access(path, os.R_OK)))
 
 
 def barriers(identity: Identity, directories: Sequence[str]) -> list[str]:
-    """What keeps ``identity`` from each directory: itself, or one above it; "" is nothing.
+    """For each directory the one, itself or above it, that ``identity`` may not enter; else "".
 
-    Asked as ``may_read`` is. ``directories`` are absolute, with no link in them.
+    To be called as ``may_read``. ``directories`` are absolute, with no link in them.
     """
     found = _found_as(identity, lambda: b"\0".join(os.fsencode(_barrier(f)) for f in directories))
     names = [os.fsdecode(name) for name in found.split(b"\0")]
-    # where this process cannot become that user ``drop`` is going to say so
+    # where the child cannot become that user: ``drop`` will report that
     return names if len(names) == len(directories) else [""] * len(directories)
 
 
@@ -154,7 +153,7 @@ def _barrier(directory: str) -> str:
 
 
 def _found_as(identity: Identity, look: Callable[[], bytes]) -> bytes:
-    """What is found by a child process that becomes that user; nothing where it cannot."""
+    """The result of ``look`` in a child process that becomes ``identity``; b"" where it cannot."""
     ours, childs_end = os.pipe()
     child = os.fork()
     if not child:
@@ -165,7 +164,7 @@ def _found_as(identity: Identity, look: Callable[[], bytes]) -> bytes:
             with open(childs_end, "wb") as pipe:
                 pipe.write(look())
         finally:
-            os._exit(0)  # nothing of the parent's is to be run or flushed here
+            os._exit(0)  # without running or flushing anything of the parent's
     os.close(childs_end)
     with open(ours, "rb") as pipe:
         found = pipe.read()
@@ -187,7 +186,7 @@ def _can_be_root() -> bool:
 def check_python(identity: Identity) -> None:
     """Raises CannotRunAs where workers cannot be started after ``drop``.
 
-    A worker whose Python, or package, its user may not read ends without a word.
+    If its user may not use Python or this package, a worker ends without a message.
     """
     python = os.fsdecode(multiprocessing.spawn.get_executable())
     for path, mode in ((python, os.X_OK), (_PACKAGE, os.R_OK | os.X_OK)):

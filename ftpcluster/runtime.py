@@ -1,5 +1,4 @@
-"""What a process of ours sets for itself: its standard streams, its garbage collector, and which
-thread hears signals."""
+"""What each process of the server sets: standard streams, garbage collector, signals of threads."""
 
 from __future__ import annotations
 
@@ -9,31 +8,32 @@ import signal
 import sys
 
 _COLLECTOR = (10_000, 20, 20)
-"""Thresholds of the garbage collector: sessions leave few cycles behind."""
+"""Thresholds of the garbage collector, high since sessions leave few reference cycles."""
 
 
-def open_missing() -> None:
-    """Whichever was closed becomes /dev/null.
+def open_standard_streams() -> None:
+    """Open /dev/null for each standard stream that is closed.
 
-    Else the next socket or log would have its number, and get what is meant for it.
+    Else the next socket or log file would get its number, and what is written to the stream.
     """
     for fd, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if getattr(sys, name) is None:
-            # lower ones are open by now: it is the first number that is free
+            # the lower numbers are in use by now, so open() returns this one
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # noqa: FBT003
             setattr(sys, name, os.fdopen(fd, mode, errors="backslashreplace", closefd=False))
 
 
 def settle_collector() -> None:
-    """What was imported stays: the collector need not look at it for every new session."""
+    """Exempt all objects that exist now, those of modules, from garbage collection."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_COLLECTOR)
 
 
 def leave_aborts_to_the_main_thread() -> None:
-    """For the calling thread, and those that it starts: SIGABRT asks the main one where it stands.
+    """Block SIGABRT in the calling thread, and in those that it starts.
 
-    A thread that was answering for it would look at its frames while it runs, and crash.
+    At SIGABRT, which the supervisor sends, faulthandler writes the stacks of all threads. In
+    another thread it would read the main thread's frames while that runs, and crash.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGABRT,))

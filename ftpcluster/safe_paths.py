@@ -1,9 +1,9 @@
-"""Safe paths for root: nobody else may lead it elsewhere by a link.
+"""Keeps root from opening a path that another user can redirect by a link.
 
-The users who may write a directory decide where its names lead. The server's user (``run_as``) may
-be one of them. Then a worker that was taken over could put a link there, and root would
-write to a file of root's at the next start. So root opens such a path as that user. A path that
-any other user controls is refused.
+A user who may write to a directory decides where the names in it lead. The server's user
+(``run_as``) may be such a user. Then a worker that was taken over could put a link there, and root
+would write to one of its own files at the next start. So root opens such a path with the rights of
+that user. A path that any other user controls is refused.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _may_lead(identity: Identity, paths: Iterable[str]) -> bool:
 
 
 def controllers(path: str, identity: Identity | None) -> dict[int, str]:
-    """The users, beside root, who may change where ``path`` leads, each with the place."""
+    """The users other than root who can redirect ``path``, each with the directory or link."""
     found: dict[int, str] = {}
     for place, status in _components(path):
         uid = status.st_uid
@@ -72,7 +72,7 @@ def controllers(path: str, identity: Identity | None) -> dict[int, str]:
 
 
 def is_led_by_others(path: str) -> bool:
-    """Whether a user beside root, and beside us, may have a directory's path lead elsewhere."""
+    """Whether a user other than root and ours can redirect the path of a directory."""
     real, ours = os.path.realpath(path), {0, os.geteuid()}
     found = controllers(path, None).items()
     return any(uid not in ours and place != real for uid, place in found)
@@ -112,7 +112,7 @@ def _components(path: str) -> Iterator[tuple[str, os.stat_result]]:
 
 @contextlib.contextmanager
 def _acting_as(identity: Identity) -> Iterator[None]:
-    """Take a user's rights for this block, and root's again behind it."""
+    """Have a user's rights within this block, and root's again after it."""
     groups, gid = os.getgroups(), os.getegid()
     os.setgroups([])
     os.setegid(identity.gid)
@@ -127,12 +127,15 @@ def _acting_as(identity: Identity) -> Iterator[None]:
 
 def _explained(uid: int, place: str) -> str:
     if uid == _ANYBODY:
-        return f"everybody may write in {place}, and could have root write elsewhere: name another"
+        return (
+            f"everybody may write in {place}, and could have root write elsewhere: "
+            "name another path"
+        )
     try:
         name = pwd.getpwuid(uid).pw_name
     except KeyError:
         name = str(uid)
     return (
         f"{place} belongs to {name}, who could have root write elsewhere: "
-        f"`chown root {shlex.quote(place)}`, or name another place"
+        f"`chown root {shlex.quote(place)}`, or name another path"
     )

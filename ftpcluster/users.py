@@ -17,20 +17,20 @@ from ftpcluster.quota.rates import AccountSpeeds, Rates
 
 
 class PathIsNotAbsolute(Exception):
-    """Raised where a virtual path must be absolute and is not."""
+    """A virtual path that must be absolute is not."""
 
 
 _ours: dict[type, dict[str, object]] = {}
 
 
 def remember_methods(kind: type, *names: str) -> None:
-    """Remember methods as they are now: a program may even replace them on our own class."""
+    """Store the methods of ``kind`` for ``overrides``: a program may even replace them on it."""
     _ours.setdefault(kind, {}).update({name: getattr(kind, name) for name in names})
 
 
 def overrides(owner: object, kind: type, *names: str) -> bool:
-    """Whether ``owner`` or its class has other methods than those that ``kind`` began with."""
-    # a loop and no expression of one: each login asks three times
+    """Whether a method of ``owner`` is another one than ``remember_methods`` has stored."""
+    # a loop, faster than ``any``: each login calls this three times
     own, its_kind, ours = getattr(owner, "__dict__", ()), type(owner), _ours[kind]
     for name in names:  # noqa: SIM110
         if name in own or getattr(its_kind, name) is not ours[name]:
@@ -39,7 +39,7 @@ def overrides(owner: object, kind: type, *names: str) -> bool:
 
 
 def _virtual(path: str | PurePosixPath) -> PurePosixPath:
-    """In normal form, as paths of clients are looked up. Raises PathIsNotAbsolute."""
+    """A virtual path in normal form, as clients' paths are. Raises PathIsNotAbsolute."""
     if not PurePosixPath(path).is_absolute():
         raise PathIsNotAbsolute(
             f"expected a path from the user's root on, such as /pub, got {path}"
@@ -50,8 +50,8 @@ def _virtual(path: str | PurePosixPath) -> PurePosixPath:
 class Permission:
     """What may be done at ``path`` and beneath it, unless a nearer permission says otherwise.
 
-    The path is a virtual one, and must be absolute (else PathIsNotAbsolute): one that no client's
-    path could match would leave open what it is to close.
+    The path is a virtual one, and must be absolute (else PathIsNotAbsolute): a relative one would
+    match no path of a client, and so forbid nothing.
     """
 
     path: PurePosixPath
@@ -75,7 +75,7 @@ class Permission:
         super().__setattr__(name, value)
 
     def is_parent(self, other: str | PurePosixPath) -> bool:
-        """Whether this permission covers ``other``; by components, "/foo" not "/foobar"."""
+        """Whether this permission covers ``other``, by components: "/foo" not "/foobar"."""
         return is_beneath(str(other), str(self.path))
 
     def __repr__(self) -> str:
@@ -92,7 +92,7 @@ _CHECKED: dict[str, Callable[[Any], Any]] = {
     "home_path": _virtual,
     "permissions": lambda permissions: tuple(permissions or (Permission(),)),
 }
-"""The checks of a user's attributes, each time when one is set."""
+"""The checks of a user's attributes, made each time one is set."""
 _LIMITS = frozenset(
     {
         "maximum_connections",
@@ -109,16 +109,16 @@ class User:
 
     ``login=None`` accepts any name, ``password=None`` any password. ``base_path`` is the real
     directory that becomes the user's "/"; ``home_path`` the virtual directory where sessions begin,
-    which must be absolute (else PathIsNotAbsolute). Limits are connections, and bytes per second
-    (ValueError for what is no number); None is no limit. *Read* is what the server receives,
-    *write* what it sends.
+    which must be absolute (else PathIsNotAbsolute). Limits are connections, or bytes per second
+    (ValueError for what is no number of at least 0); None is no limit. *Read* is what the server
+    receives, *write* what it sends.
 
-    Attributes that are set later are checked, too. They hold from the next login on, permissions at
-    once.
+    Attributes that are set later are checked, too. They take effect at the next login, permissions
+    at once.
     """
 
     changes: ClassVar[int] = 0
-    """How often the login or the password of any user has been set."""
+    """How many times logins and passwords of users were set: whether indexes of them are stale."""
 
     def __init__(
         self,
@@ -155,9 +155,9 @@ class User:
         super().__setattr__(name, value)
 
     async def get_permissions(self, path: str | PurePosixPath) -> Permission:
-        """Return nearest parent permission for path.
+        """The nearest permission above a virtual path.
 
-        A subclass may override it. Then it is called before every command that names a path.
+        A subclass may override this. Then it is called before every command that names a path.
         """
         return nearest_permission(self.permissions, path)
 
@@ -187,7 +187,7 @@ _NOTHING = Permission("/", readable=False, writable=False)
 
 
 def nearest_permission(permissions: Iterable[Permission], path: str | PurePosixPath) -> Permission:
-    """The nearest permission above a virtual path. A path without one may not be used at all."""
+    """The nearest permission above a virtual path. Where there is none, nothing is allowed."""
     covering = [permission for permission in permissions if permission.is_parent(path)]
     if len(covering) == 1:
         return covering[0]
@@ -197,8 +197,7 @@ def nearest_permission(permissions: Iterable[Permission], path: str | PurePosixP
 class AbstractUserManager(ABC):
     """Where users come from: subclass it for a database or a directory service.
 
-    ``timeout`` in seconds (None: no bound) is what methods with the ``with_timeout`` decorator are
-    bounded by.
+    ``timeout``: the seconds that methods with the ``with_timeout`` decorator may take; None: any.
     """
 
     class GetUserResponse(Enum):
@@ -211,41 +210,41 @@ class AbstractUserManager(ABC):
 
     @property
     def needs_task(self) -> bool:
-        """Whether its coroutines may ask for the task that they run in."""
+        """Whether its coroutines get a real task, for which they may ask asyncio."""
         return type(self) is not MemoryUserManager or overrides(
             self, MemoryUserManager, "get_user", "authenticate", "notify_logout"
         )
 
     @abstractmethod
     async def get_user(self, login: str) -> tuple[GetUserResponse, User | None, str]:
-        """Look up who logs in: a response, the user (None for ERROR), and a message.
+        """Look up a login name: a response, the user (None for ERROR), and a message.
 
-        OK means that any password is right. ERROR means no login, even where a user comes with it.
-        The message of ERROR never reaches the client: every name gets the same reply.
+        OK means that any password is right. ERROR means that there is no login, even if a user is
+        returned. The client never sees the message of ERROR: every name gets the same reply.
         """
 
     @abstractmethod
     async def authenticate(self, user: User, password: str) -> bool:
         """Whether ``password`` is the user's.
 
-        TooManyLogins says that this could not be found out in time: the client is told to come
-        back later. BadHash says that the stored hash is damaged: that is a failed login, and an
-        error in the log. Where the client hangs up it is cancelled, but some seconds later, since a
-        wrong password counts all the same.
+        It may raise TooManyLogins: the password is not checked, and the client is told to come back
+        later. It may raise BadHash, for a damaged hash: the login fails, and the log has an error.
+        If the client hangs up, it is cancelled only after some seconds: a wrong password must
+        count all the same.
         """
 
     async def notify_logout(self, user: User) -> None:  # noqa: B027
-        """Called exactly once for every user that ``get_user`` gave with OK or PASSWORD_REQUIRED.
+        """Called once for every user that ``get_user`` has returned with OK or PASSWORD_REQUIRED.
 
-        That is when its login is over, or when it is clear that there will be none: the password
-        was wrong, another USER came, or the client left. Never called for ERROR.
+        That is when the login is over, or when there will be none: the password was wrong, another
+        USER came, or the client left. Never called for ERROR.
         """
 
 
 class MemoryUserManager(AbstractUserManager):
-    """Users that are given once and kept in memory.
+    """Users that are kept in memory.
 
-    ``aliases``: further names of some, by which nobody else goes.
+    ``aliases``: further login names, each with the login that it stands for. Logins come first.
     """
 
     def __init__(
@@ -261,7 +260,7 @@ class MemoryUserManager(AbstractUserManager):
 
     @property
     def users(self) -> tuple[User, ...]:
-        """The users. Others may be set."""
+        """The users; may be set."""
         return self._users
 
     @users.setter
@@ -287,7 +286,7 @@ class MemoryUserManager(AbstractUserManager):
         return self.find(login)
 
     def find(self, login: str) -> tuple[AbstractUserManager.GetUserResponse, User | None, str]:
-        """What ``get_user`` answers."""
+        """``get_user`` as a plain function."""
         if self._changes != User.changes:
             self._look_up_anew()
         user = self._by_login.get(login) or self._by_login.get(None)
@@ -301,7 +300,7 @@ class MemoryUserManager(AbstractUserManager):
         return self.recognizes(user, password) or await self.compare_hash(user, password)
 
     def recognizes(self, user: User, password: str) -> bool:
-        """Whether ``password`` is the user's, where no hash has to be computed to know it."""
+        """Whether ``password`` is the user's, as far as that is known without computing a hash."""
         return user.password is None or matches_plain(user.password, password)
 
     def has_hash(self, user: User) -> bool:
@@ -309,29 +308,29 @@ class MemoryUserManager(AbstractUserManager):
         return user.password is not None and is_hash(user.password)
 
     async def compare_hash(self, user: User | None, password: str) -> bool:
-        """Whether a user whose password is a hash has this one; nobody else has it.
+        """Whether ``password`` fits the user's hash; False where there is no user, or no hash.
 
-        It takes as long for others, and for nobody (None): else its time would tell who exists.
+        All of these take the same time, else the time would tell which users exist.
         """
         comparison = self.begin_comparing(user, password)
         return comparison is not None and await asyncio.wrap_future(comparison)
 
     def begin_comparing(self, user: User | None, password: str) -> Future[bool] | None:
-        """``compare_hash``, by a thread; None is a no that takes no hash. Raises TooManyLogins."""
+        """``compare_hash`` in a thread; None is False, without a hash. Raises TooManyLogins."""
         stored = None if user is None else user.password
         if user is not None and self.has_hash(user):
             return begin_comparing(stored, self._decoy, password)
         if is_hash(self._decoy):
             return begin_comparing(None, self._decoy, password)
-        # a plain one was compared already, which takes as long as comparing a plain decoy
+        # a plain password was compared already; without one, comparing the decoy takes that time
         if stored is None:
             matches_plain(self._decoy, password)
         return None
 
 
-JUDGES = ("authenticate", "recognizes", "has_hash", "compare_hash", "begin_comparing")
+PASSWORD_CHECKS = ("authenticate", "recognizes", "has_hash", "compare_hash", "begin_comparing")
 """The methods of ``MemoryUserManager`` that decide whether a password is right."""
-remember_methods(MemoryUserManager, "get_user", "notify_logout", *JUDGES)
+remember_methods(MemoryUserManager, "get_user", "notify_logout", *PASSWORD_CHECKS)
 
 
 def _is_whole_hash(password: str) -> bool:

@@ -170,7 +170,7 @@ else:
 """)
     if not said["set"]:
         pytest.skip("this root may not set securebits")
-    assert "root could be had back" in said["error"]
+    assert "this process could become root again" in said["error"]
 
 
 def test_somebody_who_is_not_root_is_told_so() -> None:

@@ -1,5 +1,6 @@
-"""Compiled twins of functions that are called for each command, or each entry of a directory.
+"""Compiled forms of functions that are called for each entry of a directory.
 
-They are optional: each has a twin in Python, in the package where it belongs, which says what it
-does. They know nothing of this package but those twins. ``ftpcluster/native.py`` chooses.
+They are optional. Each has a twin, a function in Python that does the same. The twin is in the
+package where it belongs, and has the documentation. These modules may import their twins, and
+nothing else of this package. ``ftpcluster/native.py`` decides which of both run.
 """

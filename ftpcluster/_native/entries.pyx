@@ -1,7 +1,7 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True
-"""Directories: their entries, and the lines of LIST, MLSD and NLST.
+"""The entries of directories, and their lines for LIST, MLSD and NLST.
 
-The twins are ``storage/scanning.py`` and ``protocol/listing.py``.
+The twins in Python are in ``storage/scanning.py`` and ``protocol/listing.py``.
 """
 
 from ftpcluster.protocol import listing as twin
@@ -78,14 +78,14 @@ cdef extern from "Python.h":
 
 
 cdef enum:
-    BUFFER = 32768  # bytes of the directory that are read at once, as by readdir(3)
-    LONGEST_TARGET = 4096  # PATH_MAX, which no link's text is longer than
+    BUFFER = 32768  # bytes of one getdents64(2), as many as readdir(3) reads
+    LONGEST_TARGET = 4096  # PATH_MAX: no target of a link is longer
 
 # ---------------------------------------------------------------------- entries
 
 
 cdef class Status:
-    """What lstat(2) says of an entry, with the names and the order of an ``os.stat_result``."""
+    """The result of lstat(2) for an entry, with the names and the order of ``os.stat_result``."""
 
     cdef readonly uint32_t st_mode
     cdef readonly uint64_t st_ino
@@ -119,26 +119,26 @@ cdef class Status:
 
 cdef struct Record:
     stat status
-    Py_ssize_t name  # places in the text of a batch
+    Py_ssize_t name  # the offset in ``text``; so is ``target``
     Py_ssize_t name_size
     Py_ssize_t target
-    Py_ssize_t target_size  # -1: it is no link
+    Py_ssize_t target_size  # -1 for an entry that is no link
 
 
 cdef class entries_in:
-    """Batches of the entries of an open directory, an iterator."""
+    """An iterator over the entries of an open directory, in batches of ``most``."""
 
     cdef int fd
     cdef Py_ssize_t most
-    cdef double seconds  # below 0: without a bound
+    cdef double seconds  # that a batch may take; below 0: any time
     cdef char *buffer
     cdef Py_ssize_t filled  # bytes of the directory in the buffer
-    cdef Py_ssize_t place  # of the next entry there
-    cdef bint is_read  # to its end
+    cdef Py_ssize_t place  # the offset of the next entry in the buffer
+    cdef bint is_read  # whether the directory was read to its end
     cdef Record *records
     cdef Py_ssize_t count
     cdef Py_ssize_t capacity
-    cdef char *text
+    cdef char *text  # the names and targets of a batch
     cdef Py_ssize_t text_size
     cdef Py_ssize_t text_filled
     cdef bint is_running
@@ -180,7 +180,7 @@ cdef class entries_in:
             self.is_running = False
 
     cdef int read(self) noexcept nogil:
-        """Read a batch into ``records`` and ``text``: 0, an errno, or -1 where memory lacks."""
+        """Read a batch into ``records`` and ``text``. Returns 0, an errno, or -1 (no memory)."""
         cdef double due = 0.0
         cdef int problem
         cdef entry_of_getdents *entry
@@ -207,10 +207,11 @@ cdef class entries_in:
         return 0
 
     cdef int look_at(self, const char *name) noexcept nogil:
-        """Add an entry. One that was removed meanwhile, or is not for this server, is left out.
+        """Add an entry. Returns as ``read``.
 
-        As somebody's FUSE may be. Any other error fails the listing: mirrors take what it lacks
-        for removed.
+        An entry is left out if it was removed meanwhile, or if this server may not see it (another
+        user's FUSE mount). Any other error fails the listing: a client that mirrors the directory
+        would take a missing entry for removed.
         """
         cdef Record *record
         cdef char target[LONGEST_TARGET]
@@ -243,7 +244,7 @@ cdef class entries_in:
         return 0
 
     cdef Py_ssize_t keep(self, const char *text, Py_ssize_t size) noexcept nogil:
-        """Copy it; its place in ``text``, or -1 where memory lacks."""
+        """Copy a name or a target. Returns its offset in ``text``, or -1 (no memory)."""
         cdef Py_ssize_t place = self.text_filled, needed = place + size
         cdef char *larger
         if needed > self.text_size:
@@ -258,7 +259,7 @@ cdef class entries_in:
         return place
 
     cdef list made(self):
-        """The batch that was read, as objects."""
+        """The batch that was read, as Python objects."""
         cdef Record *record
         cdef Status status
         cdef list batch = []
@@ -294,7 +295,7 @@ cdef object decoded(const char *text, Py_ssize_t size):
 
 
 cdef class Text:
-    """UTF-8 that grows."""
+    """A growing buffer of UTF-8."""
 
     cdef char *start
     cdef Py_ssize_t size
@@ -310,7 +311,7 @@ cdef class Text:
         free(self.start)
 
     cdef char *room(self, Py_ssize_t count) except NULL:
-        """Where the next ``count`` bytes may go. What went there is added to ``filled``."""
+        """Room for ``count`` more bytes. The caller adds to ``filled`` what it has written."""
         cdef char *larger
         cdef Py_ssize_t size
         if self.filled + count > self.size:
@@ -337,7 +338,7 @@ cdef class Text:
         return 0
 
     cdef int add_name(self, str name, printable) except -1:
-        """A name, whose control characters ``printable`` replaces."""
+        """Add a name. ``printable`` replaces its control characters."""
         cdef const uint8_t *data
         cdef Py_ssize_t at, size
         if PyUnicode_IS_COMPACT_ASCII(name):
@@ -351,7 +352,7 @@ cdef class Text:
         return self.add_text(printable(name))
 
     cdef int add_number(self, int64_t number, int width) except -1:
-        """In decimal, behind blanks up to ``width``."""
+        """Add a decimal number, right-aligned in ``width`` columns."""
         cdef char digits[20]
         cdef char *end
         cdef int count = 0
@@ -378,7 +379,7 @@ cdef class Text:
         return 0
 
     cdef int add_padded(self, int number, int width, char blank) except -1:
-        """A number of at most ``width`` digits."""
+        """Add a number of at most ``width`` digits, padded on the left with ``blank``."""
         cdef char *end = self.room(width)
         cdef int at = width
         while at:
@@ -423,9 +424,9 @@ cdef struct Date:
 
 
 cdef bint date_of(int64_t day, Date *date) noexcept nogil:
-    """The date of a day since 1970 in the Gregorian calendar; whether there is one.
+    """Set ``date`` for a day, counted from 1970-01-01. Returns whether Python has such a date.
 
-    In each era of 400 years, years begin in March: so the leap day is the last one.
+    Here an era has 400 years, and years begin in March: so the leap day is the last of its year.
     """
     cdef int64_t era, day_of_era, year_of_era, day_of_year, month
     if not FIRST_DAY <= day <= LAST_DAY:

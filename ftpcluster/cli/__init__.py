@@ -21,11 +21,11 @@ from ftpcluster.cli.schema import schema
 from ftpcluster.cli.standard_streams import is_full, say
 from ftpcluster.cli.top import top
 from ftpcluster.config import ConfigError
-from ftpcluster.native import SPOKEN
+from ftpcluster.native import DESCRIPTION
 from ftpcluster.net.listeners import CannotListen
 from ftpcluster.privileges import CannotRunAs
 from ftpcluster.protocol.text import visible
-from ftpcluster.runtime import open_missing
+from ftpcluster.runtime import open_standard_streams
 from ftpcluster.supervisor.admin_server import CannotBind
 from ftpcluster.supervisor.forking import ForkServer
 
@@ -35,7 +35,7 @@ INTERRUPTED = 130
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="ftpcluster", message=f"%(prog)s %(version)s {SPOKEN}")
+@click.version_option(package_name="ftpcluster", message=f"%(prog)s %(version)s {DESCRIPTION}")
 def cli() -> None:
     """An FTP server cluster: many processes, exact limits."""
 
@@ -51,7 +51,7 @@ def main(fork_server: tuple[int, socket.socket] | None = None) -> None:
 
     ``fork_server``: the pid of the fork server, and the socket for requests to it.
     """
-    open_missing()
+    open_standard_streams()
     forks = _of(fork_server)
     try:
         status = cli.main(prog_name="ftpcluster", standalone_mode=False, obj=forks)

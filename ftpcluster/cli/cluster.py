@@ -22,7 +22,7 @@ from ftpcluster.cli.worker_start import WorkerStarter, loop_factory
 from ftpcluster.config import Config, ConfigError
 from ftpcluster.config.sessions import keepalive_of
 from ftpcluster.config.tls_doubts import tls_doubts
-from ftpcluster.native import SPOKEN
+from ftpcluster.native import DESCRIPTION
 from ftpcluster.net.certificate_dates import validity
 from ftpcluster.net.listeners import CannotListen, Listener
 from ftpcluster.prctl import no_new_privs
@@ -152,7 +152,7 @@ class Cluster:
     def _on_serving(self, serving: asyncio.Future[None]) -> None:
         if not serving.cancelled() and serving.exception() is None:
             settle_collector()
-            log.info("Python %s %s", sys.version.split()[0], SPOKEN)
+            log.info("Python %s %s", sys.version.split()[0], DESCRIPTION)
             say(f"ready on {self._described}")
             self._notifier.ready(f"ready on {self._described}")
             if self._notifier.is_heard:

@@ -1,4 +1,4 @@
-"""Addresses as FTP and people write them."""
+"""IP addresses: of PORT and EPRT, of peers, and of configurations."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ftpcluster.protocol.errors import ArgumentProblem, NetworkProtocolNotSuppor
 SocketAddress = tuple[str, int] | tuple[str, int, int, int]
 
 Bits = tuple[int, int, int]
-"""A network: the version, the length of the prefix, and its bits as a number."""
+"""A network: its IP version, the length of its prefix, and the prefix's bits as a number."""
 
 _NAT64 = int(IPv6Address("64:ff9b::")) >> 32
-_SINGLE = tuple(
+_LOCAL = tuple(
     (network.prefixlen, int(network.network_address) >> 128 - network.prefixlen)
     for network in map(
         IPv6Network,
-        # in the last one each site chooses where the IPv4 address lies (RFC 8215)
+        # RFC 8215: in the last one each network chooses where the IPv4 address lies
         ("fe80::/10", "fc00::/7", "64:ff9b::/96", "64:ff9b:1::/48"),
     )
 )
@@ -28,10 +28,10 @@ _DECIMAL = re.compile(r"\d{1,5}", re.ASCII)
 
 
 def plain(host: str) -> str:
-    """An address without its IPv6 wrapping: "::ffff:127.0.0.1" is 127.0.0.1.
+    """The IPv4 address of an IPv4-mapped one, such as "::ffff:127.0.0.1"; others as they are.
 
-    A peer that comes over a dual-stack socket is the same peer as over an IPv4 one: for limits,
-    for PASV's reply and for the check of the data connection.
+    A peer has a mapped address on a dual-stack socket. It is the same peer as on an IPv4 socket:
+    for limits, for PASV's reply and for the check of the data connection.
     """
     if host.startswith("::ffff:"):
         address = without_zone(host)
@@ -41,33 +41,33 @@ def plain(host: str) -> str:
 
 
 def without_zone(host: str) -> IPv4Address | IPv6Address:
-    """The address itself: "fe80::1%eth0" is fe80::1. Raises ValueError where it is none."""
+    """Parse an address, and drop its zone: "fe80::1%eth0" is fe80::1. Raises ValueError."""
     return ip_address(host.partition("%")[0])
 
 
 def with_interface(host: str, interface: int) -> str:
-    """A link-local address with the number of the interface where it is one: "fe80::1%2"."""
+    """A link-local address with the number of its interface: "fe80::1%2". 0 is no interface."""
     return f"{host}%{interface}" if interface else host
 
 
 def interface_of(host: str) -> int:
-    """The number behind an address of this machine; 0 where there is none."""
+    """The interface's number that ``with_interface`` has put behind an address; 0 if none."""
     return int(host.partition("%")[2] or 0)
 
 
 def socket_address(host: str, port: int, interface: int = 0) -> SocketAddress:
-    """What ``bind`` and ``connect`` take, which look at no number in the text of an address."""
+    """The arguments of ``bind`` and ``connect``: the interface is not in the text, but a number."""
     if not interface:
         return host, port
     return host.partition("%")[0], port, 0, interface
 
 
 def site(host: str) -> Bits:
-    """What one customer has: an IPv4 address, or the /64 of an IPv6 one.
+    """The network that counts as one client: an IPv4 address, or the /64 of an IPv6 address.
 
     An IPv6 address with an IPv4 one in it counts as that one, else all of IPv4 behind a NAT64
     would be one site. In local networks (link-local, ULA, a local NAT64 prefix) a site is a single
-    address: all hosts share one /64 there. Raises ValueError where it is no address.
+    address: all hosts share one /64 there. Raises ValueError for what is no address.
     """
     address = without_zone(plain(host))
     if isinstance(address, IPv4Address):
@@ -76,16 +76,16 @@ def site(host: str) -> Bits:
     if meant is not None:
         return 4, 32, int(meant)
     number = int(address)
-    if any(number >> 128 - prefix == bits for prefix, bits in _SINGLE):
+    if any(number >> 128 - prefix == bits for prefix, bits in _LOCAL):
         return 6, 128, number
     return 6, 64, number >> 64
 
 
 def embedded_ipv4(address: IPv6Address) -> IPv4Address | None:
-    """The IPv4 address within an IPv6 one: mapped, or of NAT64, 6to4 or Teredo.
+    """The IPv4 address in an IPv6 one: mapped, or of NAT64, 6to4 or Teredo; None if there is none.
 
-    RFC 4291, 6052, 3056 and 4380 say where it lies. None where no host can have it:
-    then no translator has made the IPv6 address.
+    RFC 4291, 6052, 3056 and 4380 say where it lies. An IPv4 address that no host can have, such as
+    a loopback one, counts as none: no translator has made such an IPv6 address.
     """
     number = int(address)
     meant = address.ipv4_mapped or address.sixtofour
@@ -99,12 +99,12 @@ def embedded_ipv4(address: IPv6Address) -> IPv4Address | None:
 
 
 def may_embed_ipv4(host: str) -> bool:
-    """Whether an IPv4 address could be within this one, by its text alone."""
+    """Whether ``embedded_ipv4`` may find one. It looks at the text alone, which is cheap."""
     return host.startswith(_EMBEDDING)
 
 
 def is_ipv4(text: str) -> bool:
-    """Whether a text is an IPv4 address, and not a host name or an IPv6 address."""
+    """Whether a text is an IPv4 address; a host name or an IPv6 address is not."""
     try:
         IPv4Address(text)
     except ValueError:
@@ -117,7 +117,7 @@ def is_ipv6(host: str) -> bool:
 
 
 def parse_port(argument: str) -> tuple[str, int]:
-    """The address and port of PORT's six numbers. Raises ArgumentProblem."""
+    """The address and port of PORT's ``h1,h2,h3,h4,p1,p2``. Raises ArgumentProblem (501)."""
     match = _PORT.fullmatch(argument)
     numbers = [int(number) for number in match.groups()] if match else [256]
     if max(numbers) > 255:
@@ -129,8 +129,8 @@ def parse_port(argument: str) -> tuple[str, int]:
 def parse_eprt(argument: str) -> tuple[str, int]:
     """The address and port of EPRT's ``|1|132.235.1.2|6275|`` (RFC 2428 section 2).
 
-    An IPv4 address in IPv6's clothes comes back plain. Raises ArgumentProblem, or
-    NetworkProtocolNotSupported for a family that there isn't.
+    An IPv4-mapped address is returned as the IPv4 address. Raises ArgumentProblem (501), or
+    NetworkProtocolNotSupported (522) for an unknown address family.
     """
     delimiter = argument[:1]
     fields = argument.split(delimiter) if delimiter else []
@@ -142,22 +142,22 @@ def parse_eprt(argument: str) -> tuple[str, int]:
     try:
         address = ip_address(host)
     except ValueError:
-        raise ArgumentProblem("That is no address.") from None
+        raise ArgumentProblem("That is no IP address.") from None
     if address.version != (4 if family == "1" else 6) or not 0 < port < 65536:
-        raise ArgumentProblem("Address, family and port do not fit.")
+        raise ArgumentProblem("The address is of another family, or the port is not in 1-65535.")
     return plain(str(address)), port
 
 
 def display(host: str, port: int) -> str:
-    """``127.0.0.1:21``, ``[::1]:21``."""
+    """Address and port for people: ``127.0.0.1:21``, ``[::1]:21``."""
     return f"[{host}]:{port}" if is_ipv6(host) else f"{host}:{port}"
 
 
 class Networks:
-    """Networks that addresses may be in: "10.0.0.0/8", "::1"."""
+    """A set of networks, such as "10.0.0.0/8" or "::1". ``in`` tells whether one has an address."""
 
     def __init__(self, networks: Iterable[str]) -> None:
-        """Raises ValueError where one is none."""
+        """Raises ValueError for a text that is no network."""
         self._networks = tuple(ip_network(network) for network in networks)
 
     def __contains__(self, host: str) -> bool:

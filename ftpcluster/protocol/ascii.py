@@ -8,7 +8,7 @@ _BARE_LF = re.compile(rb"(?<!\r)\n")
 
 
 class ToNetwork:
-    """LF becomes CRLF; a CRLF that the file already has is not doubled, also when split."""
+    """Converts LF to CRLF. A CRLF of the file stays as it is, also where two blocks share it."""
 
     __slots__ = ("_after_cr",)
 
@@ -26,7 +26,7 @@ class ToNetwork:
 
 
 class FromNetwork:
-    """CRLF becomes LF, also when it is split over two reads; a CR alone stays."""
+    """Converts CRLF to LF, also where two reads share it. A CR without LF stays."""
 
     __slots__ = ("_held",)
 
@@ -44,6 +44,6 @@ class FromNetwork:
         return data.replace(b"\r\n", b"\n")
 
     def flush(self) -> bytes:
-        """What is left at the end of the data: a last CR."""
+        """The CR that ``convert`` still holds, if the data ended with one. Called at the end."""
         held, self._held = self._held, False
         return b"\r" if held else b""

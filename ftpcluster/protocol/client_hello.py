@@ -1,7 +1,7 @@
-"""The little of TLS that the ssl module does not tell: which protocols a client offers (ALPN).
+"""The protocols that a TLS client offers in its ClientHello (ALPN, RFC 7301).
 
-A browser that somebody lured to this server offers "h2" and "http/1.1"; an FTP client offers
-"ftp", or nothing (RFC 7301; the attack is ALPACA's).
+The ssl module does not tell them. They reveal a browser that was lured to this server (the ALPACA
+attack): it offers "h2" and "http/1.1". An FTP client offers "ftp", or nothing.
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ _MESSAGE_HEADER = 4
 
 
 class TooManyRecords(ValueError):
-    """A ClientHello in more records than any client has a reason to make of it."""
+    """A ClientHello is spread over more records than any honest client makes."""
 
 
 def record_size(data: bytes) -> int:
-    """Bytes of the records that hold the ClientHello, as far as ``data`` shows; 0 where it is none.
+    """How many bytes to read until the ClientHello is whole, as far as ``data`` shows.
 
-    Of less than a header, the header's. A ClientHello may be spread over records (RFC 8446 section
-    5.1): who looked at the first alone would miss what stands in the others. Raises TooManyRecords.
+    ``data`` are the first bytes of a connection, none of them consumed. Call it again when there
+    are as many as it says: they may show that another record follows. A ClientHello may be spread
+    over several records (RFC 8446 section 5.1); the first alone may hide its ALPN extension. 0
+    where it is no ClientHello. Raises TooManyRecords.
     """
     message, end = b"", 0
     for _ in range(_MOST_RECORDS):
@@ -46,7 +48,7 @@ def record_size(data: bytes) -> int:
 
 
 def _message(records: bytes) -> bytes:
-    """What handshake records carry."""
+    """The contents of handshake records, joined."""
     message, rest = b"", _Reader(records)
     while rest.rest and rest.number(1) == _HANDSHAKE_RECORD:
         rest.take(2)
@@ -55,11 +57,11 @@ def _message(records: bytes) -> bytes:
 
 
 def offered_protocols(records: bytes) -> tuple[bytes, ...]:
-    """The names that a ClientHello offers by ALPN; none where it offers none, or cannot be read."""
+    """The protocols that a ClientHello offers by ALPN; none where it is malformed, either."""
     try:
         message = _message(records)
         if _ALPN not in message:
-            return ()  # as of nearly all clients, which need not be taken apart
+            return ()  # nearly all clients: no need to parse the message
         hello = _Reader(message)
         if hello.number(1) != _CLIENT_HELLO:
             return ()
@@ -74,7 +76,7 @@ def offered_protocols(records: bytes) -> tuple[bytes, ...]:
             if kind == _ALPN:
                 return _names(body)
     except EOFError:
-        pass  # OpenSSL will say what is wrong with it
+        pass  # malformed: OpenSSL will refuse it
     return ()
 
 
@@ -88,6 +90,8 @@ def _names(body: bytes) -> tuple[bytes, ...]:
 
 
 class _Reader:
+    """Takes bytes and big-endian numbers off the front of ``data``. Raises EOFError at the end."""
+
     def __init__(self, data: bytes) -> None:
         self.rest = data
 

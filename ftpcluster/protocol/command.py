@@ -1,6 +1,6 @@
-"""A command line: verb and argument (RFC 959 section 5.3), as it comes over a Telnet connection.
+"""Command lines: verb and argument (RFC 959 section 5.3), as they come over a Telnet connection.
 
-Also the splitting of what was received into lines, with the bounds that protect the server.
+``CommandLines`` splits what was received into lines. Its bounds protect the server's memory.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from ftpcluster.protocol.errors import ArgumentProblem
 
 MAX_LINE = 4096
-"""Bytes of a command line; a longer one is answered 500 and discarded up to its newline."""
+"""Bytes of a command line at most. A longer line is discarded, and its reply is 500."""
 MAX_RUBBISH = 64 * 1024
-"""Bytes without a newline after which a session ends."""
+"""Bytes without a newline at most. More of them end the session."""
 
 _IAC = 0xFF
 # Telnet (RFC 854): IAC IAC is one 0xFF; IAC with WILL/WONT/DO/DONT takes an option byte;
@@ -25,12 +25,12 @@ _FORBIDDEN = re.compile(r"[\0\r\n]")
 
 
 def strip_telnet(line: bytes) -> bytes:
-    """The line without Telnet commands; a doubled 0xFF becomes one."""
+    """Remove Telnet commands from a line. A doubled 0xFF becomes one."""
     return _TELNET.sub(lambda m: b"\xff" if m[0] == b"\xff\xff" else b"", line)
 
 
 def split_line(line: bytes) -> tuple[bytes, bytes]:
-    """Verb (upper case) and argument, which may be empty, of a line without its newline."""
+    """Split a line without its newline: the verb in upper case, and the argument, if any."""
     if _IAC in line:
         line = strip_telnet(line)
     verb, _, argument = line.partition(b" ")
@@ -38,14 +38,14 @@ def split_line(line: bytes) -> tuple[bytes, bytes]:
 
 
 def to_text(argument: bytes, encoding: str = "utf-8") -> str:
-    """An argument as text; bytes that are invalid in ``encoding`` become surrogate escapes."""
+    """Decode an argument. Bytes that are invalid in ``encoding`` become surrogate escapes."""
     return argument.decode(encoding, "surrogateescape")
 
 
 def check_argument(argument: str) -> str:
-    """The argument, where it may be one. NUL, CR and LF cannot be part of it (501)."""
+    """Return ``argument``. Raises ArgumentProblem (501) if NUL, CR or LF is in it."""
     if not argument.isprintable() and _FORBIDDEN.search(argument):
-        raise ArgumentProblem("Control characters are not allowed in an argument.")
+        raise ArgumentProblem("NUL, CR and LF are not allowed in an argument.")
     return argument
 
 
@@ -54,14 +54,15 @@ class TooMuchRubbish(Exception):
 
 
 TOO_LONG = b"\n"
-"""The verb of a line that was longer than MAX_LINE. A client cannot send it: it is a newline."""
+"""Takes the place of the verb where a line was longer than MAX_LINE. No client can send it."""
 
 
 class CommandLines:
-    """The lines that a client has sent and that were not obeyed yet, within bounds.
+    """The command lines of a client that have not been obeyed yet.
 
-    They stay bytes until it is their turn: as objects, lines of one byte would take a hundred times
-    the room. Each line is looked at once, however many follow it, and however often ``has`` asks.
+    The next one is the head: it is split into verb and argument. Those behind it stay bytes: as
+    objects, lines of one byte would take a hundred times the memory. The caller bounds their number
+    by ``len``. However often ``has`` is called, it looks at each line once.
     """
 
     __slots__ = (
@@ -76,12 +77,12 @@ class CommandLines:
     )
 
     def __init__(self, sought: Iterable[bytes] = ()) -> None:
-        """``sought``: the verbs that ``has`` can look for, of four letters each."""
+        """``sought``: the verbs that ``has`` can look for, in upper case, of four letters each."""
         self._head: tuple[bytes, bytes] | None = None
         self._head_line = b""
         self._buffer = b""
-        self._start = 0  # where the lines behind the head begin
-        self._complete = 0  # where the complete ones of them end
+        self._start = 0  # where the lines behind the head begin in the buffer
+        self._complete = 0  # where the last complete line ends
         self._looked = 0  # where the lines end that ``has`` has looked at
         self._found = dict.fromkeys(sought, 0)
         self._discarded = 0  # bytes of a line that is too long, beyond MAX_LINE + 1
@@ -99,10 +100,11 @@ class CommandLines:
         """Whether anything is held at all, even a part of a line, or an empty one."""
         return self._head is not None or self._start < len(self._buffer)
 
-    def only(self, data: bytes) -> tuple[bytes, bytes] | None:
-        """Verb and argument, where ``data`` is one whole line and nothing is held: as most come.
+    def split_single(self, data: bytes) -> tuple[bytes, bytes] | None:
+        """Split ``data`` at once if it is just one line and no line is held, the common case.
 
-        Else None. The line is the caller's to obey, and is not held.
+        Returns verb and argument; nothing is held afterwards. Returns None in all other cases: then
+        the caller has to ``feed`` the data.
         """
         if self._buffer or self._head is not None or len(data) > MAX_LINE:
             return None
@@ -113,7 +115,7 @@ class CommandLines:
         return verb.upper(), argument
 
     def feed(self, data: bytes) -> None:
-        """Add what was received. Raises TooMuchRubbish."""
+        """Add bytes that were received. Raises TooMuchRubbish."""
         if self._start:
             self._buffer = self._buffer[self._start :]
             self._complete -= self._start
@@ -138,7 +140,7 @@ class CommandLines:
             self._append(line)
 
     def _append(self, piece: bytes) -> None:
-        """Add to the last line. Of one that is too long MAX_LINE + 1 bytes are kept as a sign."""
+        """Add to the last line. Of a line that is too long, MAX_LINE + 1 bytes are kept."""
         room = MAX_LINE + 1 - (len(self._buffer) - self._complete)
         self._buffer += piece[:room]
         self._discarded += max(0, len(piece) - room)
@@ -146,9 +148,10 @@ class CommandLines:
             raise TooMuchRubbish
 
     def head(self) -> tuple[bytes, bytes] | None:
-        """Verb and argument of the command whose turn it is, until it is taken.
+        """Verb and argument of the next command; the same one until ``take`` is called.
 
-        Empty lines are skipped, and CRs before the newline belong to it, however many there are.
+        None where no whole line is held. Empty lines are skipped. All CRs before a newline belong
+        to it.
         """
         while self._head is None and self._start < self._complete:
             end = self._buffer.find(b"\n", self._start)
@@ -162,7 +165,7 @@ class CommandLines:
             elif line := line.rstrip(b"\r"):
                 self._head = split_line(line)
             elif (empty := _EMPTY.match(self._buffer, self._start, self._complete)) is not None:
-                # one by one, thousands of them would take milliseconds of a turn
+                # one by one, thousands of empty lines would keep the loop for milliseconds
                 self._start = empty.end()
             if self._start == len(self._buffer):
                 self._buffer = b""
@@ -174,19 +177,19 @@ class CommandLines:
         self._head = None
 
     def take_all(self) -> bytes:
-        """Remove everything that is held, as it came but for a line that was too long."""
+        """Remove and return all bytes that are held. A line that was too long lacks its end."""
         head = b"" if self._head is None else self._head_line + b"\n"
         held = head + self._buffer[self._start :]
         self.clear()
         return held
 
     def push_back(self, data: bytes) -> None:
-        """Put what was taken in front of what is held. Raises TooMuchRubbish."""
+        """Put bytes in front of those that are held. Raises TooMuchRubbish."""
         if data:
             self.feed(data + self.take_all())
 
     def has(self, verb: bytes) -> bool:
-        """Whether a command with this verb waits; it must be one of ``sought``."""
+        """Whether a command with this verb is held. ``verb`` must be one of ``sought``."""
         head = self.head()
         new = max(self._start, self._looked)
         if new < self._complete:
@@ -204,7 +207,7 @@ class CommandLines:
         return verb if verb in self._found else None
 
     def clear(self) -> None:
-        """Throw all lines away."""
+        """Discard all lines."""
         self._head = None
         self._buffer = b""
         self._start = self._complete = self._looked = self._discarded = 0
@@ -212,7 +215,7 @@ class CommandLines:
 
 
 def integer(argument: str, most: int = 2**63 - 1) -> int:
-    """A decimal number as REST and ALLO take it: ASCII digits only, within bounds, else 501."""
+    """Parse a number of REST or ALLO: ASCII digits, up to ``most``. Else ArgumentProblem (501)."""
     if not (argument.isascii() and argument.isdigit()) or len(argument) > 19:
         raise ArgumentProblem("Expected a decimal number.")
     number = int(argument)

@@ -1,4 +1,4 @@
-"""Errors that end a command. Each owns its reply code; one table maps errno to replies."""
+"""Errors that end a command, each with its reply code; and the reply for each errno."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ftpcluster.protocol.reply import Code, Reply, Then
 
 
 class FTPError(Exception):
-    """A command failed: ``reply`` goes to the client."""
+    """A command has failed. ``reply`` is sent to the client."""
 
     code: int = Code.LOCAL_ERROR
     text = "Requested action aborted: local error in processing."
@@ -112,13 +112,13 @@ class LocalProblem(FTPError):
 
 
 class StorageSilent(LocalProblem):
-    """A call of the storage has not ended in time. Whether it will be done nobody knows."""
+    """A call of the storage has not ended in time. It may still take effect."""
 
     text = "The storage does not answer."
 
 
 class SessionEnded(FTPError):
-    """The reply is the last: the session ends with it."""
+    """This reply is the last one: the session ends with it."""
 
     code = Code.SERVICE_NOT_AVAILABLE
     then = Then.CLOSE
@@ -141,6 +141,7 @@ _ERRNO_REPLIES: dict[int, tuple[Code, str]] = {
     errno.EPERM: (Code.FILE_UNAVAILABLE, "Operation not permitted."),
     errno.EROFS: (Code.FILE_UNAVAILABLE, "Read-only file system."),
     errno.ELOOP: (Code.FILE_UNAVAILABLE, "Too many levels of symbolic links."),
+    # openat2(2): a link leads out of the root. What lies there does not exist for the client
     errno.EXDEV: (Code.FILE_UNAVAILABLE, "No such file or directory."),
     errno.EINVAL: (Code.FILE_UNAVAILABLE, "Invalid argument."),
     errno.EBUSY: (Code.FILE_UNAVAILABLE, "Resource busy."),
@@ -160,7 +161,7 @@ _ERRNO_REPLIES: dict[int, tuple[Code, str]] = {
 def reply_for_os_error(error: OSError) -> Reply:
     """The reply for a failed file operation.
 
-    The text is ours, never the error's own: that could carry the real path of the file.
+    The text is never the error's own, which may contain the real path of the file.
     """
     if error.errno in _ERRNO_REPLIES:
         code, text = _ERRNO_REPLIES[error.errno]

@@ -1,6 +1,6 @@
 """Options of LIST, NLST and STAT: those of ``ls`` that decide which lines come, and in what order.
 
-Others that clients send (``-l``, ``-1``, ``-F``) mean nothing here.
+Others that clients send (``-l``, ``-1``, ``-F``) are ignored.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from operator import itemgetter
 from typing import Any, NamedTuple, Protocol
 
 
-class Times(Protocol):
-    """What entries are sorted by, but for the name: an ``os.stat_result``."""
+class Sortable(Protocol):
+    """The fields of an ``os.stat_result`` by which entries are sorted, besides the name."""
 
     @property
     def st_size(self) -> int: ...
@@ -20,7 +20,7 @@ class Times(Protocol):
 
 
 class ListOptions(NamedTuple):
-    """``hidden``: names that begin with a dot, too. ``by``: "t" time, "S" size, else the name."""
+    """``hidden``: with names that begin with a dot. ``by``: "t" for time, "S" size, "" name."""
 
     hidden: bool = False
     by: str = ""
@@ -28,7 +28,7 @@ class ListOptions(NamedTuple):
 
 
 def split_options(argument: str) -> tuple[ListOptions, str]:
-    """The options in front of a path, and the path; ``--`` ends them."""
+    """Split an argument into the options in front and the path. ``--`` ends the options."""
     hidden, by, is_reversed = False, "", False
     while argument.startswith("-"):
         word, _, argument = argument.partition(" ")
@@ -46,7 +46,7 @@ def split_options(argument: str) -> tuple[ListOptions, str]:
 
 
 def sort_entries(entries: list[Any], options: ListOptions) -> None:
-    """Sort entries, which are names, statuses and more, as ``HeldLines`` does their lines."""
+    """Sort entries (name, status, …) in place, into the same order as ``HeldLines.sort``."""
     entries.sort(key=_first if all(map(str.isascii, map(_first, entries))) else _bytes_of_name)
     if options.by == "t":
         entries.sort(key=lambda entry: entry[1].st_mtime, reverse=True)
@@ -60,13 +60,13 @@ _first = itemgetter(0)
 
 
 def _bytes_of_name(entry: Sequence[Any]) -> bytes:
-    # in UTF-8 bytes are in the order of characters, but for those that stand for bytes
+    # UTF-8 has the order of the characters, but surrogate escapes must sort as their bytes
     name: str = entry[0]
     return name.encode("utf-8", "surrogateescape")
 
 
 class HeldLines:
-    """Lines of entries, with what they are sorted by."""
+    """Lines of a listing that are held back until all of them can be sorted."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -74,7 +74,7 @@ class HeldLines:
         self._times: list[float] = []
         self._sizes: list[int] = []
 
-    def add(self, entries: Sequence[tuple[str, Times, object]], lines: list[str]) -> None:
+    def add(self, entries: Sequence[tuple[str, Sortable, object]], lines: list[str]) -> None:
         """Add entries and the line of each."""
         self.lines += lines
         for name, status, _ in entries:
@@ -85,7 +85,7 @@ class HeldLines:
     def sort(self, options: ListOptions) -> None:
         """Sort as ``ls`` does in the C locale: newest or largest first, and names by bytes."""
         names: list[str] | list[bytes] = self._names
-        # in UTF-8 bytes are in the order of characters, but for those that stand for bytes
+        # UTF-8 has the order of the characters, but surrogate escapes must sort as their bytes
         if not all(map(str.isascii, self._names)):
             names = [name.encode("utf-8", "surrogateescape") for name in self._names]
         order = sorted(range(len(names)), key=names.__getitem__)

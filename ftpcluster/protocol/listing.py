@@ -1,14 +1,14 @@
 """Lines of LIST (as ``ls -l`` writes them) and facts of MLSD and MLST (RFC 3659 section 7).
 
-What repeats from entry to entry (modes, owners, times) is formatted once: a directory of 10,000
-files is 10,000 calls of one of the two functions here.
+Text that repeats from entry to entry (modes, owners, times) is cached: a directory may have 10,000
+entries.
 """
 
 from __future__ import annotations
 
 import re
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Protocol, SupportsIndex
@@ -17,7 +17,7 @@ FACTS = ("type", "perm", "size", "modify", "unique", "unix.mode", "unix.uid", "u
 """The facts we can give, in the order in which FEAT names them."""
 
 _MTIME = 8
-"""The field of a ``Status`` that is ``st_mtime`` without its fraction."""
+"""The index in a ``Status`` of the time of modification, in whole seconds."""
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _KINDS = {
     stat.S_IFREG: "file",
@@ -32,9 +32,9 @@ _CONTROL = re.compile("[\x00-\x1f\x7f\x80-\x9f]")
 
 
 class Status(Protocol):
-    """What lines are made of: an ``os.stat_result``."""
+    """The fields of an ``os.stat_result`` that lines are made of."""
 
-    # attributes, since it takes thrice as long to unpack one as to ask it for five
+    # attributes: unpacking a stat_result takes three times as long as reading five of them
     @property
     def st_mode(self) -> int: ...
     @property
@@ -53,18 +53,18 @@ class Status(Protocol):
 
 
 def printable(name: str) -> str:
-    """A name that cannot forge a line: control characters become "?", as ls does."""
+    """A name with "?" in place of control characters, as in ls: it cannot forge a line."""
     return name if name.isprintable() else _CONTROL.sub("?", name)
 
 
 @lru_cache(maxsize=256)
 def mode_string(mode: int) -> str:
-    """``-rw-r--r--``."""
+    """A mode as ``ls -l`` shows it, such as ``-rw-r--r--``; cached."""
     return stat.filemode(mode)
 
 
 NO_TIME = "Jan  1  1970"
-"""In place of what is no date, whatever a file system says."""
+"""Shown for a time that Python has no date for: a file system may report any number."""
 
 
 @lru_cache(maxsize=8192)
@@ -105,7 +105,7 @@ def timestamp(seconds: int) -> str:
 
 
 def parse_timestamp(text: str) -> float | None:
-    """The seconds that ``YYYYMMDDHHMMSS[.sss]`` in UTC stands for; None where it is no time."""
+    """Parse ``YYYYMMDDHHMMSS[.sss]`` (UTC) into seconds since 1970; None where it is no time."""
     match = _TIMESTAMP.fullmatch(text)
     if match is None:
         return None
@@ -113,19 +113,20 @@ def parse_timestamp(text: str) -> float | None:
         time = datetime.strptime(match[1], "%Y%m%d%H%M%S").replace(tzinfo=UTC)
     except ValueError:
         return None
-    # to the millisecond, cut off: rounded, it could be the next second
+    # milliseconds, cut off: rounded up, they could make the next second
     return time.timestamp() + int((match[2] or ".0")[1:4].ljust(3, "0")) / 1000
 
 
 def list_lines(
-    entries: Iterable[tuple[str, Status, str | None]],
+    entries: Sequence[tuple[str, Status, str | None]],
     now: float,
     owner: Callable[[int], str] = str,
     group: Callable[[int], str] = str,
 ) -> str:
-    """Lines of LIST, of names with their status and, of a symbolic link, its target.
+    """Lines of LIST. An entry is a name, its status and, for a symbolic link, its target.
 
-    No call but for what is cached: a directory has many of them.
+    ``now``: seconds since 1970. ``owner`` and ``group`` name user and group ids; their results are
+    cached. The common entry takes cached calls only: a directory has many entries.
     """
     start, end = now - _HALF_A_YEAR, now + 60
     prefix, clock, year = list_prefix, _with_clock, _with_year
@@ -158,15 +159,16 @@ def list_prefix(
     owner: Callable[[int], str],
     group: Callable[[int], str],
 ) -> str:
+    """The part of a line of LIST in front of the size; cached."""
     return f"{mode_string(mode)} {links:3d} {owner(uid):8} {group(gid):8} "
 
 
 @lru_cache(maxsize=1024)
 def permission_fact(mode: int, *, readable: bool, writable: bool) -> str:
-    """The perm fact (RFC 3659 section 7.5.5): what the user's permissions allow here.
+    """The perm fact (RFC 3659 section 7.5.5): what the user's permissions allow with an entry.
 
-    A link may be deleted and renamed. The rights at its target are not shown: to follow each link
-    of a listing would tell of files that are not in it.
+    A link may be deleted and renamed. Its target's permissions are not shown: they would tell
+    something about files that are not in the listing.
     """
     if stat.S_ISLNK(mode):
         return "df" if writable else ""
@@ -177,7 +179,7 @@ def permission_fact(mode: int, *, readable: bool, writable: bool) -> str:
 
 @lru_cache(maxsize=1024)
 def facts_around(mode: int, uid: int, gid: int, perm: str, device: int) -> tuple[str, str, str]:
-    """What stands before the size, between time and inode, and behind it, where all facts do."""
+    """A line with all facts, without size, time and inode: the texts before, between and behind."""
     template = _mode_facts(mode, uid, gid, perm, FACTS)
     head, _, tail = template.partition("%(size)d;modify=%(modify)s;unique=%(unique)s;")
     return head, f";unique={device:x}g", f";{tail} "
@@ -185,7 +187,7 @@ def facts_around(mode: int, uid: int, gid: int, perm: str, device: int) -> tuple
 
 @lru_cache(maxsize=1024)
 def _mode_facts(mode: int, uid: int, gid: int, perm: str, facts: tuple[str, ...]) -> str:
-    """A template of the facts that hang on mode and owner; %s where size, modify, unique go."""
+    """The facts of a mode and owner, with ``%(…)`` placeholders for size, modify and unique."""
     kind = _KINDS.get(stat.S_IFMT(mode), "OS.unix=special")
     values = {
         "type": kind,
@@ -201,11 +203,11 @@ def _mode_facts(mode: int, uid: int, gid: int, perm: str, facts: tuple[str, ...]
 
 
 def fact_line(name: str, status: Status, perm: str, facts: tuple[str, ...] = FACTS) -> str:
-    """Facts, a space and the name, with no line ending: one entry of MLSD or MLST."""
+    """One entry of MLSD or MLST: facts, a space and the name, without a line ending."""
     if not name.isprintable():
         name = printable(name)
     when = timestamp(int(status[_MTIME]))
-    if facts is FACTS:  # nobody asked for others
+    if facts is FACTS:  # no OPTS MLST has chosen others
         head, device, tail = facts_around(
             status.st_mode, status.st_uid, status.st_gid, perm, status.st_dev
         )
@@ -221,7 +223,7 @@ def fact_lines(
     perm: Callable[[int], str],
     facts: tuple[str, ...] = FACTS,
 ) -> str:
-    """Lines of MLSD. ``perm``: the perm fact of a mode, where one permission decides for all."""
+    """Lines of MLSD. ``perm`` gives the perm fact for a mode, the same for all entries."""
     perms: dict[int, str] = {}
     lines = []
     for name, status, _ in entries:

@@ -1,7 +1,7 @@
-"""Virtual paths: what a client sees, always absolute, resolved lexically and never above "/".
+"""Virtual paths, as a client sees them: absolute, resolved by their text, never above "/".
 
-They are plain strings in normal form ("/", "/a/b"): no empty component, no ".", no "..". That
-makes them cheap, and makes "beneath" a matter of text. Real paths are the storage layer's.
+They are strings in normal form ("/", "/a/b"): no empty component, no ".", no "..". So a comparison
+of text tells whether one lies beneath another. Only the storage knows real paths.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ def resolve(current: str, argument: str) -> str:
         path = argument
     else:
         path = f"/{argument}" if current == "/" else f"{current}/{argument}"
-    # a component that is "." or ".." begins with a dot, as few others do
+    # nearly all paths: no component is empty, "." or ".."
     if "/." not in path and "//" not in path and path[-1] != "/":
         return path
     parts: list[str] = []
@@ -42,7 +42,7 @@ def join(directory: str, child: str) -> str:
 
 
 def relative(path: str, directory: str) -> str:
-    """``path`` as it is named from ``directory``: with as many ".." as that takes."""
+    """``path`` relative to ``directory``, with ".." where it takes them."""
     return posixpath.relpath(path, directory)
 
 

@@ -1,9 +1,9 @@
 """Patterns as shells have them: ``*``, ``?`` and ``[…]``, for ``mget`` (no braces, no ``**``).
 
 Clients' patterns are not compiled to regular expressions: one of 4 KB would take 140 ms, and ``re``
-keeps hundreds of them. They are matched by the Shift-And algorithm: a bit of a number stands for
-each place in the pattern that the name may have reached. The time grows with the length of the
-name, and only slowly with that of the pattern, whatever it is.
+caches hundreds of them. The Shift-And algorithm matches them: in an integer, one bit for each place
+of the pattern says whether the name so far may lead there. The time grows with the length of the
+name, and only slowly with that of the pattern, whatever it contains.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Iterable
 
 _NOT_IN_NAMES = frozenset("/\0")
-_MAGIC = re.compile(r"[*?]|\[[^\]]+\]")
+_MAGIC = re.compile(r"[*?]|\[[!^]?+\]?+[^\]]*+\]")
 _TOKEN = re.compile(r"\[([!^]?+)(\][^\]]*|[^\]]+)\]|.", re.DOTALL)
 _ANY = "[^/]"
 _NOTHING = "(?!)"
@@ -23,19 +23,19 @@ _MEMBER = re.compile(r"(.)-(.)|.", re.DOTALL)
 
 
 def is_pattern(name: str) -> bool:
-    """Whether a name has a character that means something in a pattern."""
+    """Whether a name contains a wildcard."""
     return _MAGIC.search(name) is not None
 
 
 def is_name_pattern(text: object) -> bool:
-    """Whether it can be a pattern of names: those of single components of a path."""
+    """Whether ``text`` can be a pattern for single components of paths."""
     return isinstance(text, str) and text not in ("", ".", "..") and _NOT_IN_NAMES.isdisjoint(text)
 
 
 LONGEST = 255
-"""Bytes that a client's pattern may have: no name has more."""
+"""Bytes of a client's pattern at most: no name is longer (NAME_MAX)."""
 _KEPT = 1024
-"""Characters whose places a pattern remembers."""
+"""Characters at most for which a pattern caches the places that accept them."""
 
 
 class Pattern:
@@ -47,14 +47,14 @@ class Pattern:
         self.shows_hidden = text.startswith(".")
         tokens = [*_TOKEN.finditer(text)]
         self.is_slow = any(token[2] is not None or token[0] == "?" for token in tokens)
-        """Whether each character of a name takes a step: 50 µs for a name of 255."""
+        """Whether each character of a name takes a step in Python: 50 µs for 255 characters."""
         self.matches: Callable[[str], bool]
-        """Whether all of a name fits. (A leading dot is a character as any other here.)"""
+        """Whether a whole name fits. (A leading dot is a character like any other here.)"""
         self.matches = _Places(tokens).lead_to_end if self.is_slow else _of_text(text.split("*"))
 
 
 class _Places:
-    """The places between the tokens of a pattern: bits, the lowest before the first one."""
+    """A pattern for Shift-And. Its places are bits; the lowest one is before the first token."""
 
     __slots__ = ("_begin", "_end", "_fits", "_last", "_loops", "_tokens")
 
@@ -73,7 +73,7 @@ class _Places:
         self._fits: dict[str, int] = {}
 
     def lead_to_end(self, name: str) -> bool:
-        """Whether all of a name fits."""
+        """Whether a whole name fits: whether its characters lead to the last place."""
         begin, loops, fits = self._begin, self._loops, self._fits
         if not (name.startswith(begin) and name.endswith(self._last)):
             return False
@@ -102,21 +102,21 @@ class _Places:
 
 
 def _is_text(token: re.Match[str]) -> bool:
-    """Whether a token stands for itself alone."""
+    """Whether a token is a character that stands for itself."""
     return token[2] is None and token[0] not in ("*", "?")
 
 
 def _of_text(pieces: list[str]) -> Callable[[str], bool]:
-    """Whether a name has these pieces, with anything in between."""
+    """A function that tells whether a name has these pieces, with anything in between."""
     if len(pieces) == 2 and not pieces[0]:
         return operator.methodcaller("endswith", pieces[1])
     return functools.partial(_fit, pieces)
 
 
 def _fit(pieces: list[str], name: str) -> bool:
-    """Whether pieces of text come in a name in this order, the first and the last at its ends.
+    """Whether a name has these pieces in this order, the first and the last one at its ends.
 
-    The first place where a piece fits leaves the most to those behind it.
+    Each piece is taken where it fits first: that leaves most of the name to the pieces behind it.
     """
     first, *others = pieces
     if not others:
@@ -135,7 +135,7 @@ def _fit(pieces: list[str], name: str) -> bool:
 
 
 def _accepting(token: re.Match[str]) -> Callable[[str], bool]:
-    """Whether a character fits a token that stands for one."""
+    """A function that tells whether a character fits a token."""
     if token[0] == "?":
         return _any
     if token[2] is None:
@@ -163,9 +163,9 @@ def _is_other(is_member: Callable[[str], bool], character: str) -> bool:
 
 
 class Names:
-    """Names that fit one of several patterns, whatever their case.
+    """The names that fit one of several patterns, without regard to case.
 
-    Some file systems know no case, and web servers none in the endings of names.
+    Some file systems ignore the case of names, and web servers that of their endings.
     """
 
     def __init__(self, patterns: Iterable[str]) -> None:
@@ -182,15 +182,15 @@ class Names:
         return self.are_in(name)
 
     def are_in(self, path: str) -> bool:
-        """Whether a component of a path is one of them."""
+        """Whether a component of ``path`` is such a name."""
         return self._find(f"/{path}") is not None
 
 
 def _expression(text: str) -> str:
-    """The regular expression of a pattern; nothing in it fits a slash.
+    """The regular expression of a pattern. Nothing in it fits a slash.
 
-    What a star has skipped stays skipped (an atomic group): the first place where a piece fits
-    leaves the most to those behind it, so no other one has to be tried.
+    Each star is an atomic group, so it is never tried again: a piece is taken where it fits first,
+    which leaves most of the name to the pieces behind it.
     """
     pieces = [""]
     for token in _TOKEN.finditer(text):

@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class Protection(Enum):
-    """How connections to a listener begin. Without a certificate EXPLICIT is no more than OFF."""
+    """How connections to a listener begin. Without a certificate EXPLICIT means the same as OFF."""
 
     EXPLICIT = "explicit"  # as plain text; AUTH TLS protects them
     IMPLICIT = "implicit"  # with TLS

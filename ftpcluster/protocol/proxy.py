@@ -1,7 +1,7 @@
-"""The PROXY protocol, versions 1 and 2: what a proxy in front says of the client.
+"""The PROXY protocol, versions 1 and 2: a proxy in front of the server names its client.
 
-The header stands before the first byte of the client's. Not one byte more than it may be read,
-since what follows may be TLS; ``missing`` says how many there surely still are.
+The header comes before the client's first byte. Not one byte beyond it may be read, since TLS may
+follow; ``missing`` says how many bytes may be read next.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ _PORT = re.compile(r"0|[1-9]\d{0,4}", re.ASCII)
 
 
 class BadProxyHeader(Exception):
-    """What came is no header, or one that is too long."""
+    """The bytes are no header, or the header is too long."""
 
 
 class HealthCheck(BadProxyHeader):
-    """The connection ended before the first byte: the proxy asked whether somebody is there."""
+    """The connection ended before the first byte: the proxy has checked that the server runs."""
 
 
 class Origin(NamedTuple):
-    """Where a connection really came from, and the proxy's address that it went to."""
+    """The client's address and port, and the address of the proxy that it has connected to."""
 
     address: str
     port: int
@@ -40,7 +40,7 @@ class Origin(NamedTuple):
 
 
 def missing(data: bytes) -> int:
-    """Bytes of the header that have yet to come, at the least; 0 where it is complete.
+    """The least number of bytes that the header still lacks; 0 where it is complete.
 
     Raises BadProxyHeader.
     """
@@ -53,7 +53,7 @@ def missing(data: bytes) -> int:
             return _FIXED - len(data)
         length = int.from_bytes(data[_FIXED - 2 : _FIXED], "big")
         if length > _MOST:
-            raise BadProxyHeader(f"{length} bytes are too long a header")
+            raise BadProxyHeader(f"a header of {length} bytes is too long")
         return _FIXED + length - len(data)
     if not data.startswith(b"PROXY "):
         raise BadProxyHeader("that is no PROXY header")
@@ -66,7 +66,7 @@ def missing(data: bytes) -> int:
 
 
 def parse(data: bytes) -> Origin | None:
-    """The client's address and port; None where the proxy speaks for itself, or does not know.
+    """Parse a whole header; None where the proxy speaks for itself, or knows no client.
 
     Raises BadProxyHeader.
     """
@@ -78,7 +78,7 @@ def _parse_binary(data: bytes) -> Origin | None:
     if command == _LOCAL:
         return None
     if command != _PROXY:
-        raise BadProxyHeader(f"0x{command:02x} is no version and command")
+        raise BadProxyHeader(f"0x{command:02x} is no known version and command")
     layout = _ADDRESSES.get(family)
     if layout is None:
         return None
@@ -98,19 +98,19 @@ def _parse_line(data: bytes) -> Origin | None:
         number, _ = _number(port), _number(other_port)
         return Origin(plain(str(address)), number, plain(str(reached)))
     except ValueError:
-        raise BadProxyHeader("the line does not fit") from None
+        raise BadProxyHeader("the line is malformed") from None
 
 
 def _address(family: str, text: str) -> IPv4Address | IPv6Address:
     address = ip_address(text)
-    # a zone is free text: it would get into logs, and make many addresses of one
+    # a zone is any text: it would get into logs, and one address could count as many
     if family != f"TCP{address.version}" or "%" in text:
         raise ValueError(text)
     return address
 
 
 def _number(text: str) -> int:
-    """A port; int() takes "+1", "1_0" and blanks, too."""
+    """Parse a port. ``int`` alone would also take "+1", "1_0" and blanks."""
     if not _PORT.fullmatch(text) or int(text) > 65535:
         raise ValueError(text)
     return int(text)

@@ -1,6 +1,6 @@
 """Replies of the server-PI (RFC 959 section 4.2; RFC 2228, 2428 and 3659 add to them).
 
-The only module where the digits of a reply code are written.
+No other module writes reply codes in digits.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from functools import lru_cache
 
 
 class Code(IntEnum):
-    """Reply codes by what they say, in the words of RFC 959 section 4.2.1 where it has some."""
+    """Reply codes, named in the words of RFC 959 section 4.2.1 where it has some."""
 
     FILE_STATUS_OK = 150
     OK = 200
@@ -44,7 +44,7 @@ class Code(IntEnum):
     BAD_SEQUENCE = 503
     PARAMETER_NOT_IMPLEMENTED = 504
     NETWORK_PROTOCOL_NOT_SUPPORTED = 522
-    PROTECTION_REQUIRED = 522  # in RFC 2428 a wrong family, since RFC 4217 also this
+    PROTECTION_REQUIRED = 522  # RFC 2428: an unknown address family; RFC 4217: this, too
     NOT_LOGGED_IN = 530
     COMMAND_PROTECTION_DENIED = 533
     REQUEST_DENIED = 534
@@ -55,9 +55,9 @@ class Code(IntEnum):
 
 
 def on_wire(text: str, encoding: str) -> bytes:
-    """Text as it goes over the wire. Names that were not valid text leave as they came.
+    """Encode text for the wire. A character that ``encoding`` lacks becomes a question mark.
 
-    For characters that ``encoding`` does not have there are question marks.
+    Surrogate escapes, bytes of names that are not valid text, leave as the bytes that they were.
     """
     try:
         return text.encode(encoding, "surrogateescape")
@@ -73,7 +73,7 @@ def _character(character: str, encoding: str) -> bytes:
 
 
 class Then(Enum):
-    """What happens behind a command's last reply."""
+    """What the server does after a command's last reply."""
 
     GO_ON = "the next command is obeyed"
     START_TLS = "the control connection goes on as TLS"
@@ -82,16 +82,16 @@ class Then(Enum):
 
 
 class Reply:
-    """One reply: a code, a text, and the lines between them where it has several.
+    """One reply: the line ``code text``, or several lines if there are ``lines``.
 
-    ``lines`` are sent between ``code-text`` and ``code end``, each behind one space, which is what
-    RFC 2389 (FEAT) and RFC 3659 (MLST) ask for. ``then`` is what happens behind it.
+    These stand between ``code-text`` and ``code end``, each behind one space, as RFC 2389 (FEAT)
+    and RFC 3659 (MLST) demand. ``then`` says what the server does afterwards.
     """
 
     __slots__ = ("_encoding", "_wire", "code", "end", "lines", "text", "then")
     _wire: bytes
     is_part = False
-    """Whether it is a part of a reply, another one of which is its end."""
+    """Whether this is only a part of a reply, which another object ends."""
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ class Reply:
         self._encoding = ""  # of what is kept in _wire
 
     def encode(self, encoding: str = "utf-8") -> bytes:
-        """The reply as it goes over the wire."""
+        """The reply as bytes for the wire."""
         if self._encoding != encoding:
             text = self._text()
             try:
@@ -122,7 +122,7 @@ class Reply:
 
     def _text(self) -> str:
         code = int(self.code)  # an IntEnum takes thrice as long to format
-        if not self.lines:  # as most are
+        if not self.lines:  # the common case
             return f"{code} {self.text}\r\n"
         middle = "".join(f" {line}\r\n" for line in self.lines)
         return f"{code}-{self.text}\r\n{middle}{code} {self.end}\r\n"
@@ -140,7 +140,7 @@ class Reply:
 
 
 class Opening(Reply):
-    """The first line of a reply whose lines are sent one after another: ``213-text``."""
+    """The first line of a reply that is sent in parts: ``213-text``."""
 
     __slots__ = ()
     is_part = True
@@ -150,7 +150,7 @@ class Opening(Reply):
 
 
 class ReplyLines(Reply):
-    """Lines within a reply; its last one is a Reply with the code of its Opening."""
+    """Lines in the middle of a reply that is sent in parts. A Reply with the same code ends it."""
 
     __slots__ = ()
     is_part = True
@@ -163,7 +163,7 @@ class ReplyLines(Reply):
 
 
 class Replied(Reply):
-    """In place of a reply, where a command has sent all of its replies itself."""
+    """Returned in place of a reply by a command that has sent all its replies itself."""
 
     __slots__ = ()
     is_part = True
@@ -176,7 +176,10 @@ class Replied(Reply):
 
 
 class CustomReply(Reply):
-    """A reply whose code and lines are a custom command's, which has them as text."""
+    """A reply of a custom command, which gives its code and its lines as text.
+
+    ``as_list``: the lines between the first and the last begin with a space, not with the code.
+    """
 
     __slots__ = ("_as_list",)
 
@@ -195,19 +198,19 @@ class CustomReply(Reply):
 
 
 def quoted(path: str) -> str:
-    """A path as 257 gives it: in quotes, quotes within it doubled (RFC 959 appendix II)."""
+    """A path as 257 has it: in quotes, each quote within it doubled (RFC 959 appendix II)."""
     return '"' + path.replace('"', '""') + '"'
 
 
 @lru_cache(maxsize=512)
 def passive_mode(host: str, port: int) -> Reply:
-    """227 for an IPv4 address (RFC 959 section 4.1.2, RFC 1123 section 4.1.2.6)."""
+    """227 with an IPv4 address and a port (RFC 959 section 4.1.2, RFC 1123 section 4.1.2.6)."""
     numbers = f"{host.replace('.', ',')},{port >> 8},{port & 255}"
     return Reply(Code.ENTERING_PASSIVE_MODE, f"Entering Passive Mode ({numbers}).")
 
 
 @lru_cache(maxsize=512)
 def extended_passive_mode(port: int) -> Reply:
-    """229 (RFC 2428 section 3)."""
+    """229 with a port (RFC 2428 section 3)."""
     text = f"Entering Extended Passive Mode (|||{port}|)."
     return Reply(Code.ENTERING_EXTENDED_PASSIVE_MODE, text)

@@ -1,4 +1,4 @@
-"""Text from others, as a terminal or a log may show it."""
+"""Text from clients and files, made safe for a terminal and a log."""
 
 from __future__ import annotations
 

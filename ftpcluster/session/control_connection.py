@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from enum import IntEnum
 from time import monotonic
 
 from ftpcluster.net.readiness import Readiness
@@ -27,6 +26,7 @@ from ftpcluster.session.conversation import Conversation
 from ftpcluster.session.deadlines import Deadlines
 from ftpcluster.session.ends import ending_session
 from ftpcluster.session.login import Account
+from ftpcluster.session.phases import ENDED, ENDING, HUNG_UP, LOST, SERVING, State
 from ftpcluster.session.running_command import LONG, RunningCommand
 from ftpcluster.session.services import Services
 from ftpcluster.session.state import Session
@@ -40,25 +40,6 @@ holds at most 16 KiB of its client's lines, before a login, too."""
 ABORT, QUIT = b"ABOR", b"QUIT"
 _UNSENT = 64 * 1024
 """Bytes of replies that a client may leave unread before no more commands are obeyed."""
-
-
-class State(IntEnum):
-    """How far a session has come. It goes on to a later state, never back.
-
-    Each state also ends what the earlier ones ended, so the code only compares their order. Whether
-    a command runs is no state: in each but the last, one may run or not. The server's stop is no
-    state, either: it ends a session at once, or marks its running transfer as the last.
-    """
-
-    SERVING = 0  # the client may send more
-    HUNG_UP = 1  # it sends no more, but may read: what it has sent is obeyed
-    ENDING = 2  # the last reply was given, and has to be sent
-    LOST = 3  # nothing can be sent any more; a transfer goes on as long as it makes progress
-    ENDED = 4  # what still runs is cancelled, without a reply
-
-
-# module constants: to look a member up in its class costs a call each time
-SERVING, HUNG_UP, ENDING, LOST, ENDED = State
 
 
 class ControlConnection(ABC):
@@ -151,7 +132,22 @@ class ControlConnection(ABC):
             self._on_broken()
             return
         try:
-            self._on_received(data)
+            is_busy = self._run is not None or self._turn is not None or self._receiver is not None
+            line = None if is_busy or self._unsent else self._lines.split_single(data)
+            if line is None:
+                self._on_received(data)
+                return
+            # the usual case, without further calls: one line, and nothing before or after it
+            deadlines = self._deadlines
+            deadlines.heard = deadlines.time()
+            began = monotonic()
+            self._obey(*line)
+            if (took := monotonic() - began) > LONG:
+                self._took_long(took)
+            if self._unsent:
+                self._send()
+            if self._unsent or not self.session.stream.is_watched:
+                self._go_on(is_held=self._run is not None)
         except Exception as error:
             self.fail(error)
 
@@ -163,20 +159,8 @@ class ControlConnection(ABC):
         deadlines.heard = deadlines.time()
         if self._receiver is not None and not self._receiver.done():
             self._receiver.set_result(data)
-            return
-        if self._run is not None or self._turn is not None or self._unsent:
-            line = None
         else:
-            line = self._lines.only(data)
-        if line is None:
             self._queue(data)
-            return
-        # the usual case: one line, with nothing before it and nothing after it
-        self._obey_and_time(*line)
-        if self._unsent:
-            self._send()
-        if self._unsent or self._run is not None or not self.session.stream.is_watched:
-            self._go_on(is_held=self._run is not None)
 
     def _queue(self, data: bytes) -> None:
         """Queue what was received, and obey it in its turn."""
@@ -329,36 +313,42 @@ class ControlConnection(ABC):
 
         Some clients take no data before they have read 150, others read one reply per receive.
         """
-        try:
-            if self._unsent:
-                self._transmit()
-            self._reply(reply)
-            if self._unsent:
-                self._transmit()
-        except OSError:
-            # not now: the session must not end within a step of its command
-            self.session.services.loop.call_soon(self._on_broken)
+        if self._unsent:
+            self._send(in_command=True)
+        if not reply.is_part:
+            self.session.services.counts.replies[reply.code] += 1
+        if self._state < LOST:
+            self._unsent += reply.encode(self.session.settings.encoding)
+            self._send(in_command=True)
 
-    def _send(self, *, is_last: bool = False) -> None:
-        if self._unsent and self._state is not ENDED:
-            try:
-                self._transmit(is_last=is_last)
-            except OSError:
-                self._on_broken()
-
-    def _transmit(self, *, is_last: bool = False) -> None:
-        """Send what the socket takes. Raises OSError where the connection is broken."""
-        stream, unsent = self.session.stream, self._unsent
+    def _send(self, *, is_last: bool = False, in_command: bool = False) -> None:
+        """Send what the socket takes. The session does not end within a step of its command."""
+        unsent = self._unsent
+        if not unsent or self._state is ENDED:
+            return
+        stream = self.session.stream
         try:
             sent = stream.send_last(unsent) if is_last else stream.send(unsent)
         except BlockingIOError:
             sent = 0
+        except OSError:
+            self._on_send_failed(in_command=in_command)
+            return
         if sent == len(unsent):
             self._unsent = b""
             return
         self._unsent = unsent[sent:]
         self._deadlines.wait_for_reader(sent)
-        stream.writable().add_done_callback(self._on_writable)
+        try:
+            stream.writable().add_done_callback(self._on_writable)
+        except OSError:  # it cannot be watched
+            self._on_send_failed(in_command=in_command)
+
+    def _on_send_failed(self, *, in_command: bool) -> None:
+        if in_command:
+            self.session.services.loop.call_soon(self._on_broken)
+        else:
+            self._on_broken()
 
     def _send_all(self) -> bool:
         """Send all replies before TLS begins or ends; False where the session ends.

@@ -200,11 +200,11 @@ class Deadlines:
 
     def _patience(self) -> float | None:
         """Seconds without progress after which the command that runs is given up."""
-        command, transfer = self._command, self._session.last_transfer
-        bounds = [self._session.settings.stalled_timeout, self._longest_wait()]
-        if command is not None and command.transfers and transfer is None:
+        command, session = self._command, self._session
+        bounds = [session.settings.stalled_timeout, self._longest_wait()]
+        if command is not None and command.transfers and session.last_transfer is None:
             bounds.append(None if self._most is None else _UNCONNECTED)
-        if self._quits and transfer is not None and transfer.waits.is_for_client:
+        if self._quits and self._waits_for_client():
             bounds.append(_QUIT)
         return min((bound for bound in bounds if bound is not None), default=None)
 
@@ -214,10 +214,15 @@ class Deadlines:
         A path layer that still stores what has come gets more time: the client's end says nothing
         about how long that takes.
         """
-        transfer = self._session.last_transfer
-        if self._most is None or transfer is None or transfer.waits.is_for_client:
+        is_for_storage = self._session.last_transfer is not None and not self._waits_for_client()
+        if self._most is None or not is_for_storage:
             return self._most
         return max(self._most, _HUNG_UP)
+
+    def _waits_for_client(self) -> bool:
+        """Whether a transfer waits for its client to send or to read."""
+        transfer = self._session.transfer
+        return transfer is not None and transfer.waits.is_for_client
 
     def _mark(self) -> tuple[object, ...]:
         """A value that changes while the command makes progress.

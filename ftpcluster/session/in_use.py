@@ -12,7 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import ParamSpec, TypeVar
 
-from ftpcluster.answers import Answer, is_awaitable, settled
+from ftpcluster.answers import Answer, settled
 from ftpcluster.net.stream import pause
 from ftpcluster.session.state import Session
 from ftpcluster.storage.base import File
@@ -39,7 +39,7 @@ def when_free(
         if error.errno not in _IN_USE:
             raise
         return _again(session, call, *args, **kwargs)
-    if is_awaitable(answer):
+    if hasattr(answer, "__await__"):  # as ``is_awaitable``, without its call
         return _awaited(answer, session, call, *args, **kwargs)
     return answer
 

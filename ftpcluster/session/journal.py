@@ -16,7 +16,7 @@ from ftpcluster.protocol.text import visible
 from ftpcluster.session.hooks import NO_HOOKS
 from ftpcluster.session.login import Account
 from ftpcluster.session.row import Command
-from ftpcluster.session.state import Session, Transfer
+from ftpcluster.session.state import PastTransfer, Session
 from ftpcluster.session.xferlog import transfer_line
 
 _LONGEST = 1024
@@ -51,9 +51,10 @@ class Entry:
         self._level = level
         self._began = session.services.loop.time()
         self.cut_for = ""  # why the server ended the session before it was done, if it did
-        # the command may change these
+        # the command may change these; RNFR may be some commands ago
         self._who = session.who
-        self._rename_from = _renamed(session, command)
+        is_rename = command is not None and command.verb == "RNTO"
+        self._rename_from = session.pending.rename_from if is_rename else None
 
     def end(self, session: Session, reply: Reply | None, *, is_cut: bool = False) -> None:
         """``reply``: the final one; None where the session ended first, or the reply is unknown.
@@ -80,7 +81,7 @@ class Entry:
             came = str(int(reply.code))
         took = session.services.loop.time() - self._began
         if session.last_transfer is not None:
-            came = f"{came}, {session.progress} bytes in {took:.2f} s"
+            came = f"{came.removesuffix('.')}, {session.progress} bytes in {took:.2f} s"
         what = _text(session, command, verb, self._argument, self._rename_from)
         fields = None
         if has_fields():
@@ -92,7 +93,7 @@ class Entry:
         tell(level, self._who, f"{what}: {came}", fields)
 
     def _write_transfer(
-        self, session: Session, transfer: Transfer, reply: Reply | None, *, is_cut: bool
+        self, session: Session, transfer: PastTransfer, reply: Reply | None, *, is_cut: bool
     ) -> None:
         # without a reply: a command that is done may have replied for itself
         is_complete = not is_cut if reply is None else reply.code < _REFUSED
@@ -123,13 +124,8 @@ def begin(session: Session, command: Command | None, verb: bytes, argument: str)
 
 def describe(session: Session, command: Command, argument: str) -> str:
     """A command that runs, as a person reads it, without secrets."""
-    return _text(session, command, command.verb, argument[:_LONGEST], _renamed(session, command))
-
-
-def _renamed(session: Session, command: Command | None) -> str | None:
-    """The path that the command renames, if it is RNTO: RNFR may be some commands ago."""
-    is_rename = command is not None and command.verb == "RNTO"
-    return session.pending.rename_from if is_rename else None
+    rename_from = session.pending.rename_from if command.verb == "RNTO" else None
+    return _text(session, command, command.verb, argument[:_LONGEST], rename_from)
 
 
 def _text(
@@ -139,7 +135,9 @@ def _text(
         return f"{verb} ****"
     if command is None or not command.names_path:
         return f"{verb} {visible(argument)}".rstrip()
-    path = visible(_path(session, argument))
+    path = _path(session, argument)
+    if not path.isprintable():
+        path = visible(path)
     if rename_from is not None:
         return f'{verb} "{visible(rename_from)}" -> "{path}"'
     return f'{verb} "{path}"'

@@ -36,13 +36,11 @@ class Claim(msgspec.Struct, frozen=True):
 class Account(msgspec.Struct, frozen=True):
     """Somebody has logged in.
 
-    ``needs_task``: the storage or the rights run code that may ask for the task that it runs in.
     ``made``: the paths that this login has stored in directories that it may not read.
     """
 
     user: User
     storage: Storage
     rights: Rights
-    needs_task: bool
     speed_limits: SessionLimits | None = None
     made: dict[str, None] = {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Coroutine
+from socket import SOCK_NONBLOCK
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
@@ -21,6 +22,7 @@ from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.quota.rates import Direction
 from ftpcluster.session.accepting import AcceptingData, shake_hands, wrap
 from ftpcluster.session.hooks import NO_HOOKS
+from ftpcluster.session.login import Account
 from ftpcluster.session.state import Session
 from ftpcluster.session.throttle import Pace
 from ftpcluster.session.transfer_waits import Cause, TransferWaits
@@ -88,7 +90,8 @@ class DataTransfer:
         self._pending: Coroutine[Any, Any, None] | None = None
         """What a transfer that has begun at once has to wait for before it goes on."""
         self.most = MOST
-        if session.account.speed_limits is not None:
+        login = session.login
+        if type(login) is Account and login.speed_limits is not None:
             self._set_pace(total)
 
     def _set_pace(self, left: int | None) -> None:
@@ -124,6 +127,10 @@ class DataTransfer:
             self.most = self._pace.piece
 
     @property
+    def is_protected(self) -> bool:
+        return not self.stream.is_plain
+
+    @property
     def has_begun(self) -> bool:
         """Whether 150 was said, and the connection is there: leaving the block closes it."""
         return self._shares
@@ -140,13 +147,13 @@ class DataTransfer:
         fd = listener.accept(talk.peer) if talk.proxy is None else None
         if fd is None:
             return False
-        session.announce(Reply(Code.FILE_STATUS_OK, self._text))
+        session.control.announce(Reply(Code.FILE_STATUS_OK, self._text))
         listener.give_back()
         if session.hooks is not NO_HOOKS:
             session.hooks.on_data_taken()
         session.data = None
         services = session.services
-        self.stream = Stream(services.loop, services.poller, fd)
+        self.stream = Stream(services.loop, services.poller, fd, SOCK_NONBLOCK)
         session.progress = session.pending.restart = 0
         session.transfer = session.last_transfer = self
         self._shares = True
@@ -171,7 +178,7 @@ class DataTransfer:
         self.end()
         self.stream.close()
         if error is not None:
-            _raise_if_gone(error)
+            raise_if_gone(error)
 
     async def __aenter__(self) -> Self:
         self._start_clock()
@@ -208,6 +215,15 @@ class DataTransfer:
             raise
 
     @classmethod
+    def begun(cls, session: Session, fd: int, total: int, path: str) -> Self:
+        """A transfer over a plain connection, which it takes over; 150 was said already."""
+        transfer = cls(session, "", total, path)
+        transfer.stream = Stream(session.services.loop, session.services.poller, fd)
+        session.transfer = session.last_transfer = transfer
+        transfer._shares = True
+        return transfer
+
+    @classmethod
     def over(cls, session: Session, stream: Stream) -> Self:
         """A transfer over a connection that somebody else has made, and closes after ``end``."""
         transfer = cls(session, "")
@@ -242,7 +258,7 @@ class DataTransfer:
                 await self._finish_tls(self.stream)
         finally:
             self.stream.close()
-        _raise_if_gone(error)
+        raise_if_gone(error)
 
     async def _finish_tls(self, stream: TLSStream) -> None:
         """All was copied."""
@@ -321,7 +337,7 @@ class DataTransfer:
             return block
 
 
-def _raise_if_gone(error: BaseException | None) -> None:
+def raise_if_gone(error: BaseException | None) -> None:
     if isinstance(error, OSError) and error.errno in _GONE:
         raise TransferAborted from error
 
@@ -348,7 +364,7 @@ async def accept(session: Session, timeout: float, opening: Reply | None = None)
             raise
     session.data = None  # before anything fails: another session may get the listener
     listener.give_back()
-    session.data = Stream(services.loop, services.poller, fd)
+    session.data = Stream(services.loop, services.poller, fd, SOCK_NONBLOCK)
 
 
 async def _connect(session: Session, target: ActiveTarget) -> Stream:

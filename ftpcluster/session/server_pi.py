@@ -28,17 +28,11 @@ from ftpcluster.session import journal
 from ftpcluster.session.activity import Activity, activity
 from ftpcluster.session.command_run import in_task
 from ftpcluster.session.commands.table import ALIASES, COMMANDS
-from ftpcluster.session.control_connection import (
-    ABORT,
-    ENDED,
-    ENDING,
-    HUNG_UP,
-    QUIT,
-    ControlConnection,
-)
+from ftpcluster.session.control_connection import ABORT, QUIT, ControlConnection
 from ftpcluster.session.conversation import Conversation
 from ftpcluster.session.deadlines import Deadlines
 from ftpcluster.session.ends import ending_session
+from ftpcluster.session.phases import ENDED, ENDING, HUNG_UP, LOST, SERVING
 from ftpcluster.session.preconditions import pass_gates, refuse_unknown, reply_for
 from ftpcluster.session.row import Command, During
 from ftpcluster.session.running_command import RunningCommand
@@ -218,7 +212,8 @@ class ServerPI(ControlConnection):
             self._obey_lines()
         else:
             self._send()
-            self._go_on(is_held=False)
+            if self._unsent or self._state is not SERVING or not self.session.stream.is_watched:
+                self._go_on(is_held=False)
 
     def _obey_meanwhile(self, verb: bytes, rest: bytes) -> bool:
         """Look at the lines that came while a command runs; False where all have to wait."""
@@ -264,8 +259,10 @@ class ServerPI(ControlConnection):
         if session.last_transfer is not None:
             self._count_transfer(reply)
         if then is _GO_ON and self._state is not ENDING:
-            if reply is not None:
-                self._reply(reply)
+            if reply is not None:  # as ``_reply`` does, without a call
+                session.services.counts.replies[reply.code] += 1
+                if self._state < LOST:
+                    self._unsent += reply.encode(session.settings.encoding)
             return
         changes = then is not _GO_ON and then is not Then.CLOSE
         if changes and self._has_more_input():
@@ -299,7 +296,7 @@ class ServerPI(ControlConnection):
             transfer.direction,
             session.progress,
             whole=reply is not None and reply.code == _COMPLETE,
-            protected=not transfer.stream.is_plain,
+            protected=transfer.is_protected,
         )
 
     # ------------------------------------------------------------------ watching

@@ -6,7 +6,6 @@ What all sessions of a process share stands in ``services``.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -49,17 +48,25 @@ _LONGEST_NAME = 64
 """Characters of a user's name that are shown."""
 
 
-class Transfer(Protocol):
+class PastTransfer(Protocol):
+    """What logs and counters want to know of a transfer."""
+
+    path: str
+
+    @property
+    def direction(self) -> str: ...
+    @property
+    def is_protected(self) -> bool: ...
+
+
+class Transfer(PastTransfer, Protocol):
     """What a session knows of a transfer over its data connection."""
 
     stream: Stream
     total: int | None
-    path: str
 
     @property
     def waits(self) -> TransferWaits: ...
-    @property
-    def direction(self) -> str: ...
 
     def limits_changed(self) -> None: ...
 
@@ -78,6 +85,7 @@ class Session:
         "hooks",
         "last_transfer",
         "login",
+        "needs_task",
         "parameters",
         "pending",
         "progress",
@@ -107,6 +115,8 @@ class Session:
         # the control connection's, whose context serves data connections, too; kept after CCC
         self.tls = stream if isinstance(stream, TLSStream) else None
         self.login: Claim | Account | None = None
+        self.needs_task = False
+        """Whether commands run code that may ask for the task that it runs in."""
         self.user_name = ""
         self._who: Who | None = None
         self.unauthenticated = Unauthenticated(services.loop.time())
@@ -119,7 +129,7 @@ class Session:
         # bytes of the transfer that runs, which shows whether it stalls
         self.progress = 0
         self.transfer: Transfer | None = None
-        self.last_transfer: Transfer | None = None  # of the command that runs
+        self.last_transfer: PastTransfer | None = None  # of the command that runs
         self.hooks = NO_HOOKS if services.hooks_for is None else services.hooks_for(self)
 
     @property
@@ -169,12 +179,6 @@ class Session:
         await self.control.room()
 
     @property
-    def needs_task(self) -> bool:
-        """Whether commands run code that may ask for the task that it runs in."""
-        login = self.login
-        return type(login) is Account and login.needs_task
-
-    @property
     def server_address(self) -> str:
         """This server's address as this client reaches it."""
         if self._server_address is None:
@@ -191,49 +195,42 @@ class Session:
         """The virtual path that an argument names, where the user may read it. It is returned at
         once, unless the program's own code decides. Raises FileUnavailable.
         """
-        return self._checked(argument, self._readable_at)
+        return self._checked(argument, writes=False)
 
     def writable(self, argument: str) -> Answer[str]:
         """The virtual path that an argument names, where the user may write it. It is returned at
         once, unless the program's own code decides. Raises FileUnavailable, FileNameNotAllowed.
         """
-        return self._checked(argument, self._writable_at)
+        return self._checked(argument, writes=True)
 
-    def _checked(self, argument: str, check: Callable[[Permission, str], str]) -> Answer[str]:
+    def _checked(self, argument: str, *, writes: bool) -> Answer[str]:
         login = self.login
         if type(login) is not Account:
             raise NotLoggedIn
         path = None if self.hooks is NO_HOOKS else self.hooks.locate(argument)
         if path is None:
             if argument[:1] == "~" and begins_at_home(argument):
-                return self._checked_from_home(login, argument, check)
+                return self._checked_from_home(login, argument, writes=writes)
             path = resolve(self.current_directory, argument)
         permission = login.rights.at(path)
         if not isinstance(permission, Permission):
-            return then(permission, check, path)
-        return check(permission, path)
+            return then(permission, self._permitted, path, writes=writes)
+        is_permitted = permission.writable if writes else permission.readable
+        if is_permitted and not self.services.forbidden.has_patterns:  # as for most
+            return path
+        return self._permitted(permission, path, writes=writes)
 
-    async def _checked_from_home(
-        self, login: Account, argument: str, check: Callable[[Permission, str], str]
-    ) -> str:
+    async def _checked_from_home(self, login: Account, argument: str, *, writes: bool) -> str:
         forbidden = self.services.forbidden
         path = await home_or_entry(login, self.current_directory, argument, forbidden)
-        return await settled(self._checked(path, check))
+        return await settled(self._checked(path, writes=writes))
 
-    def _readable_at(self, permission: Permission, path: str) -> str:
-        if not permission.readable:
+    def _permitted(self, permission: Permission, path: str, *, writes: bool) -> str:
+        if not (permission.writable if writes else permission.readable):
             raise FileUnavailable("Permission denied.")
         forbidden = self.services.forbidden
         if forbidden.has_patterns and forbidden.are_in(path):
-            raise FileUnavailable("No such file or directory.")
-        return path
-
-    def _writable_at(self, permission: Permission, path: str) -> str:
-        if not permission.writable:
-            raise FileUnavailable("Permission denied.")
-        forbidden = self.services.forbidden
-        if forbidden.has_patterns and forbidden.are_in(path):
-            raise FileNameNotAllowed
+            raise FileNameNotAllowed if writes else FileUnavailable("No such file or directory.")
         return path
 
     def take_restart(self) -> int:
@@ -307,7 +304,8 @@ class Session:
         rights = self.hooks.rights_of(user) or rights_of(user)
         # attributes of a program's own user class may raise: until here there is no login
         needs_task = storage.needs_task or rights.needs_task
-        self.login = Account(user, storage, rights, needs_task, self._speed_limits(user))
+        self.login = Account(user, storage, rights, self._speed_limits(user))
+        self.needs_task = needs_task
         self.current_directory = home
         self.user_name = shown(name)
         self._who = None
@@ -329,6 +327,7 @@ class Session:
     def log_out(self) -> None:
         """End the login, if there is one, and forget what belonged to it."""
         login, self.login = self.login, None
+        self.needs_task = False
         self.current_directory = "/"
         self.pending = Pending()
         if login is not None:

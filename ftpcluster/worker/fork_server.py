@@ -29,7 +29,7 @@ import ftpcluster.net.acceptor
 import ftpcluster.worker.custom_classes
 import ftpcluster.worker.speed_limits  # noqa: F401
 from ftpcluster.ipc.orders import NoOrder, Order, receive
-from ftpcluster.prctl import be_dumpable, leave_environment, name_process, no_new_privs
+from ftpcluster.prctl import be_dumpable, hide_environment, name_process, no_new_privs
 from ftpcluster.privileges import drop
 from ftpcluster.worker.entry import NOT_OURS
 from ftpcluster.worker.orphan import die_with_parent
@@ -82,7 +82,7 @@ def _become_fork_server(requests: socket.socket, supervisor: int) -> socket.sock
             signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, NOT_OURS)
         name_process("fork server")
-        leave_environment()
+        hide_environment()
         _close_all_but(requests.fileno())
         _import_workers()
         return _serve(requests, supervisor)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ftpcluster.native import SPOKEN
+from ftpcluster.native import DESCRIPTION
 from tests.support.cluster import Cluster
 from tests.support.command import command
 from tests.support.dialogue import Dialogue
@@ -30,7 +30,8 @@ def output(*arguments: str) -> str:
 
 def test_the_version_is_the_package_s() -> None:
     assert (
-        output("--version") == f"ftpcluster {importlib.metadata.version('ftpcluster')} {SPOKEN}\n"
+        output("--version")
+        == f"ftpcluster {importlib.metadata.version('ftpcluster')} {DESCRIPTION}\n"
     )
 
 

@@ -151,7 +151,10 @@ def test_help_schema_and_the_file_of_init_explain_it(python: Ran, tmp_path: Path
 
 
 def test_it_is_a_keyword_of_the_library(python: Ran) -> None:
-    assert python("-c", SERVER) == "maximum_cows: expected a number or None, got 'many'\n"
+    assert (
+        python("-c", SERVER)
+        == "maximum_cows: expected a number of at least 0 or None, got 'many'\n"
+    )
 
 
 def test_the_documents_get_it(python: Ran) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.deploy import test_container, test_kubernetes
 from tests.support.cluster import DEADLINE, Cluster, until
-from tests.support.contained import first_process, inside, need_namespaces
+from tests.support.container import first_process, inside, need_namespaces
 from tests.support.forking import CHECKOUT
 from tests.support.shipped import health_check, image
 from tests.support.unprivileged import PACKAGES, python_for_nobody
@@ -46,7 +46,7 @@ def cluster(
     environment = {"PYTHONPATH": ":".join(PACKAGES), "RUNTIME_DIRECTORY": runtime}
     with Cluster(
         *command,
-        program=("tests.support.contained",),
+        program=("tests.support.container",),
         hosts=None,
         cwd=CHECKOUT,
         env=environment,

@@ -202,7 +202,7 @@ def test_workers_that_always_die_soon_after_their_start_end_the_server_that_was_
     assert len(re.findall(r"worker \d \(pid \d+\) died", cluster.log)) >= 8
 
 
-HASTY = ("tests.support.hasty", "run")
+RECYCLING = ("tests.support.early_recycling", "run")
 
 
 def recycling(directory: Path, key: str) -> str:
@@ -212,7 +212,7 @@ def recycling(directory: Path, key: str) -> str:
 
 
 def test_workers_that_are_old_are_replaced_one_after_the_other(tmp_path: Path) -> None:
-    with Cluster("-c", recycling(tmp_path, "age = 2"), program=HASTY) as cluster:
+    with Cluster("-c", recycling(tmp_path, "age = 2"), program=RECYCLING) as cluster:
         first = set(cluster.workers())
         with Dialogue(cluster.port) as client:
             client.says("USER anonymous", 331)
@@ -229,7 +229,7 @@ def test_workers_that_are_old_are_replaced_one_after_the_other(tmp_path: Path) -
 
 @pytest.mark.soak
 def test_workers_that_are_large_are_replaced_from_their_second_minute_on(tmp_path: Path) -> None:
-    with Cluster("-c", recycling(tmp_path, 'memory = "1MB"'), program=HASTY) as cluster:
+    with Cluster("-c", recycling(tmp_path, 'memory = "1MB"'), program=RECYCLING) as cluster:
         first, began = set(cluster.workers()), time.monotonic()
         until(lambda: not first & set(cluster.workers()), 90.0)
         assert time.monotonic() - began > 55

@@ -2,7 +2,8 @@
 
     python -m tests.faults [--atomic] [--supervisor] [--sample N [--nth N]] SCRIPT [TEXT]
 
-prints those of a script, whose description contains TEXT, that do not go as they must.
+tries the faults of a script whose description contains TEXT, and prints those that the server does
+not survive as it must.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ def main() -> None:
     parser.add_argument("--atomic", action="store_true")
     parser.add_argument("--supervisor", action="store_true")
     parser.add_argument("--list", action="store_true")
-    parser.add_argument("--sample", type=int, help="errors of each call; all by default")
-    parser.add_argument("--nth", type=int, default=1 << 30, help="not more often than so")
+    parser.add_argument("--sample", type=int, help="how many errors of each call; all by default")
+    parser.add_argument(
+        "--nth", type=int, default=1 << 30, help="only the first so many calls of each name"
+    )
     args = parser.parse_args()
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

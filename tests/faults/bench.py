@@ -1,11 +1,11 @@
-"""Where faults are tried: a server, its tracer, and what must hold after each fault.
+"""Tries faults: runs a server and its tracer, and checks what must hold after each fault.
 
 A fault is one system call of a script that fails once, with one error. After it:
 
-- each command was replied to just once, or the control connection ended, if that was hit;
-- the worker lives; nobody logged a traceback;
-- no connection, slot or lease is counted, no descriptor, thread or temporary file is left;
-- what was 226 is whole, which the scripts check;
+- each command has had just one final reply; the control connection may end only if it was hit;
+- the worker lives, and no traceback is in the log;
+- no connection, slot or lease counts any more, no descriptor, thread or temporary file is left;
+- each transfer that got 226 is whole, which the scripts check;
 - the next session is served.
 """
 
@@ -46,9 +46,9 @@ _STOPPED = 20.0
 _LEAKS = "leaks "
 _FOUND_SLOW = "kept this process waiting"
 _OFTEN = 20
-"""Faults after which it is looked whether leases are left: that takes some time."""
+"""Faults between two checks for leases that are left: such a check takes some time."""
 _QUIET, _TICKS = 0.25, 4
-"""A lease is reported each 0.05 s: in so many seconds a process without one wakes less often."""
+"""Seconds, and wakeups: a process with a lease wakes more often, to report it each 0.05 s."""
 _PORTS = 34
 """Transfers after which a worker keeps as many listeners as it ever will."""
 _CONFIG = """
@@ -73,17 +73,17 @@ password = "plain:12345"
 root = "{root}"
 connections = 1
 """
-# with one slot for the user, and two for the address, one that is kept shuts the next session out
+# one slot for the user, two for the address: a slot that is not freed shuts the next session out
 
 
 class Fault(NamedTuple):
-    """The nth call of that name fails, on that sort of descriptor."""
+    """The nth call of that name on that sort of descriptor fails, or is cut short."""
 
     name: str
     sort: str
     nth: int
     error: str
-    """An errno's name, or, of bytes that are moved, how many."""
+    """The name of an errno; or the number of bytes that the call moves."""
 
     def __str__(self) -> str:
         return f"{self.name}({self.sort}) {self.nth}: {self.error}"
@@ -98,7 +98,7 @@ class Outcome:
     """The script did not make the call this time."""
     wrong: list[tuple[Fault, str]] = dataclasses.field(default_factory=list)
     is_told: bool = False
-    """Whether what is wrong is printed at once."""
+    """Whether wrong results are printed at once."""
 
     def on_wrong(self, fault: Fault, why: str) -> None:
         self.wrong.append((fault, why))
@@ -107,7 +107,7 @@ class Outcome:
 
 
 def sample(faults: Iterable[Fault], count: int, most_nth: int = 1 << 30) -> list[Fault]:
-    """Of each call ``count`` errors, other ones each time that it is made."""
+    """Choose ``count`` errors for each call, and others for each further call of that name."""
     of_call: dict[tuple[str, str, int], list[Fault]] = {}
     for fault in faults:
         if fault.nth <= most_nth:
@@ -171,7 +171,7 @@ class Bench:
         (self._worker,) = self._cluster.workers()
         pid = self._cluster.pid if self._process == "supervisor" else self._worker
         self._tracer = Tracer(pid)
-        # the fork server's is older than that of any worker
+        # the newest: the socket of the fork server is older
         self._channel = max(_unix_sockets(pid, _SEQPACKET), key=functools.partial(_inode, pid))
         self._signals = _unix_sockets(pid, _STREAM)
         self._poller = _poller_of(pid)
@@ -194,8 +194,8 @@ class Bench:
         return self._tracer.recorded()
 
     def _calm_down(self) -> None:
-        """Let the server's part of a session end, for so long as a session takes at most."""
-        if self._process == "supervisor":  # a reload has another worker
+        """Wait until the server has ended its part of a session, ``_CALM`` seconds at most."""
+        if self._process == "supervisor":  # after a reload there is another worker
             found = until(lambda: len(found := self._cluster.workers()) == 1 and found)
             (self._worker,) = found
         end = time.monotonic() + _CALM
@@ -203,7 +203,7 @@ class Bench:
             time.sleep(0.005)
 
     def faults(self, script: str) -> Iterator[Fault]:
-        """All that may go wrong in a script. Raises AssertionError for a call in no table."""
+        """All faults of a script. Raises AssertionError for a call that is in no table."""
         return self.faults_of(self.record(script))
 
     def faults_of(self, recorded: Iterable[Call]) -> Iterator[Fault]:
@@ -240,7 +240,7 @@ class Bench:
     # ------------------------------------------------------------------ one fault
 
     def try_faults(self, script: str, faults: Iterable[Fault], outcome: Outcome) -> None:
-        """Try one after the other, and look now and then for leases that are left."""
+        """Try faults one after the other. Now and then check that no lease is left."""
         faults = list(faults)
         for first in range(0, len(faults), _OFTEN):
             some = faults[first : first + _OFTEN]
@@ -258,7 +258,7 @@ class Bench:
             self._warm_up(script)
 
     def try_fault(self, script: str, fault: Fault, outcome: Outcome) -> None:
-        """Run a script with a fault, and see what must hold."""
+        """Run a script with a fault, and check what must hold afterwards."""
         self._arm(fault)
         try:
             wrong = self._run(script)
@@ -283,7 +283,7 @@ class Bench:
             self._warm_up(script)
 
     def _leaks_again(self, script: str, fault: Fault) -> str | None:
-        """Whether each repetition leaks. What does not is kept for the next who needs it."""
+        """Try a fault again: what was kept only once is no leak, but kept for later use."""
         wrong = None
         for _ in range(3):
             self._before = self._held()
@@ -297,7 +297,7 @@ class Bench:
         return wrong
 
     def _warm_up(self, script: str) -> None:
-        """Have the server what it keeps for the next session: data ports, pipes, threads."""
+        """Have the server open what it keeps between sessions: data ports, pipes, threads."""
         self.place.furnish()
         with Client(self.place.port) as client:
             client.logs_in()
@@ -325,7 +325,7 @@ class Bench:
             self._tracer.arm(number, fault.nth, kind, value, wants=fault.sort, not_fd=self._channel)
 
     def _run(self, script: str) -> str | None:
-        """Run a script: what is wrong, if anything is."""
+        """Run a script. Returns what is wrong, or None."""
         self.place.furnish()
         self._ends = 0
         try:
@@ -337,12 +337,12 @@ class Bench:
         return None
 
     def _may_have_ended(self) -> bool:
-        """A session may end whose own connection was hit. (Data connections are told from it by
-        their ends: both are closed by now, so any socket is believed.)"""
+        """Whether the control connection was hit. A data connection cannot be told from it: both
+        are closed by now. So any socket counts."""
         return self._tracer.target.startswith("socket") or self._process == "supervisor"
 
     def _look(self, *, is_warm: bool = True) -> str | None:
-        """What does not hold after a script, if anything."""
+        """Check what must hold after a script. Returns what does not, or None."""
         if not is_alive(self._worker):
             return "the worker died: " + " / ".join(_told(self._cluster.log))
         try:
@@ -355,7 +355,7 @@ class Bench:
             return "a traceback: " + news[news.find("Traceback") :][-1500:]
         if left := [path.name for path in self._root.rglob(".*~ftpcluster-*")]:
             return f"temporary files: {left}"
-        if _FOUND_SLOW in news:  # by a busy machine: threads have the directory open as well
+        if _FOUND_SLOW in news:  # the machine is busy: threads have opened the directory, too
             self._before = self._held()
             return None
         try:
@@ -364,7 +364,7 @@ class Bench:
             return "the worker died later: " + " / ".join(_told(self._cluster.log))
 
     def _leaks(self) -> str | None:
-        """What is held now and was not before, unless it is gone soon."""
+        """What is held now and was not before, unless it is released soon."""
         end = time.monotonic() + _SETTLED
         while more := self._held() - self._before:
             if time.monotonic() > end:
@@ -373,7 +373,7 @@ class Bench:
         return None
 
     def _settle(self) -> None:
-        """Wait until nothing counts any more."""
+        """Wait until no connection counts any more."""
         until(lambda: self._overview().connections == 0, _SETTLED)
 
     def _overview(self) -> Overview:
@@ -386,7 +386,7 @@ class Bench:
         return reply
 
     def _is_quiet(self) -> bool:
-        """Whether nothing is moved: each tick would report a transfer that is left."""
+        """Whether no lease is left: it would wake the processes at each tick."""
         before = self._wakes()
         time.sleep(_QUIET)
         return all(now - then < _TICKS for now, then in zip(self._wakes(), before, strict=True))
@@ -418,7 +418,7 @@ class Bench:
     def _held(self) -> collections.Counter[str]:
         """Descriptors by their kinds, and threads, of worker and supervisor.
 
-        Where the supervisor is traced, of that alone: a reload has another worker.
+        If the supervisor is traced, only its own: after a reload there is another worker.
         """
         held: collections.Counter[str] = collections.Counter()
         processes = {"supervisor": self._cluster.pid}
@@ -436,9 +436,10 @@ class Bench:
 
 
 def stop_under(make: Callable[[], Bench], fault: Fault | None) -> tuple[list[Fault], str | None]:
-    """Stop a server while a call fails: what may fail then, and what is wrong with its end.
+    """Stop a server while a call fails. Returns what is wrong with its end, if anything.
 
-    The tracer dies with it, so that each fault takes a server.
+    Without a fault it also returns all faults that a stop may have. The tracer ends with the
+    process, so each fault takes a server.
     """
     bench = make()
     with bench:
@@ -458,19 +459,19 @@ def stop_under(make: Callable[[], Bench], fault: Fault | None) -> tuple[list[Fau
             return [], f"it does not end: {cluster.log[started:]}"
         faults = list(bench.faults_of(tracer.recorded())) if fault is None else []
     log = cluster.log[started:]
-    # behind the server's end asyncio closes the loop, and uvloop does not expect errors there
+    # asyncio closes the loop after the server has ended, and uvloop does not handle errors there
     log = log if "Cannot close a running event loop" not in log else ""
     return faults, log if "Traceback" in log or "bug" in log else None
 
 
 def _told(log: str) -> list[str]:
-    """The last of what a log says of errors."""
+    """The last lines of a log that are more than INFO."""
     lines = [line for line in log.splitlines() if " INFO " not in line]
     return lines[-12:]
 
 
 def _unix_sockets(pid: int, kind: str) -> list[int]:
-    """Sockets without a name: the channel, or the pair that a signal is told to the loop by."""
+    """UNIX sockets without a name: the channel, or the pair that tells the loop of signals."""
     inodes = set()
     for line in Path("/proc/net/unix").read_text().splitlines()[1:]:
         fields = line.split()
@@ -483,12 +484,12 @@ def _unix_sockets(pid: int, kind: str) -> list[int]:
 
 
 def _inode(pid: int, fd: int) -> int:
-    """Inodes of sockets count up."""
+    """The inode of a descriptor. Newer sockets have higher ones."""
     return os.stat(f"/proc/{pid}/fd/{fd}").st_ino
 
 
 def _poller_of(pid: int) -> int:
-    """The epoll of ours, which the loop's own one watches; -1 where there is none."""
+    """The server's own epoll, which the loop's epoll watches; -1 where there is none."""
     epolls = [
         int(fd) for fd in os.listdir(f"/proc/{pid}/fd")
         if os.readlink(f"/proc/{pid}/fd/{fd}") == "anon_inode:[eventpoll]"

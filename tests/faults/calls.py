@@ -1,7 +1,7 @@
-"""The system calls that may fail, how (by their man pages), and those that are left alone, and why.
+"""The system calls that are made to fail, with the errors of their man pages, and the others.
 
-Errors that only a program's own mistake brings (EFAULT, EBADF, ENOTSOCK and so on) are not among
-them. The numbers are those of x86-64.
+Errors that only a mistake in a program causes (EFAULT, EBADF, ENOTSOCK and so on) are left out. The
+numbers are those of x86-64.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ ERRORS: dict[tuple[str, str], tuple[str, ...]] = {
     ("getcwd", ""): ("ENOENT", "EACCES", "ENOMEM"),
     ("prctl", ""): ("EPERM", "EINVAL"),
 }  # fmt: skip
-"""What a call may fail with, by its name and how the name of its descriptor begins."""
+"""The errors of a call, by its name and the beginning of its descriptor's name ("": any)."""
 
 _MEMORY = "without memory Python ends in MemoryError anywhere, or in abort(): no server's matter"
 _LOCKS = "Python and OpenSSL take its errors for a damaged process, and abort"
@@ -175,13 +175,13 @@ LEFT_ALONE: dict[tuple[str, str], str] = {
     ("io_uring_enter", ""): "libuv aborts the process where its ring fails",
     ("epoll_ctl", "loop"): "libuv aborts the process where its own epoll fails",
 }  # fmt: skip
-"""What is not made to fail, and why."""
+"""Calls that are not made to fail, and why."""
 
 CUT = {"read", "write", "pread64", "pwrite64", "sendfile", "splice", "readv", "sendto", "recvfrom"}
-"""What may move less than it was asked for."""
+"""Calls that may move fewer bytes than they were asked for."""
 
 KINDS = {"close": AFTER}
-"""Calls that have done their work, or will never do it, when they say that they failed."""
+"""How calls fail that are made all the same: close(2) frees the descriptor and then fails."""
 
 
 def kind(name: str) -> int:
@@ -193,7 +193,7 @@ EXCUSED = {
     ("listings", "newfstatat", "EACCES"): "the entry is not for the server: it is passed over",
     ("listings", "getdents64", "ENOENT"): "the directory was removed: no name of it fits NLST d*",
 }
-"""Listings that may be 226 and lack a name, and why."""
+"""Faults after which a listing may get 226 although it lacks a name, and why."""
 
 
 def is_excused(script: str, name: str, error: str, wrong: str) -> bool:

@@ -1,4 +1,4 @@
-"""A client that takes any answer, but each command's just once, and remembers what it was told."""
+"""A client that accepts any reply code, but just one final reply to each command."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PATIENCE = 30.0
 
 
 class Wrong(AssertionError):
-    """The server did what no fault excuses."""
+    """The server did something that no fault excuses."""
 
 
 class Ended(Exception):
@@ -24,7 +24,7 @@ class Ended(Exception):
 
 
 class Client:
-    """One session. A command whose code is none of the hundreds that were asked for goes by."""
+    """One session. ``replies`` has the commands and the codes of their replies."""
 
     def __init__(self, port: int, context: ssl.SSLContext | None = None) -> None:
         self._context = context
@@ -56,7 +56,7 @@ class Client:
             self._dialogue.sock.close()
 
     def _leave(self) -> None:
-        """No reply may be left over: QUIT would get it."""
+        """End the session. A reply that is left over would be taken for that of NOOP or QUIT."""
         if self.says("NOOP") not in (200, 530):
             raise Wrong(f"NOOP was told {self.replies[-1][1]}: {self.replies}")
         if self.says("QUIT") != 221:
@@ -97,7 +97,7 @@ class Client:
         return self.asks(command)[0]
 
     def protects(self) -> bool:
-        """AUTH TLS; whether that succeeded."""
+        """AUTH TLS and the handshake. Returns whether the server has agreed."""
         assert self._context is not None
         if self.says("AUTH TLS") != 234:
             return False
@@ -124,7 +124,7 @@ class Client:
     # ------------------------------------------------------------------ transfers
 
     def opens(self, how: str) -> socket.socket | None:
-        """A data connection, or, of an active one, the listener."""
+        """Open a data connection, or, for PORT and EPRT, a listener; None where that is refused."""
         if how in ("PORT", "EPRT"):
             listener = socket.create_server(("127.0.0.1", 0))
             listener.settimeout(PATIENCE)
@@ -151,7 +151,7 @@ class Client:
             raise Wrong(f"nobody listens where {how} says: {error}") from error
 
     def begins(self, command: str, how: str = "EPSV") -> tuple[int, socket.socket | None]:
-        """The first reply to a transfer command, and its data connection."""
+        """Send a transfer command. Returns its first reply, and the data connection."""
         data = self.opens(how)
         if data is None:
             return 0, None
@@ -187,7 +187,7 @@ class Client:
             return data  # the reply says what was wrong
 
     def downloads(self, command: str, how: str = "EPSV") -> tuple[int, bytes]:
-        """The final reply, and what came before it."""
+        """The code of the final reply, and the data."""
         code, data = self.begins(command, how)
         if data is None:
             return code, b""
@@ -203,7 +203,7 @@ class Client:
         return self._next(command)[0], received
 
     def uploads(self, command: str, content: bytes, how: str = "EPSV") -> int:
-        """The final reply."""
+        """The code of the final reply."""
         code, data = self.begins(command, how)
         if data is None:
             return code

@@ -1,4 +1,4 @@
-"""Scripted sessions, one of each kind. They check what they are told against what is there."""
+"""Scripted sessions, one of each kind. They compare replies with the files that are there."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OLD, NEW = os.urandom(2000), os.urandom(400_000)
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """What a script has to do with."""
+    """What a script works with: the server, and its files."""
 
     port: int
     root: Path
@@ -26,7 +26,7 @@ class Place:
     reload: Callable[[], str]
 
     def furnish(self) -> None:
-        """The files that the scripts begin with; nothing else."""
+        """Make the files with which each script begins, and remove all others."""
         for path in sorted(self.root.rglob("*"), reverse=True):
             name = path.relative_to(self.root).as_posix()
             if name not in _FURNITURE:
@@ -54,7 +54,8 @@ Script = Callable[[Place], None]
 
 def _stored(place: Place, client: Client, command: str, name: str, whole: bytes, sent: bytes,
             before: bytes | None = None) -> None:  # fmt: skip
-    """No 226 for a file that is not whole; and an atomic one is whole, or as it was."""
+    """Upload. Raises Wrong if 226 comes for a file that is not whole, or if the old file of an
+    atomic upload is lost."""
     code = client.uploads(command, sent)
     file = place.root / name
     found = file.read_bytes() if file.exists() else None
@@ -173,7 +174,7 @@ _CHANGES = (
 
 
 def files(place: Place) -> None:
-    """Renames, directories, and so on: what was 250 has happened, and what was not has not."""
+    """Renames, directories, and so on. A change was made if, and only if, its reply says so."""
     with Client(place.port) as client:
         if not client.logs_in():
             return

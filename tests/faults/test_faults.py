@@ -1,7 +1,7 @@
-"""Every system call may fail: see ``bench`` for what must hold then, ``calls`` for the faults.
+"""Every system call may fail. ``bench`` says what must hold then, ``calls`` has the faults.
 
-By default a sample of the faults of three scripts; ``-m slow`` samples all scripts, ``-m soak``
-tries every fault. By hand: ``python -m tests.faults``.
+By default a sample of the faults of three scripts is tried, with ``-m slow`` one of all scripts,
+with ``-m soak`` every fault. By hand: ``python -m tests.faults``.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ OF_WORKER = [script for script in SCRIPTS if script != "reload"]
 WAITING = ("active", "wrong_login")
 """Scripts in which the server waits, a second or so each time."""
 STOPS = 30
-"""Servers that are stopped in a test of that."""
+"""Faults that are tried while a server stops: each takes a server."""
 
 
 @pytest.fixture
 def make_bench(tmp_path: Path) -> MakeBench:
-    """Makes benches, whose servers have certificates."""
+    """A function that makes benches whose servers have a certificate."""
     authority = trustme.CA()
     certificate = tmp_path / "server.pem"
     issued = authority.issue_cert("127.0.0.1")
@@ -58,7 +58,7 @@ def survives(bench: Bench, script: str, choose: Callable[[list[Fault]], list[Fau
 
 @pytest.mark.parametrize("script", ["stor", "retr", "listings"])
 def test_each_call_of_a_transfer_may_fail(make_bench: MakeBench, script: str) -> None:
-    """Each with one error, and not more often than twice: the others are tried by ``-m slow``."""
+    """With one error, and only the first call of each name: ``-m slow`` tries more."""
     with make_bench() as bench:
         survives(bench, script, lambda faults: sample(faults, 1, most_nth=1))
 

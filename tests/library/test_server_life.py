@@ -733,9 +733,15 @@ async def test_pasv_names_the_address_that_the_client_has_reached(make: Make) ->
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"maximum_connections": "5"}, "maximum_connections: expected a number or None, got '5'"),
-        ({"write_speed_limit": "10MB"}, "write_speed_limit: expected a number or None, got '10MB'"),
-        ({"idle_timeout": -1}, "idle_timeout: expected a number or None, got -1"),
+        (
+            {"maximum_connections": "5"},
+            "maximum_connections: expected a number of at least 0 or None, got '5'",
+        ),
+        (
+            {"write_speed_limit": "10MB"},
+            "write_speed_limit: expected a number of at least 0 or None, got '10MB'",
+        ),
+        ({"idle_timeout": -1}, "idle_timeout: expected a number of at least 0 or None, got -1"),
         ({"encoding": "nix"}, "encoding: expected one such as"),
         ({"encoding": "utf-16"}, "encoding: expected one such as"),
         ({"data_ports": "1-2"}, "data_ports: expected ports such as range"),
@@ -799,6 +805,6 @@ def test_networks_are_also_objects_of_ipaddress() -> None:
 
 def test_a_wrong_limit_of_a_user_is_refused_where_it_is_given() -> None:
     with pytest.raises(
-        ValueError, match=r"^read_speed_limit: expected a number or None, got '1MB'"
+        ValueError, match=r"^read_speed_limit: expected a number of at least 0 or None, got '1MB'"
     ):
         ftpcluster.User("a", "b", read_speed_limit="1MB")  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ import argon2
 import pytest
 
 from ftpcluster import Server, User, passwords
-from ftpcluster.session.control_connection import ENDED
+from ftpcluster.session.phases import ENDED
 from tests.conftest import InProcess
 from tests.support.cluster import until
 from tests.support.dialogue import Dialogue, reset

@@ -1,4 +1,4 @@
-"""``ftpcluster`` as a service manager starts it: two sockets are handed over, and variables set.
+"""``ftpcluster`` with socket activation: it starts with two sockets, as from a service manager.
 
 python -m tests.support.activated run …
 """

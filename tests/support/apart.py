@@ -1,4 +1,4 @@
-"""A network of its own, in a namespace: nothing of this machine's is touched."""
+"""Commands in a network namespace of their own: this machine's network stays as it is."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _IFA_F_TENTATIVE = 0x40
 
 
 def apart(*command: str) -> str:
-    """Run something in a network of its own, where it may do everything; what it printed."""
+    """Run a command as root of a network namespace of its own. Returns what it prints."""
     alone = (need("unshare"), "--map-root-user", "--net")
     done = attempt((*alone, "true"), home=_ROOT)
     if done.returncode:
@@ -35,7 +35,7 @@ def bring_up(interface: str) -> None:
 
 
 def add_address(interface: str, address: str) -> None:
-    """Give an interface an IPv6 address more, of a /64, and wait until it may be used."""
+    """Add an IPv6 address with a /64 prefix to an interface, and wait until it can be used."""
     packed = socket.inet_pton(socket.AF_INET6, address)
     request = struct.pack("16sIi", packed, 64, socket.if_nametoindex(interface))
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
@@ -44,7 +44,7 @@ def add_address(interface: str, address: str) -> None:
 
 
 def _is_tentative(address: bytes) -> bool:
-    """Whether the kernel still looks if somebody else has it; until then it is nobody's source."""
+    """Whether the kernel still checks that no other host has it (RFC 4862): it cannot be used."""
     for line in Path("/proc/net/if_inet6").read_text().splitlines():
         there, _, _, _, flags, _ = line.split()
         if bytes.fromhex(there) == address:

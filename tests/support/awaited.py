@@ -1,4 +1,4 @@
-"""A storage whose answers are all awaited, whether they are there at once or not."""
+"""Makes a storage asynchronous: all its methods become coroutine functions."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from tests.support.programs import need
 
 
 def shim() -> str:
-    """The library that shows processes another clock, but not another monotonic one."""
+    """The path of libfaketime: it changes the time of day of a process, and no monotonic clock."""
     need("faketime")
     (found,) = glob.glob("/usr/lib/*/faketime/libfaketime.so.1")
     return found

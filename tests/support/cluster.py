@@ -46,11 +46,11 @@ class Cluster:
         stderr: tuple[int, int] | None = None,
         fresh: bool = False,
     ) -> None:
-        """``program``: the module that is run, and what stands before the flags.
+        """``program``: the module to run, and the arguments before the flags.
 
-        ``hosts`` None: where to listen is said in a file. ``stderr``: our end of it, and the
-        server's; a pipe as a rule. ``fresh``: in a new interpreter; else the supervisor is forked
-        where nobody can tell.
+        ``hosts``: addresses to listen on; None: a configuration file has them. ``stderr``: our end
+        and the server's end; None: a new pipe. ``fresh``: start a new interpreter; else the
+        supervisor is forked (``forking.py``) where that makes no difference.
         """
         ours, theirs = os.pipe() if stderr is None else stderr
         anywhere = () if hosts is None else ("--port", "0")
@@ -82,9 +82,9 @@ class Cluster:
         self._ended = False
         os.close(theirs)
         self.is_read = threading.Event()
-        """Cleared, nobody reads the log."""
+        """While it is cleared, nobody reads the server's stderr."""
         self.is_read.set()
-        # a daemon: a test may leave a process that has the other end
+        # a daemon: a process that a test leaves may keep the other end open
         self._reader = threading.Thread(target=self._collect, args=(ours,), daemon=True)
         self._reader.start()
 
@@ -104,7 +104,7 @@ class Cluster:
         return self._text[self._forgotten :]
 
     def forget_log(self) -> None:
-        """From now on ``log`` begins here: for another test that uses the same cluster."""
+        """Have ``log`` begin here, for another test that uses the same cluster."""
         self._forgotten = len(self._text)
 
     def __enter__(self) -> Cluster:
@@ -153,7 +153,7 @@ class Cluster:
         return found
 
     def processes(self) -> list[int]:
-        """All processes that the cluster has started, itself among them, that are not dead."""
+        """All live processes of the cluster, with the supervisor: those of its POSIX session."""
         found = []
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
@@ -181,19 +181,19 @@ class Cluster:
         return match
 
     def hang_up(self) -> str:
-        """Have it reload (SIGHUP); the line that says how that went."""
+        """Have it reload (SIGHUP). Returns the line of the log with the result."""
         start = len(self.log)
         self.process.send_signal(signal.SIGHUP)
         return self.wait_for(_RELOADED, start)[0]
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """End it; the exit code. Second calls only tell the code."""
+        """End it. Returns the exit code; further calls do no more than that."""
         if self.process.poll() is None:
             self.process.send_signal(number)
         return self.wait()
 
     def wait(self) -> int:
-        """Wait for its end, and for that of all who write to its log; the exit code."""
+        """Wait for its end, and for the end of its log. Returns the exit code."""
         self.process.wait(DEADLINE)
         self._reader.join(DEADLINE)
         self._runtime.cleanup()
@@ -229,9 +229,9 @@ def _inode_of_other_end(sock: socket.socket) -> str | None:
 
 
 def until(look: Callable[[], T | None], deadline: float = DEADLINE) -> T:
-    """Look again and again until there is something to be seen, and return that.
+    """Call ``look`` again and again until its result is true, and return that.
 
-    For what cannot be awaited: other processes' ends, their files, their counts.
+    For what nothing announces, such as files, descriptors and counts of other processes.
     """
     end = time.monotonic() + deadline
     while not (seen := look()):
@@ -255,7 +255,7 @@ def processor_time(pid: int) -> float:
 
 
 def starve(pid: int, spare: int = 0) -> None:
-    """Leave a process so many descriptors more than it has, until ``restore``."""
+    """Let a process open only ``spare`` more descriptors, until ``restore`` is called."""
     used = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
     free = (number for number in range(1 << 20) if number not in used)
     limit = next(itertools.islice(free, spare, None))
@@ -264,13 +264,13 @@ def starve(pid: int, spare: int = 0) -> None:
 
 
 def restore(pid: int) -> None:
-    """Let it have as many as it may have, which is what servers take."""
+    """Set the limit of descriptors back to the hard limit, as the server itself sets it."""
     _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def open_files(pid: int) -> list[str]:
-    """What the descriptors of a process are; nothing where it is gone."""
+    """The targets of /proc/PID/fd; none where the process is gone."""
     found = []
     try:
         for fd in Path(f"/proc/{pid}/fd").iterdir():
@@ -284,10 +284,10 @@ def open_files(pid: int) -> list[str]:
 
 
 def begin_download(client: Dialogue, path: str) -> socket.socket:
-    """RETR of a file of which the client reads nothing yet; the data connection.
+    """Begin a RETR, and read nothing. Returns the data connection.
 
-    Its receive buffer is small: a file of 16 MiB does not fit into what the kernel holds, so the
-    transfer runs until somebody reads.
+    Its receive buffer is small: a file of 16 MiB does not fit into the kernel's buffers, so the
+    transfer cannot end before somebody reads.
     """
     match = re.search(r"\(\|\|\|(\d+)\|\)", client.says("EPSV", 229))
     assert match is not None
@@ -304,10 +304,10 @@ def begin_download(client: Dialogue, path: str) -> socket.socket:
 
 
 def fill(port: int, limit: int) -> list[Dialogue]:
-    """Hold ``limit`` connections, the most that are let in; one more is refused.
+    """Open ``limit`` connections, and assert that no more are let in.
 
-    A connection that was closed just now may still count for a moment, so a refusal below the
-    limit is asked again.
+    A connection that was closed just now may still count for a moment. So a connection that is
+    refused below the limit is tried again.
     """
     held: list[Dialogue] = []
 

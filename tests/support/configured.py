@@ -1,4 +1,4 @@
-"""``ftpcluster run --workers 2 -c FILE``, with the file that a test writes."""
+"""``ftpcluster run --workers 2 -c FILE`` with the configuration of a test."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def configured(
     workers: Sequence[str] = ("--workers", "2"),
     **options: Any,
 ) -> Iterator[Cluster]:
-    """A cluster that runs with a file ``text`` in ``directory``.
+    """A cluster whose configuration file, in ``directory``, contains ``text``.
 
-    The port and the addresses of the first listener are the tests' own: any port, on loopback.
+    Flags replace port and addresses of the first listener: a free port on loopback.
     """
     file = directory / "ftpcluster.toml"
     file.touch(mode=0o600)

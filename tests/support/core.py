@@ -1,4 +1,4 @@
-"""A server on the core alone, with hooks of its own: nothing of the reference's API is in it."""
+"""A server of the core (``session/``) with hooks of a test, without the library's API."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ftpcluster.users import MemoryUserManager, User
 
 @contextlib.asynccontextmanager
 async def serving(user: User, **hooks: Any) -> AsyncIterator[int]:
-    """Serve one user; ``hooks`` are fields of Services. The port."""
+    """Serve one user. ``hooks`` are fields of ``Services``. Yields the port."""
     loop = asyncio.get_running_loop()
     ports = PassivePorts(loop)
     services = Services(

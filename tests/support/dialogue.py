@@ -3,8 +3,8 @@
     client.says("USER alice", 331)
     client.says("PASS secret", 230)
 
-Blocking sockets, deadlines on everything: whoever drives a server of this very process does it
-from a thread.
+Its sockets block, with deadlines. So a test whose server runs in the same process has to use it in
+a thread.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from types import TracebackType
 from typing import Self
 
 CLOCK = 0.002
-"""Seconds that a timer may be early: the clock of a loop on libuv counts milliseconds."""
+"""Seconds that a timer may be early: the clock of libuv's loop counts milliseconds."""
 DEADLINE = 20.0
 
 
 def reset(sock: socket.socket) -> None:
-    """Close a connection as a client does that has crashed: by RST."""
+    """Close a connection with RST, as if the client had crashed."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     sock.close()
 
 
 def rest_of(sock: socket.socket) -> bytes:
-    """All that still comes, until the connection ends in any way."""
+    """All that still comes, until the connection ends, by FIN or by an error."""
     received = b""
     with contextlib.suppress(ConnectionError, ssl.SSLError):
         while block := sock.recv(1 << 16):
@@ -39,7 +39,7 @@ def rest_of(sock: socket.socket) -> bytes:
 
 
 class Dialogue:
-    """One control connection, as bare as a client can be."""
+    """The client's end of one control connection."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Dialogue:
         greeting: int | None = 220,
         source: str | None = None,
     ) -> None:
-        """``source``: the address to come from, of those that loopback has."""
+        """``source``: the client's own address, one of loopback."""
         self.host = host
         self.source = source
         come_from = None if source is None else (source, 0)
@@ -103,7 +103,7 @@ class Dialogue:
         return text
 
     def says(self, command: str | bytes, *codes: int) -> str:
-        """Send a command; its reply must have one of these codes; its text."""
+        """Send a command. Its reply must have one of these codes. Returns its text."""
         self.send(command)
         code, text = self.reply()
         assert code in codes, f"{command!r}: expected {codes}, got {text!r}"
@@ -116,7 +116,7 @@ class Dialogue:
             self.says("TYPE I", 200)
 
     def guesses(self, user: str = "user", password: str = "wrong") -> tuple[int, str]:
-        """Try a password: what comes of it."""
+        """Try a password. Returns code and text of the reply."""
         self.says(f"USER {user}", 331)
         self.send(f"PASS {password}")
         return self.reply()
@@ -134,7 +134,7 @@ class Dialogue:
         return match[1].replace(",", "."), int(match[2]) * 256 + int(match[3])
 
     def passive(self, *, window: int | None = None) -> socket.socket:
-        """A data connection, made with EPSV. ``window``: bytes that may arrive unread."""
+        """Open a data connection with EPSV. ``window``: the size of its receive buffer."""
         port = self.epsv()
         data = socket.socket(socket.AF_INET6 if ":" in self.host else socket.AF_INET)
         data.settimeout(DEADLINE)
@@ -150,7 +150,7 @@ class Dialogue:
         return data
 
     def begins(self, command: str | bytes, *, window: int | None = None) -> socket.socket:
-        """Begin a transfer: its data connection, once 150 has come."""
+        """Begin a transfer, and wait for 150. Returns the data connection."""
         data = self.passive(window=window)
         try:
             self.says(command, 150)
@@ -160,7 +160,7 @@ class Dialogue:
         return data
 
     def finds_silence(self, seconds: float) -> None:
-        """Nothing may come for so long: no reply, and not the end."""
+        """Assert that nothing comes for so long: neither a reply nor the end."""
         assert not self._buffer, self._buffer
         assert not select.select([self.sock], [], [], seconds)[0], self.sock.recv(4096)
 

@@ -1,12 +1,13 @@
-"""Disks that fail and disks that are slow: system calls that obey the name of the file.
+"""Disks that fail or are slow: the name of a file says which calls fail on it.
 
-``write-EIO`` cannot be written, ``splice-ENOSPC`` takes 128 KiB and no more, of ``sendfile-EINVAL``
-the kernel sends nothing by itself, ``close-EDQUOT`` says it when it is closed, ``fsync-EIO`` (also
-a directory) when it is to be stored; ``slow-5`` takes 5 ms for each write.
+On a file whose name contains ``write-EIO``, write(2) fails with EIO. ``splice-ENOSPC``: an upload
+fails after 128 KiB, where splice(2) begins. ``sendfile-EINVAL``: sendfile(2) fails.
+``close-EDQUOT``: close(2) fails, but closes. ``fsync-EIO``, also of a directory: fsync(2) fails.
+``slow-5``: each write takes 5 ms.
 
-``go_bad`` makes a process's calls so. In the workers of a cluster, ``--server`` does:
-``tests.support.disks:Local`` on the local layer, ``tests.support.disks:Layered`` on one of
-somebody's own.
+``go_bad`` replaces the functions of ``os`` in this process. For the workers of a cluster use
+``--server tests.support.disks:Local`` for the local layer, ``tests.support.disks:Layered`` with a
+custom layer that fails in the same way.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ Patch = Callable[[Any, str, Any], None]
 
 
 def fault(call: str, name: str) -> None:
-    """Raise what the name of a file says of a call, or wait."""
+    """Raise the error that the name of a file has for a call, or wait."""
     for kind, what in _FAULT.findall(os.path.basename(name)):
         if kind == "slow" and call in ("write", "splice"):
             time.sleep(int(what) / 1000)
@@ -50,7 +51,7 @@ def _faulty(call: str) -> Callable[..., Any]:
     def faulty(*args: Any, **kwargs: Any) -> Any:
         name = _name(args[1] if call in ("splice", "sendfile") else args[0])
         if call == "close":
-            function(*args)  # it is closed all the same
+            function(*args)  # Linux closes it even where close(2) fails
             fault(call, name)
             return None
         fault(call, name)
@@ -60,13 +61,13 @@ def _faulty(call: str) -> Callable[..., Any]:
 
 
 def go_bad(patch: Patch = setattr) -> None:
-    """From now on, in this process; ``patch`` as ``monkeypatch.setattr``."""
+    """Replace the functions, with ``setattr`` or ``monkeypatch.setattr``."""
     for call in _CALLS:
         patch(os, call, _faulty(call))
 
 
 class BadPathIO(ftpcluster.PathIO):
-    """Somebody's own layer, on a bad disk."""
+    """A custom layer that fails as a bad disk does."""
 
     @ftpcluster.universal_exception
     async def write(self, file: Any, data: bytes) -> int:
@@ -100,7 +101,7 @@ class Local(ftpcluster.Server):
 
 
 class Layered(ftpcluster.Server):
-    """Serves from a layer of somebody's own."""
+    """Serves from a custom layer."""
 
     def __init__(self, users: Any) -> None:
         super().__init__(users, login_delay=0.05, path_io_factory=BadPathIO, block_size=1 << 16)

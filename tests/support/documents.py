@@ -1,6 +1,6 @@
-"""The tables of the documents that are made from the declarations of settings.
+"""Makes tables of the documents from the declarations of settings.
 
-``python -m tests.support.documents`` writes them; a test holds the documents against them.
+``python -m tests.support.documents`` writes them. A test compares the documents with them.
 """
 
 from __future__ import annotations
@@ -162,11 +162,11 @@ WRITTEN = {
     LIBRARY: library,
     KEYWORDS: keyword_types,
 }
-"""By file: what makes it as it should be of what it is."""
+"""For each file the function that returns the right text for the present one."""
 
 
 def main() -> None:
-    """Write what has changed."""
+    """Write the files whose text is not right."""
     for path, make in WRITTEN.items():
         page = path.read_text()
         made = make(page)

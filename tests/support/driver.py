@@ -1,10 +1,10 @@
-"""``ftpcluster run`` with a supervisor that a test can speak to.
+"""``ftpcluster run`` whose supervisor takes orders from a test.
 
     python -m tests.support.driver --workers 2 …
 
-is what ``run`` is, and takes orders as lines of JSON on stdin: ``["limit", login, read, write]``
-(login null: the server), ``["end", session, reason]``, ``["drain", worker]``, ``["count"]``,
-``["ledger"]``. It answers each on stderr.
+does the same as ``run``, and reads orders as lines of JSON from stdin: ``["limit", login, read,
+write]`` (login null: the server), ``["end", session, reason]``, ``["drain", worker]``,
+``["count"]``, ``["ledger"]``. It answers each on stderr.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ class Driven(Cluster):
         return bool(self._order("end", session, reason))
 
     def drain(self, number: int) -> bool:
-        """Have a worker replaced; they are counted from 1 on, as the log does."""
+        """Have a worker replaced. Workers are counted from 1 on, as in the log."""
         return bool(self._order("drain", number))
 
     def count_messages(self) -> dict[str, int]:
-        """The messages between supervisor and workers, since the last time, by their names."""
+        """The numbers of messages between supervisor and workers since the last call, by type."""
         counts: dict[str, int] = self._order("count")
         return counts
 

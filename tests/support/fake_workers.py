@@ -1,6 +1,6 @@
-"""The supervisor with fake workers: nothing is started, a test plays the other end of the channel.
+"""A supervisor with fake workers: no process is started; a test acts for the workers.
 
-The listening socket and the clients are real, and so are the descriptors that are handed over.
+The listening socket, the clients and the descriptors that are handed over are real.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ T = TypeVar("T", bound=Message)
 
 
 class FakeWorker:
-    """A process for the supervisor, and the worker in it for the test."""
+    """A worker: its process as the supervisor sees it, and its end of the channel for the test."""
 
     def __init__(self, index: int, epoch: int, sock: socket.socket) -> None:
         self.index = index
         self.epoch = epoch
         self.pid: int | None = 100_000 + epoch
         self.exitcode: int | None = None
-        self.killed = False  # by the supervisor, while it lived
+        self.killed = False  # the supervisor has killed it while it lived
         self.aborted = False
         self.is_stuck = False  # SIGKILL does not end it
-        self.is_slow = False  # it needs a while
-        self.left = False  # nobody waits for it any more
+        self.is_slow = False  # SIGKILL ends it, but not at once
+        self.left = False  # the supervisor does not wait for its end any more
         self.tells_logins = False
         self.knows_of_old_workers = False
         self.held: dict[int, int] = {}  # sessions' descriptors, as they came
@@ -85,7 +85,7 @@ class FakeWorker:
         self._raw.send(data)
 
     def stop_reading(self) -> None:
-        """For ever; it can still speak."""
+        """Read no more messages; it can still send some."""
         self._loop.remove_reader(self._channel._sock.fileno())
 
     async def hear(self, kind: type[T]) -> T:
@@ -96,7 +96,7 @@ class FakeWorker:
         return message
 
     async def adopt(self, *, confirm: bool = True) -> int:
-        """Take the next connection; its session."""
+        """Take the next connection. Returns the number of its session."""
         session = (await self.hear(Adopt)).session
         if confirm:
             self.say(Adopted((session,)))
@@ -107,9 +107,9 @@ class FakeWorker:
         return self._inbox.qsize()
 
     async def round_trip(self, session: int) -> None:
-        """Come back when the supervisor has dealt with all that was said before.
+        """Wait until the supervisor has handled all earlier messages of this worker.
 
-        ``session`` is one that this worker holds; its slot of a user is asked for.
+        It asks for a user's slot for ``session``, which must be one of its own, and awaits that.
         """
         self.say(TakeSlot(session, "round-trip", None))
         while not isinstance(await self.hear(Message), SlotAnswer):
@@ -133,7 +133,7 @@ class FakeWorker:
             assert fd is not None
             self.held[message.session] = fd
         elif isinstance(message, TellLogins):
-            self.tells_logins = True  # all who are there have been told already
+            self.tells_logins = True  # it has reported all logins already
             return
         elif isinstance(message, OldWorkers):
             self.knows_of_old_workers = message.live
@@ -141,7 +141,7 @@ class FakeWorker:
         self._inbox.put_nowait(message)
 
     def _on_closed(self, _: Exception | None) -> None:
-        """The supervisor closed its end; whether the process ends is up to the test."""
+        """The supervisor has closed its end. The test decides whether the process ends."""
 
 
 @dataclass
@@ -156,12 +156,12 @@ class Supervised:
     clients: list[Client] = field(default_factory=list)
 
     async def worker(self, number: int) -> FakeWorker:
-        """The worker that was started as the ``number``-th, from 0 on, once it is."""
+        """Wait for the start of the ``number``-th worker, counted from 0."""
         await until(lambda: len(self.workers) > number)
         return self.workers[number]
 
     async def ready(self, count: int) -> list[FakeWorker]:
-        """The first workers, which all serve."""
+        """Wait until the first ``count`` workers serve, and return them."""
         workers = [await self.worker(number) for number in range(count)]
         for worker in workers:
             worker.say(Ready())
@@ -189,7 +189,7 @@ class Client:
             return await self.reader.readline()
 
     async def is_turned_away(self) -> bool:
-        """Told 421, and then the connection ends."""
+        """Whether the server sends 421 and closes."""
         return (await self.hears()).startswith(b"421 ") and await self.hears() == b""
 
 
@@ -203,10 +203,9 @@ async def supervised(
     proxies: Networks | None = None,
     **others: Any,
 ) -> AsyncIterator[Supervised]:
-    """A supervisor that has begun to start so many workers. All is killed at the end.
+    """A supervisor that has begun to start so many workers. All are killed at the end.
 
-    ``server``: the limit of connections, where there are no other ``limits``. ``others`` are the
-    plan's.
+    ``server``: the limit of connections, if ``limits`` is None. ``others``: fields of the ``Plan``.
     """
     started: list[FakeWorker] = []
 
@@ -244,7 +243,7 @@ async def supervised(
 
 
 async def until(look: Callable[[], object]) -> None:
-    """Wait until something is true that nobody announces."""
+    """Wait until ``look`` returns something true: nothing announces it."""
     async with asyncio.timeout(DEADLINE):
         while not look():
             await asyncio.sleep(0.001)

@@ -1,8 +1,8 @@
-"""A machine of its own behind a firewall: a network namespace with the rules of a file.
+"""Tries rules of nftables in a network namespace.
 
 unshare --map-root-user --net python -m tests.support.firewalled RULES
 
-Prints as JSON how many connections got in, by who asked where, and what nft counted.
+Prints as JSON how many connections each kind of client got, and what the rules' counters say.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _listener(family: socket.AddressFamily, host: str, port: int) -> socket.sock
 
 
 def _attempt(host: str, source: str, port: int) -> socket.socket:
-    """A connection that is asked for."""
+    """Begin a connection."""
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     sock.setblocking(False)
     sock.bind((source, 0))
@@ -53,7 +53,7 @@ def _attempt(host: str, source: str, port: int) -> socket.socket:
 
 
 def _connected(host: str, source: str, port: int, count: int) -> int:
-    """How many of so many attempts at once get in."""
+    """How many of ``count`` connections, begun at once, are let in."""
     before = _counted("too_many")
     with contextlib.ExitStack() as stack:
         socks = [stack.enter_context(_attempt(host, source, port)) for _ in range(count)]
@@ -79,7 +79,7 @@ def _counted(name: str) -> int:
 
 
 def _refused(host: str, source: str, port: int) -> int:
-    """Packets that were dropped, at least one, where all ports but the named ones are closed."""
+    """Connect to a closed port. Returns how many packets were dropped, at least one."""
     assert not _counted("closed")
     end = time.monotonic() + _DEADLINE
     with _attempt(host, source, port) as sock:

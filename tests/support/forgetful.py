@@ -1,4 +1,4 @@
-"""A server behind a firewall that forgets connections that are silent for some seconds.
+"""A server behind a firewall that forgets a connection after some seconds of silence.
 
 unshare --map-root-user --net python -m tests.support.forgetful
 
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def _uploaded(keepalive: str) -> int | None:
-    """The last reply to an upload that takes longer; None where none comes."""
+    """The final reply to an upload that takes longer than ``_REMEMBERED``; None if none comes."""
     env = {"FTPCLUSTER__TIMEOUTS__KEEPALIVE": keepalive}
     arguments = ("--workers", "2", "--user", "user:12345", "--writable", "--root")
     with tempfile.TemporaryDirectory() as root:

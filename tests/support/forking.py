@@ -1,8 +1,8 @@
-"""``python -m ftpcluster …`` without a new interpreter, which takes longer than most commands.
+"""``python -m ftpcluster …`` without the start of an interpreter, which takes the most time.
 
-One process imports the command line once, and forks for each command: the command is a process of
-its own, with its own arguments, environment, directory and standard streams. So are modules of
-``tests.support`` that become ``ftpcluster``.
+One process imports the command line once, and forks for each command. So a command is a process of
+its own, with its own arguments, environment, directory and standard streams. Modules of
+``tests.support`` that become ``ftpcluster`` run the same way.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ _READ_AT_START = (
     *("PYTHON", "LD_", "LC_", "LANG", "TZ", "MALLOC_", "GLIBC_", "OPENSSL_"),
     "FTPCLUSTER_NATIVE",
 )
-"""What the variables begin with that an interpreter, a library or an import reads at the start."""
+"""Prefixes of variables that an interpreter, a library or an import reads at its start."""
 
 
 def environment(more: Mapping[str, str]) -> dict[str, str]:
-    """Processes run what is tested, wherever they start and whatever else they are to find."""
+    """Our environment with ``more``, and with the checkout at the beginning of PYTHONPATH."""
     path = os.pathsep.join(filter(None, (str(CHECKOUT), more.get("PYTHONPATH"))))
     return {**os.environ, **more, "PYTHONPATH": path}
 
 
 class Forked:
-    """A process that was forked; what ``subprocess.Popen`` has for one that was started."""
+    """A process that was forked, with the methods of ``subprocess.Popen``."""
 
     def __init__(self, pid: int, status: int) -> None:
         """``status``: the end of a pipe from which its exit code comes."""
@@ -108,7 +108,7 @@ class _Forker:
             )
 
     def fork(self, order: Sequence[object], streams: Sequence[int]) -> Forked:
-        """``order``: what ``_become`` wants to know."""
+        """``order``: the arguments of ``_become``, but for the streams."""
         status, its_end = os.pipe()
         try:
             socket.send_fds(self._socket, [json.dumps(order).encode()], [*streams, its_end])
@@ -132,9 +132,9 @@ def fork(
     cwd: Path | None = None,
     new_session: bool = False,
 ) -> Forked | None:
-    """``python -m`` with ``command``; ``streams``: its stdin, stdout and stderr.
+    """Run ``python -m`` with ``command``. ``streams``: its stdin, stdout and stderr.
 
-    None where only a new interpreter would see what ``env`` says.
+    Returns None where ``env`` has variables that only a new interpreter would read.
     """
     global _forker
     with _lock:
@@ -159,7 +159,7 @@ def _at_start(env: Mapping[str, str]) -> dict[str, str]:
 def serve(control: socket.socket) -> None:
     """Fork for each command that is asked for, until the parent is gone.
 
-    Returns in the commands, too.
+    Also returns in the commands, when they have ended.
     """
     # what all of them need, and what `run` and its workers need besides
     import ftpcluster.cli
@@ -167,8 +167,8 @@ def serve(control: socket.socket) -> None:
     import ftpcluster.worker.seccomp
     import ftpcluster.worker.worker  # noqa: F401
 
-    gc.freeze()  # a collection in a command would copy every page
-    poll = select.poll()  # which has no descriptor that the commands would have, too
+    gc.freeze()  # else a garbage collection in a command would copy every page
+    poll = select.poll()  # not epoll, whose descriptor the commands would inherit
     poll.register(control, select.POLLIN)
     running: dict[int, tuple[int, int]] = {}
     while True:
@@ -195,13 +195,13 @@ def serve(control: socket.socket) -> None:
 
 
 def _tell(end: int, pid: int, status: int) -> None:
-    """A command has ended: say how to whoever waits for it."""
+    """A command has ended: write its exit code into the pipe ``status``."""
     os.close(end)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     try:
         os.write(status, str(code).encode())
     except BrokenPipeError:
-        pass  # nobody does
+        pass  # nobody waits for it
     os.close(status)
 
 

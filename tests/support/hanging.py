@@ -1,11 +1,11 @@
-"""A file system that hangs when a test says so, and a command that runs where it is mounted.
+"""A file system that hangs on demand, and a command that runs where it is mounted.
 
 python -m tests.support.hanging DIRECTORY MODULE ARGUMENTS…
 
 DIRECTORY becomes the root of a FUSE file system of our own, in a mount namespace that ends with the
-command. It holds one empty directory, ``inner``, and one file, ``log``: what is written to it
-stands in DIRECTORY.written. While there is a file DIRECTORY.hangs requests are
-read and not answered: whoever made one is in state D, and not even SIGKILL ends it.
+command. It holds one empty directory, ``inner``, and one file, ``log``; what is written to the file
+goes to DIRECTORY.written. While a file DIRECTORY.hangs exists, requests get no answer: a process
+that made one is in state D, and not even SIGKILL ends it.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def on_storage_that_may_hang(directory: Path) -> tuple[str, ...]:
-    """What begins the command of a ``Cluster`` that finds such storage in ``directory``.
+    """The ``program`` of a ``Cluster`` that finds such storage in ``directory``.
 
-    Skips the test where we may not mount it.
+    Skips the test if we may not mount it.
     """
     directory.mkdir()
     program = ("tests.support.hanging", str(directory))
@@ -68,12 +68,12 @@ def skip_where_refused(program: tuple[str, ...]) -> None:
 
 
 def hang(directory: Path) -> None:
-    """Let the storage at a directory hang from now on."""
+    """Have the storage at a directory hang from now on."""
     Path(f"{directory}.hangs").touch()
 
 
 def answer(directory: Path) -> None:
-    """Let it answer again, also what was asked meanwhile."""
+    """Have it answer again, also the requests that wait."""
     Path(f"{directory}.hangs").unlink(missing_ok=True)
 
 
@@ -96,7 +96,7 @@ def _attributes(node: int) -> bytes:
 
 
 def _reply(opcode: int, node: int, rest: bytes) -> tuple[int, bytes]:
-    """An error number, and what is said where there is none."""
+    """An error number, and the reply if that is 0."""
     if opcode == _INIT:
         head = (7, 31, 0, 0, 12, 9, 65536, 1, 16, 0)
         return 0, struct.pack("=IIIIHHIIHH", *head) + bytes(32)
@@ -160,7 +160,7 @@ def call(function: str, *arguments: object) -> None:
 
 
 def separate() -> None:
-    """A mount namespace of our own; as root in it, whoever we are."""
+    """Enter a new mount namespace, as root of it, also if we are not root."""
     uid, gid = os.geteuid(), os.getegid()
     call("unshare", _CLONE_NEWNS | (_CLONE_NEWUSER if uid else 0))
     if uid:
@@ -171,15 +171,16 @@ def separate() -> None:
 
 
 def bind(source: str, target: str) -> None:
-    """Let ``target`` be what ``source`` is, in the mount namespace that we are in."""
+    """Bind-mount ``source`` on ``target``, in our mount namespace."""
     call("mount", os.fsencode(source), os.fsencode(target), None, _MS_BIND, None)
 
 
 def serve(kind: bytes, answer: Callable[[int, str, int], None]) -> None:
-    """What the command line says: mount a FUSE file system of ours on a directory, in a mount
-    namespace of our own, and become the Python module with its arguments that follows.
+    """Obey the command line, DIRECTORY MODULE ARGUMENTS….
 
-    A child calls ``answer(device, directory, pid)``; the pid is the module's.
+    Mounts a FUSE file system on the directory, in a new mount namespace, and becomes the module.
+
+    A child calls ``answer(device, directory, pid)`` with the module's pid.
     """
     directory, *command = sys.argv[1:]
     separate()

@@ -1,4 +1,4 @@
-"""What a worker that was taken over may say: every message of its union, with any values."""
+"""Messages of a worker that was taken over: all of their types, with any values."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 def values(kind: Any) -> st.SearchStrategy[Any]:
-    """Values of a field's type, whatever its bounds are."""
+    """Values of a field's type, without regard to its bounds."""
     arguments = typing.get_args(kind)
     origin = typing.get_origin(kind)
     if origin is typing.Annotated:
@@ -77,4 +77,4 @@ DATAGRAMS = st.one_of(
     st.binary(max_size=100),
     st.just(_encode([3, [1] * MAX_MESSAGE])),
 )
-"""Most of them messages, whatever their values; some of them cut off, noise, or too large."""
+"""Mostly messages with any values; some are cut off, random bytes, or too large."""

@@ -1,8 +1,8 @@
-"""Guesses from one IPv6 /48, a fresh /64 for each, and logins over IPv4 meanwhile.
+"""Guesses passwords from one IPv6 /48, each time from another /64, and logs in over IPv4 meanwhile.
 
 unshare --map-root-user --net python -m tests.support.ipv6storm DIRECTORY
 
-Prints how the logins over IPv4 were answered.
+Prints the reply codes of the logins over IPv4.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A cluster that the tests of a module share: to start one takes longer than most tests.
+"""A cluster that the tests of a module share, since starting one takes longer than most tests.
 
-Each test finds it without sessions, without bans and with an empty log. One that a test has ended,
-or left in another state, is replaced by a new one.
+Each test gets it without sessions, without bans and with an empty log. If a test ends it, or leaves
+it in another state, the next test gets a new one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Kept:
 
     @contextlib.contextmanager
     def lent(self) -> Iterator[Cluster]:
-        """The cluster, for one test."""
+        """Lend the cluster to one test."""
         if self._cluster is None:
             self._cluster = self._start().__enter__()
         cluster = self._cluster
@@ -51,7 +51,7 @@ class Kept:
 
 
 def _is_as_before(cluster: Cluster) -> bool:
-    """Whether it serves, with all its sessions ended and all bans lifted."""
+    """Lift all bans. Returns whether it serves, and all its sessions end."""
     if cluster.process.poll() is not None:
         return False
     try:

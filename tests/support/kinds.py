@@ -1,6 +1,6 @@
-"""A server of each kind with options of its files: in this process, and as a cluster with a file.
+"""One server of each kind, with the same settings: in this process on both loops, and a cluster.
 
-Both serve ``directory/root`` to user/12345, who may write.
+All serve ``directory/root`` to the user "user", password 12345, who may write.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ IN_PROCESS = KINDS[:2]
 
 @dataclass
 class Running:
-    """One that runs."""
+    """A server that runs."""
 
     port: int
     root: Path
@@ -32,7 +32,7 @@ class Running:
     cluster: Cluster | None = None
 
     def emptied(self) -> Path:
-        """The directory that is served, with nothing in it; a confined worker knows no other."""
+        """Empty the directory that is served. (It stays: a confined worker could open no other.)"""
         for path in self.root.iterdir():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
@@ -41,7 +41,7 @@ class Running:
         return self.root
 
     def left(self) -> list[str]:
-        """The names of all files that are there."""
+        """The relative paths of all files and directories that are left."""
         return sorted(str(path.relative_to(self.root)) for path in self.root.rglob("*"))
 
 

@@ -1,4 +1,4 @@
-"""Whether others notice what somebody does: how long their commands take, before and meanwhile."""
+"""How long commands take while another client does something, compared with before."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Callable
 
 _NOTICED = 3.0
 _FLOOR = 0.01
-"""Seconds. Below that a busy machine says more than the server does."""
+"""Seconds. Shorter times depend more on what else the machine does."""
 _LOOKS = 6
 
 
 def felt_time(operation: Callable[[], object], seconds: float = 1.5) -> float:
-    """Seconds that an operation takes which somebody begins at any moment.
+    """Seconds that an operation takes if it begins at a random moment: the median over time.
 
-    The median over time, and not over operations: a server that stands still for 50 ms, and then
-    serves a hundred of them in 2 ms, is slow most of the time.
+    The median over operations would not do: a server that stands still for 50 ms, and then serves a
+    hundred operations in 2 ms, is slow most of the time.
     """
     took = []
     now = begin = time.perf_counter()
@@ -33,9 +33,9 @@ def felt_time(operation: Callable[[], object], seconds: float = 1.5) -> float:
 
 
 def assert_unnoticed(operation: Callable[[], object], quiet: float) -> None:
-    """What it takes now is no more than a few times ``quiet``, as it was while nobody did anything.
+    """Assert that it takes at most three times ``quiet``, its time while nobody else did anything.
 
-    A machine that does something else meanwhile is given several looks.
+    It is measured several times, since the machine may be busy with other things.
     """
     bound = max(_NOTICED * quiet, _FLOOR)
     seen = []

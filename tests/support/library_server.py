@@ -1,4 +1,4 @@
-"""A ``Server`` in a process of its own, that says when it is ready as ``ftpcluster run`` does.
+"""A ``Server`` of the library in a process of its own. It prints "ready on" as ``run`` does.
 
 python -m tests.support.library_server OPTIONS LOGIN=DIRECTORY…
 

@@ -1,4 +1,4 @@
-"""Sockets that make the one wait who closes them last: SO_LINGER, and a peer that reads nothing."""
+"""Sockets whose last close(2) blocks: SO_LINGER is set, and the peer reads nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CLOSER = Closer()
 
 
 def lingering_connection() -> tuple[socket.socket, socket.socket]:
-    """Two ends; whoever closes the second one last waits for the first one to end, or LINGER."""
+    """Two ends. The last close of the second one blocks until the first one ends, or for LINGER."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         client = socket.socket()
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -26,7 +26,7 @@ def lingering_connection() -> tuple[socket.socket, socket.socket]:
 
 
 def make_linger(fd: int) -> None:
-    """Fill what is sent on an accepted socket, and set SO_LINGER."""
+    """Fill the send buffer of an accepted socket, and set SO_LINGER."""
     sock = socket.socket(fileno=fd)
     try:
         sock.settimeout(0)

@@ -1,4 +1,4 @@
-"""Data connections over link-local addresses, which are ones of an interface each.
+"""Data connections over link-local addresses, which hold on one interface only.
 
 unshare --map-root-user --net python -m tests.support.linklocal LOOP WAY
 
@@ -50,7 +50,7 @@ def _passive(client: Dialogue) -> bytes:
 
 
 def _intruded(client: Dialogue) -> bytes:
-    """Somebody else on the same link is there first."""
+    """Another host on the same link connects first."""
     port = client.epsv()
     (*_, elsewhere), *_ = socket.getaddrinfo(f"{ELSEWHERE}%lo", 0)
     with socket.socket(socket.AF_INET6) as intruder:
@@ -71,7 +71,7 @@ def _active(client: Dialogue) -> bytes:
 
 
 def _active_with_an_interface(client: Dialogue) -> bytes:
-    """As a client may say it, of an interface of its own."""
+    """A client may name the address with its own interface."""
     return _awaited(client, f"{ADDRESS}%wlan0")
 
 
@@ -90,7 +90,7 @@ def _awaited(client: Dialogue, named: str) -> bytes:
 
 
 def _own() -> tuple[str, int]:
-    """Where the client comes from, at any port, as ``bind`` takes it."""
+    """The client's address, with port 0, as ``bind`` takes it."""
     (*_, address), *_ = socket.getaddrinfo(_HOST, 0, type=socket.SOCK_STREAM)
     return address
 

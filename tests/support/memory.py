@@ -7,15 +7,15 @@ from pathlib import Path
 
 
 def resident(pid: int) -> int:
-    """Bytes that are in memory, of files that it has mapped, too."""
+    """Resident bytes, those of mapped files included."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def anonymous(pid: int) -> int:
-    """Bytes that are its own, not a file's: whatever else runs on the machine, they are the same.
+    """Resident bytes that are not a file's: they do not depend on other processes.
 
-    Its PSS falls where another process maps the same libraries.
+    (PSS does: it falls when another process maps the same libraries.)
     """
     rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     (size,) = (line.split()[1] for line in rollup if line.startswith("Anonymous:"))

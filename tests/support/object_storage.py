@@ -1,6 +1,6 @@
-"""A storage of somebody's own: objects in memory, streamed, with no descriptor and no plain call.
+"""A custom storage: objects in memory, streamed, without descriptors, and asynchronous.
 
-It knows ``ftpcluster.storage.base`` alone, as a storage over an object store would.
+Of the storages it uses only ``ftpcluster.storage.base``, as one over an object store would.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _error(code: int) -> OSError:
 
 
 async def _answer_of_the_store() -> None:
-    """It is somewhere else: its answer comes later."""
+    """Let the loop take a turn, as if the answer came over a network."""
     await asyncio.sleep(0)
 
 
@@ -185,7 +185,7 @@ class ObjectStorage(Storage):
             bucket.directories.add(target + old[len(source) :])
 
     def available(self, path: str) -> int | None:
-        """A plain function among the others: what is known need not be awaited."""
+        """A plain function: nothing has to be awaited."""
         return 1 << 40 if path in self._bucket.directories else None
 
 

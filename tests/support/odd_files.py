@@ -1,11 +1,11 @@
-"""A FUSE file system with habits that others have, over a directory: it is mounted for real.
+"""A FUSE file system over a directory, with the habits of unusual file systems.
 
     with mounted(backing, mountpoint, "nlink0"):
         …
 
-``nlink0``: files have no names that are counted. ``truncates``: a file that has something is opened
-for writing with O_TRUNC only. ``chmod``: neither modes nor owners can be changed. ``flush``:
-closing says EDQUOT. ``slow``: each read takes 20 ms. It ends with the block.
+``nlink0``: st_nlink of files is 0. ``truncates``: a file that is not empty can be opened for
+writing only with O_TRUNC. ``chmod``: neither modes nor owners can be changed. ``flush``: close(2)
+fails with EDQUOT. ``slow``: each read takes 20 ms. It is unmounted at the end of the block.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SYNTHETIC = (17, 20, 29)  # STATFS, FSYNC, RELEASEDIR
 
 
 class _Files:
-    """What answers the kernel."""
+    """Answers requests of the kernel."""
 
     def __init__(self, backing: str, habits: set[str]) -> None:
         self._habits = habits
@@ -49,7 +49,7 @@ class _Files:
         }  # fmt: skip
 
     def reply(self, opcode: int, node: int, rest: bytes) -> tuple[int, bytes]:
-        """An error number, and what is said where there is none."""
+        """An error number, and the reply if that is 0."""
         if opcode in _SYNTHETIC:
             return 0, bytes(80) if opcode == 17 else b""
         if opcode not in self._obey:
@@ -211,7 +211,7 @@ def _serve(device: int, files: _Files) -> None:
 
 @contextlib.contextmanager
 def mounted(backing: Path, place: Path, *habits: str) -> Iterator[None]:
-    """``backing`` with these habits at ``place``. Skips the test where we may not mount it."""
+    """Mount ``backing`` with these habits on ``place``. Skips the test if we may not mount."""
     for each in (backing, place):
         each.mkdir(exist_ok=True)
     command = [sys.executable, "-m", __name__, str(backing), str(place), *habits]

@@ -1,4 +1,4 @@
-"""What lies outside of a served directory, and links that lead there while a server looks."""
+"""What lies outside of a served directory, and a race with links that lead there."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SECRET = b"what nobody may see"
 
 
 def picture(directory: Path) -> dict[str, object]:
-    """All that can be seen of a tree, but for access times."""
+    """The state of all files of a tree, without access times, for comparisons."""
     found: dict[str, object] = {}
     for path in (directory, *sorted(directory.rglob("*"))):
         status = path.lstat()
@@ -26,7 +26,7 @@ _RENAME_EXCHANGE = 2
 
 
 class Swapping:
-    """Two names change places, over and over, as long as the block lasts."""
+    """Exchanges two names again and again, as long as the block lasts."""
 
     def __init__(self, one: Path, other: Path) -> None:
         names = (_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other))

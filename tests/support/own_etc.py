@@ -1,7 +1,7 @@
-"""A command that has an /etc of its own: python -m tests.support.own_etc FOLDER MODULE ARGUMENTS…
+"""A command with an /etc of its own: python -m tests.support.own_etc DIRECTORY MODULE ARGUMENTS…
 
-FOLDER becomes a copy of /etc, and /etc for the command, in a mount namespace of its own. A test may
-change it from outside.
+The command runs in a mount namespace where DIRECTORY is /etc. A test may change that directory
+meanwhile.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from tests.support.hanging import bind, separate, skip_where_refused
 from tests.support.programs import need
 
 
-def with_etc(folder: Path) -> tuple[str, ...]:
-    """What begins the command of a ``Cluster`` whose /etc is ``folder``."""
-    folder.mkdir()
+def with_etc(directory: Path) -> tuple[str, ...]:
+    """Copy /etc to ``directory``. Returns the ``program`` of a ``Cluster`` that has it as /etc."""
+    directory.mkdir()
     # what we may not read is not needed
-    subprocess.run((need("cp"), "-a", "/etc/.", str(folder)), check=False, capture_output=True)
-    program = ("tests.support.own_etc", str(folder))
+    subprocess.run((need("cp"), "-a", "/etc/.", str(directory)), check=False, capture_output=True)
+    program = ("tests.support.own_etc", str(directory))
     skip_where_refused(program)
     return (*program, "ftpcluster", "run")
 
 
 def main() -> None:
-    folder, *command = sys.argv[1:]
+    directory, *command = sys.argv[1:]
     separate()
-    bind(folder, "/etc")
+    bind(directory, "/etc")
     become(command)
 
 

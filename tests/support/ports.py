@@ -1,6 +1,6 @@
-"""Ports that nobody else gets while a test runs: bound, but not listened on.
+"""Ports that are reserved for a test: bound, but not listened on.
 
-The kernel does not hand them out, and SO_REUSEADDR lets a server bind them beside us.
+The kernel gives them to nobody else. SO_REUSEADDR lets the server of the test bind them, too.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ HOST = "127.0.0.1"
 
 
 def bound(port: int) -> socket.socket:
-    """``port``, or with 0 a free one, which no other socket had.
+    """A socket that is bound to ``port``, or with 0 to a free one.
 
     SO_REUSEADDR is set after bind(): set before, it would let two tests reserve one port, and two
     HAProxys, which set SO_REUSEPORT, would share its connections.
@@ -29,7 +29,7 @@ def bound(port: int) -> socket.socket:
 
 
 def bind_range(stack: contextlib.ExitStack, count: int) -> int:
-    """So many ports next to each other: the first one. ``stack`` closes them."""
+    """Reserve ``count`` adjacent ports. Returns the first one. ``stack`` closes them."""
     while True:
         first = random.randrange(20_000, 30_000)
         with contextlib.ExitStack() as attempt, contextlib.suppress(OSError):

@@ -9,21 +9,20 @@ from pathlib import Path
 
 
 def other_end(sock: socket.socket) -> list[str] | None:
-    """The line of the other end of ``sock``, in fields; None where it is gone.
+    """The fields of the line of the other end of ``sock``; None where it is gone.
 
-    It is the one with both addresses: on two addresses of this machine two clients may have the
-    same port.
+    Both addresses are compared: two clients at different addresses may have the same port.
     """
     ours, theirs = (_shown(end) for end in (sock.getsockname(), sock.getpeername()))
     for fields in connections():
-        # a socket of IPv6 that serves IPv4 has the address in its last word
+        # an IPv6 socket that serves IPv4 has the IPv4 address in its last word
         if fields[1].endswith(theirs) and fields[2].endswith(ours):
             return fields
     return None
 
 
 def connections() -> Iterator[list[str]]:
-    """All lines, in fields; listening sockets and those of a closed descriptor among them."""
+    """The fields of all lines, also of listening sockets and of closed descriptors."""
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
             yield line.split()

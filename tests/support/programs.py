@@ -28,7 +28,7 @@ def need(program: str) -> str:
 def drive(
     program: str, *arguments: str | os.PathLike[str], home: Path, stdin: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    """Run a client to its end, with nobody's settings, in UTF-8; it must succeed."""
+    """Run a client to its end, without anybody's settings, in UTF-8. It must succeed."""
     done = attempt((need(program), *map(str, arguments)), home=home, stdin=stdin)
     assert done.returncode == 0, f"{program} exited {done.returncode}:\n{done.stdout}{done.stderr}"
     return done
@@ -37,7 +37,7 @@ def drive(
 def attempt(
     command: Sequence[str], *, home: Path, stdin: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    """Run a client to its end, however that is."""
+    """Run a client to its end, whatever its exit code is."""
     kept = {name: os.environ[name] for name in ("PATH", "TMPDIR") if name in os.environ}
     return subprocess.run(
         command,

@@ -2,10 +2,10 @@
 
     python tests/support/ptracer.py PID FILE
 
-attaches to all threads of a process by ptrace(2), and to those that it starts, and obeys what
-stands in FILE (``Page``), a page that the test shares. It is what ``strace --inject`` is, but stays
-attached, so that a fault needs no process of its own. It can cut reads and writes short, and fail a
-call that is made all the same, as close(2) is. x86-64 only.
+attaches to all threads of a process by ptrace(2), also to those that start later. FILE is shared
+memory with the test, which sets faults there (``Page``). It does what ``strace --inject`` does, but
+stays attached, so a fault needs no new tracer. It can also cut reads and writes short, and have a
+call fail after it was made, as close(2) does. x86-64 only.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from typing import Any
 
 SIZE = 4 << 20
 RECORD = struct.Struct("=iqq24s")
-"""Of a call: its number, first argument, result, and what that descriptor was."""
+"""A call: its number, first argument and result, and what that argument is as a descriptor."""
 RECORDS = 4096
-"""Where the records begin in the page; what is before is ``Page``."""
+"""The offset of the records in the shared memory; ``Page`` is before them."""
 
 FAIL, AFTER, SHORT = 1, 2, 3
-"""Kinds of faults: the call is not made; it is made, and said to have failed; it is cut short."""
+"""Kinds of faults: the call is not made; it is made, and fails all the same; it is cut short."""
 
 
 class Page(ctypes.Structure):
-    """What the test and the tracer share. ``armed`` is written last, by either side."""
+    """What the test and the tracer share. Either side writes ``armed`` last."""
 
     _fields_ = (
         ("attached", ctypes.c_int32),
@@ -50,12 +50,12 @@ class Page(ctypes.Structure):
 
 
 COUNTS = {0: 2, 1: 2, 17: 2, 18: 2, 44: 2, 45: 2, 40: 3, 275: 4}
-"""The argument of a call that says how many bytes, by its number."""
+"""By the number of a call, the index of the argument that is a count of bytes."""
 VECTORS = {19, 20, 295, 327}
 """readv, writev, preadv, preadv2: the length stands in memory."""
 EPOLL_CTL = 233
 NO_FD = "-"
-"""What ``wants`` says where the first argument may not be a descriptor that is open."""
+"""The value of ``wants`` for calls whose first argument is no open descriptor."""
 
 _CONT_SYSCALL, _SEIZE, _INTERRUPT, _LISTEN, _SYSCALL_INFO = 24, 0x4206, 0x4207, 0x4208, 0x420E
 _POKEUSER, _PEEKUSER = 6, 3
@@ -81,7 +81,7 @@ def _ptrace(request: int, pid: int, address: int = 0, data: Any = 0) -> None:
 
 
 def kind_of(pid: int, fd: int) -> str:
-    """What a descriptor is: a socket, pipe, file and so on; nothing where it is none."""
+    """What a descriptor is (the target of its link in /proc); "" where it is none."""
     if fd >= 1 << 20:
         return ""
     try:

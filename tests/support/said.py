@@ -1,4 +1,4 @@
-"""What a Python process says: for what a process cannot undo."""
+"""Runs code in a Python process of its own, for calls that a process cannot undo."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def refused(call, *arguments):
 
 
 def said_by(code: str, *arguments: str, cwd: Path | None = None) -> dict[str, Any]:
-    """Run ``code``, which has ``say`` and ``refused``."""
+    """Run ``code``, which calls ``say`` once, and perhaps ``refused``. Returns what it says."""
     done = subprocess.run(
         [sys.executable, "-c", SAYING + code, *arguments],
         capture_output=True,

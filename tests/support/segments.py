@@ -1,4 +1,4 @@
-"""Segments with data that a socket has received, and what a client reads that waits for data."""
+"""TCP segments that a socket has received, and replies that come with a transfer."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _DATA_SEGMENTS_IN = 152
 
 
 def data_segments(sock: socket.socket) -> int:
-    """Segments with data that have arrived, also where one was sent again."""
+    """How many segments with data have arrived, those that were sent twice included."""
     info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _DATA_SEGMENTS_IN + 4)
     return int(struct.unpack_from("I", info, _DATA_SEGMENTS_IN)[0])
 
 
 def replies_behind(client: Dialogue, lines: bytes, data: socket.socket) -> tuple[bytes, int]:
-    """What can be read on the control connection as soon as there are data, or their end; and in
-    how many segments all replies have come when the transfer is over."""
+    """Send ``lines``, and wait for the transfer's end. Returns what the control connection had
+    brought when data, or their end, came; and in how many segments all replies have come."""
     before = data_segments(client.sock)
     client.sock.sendall(lines)
     assert select.select([data], [], [], DEADLINE)[0]

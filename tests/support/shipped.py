@@ -1,4 +1,4 @@
-"""What deploy/ ships, as it can run on any machine: with free ports and other directories."""
+"""Runs what deploy/ ships on any machine, with free ports and other directories."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ METRICS = re.compile(r"metrics on http://127\.0\.0\.1:(\d+)/metrics")
 
 
 class Instruction(NamedTuple):
-    """One of a Dockerfile: FROM, and what follows it."""
+    """An instruction of a Dockerfile: its name, such as FROM, and the rest of the line."""
 
     name: str
     value: str
 
     @property
     def arguments(self) -> list[str]:
-        """Of the exec form, which no shell reads. ValueError where it is another one."""
+        """The arguments in exec form, without a shell. Raises ValueError for another form."""
         found = json.loads(self.value)
         if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
             raise ValueError(f"{self.name} {self.value}: not the exec form")
@@ -46,12 +46,12 @@ def dockerfile() -> list[list[Instruction]]:
 
 
 def image() -> dict[str, Instruction]:
-    """What holds in a container; of several instructions of a name the last one does."""
+    """The instructions of the last stage by name; of several with one name, the last one."""
     return {each.name: each for each in dockerfile()[-1]}
 
 
 def health_check() -> list[str]:
-    """The command that the image checks itself by."""
+    """The command of the image's HEALTHCHECK."""
     value = image()["HEALTHCHECK"].value
     return Instruction("HEALTHCHECK", value.partition("CMD ")[2]).arguments
 
@@ -73,7 +73,7 @@ def elsewhere(text: str, directory: Path, first: int) -> str:
 
 @contextlib.contextmanager
 def running(command: list[str], text: str, directory: Path, *more: str) -> Iterator[Cluster]:
-    """A container's command with its configuration ``text``; ``directory``/files is served."""
+    """Run a container's command with the configuration ``text``. ``directory``/files is served."""
     assert command[:4] == ["ftpcluster", "run", "-c", "/etc/ftpcluster/ftpcluster.toml"]
     (directory / "files").mkdir()
     file = directory / "ftpcluster.toml"

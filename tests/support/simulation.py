@@ -1,9 +1,9 @@
-"""A cluster under speed limits in virtual time: what a machine at hand is too small to show.
+"""Simulates a cluster under speed limits in virtual time, larger than a test machine could run.
 
-The workers' ``RemoteLeases`` and the supervisor's ``SharedSpeed`` are the real ones, and so are the
-bytes of their messages. Made up are the clock, the wire between them and the transfers: a client
-takes bytes at its own speed out of a send buffer, as TCP does, and the server fills that up in the
-pieces which the lease allows.
+The workers' ``RemoteLeases``, the supervisor's ``SharedSpeed`` and the bytes of their messages are
+real. The clock, the channel between them and the transfers are simulated: a client takes bytes out
+of a send buffer at its own speed, as TCP does, and the server fills the buffer in the pieces that
+the lease allows.
 
     nice python -m tests.support.simulation
 
@@ -61,7 +61,7 @@ class Timer:
 
 
 class VirtualLoop:
-    """As much of an event loop as limits need; its time passes in ``run`` only."""
+    """The methods of an event loop that limits need. Time passes only in ``run``."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -106,11 +106,11 @@ class VirtualLoop:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing will ever happen any more."""
+        """Whether no timer is left."""
         return all(timer.is_cancelled for _, _, timer in self._due)
 
     def run(self, seconds: float) -> None:
-        """Let so much time pass, with all that falls due in it."""
+        """Let so much time pass, and run all timers that become due."""
         end = self.now + seconds
         due = self._due
         while due and due[0][0] <= end:
@@ -120,7 +120,7 @@ class VirtualLoop:
         self.now = end
 
     def stand_still(self, seconds: float) -> None:
-        """Let time pass as in a process that is stopped: what was due meanwhile is so now."""
+        """Let time pass as in a stopped process: timers that were due meanwhile are due now."""
         self.now += seconds
         self._due = [(max(when, self.now), number, timer) for when, number, timer in self._due]
         heapq.heapify(self._due)
@@ -147,9 +147,9 @@ class Work:
 
 
 class SupervisorSide:
-    """``SharedSpeed``, and how long it takes for what comes in as bytes and goes out as bytes.
+    """``SharedSpeed``, with its messages as bytes, and the CPU time that both take.
 
-    It is its own loop for what it runs, so that its ticks are measured, and may be stopped.
+    It is also the loop of ``SharedSpeed``, so that it can measure and delay its ticks.
     """
 
     def __init__(self, simulation: Simulation, limits: SpeedLimits) -> None:
@@ -173,7 +173,7 @@ class SupervisorSide:
         return self.call_at(self._loop.now + delay, call)
 
     def stop(self, seconds: float) -> None:
-        """As SIGSTOP: all that should happen meanwhile happens afterwards, in order."""
+        """As SIGSTOP: all that becomes due meanwhile runs afterwards, in order."""
         self._stopped_until = self._loop.now + seconds
 
     def _tick(self, call: Callable[[], object]) -> None:
@@ -220,7 +220,7 @@ class SupervisorSide:
 
 
 class WorkerSide:
-    """A worker's leases at the other end of the wire."""
+    """A worker's leases, at the other end of the channel."""
 
     def __init__(self, simulation: Simulation, epoch: int, limits: SpeedLimits) -> None:
         self._simulation = simulation
@@ -249,7 +249,7 @@ class WorkerSide:
 
 
 def waiter_of(pause: Pause) -> asyncio.Future[None]:
-    """What a worker's transfer waits for."""
+    """The future that a worker's transfer waits for."""
     assert isinstance(pause.until, asyncio.Future)
     return pause.until
 
@@ -274,7 +274,7 @@ class Transfer:
         self.last = simulation.loop.now
         self.longest_pause = 0.0
         self.is_over = False
-        # twice what is on its way at 50 ms there and back, as the kernel's own tuning does
+        # twice the bytes on the way with a round trip of 50 ms, as Linux tunes its buffers
         self._window = min(max(speed * 0.1, 16 * 1024), 1 << 20)
         self._buffered = 0.0
         self._looked = simulation.loop.now
@@ -350,13 +350,13 @@ class Scene:
     groups: Mapping[str, int] = field(default_factory=dict)
     group_of: Mapping[str, str] = field(default_factory=dict)
     speeds: tuple[float, ...] = (1e6, 10e6, 10e6, 100e6)
-    """Bytes per second of clients, of which each picks one."""
+    """Bytes per second of clients: each takes one of these at random."""
     life: float = 10.0
-    """Seconds that a transfer takes on average where the limit is what holds it back."""
+    """Seconds that a transfer takes on average where the limit slows it down."""
     probes: int = 1
-    """Transfers on each worker that never end, of clients that are never slow, all of one user."""
+    """Transfers on each worker that never end: of one user, with clients that are never slow."""
     load: float = 1.0
-    """How much of the limit the transfers that come would take on average."""
+    """The part of the limit that all new transfers would take on average."""
     seed: int = 1
 
 
@@ -419,7 +419,7 @@ class Simulation:
         """As SIGKILL of a worker."""
         worker = self.workers.pop(epoch)
         for transfer in tuple(worker.transfers):
-            transfer.is_over = True  # nobody is left who could tell its pool
+            transfer.is_over = True  # a killed worker does not close leases
         self.supervisor.speed.release_worker(epoch)
 
     def restart_clocks(self) -> None:
@@ -457,7 +457,7 @@ def jain(amounts: Sequence[float]) -> float:
 
 @dataclass
 class Figures:
-    """What a scene came to, over the seconds that were measured."""
+    """The results of a scene, over the seconds that were measured."""
 
     scene: Scene
     seconds: float
@@ -475,7 +475,7 @@ class Figures:
 
 
 def measure(scene: Scene, *, warm_up: float, seconds: float) -> Figures:
-    """Simulate a scene. CPU is without the garbage collector's: its heap would be the scene's."""
+    """Simulate a scene. The garbage collector is off: it would have to scan the whole scene."""
     simulation = Simulation(scene)
     gc.collect()
     gc.disable()

@@ -1,11 +1,11 @@
-"""A file system whose calls are slow, or never answered, as a test says, and a command there.
+"""A file system whose calls are slow or hang on demand, and a command where it is mounted.
 
 python -m tests.support.slow_files DIRECTORY MODULE ARGUMENTS…
 
 DIRECTORY becomes the root of a FUSE file system of our own, in a mount namespace that ends with the
 command. Its files are those of DIRECTORY.files. DIRECTORY.knobs, a JSON object, says how many
-seconds requests take: {"open": 2, "read": 0.3, "flush": "hangs"}. Whoever waits for one that hangs
-is in state D, and not even SIGKILL ends it. Nothing is cached.
+seconds requests take: {"open": 2, "read": 0.3, "flush": "hangs"}. A process that waits for one that
+hangs is in state D, and not even SIGKILL ends it. Nothing is cached.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ _ASYNC_READ, _BIG_WRITES, _PARALLEL, _MAX_PAGES = 1, 1 << 5, 1 << 18, 1 << 22
 
 
 def on_slow_files(directory: Path, *command: str) -> tuple[str, ...]:
-    """What begins the command of a ``Cluster`` that finds such storage in ``directory``.
+    """The ``program`` of a ``Cluster`` that finds such storage in ``directory``.
 
-    Skips the test where we may not mount it.
+    Skips the test if we may not mount it.
     """
     directory.mkdir()
     Path(f"{directory}.files").mkdir()
@@ -55,12 +55,12 @@ def on_slow_files(directory: Path, *command: str) -> tuple[str, ...]:
 
 
 def turn(directory: Path, **knobs: float | str) -> None:
-    """Let requests take so long from now on; the others are answered at once, all that hung."""
+    """Set how long requests take from now on. All others get answers, those that hung, too."""
     _put(f"{directory}.knobs", json.dumps(knobs))
 
 
 def _put(name: str, text: str) -> None:
-    """Write a file that is read meanwhile."""
+    """Write a file in one step, since it is read meanwhile."""
     new = Path(f"{name}.new")
     new.write_text(text)
     new.rename(name)

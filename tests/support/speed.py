@@ -1,9 +1,9 @@
-"""Measuring speed: sessions that transfer as fast as they may, and what moved when.
+"""Measures speed: sessions transfer as fast as they may, and it is recorded what moved when.
 
-Everything is looked at every few milliseconds: what arrived on data connections of downloads, and
-how long the files of uploads have become, since a socket's buffers take more than the server does.
-A look says between which two moments bytes moved, no more; what is concluded from many of them
-holds however late this process was. How late the server's processes were the kernel knows:
+Every few milliseconds all transfers are looked at: what has arrived on data connections of
+downloads, and how long the files of uploads are. (What was sent says nothing: socket buffers take
+more than the server does.) A look tells only between which two moments bytes moved. So results are
+right even if this process was late. The kernel tells how late the server's processes were:
 ``Traffic.measure`` repeats a measurement that failed while they waited for a core.
 """
 
@@ -28,13 +28,13 @@ _SEND_BUFFER = 64 * 1024
 _WAITS = 0.04
 """Seconds over which a process's waits for a core are added up."""
 _DISTURBED = 0.03
-"""So long a wait makes a measurement unfair: the server counts in ticks of 50 ms."""
+"""Seconds of waiting that disturb a measurement: the server grants speed in ticks of 50 ms."""
 _ATTEMPTS = 5
 _names = itertools.count(1)
 
 
 class Flow:
-    """A session that transfers, once or ``again`` and again."""
+    """A session that transfers once, or, with ``again``, one file after the other."""
 
     def __init__(self, client: Dialogue, *, again: bool) -> None:
         self.client = client
@@ -43,7 +43,7 @@ class Flow:
         self.digests: list[str] = []
         """SHA-256 of every transfer that ended with 226."""
         self.replies: list[tuple[float, int]] = []
-        """All codes of the control connection, and when they came; 0 for its end."""
+        """The time and code of each reply; code 0 is the end of the control connection."""
         self._final: int | None = None
 
     @property
@@ -56,14 +56,14 @@ class Flow:
         return self._final
 
     def begin(self) -> None:
-        """Ask for the (next) transfer; the reply is heard by ``look``."""
+        """Send the command of the next transfer. ``look`` reads the replies."""
         self._final = None
         self.data = self.client.passive()
         self.data.setblocking(False)
         self._prepare(self.data)
 
     def look(self) -> int:
-        """Go on; the bytes that moved since the last look."""
+        """Move data. Returns how many bytes moved since the last look."""
         moved = self._move()
         self._hear()
         if self.data is None and self._final == 226 and self.again:
@@ -78,7 +78,7 @@ class Flow:
         raise NotImplementedError
 
     def _end(self) -> int:
-        """The transfer was successful; bytes that had not been seen."""
+        """Called after a successful transfer. Returns bytes that no look has seen."""
         raise NotImplementedError
 
     def _hear(self) -> None:
@@ -92,7 +92,7 @@ class Flow:
                 self._final = code
 
     def finish(self) -> None:
-        """Count the last transfer."""
+        """Record the digest of the last transfer."""
         if self._final == 226 and not self.again:
             self._end()
 
@@ -176,7 +176,7 @@ class Upload(Flow):
 
 
 class Look(NamedTuple):
-    """Bytes that moved after ``since`` and before ``until``; ``late``: what held us up between."""
+    """Bytes that moved between ``since`` and ``until``. ``late``: how long this process waited."""
 
     since: float
     until: float
@@ -209,7 +209,7 @@ class Span:
         return self.moved(flows) / (self.end - self.start)
 
     def fastest(self, flows: Collection[Flow], seconds: float) -> float:
-        """The highest speed in any time of that length: what surely moved in it."""
+        """The highest speed in any span of so many seconds: bytes that surely moved in it."""
         most = total = first = 0
         sizes = [look.of(flows) for look in self.looks]
         for look, size in zip(self.looks, sizes, strict=True):
@@ -221,7 +221,7 @@ class Span:
         return most / seconds
 
     def slowest(self, flows: Collection[Flow], seconds: float) -> float:
-        """The lowest speed in any time of that length: what may have moved in it."""
+        """The lowest speed in any span of so many seconds: bytes that may have moved in it."""
         assert self.end - self.start >= seconds
         least: int | None = None
         total = first = 0
@@ -236,7 +236,7 @@ class Span:
         return (total if least is None else least) / seconds
 
     def longest_pause(self, flow: Flow) -> float:
-        """The longest time in which surely nothing moved, at the flow's beginning none."""
+        """The longest time in which surely nothing moved, not counting before the first byte."""
         longest, last = 0.0, None
         for look in self.looks:
             if look.moved.get(flow):
@@ -246,7 +246,7 @@ class Span:
         return longest if last is None else max(longest, self.looks[-1].since - last)
 
     def jain(self, *groups: Collection[Flow]) -> float:
-        """Jain's index over what each group moved: 1 is equal, 1/n is all to one."""
+        """Jain's index over the bytes of each group: 1 is equal, 1/n is all for one."""
         return jain([self.moved(group) for group in groups])
 
 
@@ -256,7 +256,7 @@ def jain(values: Sequence[float]) -> float:
 
 
 class Traffic:
-    """Sessions on one cluster, and all that was seen of them."""
+    """Sessions on one cluster, and all looks at them."""
 
     def __init__(self, cluster: Cluster, root: Path) -> None:
         self._cluster = cluster
@@ -308,7 +308,7 @@ class Traffic:
         return flows
 
     def begin(self, flows: Sequence[Flow] | None = None) -> None:
-        """All of them, or these, ask for their transfers at once."""
+        """Have all of them, or ``flows``, begin their transfers at once."""
         for flow in self.flows if flows is None else flows:
             flow.begin()
 
@@ -319,13 +319,13 @@ class Traffic:
     # ------------------------------------------------------------------ looks
 
     def run(self, seconds: float) -> Span:
-        """Transfer for so long; what was seen of that."""
+        """Transfer for so long. Returns what was seen of that."""
         start = time.monotonic()
         self.run_until(lambda: time.monotonic() - start >= seconds)
         return self.span(start, time.monotonic())
 
     def run_until(self, done: Callable[[], bool]) -> None:
-        """Transfer until something is so."""
+        """Transfer until ``done`` returns true."""
         last = begin = time.monotonic()
         end = begin + DEADLINE
         while not done():
@@ -348,7 +348,7 @@ class Traffic:
     def span(self, start: float, end: float) -> Span:
         """What was seen from ``start`` to ``end``, two times of ``time.monotonic``."""
         looks = [look for look in self._looks if look.since >= start and look.until <= end]
-        if not looks:  # this process stood still all the time: what there is says so
+        if not looks:  # this process stood still: take the look that spans it
             looks = [look for look in self._looks if look.until > start and look.since < end]
         waits = [wait for when, wait in self._waits if start <= when <= end + _WAITS]
         return Span(looks, max(waits, default=0.0))
@@ -375,7 +375,7 @@ class Traffic:
         return span
 
     def _ask_waits(self) -> None:
-        """How long the server's processes could have run and had to wait since the last time."""
+        """Record how long the server's processes have waited for a core since the last call."""
         now = self._asked = time.monotonic()
         longest = 0.0
         for pid in (self._cluster.pid, *self._cluster.workers()):
@@ -389,7 +389,7 @@ class Traffic:
 
 
 def fairly(cluster: Cluster, root: Path, scene: Callable[[Traffic], None]) -> None:
-    """Play a scene; once more where it fails while the machine had no time for the server."""
+    """Run a scene. It is repeated if it fails while the machine had no time for the server."""
     for attempt in range(_ATTEMPTS):
         with Traffic(cluster, root) as traffic:
             try:

@@ -1,4 +1,4 @@
-"""What the kernel tells of the other end of a connection on this machine."""
+"""The keepalive timer of the other end of a connection on this machine, from /proc."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 def keepalive_of(sock: socket.socket) -> int | None:
     """Seconds until the other end of ``sock`` probes it, rounded up; None where it does not."""
-    # what is not acknowledged yet has a timer, too, and the kernel shows that one alone
+    # unacknowledged data have another timer; while that runs the kernel shows no other
     timer, when = until(lambda: found if (found := _timer_of(sock))[0] in _SETTLED else None)
     return -(-when // _TICKS) if timer == _KEEPALIVE else None
 
 
 def _timer_of(sock: socket.socket) -> tuple[int, int]:
-    """Its number, and the ticks that it has left."""
+    """The number of the running timer, and the clock ticks that it has left."""
     fields = other_end(sock)
     assert fields is not None, "the other end is gone"
     timer, when = (int(part, 16) for part in fields[5].split(":"))

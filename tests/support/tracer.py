@@ -1,4 +1,4 @@
-"""Faults in the system calls of a running process; ``ptracer`` is the process that makes them."""
+"""Sets faults in the system calls of a running process. The process ``ptracer`` makes them."""
 
 from __future__ import annotations
 
@@ -82,10 +82,10 @@ class Tracer:
         only_fd: int = -1,
         not_fd: int = -1,
     ) -> None:
-        """The ``nth`` call of that number from now on fails, or is cut to ``value`` bytes.
+        """Have the ``nth`` call of this number fail with errno ``value``, or move that many bytes.
 
-        Those count whose descriptor's name begins with ``wants``, or which have that descriptor, or
-        any other one.
+        Only calls count whose descriptor's name begins with ``wants``, that are on ``only_fd`` (if
+        it is not -1), and not on ``not_fd``.
         """
         page = self._page
         page.armed = page.hit = 0
@@ -96,13 +96,13 @@ class Tracer:
         page.armed = 1
 
     def disarm(self) -> bool:
-        """Whether the fault has come; from now on none does."""
+        """End the fault. Returns whether it has occurred."""
         self._page.armed = 0
         return bool(self._page.hit)
 
     @property
     def target(self) -> str:
-        """What the descriptor was whose call failed."""
+        """What the descriptor of the failed call was."""
         return str(self._page.target.decode(errors="replace"))
 
     def record(self) -> None:
@@ -111,7 +111,7 @@ class Tracer:
         self._page.recording = 1
 
     def recorded(self) -> list[Call]:
-        """End of the record: what was called."""
+        """Stop recording. Returns the calls."""
         self._page.recording = 0
         found = []
         for index in range(self._page.records):

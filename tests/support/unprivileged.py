@@ -1,4 +1,4 @@
-"""A Python for servers that are not root, though the tests are."""
+"""A Python for servers that do not run as root, while the tests do."""
 
 from __future__ import annotations
 

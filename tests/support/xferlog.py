@@ -1,4 +1,4 @@
-"""Reads xferlog(5) by the definition of its fields, and refuses whatever else stands there."""
+"""Parses xferlog(5) strictly: a line that does not fit its definition is an error."""
 
 from __future__ import annotations
 

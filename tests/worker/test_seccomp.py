@@ -16,7 +16,7 @@ import pytest
 from ftpcluster.worker import seccomp
 from tests.support.apart import apart
 from tests.support.forking import environment
-from tests.support.named import ADDRESS
+from tests.support.own_name_server import ADDRESS
 from tests.support.said import SAYING, said_by
 
 BEGIN = '''
@@ -355,7 +355,7 @@ def run(code: seccomp.Code, data: bytes) -> int:
 
 def test_hosts_are_found_by_their_names() -> None:
     """The C library asks for addresses of both families in one call, which the filter refuses."""
-    said = json.loads(apart(sys.executable, "-m", "tests.support.named"))
+    said = json.loads(apart(sys.executable, "-m", "tests.support.own_name_server"))
     assert said["done"] == "system calls are filtered"
     assert said["found"] == [ADDRESS, ADDRESS]
 

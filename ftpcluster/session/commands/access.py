@@ -18,7 +18,13 @@ from ftpcluster.quota.ledger import Refusal
 from ftpcluster.session.command_run import wait_out
 from ftpcluster.session.login import Account, Claim
 from ftpcluster.session.state import Session, shown
-from ftpcluster.users import JUDGES, AbstractUserManager, MemoryUserManager, User, overrides
+from ftpcluster.users import (
+    PASSWORD_CHECKS,
+    AbstractUserManager,
+    MemoryUserManager,
+    User,
+    overrides,
+)
 
 T = TypeVar("T")
 _Response = AbstractUserManager.GetUserResponse
@@ -201,7 +207,7 @@ def _judge_at_once(manager: AbstractUserManager, claim: Claim, secret: str) -> b
 def _is_ours(manager: AbstractUserManager) -> TypeGuard[MemoryUserManager]:
     """Whether our code alone checks passwords, whatever else a subclass overrides."""
     return isinstance(manager, MemoryUserManager) and not overrides(
-        manager, MemoryUserManager, *JUDGES
+        manager, MemoryUserManager, *PASSWORD_CHECKS
     )
 
 

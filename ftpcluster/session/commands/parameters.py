@@ -14,6 +14,7 @@ from ftpcluster.protocol.errors import (
     ParameterNotImplemented,
 )
 from ftpcluster.protocol.reply import Code, Reply, extended_passive_mode, passive_mode
+from ftpcluster.session.hooks import NO_HOOKS
 from ftpcluster.session.state import Session
 
 _TYPES = {"A": False, "AN": False, "AT": False, "I": True, "L8": True, "L7": True}
@@ -96,12 +97,14 @@ def epsv(session: Session, argument: str) -> Answer[Reply]:
         family = "2" if is_ipv6(_reached(session)) else "1"
         if argument != family:
             raise NetworkProtocolNotSupported(f"Network protocol not supported, use ({family}).")
-    session.drop_data()
+    if session.data is not None or session.hooks is not NO_HOOKS:
+        session.drop_data()
     ports, host = session.services.ports, session.server_address
     listener = ports.acquire_at_once(host)
-    if listener is not None:
-        return _enter_extended_passive_mode(listener, session)
-    return then(ports.acquire(host), _enter_extended_passive_mode, session)
+    if listener is None:
+        return then(ports.acquire(host), _enter_extended_passive_mode, session)
+    session.listen_for_data(listener)  # as ``_enter_extended_passive_mode``, without its call
+    return extended_passive_mode(listener.port)
 
 
 def _enter_extended_passive_mode(listener: PassiveListener, session: Session) -> Reply:

@@ -8,9 +8,8 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Awaitable
-from typing import cast
 
-from ftpcluster.answers import Answer, is_awaitable, settled, then
+from ftpcluster.answers import Answer, settled, then
 from ftpcluster.protocol.command import integer
 from ftpcluster.protocol.errors import (
     AllocationExceeded,
@@ -27,6 +26,7 @@ from ftpcluster.session.command_run import wait_out
 from ftpcluster.session.commands.write_only import HidingNames, hidden, is_write_only, remember
 from ftpcluster.session.download import Download
 from ftpcluster.session.in_use import close_read, when_free
+from ftpcluster.session.small_download import accept_for_small, send_small
 from ftpcluster.session.state import Session
 from ftpcluster.session.upload import Upload
 from ftpcluster.storage.base import File, WriteMode
@@ -53,24 +53,37 @@ def retr(session: Session, argument: str) -> Answer[Reply]:
 
 
 def _retrieve(path: str, session: Session, offset: int) -> Answer[Reply]:
-    opening = when_free(session, session.storage.open_reader, path)
-    return then(opening, _send, session, path, offset)
+    file = when_free(session, session.account.storage.now().open_reader, path)
+    if not hasattr(file, "__await__"):  # as ``then`` does, without its cost
+        return _send(file, session, path, offset)
+    return then(file, _send, session, path, offset)
 
 
 def _send(file: File, session: Session, path: str, offset: int) -> Answer[Reply]:
-    size = file.size
-    download = Download(session, _opening(session, path, size), size - offset, path)
-    if not file.is_synchronous or offset > size:
-        return _send_in_time(file, session, download, offset)
+    text = _opening(session, path, file.size)
     try:
-        is_sent = download.send_file_at_once(file, offset)
+        fd = None if offset else accept_for_small(session, file)
+        if fd is None:
+            rest = _send_at_once(file, session, text, path, offset)
+        else:
+            rest = send_small(session, fd, file, text, path)
     except BaseException:
         close_read(session, file)
         raise
-    if not is_sent:
-        return _send_in_time(file, session, download, offset)
+    if rest is not None:
+        return _send_in_time(file, session, rest, offset)
     close_read(session, file)
     return _COMPLETE
+
+
+def _send_at_once(
+    file: File, session: Session, text: str, path: str, offset: int
+) -> Download | None:
+    """Send a file, where nothing has to wait; else the Download that has to go on."""
+    download = Download(session, text, file.size - offset, path)
+    if not file.is_synchronous or offset > file.size:
+        return download
+    return None if download.send_file_at_once(file, offset) else download
 
 
 async def _send_in_time(file: File, session: Session, download: Download, offset: int) -> Reply:
@@ -89,7 +102,8 @@ async def _send_in_time(file: File, session: Session, download: Download, offset
 
 def stor(session: Session, argument: str) -> Answer[Reply]:
     """STOR: upload; with REST into a file that exists, from that offset on."""
-    offset = session.take_restart()
+    pending = session.pending
+    offset, pending.restart = pending.restart, 0
     mode = WriteMode.RESUME if offset else WriteMode.TRUNCATE
     path = session.writable(argument)
     if type(path) is str:
@@ -121,15 +135,16 @@ def _open_and_receive(
 ) -> Answer[Reply]:
     if offset and write_only:
         raise FileUnavailable("Permission denied: only a readable file can be resumed.")
-    _check_data(session)
+    if session.data is None:  # as ``_check_data``, without its call
+        _check_data(session)
     try:
         file = _open(session, path, mode)
     except OSError as error:
         raise hidden(error, write_only=write_only) from None
     upload = Upload(session, _opening(session, path), path=path)
-    if is_awaitable(file):
-        return _receive_when_open(file, session, upload, mode, offset, write_only=write_only)
-    return _receive(cast(File, file), session, upload, mode, offset, write_only=write_only)
+    if not hasattr(file, "__await__"):
+        return _receive(file, session, upload, mode, offset, write_only=write_only)
+    return _receive_when_open(file, session, upload, mode, offset, write_only=write_only)
 
 
 async def _receive_when_open(
@@ -212,7 +227,7 @@ def _open(session: Session, path: str, mode: WriteMode) -> Answer[File]:
     settings = session.settings
     return when_free(
         session,
-        session.storage.open_writer,
+        session.account.storage.now().open_writer,
         path,
         mode,
         atomic=settings.atomic_uploads,
@@ -222,7 +237,8 @@ def _open(session: Session, path: str, mode: WriteMode) -> Answer[File]:
 
 def _finish(session: Session, file: File) -> Answer[None]:
     """Finish a file that was received completely. 226 waits for this to succeed."""
-    is_slow = session.settings.durable_uploads or session.storage is not session.account.storage
+    storage = session.account.storage
+    is_slow = session.settings.durable_uploads or storage.now() is not storage
     if is_slow and file.is_synchronous:
         return _finish_in_pool(session, file)
     return file.finish()

@@ -12,7 +12,8 @@ import errno
 from types import TracebackType
 
 from ftpcluster.answers import Answer, settled, then
-from ftpcluster.protocol.errors import FileUnavailable
+from ftpcluster.protocol.errors import FileUnavailable, NotLoggedIn
+from ftpcluster.session.login import Account
 from ftpcluster.session.state import Session
 from ftpcluster.users import Permission
 
@@ -29,7 +30,10 @@ _TELLING = frozenset(
 
 def is_write_only(session: Session, path: str) -> Answer[bool]:
     """Whether the user, who may not read a virtual path, must not learn whether it exists."""
-    permission = session.account.rights.at(path)
+    account = session.login
+    if type(account) is not Account:
+        raise NotLoggedIn
+    permission = account.rights.at(path)
     if not isinstance(permission, Permission):
         return then(permission, _is_unreadable)
     return not permission.readable

@@ -1,6 +1,6 @@
-"""``ftpcluster`` whose workers may be recycled sooner than a configuration may say.
+"""``ftpcluster`` that accepts smaller values of `[recycle]` than a configuration may have.
 
-python -m tests.support.hasty run …
+python -m tests.support.early_recycling run …
 """
 
 from __future__ import annotations

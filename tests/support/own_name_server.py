@@ -1,8 +1,8 @@
-"""Whether a filtered process finds a host by its name, with a name server of its own.
+"""Looks up a host name under the filter of system calls, at a name server of its own.
 
-unshare --map-root-user --net python -m tests.support.named
+unshare --map-root-user --net python -m tests.support.own_name_server
 
-Prints as JSON the address that ``getaddrinfo`` finds, for both families and for IPv4.
+Prints as JSON the address that ``getaddrinfo`` finds for any family, and for IPv4.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def _serve(sock: socket.socket) -> None:
-    """Every name has one address, and none of IPv6."""
+    """Answer that every name has ``ADDRESS``, and no IPv6 address."""
     while True:
         query, client = sock.recvfrom(512)
         end = query.index(0, 12) + 5

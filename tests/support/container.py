@@ -1,9 +1,9 @@
-"""A container for a server, made of namespaces by util-linux: no image, the same surroundings.
+"""A container for a server, made of namespaces by util-linux, without an image.
 
-python -m tests.support.contained PYTHON CONFIGURATION USER COMMAND…
+python -m tests.support.container PYTHON CONFIGURATION USER COMMAND…
 
-The command is process 1 of its own, as that user, with no rights, in a network of its own. It finds
-the configuration and /srv/ftp where the image has them, and all but /srv/ftp and /run/ftpcluster
+The command is process 1, runs as USER without capabilities, and has a network of its own. It finds
+CONFIGURATION and /srv/ftp where the image has them. All but /srv/ftp and /run/ftpcluster is
 read-only. ``python`` and ``ftpcluster`` are those of PYTHON.
 """
 
@@ -56,7 +56,7 @@ exec setpriv --reuid="$user" --regid="$user" --clear-groups --no-new-privs \\
 
 
 def need_namespaces() -> None:
-    """Skip the test where the kernel does not let us make any."""
+    """Skip the test if the kernel does not let us make namespaces."""
     command = [need("unshare"), *_NAMESPACES, "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -64,7 +64,7 @@ def need_namespaces() -> None:
 
 
 def first_process(cluster: Cluster) -> int:
-    """The container's process 1, by its number out here."""
+    """The pid, outside of the container, of its process 1."""
     (child,) = children(cluster.pid)
     return child
 
