@@ -111,11 +111,12 @@ def _check_listeners(config: Config, sources: Sources) -> None:
             sources.refuse((*path, "tls"), f"{quoted(mode)} needs [tls] with a certificate")
         if mode == "implicit" and sources.get((*path, "port")) is None:
             sources.refuse((*path, "port"), "is missing; with implicit TLS it is 990 as a rule")
+            continue  # the default is another listener's, as a rule
         for address in listen.address or ("all addresses",):
             other = seen.setdefault((address, listen.port), index)
             if other != index and listen.port:
                 sources.refuse(
-                    path, f"{address} port {listen.port} is that of listen[{other}], too"
+                    path, f"port {listen.port} of {address} is that of listen[{other}], too"
                 )
 
 

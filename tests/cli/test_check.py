@@ -83,7 +83,7 @@ def test_check_says_what_will_be_served_and_no_password(tmp_path: Path) -> None:
     file = tmp_path / "ftpcluster.toml"
     file.write_text(GOOD)
     file.chmod(0o600)
-    (tmp_path / "mine.py").write_text("class Server: pass")
+    (tmp_path / "mine.py").write_text("import ftpcluster\nclass Server(ftpcluster.Server): pass")
     done = command("check", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
@@ -224,10 +224,16 @@ def test_check_says_where_there_is_tls(tmp_path: Path) -> None:
         ("no.such:Server", "server no.such:Server: cannot be imported: No module named 'no'"),
         ("mine:Ours", "server mine:Ours: cannot be imported: module 'mine' has no attribute"),
         ("mine:Mine", ""),
+        (
+            "mine:Other",
+            "server mine:Other: expected a subclass of ftpcluster.Server, got the class Other",
+        ),
     ],
 )
 def test_check_looks_for_what_is_not_ours(name: str, said: str, tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text("import ftpcluster\nclass Mine(ftpcluster.Server): pass\n")
+    (tmp_path / "mine.py").write_text(
+        "import ftpcluster\nclass Mine(ftpcluster.Server): pass\nclass Other: pass\n"
+    )
     (tmp_path / "f.toml").write_text(f"server = '{name}'\n[anonymous]\nroot = '.'\n")
     done = command("check", "-c", "f.toml", cwd=tmp_path)
     assert done.returncode == (2 if said else 0)
