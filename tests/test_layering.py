@@ -36,7 +36,7 @@ LAYERS: dict[str, set[str]] = {
     "safe_paths": {"privileges"},
     "users": {"arguments", "passwords", "protocol", "quota"},
     "storage": {"_native", "answers", "descriptors", "native", "protocol", "storage"},
-    "net": {"daemon_calls", "descriptors", "net", "protocol"},
+    "net": {"_native", "daemon_calls", "descriptors", "native", "net", "protocol"},
     "session": {
         *("answers", "logfile", "logs", "net", "passwords", "protocol", "quota", "session"),
         *("_native", "descriptors", "native", "storage", "users"),

@@ -47,7 +47,7 @@ from ftpcluster.quota.ledger import Refusal
 from ftpcluster.quota.quotas import LocalQuotas
 from ftpcluster.session.process_sessions import AcceptedConnection, ProcessSessions
 from ftpcluster.session.services import Services, Settings
-from ftpcluster.users import (  # noqa: F401 (the reference has them here)
+from ftpcluster.users import (  # noqa: F401 (aioftp has them here)
     AbstractUserManager,
     MemoryUserManager,
     User,

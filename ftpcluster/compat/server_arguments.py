@@ -47,7 +47,7 @@ NEVER_CALLED = {
     "_format_mlsx_time": _FACTS,
     "_start_passive_server": "data_ports and masquerade_for say where passive connections go",
 }
-"""Methods of the reference's server that this one never calls, and the replacement for each."""
+"""Methods of aioftp's server that this one never calls, and the replacement for each."""
 
 
 class ServerKeyword(NamedTuple):
@@ -285,7 +285,7 @@ class Throttle:
 
 
 class StreamThrottle:
-    """A pair of limits, by the reference's names: ``read`` for what is received, ``write`` for
+    """A pair of limits, by aioftp's names: ``read`` for what is received, ``write`` for
     what is sent. They may be set at any time, for sessions that begin later."""
 
     __slots__ = ("read", "write")
