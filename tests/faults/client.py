@@ -191,7 +191,7 @@ class Client:
         code, data = self.begins(command, how)
         if data is None:
             return code, b""
-        received = b""
+        received = bytearray()
         with data:
             try:
                 while block := data.recv(1 << 16):
@@ -200,7 +200,7 @@ class Client:
                 raise Wrong(f"the data connection of {command} neither moves nor ends") from None
             except OSError:
                 pass
-        return self._next(command)[0], received
+        return self._next(command)[0], bytes(received)
 
     def uploads(self, command: str, content: bytes, how: str = "EPSV") -> int:
         """The code of the final reply."""
