@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parents[1] / "ftpcluster"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS: dict[str, set[str]] = {
-    "protocol": {"protocol"},
+    "protocol": {"_native", "native", "protocol"},
     "quota": {"protocol", "quota"},
     "config": {"config", "net", "passwords", "privileges", "protocol", "safe_paths"},
     "answers": set(),

@@ -194,7 +194,7 @@ class Client:
         received = bytearray()
         with data:
             try:
-                while block := data.recv(1 << 16):
+                while block := data.recv(1 << 18):
                     received += block
             except TimeoutError:
                 raise Wrong(f"the data connection of {command} neither moves nor ends") from None
