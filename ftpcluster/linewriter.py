@@ -225,7 +225,7 @@ class LineWriter:
                 self._is_failing = error is not None
                 if error is None:
                     self._on_told(told)
-                else:
+                elif line:  # else it was only the number of lost lines
                     self._lose(error.strerror or str(error))
 
     def _next(self) -> tuple[bytes, bytes, int] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import resource
@@ -87,6 +88,37 @@ def test_a_reader_that_stops_holds_nobody_up_and_is_told_what_it_has_missed(kind
         assert lost == f"{ENOUGH - len(kept)} lost: nobody read them"
         assert lines[-2:] == [lost, "behind"]
         assert (losses.begun, losses.ended) == (["nobody read them"], [ENOUGH - len(kept)])
+
+
+def test_a_number_of_lost_lines_that_cannot_be_written_is_no_lost_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As where the disk is full just then: the next line tells the same number."""
+    with ends("pipe that blocks") as pair:
+        losses = Counted()
+        writer = LineWriter(pair.ours, losses)
+        is_read = threading.Event()
+        written: list[bytes] = []
+        failed: list[bytes] = []
+
+        def put(data: bytes) -> int:
+            is_read.wait()
+            if b"lost" in data and not failed:
+                failed.append(data)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            written.append(data)
+            return len(data)
+
+        monkeypatch.setattr(writer, "_put", put)
+        for _ in range(6):
+            writer.write(b"x" * 65536)  # the queue has room for four
+        is_read.set()
+        until(lambda: writer._is_failing)
+        writer.write(b"behind\n")
+        until(lambda: losses.ended)
+        assert failed == [b"2 lost: nobody read them\n"]
+        assert written[4:] == [b"2 lost: nobody read them\nbehind\n"]
+        assert losses.ended == [2]
 
 
 def test_no_thread_is_started_before_that_is_allowed() -> None:

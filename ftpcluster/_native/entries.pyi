@@ -1,11 +1,11 @@
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ftpcluster.protocol.listing import Status
 from ftpcluster.storage.base import Entry
 
 def entries_in(fd: int, most: int, seconds: float | None = None) -> Iterator[list[Entry]]: ...
 def list_lines(
-    entries: Iterable[tuple[str, Status, str | None]],
+    entries: Sequence[tuple[str, Status, str | None]],
     now: float,
     owner: Callable[[int], str] = ...,
     group: Callable[[int], str] = ...,

@@ -150,16 +150,23 @@ def kick_request(whom: str) -> Kick:
 
 @click.command()
 @click.argument("whom", metavar="USER|server")
-@click.option("--download", metavar="SPEED", required=True, help='"5MB" a second, or "none"')
-@click.option("--upload", metavar="SPEED", required=True, help='"5MB" a second, or "none"')
+@click.option("--download", metavar="SPEED", help='"5MB" a second, or "none"')
+@click.option("--upload", metavar="SPEED", help='"5MB" a second, or "none"')
 @of_server
-def limit(file: Path | None, path: str | None, whom: str, download: str, upload: str) -> None:
+def limit(
+    file: Path | None, path: str | None, whom: str, download: str | None, upload: str | None
+) -> None:
     """Set speed limits of the server, or of a user's sessions together, until the next reload.
 
-    A user with the name "server" is user:server.
+    Both are given: they replace those that there are. A user with the name "server" is user:server.
     """
     if not whom:
         raise ConfigError('limit "": expected a user, or "server"')
+    if download is None or upload is None:
+        raise ConfigError(
+            f"limit {whom}: give both --download and --upload, since they replace the limits that "
+            'there are; "none" is no limit'
+        )
     login = None if whom == "server" else whom.removeprefix(_USER)
     _order(file, path, Limit(login, _speed("--download", download), _speed("--upload", upload)))
 

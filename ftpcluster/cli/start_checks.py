@@ -36,7 +36,8 @@ def check_start(config: Config, sources: Sources) -> None:
 
 
 def _check_log_files(config: Config, sources: Sources) -> None:
-    run_as = config.run_as if sources.is_sound(("run_as",)) else None
+    knows_user = sources.is_sound(("run_as",))
+    run_as = config.run_as if knows_user else None
     identity = None if run_as is None else parse_run_as(run_as)
     for name in ("file", "transfers"):
         path = ("log", name)
@@ -46,7 +47,9 @@ def _check_log_files(config: Config, sources: Sources) -> None:
             try:
                 try_to_open(file, identity)
             except OSError as error:
-                sources.refuse(path, why_not(error), about=file)
+                # the user whose directory that is may be the one whom run_as means
+                if knows_user or not isinstance(error, UnsafePath):
+                    sources.refuse(path, why_not(error), about=file)
 
 
 def _check_logs_apart(config: Config, sources: Sources) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ftpcluster.admin.requests import BanView, Overview, SessionView, WorkerView
-from ftpcluster.config.units import show_size
 from ftpcluster.protocol.text import visible
 
 _SESSION = (
@@ -32,7 +31,7 @@ def headline(overview: Overview) -> str:
 
 
 def _rate(speed: float, limit: int | None) -> str:
-    return f"{size(speed)}/s" + ("" if limit is None else f" of {show_size(limit)}/s")
+    return f"{size(speed)}/s" + ("" if limit is None else f" of {size(limit)}/s")
 
 
 def workers_table(workers: Iterable[WorkerView]) -> Any:

@@ -1,4 +1,4 @@
-"""The reference's counter of connections."""
+"""aioftp's counter of connections."""
 
 from __future__ import annotations
 

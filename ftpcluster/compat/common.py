@@ -1,4 +1,4 @@
-"""Small tools of the reference that users' own classes share."""
+"""Small tools that aioftp has, for classes of the library's users."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reference's ``Connection``: a state as values, and as futures that can be awaited."""
+"""aioftp's ``Connection``: the state of a session, as values and as futures to await."""
 
 from __future__ import annotations
 

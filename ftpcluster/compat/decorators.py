@@ -1,4 +1,4 @@
-"""The decorators of custom commands, which are the reference's and one more.
+"""The decorators of custom commands: aioftp's, and ``command``.
 
 A command is ``async def verb(self, connection, rest) -> bool`` of a ``Server`` subclass, or any
 such function in ``commands_mapping``; False ends the session. It sends its replies itself, with

@@ -1,4 +1,4 @@
-"""What a custom command finds a session's state in: the names of the reference's connections."""
+"""The connection that custom commands get: a session's state under aioftp's names."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def _get_data(connection: SessionConnection) -> Any:
 
 
 def _forget_data(connection: SessionConnection) -> None:
-    """The reference's way to say that whoever has the connection now will close it."""
+    """As in aioftp: the caller has the data connection now, and has to close it."""
     _drop_listener(connection)
     connection.session.data = None
 
@@ -295,4 +295,4 @@ _LIVE: dict[str, _Live] = {
     "rename_from": _Live(_get_rename, _set_rename, _forget_rename),
     "transfer_type": _Live(_get_type, _set_type),
 }
-"""The reference's names of a session's state; ``extra_workers`` is a plain value."""
+"""aioftp's names of a session's state; ``extra_workers`` is a plain value."""

@@ -1,4 +1,4 @@
-"""The two connections of a session in the hands of a custom command, as the reference's streams.
+"""The two connections of a session for custom commands, with the methods of aioftp's streams.
 
 Both keep the limits that the session has.
 """

@@ -26,6 +26,23 @@ _WHERE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 _DECLARED = re.compile(r"Cannot declare (\(.+\)) twice")
 _IN_BRACES = re.compile(r"Cannot mutate immutable namespace (\(.+\))")
 _OVERWRITTEN = "Cannot overwrite a value"
+_HINTS = {
+    "Expected '=' after a key in a key/value pair": "expected key = value",
+    "Invalid statement": "expected key = value, or [table]",
+    "Invalid value": "expected a value; text stands in quotation marks, yes and no are true, false",
+    "Expected newline or end of document after a statement": (
+        'expected the end of the line behind the value; text, such as "10MB", stands in '
+        "quotation marks"
+    ),
+    r"Illegal character '\n'": "a text ends in another line: is a quotation mark missing?",
+    "Unterminated string": "a text has no end: is a quotation mark missing?",
+    r"Unescaped '\' in a string": (
+        "a text in double quotation marks has a backslash in it; write two, or put the text in "
+        "single ones"
+    ),
+    _OVERWRITTEN: "is given already, as something else; of tables that repeat, each is [[name]]",
+}
+"""What ``tomllib`` says, and what a person does about it."""
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _SHOWN = 60
 _BEHIND = 1 << 30
@@ -310,7 +327,7 @@ def _parse(file: FilePath, text: str) -> dict[str, Any]:
 
 
 def _explained(why: str, text: str, line: int) -> str:
-    """The message of ``tomllib`` about a repeated key or table, in the words of the file."""
+    """A message of ``tomllib``, in the words of the file."""
     if match := _DECLARED.fullmatch(why):
         return (
             f"[{dotted(ast.literal_eval(match[1]))}] is there already; put all its keys below one"
@@ -321,4 +338,4 @@ def _explained(why: str, text: str, line: int) -> str:
         twice = given_twice("\n".join(text.split("\n")[:line]))
         if twice is not None:
             return f"{dotted(twice[0])}: is given already, in line {twice[1]}"
-    return why[:1].lower() + why[1:]
+    return _HINTS.get(why) or why[:1].lower() + why[1:]

@@ -176,7 +176,10 @@ def read_addresses(value: object) -> tuple[str, ...]:
         try:
             read_address(each)
         except ValueError:
-            raise Unfit(f"{each!r} is no address to listen on") from None
+            raise Unfit(
+                f"{each!r} is no address to listen on; expected an address, or a name, of this "
+                "machine"
+            ) from None
     found = tuple(texts)
     plain = [str(ip_address(each)) if _is_address(each) else each for each in found]
     if twice := next((each for each in plain if plain.count(each) > 1), None):

@@ -13,9 +13,14 @@ import socket
 from typing import Protocol
 
 from ftpcluster.descriptors import close_quietly
+from ftpcluster.native import NATIVE
 from ftpcluster.net.poller import READ, Poller
-from ftpcluster.net.stream import accept
 from ftpcluster.protocol.address import plain
+
+if NATIVE:
+    from ftpcluster._native.sockets import accept_at_once
+else:
+    from ftpcluster.net.sockets import accept_at_once
 
 _MOMENT = 0.05
 """Seconds. A listener is watched after one or two of them."""
@@ -59,14 +64,15 @@ class EarlyAcceptor:
     def on_ready(self, _: int) -> None:
         for _ in range(_AT_ONCE):
             try:
-                fd, address, _ = accept(self._listener.sock)
-            except BlockingIOError:
-                return
+                accepted = accept_at_once(self._listener.sock)
             except ConnectionError:
                 continue  # it was reset while it queued
             except OSError:  # no descriptor is left: the command will say so
                 self._listener.stop_early_accept()
                 return
+            if accepted is None:
+                return
+            fd, address = accepted
             if not self._is_expected(address):
                 close_quietly(fd)
                 self._listener.refuse(plain(address), self._expected[0])

@@ -18,13 +18,19 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from ftpcluster.descriptors import close_quietly
+from ftpcluster.native import NATIVE
 from ftpcluster.net.early_accept import EarlyAcceptor, EarlyAcceptors, Expected
 from ftpcluster.net.listeners import set_keepalive
 from ftpcluster.net.poller import READ, Poller, Watcher
 from ftpcluster.net.refused import RefusedConnections
-from ftpcluster.net.stream import accept, expire
+from ftpcluster.net.stream import expire
 from ftpcluster.protocol.address import interface_of, is_ipv6, plain, socket_address
 from ftpcluster.protocol.errors import NoAvailablePort, NoDataConnection
+
+if NATIVE:
+    from ftpcluster._native.sockets import accept_at_once, is_queued
+else:
+    from ftpcluster.net.sockets import accept_at_once, is_queued
 
 log = logging.getLogger(__name__)
 
@@ -40,16 +46,6 @@ _WAIT_FOR_PORT = 2.0
 """Seconds that PASV waits for a port of the range when other sessions hold all of them."""
 _COMPLAINT_INTERVAL = 60.0
 """Seconds between two lines that say that other programs hold all ports."""
-
-
-_QUEUE = slice(24, 28)
-"""The field of TCP_INFO that counts the connections in a listener's accept queue."""
-_NO_QUEUE = bytes(4)
-
-
-def _is_queued(listener: socket.socket) -> bool:
-    """Whether a connection waits to be accepted. An accept in vain would raise, which is slow."""
-    return listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 28)[_QUEUE] != _NO_QUEUE
 
 
 class PassiveListener:
@@ -91,15 +87,17 @@ class PassiveListener:
         """
         for _ in range(_DRAINED):
             try:
-                close_quietly(accept(self.sock)[0])
-            except BlockingIOError:
-                return True
+                accepted = accept_at_once(self.sock)
             except ConnectionError:
                 continue
+            if accepted is None:
+                return True
+            close_quietly(accepted[0])
         return False
 
     def accept(self, peer: str, on_other: Callable[[int, str], None] | None = None) -> int | None:
-        """The descriptor of the connection that came from ``peer``, if it is there.
+        """The descriptor, with SOCK_NONBLOCK, of the connection that came from ``peer``, if it is
+        there.
 
         ``on_other(fd, address)`` takes over all connections that have come. Without it, those from
         other addresses are closed, unless ``takes_any``.
@@ -108,11 +106,12 @@ class PassiveListener:
             self.stop_early_accept()
         while True:
             try:
-                fd, address, _ = (*self.kept.pop(0), 0) if self.kept else accept(self.sock)
-            except BlockingIOError:
-                return None
+                accepted = self.kept.pop(0) if self.kept else accept_at_once(self.sock)
             except ConnectionError:
                 continue  # it was reset while it queued
+            if accepted is None:
+                return None
+            fd, address = accepted
             if on_other is not None:
                 on_other(fd, address)
             elif address == peer or self.takes_any or plain(address) == peer:
@@ -288,7 +287,7 @@ class PassivePorts:
         idle[choice], idle[-1] = idle[-1], idle[choice]
         listener = idle.pop()
         try:
-            if not _is_queued(listener.sock) or listener.drain():
+            if not is_queued(listener.sock) or listener.drain():
                 return listener
         except OSError:
             self._close(listener)

@@ -335,13 +335,16 @@ class TLSStream(Stream):
         if self.fd >= 0 and self.is_watched and self._ssl.pending():
             self.on_ready(READ)
 
-    def _close_descriptor(self, fd: int) -> None:
+    def close(self) -> None:
+        if self.release() < 0:
+            return
         try:
             self._ssl.unwrap()  # our close_notify; the peer's is not waited for
         except (OSError, ValueError):
             pass  # the connection is broken already, or the peer's close_notify has not come
         with contextlib.suppress(OSError):
             self._ssl.close()
+        self._cancel_waits()
 
 
 def _close_half_made(error: OSError) -> None:

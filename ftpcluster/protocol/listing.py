@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Protocol, SupportsIndex
@@ -118,7 +118,7 @@ def parse_timestamp(text: str) -> float | None:
 
 
 def list_lines(
-    entries: Iterable[tuple[str, Status, str | None]],
+    entries: Sequence[tuple[str, Status, str | None]],
     now: float,
     owner: Callable[[int], str] = str,
     group: Callable[[int], str] = str,

@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Iterable
 
 _NOT_IN_NAMES = frozenset("/\0")
-_MAGIC = re.compile(r"[*?]|\[[^\]]+\]")
+_MAGIC = re.compile(r"[*?]|\[[!^]?+\]?+[^\]]*+\]")
 _TOKEN = re.compile(r"\[([!^]?+)(\][^\]]*|[^\]]+)\]|.", re.DOTALL)
 _ANY = "[^/]"
 _NOTHING = "(?!)"

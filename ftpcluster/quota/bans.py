@@ -280,16 +280,21 @@ def _parse(address: str) -> Address:
 
 
 def _bits_of_network(text: str) -> Bits:
-    network = _network(text if "/" in text else str(_parse(text)))
+    network = _network(text)
     number = int(network.network_address)
     return network.version, network.prefixlen, number >> network.max_prefixlen - network.prefixlen
 
 
 def _network(text: str) -> IPv4Network | IPv6Network:
     """Raises ValueError. If host bits are set, the error names the network that was meant."""
-    meant = ip_network(text, strict=False)
     try:
-        return ip_network(text)
+        plain_text = text if "/" in text else str(_parse(text))
+        meant = ip_network(plain_text, strict=False)
+    except ValueError:
+        expected = 'expected an address such as "192.0.2.7", or a network such as "192.0.2.0/24"'
+        raise ValueError(f"{expected}, got {text!r}") from None
+    try:
+        return ip_network(plain_text)
     except ValueError:
         raise ValueError(f"{text} has host bits set; the network is {meant}") from None
 

@@ -81,7 +81,7 @@ class Entry:
             came = str(int(reply.code))
         took = session.services.loop.time() - self._began
         if session.last_transfer is not None:
-            came = f"{came}, {session.progress} bytes in {took:.2f} s"
+            came = f"{came.removesuffix('.')}, {session.progress} bytes in {took:.2f} s"
         what = _text(session, command, verb, self._argument, self._rename_from)
         fields = None
         if has_fields():

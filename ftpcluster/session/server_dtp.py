@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Coroutine
+from socket import SOCK_NONBLOCK
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
@@ -152,7 +153,7 @@ class DataTransfer:
             session.hooks.on_data_taken()
         session.data = None
         services = session.services
-        self.stream = Stream(services.loop, services.poller, fd)
+        self.stream = Stream(services.loop, services.poller, fd, SOCK_NONBLOCK)
         session.progress = session.pending.restart = 0
         session.transfer = session.last_transfer = self
         self._shares = True
@@ -363,7 +364,7 @@ async def accept(session: Session, timeout: float, opening: Reply | None = None)
             raise
     session.data = None  # before anything fails: another session may get the listener
     listener.give_back()
-    session.data = Stream(services.loop, services.poller, fd)
+    session.data = Stream(services.loop, services.poller, fd, SOCK_NONBLOCK)
 
 
 async def _connect(session: Session, target: ActiveTarget) -> Stream:

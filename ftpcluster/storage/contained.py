@@ -9,57 +9,28 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import functools
 import os
 import stat
 import weakref
 from collections.abc import Generator
-from typing import Any
 
 from ftpcluster.descriptors import close_quietly
+from ftpcluster.native import NATIVE
 from ftpcluster.storage.base import Storage
+from ftpcluster.storage.beneath import Opened
 
-_SYS_OPENAT2 = 437  # the same number on every architecture
+if NATIVE:
+    from ftpcluster._native.beneath import encode, examined, open_regular, openat2
+else:
+    from ftpcluster.storage.beneath import encode, examined, open_regular, openat2
+
 _SYS_RENAMEAT2 = {"x86_64": 316, "aarch64": 276, "riscv64": 276, "ppc64le": 357, "s390x": 347}
-_RESOLVE_NO_MAGICLINKS = 0x02
-_RESOLVE_BENEATH = 0x08
 _RENAME_NOREPLACE = 1
 _O_PATH_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _DIRECTORIES = 4
 """Directories that are made before others get their turn: each takes 20 to 200 µs on ext4."""
-_ATTEMPTS = 64  # EAGAIN: somebody renames directories while the kernel looks at ".."
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_syscall = _libc.syscall
-
-
-class _OpenHow(ctypes.Structure):
-    _fields_ = (
-        ("flags", ctypes.c_uint64),
-        ("mode", ctypes.c_uint64),
-        ("resolve", ctypes.c_uint64),
-    )
-
-
-_OPEN_HOW_SIZE = ctypes.sizeof(_OpenHow)
-
-
-@functools.lru_cache(maxsize=64)
-def _how(flags: int, mode: int) -> Any:
-    """A reference to an ``open_how``, which the kernel only reads: one serves all calls."""
-    return ctypes.byref(_OpenHow(flags, mode, _RESOLVE_BENEATH | _RESOLVE_NO_MAGICLINKS))
-
-
-def _openat2(directory: int, path: bytes, flags: int, mode: int) -> int:
-    how = _how(flags, mode)
-    for _ in range(_ATTEMPTS):
-        fd: int = _syscall(_SYS_OPENAT2, directory, path, how, _OPEN_HOW_SIZE)
-        if fd >= 0:
-            return fd
-        error = ctypes.get_errno()
-        if error not in (errno.EAGAIN, errno.EINTR):
-            break
-    raise OSError(error, os.strerror(error))
+_syscall = ctypes.CDLL(None, use_errno=True).syscall
 
 
 def _walk(directory: int, path: bytes, flags: int, mode: int) -> int:
@@ -82,14 +53,8 @@ def _walk(directory: int, path: bytes, flags: int, mode: int) -> int:
     return fd
 
 
-def encode(path: str) -> bytes:
-    """A virtual path (or name) as bytes for the kernel, relative to the root."""
-    data = path.lstrip("/").encode("utf-8", "surrogateescape") or b"."
-    if b"\0" in data:  # it would end the path for openat2 and renameat2
-        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-    if b".." in data and b".." in data.split(b"/"):  # the sessions resolve these; here is no way up
-        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
-    return data
+def _walk_to_regular(directory: int, path: str, flags: int, mode: int) -> Opened:
+    return examined(_walk(directory, encode(path), flags | os.O_CLOEXEC, mode))
 
 
 class Root:
@@ -104,7 +69,9 @@ class Root:
         self._close = weakref.finalize(self, os.close, self.fd)
         status = os.fstat(self.fd)
         self.identity = (status.st_dev, status.st_ino)
-        self._open = _openat2 if has_openat2(self.fd) else _walk
+        self._open, self.open_regular = (
+            (openat2, open_regular) if has_openat2(self.fd) else (_walk, _walk_to_regular)
+        )
 
     def open(self, path: str, flags: int, mode: int = 0) -> int:
         """A file descriptor of what the virtual path names."""
@@ -194,7 +161,7 @@ class Parent:
 def has_openat2(directory: int) -> bool:
     """Whether this kernel, and this process's seccomp filter, let openat2 through."""
     try:
-        close_quietly(_openat2(directory, b".", _O_PATH_DIRECTORY, 0))
+        close_quietly(openat2(directory, b".", _O_PATH_DIRECTORY, 0))
     except OSError as error:
         if error.errno in (errno.ENOSYS, errno.EPERM):
             return False

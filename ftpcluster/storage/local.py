@@ -14,6 +14,7 @@ from ftpcluster.descriptors import close_quietly
 from ftpcluster.native import NATIVE
 from ftpcluster.protocol import path as virtual
 from ftpcluster.storage.base import Entry, OtherFileSystem, Storage, WriteMode
+from ftpcluster.storage.beneath import examined
 from ftpcluster.storage.contained import Parent, Root, rename_noreplace
 from ftpcluster.storage.local_file import LocalFile
 from ftpcluster.storage.moving import LocalMover
@@ -86,7 +87,8 @@ class LocalStorage(Storage):
             close_quietly(fd)
 
     def open_reader(self, path: str) -> LocalFile:
-        return LocalFile(self.root.open(path, _READ))
+        root = self.root
+        return LocalFile(root.open_regular(root.fd, path, _READ, 0))
 
     def open_writer(
         self, path: str, mode: WriteMode, *, atomic: bool = False, durable: bool = False
@@ -107,12 +109,12 @@ class LocalStorage(Storage):
         else:
             flags, bits = _WRITE[mode], 0o666 if mode.creates else 0
         try:
-            fd = self.root.open(path, flags, bits)
+            opened = self.root.open_regular(self.root.fd, path, flags, bits)
         except OSError as error:
             if mode is not WriteMode.TRUNCATE:
                 raise
             return to_rewrite(self.root, path, error, place)
-        return LocalFile(fd, is_written=True, appends=mode is WriteMode.APPEND, place=place)
+        return LocalFile(opened, is_written=True, appends=mode is WriteMode.APPEND, place=place)
 
     def _open_atomic(self, path: str, mode: WriteMode, *, durable: bool) -> LocalFile:
         """A new file for ``path``. A file that could not be written there may not be replaced."""
@@ -126,18 +128,21 @@ class LocalStorage(Storage):
             pass  # or the directory is missing, which is the next to be opened
         place = UploadPlace(self.root, path, durable=durable)
         try:
-            return LocalFile(place.create(replaced, mode), is_written=True, place=place)
+            return LocalFile(examined(place.create(replaced, mode)), is_written=True, place=place)
         except OSError:
             place.close()
             raise
 
     def _status_of_writable(self, path: str) -> os.stat_result:
         try:
-            there = LocalFile(self.root.open(path, _WRITE[WriteMode.RESUME]))
+            fd, *_ = self.root.open_regular(self.root.fd, path, _WRITE[WriteMode.RESUME], 0)
         except OSError as error:
-            there = to_rewrite(self.root, path, error)
-        there.close()
-        return there.status
+            with contextlib.closing(to_rewrite(self.root, path, error)) as there:
+                return os.fstat(there.fd)
+        try:
+            return os.fstat(fd)
+        finally:
+            close_quietly(fd)
 
     def mkdir(self, path: str) -> Answer[None]:
         return None if self._make_one(path) else self._make_missing(path)

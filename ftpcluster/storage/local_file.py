@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 
 from ftpcluster.descriptors import close_quietly
+from ftpcluster.native import NATIVE
 from ftpcluster.protocol.errors import LocalProblem
 from ftpcluster.storage.base import File
+from ftpcluster.storage.beneath import Opened
 from ftpcluster.storage.uploads import UploadPlace
 
-_one_byte = bytearray(1)
+if NATIVE:
+    from ftpcluster._native.file_calls import count_links, is_in_memory
+else:
+    from ftpcluster.storage.file_calls import count_links, is_in_memory
+
 _cannot_tell: set[int] = set()
 """Devices whose file systems cannot say what they have in memory, as tmpfs, which has all."""
 _cannot_copy: set[tuple[int, bool]] = set()
@@ -22,47 +26,36 @@ class LocalFile(File):
     """An open regular file. ``position`` is where ``read`` is; ``write`` has the descriptor's."""
 
     __slots__ = (
+        "_device",
         "_had_name",
         "_is_written",
+        "_links",
         "_place",
         "fd",
         "kernel_fd",
         "position",
         "size",
-        "status",
     )
     is_synchronous = True
     size: int
 
     def __init__(
         self,
-        fd: int,
+        opened: Opened,
         *,
         is_written: bool = False,
         appends: bool = False,
         place: UploadPlace | None = None,
     ) -> None:
-        """Takes over ``fd``; anything but a regular file is closed again and refused (ENXIO).
-
-        ``place``: of an upload that is durable or atomic.
-        """
-        self.fd = fd
+        """Takes over what was opened. ``place``: of an upload that is durable or atomic."""
+        fd, device, self.size, self._links = opened
+        self.fd, self._device = fd, device
         self._is_written = is_written
         self._had_name = True
         self._place = place
-        try:
-            self.status = status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode):
-                code = errno.EISDIR if stat.S_ISDIR(status.st_mode) else errno.ENXIO
-                raise OSError(code, os.strerror(code))
-        except OSError:
-            self.fd = -1
-            close_quietly(fd)
-            raise
         # splice(2) refuses files opened with O_APPEND
-        is_refused = appends or (status.st_dev, is_written) in _cannot_copy
+        is_refused = appends or (device, is_written) in _cannot_copy
         self.kernel_fd = None if is_refused else fd
-        self.size = status.st_size
         self.position = 0
 
     def seek(self, offset: int) -> None:
@@ -89,21 +82,17 @@ class LocalFile(File):
 
     def is_resident(self, offset: int) -> bool:
         """Whether the page at ``offset`` is in memory, so that reading it does not block."""
-        if self.status.st_dev in _cannot_tell:
+        if self._device in _cannot_tell:
             return True
-        try:
-            os.preadv(self.fd, (_one_byte,), offset, os.RWF_NOWAIT)
-        except BlockingIOError:
-            return False
-        except OSError as error:
-            if error.errno != errno.EOPNOTSUPP:
-                raise
-            _cannot_tell.add(self.status.st_dev)
-        return True
+        is_known = is_in_memory(self.fd, offset)
+        if is_known is None:
+            _cannot_tell.add(self._device)
+            return True
+        return is_known
 
     def refuse_kernel_copies(self) -> None:
         self.kernel_fd = None
-        _cannot_copy.add((self.status.st_dev, self._is_written))
+        _cannot_copy.add((self._device, self._is_written))
 
     def look_at_name(self) -> None:
         """Note whether the file still has a name.
@@ -111,7 +100,7 @@ class LocalFile(File):
         A file that is removed before its last byte has come was not stored: nothing of it is left.
         One that is removed afterwards was. Some file systems count no names at all.
         """
-        self._had_name = os.fstat(self.fd).st_nlink > 0 or not self.status.st_nlink
+        self._had_name = count_links(self.fd) > 0 or not self._links
 
     def is_exhausted(self, offset: int) -> bool:
         """Files of sysfs have the size of a page, whatever is in them, and no blocks on a disk."""

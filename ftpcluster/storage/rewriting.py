@@ -11,6 +11,7 @@ import os
 import stat
 
 from ftpcluster.descriptors import close_quietly
+from ftpcluster.storage.beneath import examined
 from ftpcluster.storage.contained import Root
 from ftpcluster.storage.local_file import LocalFile
 from ftpcluster.storage.uploads import UploadPlace
@@ -26,16 +27,19 @@ class RewrittenFile(LocalFile):
 
     def __init__(self, root: Root, path: str, fd: int, place: UploadPlace | None) -> None:
         """Takes over ``fd``, which was opened with O_PATH."""
-        super().__init__(fd, is_written=True, place=place)
+        super().__init__(examined(fd), is_written=True, place=place)
         self.kernel_fd = None
         self._root = root
         self._path = path
 
     def truncate(self) -> None:
-        opened = LocalFile(self._root.open(self._path, _ANEW), is_written=True)
+        opened = LocalFile(
+            self._root.open_regular(self._root.fd, self._path, _ANEW, 0), is_written=True
+        )
         self._close_descriptor()
         self.fd, opened.fd = opened.fd, -1
-        self.kernel_fd, self.status = opened.kernel_fd, opened.status
+        self.kernel_fd = opened.kernel_fd
+        self._device, self._links = opened._device, opened._links
 
 
 def to_rewrite(

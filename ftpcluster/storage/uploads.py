@@ -22,7 +22,8 @@ from ftpcluster.protocol import path as virtual
 from ftpcluster.protocol.errors import FileNameNotAllowed, LocalProblem
 from ftpcluster.protocol.pattern import Names, Pattern
 from ftpcluster.storage.base import WriteMode
-from ftpcluster.storage.contained import Parent, Root, encode, rename_noreplace
+from ftpcluster.storage.beneath import encode
+from ftpcluster.storage.contained import Parent, Root, rename_noreplace
 
 P = ParamSpec("P")
 

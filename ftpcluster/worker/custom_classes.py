@@ -102,8 +102,22 @@ def _load(key: str, name: str) -> Callable[..., Any]:
         raise ConfigError(f"{key} {name}: its import failed: {error!r}") from error
     if not callable(found):
         raise ConfigError(f"{key} {name}: expected a class or a function")
+    if inspect.isclass(found):
+        _check_class(key, name, found)
     result: Callable[..., Any] = found
     return result
+
+
+def _check_class(key: str, name: str, found: type) -> None:
+    """Refuse a class that makes something else, before it is called: ``check`` calls none."""
+    from ftpcluster.compat.server import Server
+
+    wanted, called = {
+        "server": (Server, "a subclass of ftpcluster.Server"),
+        "user_manager": (AbstractUserManager, "a factory of an AbstractUserManager"),
+    }[key]
+    if not issubclass(found, wanted):
+        raise ConfigError(f"{key} {name}: expected {called}, got the class {found.__name__}")
 
 
 def _call(key: str, name: str, factory: Callable[..., Any], *arguments: Any) -> Any:

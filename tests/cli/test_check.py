@@ -83,7 +83,7 @@ def test_check_says_what_will_be_served_and_no_password(tmp_path: Path) -> None:
     file = tmp_path / "ftpcluster.toml"
     file.write_text(GOOD)
     file.chmod(0o600)
-    (tmp_path / "mine.py").write_text("class Server: pass")
+    (tmp_path / "mine.py").write_text("import ftpcluster\nclass Server(ftpcluster.Server): pass")
     done = command("check", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
@@ -224,10 +224,16 @@ def test_check_says_where_there_is_tls(tmp_path: Path) -> None:
         ("no.such:Server", "server no.such:Server: cannot be imported: No module named 'no'"),
         ("mine:Ours", "server mine:Ours: cannot be imported: module 'mine' has no attribute"),
         ("mine:Mine", ""),
+        (
+            "mine:Other",
+            "server mine:Other: expected a subclass of ftpcluster.Server, got the class Other",
+        ),
     ],
 )
 def test_check_looks_for_what_is_not_ours(name: str, said: str, tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text("import ftpcluster\nclass Mine(ftpcluster.Server): pass\n")
+    (tmp_path / "mine.py").write_text(
+        "import ftpcluster\nclass Mine(ftpcluster.Server): pass\nclass Other: pass\n"
+    )
     (tmp_path / "f.toml").write_text(f"server = '{name}'\n[anonymous]\nroot = '.'\n")
     done = command("check", "-c", "f.toml", cwd=tmp_path)
     assert done.returncode == (2 if said else 0)
@@ -342,6 +348,26 @@ def test_who_serves_has_to_be_able_to_read_the_file_and_others_not(
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o711)
         assert warnings_of_check(Path(name), mode=mode, group=group, password=password) == said
+
+
+@needs_root
+def test_a_key_that_its_server_may_not_read_is_warned_of() -> None:
+    """The start reads it as root; each reload would fail, of a renewed certificate, too."""
+    issued = trustme.CA().issue_cert("localhost")
+    with tempfile.TemporaryDirectory() as name:
+        here = Path(name)
+        here.chmod(0o711)
+        issued.private_key_pem.write_to_path(str(here / "key.pem"))
+        issued.cert_chain_pems[0].write_to_path(str(here / "cert.pem"))
+        (here / "f.toml").write_text(
+            "run_as = 'nobody:daemon'\n[tls]\ncertificate = 'cert.pem'\nkey = 'key.pem'\n"
+            "[anonymous]\nroot = '/usr'\n"
+        )
+        for file, mode in (("f.toml", 0o644), ("cert.pem", 0o644), ("key.pem", 0o600)):
+            (here / file).chmod(mode)
+        done = command("check", "-c", "f.toml", cwd=here)
+    said = UNREADABLE.replace("FILE", f"{here}/key.pem")
+    assert done.stderr == f"ftpcluster: warning: {here}/key.pem: {said}\n"
 
 
 @needs_root

@@ -76,6 +76,21 @@ def test_check_and_run_refuse_it_alike(what: str, tmp_path: Path) -> None:
     assert sorted(each.name for each in tmp_path.iterdir()) == ["file", "ftpcluster.toml", "sub"]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives directories away")
+def test_a_wrong_run_as_makes_nothing_else_wrong(tmp_path: Path) -> None:
+    """The directory of the log is that user's, whom the name should have been."""
+    (tmp_path / "log").mkdir()
+    os.chown(tmp_path / "log", 65534, 65534)
+    file = tmp_path / "ftpcluster.toml"
+    file.touch(mode=0o600)
+    file.write_text('run_as = "nobdy"\n[log]\nfile = "log/a"\ntransfers = "none/b"\n' + USER)
+    said = command("check", "-c", str(file)).stderr
+    assert [line.partition(": ")[2].split(": ")[1:3] for line in said.splitlines()] == [
+        [f"{file}:1", "run_as"],
+        [f"{file}:4", "log.transfers"],
+    ]
+
+
 def test_what_can_be_served_is_not_refused_and_nothing_is_left_behind(tmp_path: Path) -> None:
     """Also where a server runs already: its ports and its socket are in use."""
     with socket.socket(socket.AF_UNIX) as there, socket.create_server(("127.0.0.1", 0)) as taken:

@@ -13,12 +13,36 @@ from ftpcluster.config import ConfigError
 from ftpcluster.config.load import load
 
 SECRET = "s3cr3t"
+_NO_VALUE = "expected a value; text stands in quotation marks, yes and no are true, false"
 
 # (what the file says, what is said of it); every path in it is relative to the file
 WRONG = [
     # ------------------------------------------------------------------ syntax
-    ("workers 4\n", ["f.toml:1: expected '=' after a key in a key/value pair"]),
-    ('\n\nloop = "uvloop\n', ["f.toml:3: illegal character '\\n'"]),
+    ("workers 4\n", ["f.toml:1: expected key = value"]),
+    ('{"workers": 4}\n', ["f.toml:1: expected key = value, or [table]"]),
+    (
+        '\n\nloop = "uvloop\n',
+        ["f.toml:3: a text ends in another line: is a quotation mark missing?"],
+    ),
+    ('loop = "uvloop', ["f.toml:1: a text has no end: is a quotation mark missing?"]),
+    (
+        'welcome = "a\\d"\n',
+        [
+            "f.toml:1: a text in double quotation marks has a backslash in it; write two, or put "
+            "the text in single ones"
+        ],
+    ),
+    (
+        "[listen]\n[[listen]]\n",
+        ["f.toml:2: is given already, as something else; of tables that repeat, each is [[name]]"],
+    ),
+    (
+        "[limits]\ndownload = 10MB\n",
+        [
+            'f.toml:2: expected the end of the line behind the value; text, such as "10MB", '
+            "stands in quotation marks"
+        ],
+    ),
     ("[limits]\n[limits]\n", ["f.toml:2: [limits] is there already; put all its keys below one"]),
     (
         "[data.masquerade_for]\n[data.'masquerade_for']\n",
@@ -42,7 +66,8 @@ WRONG = [
         ["f.toml:2: limits: put all its keys between the braces"],
     ),
     ("workers = [1,\n2\n", ["f.toml:2: unclosed array"]),
-    (f"[[user]]\npassword = plain:{SECRET}\n", ["f.toml:2: invalid value"]),
+    (f"[[user]]\npassword = plain:{SECRET}\n", [f"f.toml:2: {_NO_VALUE}"]),
+    ("listen=YES\n", [f"f.toml:1: {_NO_VALUE}"]),
     ("workers = " + "9" * 5000 + "\n", ["f.toml: a number has thousands of digits"]),
     # ------------------------------------------------------------------ keys
     ("wrokers = 4\n", ['f.toml:1: wrokers: unknown key; did you mean "workers"?']),
@@ -179,7 +204,8 @@ WRONG = [
         "[[listen]]\nport = 70000\n[[listen]]\naddress = ['127.0.0.1', '1.2.3.400']\n",
         [
             "f.toml:2: listen[0].port: expected a whole number from 0 to 65535, got 70000",
-            "f.toml:4: listen[1].address: '1.2.3.400' is no address to listen on",
+            "f.toml:4: listen[1].address: '1.2.3.400' is no address to listen on; expected an "
+            "address, or a name, of this machine",
         ],
     ),
     (
@@ -213,8 +239,8 @@ WRONG = [
         "[[listen]]\naddress = '127.0.0.1'\nport = 21\n[[listen]]\naddress = '::1'\nport = 21\n"
         "[[listen]]\naddress = ['::1', '127.0.0.1']\nport = 21\n",
         [
-            "f.toml:7: listen[2]: ::1 port 21 is that of listen[1], too",
-            "f.toml:7: listen[2]: 127.0.0.1 port 21 is that of listen[0], too",
+            "f.toml:7: listen[2]: port 21 of ::1 is that of listen[1], too",
+            "f.toml:7: listen[2]: port 21 of 127.0.0.1 is that of listen[0], too",
         ],
     ),
     (
@@ -298,6 +324,10 @@ WRONG = [
             'f.toml:2: listen[0].tls: "implicit" needs [tls] with a certificate',
             'f.toml:4: listen[1].tls: "explicit" needs [tls] with a certificate',
         ],
+    ),
+    (
+        "[[listen]]\n[[listen]]\ntls = 'implicit'\n[tls]\ncertificate = 'server.pem'\n",
+        ["f.toml:2: listen[1].port: is missing; with implicit TLS it is 990 as a rule"],
     ),
     (
         "[[listen]]\ntls = 'off'\n[tls]\ncertificate = 'server.pem'\nrequired = true\n"

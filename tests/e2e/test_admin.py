@@ -275,7 +275,9 @@ def test_bans_outlive_a_reload(own_cluster: Cluster) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
-        (("ban", "bob"), 1, "'bob' does not appear to be an IPv4 or IPv6 address"),
+        (("ban", "bob"), 1, 'expected an address such as "192.0.2.7", or a network such as '),
+        (("ban", "10.0.0.0/64"), 1, "or a network such as \"192.0.2.0/24\", got '10.0.0.0/64'"),
+        (("unban", "bob"), 1, 'expected an address such as "192.0.2.7", or a network such as '),
         (("ban", "10.0.0.1/8"), 1, "10.0.0.1/8 has host bits set; the network is 10.0.0.0/8"),
         (("ban", "10.0.0.1", "--for", "long"), 2, '--for long: expected a time such as "30m"'),
         (("ban", "10.0.0.1", "--for", "0"), 1, "a ban has to last from 1 to 1000000000 s"),
@@ -621,9 +623,11 @@ def test_a_second_server_at_the_usual_place_goes_on_without(tmp_path: Path) -> N
         assert overview(first)["listening"][0] == f"127.0.0.1:{first.port}"
 
 
-def test_an_empty_name_is_no_user(cluster: Cluster) -> None:
+def test_an_order_that_lacks_something_is_refused(cluster: Cluster) -> None:
     said = order(cluster, "limit", "", "--download", "1MB", "--upload", "none", status=2)
     assert said == 'ftpcluster: error: limit "": expected a user, or "server"'
+    said = order(cluster, "limit", "alice", "--download", "1MB", status=2)
+    assert "limit alice: give both --download and --upload" in said
     said = order(cluster, "kick", "", status=2)
     assert said == 'ftpcluster: error: kick "": expected a session, a user, or an address'
 

@@ -29,6 +29,11 @@ WAYS = (
     Way("explicit TLS", tls="explicit"),
     Way("implicit TLS", tls="implicit"),
 )
+VERSATILE = (Lftp, Curl, NetFTP)
+CONTROL_WAYS = (WAYS[0], WAYS[2])
+"""Ways that differ where a task needs no data connection."""
+LONG_WAYS = (WAYS[1], WAYS[3])
+"""Ways on which as many as 200 files are mirrored."""
 MORE_WAYS = (
     *WAYS,
     Way("active explicit TLS", tls="explicit", active=True),
@@ -109,11 +114,12 @@ def client(request: pytest.FixtureRequest, site: Site, remote: Path, home: Path)
 
 
 def every_client(
-    task: str, ways: tuple[Way, ...] = WAYS, *, slow: tuple[str, ...] = ()
+    task: str, ways: tuple[Way, ...] = WAYS, *, slow: tuple[Way, ...] = ()
 ) -> pytest.MarkDecorator:
     """One test for each client and way; where it cannot be, a skipped one that says why.
 
-    ``slow``: ways on which the task takes long, and shows nothing that shorter ones do not.
+    ``slow``: ways on which the task takes long, and shows nothing that shorter ones do not. Ways
+    beside passive mode and explicit TLS are tried with ``VERSATILE`` clients, and slowly with all.
     """
     cases = []
     for kind in CLIENTS:
@@ -121,7 +127,8 @@ def every_client(
             words = (task, way.name, *way.name.split())
             reasons = [CANNOT[kind.name, word] for word in words if (kind.name, word) in CANNOT]
             marks = [pytest.mark.skip(reason=f"{kind.name}: {reasons[0]}")] if reasons else []
-            marks += [pytest.mark.slow] if way.name in slow else []
+            is_slow = way in slow or not (way in CONTROL_WAYS or kind in VERSATILE)
+            marks += [pytest.mark.slow] if is_slow else []
             cases.append(pytest.param((kind, way), id=f"{kind.name}, {way.name}", marks=marks))
     return pytest.mark.parametrize("client", cases, indirect=True)
 
@@ -132,8 +139,9 @@ def names_for(client: Client) -> list[str]:
 
 
 def make_mirror(client: Client, directory: Path) -> dict[str, str]:
-    """200 files for a client, beneath ``directory``; their digests."""
-    make_tree(directory, 200)
+    """Files for a client, beneath ``directory``; their digests."""
+    files = 200 if client.way in LONG_WAYS else 40
+    make_tree(directory, files)
     able = names_for(client)
     for path in [path for path in directory.rglob("*") if path.name in ODD_NAMES]:
         if path.name not in able:
@@ -144,7 +152,7 @@ def make_mirror(client: Client, directory: Path) -> dict[str, str]:
         for path in sorted(directory.rglob("*/"), reverse=True):
             path.rmdir()
     found = digests(directory)
-    assert len(found) == 201
+    assert len(found) == files + 1
     return found
 
 
@@ -193,23 +201,23 @@ def test_a_client_resumes_a_download(client: Client, remote: Path, home: Path) -
     client.went_its_way()
 
 
-@every_client("mirror up", slow=("active", "implicit TLS"))
-def test_a_client_mirrors_200_files_up(client: Client, remote: Path, home: Path) -> None:
+@every_client("mirror up", slow=LONG_WAYS)
+def test_a_client_mirrors_a_tree_up(client: Client, remote: Path, home: Path) -> None:
     expected = make_mirror(client, home / "here")
     client.mirror_up("here", "there")
     assert digests(remote / "there") == expected
     client.went_its_way()
 
 
-@every_client("mirror down", slow=("active", "implicit TLS"))
-def test_a_client_mirrors_200_files_down(client: Client, remote: Path, home: Path) -> None:
+@every_client("mirror down", slow=LONG_WAYS)
+def test_a_client_mirrors_a_tree_down(client: Client, remote: Path, home: Path) -> None:
     expected = make_mirror(client, remote / "there")
     client.mirror_down("there", "here")
     assert digests(home / "here") == expected
     client.went_its_way()
 
 
-@every_client("rename and delete")
+@every_client("rename and delete", CONTROL_WAYS)
 def test_a_client_renames_and_deletes_a_file(client: Client, remote: Path) -> None:
     (remote / NAME).write_bytes(b"content")
     client.rename(NAME, f"new {NAME}")

@@ -67,10 +67,11 @@ def test_lftp_mirrors_a_tree_of_500_files_down_and_up(
     assert digests(remote / "up") == there
 
 
-def test_a_file_of_1_gib_comes_through_lftp_down_and_up(
-    cluster: Cluster, remote: Path, tmp_path: Path
+@pytest.mark.parametrize("size", [96, pytest.param(1024, marks=pytest.mark.slow)])
+def test_a_large_file_comes_through_lftp_down_and_up(
+    cluster: Cluster, remote: Path, tmp_path: Path, size: int
 ) -> None:
-    make_file(remote / "big", 1024 * MIB)
+    make_file(remote / "big", size * MIB)
     expected = digest(remote / "big")
     lftp(cluster, tmp_path, f"get '{remote.name}/big' -o down")
     assert digest(tmp_path / "down") == expected

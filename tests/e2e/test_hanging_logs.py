@@ -63,7 +63,7 @@ def test_files_of_disks_are_written_at_once_and_others_by_a_thread(tmp_path: Pat
             linewriter._writers.remove(writer)
 
 
-@pytest.mark.parametrize("kind", ["file", "transfers"])
+@pytest.mark.parametrize("kind", ["file", pytest.param("transfers", marks=pytest.mark.slow)])
 def test_a_log_whose_file_system_hangs_is_opened_again_when_it_answers(
     tmp_path: Path, kind: str
 ) -> None:

@@ -11,28 +11,30 @@ from tests.support.cluster import Cluster
 from tests.support.dialogue import Dialogue
 from tests.support.own_etc import with_etc
 
+NAMES = {4711: "domain users", 4712: "a\tb", 4713: "x\u00a0y", 4714: "staff-ä"}
+SHOWN = {number: str(number) for number in NAMES} | {4714: "staff-ä"}
 
-@pytest.mark.parametrize(
-    ("name", "shown"),
-    [("domain users", "4711"), ("a\tb", "4711"), ("x\u00a0y", "4711"), ("staff-ä", "staff-ä")],
-)
-def test_a_name_that_is_no_word_is_a_number_in_a_listing(
-    tmp_path: Path, name: str, shown: str
-) -> None:
+
+def test_a_name_that_is_no_word_is_a_number_in_a_listing(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can give files away")
     etc = tmp_path / "etc"
     program = with_etc(etc)
-    (etc / "group").write_text(f"{name}:x:4711:\n", encoding="utf-8")
-    (etc / "passwd").write_text(f"{name}:x:4711:4711::/:/bin/false\n", encoding="utf-8")
+    groups = [f"{name}:x:{number}:\n" for number, name in NAMES.items()]
+    (etc / "group").write_text("".join(groups), encoding="utf-8")
+    users = [f"{name}:x:{number}:{number}::/:/bin/false\n" for number, name in NAMES.items()]
+    (etc / "passwd").write_text("".join(users), encoding="utf-8")
     root = tmp_path / "root"
     root.mkdir()
-    (root / "file").touch()
-    os.chown(root / "file", 4711, 4711)
+    for number in NAMES:
+        (root / f"file-{number}").touch()
+        os.chown(root / f"file-{number}", number, number)
     flags = ("--workers", "2", "--user", "alice:x", "--root", str(root))
     with Cluster(*flags, program=program) as cluster, Dialogue(cluster.port) as client:
         client.says("USER alice", 331)
         client.says("PASS x", 230)
-        fields = client.downloads("LIST").decode().split()
-    assert fields[2:4] == [shown, shown]
-    assert (len(fields), fields[-1]) == (9, "file")
+        lines = client.downloads("LIST").decode().splitlines()
+    for line, (number, shown) in zip(lines, SHOWN.items(), strict=True):
+        fields = line.split()
+        assert fields[2:4] == [shown, shown]
+        assert (len(fields), fields[-1]) == (9, f"file-{number}")

@@ -134,7 +134,9 @@ def test_workers_that_have_hardly_any_time_are_not_taken_for_lost(tmp_path: Path
     spin = [sys.executable, "-c", "while True: pass"]
     with Cluster("-c", written(tmp_path, 5)) as cluster:
         workers = cluster.workers()
-        spinners = [subprocess.Popen(spin) for _ in range(2 * (os.cpu_count() or 2))]
+        spinners = [subprocess.Popen(spin) for _ in range(4)]
+        for pid in (*workers, *(spinner.pid for spinner in spinners)):
+            os.sched_setaffinity(pid, {max(os.sched_getaffinity(0))})
         try:
             end = time.monotonic() + 7
             while time.monotonic() < end:

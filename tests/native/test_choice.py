@@ -19,9 +19,17 @@ BUILT = all(
 )
 LOOK = """
 from ftpcluster import native
+from ftpcluster.net import early_accept, passive, poller, readiness, stream
+from ftpcluster.protocol import command
 from ftpcluster.session.commands import listings, long_lines
-from ftpcluster.storage import local
-functions = (local.entries_in, long_lines.list_lines, listings.fact_lines, listings.name_lines)
+from ftpcluster.storage import contained, local, local_file
+functions = (
+    local.entries_in, long_lines.list_lines, listings.fact_lines, listings.name_lines,
+    passive.accept_at_once, passive.is_queued, early_accept.accept_at_once,
+    contained.encode, contained.openat2, contained.open_regular, contained.examined,
+    readiness.Readiness, poller.Watching, stream.Watched, command.one_line,
+    local_file.count_links, local_file.is_in_memory,
+)
 print(native.NATIVE, *(function.__module__ for function in functions))
 """
 
@@ -43,7 +51,7 @@ def test_these_tests_run_on_what_was_chosen() -> None:
         assert native.NATIVE
     else:
         assert native.NATIVE == BUILT
-    kind = "_native" if native.NATIVE else "(storage|session|protocol)"
+    kind = "_native" if native.NATIVE else "(storage|session|protocol|net)"
     for name in run("-c", LOOK, choice=CHOICE).stdout.split()[1:]:
         assert re.match(rf"ftpcluster\.{kind}\.", name), name
 
@@ -53,6 +61,11 @@ def test_none_are_used_where_the_variable_is_0() -> None:
         "False",
         "ftpcluster.storage.scanning",
         *["ftpcluster.protocol.listing"] * 3,
+        *["ftpcluster.net.sockets"] * 3,
+        *["ftpcluster.storage.beneath"] * 4,
+        *["ftpcluster.net.watching"] * 3,
+        "ftpcluster.protocol.lines",
+        *["ftpcluster.storage.file_calls"] * 2,
     ]
     assert run("-m", "ftpcluster", "--version", choice="0").stdout.endswith(
         "without compiled modules\n"
@@ -65,6 +78,11 @@ def test_they_are_used_where_they_were_built() -> None:
         assert run("-c", LOOK, choice=choice).stdout.split() == [
             "True",
             *["ftpcluster._native.entries"] * 4,
+            *["ftpcluster._native.sockets"] * 3,
+            *["ftpcluster._native.beneath"] * 4,
+            *["ftpcluster._native.watching"] * 3,
+            "ftpcluster._native.lines",
+            *["ftpcluster._native.file_calls"] * 2,
         ]
     assert run("-m", "ftpcluster", "--version", choice="").stdout.endswith(
         " with compiled modules\n"
@@ -89,8 +107,9 @@ main()
     done = run("-c", hidden, choice="1")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        "ftpcluster: error: FTPCLUSTER_NATIVE=1, but compiled modules are missing (entries): "
-        "install ftpcluster again where there is a C compiler, or unset the variable\n"
+        "ftpcluster: error: FTPCLUSTER_NATIVE=1, but compiled modules are missing "
+        f"({', '.join(native.MODULES)}): install ftpcluster "
+        "again where there is a C compiler, or unset the variable\n"
     )
 
 

@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from ftpcluster.native import MODULES
+
 ROOT = Path(__file__).parents[2]
+TWINS = [f"tests/native/test_{name}.py" for name in MODULES]
 
 
 @pytest.mark.slow  # compiles everything again
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_no_fault_is_found_while_the_tests_of_compiled_functions_run(tmp_path: Path) -> None:
     copy = tmp_path / "source"
     ignored = shutil.ignore_patterns("*.so", "__pycache__")
@@ -39,7 +42,7 @@ def test_no_fault_is_found_while_the_tests_of_compiled_functions_run(tmp_path: P
         ["gcc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
     ).stdout.strip()
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-n", "0", "tests/native/test_entries.py"],
+        [sys.executable, "-m", "pytest", "-q", "-n", "0", *TWINS],
         cwd=copy,
         capture_output=True,
         text=True,

@@ -209,7 +209,7 @@ def test_where_no_descriptor_is_left_the_wait_ends(
         bench.loop.set_exception_handler(lambda _, context: failures.append(context))
         listener = await bench.ports().acquire(HOST)
         bench.client(listener)
-        monkeypatch.setattr(passive, "accept", exhausted)
+        monkeypatch.setattr(passive, "accept_at_once", exhausted)
         with pytest.raises((OSError, NoDataConnection)):
             await bench.arrival(listener)
         assert failures == []

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from ftpcluster.net import poller as poller_module
 from ftpcluster.net.poller import READ, Poller
+from tests.support.clocks import set_clock
 
 Run = Callable[[Callable[["Bench"], Coroutine[Any, Any, None]]], None]
 
@@ -130,7 +130,7 @@ def test_a_turn_of_the_loop_is_late_after_two_milliseconds(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 100.0
-    monkeypatch.setattr(poller_module, "monotonic", lambda: now)
+    set_clock(monkeypatch, lambda: now)
 
     async def scenario(bench: Bench) -> None:
         nonlocal now
@@ -148,7 +148,7 @@ def test_no_further_look_is_had_when_a_turn_has_lasted_long_enough(
 ) -> None:
     """By the clock: the loop's own time stands still during a turn of uvloop's."""
     clock = itertools.count(0.0, 0.01)
-    monkeypatch.setattr(poller_module, "monotonic", clock.__next__)
+    set_clock(monkeypatch, clock.__next__)
 
     async def scenario(bench: Bench) -> None:
         passed = 0

@@ -26,6 +26,7 @@ from tests.session.hung_up import Hashes, Start, held_hashes, starting
 from tests.session.proxied import AUTHORITY, CONTENT, KINDS, Front, make_front
 from tests.support.cluster import Cluster, until
 from tests.support.dialogue import Dialogue
+from tests.support.many_entries import make_entries
 
 
 @dataclass
@@ -107,9 +108,7 @@ def client(port: int, root: Path) -> Iterator[Dialogue]:
 def many_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory whose listings are larger than what kernel and client hold unread (4 MB)."""
     directory = tmp_path_factory.mktemp("many") / "directory"
-    directory.mkdir()
-    for number in range(14_000):
-        os.mknod(directory / f"{number:05d}{'x' * 245}")
+    make_entries(directory, (f"{number:05d}{'x' * 245}" for number in range(14_000)))
     return directory
 
 

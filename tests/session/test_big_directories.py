@@ -4,7 +4,6 @@ memory”)."""
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ import pytest
 from tests.session.conftest import Serving
 from tests.support.cluster import open_files, processor_time, until
 from tests.support.dialogue import Dialogue
+from tests.support.many_entries import make_entries
 from tests.support.memory import resident
 
 ENTRIES = 100_000
@@ -35,9 +35,7 @@ MEMORY = 16 << 20
 def entries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A directory with 100,000 empty files; made once, since that takes seconds, and not kept."""
     directory = tmp_path_factory.mktemp("entries") / "directory"
-    directory.mkdir()
-    for number in range(ENTRIES):
-        os.mknod(directory / f"{number:06d}")
+    make_entries(directory, (f"{number:06d}" for number in range(ENTRIES)))
     yield directory
     shutil.rmtree(directory)
 

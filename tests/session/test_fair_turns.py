@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from ftpcluster.net import poller
 from ftpcluster.net.poller import Poller
 from ftpcluster.session.server_dtp import MOST, DataTransfer
 from ftpcluster.users import User
+from tests.support.clocks import set_clock
 from tests.support.core import serving
 from tests.support.dialogue import Dialogue
 
@@ -32,7 +32,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(poller, "monotonic", clock)
+    set_clock(monkeypatch, clock)
     return clock
 
 

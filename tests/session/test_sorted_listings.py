@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.dialogue import Dialogue
+from tests.support.many_entries import make_entries
 
 NAMES = ["B", "a", "b", "Z9", "~", "ä", "\udcff", "file 2", "file-1", "10", "9", "\U0001f600", "_"]
 LISTS = ("LIST", "NLST", "STAT")
@@ -97,9 +98,8 @@ def test_as_many_entries_as_can_be_held_are_sorted(
     client: Dialogue, root: Path, verb: str, more: int
 ) -> None:
     """Others come as they are read, and each comes once."""
-    (root / "directory").mkdir()
-    for number in range(HOLDS + more):
-        os.mknod(root / "directory" / f"{number * 7919 % 1_000_003:07d}")
+    numbers = range(HOLDS + more)
+    make_entries(root / "directory", (f"{number * 7919 % 1_000_003:07d}" for number in numbers))
     lines = client.downloads(f"{verb} directory").decode().split("\r\n")[:-1]
     names = [line[-7:] for line in lines]
     assert len(names) == HOLDS + more

@@ -634,7 +634,7 @@ def test_a_seccomp_filter_that_refuses_openat2_is_noticed(
         def refuse(*_: object, number: int = number) -> int:
             raise OSError(number, os.strerror(number))
 
-        monkeypatch.setattr(contained, "_openat2", refuse)
+        monkeypatch.setattr(contained, "openat2", refuse)
         opened = Root(root)
         (root / "file").touch()
         os.close(opened.open("/file", os.O_RDONLY))

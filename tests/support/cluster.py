@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from tests.support.dialogue import Dialogue
-from tests.support.forking import Forked, environment, fork
+from tests.support.forking import CHECKOUT, Forked, environment, fork
 from tests.support.proc_net import other_end
 
 READY = re.compile(r"^ready on (.+) \((\d+) workers?\)$", re.MULTILINE)
@@ -62,10 +62,10 @@ class Cluster:
         self.admin = f"{self._runtime.name}/admin.sock"
         whole_env = environment({"RUNTIME_DIRECTORY": self._runtime.name, **(env or {})})
         forked = None
-        is_usual = (program[0], python, stdin) == ("ftpcluster", sys.executable, subprocess.DEVNULL)
-        is_another = cwd is not None and (cwd / "ftpcluster").is_dir()
-        if is_usual and not is_another and not fresh:
-            forked = _forked(command[1:], whole_env, cwd, theirs)
+        is_ours = command[0].startswith(("ftpcluster", "tests.support."))
+        is_another = cwd not in (None, CHECKOUT) and (Path(cwd) / "ftpcluster").is_dir()
+        if is_ours and python == sys.executable and not is_another and not fresh:
+            forked = _forked(command, whole_env, cwd, stdin, theirs)
         self.process: Forked | subprocess.Popen[bytes] = forked or subprocess.Popen(
             [python, "-m", *command],
             stdin=stdin,
@@ -201,11 +201,21 @@ class Cluster:
 
 
 def _forked(
-    arguments: list[str], env: dict[str, str], cwd: Path | None, stderr: int
+    command: list[str], env: dict[str, str], cwd: Path | None, stdin: int, stderr: int
 ) -> Forked | None:
     with open(os.devnull, "r+b") as nothing:
-        streams = (nothing.fileno(), nothing.fileno(), stderr)
-        return fork(arguments, env, streams, cwd=cwd, new_session=True)
+        given, write = nothing.fileno(), -1
+        if stdin == subprocess.PIPE:
+            given, write = os.pipe()
+        streams = (given, nothing.fileno(), stderr)
+        forked = fork(command, env, streams, cwd=cwd, new_session=True)
+    if write >= 0:
+        os.close(given)
+        if forked is None:
+            os.close(write)
+        else:
+            forked.stdin = os.fdopen(write, "wb", buffering=0)
+    return forked
 
 
 def loop_of(pid: int) -> str:

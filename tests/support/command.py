@@ -29,7 +29,9 @@ def command(
         stdin_file.write(stdin.encode())
         stdin_file.seek(0)
         streams = [stdin_file.fileno(), stdout.fileno(), stderr.fileno()]
-        process = fork(given, environment(dict(env or {})), streams, cwd=cwd or CHECKOUT)
+        process = fork(
+            ["ftpcluster", *given], environment(dict(env or {})), streams, cwd=cwd or CHECKOUT
+        )
         assert process is not None, "these variables need an interpreter of their own"
         try:
             code = process.wait(_TIMEOUT)

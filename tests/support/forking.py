@@ -1,11 +1,13 @@
 """``python -m ftpcluster …`` without the start of an interpreter, which takes the most time.
 
 One process imports the command line once, and forks for each command. So a command is a process of
-its own, with its own arguments, environment, directory and standard streams.
+its own, with its own arguments, environment, directory and standard streams. Modules of
+``tests.support`` that become ``ftpcluster`` run the same way.
 """
 
 from __future__ import annotations
 
+import atexit
 import gc
 import json
 import multiprocessing.process
@@ -19,6 +21,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO, NoReturn
 
 CHECKOUT = Path(__file__).parents[2]
 _TIMEOUT = 60.0
@@ -44,6 +47,7 @@ class Forked:
         """``status``: the end of a pipe from which its exit code comes."""
         self.pid = pid
         self.returncode: int | None = None
+        self.stdin: IO[bytes] | None = None
         self._status = status
         self._lock = threading.Lock()
 
@@ -121,14 +125,14 @@ _lock = threading.Lock()
 
 
 def fork(
-    arguments: Sequence[str],
+    command: Sequence[str],
     env: Mapping[str, str],
     streams: Sequence[int],
     *,
     cwd: Path | None = None,
     new_session: bool = False,
 ) -> Forked | None:
-    """Run ``python -m ftpcluster`` with ``arguments``. ``streams``: its stdin, stdout and stderr.
+    """Run ``python -m`` with ``command``. ``streams``: its stdin, stdout and stderr.
 
     Returns None where ``env`` has variables that only a new interpreter would read.
     """
@@ -137,7 +141,7 @@ def fork(
         _forker = _forker or _Forker()
         if _at_start(env) != _at_start(_forker.environment):
             return None
-        order = [list(arguments), str(cwd or Path.cwd()), dict(env), new_session]
+        order = [list(command), str(cwd or Path.cwd()), dict(env), new_session]
         return _forker.fork(order, streams)
 
 
@@ -202,9 +206,9 @@ def _tell(end: int, pid: int, status: int) -> None:
 
 
 def _become(
-    arguments: list[str], cwd: str, env: dict[str, str], new_session: bool, streams: list[int]
+    command: list[str], cwd: str, env: dict[str, str], new_session: bool, streams: list[int]
 ) -> None:
-    """Be the command, as ``python -m ftpcluster`` would be it."""
+    """Be the command, as ``python -m`` would be it."""
     for fd, stream in enumerate(streams):
         os.dup2(stream, fd)
     os.closerange(3, 1 << 20)
@@ -214,9 +218,33 @@ def _become(
     multiprocessing.process.ORIGINAL_DIR = cwd  # type: ignore[attr-defined]
     os.environ.clear()
     os.environ.update(env)
-    sys.path[:1] = [cwd, *filter(None, env.get("PYTHONPATH", "").split(os.pathsep))]
-    sys.argv[:] = ["ftpcluster", *arguments]
-    runpy.run_module("ftpcluster", run_name="__main__", alter_sys=True)
+    more = filter(None, env.get("PYTHONPATH", "").split(os.pathsep))
+    # each once: a confined worker forks for each, to look for modules there
+    sys.path[:] = dict.fromkeys((cwd, *more, *sys.path[1:]))
+    become(command)
+
+
+def become(command: Sequence[str]) -> None:
+    """Be ``python -m`` with ``command`` from now on: a new interpreter only where it has to be."""
+    if "ftpcluster.cli" not in sys.modules:
+        os.execv(sys.executable, (sys.executable, "-m", *command))
+    sys.argv[:] = command
+    try:
+        runpy.run_module(command[0], run_name="__main__", alter_sys=True)
+    except SystemExit as error:
+        if error.code is None or isinstance(error.code, int):
+            _exit(error.code or 0)
+        raise
+
+
+def _exit(code: int) -> NoReturn:
+    """End as an interpreter does, but for taking all modules apart: that writes to every page that
+    is shared with the process that forks, which takes longer than most commands."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,8 @@ from typing import BinaryIO
 
 import pytest
 
+from tests.support.forking import become
+
 _CLONE_NEWNS, _CLONE_NEWUSER, _MS_REC, _MS_PRIVATE = 0x20000, 0x10000000, 0x4000, 1 << 18
 _MS_BIND = 0x1000
 _LOOKUP, _FORGET, _GETATTR, _STATFS, _RELEASE, _FLUSH, _INIT = 1, 2, 3, 17, 18, 25, 26
@@ -47,11 +49,22 @@ def on_storage_that_may_hang(directory: Path) -> tuple[str, ...]:
     """
     directory.mkdir()
     program = ("tests.support.hanging", str(directory))
+    skip_where_refused(program)
+    return (*program, "ftpcluster", "run")
+
+
+_allowed: set[str] = set()
+
+
+def skip_where_refused(program: tuple[str, ...]) -> None:
+    """Skip the test where a program may not mount what it wants to; it is asked once."""
+    if program[0] in _allowed:
+        return
     command = (sys.executable, "-m", *program, "platform")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        pytest.skip(f"no FUSE for us: {done.stderr[-200:]}")
-    return (*program, "ftpcluster", "run")
+        pytest.skip(f"no mounts for us: {done.stderr[-200:]}")
+    _allowed.add(program[0])
 
 
 def hang(directory: Path) -> None:
@@ -180,7 +193,8 @@ def serve(kind: bytes, answer: Callable[[int, str, int], None]) -> None:
             os.dup2(os.open(os.devnull, os.O_RDWR), fd)
         answer(device, directory, ours)
         os._exit(0)
-    os.execv(sys.executable, (sys.executable, "-m", *command))
+    os.close(device)
+    become(command)
 
 
 if __name__ == "__main__":

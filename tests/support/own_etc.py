@@ -6,14 +6,12 @@ meanwhile.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-from tests.support.hanging import bind, separate
+from tests.support.forking import become
+from tests.support.hanging import bind, separate, skip_where_refused
 from tests.support.programs import need
 
 
@@ -23,10 +21,7 @@ def with_etc(directory: Path) -> tuple[str, ...]:
     # what we may not read is not needed
     subprocess.run((need("cp"), "-a", "/etc/.", str(directory)), check=False, capture_output=True)
     program = ("tests.support.own_etc", str(directory))
-    command = (sys.executable, "-m", *program, "platform")
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"no mounts for us: {done.stderr[-200:]}")
+    skip_where_refused(program)
     return (*program, "ftpcluster", "run")
 
 
@@ -34,7 +29,7 @@ def main() -> None:
     directory, *command = sys.argv[1:]
     separate()
     bind(directory, "/etc")
-    os.execv(sys.executable, (sys.executable, "-m", *command))
+    become(command)
 
 
 if __name__ == "__main__":

@@ -18,16 +18,12 @@ import json
 import os
 import select
 import struct
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
-import pytest
-
-from tests.support.hanging import serve
+from tests.support.hanging import serve, skip_where_refused
 
 HANGS = "hangs"
 _IN, _OUT = struct.Struct("=IIQQIIII"), struct.Struct("=IiQ")
@@ -54,11 +50,7 @@ def on_slow_files(directory: Path, *command: str) -> tuple[str, ...]:
     directory.mkdir()
     Path(f"{directory}.files").mkdir()
     program = ("tests.support.slow_files", str(directory))
-    done = subprocess.run(
-        (sys.executable, "-m", *program, "platform"), capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        pytest.skip(f"no FUSE for us: {done.stderr[-200:]}")
+    skip_where_refused(program)
     return (*program, *(command or ("ftpcluster", "run")))
 
 
