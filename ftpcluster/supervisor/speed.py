@@ -72,7 +72,7 @@ class SharedSpeed:
     @property
     def orders(self) -> tuple[SetLimits, ...]:
         """The limits that were changed while the server ran: a new worker gets them."""
-        return tuple(SetLimits(login, rates) for login, rates in self._orders.items())
+        return tuple(self._order(login, rates) for login, rates in self._orders.items())
 
     @property
     def server_rates(self) -> Rates:
@@ -94,7 +94,11 @@ class SharedSpeed:
         else:
             self._set_user(login, rates)
         self._orders[login] = rates
-        return SetLimits(login, rates)
+        return self._order(login, rates)
+
+    def _order(self, login: str | None, rates: Rates | None) -> SetLimits:
+        group = None if login is None else self._limits.group_of.get(login)
+        return SetLimits(login, rates, group)
 
     def reset(self, plan: Plan) -> list[SetLimits | SetGroupLimits]:
         """Set the limits of a new plan. They replace the limits that an administrator has set
@@ -112,13 +116,13 @@ class SharedSpeed:
         for login, rates in limits.users.items():
             is_moved = limits.group_of.get(login) != before.group_of.get(login)
             if is_moved or login in self._orders or before.users.get(login) != rates:
-                messages.append(SetLimits(login, rates))
-                if self._tree.knows(login):
+                messages.append(self._order(login, rates))
+                if is_moved or self._tree.knows(login):
                     self._set_user(login, rates)
         for ordered in self._orders:
             if ordered is not None and ordered not in limits.users:
                 # workers know this user's own limits, and send them again (UserLimits)
-                messages.append(SetLimits(ordered, None))
+                messages.append(self._order(ordered, None))
                 self._tree.forget_user(ordered)
         self._orders.clear()
         return messages
