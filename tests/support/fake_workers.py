@@ -237,7 +237,8 @@ async def supervised(
             client.writer.close()
         if supervisor.serving.done():
             supervisor.serving.exception()  # a BootFailure has been seen, or run() raised it
-    assert supervisor.ledger.connections == 0
+    # what a worker sent before it died may still be read
+    await until(lambda: supervisor.ledger.connections == 0)
     if not scene.run.cancelled():
         scene.run.exception()
 
