@@ -20,8 +20,9 @@ _MANY = 1 << 40
 def _most_users(sessions: int) -> int:
     """The most users that a worker may report.
 
-    A demand is withdrawn only at the next tick. By then its session may have ended, and another one
-    may have begun. So there may be more users than sessions.
+    A worker reports that a user wants nothing any more at its next tick only. By then the user's
+    session may have ended and another user's may have begun, so that the worker honestly has
+    reported more users than it has sessions.
     """
     return 2 * sessions + 16
 

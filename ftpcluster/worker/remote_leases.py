@@ -55,7 +55,8 @@ class RemoteLeases(ProcessLeases):
 
     @property
     def limits_others(self) -> bool:
-        """Whether there are limits on users who have none of their own."""
+        """Whether a user without a limit of its own may be limited: by the server's, a group's, or
+        an administrator's."""
         return bool(self._ordered or self._groups) or self.server.is_limited
 
     def _limits_of(self, login: str, rates: Rates, group: str | None) -> tuple[Rates, ...]:
