@@ -94,7 +94,7 @@ class SessionView(msgspec.Struct, frozen=True):
     """A session. Times in seconds, sizes in bytes, speeds a second.
 
     ``held_by``: what holds its transfer back, "client", "disk", "connection limit", "user limit",
-    "server limit", or nothing but itself.
+    "group limit", "server limit", or "": nothing holds it back.
     """
 
     session: int

@@ -12,11 +12,12 @@ from ftpcluster.cli.flags import Flags
 from ftpcluster.cli.standard_streams import say
 from ftpcluster.cli.start_checks import check_start
 from ftpcluster.config import Config, ConfigError
-from ftpcluster.config.checks import identity_of, warnings
+from ftpcluster.config.checks import identity_of
 from ftpcluster.config.environment import Environment
 from ftpcluster.config.load import load
 from ftpcluster.config.sources import Sources
 from ftpcluster.config.tls_doubts import tls_doubts
+from ftpcluster.config.warnings import warnings
 from ftpcluster.net.certificates import BadCertificate, read_certificates
 from ftpcluster.safe_paths import reading_for
 

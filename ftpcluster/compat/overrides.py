@@ -11,7 +11,7 @@ import inspect
 import logging
 import secrets
 import types
-from collections.abc import Awaitable, Callable, Container
+from collections.abc import Awaitable, Callable, Container, Iterator
 from typing import Any
 
 from ftpcluster.compat.decorators import Verb, is_verb_like, mark_of, verb_of
@@ -26,19 +26,22 @@ log = logging.getLogger("ftpcluster.server")
 
 _METHODS = {"pass": "pass_"}
 """Verbs that are no names in Python."""
-_HEADS = {
-    "xcwd": "cwd",
-    "cdup": "cwd",
-    "xcup": "cdup",
-    "xpwd": "pwd",
-    "xmkd": "mkd",
-    "xrmd": "rmd",
-    "appe": "stor",
-    "stou": "stor",
-    "nlst": "list",
-    "stat": "list",
+HEADS: dict[str, tuple[str, ...]] = {
+    "xcwd": ("cwd",),
+    "cdup": ("cwd",),
+    "xcup": ("cdup",),
+    "xpwd": ("pwd",),
+    "xmkd": ("mkd",),
+    "xrmd": ("rmd",),
+    "appe": ("stor",),
+    "stou": ("stor",),
+    "nlst": ("list",),
+    "stat": ("list",),
 }
-"""The head of each related verb: an override of the head holds for that verb, too."""
+"""By verb: its heads, the verbs whose work it does. An override of a head, such as one that refuses
+uploads, has to hold for this verb, too. A verb with one head calls the override (``_row_of_kin``).
+A verb with several heads is refused (502) where one of them is overridden: no override does the
+work of all."""
 
 
 def method_name(verb: str) -> str:
@@ -195,19 +198,18 @@ class VerbMap:
         return self._row(name, name, function)
 
     def builtin(self, name: str, overriding: Container[str] = ()) -> Command | None:
-        """The row of a verb without an override of its own; None where its head was removed.
+        """The row of a verb that is not overridden itself; None: the verb is unknown to clients.
 
-        ``overriding``: the verbs whose overrides run now and have called this verb. They are not
-        called again.
+        It is unknown where the program has deleted one of its heads from ``commands_mapping``: with
+        STOR, APPE goes, too. ``overriding``: the verbs whose overrides run now and have called this
+        verb. They are not called again.
         """
-        head = _HEADS.get(name)
-        while head is not None:
+        for head in _heads_of(name):
             function = self.mapping.get(head)
             if function is None:
                 return None
             if head not in overriding and not _is_same(function, self._builtin.get(head)):
                 return self._row(name, head, function)
-            head = _HEADS.get(head)
         return COMMANDS[name.upper().encode()]
 
     def _row(self, name: str, head: str, function: Verb) -> Command:
@@ -276,12 +278,20 @@ def _row_of(name: str, function: Verb, *, login: bool) -> Command:
 # ---------------------------------------------------------------------- kin
 
 
+def _heads_of(name: str) -> Iterator[str]:
+    """The heads of a verb, and theirs, from the nearest on."""
+    for head in HEADS.get(name, ()):
+        yield head
+        yield from _heads_of(head)
+
+
 def _row_of_kin(name: str, head: str, function: Verb) -> Command:
     """The row of a verb without an override of its own; ``function`` overrides its head."""
     row = COMMANDS[name.upper().encode()]
     if name == "stat":
         return dataclasses.replace(row, handler=_bare_status)
-    if name == "nlst" or (name == "appe" and not _takes_mode(function)):
+    has_several = len(HEADS[name]) > 1
+    if has_several or name == "nlst" or (name == "appe" and not _takes_mode(function)):
         return dataclasses.replace(row, handler=_not_implemented)
     makers: dict[tuple[str, str], Callable[[Verb], Verb]] = {
         ("cdup", "cwd"): _upwards,

@@ -18,13 +18,14 @@ from ftpcluster.config.values import Unfit
 T = TypeVar("T", bound=msgspec.Struct)
 
 _WRONG: Any = None
-"""Stands for a wrong value. No code may use it, see ``Sources.is_sound``."""
+"""Stands in the struct where the given value is wrong, or missing. It has no type that fits, so
+code that reads a value before all problems are reported asks ``Sources.is_sound`` first."""
 
 
 def decode(sources: Sources, annotation: type[T]) -> T:
     """The given values as a struct. Their problems are added to ``sources``.
 
-    Only sound values may be used, see ``Sources.is_sound``.
+    Where a value is wrong, the struct has None. Ask ``Sources.is_sound`` before you read one.
     """
     return _table(sources, annotation, sources.values, ())
 

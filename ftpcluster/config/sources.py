@@ -184,7 +184,8 @@ class Sources:
         self._problems.append((_BEHIND, text))
 
     def is_sound(self, *paths: Path) -> bool:
-        """Whether nothing is known to be wrong at these paths, above or beneath them."""
+        """Whether the values at these paths were decoded: nothing wrong was found in them, in the
+        tables that they are in, or in what they contain."""
         return not any(
             path in self._above_wrong
             or any(path[:end] in self._wrong for end in range(len(path) + 1))

@@ -67,11 +67,13 @@ class Grants(Message, frozen=True, tag=5):
 
 class SetLimits(Message, frozen=True, tag=6):
     """Speed limits of a user, or of the server (login None), from now on, also for running
-    transfers. ``rates`` None: the limits of the user manager hold again.
+    transfers. ``rates`` None: the limits of the user manager hold again. ``group``: the user's
+    group in the configuration.
     """
 
     login: str | None
     rates: Rates | None
+    group: str | None = None
 
 
 class SetGroupLimits(Message, frozen=True, tag=11):

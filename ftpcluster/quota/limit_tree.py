@@ -176,7 +176,7 @@ class _OneWay:
             yield "server", "", Demand(len(at_server), int(sum(at_server)))
 
     def forget_idle(self, now: float) -> None:
-        """Forget the buckets of users without transfers for some time: these buckets are full."""
+        """Forget the buckets that no transfer has used for ``FORGET`` seconds: they are full."""
         users = self.limits.users
         for login in tuple(users):
             if login not in self.wanted and now - users[login].looked_at > FORGET:
@@ -201,6 +201,7 @@ class LimitTree:
     def __init__(self, server: Rates, now: float, *, is_shared: bool = False) -> None:
         """``is_shared``: other hosts share the limits; ``set_shares`` sets the part of this one."""
         self._group_of = group_of = dict[str, str]()
+        self._group_set: dict[str, float] = {}  # by login: when its group was set
         self._directions = tuple(
             _OneWay(DirectionLimits(server.of(direction), now, group_of, is_shared=is_shared))
             for direction in (UPLOAD, DOWNLOAD)
@@ -228,8 +229,9 @@ class LimitTree:
         """Set a user's limits and group, from now on."""
         if group is not None:
             self._group_of[login] = group
+            self._group_set[login] = now
         else:
-            self._group_of.pop(login, None)
+            self._leave_group(login)
         self._set("user", login, rates, now)
 
     def _set(self, level: Level, name: str, rates: Rates, now: float) -> None:
@@ -238,22 +240,30 @@ class LimitTree:
 
     def forget_user(self, login: str) -> None:
         """A user's limits are not known any more, until they are set again."""
-        self._group_of.pop(login, None)
+        self._leave_group(login)
         for each in self._directions:
             each.limits.users.pop(login, None)
+
+    def _leave_group(self, login: str) -> None:
+        self._group_of.pop(login, None)
+        self._group_set.pop(login, None)
 
     def knows(self, login: str) -> bool:
         """Whether there are limits of a user."""
         return any(login in each.limits.users for each in self._directions)
 
     def forget_idle(self, now: float) -> None:
-        """Forget users without transfers for some time; ``set_user`` brings them back."""
+        """Forget users who have had no transfer for ``FORGET`` seconds; ``set_user`` adds them
+        again."""
         for each in self._directions:
             each.forget_idle(now)
         wanted = [each.wanted for each in self._directions]
         for login in tuple(self._group_of):
-            if not (self.knows(login) or any(login in each for each in wanted)):
-                del self._group_of[login]
+            # a user's limits come first, and the demand in a later message: between the two
+            # messages a user without a bucket looks idle
+            is_new = now - self._group_set[login] <= FORGET
+            if not (is_new or self.knows(login) or any(login in each for each in wanted)):
+                self._leave_group(login)
 
     # ------------------------------------------------------------------ hosts
 

@@ -14,8 +14,8 @@ from ftpcluster.session.transfer_waits import Cause
 class Activity(NamedTuple):
     """What a session does at this moment. Times in seconds, sizes in bytes, speeds a second.
 
-    ``direction`` is empty while no data is moved; then ``size`` and the fields after it mean
-    nothing.
+    ``direction`` is empty while no data connection is open. Then the fields below it keep their
+    defaults. (So a new field that a session always has stands above it.)
     """
 
     user: str

@@ -36,7 +36,7 @@ class Entry:
         "_began",
         "_command",
         "_level",
-        "_rename_from",
+        "_source",
         "_verb",
         "_who",
         "cut_for",
@@ -53,8 +53,7 @@ class Entry:
         self.cut_for = ""  # why the server ended the session before it was done, if it did
         # the command may change these; RNFR may be some commands ago
         self._who = session.who
-        is_rename = command is not None and command.verb == "RNTO"
-        self._rename_from = session.pending.rename_from if is_rename else None
+        self._source = _source(session, command)
 
     def end(self, session: Session, reply: Reply | None, *, is_cut: bool = False) -> None:
         """``reply``: the final one; None where the session ended first, or the reply is unknown.
@@ -82,10 +81,10 @@ class Entry:
         took = session.services.loop.time() - self._began
         if session.last_transfer is not None:
             came = f"{came.removesuffix('.')}, {session.progress} bytes in {took:.2f} s"
-        what = _text(session, command, verb, self._argument, self._rename_from)
+        what = _text(session, command, verb, self._argument, self._source)
         fields = None
         if has_fields():
-            fields = _fields(session, command, verb, self._argument, self._rename_from)
+            fields = _fields(session, command, verb, self._argument, self._source)
             if reply is not None:
                 fields["code"] = int(reply.code)
             if session.last_transfer is not None:
@@ -124,12 +123,17 @@ def begin(session: Session, command: Command | None, verb: bytes, argument: str)
 
 def describe(session: Session, command: Command, argument: str) -> str:
     """A command that runs, as a person reads it, without secrets."""
-    rename_from = session.pending.rename_from if command.verb == "RNTO" else None
-    return _text(session, command, command.verb, argument[:_LONGEST], rename_from)
+    source = _source(session, command)
+    return _text(session, command, command.verb, argument[:_LONGEST], source)
+
+
+def _source(session: Session, command: Command | None) -> str | None:
+    """The path that an earlier command named for this one: RNFR's, for RNTO."""
+    return None if command is None or command.source is None else command.source(session)
 
 
 def _text(
-    session: Session, command: Command | None, verb: str, argument: str, rename_from: str | None
+    session: Session, command: Command | None, verb: str, argument: str, source: str | None
 ) -> str:
     if verb in SECRETS:
         return f"{verb} ****"
@@ -138,8 +142,8 @@ def _text(
     path = _path(session, argument)
     if not path.isprintable():
         path = visible(path)
-    if rename_from is not None:
-        return f'{verb} "{visible(rename_from)}" -> "{path}"'
+    if source is not None:
+        return f'{verb} "{visible(source)}" -> "{path}"'
     return f'{verb} "{path}"'
 
 
@@ -153,7 +157,7 @@ def _path(session: Session, argument: str) -> str:
 
 
 def _fields(
-    session: Session, command: Command | None, verb: str, argument: str, rename_from: str | None
+    session: Session, command: Command | None, verb: str, argument: str, source: str | None
 ) -> dict[str, object]:
     """The same as fields, which programs read."""
     if verb in SECRETS:
@@ -161,6 +165,6 @@ def _fields(
     if command is None or not command.names_path:
         return {"verb": verb, "argument": argument} if argument else {"verb": verb}
     path = _path(session, argument)
-    if rename_from is not None:
-        return {"verb": verb, "path": rename_from, "to": path}
+    if source is not None:
+        return {"verb": verb, "path": source, "to": path}
     return {"verb": verb, "path": path}

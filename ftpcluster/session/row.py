@@ -12,6 +12,8 @@ from ftpcluster.protocol.reply import Reply
 Handler = Callable[[Any, str], Reply | Awaitable[Reply]]
 """It gets the Session and the argument. Where nothing has to wait it returns its Reply, else an
 awaitable of it. The Reply also says what happens after it is sent."""
+Source = Callable[[Any], str | None]
+"""It gets the Session, and returns the path that an earlier command named for this one, if any."""
 Gate = Callable[[Any], str | None]
 """It gets the Session, and says what is missing, if anything is."""
 
@@ -48,17 +50,19 @@ class Command:
     login: bool = True  # is a login needed?
     during: During = During.WAITS
     sequence: Gate | None = None  # says what is missing before this verb (503)
-    transfers: bool = False  # uses the data connection
-    digests: bool = False  # reads a file for as long as that takes
-    abortable: bool = False  # ABOR may end it, though it neither transfers nor digests
+    # ABOR ends a command that has one of the next three
+    transfers: bool = False  # it moves data over the data connection
+    digests: bool = False  # it reads a whole file
+    abortable: bool = False  # it may take long for another reason
     needs_task: bool = False  # its code may ask for the task that it runs in
     logged: bool = False  # at INFO; all others at DEBUG
-    names_path: bool = False  # its argument is one path, which logs show from the root on
+    names_path: bool = False  # its whole argument is one path; logs show that path from "/" on
+    source: Source | None = None  # the path that an earlier command named; logs show it, too
     feature: str = ""  # the line of FEAT
     tls_feature: str = ""  # its lines where there is TLS
     help: str = ""
 
     @property
     def is_long(self) -> bool:
-        """Whether ABOR may end it, and some verbs are answered while it runs."""
+        """Whether ABOR ends it, and some verbs are answered while it runs."""
         return self.transfers or self.digests or self.abortable

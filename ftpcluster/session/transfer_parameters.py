@@ -1,4 +1,4 @@
-"""What commands set for others: until it is changed, or for one command."""
+"""What commands set for later ones: until it is changed, or until one has used it."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class TransferParameters(msgspec.Struct):
 
 
 class Pending(msgspec.Struct):
-    """What holds for one command.
+    """What commands set for one later command, which uses it up. Other commands may come between.
 
     ``restart``: where the next transfer begins. ``hash_range``: the next HASH looks at the bytes
-    from the first offset to before the second. ``rename_from``: what RNFR named.
+    from the first offset to before the second. ``rename_from``: the path of RNFR, for RNTO.
     """
 
     restart: int = 0

@@ -1,8 +1,23 @@
 """What a session asks of a file system. Paths are virtual ones, in normal form.
 
-Whoever keeps files somewhere else, in an object store for instance, subclasses ``Storage`` and
-``File``. Each method may be a plain function, where it never waits for long, or a coroutine
-function. Errors are OSErrors: the session has one table from errno to replies.
+A program that keeps files elsewhere, in an object store for instance, subclasses ``Storage`` and
+``File``; docs/library.md has an example. Each method may be a plain function, where it never waits
+for long, or a coroutine function. Errors are OSErrors: the session has one table from errno to
+replies.
+
+===============================  =====================================================
+a storage that serves            has these methods, beside those of the lines above
+===============================  =====================================================
+CWD, SIZE, MDTM, MLST            ``stat``
+LIST, NLST, MLSD                 ``scan``
+RETR, HASH                       ``open_reader``
+STOR, STOU, APPE, REST           ``open_writer``
+MKD, RMD, DELE                   ``mkdir``, ``rmdir``, ``unlink``
+RNFR, RNTO                       ``rename``
+MFMT, SITE CHMOD, SITE SYMLINK   ``set_modified``, ``chmod``, ``symlink`` (``read_link``)
+===============================  =====================================================
+
+``stat`` and ``scan`` are needed. Each of the others refuses (EOPNOTSUPP) until it is overridden.
 """
 
 from __future__ import annotations
@@ -71,21 +86,24 @@ class File(ABC):
     def seek(self, offset: int) -> Answer[None]:
         """Read or write from ``offset`` on."""
 
-    @abstractmethod
     def truncate(self) -> Answer[None]:
         """Throw away the old content of a file that was opened with WriteMode.TRUNCATE.
 
         Sessions call it when the first data can come, so that a transfer that never begins leaves
         the file as it was.
         """
+        raise _not_supported()
 
-    @abstractmethod
     def read(self, count: int) -> Answer[bytes]:
-        """Up to ``count`` bytes; none at the end."""
+        """Up to ``count`` bytes; none at the end. A file from ``open_writer`` needs it not."""
+        raise _not_supported()
 
-    @abstractmethod
     def write(self, data: bytes | memoryview) -> Answer[None]:
-        """Write all of ``data``. Copy it to keep it: its buffer is used again."""
+        """Write all of ``data``. Copy it to keep it: its buffer is used again.
+
+        A file from ``open_reader`` needs neither this nor ``truncate``.
+        """
+        raise _not_supported()
 
     def is_resident(self, offset: int) -> bool:
         """Whether the bytes at ``offset`` are in memory, so that reading them does not block."""
@@ -96,10 +114,17 @@ class File(ABC):
         raise NotImplementedError
 
     def look_at_name(self) -> None:  # noqa: B027
-        """More is going to be written by way of ``kernel_fd``: note whether the file has a name."""
+        """Called before more is written by way of ``kernel_fd``, which ``write`` does not see.
+
+        A storage notes here whether the file still has its name, for ``finish``.
+        """
 
     def is_exhausted(self, offset: int) -> bool:
-        """Whether a file that ends at ``offset`` never had more bytes, whatever its size."""
+        """Asked when reading has ended at ``offset``, before ``size`` bytes: is that all of it?
+
+        True where ``size`` says nothing, as in /proc. False: the file was made shorter meanwhile,
+        so the transfer has failed.
+        """
         return False
 
     def read_ahead(self, offset: int, count: int) -> None:
@@ -107,9 +132,10 @@ class File(ABC):
         raise NotImplementedError
 
     def finish(self) -> Answer[None]:
-        """All has been written: have the storage keep what it promised, and close the file.
+        """All has been written: make it durable and give it its name, as promised, and close it.
 
-        Raises OSError or LocalProblem where that fails, or where it is not in the file.
+        After this the client hears 226. So it raises OSError or LocalProblem where that fails, or
+        where what was written is not under the file's name: another program has removed it.
         """
         return self.close()
 
@@ -162,7 +188,10 @@ class Storage(ABC):
         return None
 
     def now(self) -> Storage:
-        """What the next command is to use: storage that has been found slow has a substitute."""
+        """The storage that the next command uses: this one, as a rule.
+
+        Where it was found slow, it returns one that makes the same calls in threads.
+        """
         return self
 
     def took_long(self, seconds: float) -> None:
@@ -188,11 +217,10 @@ class Storage(ABC):
         An error that the directory has comes with the first batch.
         """
 
-    @abstractmethod
     def open_reader(self, path: str) -> Answer[File]:
         """Open a regular file for reading; anything else is an OSError."""
+        raise _not_supported()
 
-    @abstractmethod
     def open_writer(
         self, path: str, mode: WriteMode, *, atomic: bool = False, durable: bool = False
     ) -> Answer[File]:
@@ -201,26 +229,27 @@ class Storage(ABC):
         ``atomic``: a new file gets its name, and replaces another one of that name, only when it is
         finished. ``durable``: a file that is finished survives a crash of the machine.
         """
+        raise _not_supported()
 
-    @abstractmethod
     def mkdir(self, path: str) -> Answer[None]:
         """Make a directory, and those above it that are missing."""
+        raise _not_supported()
 
-    @abstractmethod
     def rmdir(self, path: str) -> Answer[None]:
         """Remove an empty directory."""
+        raise _not_supported()
 
-    @abstractmethod
     def unlink(self, path: str) -> Answer[None]:
         """Remove a file or a link."""
+        raise _not_supported()
 
-    @abstractmethod
     def rename(self, source: str, target: str, *, replace: bool) -> Answer[None]:
         """Move a file or directory. ``replace``: over a file, too, but never over a directory.
 
         Sessions do not look whether ``target`` lies beneath ``source``: OSError with EINVAL then.
         Raises OtherFileSystem where ``mover`` may know a way.
         """
+        raise _not_supported()
 
     def mover(self, source: str, target: str, *, replace: bool) -> Mover | None:
         """What moves a file to another file system; None where nothing does."""

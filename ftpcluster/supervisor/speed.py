@@ -20,8 +20,9 @@ _MANY = 1 << 40
 def _most_users(sessions: int) -> int:
     """The most users that a worker may report.
 
-    A demand is withdrawn only at the next tick. By then its session may have ended, and another one
-    may have begun. So there may be more users than sessions.
+    A worker reports that a user wants nothing any more at its next tick only. By then the user's
+    session may have ended and another user's may have begun, so that the worker honestly has
+    reported more users than it has sessions.
     """
     return 2 * sessions + 16
 
@@ -72,7 +73,7 @@ class SharedSpeed:
     @property
     def orders(self) -> tuple[SetLimits, ...]:
         """The limits that were changed while the server ran: a new worker gets them."""
-        return tuple(SetLimits(login, rates) for login, rates in self._orders.items())
+        return tuple(self._order(login, rates) for login, rates in self._orders.items())
 
     @property
     def server_rates(self) -> Rates:
@@ -94,7 +95,11 @@ class SharedSpeed:
         else:
             self._set_user(login, rates)
         self._orders[login] = rates
-        return SetLimits(login, rates)
+        return self._order(login, rates)
+
+    def _order(self, login: str | None, rates: Rates | None) -> SetLimits:
+        group = None if login is None else self._limits.group_of.get(login)
+        return SetLimits(login, rates, group)
 
     def reset(self, plan: Plan) -> list[SetLimits | SetGroupLimits]:
         """Set the limits of a new plan. They replace the limits that an administrator has set
@@ -112,13 +117,13 @@ class SharedSpeed:
         for login, rates in limits.users.items():
             is_moved = limits.group_of.get(login) != before.group_of.get(login)
             if is_moved or login in self._orders or before.users.get(login) != rates:
-                messages.append(SetLimits(login, rates))
-                if self._tree.knows(login):
+                messages.append(self._order(login, rates))
+                if is_moved or self._tree.knows(login):
                     self._set_user(login, rates)
         for ordered in self._orders:
             if ordered is not None and ordered not in limits.users:
                 # workers know this user's own limits, and send them again (UserLimits)
-                messages.append(SetLimits(ordered, None))
+                messages.append(self._order(ordered, None))
                 self._tree.forget_user(ordered)
         self._orders.clear()
         return messages

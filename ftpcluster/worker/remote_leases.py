@@ -37,7 +37,7 @@ class RemoteLeases(ProcessLeases):
         self._loop = loop
         self._workers = workers
         self._groups = dict(limits.groups)
-        self.group_of = limits.group_of
+        self.group_of = dict(limits.group_of)
         self._send = send
         self._ordered: dict[str, Rates] = {}  # by the supervisor; above the account's
         self._used: dict[Pool, None] = {}
@@ -55,7 +55,8 @@ class RemoteLeases(ProcessLeases):
 
     @property
     def limits_others(self) -> bool:
-        """Whether there are limits on users who have none of their own."""
+        """Whether a user without a limit of its own may be limited: by the server's, a group's, or
+        an administrator's."""
         return bool(self._ordered or self._groups) or self.server.is_limited
 
     def _limits_of(self, login: str, rates: Rates, group: str | None) -> tuple[Rates, ...]:
@@ -63,14 +64,20 @@ class RemoteLeases(ProcessLeases):
         of_group = self._groups.get(group) if group is not None else None
         return (self.server, of_user) if of_group is None else (self.server, of_group, of_user)
 
-    def order(self, login: str | None, rates: Rates | None) -> None:
+    def order(self, login: str | None, rates: Rates | None, group: str | None = None) -> None:
         """The supervisor has changed the server's limits (login None), or a user's.
 
-        ``rates`` None: the user manager's limits hold again.
+        ``rates`` None: the user manager's limits hold again. ``group``: the user's group in the
+        configuration, which a reload may have changed.
         """
         if login is None:
             self.server = rates or Rates()
-        elif rates is not None:
+            return
+        if group is None:
+            self.group_of.pop(login, None)
+        else:
+            self.group_of[login] = group
+        if rates is not None:
             self._ordered[login] = rates
         elif self._ordered.pop(login, None) is not None:
             for pool in self._known_pools(login):

@@ -158,7 +158,11 @@ class RemoteQuotas:
         self._closing.append(close)
 
     def speed_limits(self, account: AccountSpeeds) -> SessionLimits | None:
-        """One lease here stands for all limits that sessions share: a grant keeps to all."""
+        """The limits of a session; None where there are none.
+
+        A transfer has one lease, whatever limits it shares: the supervisor grants only what the
+        limits of the user, the group and the server all allow.
+        """
         is_limited = account.shared.is_limited or account.per_connection.is_limited
         if not (is_limited or self.leases.limits_others):
             return None

@@ -231,7 +231,7 @@ class Worker:
         elif isinstance(message, Grants):
             self._quotas.leases.on_grants(message)
         elif isinstance(message, SetLimits):
-            self._quotas.leases.order(message.login, message.rates)
+            self._quotas.leases.order(message.login, message.rates, message.group)
             self._reception.limits_changed(message.login)
         elif isinstance(message, SetGroupLimits):
             self._quotas.leases.order_group(message.group, message.rates)

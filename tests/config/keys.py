@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ftpcluster.config import Config
-from ftpcluster.config.setting import Key, keys, table_of
+from ftpcluster.config.setting import Key, is_array, keys, table_of
 
-ARRAYS = ("listen", "user", "user.permissions")
+
+def _struct_of(path: Sequence[str]) -> Any:
+    """The type of the table at a path."""
+    table: Any = Config
+    for name in path:
+        table = table_of(keys(table)[name].annotation)
+    return table
 
 
 def _tables(table: Any, name: str) -> Iterator[tuple[str, dict[str, Key]]]:
@@ -23,6 +29,12 @@ def _tables(table: Any, name: str) -> Iterator[tuple[str, dict[str, Key]]]:
 
 TABLES = dict(_tables(Config, ""))
 """By table ("" for the top): its keys."""
+ARRAYS = {
+    name
+    for name in TABLES
+    if name and is_array(keys(_struct_of(name.split(".")[:-1]))[name.split(".")[-1]].annotation)
+}
+"""The tables that a file may have several of."""
 
 
 def table_text(table: str, values: Mapping[str, str]) -> str:

@@ -17,11 +17,11 @@ import trustme
 
 from ftpcluster.cli.flags import Flags, take_passwords
 from ftpcluster.config import Config, ConfigError, Listen
-from ftpcluster.config.checks import warnings
 from ftpcluster.config.example import example
 from ftpcluster.config.load import load
 from ftpcluster.config.model import available_cores
 from ftpcluster.config.sources import Sources
+from ftpcluster.config.warnings import warnings
 from ftpcluster.protocol.protection import Protection
 from tests.config.keys import TABLES, table_text
 

@@ -13,9 +13,11 @@ import pytest
 
 import ftpcluster
 from ftpcluster import Permission
-from ftpcluster.compat import verbs
+from ftpcluster.compat import overrides, verbs
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.session.commands import table
+from ftpcluster.session.row import Argument, Command
+from ftpcluster.session.state import Session
 from tests.library.client import Client
 from tests.library.loops import on_both_loops
 
@@ -421,6 +423,28 @@ async def test_an_override_holds_for_its_kin(name: str, how: str, root: Path) ->
         for command in KIN[name]:
             await client.says(command, 550)
     assert [path.name for path in root.iterdir()] == ["d"]
+
+
+@pytest.mark.parametrize("name", ["rnfr", "rnto", None])
+@on_both_loops
+async def test_a_verb_that_does_the_work_of_two_is_refused_where_one_is_overridden(
+    name: str | None, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def xmove(session: Session, argument: str) -> Reply:
+        return Reply(Code.OK, "Moved.")
+
+    row = Command("XMOVE", xmove, Argument.REQUIRED, help="XMOVE from to: RNFR and RNTO")
+    monkeypatch.setitem(table.COMMANDS, b"XMOVE", row)
+    monkeypatch.setitem(overrides.HEADS, "xmove", ("rnfr", "rnto"))
+    method = verbs._make_method("xmove", b"XMOVE", row.help)
+    monkeypatch.setattr(verbs.BuiltinVerbs, "xmove", method, raising=False)
+    kind = ftpcluster.Server if name is None else refusing(name)
+    async with kind([ftpcluster.User(base_path=root)]) as server:
+        async with Client(server.server_port) as client:
+            await client.logs_in()
+            await client.says("XMOVE a b", 200 if name is None else 502)
+            del server.commands_mapping["rnto"]
+            await client.says("XMOVE a b", 500, 502)
 
 
 @on_both_loops

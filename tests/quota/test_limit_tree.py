@@ -298,6 +298,13 @@ def test_a_group_whose_limit_is_lifted_is_no_level_any_more(staffed: LimitTree) 
     assert set(sizes(staffed.distribute(0.0)).values()) == {40_000 // 3}
 
 
+def test_a_user_whose_demand_is_about_to_come_is_not_forgotten(staffed: LimitTree) -> None:
+    """A worker sends a user's limits, and then the demand: the supervisor may tick between them."""
+    staffed.set_user("alice", Rates(), 10.0, group="staff")
+    staffed.forget_idle(10.0)
+    assert staffed._group_of == {"alice": "staff"}
+
+
 def test_users_of_a_group_are_forgotten_as_others_are_and_the_group_is_not(
     staffed: LimitTree,
 ) -> None:

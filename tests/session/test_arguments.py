@@ -10,34 +10,24 @@ from pathlib import Path
 
 import pytest
 
+from ftpcluster.session.commands.table import ROWS
+from ftpcluster.session.row import Argument
 from tests.support.dialogue import Dialogue
 
-NEEDED = [
-    "ALLO",
-    "APPE",
-    "DELE",
-    "EPRT",
-    "MDTM",
-    "MFMT",
-    "MKD",
-    "MODE",
-    "OPTS",
-    "PORT",
-    "REST",
-    "RETR",
-    "RMD",
-    "RNFR",
-    "RNTO",
-    "SITE",
-    "SITE CHMOD",
-    "SIZE",
-    "STOR",
-    "STRU",
-    "TYPE",
-    "USER",
-    "XMKD",
-    "XRMD",
+SPECIFIED = [
+    *("ALLO", "APPE", "DELE", "EPRT", "MDTM", "MFMT", "MKD", "MODE", "OPTS", "PORT"),
+    *("REST", "RETR", "RMD", "RNFR", "RNTO", "SITE", "SIZE", "STOR", "STRU", "TYPE"),
+    *("USER", "XMKD", "XRMD"),
 ]
+"""Verbs that have to refuse to be without an argument."""
+NEEDED = sorted(
+    {"SITE CHMOD", *SPECIFIED}
+    | {
+        row.verb
+        for row in ROWS
+        if row.argument in (Argument.REQUIRED, Argument.NEEDS_WORDS) and row.sequence is None
+    }
+)
 REFUSED = ["ABOR", "CDUP", "FEAT", "PASV", "PWD", "REIN", "SYST", "XCUP", "XPWD"]
 UNAUTHENTICATED = {
     "FEAT": 211,
@@ -56,7 +46,7 @@ UNAUTHENTICATED = {
     "QUIT": 221,
 }
 """What is answered before the login, and how; AUTH and CCC need TLS, PASS needs USER."""
-USERS_ONLY = [
+_WITH_ARGUMENTS = [
     *("ACCT a", "CWD a", "XCWD a", "CDUP", "XCUP", "PWD", "XPWD", "PORT 127,0,0,1,200,1", "PASV"),
     *("EPRT |1|127.0.0.1|50000|", "EPSV", "EPSV ALL", "TYPE I", "STRU F", "MODE S", "RETR a"),
     *("STOR a", "STOU", "APPE a", "ALLO 1", "REST 1", "RNFR a", "RNTO a", "ABOR", "DELE a"),
@@ -64,6 +54,12 @@ USERS_ONLY = [
     *("SITE CHMOD 644 a", "SITE UTIME 20200101000000 a", "SITE SYMLINK a b", "SITE FOO", "SIZE a"),
     *("MDTM a", "MFMT 20200101000000 a", "HASH a", "RANG 1 2", "XCRC a", "XMD5 a", "XSHA1 a"),
     *("XSHA256 a", "AVBL", "OPTS MLST size;", "OPTS HASH MD5"),
+]
+USERS_ONLY = [
+    *_WITH_ARGUMENTS,
+    *sorted(
+        {row.verb for row in ROWS if row.login} - {line.split()[0] for line in _WITH_ARGUMENTS}
+    ),
 ]
 NEVER_IMPLEMENTED = ["SMNT", "ADAT", "MIC", "CONF", "ENC", "LANG", "LPRT", "LPSV"]
 CONTROLS = re.compile(rb"[\x00-\x09\x0b\x0c\x0e-\x1f\x7f]")

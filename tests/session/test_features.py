@@ -8,71 +8,21 @@ from pathlib import Path
 
 import pytest
 
+from ftpcluster.session.commands.table import ROWS
 from tests.support.dialogue import Dialogue
 
 FIRST = ["type", "perm", "size", "modify", "unique"]
 THEN = ["unix.mode", "unix.uid", "unix.gid"]
-VERBS = [
-    "USER",
-    "PASS",
-    "QUIT",
-    "SYST",
-    "FEAT",
-    "NOOP",
-    "HELP",
-    "PWD",
-    "CWD",
-    "CDUP",
-    "TYPE",
-    "MODE",
-    "STRU",
-    "PASV",
-    "EPSV",
-    "REST",
-    "RETR",
-    "STOR",
-    "APPE",
-    "LIST",
-    "NLST",
-    "MLSD",
-    "MLST",
-    "SIZE",
-    "MDTM",
-    "DELE",
-    "MKD",
-    "RMD",
-    "RNFR",
-    "RNTO",
-    "ABOR",
-    "XCWD",
-    "XCUP",
-    "XPWD",
-    "XMKD",
-    "XRMD",
-    "ACCT",
-    "REIN",
-    "PORT",
-    "EPRT",
-    "STOU",
-    "ALLO",
-    "STAT",
-    "SITE",
-    "OPTS",
-    "MFMT",
-    "AUTH",
-    "PBSZ",
-    "PROT",
-    "CCC",
-    "HASH",
-    "RANG",
-    "XCRC",
-    "XMD5",
-    "XSHA1",
-    "XSHA256",
-    "AVBL",
-    "CLNT",
-    "HOST",
+SPECIFIED = [
+    *("USER", "PASS", "QUIT", "SYST", "FEAT", "NOOP", "HELP", "PWD", "CWD", "CDUP", "TYPE"),
+    *("MODE", "STRU", "PASV", "EPSV", "REST", "RETR", "STOR", "APPE", "LIST", "NLST"),
+    *("MLSD", "MLST", "SIZE", "MDTM", "DELE", "MKD", "RMD", "RNFR", "RNTO", "ABOR", "XCWD"),
+    *("XCUP", "XPWD", "XMKD", "XRMD", "ACCT", "REIN", "PORT", "EPRT", "STOU", "ALLO"),
+    *("STAT", "SITE", "OPTS", "MFMT", "AUTH", "PBSZ", "PROT", "CCC", "HASH", "RANG"),
+    *("XCRC", "XMD5", "XSHA1", "XSHA256", "AVBL", "CLNT", "HOST"),
 ]
+"""The verbs that the server has to have."""
+VERBS = sorted({*SPECIFIED, *(row.verb for row in ROWS)})
 
 
 def features(client: Dialogue) -> list[str]:

@@ -25,7 +25,7 @@ from ftpcluster.ipc.messages import (
 )
 from ftpcluster.quota.bucket import BUSY_DEPTH, IDLE_DEPTH
 from ftpcluster.quota.fair import Demand
-from ftpcluster.quota.limit_tree import TICK, Grant, Report
+from ftpcluster.quota.limit_tree import FORGET, TICK, Grant, Report
 from ftpcluster.quota.rates import DOWNLOAD, Rates, SpeedLimits
 from ftpcluster.supervisor.speed import SharedSpeed
 from ftpcluster.supervisor.worker_handle import Plan
@@ -368,13 +368,24 @@ def test_a_new_plan_changes_groups_and_tells_the_old_workers() -> None:
         SetGroupLimits("staff", Rates(download=MEGA // 5)),
         SetGroupLimits("guests", Rates(upload=1)),
         SetLimits("alice", Rates()),
-        SetLimits("bob", Rates()),
+        SetLimits("bob", Rates(), "staff"),
     ]
     staffed(room)
     ask_for_all(room, 0.5)
     granted = ask_for_all(room, 5.0)
     assert granted["bob"] == pytest.approx(5 * MEGA / 5, rel=0.03)
     assert granted["alice"] == granted["carol"] == pytest.approx(5 * MEGA * 0.4, rel=0.03)
+
+
+def test_a_users_group_stays_when_a_tick_comes_before_the_demand() -> None:
+    """The first tick, by which idle users are forgotten, came between UserLimits and Reports."""
+    room = Room(**STAFF)
+    room.loop.run(FORGET + TICK)
+    staffed(room)
+    room.speed.on_reports(1, eager("carol"))
+    assert room.loop.now - room.speed._forgotten < TICK, "nothing was forgotten: no test"
+    granted = ask_for_all(room, 5.0)
+    assert granted["alice"] + granted["bob"] == pytest.approx(5 * MEGA / 10, rel=0.05)
 
 
 def test_a_group_that_a_new_plan_has_not_limits_nobody() -> None:

@@ -12,7 +12,7 @@ from typing import Self
 
 from ftpcluster.admin.client import AdminConnection, NoServer, OrderRefused
 from ftpcluster.admin.requests import BanList, ListBans, Overview, Unban, WhoRequest
-from tests.support.cluster import Cluster, until
+from tests.support.cluster import READY, Cluster, until
 
 
 class Kept:
@@ -21,6 +21,7 @@ class Kept:
     def __init__(self, start: Callable[[], Cluster]) -> None:
         self._start = start
         self._cluster: Cluster | None = None
+        self._workers = 0
 
     def __enter__(self) -> Self:
         return self
@@ -33,6 +34,9 @@ class Kept:
         """Lend the cluster to one test."""
         if self._cluster is None:
             self._cluster = self._start().__enter__()
+            ready = READY.search(self._cluster.log)
+            assert ready is not None
+            self._workers = int(ready[2])
         cluster = self._cluster
         cluster.forget_log()
         try:
@@ -41,7 +45,7 @@ class Kept:
         except BaseException:
             self._end()  # whatever the test has left, another one would fail for it
             raise
-        if not _is_as_before(cluster):
+        if not _is_as_before(cluster, self._workers):
             self._end()
 
     def _end(self) -> None:
@@ -50,8 +54,17 @@ class Kept:
             cluster.__exit__(None, None, None)
 
 
-def _is_as_before(cluster: Cluster) -> bool:
-    """Lift all bans. Returns whether it serves, and all its sessions end."""
+def is_unused(seen: Overview, workers: int) -> bool:
+    """Whether all its workers serve, and nobody is connected. One that stops has no workers."""
+    return (
+        seen.connections == 0
+        and len(seen.workers) == workers
+        and all(each.state == "serving" for each in seen.workers)
+    )
+
+
+def _is_as_before(cluster: Cluster, workers: int) -> bool:
+    """Lift all bans. Returns whether it serves with all its workers, and all its sessions end."""
     if cluster.process.poll() is not None:
         return False
     try:
@@ -64,9 +77,7 @@ def _is_as_before(cluster: Cluster) -> bool:
             def is_idle() -> bool:
                 seen = admin.ask(WhoRequest())
                 assert isinstance(seen, Overview)
-                return seen.connections == 0 and all(
-                    each.state == "serving" for each in seen.workers
-                )
+                return is_unused(seen, workers)
 
             until(is_idle, 5.0)
     except (NoServer, OrderRefused, AssertionError):

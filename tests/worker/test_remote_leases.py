@@ -12,8 +12,9 @@ from ftpcluster.ipc.channel import MAX_MESSAGE
 from ftpcluster.ipc.messages import Grants, Message, Reports, ToldRates, UserLimits
 from ftpcluster.quota.leases import Lease, Pool
 from ftpcluster.quota.limit_tree import TICK, Grant, Report
-from ftpcluster.quota.rates import DOWNLOAD, Direction, Rates, SpeedLimits
+from ftpcluster.quota.rates import DOWNLOAD, AccountSpeeds, Direction, Rates, SpeedLimits
 from ftpcluster.worker.remote_leases import RemoteLeases
+from ftpcluster.worker.remote_quotas import RemoteQuotas
 from tests.support.simulation import VirtualLoop, waiter_of
 
 MEGA = 1_000_000
@@ -560,6 +561,20 @@ def test_a_groups_limit_is_one_of_its_users() -> None:
     assert desk.leases.rate(pool) == 500
     desk.leases.order_group("staff", Rates())
     assert desk.leases.rate(pool) == 2 * MEGA
+
+
+def test_a_reload_that_puts_a_user_into_a_group_moves_the_sessions_of_old_workers() -> None:
+    groups = {"staff": Rates(download=MEGA)}
+    quotas = RemoteQuotas(VirtualLoop().as_loop, 1, SpeedLimits(groups=groups))
+    account = AccountSpeeds("alice")
+    assert quotas.speed_limits(account) is None
+    quotas.leases.order("alice", Rates(), "staff")
+    limits = quotas.speed_limits(account)
+    (pool,) = [each for each in quotas.leases._known_pools("alice") if each.direction == DOWNLOAD]
+    assert limits is not None
+    assert quotas.leases.rate(pool) == MEGA
+    quotas.leases.order("alice", Rates())
+    assert quotas.speed_limits(account) is None
 
 
 # ---------------------------------------------------------------------- silence

@@ -17,6 +17,7 @@ from ftpcluster.answers import settled
 from ftpcluster.protocol.command import integer
 from ftpcluster.protocol.errors import ArgumentProblem, FileUnavailable
 from ftpcluster.protocol.listing import printable
+from ftpcluster.protocol.quoting import QUOTED, unquoted
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.session.in_use import close_read, when_free
 from ftpcluster.session.state import Session
@@ -25,7 +26,7 @@ from ftpcluster.storage.base import File
 _PIECE = 4 << 20
 """Bytes that a thread reads and digests before it may go to another digest."""
 _XRANGE = re.compile(r"(.*?)(?: (\d{1,19}))?(?: (\d{1,19}))?", re.ASCII | re.DOTALL)
-_QUOTED = re.compile(r'"((?:[^"]|"")*)"(?: (\d{1,19}))?(?: (\d{1,19}))?', re.ASCII | re.DOTALL)
+_QUOTED = re.compile(QUOTED + r"(?: (\d{1,19}))?(?: (\d{1,19}))?", re.ASCII | re.DOTALL)
 
 
 class Digest(Protocol):
@@ -118,7 +119,7 @@ async def _x(session: Session, argument: str, algorithm: str) -> Reply:
     """
     match = _QUOTED.fullmatch(argument)
     if match is not None:
-        path = await settled(session.readable(match[1].replace('""', '"')))
+        path = await settled(session.readable(unquoted(match[1])))
     else:
         path = await settled(session.readable(argument))
         match = _XRANGE.fullmatch(argument)

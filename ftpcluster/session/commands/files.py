@@ -130,6 +130,10 @@ def after_rnfr(session: Session) -> str | None:
     return None if session.pending.rename_from else "Say what to rename with RNFR first."
 
 
+def what_rnfr_named(session: Session) -> str | None:
+    return session.pending.rename_from
+
+
 async def rnto(session: Session, argument: str) -> Reply:
     source = session.take_rename_from()
     target = await settled(session.writable(argument))

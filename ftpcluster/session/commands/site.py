@@ -15,6 +15,7 @@ from ftpcluster.protocol.errors import (
     ParameterNotImplemented,
 )
 from ftpcluster.protocol.listing import parse_timestamp
+from ftpcluster.protocol.quoting import two_paths
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.session.commands.files import set_modified
 from ftpcluster.session.commands.write_only import HidingNames, check_own
@@ -25,7 +26,6 @@ from ftpcluster.storage.uploads import check_new_name
 _MODE = re.compile(r" *([0-7]{1,4}) (.+)", re.DOTALL)
 _TIME_AND_PATH = re.compile(r"(\d{14}|\d{12}) (.+)", re.ASCII | re.DOTALL)
 _PATH_AND_TIMES = re.compile(r"(.+) \d{14} (\d{14}) \d{14} UTC", re.ASCII | re.DOTALL)
-_TWO_PATHS = re.compile(r'(?:"([^"]+)"|([^ "]+)) (?:"([^"]+)"|([^ "]+))', re.DOTALL)
 _PERMISSION_BITS = 0o777
 _CHMOD_DONE = Reply(Code.OK, "Permissions changed.")
 _UTIME_DONE = Reply(Code.OK, "Times changed.")
@@ -65,14 +65,14 @@ async def symlink(session: Session, argument: str) -> Reply:
     """SITE SYMLINK target link: within the user's files, where the server permits it at all."""
     if not session.settings.allow_symlinks:
         raise NotImplementedVerb("SITE SYMLINK is turned off.")
-    match = _TWO_PATHS.fullmatch(argument)
-    if match is None:
+    paths = two_paths(argument)
+    if paths is None:
         raise ArgumentProblem("Expected a target and a link, in quotes where they have spaces.")
     if session.account.rights.everywhere is None:
         # permissions go by names: a link would reach a file under another name's permission
         raise FileUnavailable("Links are for users with one permission for everything.")
-    target = await settled(session.readable(match[1] or match[2]))
-    link = await settled(session.writable(match[3] or match[4]))
+    target = await settled(session.readable(paths[0]))
+    link = await settled(session.writable(paths[1]))
     check_new_name(link)
     await settled(session.storage.symlink(target, link))
     return _SYMLINK_DONE

@@ -68,7 +68,7 @@ ROWS = (
     Command("XRMD", directories.rmd, REQUIRED, logged=True, names_path=True, help="XRMD path: as RMD"),
     Command("DELE", files.dele, REQUIRED, logged=True, names_path=True, help="DELE path: remove a file"),
     Command("RNFR", files.rnfr, REQUIRED, help="RNFR path: what to rename"),
-    Command("RNTO", files.rnto, REQUIRED, sequence=files.after_rnfr, abortable=True, logged=True, names_path=True, help="RNTO path: its new name"),
+    Command("RNTO", files.rnto, REQUIRED, sequence=files.after_rnfr, abortable=True, logged=True, names_path=True, source=files.what_rnfr_named, help="RNTO path: its new name"),
     Command("SIZE", files.size, REQUIRED, feature="SIZE", help="SIZE path: bytes of a file"),
     Command("MDTM", files.mdtm, REQUIRED, feature="MDTM", help="MDTM [YYYYMMDDHHMMSS] path: when a file was changed, or set that (UTC)"),
     Command("MFMT", files.mfmt, REQUIRED, logged=True, feature="MFMT", help="MFMT YYYYMMDDHHMMSS path: set when a file was changed (UTC)"),

@@ -1,0 +1,123 @@
+"""The directories of accounts, as they are on this machine: what cannot be served is found."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path as FilePath
+
+import msgspec
+
+from ftpcluster.config.accounts import ANONYMOUS, AccountConfig
+from ftpcluster.config.checks import accounts
+from ftpcluster.config.lines import Path
+from ftpcluster.config.model import Config
+from ftpcluster.config.progress import looking_at
+from ftpcluster.config.sources import Sources, quoted
+from ftpcluster.privileges import Identity, barriers, parse_run_as
+from ftpcluster.safe_paths import is_led_by_others
+
+_LOGIN = "{login}"
+
+
+def with_directories(config: Config, sources: Sources) -> Config:
+    """Every account with its directory, checked.
+
+    An account whose directory cannot be served harms no other: its user cannot log in until it can
+    be served. If no account is left, or with strict_users, it is an error.
+    """
+    broken = _Broken()
+    looked_at: dict[str, tuple[str, str]] = {}
+    settled: dict[Path, AccountConfig] = {}
+    for path, login, account in accounts(config):
+        changes: dict[str, str] = {}
+        for name in ("root", "home"):
+            below = (*path, name)
+            text = getattr(account, name)
+            if sources.is_sound(below) and (
+                _LOGIN not in text or sources.is_sound((*path, "login"))
+            ):
+                changes[name] = _filled_in(sources, below, text, login)
+        if "root" in changes and sources.is_sound((*path, "root")):
+            root = changes["root"]
+            if root not in looked_at:
+                looking_at(f"{root} (the root of {quoted(login)})")
+                looked_at[root] = _look_at(root)
+            changes["root"], problem = looked_at[root]
+            if problem:
+                broken[(*path, "root")] = problem, root
+        settled[path] = msgspec.structs.replace(account, **changes)
+    anonymous = settled.pop((ANONYMOUS,), None)
+    changed = {"users": tuple(settled.values()), "anonymous": anonymous}
+    config = msgspec.structs.replace(config, **changed)
+    _find_unreadable(config, sources, broken)
+    is_refused = config.strict_users or len(broken) == len(accounts(config))
+    for place, (problem, root) in broken.items():
+        if is_refused:
+            sources.refuse(place, problem, about=root)
+        else:
+            text = f"{problem}; its user cannot log in until that is mended"
+            sources.doubt(place, text, about=root)
+    return config
+
+
+def _filled_in(sources: Sources, path: Path, text: str, login: str) -> str:
+    """The text with ``{login}`` replaced. The login has to be one component of a path."""
+    if _LOGIN not in text:
+        return text
+    if login in (".", "..") or "/" in login:
+        sources.refuse(path, f"{_LOGIN} would be {quoted(login)}, which is no directory's name")
+    return text.replace(_LOGIN, login)
+
+
+def _look_at(root: str) -> tuple[str, str]:
+    """The path of a directory, and what is wrong with it, if anything is.
+
+    A link that another user could change is resolved now, once and for all.
+    """
+    try:
+        path = FilePath(root).resolve(strict=True)
+        if not path.is_dir():
+            return root, "not a directory"
+        os.close(os.open(path, os.O_RDONLY | os.O_DIRECTORY))
+        (path / ".").stat()  # to list it takes the open alone; to reach files takes this
+    except FileNotFoundError:
+        return root, "there is no such directory"
+    except PermissionError:
+        return root, "not permitted; the server may not read this directory"
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
+        why = error.strerror if isinstance(error, OSError) else None
+        return root, why or "too many levels of links"
+    return (str(path) if is_led_by_others(root) else os.path.abspath(root)), ""
+
+
+_Broken = dict[Path, tuple[str, str]]
+"""For each root that cannot be served: its place, what is wrong with it, and its path."""
+
+
+def _find_unreadable(config: Config, sources: Sources, broken: _Broken) -> None:
+    """Find roots that the user of ``run_as`` cannot read. Only root can check that."""
+    if config.run_as is None or not sources.is_sound(("run_as",)) or os.geteuid() != 0:
+        return
+    identity = parse_run_as(config.run_as)
+    sound = [
+        ((*path, "root"), account.root)
+        for path, _, account in accounts(config)
+        if sources.is_sound((*path, "root")) and (*path, "root") not in broken
+    ]
+    who = f"{quoted(identity.name)} (run_as), who serves,"
+    looking_at(f"the directories of {len(sound)} accounts, as {quoted(identity.name)} (run_as)")
+    in_the_way = barriers(identity, [root for _, root in sound])
+    for (path, root), barrier in zip(sound, in_the_way, strict=True):
+        if barrier == root:
+            text = f"{who} may not read this directory; `{_let_in(identity, root, 'rx')}`"
+            broken[path] = text, root
+        elif barrier:
+            text = f"{who} may not enter {barrier}, above it; `{_let_in(identity, barrier, 'x')}`"
+            broken[path] = f"{text}, or serve a directory elsewhere", root
+
+
+def _let_in(identity: Identity, directory: str, rights: str) -> str:
+    status = os.stat(directory)
+    who = "u" if status.st_uid == identity.uid else "g" if status.st_gid == identity.gid else "o"
+    return f"chmod {who}+{rights} {shlex.quote(directory)}"
