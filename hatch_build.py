@@ -65,6 +65,7 @@ def compiled(root: Path, work: str) -> list[Path]:
     )
     command = Distribution({"ext_modules": extensions}).get_command_obj("build_ext")
     command.build_lib, command.build_temp = f"{work}/lib", work
+    command.parallel = True  # a compiler for each core
     command.ensure_finalized()
     command.run()
     return sorted(Path(work, "lib", SOURCES).iterdir())

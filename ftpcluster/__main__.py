@@ -15,9 +15,10 @@ def main() -> None:
             from ftpcluster.runtime import open_standard_streams
 
             open_standard_streams()  # first: other files would get their numbers
-            from ftpcluster.worker.fork_server import begin
+            if not {"-h", "--help"}.intersection(sys.argv):  # nothing will be forked
+                from ftpcluster.worker.fork_server import begin
 
-            fork_server = begin()
+                fork_server = begin()
         from ftpcluster.cli import main  # here, since worker processes import this module, too
 
         main(fork_server)

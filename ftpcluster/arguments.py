@@ -17,6 +17,20 @@ def check_numbers(**given: float | None) -> None:
             raise ValueError(f"{keyword}: expected a number of at least 0 or None, got {value!r}")
 
 
+def check_texts(**given: str | None) -> None:
+    """Raises TypeError for what is neither None nor a text: no login would ever be equal to it."""
+    for keyword, value in given.items():
+        if value is not None and not isinstance(value, str):
+            # not the value: it may be a password
+            raise TypeError(f"{keyword}: expected a str or None, got {type(value).__name__}")
+
+
+def check_port(port: int | None) -> None:
+    """Raises ValueError for what is no port: of 70000 the C library makes 4464."""
+    if port is not None and not (isinstance(port, int) and 0 <= port < 65536):
+        raise ValueError(f"port: expected a number from 0 to 65535, got {port!r}")
+
+
 def check_booleans(**given: bool) -> None:
     """Raises ValueError for what is not a bool: "no" and "0" would count as true."""
     for keyword, value in given.items():

@@ -41,14 +41,18 @@ def be_dumpable() -> None:
     _check("PR_SET_DUMPABLE", _libc.prctl(_PR_SET_DUMPABLE, ctypes.c_ulong(1), *_ZEROS))
 
 
+def thread_name(role: str) -> bytes:
+    """The name that ``name_process`` gives to the main thread."""
+    return f"ftp-{role}".replace(" ", "-").encode()[:15]
+
+
 def name_process(role: str) -> None:
     """Have `ps` and `top` show the role of the process in place of its command line.
 
     `top` shows the thread's name, which Linux bounds to fifteen bytes. `ps` shows the memory where
     the arguments were.
     """
-    name = ctypes.create_string_buffer(f"ftp-{role}".replace(" ", "-").encode())
-    _libc.prctl(_PR_SET_NAME, name, *_ZEROS)
+    _libc.prctl(_PR_SET_NAME, ctypes.create_string_buffer(thread_name(role)), *_ZEROS)
     begin, end, _, _ = _bounds_of_arguments()
     if begin < end - 1:
         ctypes.memset(begin, 0, end - begin)

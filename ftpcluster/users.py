@@ -10,7 +10,7 @@ from enum import Enum
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, ClassVar
 
-from ftpcluster.arguments import check_numbers
+from ftpcluster.arguments import check_numbers, check_texts
 from ftpcluster.passwords import BadHash, begin_comparing, check_hash, is_hash, matches_plain
 from ftpcluster.protocol.path import is_beneath, resolve
 from ftpcluster.quota.rates import AccountSpeeds, Rates
@@ -87,10 +87,19 @@ class Permission:
 
 remember_methods(Permission, "is_parent")
 
+
+def _permissions(given: Iterable[Permission] | None) -> tuple[Permission, ...]:
+    """Raises TypeError: later each command that names a path would fail."""
+    found = tuple(given or ()) if isinstance(given, Iterable | None) else (given,)
+    if isinstance(given, Permission) or not all(isinstance(each, Permission) for each in found):
+        raise TypeError(f"permissions: expected a list of Permission objects, got {given!r}")
+    return found or (Permission(),)
+
+
 _CHECKED: dict[str, Callable[[Any], Any]] = {
     "base_path": lambda path: path if isinstance(path, PurePath) else Path(path),
     "home_path": _virtual,
-    "permissions": lambda permissions: tuple(permissions or (Permission(),)),
+    "permissions": _permissions,
 }
 """The checks of a user's attributes, made each time one is set."""
 _LIMITS = frozenset(
@@ -138,7 +147,7 @@ class User:
         self.password = password
         self.base_path = Path(base_path)
         self.home_path = PurePosixPath(home_path)
-        self.permissions = tuple(permissions or ())
+        self.permissions = _permissions(permissions)
         self.maximum_connections = maximum_connections
         self.read_speed_limit = read_speed_limit
         self.write_speed_limit = write_speed_limit
@@ -147,6 +156,7 @@ class User:
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in ("login", "password"):
+            check_texts(**{name: value})
             User.changes += 1
         elif name in _LIMITS:
             check_numbers(**{name: value})

@@ -8,6 +8,7 @@ import gc
 import os
 import re
 import signal
+import sys
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
@@ -22,6 +23,12 @@ from ftpcluster import Server
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # a shell that starts us in the background has it so; what we start would not obey it, either
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+if sys.dont_write_bytecode:
+    # each test process would rewrite the asserts of all tests anew, and each interpreter that the
+    # tests start compile all that it imports
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,

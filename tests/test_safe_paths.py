@@ -7,8 +7,6 @@ import os
 import pwd
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,8 +17,9 @@ import trustme
 from ftpcluster.privileges import Identity, parse_run_as
 from ftpcluster.safe_paths import UnsafePath, acting_for, controllers, reading_for
 from tests.support.cluster import Cluster, until
+from tests.support.command import command
 from tests.support.dialogue import Dialogue
-from tests.support.forking import CHECKOUT, environment
+from tests.support.forking import CHECKOUT
 from tests.support.unprivileged import PACKAGES, python_for_nobody
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root could be led anywhere")
@@ -126,16 +125,7 @@ def arguments(place: Path, *more: str) -> list[str]:
 
 def refusal(place: Path, *more: str) -> str:
     """What ``run`` says that does not start."""
-    command = [sys.executable, "-m", "ftpcluster", "run", *arguments(place, *more)]
-    done = subprocess.run(
-        command,
-        cwd=CHECKOUT,
-        env=environment({}),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = command("run", *arguments(place, *more))
     assert done.returncode == 2, done.stderr
     return done.stderr
 
@@ -223,13 +213,12 @@ def test_check_says_who_could_lead_root(place: Path) -> None:
         f'[log]\nfile = "{place}/theirs/log"\n'
     )
     file.write_text(text)
-    command = [sys.executable, "-m", "ftpcluster", "check", "-c", str(file)]
-    done = subprocess.run(command, env=environment({}), capture_output=True, text=True, check=False)
+    done = command("check", "-c", str(file))
     assert done.returncode == 2
     assert (
         f"f.toml:5: log.file: {place}/theirs/log: {place}/theirs belongs to nobody" in done.stderr
     )
     file.write_text(text.replace("daemon", "nobody"))
-    done = subprocess.run(command, env=environment({}), capture_output=True, text=True, check=False)
+    done = command("check", "-c", str(file))
     assert done.returncode == 0, done.stderr
     assert '"nobody" (run_as) could replace it, and be root at the next start' in done.stderr

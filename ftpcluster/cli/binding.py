@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Iterator, Sequence
 
@@ -10,6 +11,9 @@ from ftpcluster.net.listeners import BACKLOG, CannotListen, Listener, listen, li
 from ftpcluster.protocol.address import Networks, display
 from ftpcluster.protocol.protection import Protection
 from ftpcluster.supervisor.systemd import IMPLICIT_TLS
+
+_PORTS = "--port, --implicit-tls-port, or port in [[listen]]"
+"""The flags and the key that name ports."""
 
 
 class Binder:
@@ -77,7 +81,10 @@ def listeners_of(config: Config, binder: Binder) -> list[Listener]:
     """The listeners of ``config``, bound by ``binder``. Raises CannotListen."""
     try:
         return list(_listeners(config, binder))
-    except CannotListen:
+    except CannotListen as error:
+        cause = error.__cause__
+        if isinstance(cause, OSError) and cause.errno in (errno.EADDRINUSE, errno.EACCES):
+            raise CannotListen(f"{error} ({_PORTS})") from cause
         raise
     except OSError as error:
         raise CannotListen(f"cannot listen: {error.strerror}") from error

@@ -142,6 +142,7 @@ class Cluster:
                 self._metrics.close()
             if admin is not None:
                 admin.close()
+        log.info("stopped")
         return _INTERRUPTED if self._interrupted else 0
 
     def _certificate_end(self) -> float | None:
@@ -153,6 +154,8 @@ class Cluster:
         if not serving.cancelled() and serving.exception() is None:
             settle_collector()
             log.info("Python %s %s", sys.version.split()[0], DESCRIPTION)
+            if self._logs.log is not None:
+                log.info("ready on %s", self._described)
             say(f"ready on {self._described}")
             self._notifier.ready(f"ready on {self._described}")
             if self._notifier.is_heard:
@@ -175,6 +178,10 @@ class Cluster:
     def _on_stop(self, number: int) -> None:
         if self._interrupted is None:
             self._interrupted = number == signal.SIGINT
+            if self._interrupted and self._logs.log is not None:
+                # at a terminal, where the log is not seen, it would look as if nothing happened
+                grace = self._config.timeouts.shutdown
+                say(f"stopping: transfers have {grace} s to finish; Ctrl-C again cuts them")
         self._supervisor.stop()
 
     # ------------------------------------------------------------------ reload

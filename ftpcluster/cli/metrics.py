@@ -79,7 +79,8 @@ class Metrics:
         try:
             self._http = kind((host, port), Handler)
         except OSError as error:
-            where, why = display(host, port), why_not(host, error, "--metrics, or metrics.listen")
+            where = display(host, port)
+            why = why_not(host, error, "another with --metrics, or metrics.listen")
             raise CannotListen(f"cannot listen on {where} for metrics: {why}") from error
         self._thread: threading.Thread | None = None
 

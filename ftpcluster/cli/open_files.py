@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 
 from ftpcluster.config import ConfigError
@@ -12,10 +13,14 @@ _FILES_OF_A_WORKER = 4
 
 
 def check_open_files(workers: int) -> None:
-    """Raises ConfigError where the limit is too low even for the workers alone.
+    """Raises ConfigError where /proc is missing, or the limit too low even for the workers alone.
 
     With fewer descriptors anything may happen: the loop itself may wait for one, silently.
     """
+    if not os.path.exists("/proc/self/fd"):
+        raise ConfigError(
+            "/proc is missing, which workers need: mount it (`mount -t proc p /proc`)"
+        )
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     least = _OWN_FILES + _FILES_OF_A_WORKER * workers
     if most != resource.RLIM_INFINITY and most < least:

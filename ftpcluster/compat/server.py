@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import itertools
+import logging
 import os
 import socket
 from collections.abc import Iterable, Sequence
@@ -15,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace, TracebackType
 from typing import Any, Self, TypedDict, Unpack
 
+from ftpcluster import arguments
 from ftpcluster.compat.keywords import Keywords
 from ftpcluster.compat.overrides import VerbMap
 from ftpcluster.compat.server_arguments import (
@@ -34,6 +36,7 @@ from ftpcluster.compat.server_status import LedgerConnections, Listening, Server
 from ftpcluster.compat.verbs import BuiltinVerbs
 from ftpcluster.net.acceptor import Acceptor, refuse
 from ftpcluster.net.active import try_source_port
+from ftpcluster.net.certificates import Contexts
 from ftpcluster.net.listeners import BACKLOG, addresses, listen_on_all, set_keepalive
 from ftpcluster.net.pipe import Pipe
 from ftpcluster.net.poller import Poller
@@ -55,6 +58,9 @@ from ftpcluster.users import (  # noqa: F401 (aioftp has them here)
 _THREADS = 16
 _END_OF_SESSIONS = 10.0
 """Seconds that ``close`` gives custom commands to end after their cancellation."""
+
+
+log = logging.getLogger("ftpcluster.server")
 
 
 class ListenOptions(TypedDict, total=False):
@@ -187,7 +193,7 @@ class Server(ServerStatus, PathMethods, BuiltinVerbs):
         """Listen and serve: on all addresses where ``host`` is None, on a free port where 0.
 
         ``host`` may also be several. ``kwargs`` are those of ``asyncio.start_server`` that
-        ListenOptions names. Raises OSError.
+        ListenOptions names. Raises OSError, or ValueError for what is no port.
         """
         if unknown := kwargs.keys() - ListenOptions.__annotations__.keys():
             raise TypeError(f"start() got an unexpected keyword argument {min(unknown)!r}")
@@ -196,6 +202,7 @@ class Server(ServerStatus, PathMethods, BuiltinVerbs):
         loop = asyncio.get_running_loop()
         hosts = (host,) if isinstance(host, str) else tuple(host or (None,))
         sockets = _listen(hosts, port, kwargs, self.settings)
+        _warn_of_tls(self.settings, self._contexts)
         self.server_host, self.server_port = hosts[0], sockets[0].getsockname()[1]
         self._listening = Listening(tuple(sockets))
         self._quotas = LocalQuotas(
@@ -340,10 +347,16 @@ Server.__init__.__signature__ = signature()  # type: ignore[attr-defined]
 Server.__init__.__doc__ = described()
 
 
+def _warn_of_tls(settings: Settings, contexts: Contexts | None) -> None:
+    if settings.require_tls and contexts is None:
+        log.warning("nobody can log in: require_tls needs a context, as tls or ssl")
+
+
 def _listen(
     hosts: tuple[str | None, ...], port: int, options: ListenOptions, settings: Settings
 ) -> list[socket.socket]:
-    """Sockets for all addresses of these hosts, each address once. Raises OSError."""
+    """Sockets for all addresses of these hosts, each address once. Raises OSError, ValueError."""
+    arguments.check_port(port)
     if settings.active_port is not None:
         try_source_port(settings.active_port)
     family = options.get("family", socket.AF_UNSPEC)

@@ -7,7 +7,8 @@ import difflib
 import inspect
 import logging
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from ssl import PROTOCOL_TLS_CLIENT
 from typing import Any, NamedTuple
 
 from ftpcluster import arguments
@@ -204,8 +205,9 @@ def _users(given: Any) -> AbstractUserManager:
     users = given.users
     if isinstance(users, AbstractUserManager) or users is None:
         return users or MemoryUserManager()
-    listed = () if isinstance(users, User | str) else tuple(users)
-    if not all(isinstance(each, User) for each in listed) or isinstance(users, User | str):
+    is_several = isinstance(users, Iterable) and not isinstance(users, User | str)
+    listed = tuple(users) if is_several else (None,)
+    if not all(isinstance(each, User) for each in listed):
         raise TypeError(f"users: expected a list of User objects or a user manager, got {users!r}")
     return MemoryUserManager(listed)
 
@@ -215,6 +217,17 @@ def _contexts(given: Any) -> Contexts | None:
         source = getattr(given, name)
         if source is not None and not (callable(source) or hasattr(source, "wrap_socket")):
             raise TypeError(f"{name}: expected an ssl.SSLContext or a function, got {source!r}")
+        if getattr(source, "protocol", None) == PROTOCOL_TLS_CLIENT:
+            raise ValueError(
+                f"{name}: that context is for clients; make one for servers, by "
+                "ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) or "
+                "ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)"
+            )
+    if given.ssl and given.tls:
+        raise ValueError(
+            "ssl and tls: give one of them; with ssl every connection begins with TLS, with tls "
+            "clients may ask for it (AUTH TLS). For both make two servers"
+        )
     source = given.ssl or given.tls
     if source is None:
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import grp
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path as FilePath
 
 from ftpcluster.config.checks import accounts, identity_of
@@ -24,12 +24,14 @@ def warnings(config: Config, sources: Sources) -> list[str]:
     """Warnings: what is no error, but may harm or surprise."""
     identity = identity_of(config)
     found = [*sources.doubts, *_no_home(config, sources)]
+    if config.tls is not None:
+        found += _unreadable(config.tls.files, identity)
     if sources.file is None:
         return found
     exposed = _exposed(sources.file, sources.passwords_in_file(), identity)
     return [
         *exposed,
-        *_unreadable(sources.file, identity),
+        *_unreadable([str(sources.file)], identity),
         *_replaceable(sources.file, identity),
         *found,
     ]
@@ -58,11 +60,14 @@ def _exposed(file: FilePath, given: list[str], identity: Identity | None) -> Ite
     yield f"{text}; `{_for_group(name, gid) if identity is not None and is_others else how}`"
 
 
-def _unreadable(file: FilePath, identity: Identity | None) -> Iterator[str]:
-    """Warn if the user of ``run_as`` cannot read the file; the server would still start."""
-    if identity is not None and os.geteuid() == 0 and not may_read(identity, os.path.abspath(file)):
+def _unreadable(files: Iterable[str], identity: Identity | None) -> Iterator[str]:
+    """Warn of files that the user of ``run_as`` cannot read; the server would still start."""
+    for file in files if identity is not None and os.geteuid() == 0 else ():
+        assert identity is not None
+        if may_read(identity, os.path.abspath(file)):
+            continue
         who = quoted(identity.name)
-        how = _for_group(shlex.quote(str(file)), identity.gid)
+        how = _for_group(shlex.quote(file), identity.gid)
         yield (
             f"{file}: {who} (run_as) may not read it, so every reload would fail; `{how}`, in a "
             f"directory that {who} may enter"

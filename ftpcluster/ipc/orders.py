@@ -8,12 +8,15 @@ pickle goes in a file in memory, since it may be larger than a datagram.
 from __future__ import annotations
 
 import array
+import errno
 import os
 import pickle
 import socket
 from collections.abc import Callable, Sequence
 from multiprocessing import context
 from multiprocessing.reduction import ForkingPickler
+
+from ftpcluster.descriptors import close_quietly
 
 _MOST = 64 * 1024
 _DESCRIPTORS = 16
@@ -25,6 +28,10 @@ class NoOrder(Exception):
     """The other end is gone."""
 
 
+class Cut(Exception):
+    """A message has come without its descriptors: this process may open no more."""
+
+
 def send(sock: socket.socket, data: bytes, fds: Sequence[int] = ()) -> None:
     """Raises OSError; BlockingIOError where the other end does not read."""
     rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))
@@ -32,9 +39,9 @@ def send(sock: socket.socket, data: bytes, fds: Sequence[int] = ()) -> None:
 
 
 def receive(sock: socket.socket) -> tuple[bytes, list[int]]:
-    """A message and its descriptors. Raises NoOrder, OSError."""
+    """A message and its descriptors. Raises NoOrder, Cut, OSError."""
     try:
-        data, ancillary, _, _ = sock.recvmsg(_MOST, _ROOM, socket.MSG_CMSG_CLOEXEC)
+        data, ancillary, flags, _ = sock.recvmsg(_MOST, _ROOM, socket.MSG_CMSG_CLOEXEC)
     except ConnectionResetError:  # the other end was closed before it had read all
         raise NoOrder from None
     if not data:
@@ -42,6 +49,10 @@ def receive(sock: socket.socket) -> tuple[bytes, list[int]]:
     fds = array.array("i")
     for _, _, rights in ancillary:
         fds.frombytes(rights[: len(rights) - len(rights) % fds.itemsize])
+    if flags & socket.MSG_CTRUNC:
+        for fd in fds:
+            close_quietly(fd)
+        raise Cut(os.strerror(errno.EMFILE))
     return data, list(fds)
 
 
@@ -63,7 +74,7 @@ class Order:
     """An order that was received; ``next`` unpickles its next part."""
 
     def __init__(self, sock: socket.socket) -> None:
-        """Waits for the order. Raises NoOrder, OSError."""
+        """Waits for the order. Raises NoOrder, Cut, OSError."""
         _, (file, *_taken[:]) = receive(sock)
         self._file = os.fdopen(file, "rb")
 

@@ -185,15 +185,16 @@ def _lacks_ipv6(error: CannotListen) -> bool:
 
 
 def _why(host: str, port: int, error: OSError) -> str:
-    return f"cannot listen on {host} port {port}: {why_not(host, error)}"
+    where = f"{host} port {port}" if port else host  # 0: that is not about the port
+    return f"cannot listen on {where}: {why_not(host, error)}"
 
 
-def why_not(host: str, error: OSError, flag: str = "--port, or --implicit-tls-port") -> str:
-    """Why a host and a port cannot be listened on, and what to do; ``flag`` sets them."""
+def why_not(host: str, error: OSError, another: str = "another one") -> str:
+    """Why a host and a port cannot be listened on, and what to do: choose ``another``."""
     if error.errno == errno.EADDRINUSE:
-        return f"the port is taken; end what uses it or choose another with {flag}"
+        return f"the port is taken; end what uses it, or choose {another}"
     if error.errno == errno.EACCES:
-        return f"not permitted; ports below 1024 need root, choose another with {flag}"
+        return f"not permitted; ports below 1024 need root; choose {another}"
     if error.errno == errno.EADDRNOTAVAIL:
         return "this machine has no such address; see `ip address`"
     if error.errno == errno.EINVAL and is_ipv6(host) and "%" not in host:

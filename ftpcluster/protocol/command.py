@@ -8,7 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from ftpcluster.native import NATIVE
 from ftpcluster.protocol.errors import ArgumentProblem
+
+if NATIVE:
+    from ftpcluster._native.lines import one_line
+else:
+    from ftpcluster.protocol.lines import one_line
 
 MAX_LINE = 4096
 """Bytes of a command line at most. A longer line is discarded, and its reply is 500."""
@@ -19,7 +25,6 @@ _IAC = 0xFF
 # Telnet (RFC 854): IAC IAC is one 0xFF; IAC with WILL/WONT/DO/DONT takes an option byte;
 # every other IAC x (IP, Synch's DM, …) is two bytes. Clients put IP and Synch before ABOR.
 _TELNET = re.compile(rb"\xff(?:\xff|[\xfb-\xfe].?|.?)", re.DOTALL)
-_ONE_LINE = re.compile(rb"([^ \r\n\xff]+)(?: ([^\r\n\xff]*))?\r*\n")
 _EMPTY = re.compile(rb"(?:\r*\n)+")
 _FORBIDDEN = re.compile(r"[\0\r\n]")
 
@@ -108,11 +113,7 @@ class CommandLines:
         """
         if self._buffer or self._head is not None or len(data) > MAX_LINE:
             return None
-        match = _ONE_LINE.fullmatch(data)
-        if match is None:
-            return None
-        verb, argument = match.groups(b"")
-        return verb.upper(), argument
+        return one_line(data)
 
     def feed(self, data: bytes) -> None:
         """Add bytes that were received. Raises TooMuchRubbish."""

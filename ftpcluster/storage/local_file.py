@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import errno
 import os
 
 from ftpcluster.descriptors import close_quietly
+from ftpcluster.native import NATIVE
 from ftpcluster.protocol.errors import LocalProblem
 from ftpcluster.storage.base import File
 from ftpcluster.storage.beneath import Opened
 from ftpcluster.storage.uploads import UploadPlace
 
-_one_byte = bytearray(1)
+if NATIVE:
+    from ftpcluster._native.file_calls import count_links, is_in_memory
+else:
+    from ftpcluster.storage.file_calls import count_links, is_in_memory
+
 _cannot_tell: set[int] = set()
 """Devices whose file systems cannot say what they have in memory, as tmpfs, which has all."""
 _cannot_copy: set[tuple[int, bool]] = set()
@@ -80,15 +84,11 @@ class LocalFile(File):
         """Whether the page at ``offset`` is in memory, so that reading it does not block."""
         if self._device in _cannot_tell:
             return True
-        try:
-            os.preadv(self.fd, (_one_byte,), offset, os.RWF_NOWAIT)
-        except BlockingIOError:
-            return False
-        except OSError as error:
-            if error.errno != errno.EOPNOTSUPP:
-                raise
+        is_known = is_in_memory(self.fd, offset)
+        if is_known is None:
             _cannot_tell.add(self._device)
-        return True
+            return True
+        return is_known
 
     def refuse_kernel_copies(self) -> None:
         self.kernel_fd = None
@@ -100,7 +100,7 @@ class LocalFile(File):
         A file that is removed before its last byte has come was not stored: nothing of it is left.
         One that is removed afterwards was. Some file systems count no names at all.
         """
-        self._had_name = os.fstat(self.fd).st_nlink > 0 or not self._links
+        self._had_name = count_links(self.fd) > 0 or not self._links
 
     def is_exhausted(self, offset: int) -> bool:
         """Files of sysfs have the size of a page, whatever is in them, and no blocks on a disk."""

@@ -19,15 +19,17 @@ from collections.abc import Callable, Sequence
 
 from ftpcluster.descriptors import close_quietly
 from ftpcluster.ipc.orders import NoOrder, receive, send
-from ftpcluster.prctl import adopt_orphans
+from ftpcluster.prctl import adopt_orphans, thread_name
 from ftpcluster.supervisor.cut_connections import cut_connections
 from ftpcluster.supervisor.process import ProcessLike
-from ftpcluster.supervisor.procstatus import stuck_thread
+from ftpcluster.supervisor.procstatus import ended_children, stuck_thread
 
 log = logging.getLogger(__name__)
 
 _PATIENCE = 5.0
 """Seconds that the fork server has for an answer. After that it counts as hung."""
+_ENDING = 1.0
+"""Seconds after which a process whose descriptors are closed has ended."""
 
 
 class ForkServer:
@@ -71,6 +73,15 @@ class ForkServer:
             close_quietly(self._requests.detach())
             _signal(self._pidfd, signal.SIGKILL)
             log.warning("the fork server %s: workers start without it, which takes longer", why)
+
+    def reap_later(self) -> None:
+        """Reap, in a moment, children that were killed before they could tell their pid."""
+        asyncio.get_running_loop().call_later(_ENDING, self._reap)
+
+    def _reap(self) -> None:
+        with contextlib.suppress(OSError):
+            for pid in ended_children(thread_name("fork server"), apart_from=self.pid):
+                os.waitpid(pid, os.WNOHANG)
 
     def ask(self) -> socket.socket:
         """Ask for a worker; returns the socket on which it sends its pid and waits for its order.
@@ -179,6 +190,7 @@ class AskedProcess:
             number = int(receive(self._answers)[0])
         except (OSError, NoOrder):
             number = 0
+            self._forks.reap_later()
         asyncio.get_running_loop().remove_reader(self._answers)
         self._timer.cancel()
         try:

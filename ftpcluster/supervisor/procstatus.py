@@ -27,3 +27,16 @@ def stuck_thread(pid: int) -> int | None:
     except OSError:
         pass  # it ends just now
     return None
+
+
+def ended_children(name: bytes, apart_from: int) -> list[int]:
+    """Children of this process with that name that have ended and were not reaped. Raises OSError
+    where /proc does not say."""
+    found = []
+    for task in Path("/proc/self/task").iterdir():
+        for child in map(int, (task / "children").read_bytes().split()):
+            # the name in parentheses, which may contain any character, and then the state
+            status = Path(f"/proc/{child}/stat").read_bytes()
+            if b"(%s) Z " % name in status and child != apart_from:
+                found.append(child)
+    return found

@@ -28,9 +28,9 @@ from aiomultiprocess.core import Process
 import ftpcluster.net.acceptor
 import ftpcluster.worker.custom_classes
 import ftpcluster.worker.speed_limits  # noqa: F401
-from ftpcluster.ipc.orders import NoOrder, Order, receive
+from ftpcluster.ipc.orders import Cut, NoOrder, Order, receive
 from ftpcluster.prctl import be_dumpable, hide_environment, name_process, no_new_privs
-from ftpcluster.privileges import drop
+from ftpcluster.privileges import CannotRunAs, drop
 from ftpcluster.worker.entry import NOT_OURS
 from ftpcluster.worker.orphan import die_with_parent
 
@@ -69,7 +69,10 @@ def begin() -> tuple[int, socket.socket] | None:
 def _may_fork() -> bool:
     """Whether a fork is safe. Threads would be lost, with the locks that they hold. And the memory
     would be passed on with a password that the environment may still contain."""
-    is_single = len(os.listdir("/proc/self/task")) == 1
+    try:
+        is_single = len(os.listdir("/proc/self/task")) == 1
+    except OSError:  # there is no /proc
+        return False
     settings = (name for name in os.environ if name.upper().startswith(_SETTINGS))
     return is_single and all(name == _NO_SETTING for name in settings)
 
@@ -114,7 +117,10 @@ def _import_workers() -> None:
 def _serve(requests: socket.socket, supervisor: int) -> socket.socket:
     """Serve requests. Returns in a worker: the socket for its order. Raises NoOrder."""
     while True:
-        data, fds = receive(requests)
+        try:
+            data, fds = receive(requests)
+        except Cut:
+            continue  # the supervisor sees the end of what was cut off, and spawns that worker
         if not fds:
             _give_up_root(requests, data)
             die_with_parent(supervisor)  # the kernel forgets this when root is given up
@@ -127,13 +133,17 @@ def _serve(requests: socket.socket, supervisor: int) -> socket.socket:
 
 def _give_up_root(requests: socket.socket, data: bytes) -> None:
     identity, kept = pickle.loads(data)  # noqa: S301 (the supervisor's own)
-    drop(identity, kept)
+    try:
+        drop(identity, kept)
+    except CannotRunAs:
+        os._exit(1)  # the supervisor cannot either, and says so
     no_new_privs()
     requests.send(b"done")
 
 
 def _fork(order: socket.socket, supervisor: int) -> bool:
     """Fork a worker that is the supervisor's child. Returns True in the worker."""
+    server = os.getpid()
     try:
         between = os.fork()
     except OSError as error:
@@ -142,6 +152,7 @@ def _fork(order: socket.socket, supervisor: int) -> bool:
     if between:
         os.waitpid(between, 0)
         return False
+    die_with_parent(server)  # else it stays, where both were stopped and the server is killed
     between = os.getpid()
     try:
         child = os.fork()
@@ -151,8 +162,8 @@ def _fork(order: socket.socket, supervisor: int) -> bool:
     if child:
         os._exit(0)
     _wait_for_end_of(between)
-    if os.getppid() != supervisor:
-        os._exit(1)  # the supervisor is gone, or does not expect a worker any more
+    die_with_parent(supervisor)  # until it is initialized. It may be gone, or expect nobody
+    name_process("worker")  # before the pid is told: what still has our name, nobody waits for
     order.send(b"%d" % os.getpid())
     return True
 
@@ -176,17 +187,18 @@ def _wait_for_end_of(parent: int) -> None:
 
 def _work(orders: socket.socket) -> NoReturn:
     """Run a worker. First set up what a spawned process would have from its parent."""
-    name_process("worker")
     try:
         order = Order(orders)
     except NoOrder:
         os._exit(1)
+    except Cut as cut:
+        _end(f"ftpcluster: error: a worker cannot take its order: {cut}")
     orders.close()
     inherited: Any = order.next()
     spawn.prepare(inherited["preparation"])
     os.environ.clear()
     os.environ.update(inherited["environment"])
-    resource.setrlimit(resource.RLIMIT_NOFILE, inherited["files"])
+    _limit_open_files(*inherited["files"])
     stderr = inherited["stderr"].detach()
     os.dup2(stderr, 2)
     os.close(stderr)
@@ -195,3 +207,18 @@ def _work(orders: socket.socket) -> NoReturn:
     order.close()
     Process.run_async(unit)
     sys.exit(0)
+
+
+def _limit_open_files(soft: int, hard: int) -> None:
+    """Set the supervisor's limits, as far as this process may: root can raise the supervisor's
+    while it runs, but the fork server has given up root."""
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    except (OSError, ValueError):
+        _, ours = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, ours), ours))
+
+
+def _end(why: str) -> NoReturn:
+    os.write(2, f"{why}\n".encode())
+    os._exit(1)

@@ -351,6 +351,26 @@ def test_who_serves_has_to_be_able_to_read_the_file_and_others_not(
 
 
 @needs_root
+def test_a_key_that_its_server_may_not_read_is_warned_of() -> None:
+    """The start reads it as root; each reload would fail, of a renewed certificate, too."""
+    issued = trustme.CA().issue_cert("localhost")
+    with tempfile.TemporaryDirectory() as name:
+        here = Path(name)
+        here.chmod(0o711)
+        issued.private_key_pem.write_to_path(str(here / "key.pem"))
+        issued.cert_chain_pems[0].write_to_path(str(here / "cert.pem"))
+        (here / "f.toml").write_text(
+            "run_as = 'nobody:daemon'\n[tls]\ncertificate = 'cert.pem'\nkey = 'key.pem'\n"
+            "[anonymous]\nroot = '/usr'\n"
+        )
+        for file, mode in (("f.toml", 0o644), ("cert.pem", 0o644), ("key.pem", 0o600)):
+            (here / file).chmod(mode)
+        done = command("check", "-c", "f.toml", cwd=here)
+    said = UNREADABLE.replace("FILE", f"{here}/key.pem")
+    assert done.stderr == f"ftpcluster: warning: {here}/key.pem: {said}\n"
+
+
+@needs_root
 def test_a_file_in_a_directory_that_its_server_may_not_enter_is_warned_of() -> None:
     with tempfile.TemporaryDirectory() as name:  # mode 700
         said = warnings_of_check(Path(name), mode=0o640, group="daemon", password=HASH)

@@ -29,6 +29,7 @@ WAYS = (
     Way("explicit TLS", tls="explicit"),
     Way("implicit TLS", tls="implicit"),
 )
+VERSATILE = (Lftp, Curl, NetFTP)
 CONTROL_WAYS = (WAYS[0], WAYS[2])
 """Ways that differ where a task needs no data connection."""
 LONG_WAYS = (WAYS[1], WAYS[3])
@@ -117,7 +118,8 @@ def every_client(
 ) -> pytest.MarkDecorator:
     """One test for each client and way; where it cannot be, a skipped one that says why.
 
-    ``slow``: ways on which the task takes long, and shows nothing that shorter ones do not.
+    ``slow``: ways on which the task takes long, and shows nothing that shorter ones do not. Ways
+    beside passive mode and explicit TLS are tried with ``VERSATILE`` clients, and slowly with all.
     """
     cases = []
     for kind in CLIENTS:
@@ -125,7 +127,8 @@ def every_client(
             words = (task, way.name, *way.name.split())
             reasons = [CANNOT[kind.name, word] for word in words if (kind.name, word) in CANNOT]
             marks = [pytest.mark.skip(reason=f"{kind.name}: {reasons[0]}")] if reasons else []
-            marks += [pytest.mark.slow] if way in slow else []
+            is_slow = way in slow or not (way in CONTROL_WAYS or kind in VERSATILE)
+            marks += [pytest.mark.slow] if is_slow else []
             cases.append(pytest.param((kind, way), id=f"{kind.name}, {way.name}", marks=marks))
     return pytest.mark.parametrize("client", cases, indirect=True)
 

@@ -15,7 +15,7 @@ from tests.session.proxied import AUTHORITY, v1
 from tests.support.configured import configured, ports
 from tests.support.dialogue import DEADLINE
 
-TIMES = 500
+TIMES = 200
 LIMITS = {
     "of the address": "[limits]\nconnections_per_address = 1\n",
     "of the server": "[limits]\nconnections = 1\n",
@@ -68,7 +68,7 @@ def test_nor_with_tls(tmp_path: Path) -> None:
         return quits(context.wrap_socket(sock, server_hostname="localhost"))
 
     with configured(tmp_path, listen + text + USER) as cluster:
-        reconnects(ports(cluster)[-1], protected, TIMES // 5)
+        reconnects(ports(cluster)[-1], protected, TIMES // 2)
 
 
 def test_nor_behind_a_proxy(tmp_path: Path) -> None:

@@ -168,9 +168,17 @@ def test_all_processes_log_to_the_file_and_ready_stays_on_stderr(tmp_path: Path)
                 logs_in(client)
         for number in (1, 2):
             seen(file, rf"^\S+ \S+ INFO worker {number}: \[\d\] \S+ alice: logged in$")
-    seen(file, r"^\S+ \S+ INFO supervisor: stopping$")
+    seen(file, r"^\S+ \S+ INFO supervisor: ready on .+ \(2 workers\)$")
+    assert file.read_text().splitlines()[-1].endswith(" INFO supervisor: stopped")
     assert re.fullmatch(r"ready on .*\n", cluster.log)
     assert file.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_terminal_hears_of_ctrl_c_also_where_the_log_is_a_file(tmp_path: Path) -> None:
+    with Cluster(*arguments(tmp_path, "--log-file", str(tmp_path / "log"))) as cluster:
+        cluster.process.send_signal(signal.SIGINT)
+        assert cluster.wait() == 130
+    assert cluster.log.endswith("stopping: transfers have 30 s to finish; Ctrl-C again cuts them\n")
 
 
 def test_what_was_logged_before_a_restart_stays(tmp_path: Path) -> None:

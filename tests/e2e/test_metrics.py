@@ -286,7 +286,7 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
         where = f"127.0.0.1:{taken.getsockname()[1]}"
         line = wrong(Cluster("--root", str(tmp_path), "--metrics", where))
     assert (
-        f"cannot listen on {where} for metrics: the port is taken; end what uses it or choose "
+        f"cannot listen on {where} for metrics: the port is taken; end what uses it, or choose "
         "another with --metrics"
     ) in line
 

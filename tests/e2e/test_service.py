@@ -11,8 +11,6 @@ import signal
 import socket
 import ssl
 import stat
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +22,7 @@ import trustme
 from ftpcluster.admin.client import AdminConnection
 from ftpcluster.admin.requests import Done, Stop
 from tests.support.cluster import Cluster, until
+from tests.support.command import command
 from tests.support.dialogue import Dialogue
 from tests.support.forking import CHECKOUT
 from tests.support.unprivileged import PACKAGES, python_for_nobody
@@ -275,10 +274,7 @@ def test_logs_that_root_opened_can_be_opened_again_by_who_serves(
     ],
 )
 def test_a_user_that_cannot_serve_is_named(tmp_path: Path, who: str, says: str) -> None:
-    command = [sys.executable, "-m", "ftpcluster", "run", "--port", "0", "--run-as", who]
-    done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
-    )
+    done = command("run", "--port", "0", "--run-as", who, cwd=tmp_path)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"ftpcluster: error: --run-as {who}: ")

@@ -191,16 +191,16 @@ class Client:
         code, data = self.begins(command, how)
         if data is None:
             return code, b""
-        received = b""
+        received = bytearray()
         with data:
             try:
-                while block := data.recv(1 << 16):
+                while block := data.recv(1 << 18):
                     received += block
             except TimeoutError:
                 raise Wrong(f"the data connection of {command} neither moves nor ends") from None
             except OSError:
                 pass
-        return self._next(command)[0], received
+        return self._next(command)[0], bytes(received)
 
     def uploads(self, command: str, content: bytes, how: str = "EPSV") -> int:
         """The code of the final reply."""

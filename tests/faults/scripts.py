@@ -9,10 +9,12 @@ import ssl
 from collections.abc import Callable
 from pathlib import Path
 
+from ftpcluster.session.sending_threads import LARGE as FOR_A_THREAD
 from tests.faults.client import Client, Wrong
 
 SMALL, LARGE = os.urandom(1000), os.urandom(3_000_000)
 OLD, NEW = os.urandom(2000), os.urandom(400_000)
+HUGE = os.urandom(FOR_A_THREAD + 1_500_000)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +114,15 @@ def retr(place: Place) -> None:
                 _retrieved(*client.downloads("RETR small"), SMALL[500:])
             if client.says("TYPE A") == 200:
                 client.downloads("RETR small")
+
+
+def retr_huge(place: Place) -> None:
+    """A thread sends the file, with calls that block."""
+    (place.root / "huge").write_bytes(HUGE)
+    with Client(place.port) as client:
+        if client.logs_in():
+            _retrieved(*client.downloads("RETR huge"), HUGE)
+            _retrieved(*client.downloads("RETR small"), SMALL)
 
 
 def retr_passive(place: Place) -> None:
@@ -232,7 +243,7 @@ def reload(place: Place) -> None:
 SCRIPTS: dict[str, Script] = {
     script.__name__: script
     for script in (
-        *(login, wrong_login, listings, retr, retr_passive, retr_late, active, stor, stor_rest),
-        *(appe, files, digest, protected, accepted, reload),
+        *(login, wrong_login, listings, retr, retr_huge, retr_passive, retr_late, active, stor),
+        *(stor_rest, appe, files, digest, protected, accepted, reload),
     )
 }

@@ -123,6 +123,14 @@ def logouts(database: Path) -> int:
     return int(count)
 
 
+def test_the_test_of_the_page_succeeds(tmp_path: Path) -> None:
+    (test,) = (module for module in MODULES if module.startswith("# test_"))
+    (tmp_path / "test_upload.py").write_text(test)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_upload.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_commands_of_the_page_run(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -814,6 +815,8 @@ def test_an_argument_as_an_attribute_of_the_class_is_refused() -> None:
         ({"users": ftpcluster.User()}, "users: expected a list of User objects"),
         ({"users": "alice"}, "users: expected a list of User objects"),
         ({"users": ["alice"]}, "users: expected a list of User objects"),
+        ({"users": 3}, "users: expected a list of User objects"),
+        ({"users": ftpcluster.AbstractUserManager}, "users: expected a list of User objects"),
         ({"ssl": "x"}, "ssl: expected an ssl.SSLContext"),
         ({"tls": 1}, "tls: expected an ssl.SSLContext"),
         ({"path_io_factory": ftpcluster.PathIO()}, "path_io_factory: expected a class"),
@@ -822,6 +825,15 @@ def test_an_argument_as_an_attribute_of_the_class_is_refused() -> None:
 def test_wrong_arguments_are_refused_at_once(arguments: dict[str, Any], expected: str) -> None:
     with pytest.raises(TypeError, match=expected):
         ftpcluster.Server(**arguments)
+
+
+def test_contexts_that_no_client_could_use_are_refused_at_once() -> None:
+    ours, theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    for name in ("ssl", "tls"):
+        with pytest.raises(ValueError, match=f"{name}: that context is for clients"):
+            ftpcluster.Server(**{name: theirs})
+    with pytest.raises(ValueError, match="ssl and tls: give one of them"):
+        ftpcluster.Server(ssl=ours, tls=ours)
 
 
 # ---------------------------------------------------------------------- get_paths

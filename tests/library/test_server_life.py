@@ -176,6 +176,24 @@ async def test_it_listens_on_the_port_that_it_is_given(make: Make) -> None:
 
 
 @on_both_loops
+@pytest.mark.parametrize("port", [-1, 65536, 70000, 21.0, "x"])
+async def test_what_is_no_port_is_refused(port: Any, make: Make) -> None:
+    """The C library would listen on 4464 in place of 70000."""
+    server = make()
+    with pytest.raises(ValueError, match=f"port: expected a number from 0 to 65535, got {port!r}"):
+        await server.start("127.0.0.1", port)
+
+
+@on_both_loops
+async def test_a_start_warns_where_tls_is_required_and_there_is_none(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with make(require_tls=True):
+        pass
+    assert "nobody can log in: require_tls needs a context" in caplog.text
+
+
+@on_both_loops
 async def test_a_port_that_is_taken_is_an_os_error_and_nothing_is_left(make: Make) -> None:
     async with make() as first:
         second = make()

@@ -198,6 +198,30 @@ async def test_a_session_begins_in_the_users_home(root: Path) -> None:
         assert '"/home"' in await client.says("PWD", 257)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"login": b"a"}, "login: expected a str or None, got bytes"),
+        ({"login": "a", "password": b"secret"}, "password: expected a str or None, got bytes"),
+        (
+            {"permissions": ["/"]},
+            r"permissions: expected a list of Permission objects, got \['/'\]",
+        ),
+        ({"permissions": ftpcluster.Permission()}, "permissions: expected a list of Permission"),
+        ({"permissions": "/"}, "permissions: expected a list of Permission objects, got '/'"),
+    ],
+)
+def test_wrong_arguments_of_a_user_are_refused_at_once(
+    arguments: dict[str, Any], expected: str
+) -> None:
+    with pytest.raises(TypeError, match=expected):
+        ftpcluster.User(**arguments)
+    user = ftpcluster.User()
+    name = list(arguments)[-1]
+    with pytest.raises(TypeError, match=expected):
+        setattr(user, name, arguments[name])
+
+
 # ---------------------------------------------------------------------- connections
 
 

@@ -20,13 +20,15 @@ BUILT = all(
 LOOK = """
 from ftpcluster import native
 from ftpcluster.net import early_accept, passive, poller, readiness, stream
+from ftpcluster.protocol import command
 from ftpcluster.session.commands import listings, long_lines
-from ftpcluster.storage import contained, local
+from ftpcluster.storage import contained, local, local_file
 functions = (
     local.entries_in, long_lines.list_lines, listings.fact_lines, listings.name_lines,
     passive.accept_at_once, passive.is_queued, early_accept.accept_at_once,
     contained.encode, contained.openat2, contained.open_regular, contained.examined,
-    readiness.Readiness, poller.Watching, stream.Watched,
+    readiness.Readiness, poller.Watching, stream.Watched, command.one_line,
+    local_file.count_links, local_file.is_in_memory,
 )
 print(native.NATIVE, *(function.__module__ for function in functions))
 """
@@ -62,6 +64,8 @@ def test_none_are_used_where_the_variable_is_0() -> None:
         *["ftpcluster.net.sockets"] * 3,
         *["ftpcluster.storage.beneath"] * 4,
         *["ftpcluster.net.watching"] * 3,
+        "ftpcluster.protocol.lines",
+        *["ftpcluster.storage.file_calls"] * 2,
     ]
     assert run("-m", "ftpcluster", "--version", choice="0").stdout.endswith(
         "without compiled modules\n"
@@ -77,6 +81,8 @@ def test_they_are_used_where_they_were_built() -> None:
             *["ftpcluster._native.sockets"] * 3,
             *["ftpcluster._native.beneath"] * 4,
             *["ftpcluster._native.watching"] * 3,
+            "ftpcluster._native.lines",
+            *["ftpcluster._native.file_calls"] * 2,
         ]
     assert run("-m", "ftpcluster", "--version", choice="").stdout.endswith(
         " with compiled modules\n"

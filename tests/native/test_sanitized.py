@@ -17,7 +17,7 @@ TWINS = [f"tests/native/test_{name}.py" for name in MODULES]
 
 
 @pytest.mark.slow  # compiles everything again
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_no_fault_is_found_while_the_tests_of_compiled_functions_run(tmp_path: Path) -> None:
     copy = tmp_path / "source"
     ignored = shutil.ignore_patterns("*.so", "__pycache__")

@@ -17,18 +17,17 @@ from tests.fuzz.grammar import random_line
 from tests.session.conftest import Maker
 from tests.support.dialogue import DEADLINE, Dialogue
 
-LINES = 20_000
-"""With both tests and three kinds of servers, 120,000."""
+LINES = pytest.mark.parametrize("lines", [4000, pytest.param(20_000, marks=pytest.mark.slow)])
 
 
-def talk(port: int, seed: str, *, login: bool) -> int:
+def talk(port: int, seed: str, lines: int, *, login: bool) -> int:
     """Say lines at random; the number of sessions that it took."""
     chance, sessions, said = random.Random(seed), 0, 0
     trusting = ssl.create_default_context()
-    while said < LINES:
+    while said < lines:
         sessions += 1
         with Caller(port, trusting, tls=False, login=login) as caller:
-            while not caller.ended and said < LINES:
+            while not caller.ended and said < lines:
                 caller.says(random_line(chance))
                 said += 1
                 if said % 100 == 0 and not caller.ended:
@@ -36,19 +35,23 @@ def talk(port: int, seed: str, *, login: bool) -> int:
     return sessions
 
 
-def test_twenty_thousand_lines_get_one_reply_each(port: int, root: Path) -> None:
+@LINES
+def test_thousands_of_lines_get_one_reply_each(port: int, root: Path, lines: int) -> None:
     """faults.md: “every verb with random arguments … after login: 500/501/…, one final reply
     each, no traceback”."""
     (root / "directory").mkdir()
     (root / "file").write_bytes(b"line\r\n" * 10)
     (root / "directory/file").write_bytes(b"content")
-    assert talk(port, "after login", login=True) > 1
+    assert talk(port, "after login", lines, login=True) > 1
 
 
-def test_twenty_thousand_lines_before_login_get_one_reply_each(port: int, root: Path) -> None:
+@LINES
+def test_thousands_of_lines_before_login_get_one_reply_each(
+    port: int, root: Path, lines: int
+) -> None:
     """faults.md: “every verb with random arguments before … login: … one final reply each, no
     traceback”; and nothing that would need a login happens."""
-    talk(port, "before login", login=False)
+    talk(port, "before login", lines, login=False)
     assert not list(root.iterdir())
 
 

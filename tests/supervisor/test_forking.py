@@ -125,6 +125,22 @@ async def test_where_nobody_answers_one_is_spawned_and_a_late_one_is_ended(
     assert answering.said == ["spawn", "given up"]
 
 
+async def test_who_is_killed_before_it_has_told_its_pid_is_reaped(
+    answering: Answering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forking, "_ENDING", 0.01)
+    code = "from ftpcluster.prctl import name_process as n; n('fork server'); import os; os.abort()"
+    child = subprocess.Popen([sys.executable, "-c", code])
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    answering.ask()
+    answering.asked().close()
+    async with asyncio.timeout(DEADLINE):
+        while os.path.exists(f"/proc/{child.pid}"):
+            await asyncio.sleep(0.01)
+    child.wait()  # so that it knows
+    assert answering.process.poll() is None
+
+
 async def test_who_is_killed_before_it_is_there_is_never_told_what_to_do(
     answering: Answering,
 ) -> None:

@@ -237,7 +237,7 @@ async def supervised(
             client.writer.close()
         if supervisor.serving.done():
             supervisor.serving.exception()  # a BootFailure has been seen, or run() raised it
-    # what a worker sent before it died may still be read
+    # the end of a worker's channel may be read after the end of its process
     await until(lambda: supervisor.ledger.connections == 0)
     if not scene.run.cancelled():
         scene.run.exception()

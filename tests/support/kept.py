@@ -42,9 +42,11 @@ class Kept:
         try:
             yield cluster
             assert "Traceback" not in cluster.log, cluster.log
-        finally:
-            if not _is_as_before(cluster, self._workers):
-                self._end()
+        except BaseException:
+            self._end()  # whatever the test has left, another one would fail for it
+            raise
+        if not _is_as_before(cluster, self._workers):
+            self._end()
 
     def _end(self) -> None:
         cluster, self._cluster = self._cluster, None
