@@ -1,5 +1,5 @@
-"""What must hold between the values of a configuration. See also ``directories`` and
-``warnings``."""
+"""What must hold between the values of a configuration. See also
+``account_directories`` and ``warnings``."""
 
 from __future__ import annotations
 

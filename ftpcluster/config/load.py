@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from ftpcluster.config.account_directories import with_directories
 from ftpcluster.config.allowed_places import check_allowed
 from ftpcluster.config.checks import check, check_accounts
 from ftpcluster.config.decode import decode
-from ftpcluster.config.directories import with_directories
 from ftpcluster.config.environment import Environment
 from ftpcluster.config.model import Config
 from ftpcluster.config.sources import Sources
