@@ -11,7 +11,7 @@ import os
 from importlib.util import find_spec
 
 VARIABLE = "FTPCLUSTER_NATIVE"
-MODULES = ("beneath", "entries", "file_calls", "lines", "sockets", "watching")
+MODULES = ("beneath", "entries", "file_calls", "single_line", "sockets", "watching")
 
 
 def _choose(choice: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import gc
+import importlib
 import os
 import re
 import signal
@@ -100,8 +101,29 @@ def _runtime_directory(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["RUNTIME_DIRECTORY"] = str(tmp_path_factory.mktemp("runtime"))
 
 
+_HERE = Path(__file__)
 KINDS = ("cluster", "uvloop", "asyncio")
 """Kinds of servers, the most telling one first: a cluster's workers run on uvloop."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Import all tests, each process of pytest-xdist from others on.
+
+    The first import of a test's module rewrites its asserts, and keeps the result. All processes
+    would rewrite the same modules at the same time. So each rewrites some, and finds the others.
+    """
+    worker = getattr(session.config, "workerinput", None)
+    if worker is None or session.config.args != session.config.getini("testpaths"):
+        return
+    paths = sorted(_HERE.parent.rglob("test_*.py"))
+    first = len(paths) * int(worker["workerid"][2:]) // worker["workercount"]
+    for path in paths[first:] + paths[:first]:
+        name = ".".join(path.relative_to(_HERE.parents[1]).with_suffix("").parts)
+        try:
+            importlib.import_module(name)
+        except (Exception, pytest.skip.Exception):
+            pass  # its collection says so
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -130,7 +152,6 @@ def _is_alone(item: pytest.Item) -> bool:
     return item.get_closest_marker("alone") is not None
 
 
-_HERE = Path(__file__)
 _held: list[IO[str]] = []
 """The locks of tests that are ``alone``, from the first of several to the last."""
 

@@ -254,9 +254,9 @@ cdef class Watching:
             if self.number < 0:
                 return
             count = epoll_wait(self.number, ready, EVENTS_PER_ROUND, 0)
-            if count < 0:
-                PyErr_SetFromErrno(OSError)  # no signal ends a call that does not wait
-            if count == 0:
+            if count < 0 and errno != EINTR:
+                PyErr_SetFromErrno(OSError)
+            if count <= 0:  # after a signal the loop calls again: what is ready stays so
                 return
             for at in range(count):
                 fd = ready[at].data.fd

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -110,15 +111,22 @@ def _timeouts(timeouts: Timeouts) -> Iterator[str]:
 def _told(config: Config) -> Iterator[str]:
     """Where the server logs, and where it can be watched and steered."""
     log, admin = config.log, config.admin
-    yield f"log: {log.level}, {log.format}, on {'stderr' if log.file is None else log.file}"
+    place = "stderr" if log.file is None else _log_place(log.file)
+    yield f"log: {log.level}, {log.format}, on {place}"
     if log.transfers is not None:
-        yield f"log of transfers: {log.transfers}"
+        yield f"log of transfers: {_log_place(log.transfers)}"
     if config.metrics.listen is not None:
         yield f"metrics on {display(*config.metrics.listen)}"
     if not admin.enabled:
         yield "no admin socket"
     elif admin.socket is not None:
         yield f"admin socket {admin.socket}"
+
+
+def _log_place(path: str) -> str:
+    """A FIFO is not tried: its reader would take the close for the end of the log."""
+    is_fifo = os.path.exists(path) and stat.S_ISFIFO(os.stat(path).st_mode)
+    return f"{path}, a FIFO: the server starts only while somebody reads it" if is_fifo else path
 
 
 def _storage(storage: StorageConfig) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import functools
 import logging
 import sys
@@ -28,6 +29,8 @@ def why_not(error: OSError) -> str:
         return "is a directory; name a file in it"
     if isinstance(error, UnsafePath):
         return str(error)
+    if error.errno == errno.ENXIO:
+        return "is a FIFO that nobody reads; start its reader before"
     why = f"cannot be opened: {error.strerror}"
     return f"{why}; make its directory, and let the user who starts the server write there"
 

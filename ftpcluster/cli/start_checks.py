@@ -15,7 +15,7 @@ from ftpcluster.config.progress import looking_at
 from ftpcluster.config.sources import Sources
 from ftpcluster.logfile import try_to_open
 from ftpcluster.net.active import why_no_source_port
-from ftpcluster.net.listeners import CannotListen, listen, listen_on_all
+from ftpcluster.net.listeners import CannotListen, listen, listen_on_all, may_bind
 from ftpcluster.privileges import parse_run_as
 from ftpcluster.safe_paths import UnsafePath, acting_for
 
@@ -30,7 +30,8 @@ def check_start(config: Config, sources: Sources) -> None:
     """Refuse settings with which a start would fail."""
     for each in (
         _check_log_files, _check_logs_apart, _check_metrics, _check_admin_socket,
-        _check_addresses, _check_overlaps, _check_ports, _check_masquerade, _check_active_port,
+        _check_addresses, _check_privileged_ports, _check_overlaps, _check_ports,
+        _check_masquerade, _check_active_port,
     ):  # fmt: skip
         each(config, sources)
 
@@ -136,6 +137,24 @@ def _check_addresses(config: Config, sources: Sources) -> None:
                 listen(address, 0).close()
             except CannotListen as error:
                 sources.refuse((*path, "address"), str(error))
+
+
+def _check_privileged_ports(config: Config, sources: Sources) -> None:
+    """Refuse ports that only root may bind. A port that is taken may be this server's own."""
+    ports: list[tuple[Path, int]] = [
+        (("listen", index), each.port) for index, each in enumerate(config.listen or ())
+    ]
+    if config.metrics.listen is not None:
+        ports.append((("metrics", "listen"), config.metrics.listen[1]))
+    for path, port in ports:
+        is_ours = path[0] == "listen" and _brings_sockets()
+        if sources.is_sound(path) and not is_ours and not may_bind(port):
+            sources.refuse(
+                path,
+                f"port {port}: not permitted; start the server as root or with "
+                "CAP_NET_BIND_SERVICE (AmbientCapabilities= of systemd), or choose a port from "
+                "1024 on",
+            )
 
 
 def _check_overlaps(config: Config, sources: Sources) -> None:

@@ -116,8 +116,12 @@ def make_context(
     try:
         context.load_cert_chain(certificate, key, password=_no_password)
     except ssl.SSLError as error:
-        if certificate == key and _has_no_key(certificate):
+        if certificate == key and _has(_CERTIFICATE, certificate) and not _has(_KEY, key):
             raise NoKey(f"{certificate}: no key in it") from error
+        if certificate != key:
+            for mark, path, what in (_CERTIFICATE, certificate, "certificate"), (_KEY, key, "key"):
+                if not _has(mark, path):
+                    raise BadCertificate(f"{path}: expected a {what} in PEM form") from error
         files = certificate if certificate == key else f"{certificate}, {key}"
         if error.reason == "KEY_VALUES_MISMATCH":
             raise BadCertificate(f"{files}: the key is not that of the certificate") from error
@@ -127,9 +131,11 @@ def make_context(
     return context
 
 
-def _has_no_key(path: str) -> bool:
-    content = _read(path)
-    return b"-----BEGIN CERTIFICATE-----" in content and b"PRIVATE KEY-----" not in content
+_CERTIFICATE, _KEY = b"-----BEGIN CERTIFICATE-----", b"PRIVATE KEY-----"
+
+
+def _has(mark: bytes, path: str) -> bool:
+    return mark in _read(path)
 
 
 def _trust(context: ssl.SSLContext, client_ca: str) -> None:

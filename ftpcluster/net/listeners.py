@@ -91,6 +91,17 @@ def listen(
     return sock
 
 
+def may_bind(port: int) -> bool:
+    """Whether this process has the right to bind a port, whoever has it now."""
+    try:
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(("", port))
+    except OSError as error:
+        return error.errno != errno.EACCES
+    return True
+
+
 class Bind(Protocol):
     """``listen``, or a function that does the same."""
 

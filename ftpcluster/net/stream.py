@@ -24,6 +24,12 @@ if TYPE_CHECKING or not NATIVE:
 else:
     from ftpcluster._native.watching import Watched
 
+LATE = 0.25
+"""Seconds: a timer that comes so late was held up by a call that kept the process."""
+TURN = 0.002
+"""Seconds until a timer that lets the loop look at its connections before. Libuv's clock counts
+milliseconds."""
+
 
 class Stream(Watched):
     """A connected stream socket."""
@@ -101,7 +107,18 @@ def expire(
 
     Unlike ``asyncio.timeout`` this needs no task, so that a command that never waits needs none.
     """
-    return loop.call_later(seconds, _fail, waiter, error)
+    return loop.call_later(seconds, _expire, loop, loop.time() + seconds, waiter, error)
+
+
+def _expire(
+    loop: asyncio.AbstractEventLoop, due: float, waiter: asyncio.Future[None], error: Exception
+) -> None:
+    """Fail at once; or, if a call has kept the process meanwhile, after a turn of the loop: libuv
+    runs timers before it looks at the connections that have come."""
+    if loop.time() - due > LATE:
+        loop.call_later(TURN, _fail, waiter, error)
+    else:
+        _fail(waiter, error)
 
 
 def pause(loop: asyncio.AbstractEventLoop, seconds: float) -> asyncio.Future[None]:

@@ -12,9 +12,9 @@ from ftpcluster.native import NATIVE
 from ftpcluster.protocol.errors import ArgumentProblem
 
 if NATIVE:
-    from ftpcluster._native.lines import one_line
+    from ftpcluster._native.single_line import one_line
 else:
-    from ftpcluster.protocol.lines import one_line
+    from ftpcluster.protocol.single_line import one_line
 
 MAX_LINE = 4096
 """Bytes of a command line at most. A longer line is discarded, and its reply is 500."""

@@ -6,7 +6,7 @@ import asyncio
 
 from ftpcluster.net.data_connection import await_data_connection
 from ftpcluster.net.passive import PassiveListener
-from ftpcluster.net.stream import Stream
+from ftpcluster.net.stream import LATE, Stream
 from ftpcluster.net.tls import DATA_TICKETS, TLSStream
 from ftpcluster.protocol.errors import NoDataConnection, ProtectionRequired
 from ftpcluster.session.command_run import give_way
@@ -55,7 +55,11 @@ class AcceptingData:
 
     async def wait(self, timeout: float) -> Stream:
         """The connection. Raises NoDataConnection, at the latest after ``timeout`` seconds."""
+        loop = self.task.get_loop()
+        end = loop.time() + timeout
         await asyncio.wait((self.task,), timeout=timeout)
+        if loop.time() - end > LATE:  # as ``expire``
+            await asyncio.wait((self.task,), timeout=_SETTLE)
         if not self.task.done() or self.task.cancelled():
             raise NoDataConnection(_FAILED) if self._has_come else self.nobody_came()
         return self.task.result()

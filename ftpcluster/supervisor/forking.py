@@ -219,6 +219,9 @@ class AskedProcess:
         self._become(process)
 
     def _on_silence(self) -> None:
+        if select.select((self._answers,), (), (), 0)[0]:  # this process stood still meanwhile
+            self._on_answer()
+            return
         self._forks.end(f"did not answer for {_PATIENCE:g} s")
         self._start_otherwise("")
 

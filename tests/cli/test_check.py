@@ -141,12 +141,17 @@ def test_a_log_that_is_a_fifo_is_not_opened_by_check(tmp_path: Path) -> None:
     reader = os.open(tmp_path / "log", os.O_RDONLY | os.O_NONBLOCK)
     try:
         (tmp_path / "f.toml").write_text("[log]\nfile = 'log'\n[anonymous]\nroot = '.'\n")
-        assert command("check", "-c", "f.toml", cwd=tmp_path).returncode == 0
+        done = command("check", "-c", "f.toml", cwd=tmp_path)
+        assert done.returncode == 0
+        assert f"on {tmp_path}/log, a FIFO: the server starts only while somebody" in done.stdout
         poll = select.poll()
         poll.register(reader, select.POLLIN)
         assert poll.poll(0) == []  # POLLHUP, once somebody who wrote is gone
     finally:
         os.close(reader)
+    done = command("run", "-c", "f.toml", "--host", "127.0.0.1", "--port", "0", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "log: is a FIFO that nobody reads; start its reader before" in done.stderr
 
 
 def test_check_and_run_name_the_line_of_a_certificate(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -107,6 +108,37 @@ def test_what_can_be_served_is_not_refused_and_nothing_is_left_behind(tmp_path: 
             done = command("check", "-c", str(file))
             assert (done.returncode, done.stderr) == (0, "")
     assert sorted(each.name for each in tmp_path.iterdir()) == ["ftpcluster.toml", "there.sock"]
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_port_to_listen_on_is_tried(tmp_path: Path, taken: bool) -> None:
+    """By one who may not bind it; whoever has it now."""
+    if os.geteuid() or int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text()) < 900:
+        pytest.skip("no port of this machine is for root alone, or we are not root")
+    port = reserved_port()
+    file = tmp_path / "ftpcluster.toml"
+    file.touch(mode=0o600)
+    file.write_text(ONE.replace("2121", str(port)) + NO_ADMIN + USER)
+    with contextlib.ExitStack() as stack:
+        if taken:
+            stack.enter_context(socket.create_server(("127.0.0.1", port)))
+        without = [need("setpriv"), "--bounding-set=-net_bind_service", sys.executable]
+        program = [*without, "-m", "ftpcluster", "check", "-c", str(file)]
+        done = subprocess.run(
+            program, capture_output=True, text=True, timeout=60, check=False, env=environment({})
+        )
+        assert done.returncode == 2, done
+        assert f"listen[0]: port {port}: not permitted; start the server as root" in done.stderr
+        assert command("check", "-c", str(file)).returncode == 0
+
+
+def reserved_port() -> int:
+    """A port for root alone that is free now."""
+    for port in range(899, 600, -1):
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
+    pytest.skip("no port below 900 is free")
 
 
 def test_a_port_for_active_connections_is_tried(tmp_path: Path) -> None:

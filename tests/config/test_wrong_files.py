@@ -300,6 +300,14 @@ WRONG = [
         ],
     ),
     (
+        "[tls]\ncertificate = 'server.pem'\nkey = 'f.toml'\n",
+        ["f.toml:3: tls.key: {here}/f.toml: expected a key in PEM form"],
+    ),
+    (
+        "[tls]\nkey = 'server.pem'\ncertificate = 'f.toml'\n",
+        ["f.toml:3: tls.certificate: {here}/f.toml: expected a certificate in PEM form"],
+    ),
+    (
         "[tls]\ncertificate = 'chain.pem'\n",
         [
             "f.toml:2: tls.certificate: {here}/chain.pem: no key in it; name its file with "

@@ -20,7 +20,7 @@ MakeBench = Callable[..., Bench]
 OF_UPLOADS = ("stor", "stor_rest", "appe")
 OF_SUPERVISOR = ("accepted", "login", "reload")
 OF_WORKER = [script for script in SCRIPTS if script != "reload"]
-WAITING = ("active", "wrong_login")
+WAITING = ("active", "protected", "retr_passive", "wrong_login")
 """Scripts in which the server waits, a second or so each time."""
 STOPS = 30
 """Faults that are tried while a server stops: each takes a server."""

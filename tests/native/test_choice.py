@@ -64,7 +64,7 @@ def test_none_are_used_where_the_variable_is_0() -> None:
         *["ftpcluster.net.sockets"] * 3,
         *["ftpcluster.storage.beneath"] * 4,
         *["ftpcluster.net.watching"] * 3,
-        "ftpcluster.protocol.lines",
+        "ftpcluster.protocol.single_line",
         *["ftpcluster.storage.file_calls"] * 2,
     ]
     assert run("-m", "ftpcluster", "--version", choice="0").stdout.endswith(
@@ -81,7 +81,7 @@ def test_they_are_used_where_they_were_built() -> None:
             *["ftpcluster._native.sockets"] * 3,
             *["ftpcluster._native.beneath"] * 4,
             *["ftpcluster._native.watching"] * 3,
-            "ftpcluster._native.lines",
+            "ftpcluster._native.single_line",
             *["ftpcluster._native.file_calls"] * 2,
         ]
     assert run("-m", "ftpcluster", "--version", choice="").stdout.endswith(

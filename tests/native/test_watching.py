@@ -72,7 +72,7 @@ class Bench:
     def do(self, action: str) -> None:
         try:
             self.told.append(getattr(self, action)())
-        except (OSError, ValueError, asyncio.CancelledError, asyncio.InvalidStateError) as error:
+        except (OSError, ValueError, ZeroDivisionError) as error:
             self.told.append((type(error), getattr(error, "errno", None)))
 
     def watch(self) -> None:
@@ -175,8 +175,12 @@ STEPS = st.lists(
 )
 
 
-def test_both_do_the_same_in_whatever_order_things_happen() -> None:
+def test_both_do_the_same_in_whatever_order_things_happen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     before = open_descriptors()
+    for twin in (watching, compiled):  # on a slow machine a turn would end sooner, now and then
+        monkeypatch.setattr(twin, "monotonic", lambda: 0.0)
 
     @settings(max_examples=400, deadline=None)
     @given(STEPS)

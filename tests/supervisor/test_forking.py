@@ -125,6 +125,19 @@ async def test_where_nobody_answers_one_is_spawned_and_a_late_one_is_ended(
     assert answering.said == ["spawn", "given up"]
 
 
+async def test_an_answer_that_came_while_this_process_stood_still_counts(
+    answering: Answering,
+) -> None:
+    process = answering.ask()
+    with answering.asked() as answer:
+        answer.send(b"%d" % answering.begin().pid)
+        process._on_silence()
+        assert answering.said == ["order", "given up"]
+        assert answering.forks.is_usable
+        process.kill()
+        await answering.expect("order", "given up", "ended")
+
+
 async def test_who_is_killed_before_it_has_told_its_pid_is_reaped(
     answering: Answering, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,11 +31,11 @@ def reset(sock: socket.socket) -> None:
 
 def rest_of(sock: socket.socket) -> bytes:
     """All that still comes, until the connection ends, by FIN or by an error."""
-    received = b""
+    received = bytearray()
     with contextlib.suppress(ConnectionError, ssl.SSLError):
         while block := sock.recv(1 << 16):
             received += block
-    return received
+    return bytes(received)
 
 
 class Dialogue:

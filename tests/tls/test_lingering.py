@@ -41,12 +41,12 @@ async def reads(client: FTP_TLS, command: str, context: ssl.SSLContext) -> bytes
         host, port, ssl=context, server_hostname="localhost"
     )
     await asyncio.to_thread(client.sendcmd, command)
-    received = b""
+    received = bytearray()
     while block := await reader.read(1 << 16):
         received += block
     writer.close()
     await asyncio.to_thread(client.voidresp)
-    return received
+    return bytes(received)
 
 
 @VERSIONS

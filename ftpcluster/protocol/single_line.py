@@ -1,4 +1,4 @@
-"""One command line, as most come. The compiled twin is ``_native/lines.pyx``."""
+"""One command line, as most come. The compiled twin is ``_native/single_line.pyx``."""
 
 from __future__ import annotations
 

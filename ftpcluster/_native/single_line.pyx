@@ -1,5 +1,5 @@
 # cython: boundscheck=False, wraparound=False
-"""One command line, as most come. The twin is ``protocol/lines.py``."""
+"""One command line, as most come. The twin is ``protocol/single_line.py``."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 

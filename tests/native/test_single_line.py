@@ -6,10 +6,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ftpcluster.protocol import lines
+from ftpcluster.protocol import single_line
 from tests.support.leaks import assert_leaves_nothing
 
-compiled = pytest.importorskip("ftpcluster._native.lines", reason="was not built")
+compiled = pytest.importorskip("ftpcluster._native.single_line", reason="was not built")
 PIECES = st.sampled_from(
     [b" ", b"\r", b"\n", b"\r\n", b"\xff", b"\0", b"noop", b"RETR", b"a", b"\xe4", b"[`{@"]
 )
@@ -21,7 +21,7 @@ DATA = st.one_of(st.binary(max_size=12), st.lists(PIECES, max_size=8).map(b"".jo
 @example(bytes(range(256)).translate(None, b"\r\n\xff"), b"\r\n")
 @example(b"x" * 100_000, b"\n")
 def test_lines_are_split_and_refused_alike(data: bytes, end: bytes) -> None:
-    assert compiled.one_line(data + end) == lines.one_line(data + end)
+    assert compiled.one_line(data + end) == single_line.one_line(data + end)
 
 
 @pytest.mark.parametrize(
