@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import ssl
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -486,6 +487,46 @@ async def test_kin_that_is_overridden_itself_decides_itself(root: Path) -> None:
             await client.says("XCWD d", 250)
             await client.says("CDUP", 550)  # super() leads to the cwd that refuses
             await client.says("XCUP", 550)
+
+
+@pytest.mark.parametrize("how", ["subclass", "mapping", "removed"])
+async def test_an_overridden_mfmt_holds_for_other_commands_that_set_times(
+    how: str, root: Path
+) -> None:
+    (root / "file").touch()
+    os.utime(root / "file", (0, 0))
+    users = [ftpcluster.User(base_path=root)]
+
+    async def refuse(connection: Any, rest: str) -> bool:
+        connection.response("550", "no")
+        return True
+
+    server = refusing("mfmt")(users) if how == "subclass" else ftpcluster.Server(users)
+    if how == "mapping":
+        server.commands_mapping["mfmt"] = refuse
+    elif how == "removed":
+        del server.commands_mapping["mfmt"]
+    async with server, Client(server.server_port) as client:
+        await client.logs_in()
+        await client.says("MFMT 20200101000000 file", 500 if how == "removed" else 550)
+        await client.says("MDTM 20200101000000 file", 502)
+        await client.says("SITE UTIME 20200101000000 file", 502)
+        await client.says("MDTM file", 213)
+    assert (root / "file").stat().st_mtime == 0
+
+
+async def test_an_override_that_goes_on_with_mfmt_sets_times(root: Path) -> None:
+    (root / "file").touch()
+
+    class Watching(ftpcluster.Server):
+        async def mdtm(self, connection: Any, rest: str) -> bool:
+            return bool(await super().mdtm(connection, rest))
+
+    async with Watching([ftpcluster.User(base_path=root)]) as server:
+        async with Client(server.server_port) as client:
+            await client.logs_in()
+            await client.says("MDTM 20200101000000 file", 213)
+            await client.says("SITE UTIME 20200101000000 file", 200)
 
 
 @pytest.mark.parametrize("takes_mode", [True, False])

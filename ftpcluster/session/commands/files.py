@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator
 
 from ftpcluster.answers import Answer, Steps, iterated, settled, stepwise, then
 from ftpcluster.protocol import path as virtual
-from ftpcluster.protocol.errors import ArgumentProblem, FileUnavailable
+from ftpcluster.protocol.errors import ArgumentProblem, FileUnavailable, NotImplementedVerb
 from ftpcluster.protocol.listing import parse_timestamp, printable, timestamp
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.session.command_run import give_way
@@ -187,7 +187,7 @@ async def _look_or_set(session: Session, argument: str, name: str, seconds: floa
     except OSError as error:
         if error.errno not in _MISSING:
             raise
-    await set_modified(session, await settled(session.writable(name)), seconds)
+    await set_modified_as_mfmt(session, name, seconds)
     return _TIME_SET
 
 
@@ -221,12 +221,24 @@ async def mfmt(session: Session, argument: str) -> Reply:
     if seconds is None or not name:
         raise ArgumentProblem("Expected YYYYMMDDHHMMSS, in UTC, and a path.")
     path = await settled(session.writable(name))
-    await set_modified(session, path, seconds)
+    await _set_modified(session, path, seconds)
     return Reply(Code.FILE_STATUS, f"Modify={timestamp(int(seconds))}; {printable(path)}")
 
 
-async def set_modified(session: Session, path: str, seconds: float) -> None:
-    """Set the time of a file, for MFMT and SITE UTIME."""
+async def set_modified_as_mfmt(session: Session, name: str, seconds: float) -> None:
+    """Set the time of a file for another command than MFMT, which may not pass an override by.
+
+    Raises NotImplementedVerb where a program has overridden or removed MFMT.
+    """
+    find_command = session.services.find_command
+    if find_command is not None:
+        row = find_command(b"MFMT")
+        if row is None or row.handler is not mfmt:
+            raise NotImplementedVerb
+    await _set_modified(session, await settled(session.writable(name)), seconds)
+
+
+async def _set_modified(session: Session, path: str, seconds: float) -> None:
     write_only = await check_own(session, path)
     with HidingNames(write_only=write_only):
         await settled(session.storage.set_modified(path, seconds))

@@ -17,7 +17,7 @@ from ftpcluster.protocol.errors import (
 from ftpcluster.protocol.listing import parse_timestamp
 from ftpcluster.protocol.quoting import two_paths
 from ftpcluster.protocol.reply import Code, Reply
-from ftpcluster.session.commands.files import set_modified
+from ftpcluster.session.commands.files import set_modified_as_mfmt
 from ftpcluster.session.commands.write_only import HidingNames, check_own
 from ftpcluster.session.login import Account
 from ftpcluster.session.state import Session
@@ -57,7 +57,7 @@ async def utime(session: Session, argument: str) -> Reply:
     seconds = parse_timestamp(text)
     if seconds is None:
         raise ArgumentProblem("There is no such time.")
-    await set_modified(session, await settled(session.writable(path)), seconds)
+    await set_modified_as_mfmt(session, path, seconds)
     return _UTIME_DONE
 
 
