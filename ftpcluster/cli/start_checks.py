@@ -142,7 +142,7 @@ def _check_addresses(config: Config, sources: Sources) -> None:
 def _check_privileged_ports(config: Config, sources: Sources) -> None:
     """Refuse ports that only root may bind. A port that is taken may be this server's own."""
     ports: list[tuple[Path, int]] = [
-        (("listen", index), each.port) for index, each in enumerate(config.listen or ())
+        (("listen", index, "port"), each.port) for index, each in enumerate(config.listen or ())
     ]
     if config.metrics.listen is not None:
         ports.append((("metrics", "listen"), config.metrics.listen[1]))
@@ -151,7 +151,7 @@ def _check_privileged_ports(config: Config, sources: Sources) -> None:
         if sources.is_sound(path) and not is_ours and not may_bind(port):
             sources.refuse(
                 path,
-                f"port {port}: not permitted; start the server as root or with "
+                f"port {port} is not permitted; start the server as root or with "
                 "CAP_NET_BIND_SERVICE (AmbientCapabilities= of systemd), or choose a port from "
                 "1024 on",
             )

@@ -31,7 +31,9 @@ def headline(overview: Overview) -> str:
 
 
 def _rate(speed: float, limit: int | None) -> str:
-    return f"{size(speed)}/s" + ("" if limit is None else f" of {size(limit)}/s")
+    return f"{size(speed)}/s" + (
+        "" if limit is None else f" of {size(limit).replace('.0 ', ' ')}/s"
+    )
 
 
 def workers_table(workers: Iterable[WorkerView]) -> Any:

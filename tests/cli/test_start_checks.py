@@ -128,7 +128,9 @@ def test_a_port_to_listen_on_is_tried(tmp_path: Path, taken: bool) -> None:
             program, capture_output=True, text=True, timeout=60, check=False, env=environment({})
         )
         assert done.returncode == 2, done
-        assert f"listen[0]: port {port}: not permitted; start the server as root" in done.stderr
+        assert (
+            f"listen[0].port: port {port} is not permitted; start the server as root" in done.stderr
+        )
         assert command("check", "-c", str(file)).returncode == 0
 
 

@@ -190,9 +190,16 @@ def test_what_was_logged_before_a_restart_stays(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("key", ["file", "transfers"])
-@pytest.mark.parametrize("what", ["no directory", "a directory", "a fifo that nobody reads"])
+@pytest.mark.parametrize(
+    ("what", "why"),
+    [
+        ("no directory", "cannot be opened: "),
+        ("a directory", "is a directory; name a file in it"),
+        ("a fifo", "is a FIFO that nobody reads; start its reader before"),
+    ],
+)
 def test_a_file_that_cannot_be_opened_is_one_line_and_exit_code_2(
-    tmp_path: Path, key: str, what: str
+    tmp_path: Path, key: str, what: str, why: str
 ) -> None:
     path = tmp_path / "here"
     if what == "no directory":
@@ -204,7 +211,6 @@ def test_a_file_that_cannot_be_opened_is_one_line_and_exit_code_2(
     cluster = Cluster("-c", written(tmp_path, f'{key} = "{path}"'))
     assert cluster.wait() == 2
     (line,) = cluster.log.splitlines()
-    why = "is a directory; name a file in it" if what == "a directory" else "cannot be opened: "
     assert f"log.{key}: {path}: {why}" in line
 
 
