@@ -102,6 +102,8 @@ def _runtime_directory(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 _HERE = Path(__file__)
+_MINUTES = 300
+"""Seconds. A test with such a timeout of its own may take minutes."""
 KINDS = ("cluster", "uvloop", "asyncio")
 """Kinds of servers, the most telling one first: a cluster's workers run on uvloop."""
 
@@ -126,9 +128,9 @@ def pytest_collection(session: pytest.Session) -> None:
             pass  # its collection says so
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow what only repeats a test on another kind of server; put what is alone first.
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, None, None]:
+    """Mark as slow what only repeats a test on another kind of server, and put all in order.
 
     Sessions are the same code on all kinds. What differs (the loop, where accounts are kept)
     has tests of its own, and ``-m slow`` runs the whole on the other kinds.
@@ -145,7 +147,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for rank, item in variants:
             if rank != first:
                 item.add_marker(pytest.mark.slow)
-    items.sort(key=_is_alone, reverse=True)  # one process of pytest-xdist gets them all
+    yield  # what is not asked for has left the list
+    items[:] = _in_order(items)
+
+
+def _in_order(items: list[pytest.Item]) -> list[pytest.Item]:
+    """What is alone comes first: one process of pytest-xdist gets all of it. Each process begins
+    with one part of the list. What takes minutes begins a third into the parts: behind what is
+    alone, which waits for all that runs, and not at the end, where nothing else would be left.
+    """
+    count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    long = [item for item in items if _takes_minutes(item)]
+    rest = sorted((item for item in items if not _takes_minutes(item)), key=_is_alone, reverse=True)
+    size = -(-len(rest) // count)
+    ordered: list[pytest.Item] = []
+    for number in range(count):
+        part = rest[number * size : (number + 1) * size]
+        ordered += [*part[: size // 3], *long[number::count], *part[size // 3 :]]
+    return ordered
+
+
+def _takes_minutes(item: pytest.Item) -> bool:
+    timeout = item.get_closest_marker("timeout")
+    return timeout is not None and timeout.args[0] >= _MINUTES
 
 
 def _is_alone(item: pytest.Item) -> bool:
