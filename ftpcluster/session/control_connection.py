@@ -315,11 +315,8 @@ class ControlConnection(ABC):
         """
         if self._unsent:
             self._send(in_command=True)
-        if not reply.is_part:
-            self.session.services.counts.replies[reply.code] += 1
-        if self._state < LOST:
-            self._unsent += reply.encode(self.session.settings.encoding)
-            self._send(in_command=True)
+        self._reply(reply)
+        self._send(in_command=True)
 
     def _send(self, *, is_last: bool = False, in_command: bool = False) -> None:
         """Send what the socket takes. The session does not end within a step of its command."""

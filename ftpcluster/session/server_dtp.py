@@ -216,9 +216,13 @@ class DataTransfer:
 
     @classmethod
     def begun(cls, session: Session, fd: int, total: int, path: str) -> Self:
-        """A transfer over a plain connection, which it takes over; 150 was said already."""
+        """A transfer after its 150, over a connection that ``PassiveListener.accept`` has returned.
+
+        It takes the connection over.
+        """
         transfer = cls(session, "", total, path)
-        transfer.stream = Stream(session.services.loop, session.services.poller, fd)
+        services = session.services
+        transfer.stream = Stream(services.loop, services.poller, fd, SOCK_NONBLOCK)
         session.transfer = session.last_transfer = transfer
         transfer._shares = True
         return transfer

@@ -66,7 +66,6 @@ def send_small(session: Session, fd: int, file: File, text: str, path: str) -> D
     source, size, sent = file.kernel_fd, file.size, 0
     assert source is not None
     try:
-        os.set_blocking(fd, False)
         session.control.announce(Reply(Code.FILE_STATUS_OK, text))
         session.progress = 0
         session.last_transfer = SmallDownload(path)
