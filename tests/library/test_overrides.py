@@ -393,6 +393,25 @@ def refusing(name: str, *, takes_mode: bool = False) -> type[ftpcluster.Server]:
     return type("Refusing", (ftpcluster.Server,), {name: refuse_in_mode if takes_mode else refuse})
 
 
+def server_that_refuses(name: str, how: str, users: list[ftpcluster.User]) -> ftpcluster.Server:
+    """``how`` the verb is overridden: subclass, mapping or instance; or removed from the server."""
+
+    async def refuse(connection: Any, rest: str) -> bool:
+        connection.response("550", "no")
+        return True
+
+    if how == "subclass":
+        return refusing(name)(users)
+    server = ftpcluster.Server(users)
+    if how == "mapping":
+        server.commands_mapping[name] = refuse
+    elif how == "instance":
+        setattr(server, name, refuse)
+    else:
+        del server.commands_mapping[name]
+    return server
+
+
 KIN = {
     "cwd": ("CWD d", "XCWD d", "CDUP", "XCUP"),
     "cdup": ("CDUP", "XCUP"),
@@ -407,17 +426,7 @@ KIN = {
 @on_both_loops
 async def test_an_override_holds_for_its_kin(name: str, how: str, root: Path) -> None:
     (root / "d").mkdir()
-    users = [ftpcluster.User(base_path=root, home_path="/")]
-
-    async def refuse(connection: Any, rest: str) -> bool:
-        connection.response("550", "no")
-        return True
-
-    server = refusing(name)(users) if how == "subclass" else ftpcluster.Server(users)
-    if how == "mapping":
-        server.commands_mapping[name] = refuse
-    elif how == "instance":
-        setattr(server, name, refuse)
+    server = server_that_refuses(name, how, [ftpcluster.User(base_path=root, home_path="/")])
     async with server, Client(server.server_port) as client:
         await client.says(KIN[name][-1], 530)  # the row's gates are kept
         await client.logs_in()
@@ -489,23 +498,13 @@ async def test_kin_that_is_overridden_itself_decides_itself(root: Path) -> None:
             await client.says("XCUP", 550)
 
 
-@pytest.mark.parametrize("how", ["subclass", "mapping", "removed"])
+@pytest.mark.parametrize("how", ["subclass", "mapping", "instance", "removed"])
 async def test_an_overridden_mfmt_holds_for_other_commands_that_set_times(
     how: str, root: Path
 ) -> None:
     (root / "file").touch()
     os.utime(root / "file", (0, 0))
-    users = [ftpcluster.User(base_path=root)]
-
-    async def refuse(connection: Any, rest: str) -> bool:
-        connection.response("550", "no")
-        return True
-
-    server = refusing("mfmt")(users) if how == "subclass" else ftpcluster.Server(users)
-    if how == "mapping":
-        server.commands_mapping["mfmt"] = refuse
-    elif how == "removed":
-        del server.commands_mapping["mfmt"]
+    server = server_that_refuses("mfmt", how, [ftpcluster.User(base_path=root)])
     async with server, Client(server.server_port) as client:
         await client.logs_in()
         await client.says("MFMT 20200101000000 file", 500 if how == "removed" else 550)
@@ -515,7 +514,7 @@ async def test_an_overridden_mfmt_holds_for_other_commands_that_set_times(
     assert (root / "file").stat().st_mtime == 0
 
 
-async def test_an_override_that_goes_on_with_mfmt_sets_times(root: Path) -> None:
+async def test_an_override_of_mdtm_may_go_on_and_set_times(root: Path) -> None:
     (root / "file").touch()
 
     class Watching(ftpcluster.Server):
