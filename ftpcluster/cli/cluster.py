@@ -29,6 +29,7 @@ from ftpcluster.prctl import no_new_privs
 from ftpcluster.privileges import check_python, drop, parse_run_as
 from ftpcluster.protocol.address import Networks
 from ftpcluster.protocol.protection import Protection
+from ftpcluster.quota.arrivals import ArrivalRules
 from ftpcluster.quota.bans import BanRules
 from ftpcluster.quota.ledger import ConnectionLimits
 from ftpcluster.runtime import settle_collector
@@ -303,6 +304,7 @@ def _plan(
             duration=config.ban.duration,
             allow=Networks(config.ban.allow),
         ),
+        arrivals=_arrivals(config),
         shutdown_grace=timeouts.shutdown,
         drain_grace=timeouts.shutdown if timeouts.drain is None else timeouts.drain,
         names=config.data.host_names,
@@ -310,6 +312,14 @@ def _plan(
         worker_timeout=timeouts.worker,
         recycling=Recycling(config.recycle.memory, config.recycle.age),
     )
+
+
+def _arrivals(config: Config) -> ArrivalRules:
+    rate = config.limits.new_connections_per_address
+    allow, deny = Networks(config.ban.allow), Networks(config.ban.deny)
+    if rate is None:
+        return ArrivalRules(allow=allow, deny=deny)
+    return ArrivalRules(most=rate[0], period=rate[1], allow=allow, deny=deny)
 
 
 def _described(listener: Listener) -> str:

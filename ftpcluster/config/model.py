@@ -8,13 +8,13 @@ from typing import Annotated, Literal
 import msgspec
 
 from ftpcluster.config.accounts import AnonymousConfig, UserConfig
+from ftpcluster.config.banning import BanConfig
 from ftpcluster.config.confine_allow import ConfineAllow
 from ftpcluster.config.kinds import Line, ObjectName, RunAs, Workers
 from ftpcluster.config.network import Data, Listen, TLSConfig
 from ftpcluster.config.setting import Keyword, Setting, Table
 from ftpcluster.config.tables import (
     Admin,
-    BanConfig,
     Limits,
     Log,
     MetricsConfig,

@@ -19,6 +19,8 @@ class Refusal(Enum):
     USER_FULL = "user full"
     UNAUTHENTICATED_FULL = "unauthenticated full"
     BANNED = "banned"
+    DENIED = "denied"
+    TOO_OFTEN = "too often"
 
     @property
     def explanation(self) -> str:
@@ -32,6 +34,8 @@ _EXPLANATIONS = {
     Refusal.USER_FULL: "Too many connections of this user.",
     Refusal.UNAUTHENTICATED_FULL: "Too many connections that have not logged in; try again later.",
     Refusal.BANNED: "Banned; try again later.",
+    Refusal.DENIED: "Connections from your address are not accepted.",
+    Refusal.TOO_OFTEN: "Too many new connections from your address; try again later.",
 }
 
 
