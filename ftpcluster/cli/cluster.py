@@ -22,6 +22,7 @@ from ftpcluster.cli.worker_start import WorkerStarter, loop_factory
 from ftpcluster.config import Config, ConfigError
 from ftpcluster.config.sessions import keepalive_of
 from ftpcluster.config.tls_doubts import tls_doubts
+from ftpcluster.ipc.messages import sendable
 from ftpcluster.native import DESCRIPTION
 from ftpcluster.net.certificate_dates import validity
 from ftpcluster.net.listeners import CannotListen, Listener
@@ -41,7 +42,7 @@ from ftpcluster.supervisor.systemd import Notifier, inherited_sockets
 from ftpcluster.supervisor.worker_handle import Plan
 from ftpcluster.supervisor.worker_lives import STOPPING, BootFailure
 from ftpcluster.worker.config_in_memory import pack
-from ftpcluster.worker.speed_limits import speed_limits
+from ftpcluster.worker.speed_limits import groups_of_users, speed_limits
 
 if TYPE_CHECKING:
     from ftpcluster.cli.metrics import Metrics
@@ -290,11 +291,7 @@ def _plan(
         listeners=listeners,
         workers=config.workers,
         start_process=WorkerStarter(config, pack(config, certificates), logs, forks),
-        limits=ConnectionLimits(
-            server=config.limits.connections,
-            per_address=config.limits.connections_per_address,
-            unauthenticated=config.limits.connections_not_logged_in,
-        ),
+        limits=_connection_limits(config),
         speeds=speed_limits(config),
         knows_all_users=config.server is None and config.user_manager is None,
         bans=BanRules(
@@ -309,6 +306,20 @@ def _plan(
         keepalive=keepalive_of(config),
         worker_timeout=timeouts.worker,
         recycling=Recycling(config.recycle.memory, config.recycle.age),
+    )
+
+
+def _connection_limits(config: Config) -> ConnectionLimits:
+    return ConnectionLimits(
+        server=config.limits.connections,
+        per_address=config.limits.connections_per_address,
+        unauthenticated=config.limits.connections_not_logged_in,
+        groups={
+            sendable(group.name): group.connections
+            for group in config.groups
+            if group.connections is not None
+        },
+        group_of=groups_of_users(config),
     )
 
 

@@ -9,11 +9,13 @@ from pathlib import Path as FilePath
 import msgspec
 
 from ftpcluster.config.accounts import ANONYMOUS, AccountConfig
+from ftpcluster.config.broken_accounts import CANNOT_LOG_IN
 from ftpcluster.config.checks import accounts
 from ftpcluster.config.lines import Path
 from ftpcluster.config.model import Config
+from ftpcluster.config.naming import quoted
 from ftpcluster.config.progress import looking_at
-from ftpcluster.config.sources import Sources, quoted
+from ftpcluster.config.sources import Sources
 from ftpcluster.privileges import Identity, barriers, parse_run_as
 from ftpcluster.safe_paths import is_led_by_others
 
@@ -38,7 +40,9 @@ def with_directories(config: Config, sources: Sources) -> Config:
                 _LOGIN not in text or sources.is_sound((*path, "login"))
             ):
                 changes[name] = _filled_in(sources, below, text, login)
-        if "root" in changes and sources.is_sound((*path, "root")):
+        if "root" in changes and not account.root:
+            sources.refuse((*path, "root"), "is missing; expected the path of a directory")
+        elif "root" in changes and sources.is_sound((*path, "root")):
             root = changes["root"]
             if root not in looked_at:
                 looking_at(f"{root} (the root of {quoted(login)})")
@@ -46,19 +50,29 @@ def with_directories(config: Config, sources: Sources) -> Config:
             changes["root"], problem = looked_at[root]
             if problem:
                 broken[(*path, "root")] = problem, root
+            elif not _is_beneath(changes["root"], config.roots, sources):
+                text = "is not beneath any of the `roots`, so workers may not open it"
+                sources.refuse((*path, "root"), text, about=root)
         settled[path] = msgspec.structs.replace(account, **changes)
     anonymous = settled.pop((ANONYMOUS,), None)
     changed = {"users": tuple(settled.values()), "anonymous": anonymous}
     config = msgspec.structs.replace(config, **changed)
     _find_unreadable(config, sources, broken)
-    is_refused = config.strict_users or len(broken) == len(accounts(config))
+    unusable = {place[:-1] for place in broken} | sources.account_problems.keys()
+    is_refused = config.strict_users or len(unusable) == len(accounts(config))
     for place, (problem, root) in broken.items():
         if is_refused:
             sources.refuse(place, problem, about=root)
         else:
-            text = f"{problem}; its user cannot log in until that is mended"
+            text = f"{problem}; {CANNOT_LOG_IN}"
             sources.doubt(place, text, about=root)
     return config
+
+
+def _is_beneath(root: str, roots: tuple[str, ...], sources: Sources) -> bool:
+    if not roots or not sources.is_sound(("roots",)):
+        return True
+    return any(FilePath(root).is_relative_to(os.path.realpath(each)) for each in roots)
 
 
 def _filled_in(sources: Sources, path: Path, text: str, login: str) -> str:

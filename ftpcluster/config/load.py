@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Protocol
 
 from ftpcluster.config.account_directories import with_directories
+from ftpcluster.config.account_passwords import with_passwords
 from ftpcluster.config.allowed_places import check_allowed
+from ftpcluster.config.broken_accounts import without_broken_accounts
 from ftpcluster.config.checks import check, check_accounts
 from ftpcluster.config.decode import decode
 from ftpcluster.config.environment import Environment
 from ftpcluster.config.model import Config
 from ftpcluster.config.sources import Sources
+from ftpcluster.config.user_files import add_user_files, inherit
 
 
 class Overlay(Protocol):
@@ -38,11 +41,18 @@ def load(
     """
     sources = Sources(file, flags.directory)
     if environment is not None:
+        environment.only(("users",)).lay_over(sources)
+        environment.only(("strict_users",)).lay_over(sources)
+    add_user_files(sources)
+    if environment is not None:
         environment.lay_over(sources)
     flags.lay_over(sources)
+    inherit(sources)
     config = decode(sources, Config)
     check(config, sources)
+    config = with_passwords(config, sources)
     config = with_directories(config, sources)
+    config = without_broken_accounts(config, sources)
     check_allowed(config, sources)
     for each in further:
         each(config, sources)

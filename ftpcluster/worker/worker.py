@@ -107,7 +107,8 @@ class Worker:
             loop,
             config.workers,
             speed_limits(config),
-            tells_logins=config.limits.connections_not_logged_in is not None,
+            tells_logins=config.limits.connections_not_logged_in is not None
+            or any(group.connections is not None for group in config.groups),
             counts=counting(BanRules(allow=Networks(config.ban.allow))),
         )
         opened = opened or OpenedBeforehand()

@@ -24,6 +24,7 @@ from ftpcluster.net.passive import PassivePorts
 from ftpcluster.net.poller import Poller
 from ftpcluster.quota.quotas import Quotas
 from ftpcluster.quota.rates import Rates
+from ftpcluster.refused_users import UnusableUser
 from ftpcluster.runtime import leave_aborts_to_the_main_thread
 from ftpcluster.session.services import Services, Settings
 from ftpcluster.storage.mounts import MountTable
@@ -125,11 +126,13 @@ def _users(config: Config) -> AbstractUserManager:
 
 
 def _accounts(config: Config) -> MemoryUserManager:
-    users = [
-        _make_user(user.login, user.password.removeprefix(PLAIN), user) for user in config.users
+    users: list[User] = [
+        _make_user(user.login, (user.password or "").removeprefix(PLAIN), user)
+        for user in config.users
     ]
     if config.anonymous is not None:
         users.append(_make_user(ANONYMOUS, None, config.anonymous))
+    users += [UnusableUser(each.login, each.why) for each in config.broken_users]
     return MemoryUserManager(users, aliases={"ftp": ANONYMOUS} if config.anonymous else {})
 
 
@@ -148,4 +151,7 @@ def _make_user(login: str, password: str | None, account: AccountConfig) -> User
         write_speed_limit=account.download,
         read_speed_limit_per_connection=account.upload_per_connection,
         write_speed_limit_per_connection=account.download_per_connection,
+        enabled=account.enabled,
+        expires=account.expires,
+        allow=account.allow,
     )
