@@ -32,17 +32,8 @@ def with_directories(config: Config, sources: Sources) -> Config:
     looked_at: dict[str, tuple[str, str]] = {}
     settled: dict[Path, AccountConfig] = {}
     for path, login, account in accounts(config):
-        changes: dict[str, str] = {}
-        for name in ("root", "home"):
-            below = (*path, name)
-            text = getattr(account, name)
-            if sources.is_sound(below) and (
-                _LOGIN not in text or sources.is_sound((*path, "login"))
-            ):
-                changes[name] = _filled_in(sources, below, text, login)
-        if "root" in changes and not account.root:
-            sources.refuse((*path, "root"), "is missing; expected the path of a directory")
-        elif "root" in changes and sources.is_sound((*path, "root")):
+        changes = _places(sources, path, login, account)
+        if "root" in changes:
             root = changes["root"]
             if root not in looked_at:
                 looking_at(f"{root} (the root of {quoted(login)})")
@@ -55,8 +46,9 @@ def with_directories(config: Config, sources: Sources) -> Config:
                 sources.refuse((*path, "root"), text, about=root)
         settled[path] = msgspec.structs.replace(account, **changes)
     anonymous = settled.pop((ANONYMOUS,), None)
-    changed = {"users": tuple(settled.values()), "anonymous": anonymous}
-    config = msgspec.structs.replace(config, **changed)
+    users = tuple(settled.get(("user", index)) for index in range(len(config.users or ())))
+    changed = {"users": users, "anonymous": anonymous}
+    config = msgspec.structs.replace(config, **changed, open_beneath=_open_beneath(config, sources))
     _find_unreadable(config, sources, broken)
     unusable = {place[:-1] for place in broken} | sources.account_problems.keys()
     is_refused = config.strict_users or len(unusable) == len(accounts(config))
@@ -67,6 +59,36 @@ def with_directories(config: Config, sources: Sources) -> Config:
             text = f"{problem}; {CANNOT_LOG_IN}"
             sources.doubt(place, text, about=root)
     return config
+
+
+def _places(sources: Sources, path: Path, login: str, account: AccountConfig) -> dict[str, str]:
+    """The root and the home of an account, with the login filled in; without what is wrong."""
+    found: dict[str, str] = {}
+    for name in ("root", "home"):
+        below = (*path, name)
+        text = getattr(account, name)
+        if not sources.is_sound(below):
+            continue
+        if not text:
+            sources.refuse(below, "is missing; expected the path of a directory")
+        elif _LOGIN not in text or sources.is_sound((*path, "login")):
+            found[name] = _filled_in(sources, below, text, login)
+    return {name: text for name, text in found.items() if sources.is_sound((*path, name))}
+
+
+def _open_beneath(config: Config, sources: Sources) -> tuple[str, ...]:
+    """The directories where accounts are that are added later: workers may open them at once."""
+    if config.roots or not sources.is_sound(("roots",)):
+        return config.roots
+    found = []
+    for table in (config.user_defaults, *(config.groups or ())):
+        before, login, _ = (table.root if table is not None and table.root else "").partition(
+            _LOGIN
+        )
+        # of "/srv/ftp-{login}" that would be /srv; and never everything
+        if login and before.endswith("/") and os.path.abspath(before) != "/":
+            found.append(os.path.abspath(before))
+    return tuple(dict.fromkeys(found))
 
 
 def _is_beneath(root: str, roots: tuple[str, ...], sources: Sources) -> bool:

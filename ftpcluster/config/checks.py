@@ -24,10 +24,17 @@ def check(config: Config, sources: Sources) -> None:
     A value of ``config`` may be wrong by itself: then it has been refused, and ``config`` has None
     in its place. So each check looks at a value only after ``sources.is_sound`` of its path.
     """
+    check_users(config, sources)
     for each in (
-        _check_run_as, _check_users, _check_groups, _check_permissions, _check_data_ports,
-        _check_ports_apart, _check_listeners, _check_tls, _check_certificates,
+        _check_run_as, _check_data_ports, _check_ports_apart, _check_listeners, _check_tls,
+        _check_certificates,
     ):  # fmt: skip
+        each(config, sources)
+
+
+def check_users(config: Config, sources: Sources) -> None:
+    """Refuse what is wrong with users and groups alone; see ``check``."""
+    for each in (_check_users, _check_groups, _check_permissions):
         each(config, sources)
 
 

@@ -123,7 +123,8 @@ class Config(Table, frozen=True, kw_only=True):
         Setting(
             "directories beneath which the accounts' directories lie",
             ": workers may open them, also for users who are added later without a reload",
-            otherwise="the accounts' directories alone",
+            otherwise="the accounts' directories, and of a `root` with `{login}` in a group or in "
+            "`[user_defaults]` the part before that",
             example='["/srv/ftp", "/home"]',
         ),
     ] = ()
@@ -154,6 +155,8 @@ class Config(Table, frozen=True, kw_only=True):
     groups: tuple[GroupConfig, ...] = msgspec.field(name="group", default=())
     anonymous: AnonymousConfig | None = None
     broken_users: Annotated[tuple[BrokenUser, ...], COMPUTED] = ()
+    open_beneath: Annotated[tuple[str, ...], COMPUTED] = ()
+    """The directories that workers may open with all that is beneath them, whoever has them."""
 
 
 class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,13 +20,16 @@ from ftpcluster.config.toml_files import TomlFile
 _USERS = "its users cannot log in until that is mended"
 
 
-def add_user_files(sources: Sources) -> None:
-    """Add the users of other files. A file that cannot be used harms no user of another one."""
+def add_user_files(sources: Sources, only: str | None = None) -> None:
+    """Add the users of other files. A file that cannot be used harms no user of another one.
+
+    ``only``: the login whose own file alone is read.
+    """
     pattern = sources.get(("users",))
     if not isinstance(pattern, str) or not pattern:
         return
     is_strict = sources.get(("strict_users",)) is True
-    for rank, name in enumerate(_names(sources, pattern), 1):
+    for rank, name in enumerate(_names(sources, pattern, only), 1):
         try:
             file = TomlFile(FilePath(name), sources.directory)
             tables = _user_tables(file)
@@ -47,7 +50,7 @@ def user_file_names(sources: Sources) -> list[str]:
     return list(_names(sources, pattern)) if isinstance(pattern, str) and pattern else []
 
 
-def _names(sources: Sources, pattern: str) -> Iterator[str]:
+def _names(sources: Sources, pattern: str, only: str | None = None) -> Iterator[str]:
     whole = sources.absolute(("users",), pattern)
     base = os.path.dirname(str(sources.file)) if sources.file is not None else ""
     looking_at(f"{whole} (users)")
@@ -55,6 +58,8 @@ def _names(sources: Sources, pattern: str) -> Iterator[str]:
         sources.doubt(("users",), f"there is no directory {os.path.dirname(whole)}")
     above = os.path.abspath(os.path.join(sources.directory, base))
     for name in sorted(glob.glob(whole)):
+        if only is not None and os.path.basename(name) != f"{only}.toml":
+            continue
         is_beneath = name.startswith(above + "/") and not os.path.isabs(pattern)
         yield os.path.join(base, os.path.relpath(name, above)) if is_beneath else name
 

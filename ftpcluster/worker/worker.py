@@ -24,6 +24,7 @@ from ftpcluster.ipc.messages import (
     MOST_COMMAND,
     Adopt,
     Adopted,
+    ChangeAccounts,
     Counted,
     Declined,
     Describe,
@@ -58,6 +59,8 @@ from ftpcluster.session.process_sessions import AcceptedConnection, ProcessSessi
 from ftpcluster.session.server_pi import shutting_down
 from ftpcluster.session.transfer_waits import Cause
 from ftpcluster.storage.mounts import MountTable
+from ftpcluster.users import MemoryUserManager
+from ftpcluster.worker.configured_users import apply_change, unpacked
 from ftpcluster.worker.confined_files import AllowedRoots, Identity
 from ftpcluster.worker.orphan import ORPHAN_GRACE
 from ftpcluster.worker.remote_names import RemoteNames
@@ -247,6 +250,8 @@ class Worker:
             self._services.ports.set_contended(message.live)
         elif isinstance(message, WriteLog):
             self._write_log(message, fd)
+        elif isinstance(message, ChangeAccounts):
+            self._change_accounts(message.content)
         elif isinstance(message, EndSession):
             self._adopt()  # the session may have arrived together with this message
             self._reception.end(
@@ -254,6 +259,15 @@ class Worker:
             )
         else:
             self.drain(message.grace, message.patience)
+
+    def _change_accounts(self, content: bytes) -> None:
+        manager, change = self._services.users, unpacked(content)
+        assert isinstance(manager, MemoryUserManager)
+        self._adopt()  # sessions may have arrived together with this message
+        for user, reason in apply_change(manager, change):
+            self._reception.end_user(user, reason)
+        for login in change.logins:
+            self._reception.limits_changed(login)
 
     def _on_adopt(self, message: Adopt, fd: int | None) -> None:
         if fd is None:

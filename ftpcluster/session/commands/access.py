@@ -173,9 +173,6 @@ async def _settle(attempt: _Attempt) -> Reply:
 
 def _let_in(session: Session, login: str, account: User) -> Steps[Reply]:
     quotas, number = session.services.quotas, session.conversation.session
-    if (outdated := _why_refused(session, account)) is not None:  # since USER came
-        reply: Reply = yield _fail(session, login, outdated)
-        return reply
     refused: Refusal | None
     refused = yield quotas.login(number, account.login or "", account.maximum_connections)
     if refused is not None:
@@ -184,7 +181,9 @@ def _let_in(session: Session, login: str, account: User) -> Steps[Reply]:
         storage = session.open_storage(account)
         if (opening := storage.opened()) is not None:
             yield opening
-        session.begin_login(account, login, storage)
+        outdated = _why_refused(session, account)  # the account may have changed since USER came
+        if outdated is None:
+            session.begin_login(account, login, storage)
     except BaseException as error:
         quotas.logout(number)
         if not isinstance(error, OSError):
@@ -194,6 +193,10 @@ def _let_in(session: Session, login: str, account: User) -> Steps[Reply]:
         raise NotLoggedIn(
             "Your directory is not available; please tell the administrator."
         ) from None
+    if outdated is not None:
+        quotas.logout(number)
+        reply: Reply = yield _fail(session, login, outdated)
+        return reply
     session.services.counts.logins += 1
     session.note(logging.INFO, "logged in" if session.stream.is_plain else "logged in with TLS")
     return _LOGGED_IN
