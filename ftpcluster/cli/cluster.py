@@ -272,6 +272,8 @@ class Cluster:
             for doubt in doubts:
                 log.warning("%s", doubt)
             config = with_user(self._config, loaded, login)
+            if config == self._config:
+                return "; ".join((f"{login}: nothing has changed", *doubts))
             if config is None or not self._change_accounts(config):
                 return await self.reload_now()
             return "; ".join((f"{login} is in force: no worker was replaced", *doubts))

@@ -234,6 +234,7 @@ def test_a_user_s_file_is_used_when_the_server_is_told_of_it(site: Path) -> None
             (site / "users.d/bob.toml").unlink()
             tell(cluster, "bob")
             assert bob.line() == "421 This account was removed."
+        assert tell(cluster, "bob") == "bob: nothing has changed"
         assert cluster.workers() == before
         assert "reloading" not in cluster.log
 
