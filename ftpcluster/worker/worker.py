@@ -25,6 +25,7 @@ from ftpcluster.ipc.messages import (
     MOST_COMMAND,
     Adopt,
     Adopted,
+    ChangeAccounts,
     Counted,
     Declined,
     Describe,
@@ -59,6 +60,8 @@ from ftpcluster.session.process_sessions import AcceptedConnection, ProcessSessi
 from ftpcluster.session.server_pi import shutting_down
 from ftpcluster.session.transfer_waits import Cause
 from ftpcluster.storage.mounts import MountTable
+from ftpcluster.users import MemoryUserManager
+from ftpcluster.worker.configured_users import apply_change, unpacked
 from ftpcluster.worker.confined_files import AllowedRoots, Identity
 from ftpcluster.worker.orphan import ORPHAN_GRACE
 from ftpcluster.worker.remote_names import RemoteNames
@@ -108,7 +111,8 @@ class Worker:
             loop,
             config.workers,
             speed_limits(config),
-            tells_logins=config.limits.connections_not_logged_in is not None,
+            tells_logins=config.limits.connections_not_logged_in is not None
+            or any(group.connections is not None for group in config.groups),
             counts=counting(BanRules(allow=Networks(config.ban.allow))),
         )
         opened = opened or OpenedBeforehand()
@@ -247,6 +251,8 @@ class Worker:
             self._services.ports.set_contended(message.live)
         elif isinstance(message, WriteLog):
             self._write_log(message, fd)
+        elif isinstance(message, ChangeAccounts):
+            self._change_accounts(message.content)
         elif isinstance(message, EndSession):
             self._adopt()  # the session may have arrived together with this message
             self._reception.end(
@@ -254,6 +260,15 @@ class Worker:
             )
         else:
             self.drain(message.grace, message.patience)
+
+    def _change_accounts(self, content: bytes) -> None:
+        manager, change = self._services.users, unpacked(content)
+        assert isinstance(manager, MemoryUserManager)
+        self._adopt()  # sessions may have arrived together with this message
+        for user, reason in apply_change(manager, change):
+            self._reception.end_user(user, reason)
+        for login in change.logins:
+            self._reception.limits_changed(login)
 
     def _on_adopt(self, message: Adopt, fd: int | None) -> None:
         if fd is None:
