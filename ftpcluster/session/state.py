@@ -20,6 +20,8 @@ from ftpcluster.protocol.address import display, plain
 from ftpcluster.protocol.errors import (
     FileNameNotAllowed,
     FileUnavailable,
+    FTPError,
+    LocalProblem,
     NoDataConnection,
     NotLoggedIn,
     ProtectionRequired,
@@ -83,6 +85,7 @@ class Session:
         "conversation",
         "current_directory",
         "data",
+        "entries_read",
         "hooks",
         "last_transfer",
         "login",
@@ -129,6 +132,7 @@ class Session:
         self.data: PassiveListener | AcceptingData | ActiveTarget | Stream | None = None
         # bytes of the transfer that runs, which shows whether it stalls
         self.progress = 0
+        self.entries_read = 0  # of directories that listings have read, for the same purpose
         self.transfer: Transfer | None = None
         self.last_transfer: PastTransfer | None = None  # of the command that runs
         self.hooks = NO_HOOKS if services.hooks_for is None else services.hooks_for(self)
@@ -358,9 +362,11 @@ class Session:
         self.control = NOBODY
         self.hooks = NO_HOOKS
 
-    def nobody_came(self) -> NoDataConnection:
-        """The error for a client that has made no data connection in time."""
+    def not_begun(self) -> FTPError:
+        """The error for a transfer that has not begun in time, mostly for want of a connection."""
         if isinstance(self.data, PassiveListener | AcceptingData):
+            if self.data.has_come:
+                return LocalProblem("The storage takes too long.")
             return self.data.nobody_came()
         return NoDataConnection("No data connection was made.")
 

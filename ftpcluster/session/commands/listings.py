@@ -258,6 +258,7 @@ async def _shown_in(
     """The entries of a directory that a client sees."""
     async with contextlib.aclosing(iterated(batches)) as scanned:
         async for batch in scanned:
+            session.entries_read += len(batch)
             yield _shown(session, batch, hidden=hidden)
 
 
@@ -282,6 +283,7 @@ async def _fitting_in(
     pattern = None
     async with contextlib.aclosing(iterated(session.storage.scan(directory))) as batches:
         async for batch in batches:
+            session.entries_read += len(batch)
             if pattern is None:  # not before the directory is known to exist
                 pattern = Pattern(last)
                 hidden = hidden or pattern.shows_hidden
