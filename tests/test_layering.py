@@ -62,7 +62,8 @@ LAYERS: dict[str, set[str]] = {
         *("quota", "runtime", "safe_paths", "session", "storage", "users", "worker"),
     },
     "supervisor": {
-        *("admin", "descriptors", "ipc", "net", "prctl", "protocol", "quota", "supervisor"),
+        *("admin", "daemon_calls", "descriptors", "ipc", "net", "prctl", "protocol", "quota"),
+        "supervisor",
     },
     "compat": {
         *("answers", "arguments", "compat", "config", "net", "protocol", "quota", "session"),
