@@ -15,7 +15,7 @@ from ftpcluster.cli.paths import a_file
 from ftpcluster.config import AccountConfig, Config, Limits, Listen, StorageConfig, Timeouts
 from ftpcluster.config.checks import accounts
 from ftpcluster.config.environment import take_environment
-from ftpcluster.config.sources import quoted
+from ftpcluster.config.naming import quoted
 from ftpcluster.config.units import show_frequency, show_size
 from ftpcluster.protocol.address import display
 from ftpcluster.protocol.protection import Protection

@@ -13,8 +13,9 @@ from ftpcluster.cli.logfiles import why_not
 from ftpcluster.cli.state_directory import is_state_directory
 from ftpcluster.config import Config, Listen
 from ftpcluster.config.lines import Path
+from ftpcluster.config.naming import quoted
 from ftpcluster.config.progress import looking_at
-from ftpcluster.config.sources import Sources, quoted
+from ftpcluster.config.sources import Sources
 from ftpcluster.logfile import try_to_open
 from ftpcluster.net.active import why_no_source_port
 from ftpcluster.net.listeners import CannotListen, listen, listen_on_all, may_bind

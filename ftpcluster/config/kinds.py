@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -242,6 +243,16 @@ File = Annotated[str, Kind("the path of a file", values.read_file, _TEXT, "file"
 Directory = Annotated[
     str, Kind("the path of a directory", values.read_file, _TEXT, "directory", is_file=True)
 ]
+Pattern = Annotated[
+    str,
+    Kind(
+        'a pattern of paths such as "users.d/*.toml"',
+        values.read_file,
+        _TEXT,
+        "pattern of paths",
+        is_file=True,
+    ),
+]
 Place = Annotated[
     str,
     Kind(
@@ -259,6 +270,24 @@ Login = Annotated[
         partial(values.read_matching, values.LOGIN),
         _TEXT,
         is_secret=True,
+    ),
+]
+GroupName = Annotated[
+    str,
+    Kind(
+        "a name with no space, no colon and no control character in it",
+        partial(values.read_matching, values.LOGIN),
+        _TEXT,
+    ),
+]
+Date = Annotated[
+    datetime.date,
+    Kind(
+        "a date such as 2027-01-31",
+        values.read_date,
+        {**_TEXT, "format": "date"},
+        "date",
+        lambda date: date.isoformat(),
     ),
 ]
 Password = Annotated[

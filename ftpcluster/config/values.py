@@ -5,6 +5,7 @@ They raise ValueError where the key does not accept it, and Unfit where that nee
 
 from __future__ import annotations
 
+import datetime
 import re
 from ipaddress import ip_address, ip_network
 
@@ -232,6 +233,12 @@ def read_file(value: object) -> str:
     if not text or "\0" in text:
         raise ValueError(text)
     return text
+
+
+def read_date(value: object) -> datetime.date:
+    if isinstance(value, datetime.date) and not isinstance(value, datetime.datetime):
+        return value
+    return datetime.date.fromisoformat(read_text(value))
 
 
 def read_password(value: object) -> str:

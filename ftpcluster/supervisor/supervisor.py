@@ -11,13 +11,14 @@ import asyncio
 import itertools
 import logging
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from ftpcluster.descriptors import close_quietly
 from ftpcluster.ipc.closing import close_aside, forget_linger
 from ftpcluster.ipc.messages import (
     Adopt,
     Adopted,
+    ChangeAccounts,
     Counted,
     Declined,
     Described,
@@ -148,6 +149,25 @@ class Supervisor:
         for message in self.speed.reset(plan):
             self._tell(message)
         self._lives.switch(generation)
+
+    def change_accounts(
+        self, plan: Plan, contents: Iterable[bytes], *, counts_logins: bool
+    ) -> None:
+        """Use a plan that differs in its accounts only. No worker is replaced.
+
+        ``contents``: those of the messages for the workers. ``counts_logins``: sessions of users
+        who had no limit before have to be counted, too.
+        """
+        assert self._lives.current is not None
+        self._plan = self._lives.current.plan = plan
+        self.ledger.limits = plan.limits
+        if counts_logins:
+            self._tell(TellLogins())
+        for content in contents:
+            for worker in self.workers:
+                worker.channel.send(ChangeAccounts(content))
+        for message in self.speed.update(plan):
+            self._tell(message)
 
     def _listen_on(self, plan: Plan) -> None:
         """Use a plan's listeners. This must not fail: the new workers serve already."""

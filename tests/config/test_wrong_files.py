@@ -103,9 +103,9 @@ WRONG = [
     (
         "[[user]]\nlogin = 'alice'\n\n[[user]]\nroot = '.'\n",
         [
-            "f.toml:1: user[0].root: is missing; expected the path of a directory",
             "f.toml:1: user[0].password: is missing; expected a hash (`ftpcluster hash` makes "
             'one), or "plain:" with the password behind it',
+            "f.toml:1: user[0].root: is missing; expected the path of a directory",
             "f.toml:4: user[1].login: is missing; expected a name with no space, no colon and no "
             "control character in it",
             "f.toml:4: user[1].password: is missing; expected a hash (`ftpcluster hash` makes "
@@ -380,13 +380,15 @@ WRONG = [
         ],
     ),
     (
+        "strict_users = true\n"
         "[[user]]\nlogin = 'a'\npassword = 'plain:x'\nroot = '.'\n"
         "[[user]]\nlogin = 'a'\npassword = 'plain:x'\nroot = '.'\n"
         "[[user]]\nlogin = 'anonymous'\npassword = 'plain:x'\nroot = '.'\n"
         "[anonymous]\nroot = 'missing'\n",
         [
-            'f.toml:6: user[1].login: "a" is the login of user[0], too',
-            'f.toml:10: user[2].login: "anonymous" is the login of [anonymous], too',
+            'f.toml:7: user[1].login: "a" is the login of user[0], too',
+            'f.toml:11: user[2].login: "anonymous" is the login of [anonymous], too',
+            "f.toml:15: anonymous.root: {here}/missing: there is no such directory",
         ],
     ),
     (
@@ -394,6 +396,7 @@ WRONG = [
         "[[user]]\nlogin = '..'\npassword = 'plain:x'\nroot = '{login}'\nhome = '/../b'\n"
         "[[user]]\nlogin = 'a/b'\npassword = 'plain:x'\nroot = '{login}'\n",
         [
+            "f.toml:4: user[0].root: {here}/f.toml: not a directory",
             "f.toml:5: user[0].home: expected an absolute path as clients see it, such as "
             '"/incoming", got "up"',
             'f.toml:9: user[1].root: {login} would be "..", which is no directory\'s name',
