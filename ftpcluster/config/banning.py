@@ -57,7 +57,7 @@ class BanConfig(Table, frozen=True, kw_only=True):
             "where bans are kept, so that they outlive a restart",
             ". Its directory has to be there, and `run_as` may write in it. `$STATE_DIRECTORY` is"
             " what systemd gives a service (`StateDirectory=`); elsewhere bans end with the server",
-            otherwise="`bans` in `$STATE_DIRECTORY`",
+            otherwise="the file `bans` in `$STATE_DIRECTORY`",
             example='"/var/lib/ftpcluster/bans"',
         ),
     ] = None
