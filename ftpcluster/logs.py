@@ -66,7 +66,14 @@ class _Lines(logging.Handler, Losses):
 
     def write(self, level: int, text: str) -> None:
         """Write a line."""
-        self._writer.write(self._encoded(level, text))
+        now = time.time()
+        head = self._heads.get(level)
+        if int(now) == self._second and head is not None and text.isprintable():
+            # as ``_encoded``, without its call
+            line = f"{self._time}{_MILLISECONDS[int((now - self._second) * 1000)]}{head}{text}\n"
+            self._writer.write(line.encode("utf-8", "backslashreplace"))
+        else:
+            self._writer.write(self._encoded(level, text))
 
     def line(self, count: int, why: str) -> bytes:
         return self._encoded(logging.WARNING, _of_losses(count, why))

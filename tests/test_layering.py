@@ -103,7 +103,7 @@ SESSION = (
         "services",
     ),
     *("lingering", "accepting", "state", "in_use", "server_dtp", "download", "upload"),
-    "small_download",
+    *("small_download", "small_upload"),
     *("commands.write_only", "commands.access", "commands.digests", "commands.renaming"),
     *("commands.files", "commands.long_lines", "commands.sorting"),
     *("commands.directories", "commands.listings", "commands.parameters", "commands.security"),

@@ -52,10 +52,10 @@ class PassiveListener:
     """A listener on a data port, assigned to one session at a time."""
 
     __slots__ = (
-        "_early_acceptor",
         "_pool",
         "_watched_by",
         "assignment",
+        "early_acceptor",
         "host",
         "kept",
         "port",
@@ -67,7 +67,7 @@ class PassiveListener:
     def __init__(self, pool: PassivePorts, host: str, sock: socket.socket) -> None:
         self._pool = pool
         self._watched_by: Poller | None = None
-        self._early_acceptor: EarlyAcceptor | None = None
+        self.early_acceptor: EarlyAcceptor | None = None
         self.kept: list[tuple[int, str]] = []
         """Connections that the early acceptor has accepted, each with its address."""
         self.assignment = 0
@@ -102,7 +102,7 @@ class PassiveListener:
         ``on_other(fd, address)`` takes over all connections that have come. Without it, those from
         other addresses are closed, unless ``takes_any``.
         """
-        if self._early_acceptor is not None:
+        if self.early_acceptor is not None:
             self.stop_early_accept()
         while True:
             try:
@@ -135,15 +135,15 @@ class PassiveListener:
 
     def start_early_accept(self, poller: Poller, expected: Expected) -> None:
         """Accept early from the expected addresses, unless the command has come meanwhile."""
-        if self._watched_by is None and self._early_acceptor is None:
+        if self._watched_by is None and self.early_acceptor is None:
             try:
-                self._early_acceptor = EarlyAcceptor(self, poller, expected)
+                self.early_acceptor = EarlyAcceptor(self, poller, expected)
             except OSError:
                 pass  # it cannot be watched: connections wait in the queue for the command
 
     def stop_early_accept(self) -> None:
         """Leave the listener to the command. Harmless where nothing accepts early."""
-        early_acceptor, self._early_acceptor = self._early_acceptor, None
+        early_acceptor, self.early_acceptor = self.early_acceptor, None
         if early_acceptor is not None:
             early_acceptor.end()
 
@@ -151,7 +151,7 @@ class PassiveListener:
         """The session gives the listener up: close what was kept for it."""
         self.assignment += 1
         self.refused_address, self.takes_any = None, False
-        if self._early_acceptor is not None:
+        if self.early_acceptor is not None:
             self.stop_early_accept()
         while self.kept:
             close_quietly(self.kept.pop()[0])
@@ -324,7 +324,11 @@ class PassivePorts:
         if listener not in self._assigned:
             return
         self._assigned.discard(listener)
-        listener.forget()
+        if listener.early_acceptor is None and not listener.kept:  # as ``forget``
+            listener.assignment += 1
+            listener.refused_address, listener.takes_any = None, False
+        else:
+            listener.forget()
         idle = self._idle[listener.host]
         if len(idle) < _POOLED and not self._is_closed:
             idle.append(listener)

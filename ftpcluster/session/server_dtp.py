@@ -215,7 +215,7 @@ class DataTransfer:
             raise
 
     @classmethod
-    def begun(cls, session: Session, fd: int, total: int, path: str) -> Self:
+    def begun(cls, session: Session, fd: int, total: int | None, path: str) -> Self:
         """A transfer after its 150, over a connection that ``PassiveListener.accept`` has returned.
 
         It takes the connection over.
