@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import datetime
 from collections.abc import Iterable
 from typing import Any
 
@@ -53,6 +54,13 @@ def check_encoding(name: str) -> None:
         suits = False
     if not suits:
         raise ValueError(f'encoding: expected one such as "utf-8" or "latin-1", got {name!r}')
+
+
+def day(given: datetime.date | None) -> datetime.date | None:
+    """Raises TypeError: a date and time, or text, could not be compared with today."""
+    if given is not None and type(given) is not datetime.date:
+        raise TypeError(f"expires: expected a datetime.date or None, got {given!r}")
+    return given
 
 
 def ports(given: Iterable[int] | None) -> tuple[int, ...] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
@@ -10,8 +11,9 @@ from enum import Enum
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, ClassVar
 
-from ftpcluster.arguments import check_numbers, check_texts
+from ftpcluster.arguments import check_booleans, check_numbers, check_texts, day, networks
 from ftpcluster.passwords import BadHash, begin_comparing, check_hash, is_hash, matches_plain
+from ftpcluster.protocol.address import Networks
 from ftpcluster.protocol.path import is_beneath, resolve
 from ftpcluster.quota.rates import AccountSpeeds, Rates
 
@@ -96,7 +98,14 @@ def _permissions(given: Iterable[Permission] | None) -> tuple[Permission, ...]:
     return found or (Permission(),)
 
 
+def _allowed(given: Iterable[str] | Networks | None) -> Networks | None:
+    """Raises ValueError for a text that is no network."""
+    return given if given is None or isinstance(given, Networks) else networks("allow", given)
+
+
 _CHECKED: dict[str, Callable[[Any], Any]] = {
+    "allow": _allowed,
+    "expires": day,
     "base_path": lambda path: path if isinstance(path, PurePath) else Path(path),
     "home_path": _virtual,
     "permissions": _permissions,
@@ -122,6 +131,10 @@ class User:
     (ValueError for what is no number of at least 0); None is no limit. *Read* is what the server
     receives, *write* what it sends.
 
+    ``enabled``, ``expires`` (the last day, local time) and ``allow`` (networks such as
+    "192.0.2.0/24"; None: any) say when and from where the user may log in. Otherwise the client
+    gets the reply of an unknown name, and the log says why.
+
     Attributes that are set later are checked, too. They take effect at the next login, permissions
     at once.
     """
@@ -142,7 +155,13 @@ class User:
         write_speed_limit: int | None = None,
         read_speed_limit_per_connection: int | None = None,
         write_speed_limit_per_connection: int | None = None,
+        enabled: bool = True,
+        expires: datetime.date | None = None,
+        allow: Iterable[str] | None = None,
     ) -> None:
+        self.enabled = enabled
+        self.expires = expires
+        self.allow = _allowed(allow)
         self.login = login
         self.password = password
         self.base_path = Path(base_path)
@@ -160,6 +179,8 @@ class User:
             User.changes += 1
         elif name in _LIMITS:
             check_numbers(**{name: value})
+        elif name == "enabled":
+            check_booleans(enabled=value)
         elif name in _CHECKED:
             value = _CHECKED[name](value)
         super().__setattr__(name, value)

@@ -8,7 +8,7 @@ import socket
 
 import msgspec
 
-from ftpcluster.admin.requests import AnyReply, Refused, Reload, Request
+from ftpcluster.admin.requests import AnyReply, ChangedUser, Refused, Reload, Request
 
 _PATIENCE = 10.0
 """Seconds for an answer: more takes only a server that is stopped, or stuck."""
@@ -52,7 +52,7 @@ class AdminConnection:
 
     def ask(self, request: Request) -> AnyReply:
         """The server's answer. Raises OrderRefused, NoServer where the server ends meanwhile."""
-        patience = _OF_RELOADS if isinstance(request, Reload) else _PATIENCE
+        patience = _OF_RELOADS if isinstance(request, Reload | ChangedUser) else _PATIENCE
         self._sock.settimeout(patience)
         with contextlib.suppress(OSError):  # a refusal may have come already
             self._sock.sendall(msgspec.json.encode(request) + b"\n")

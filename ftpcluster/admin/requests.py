@@ -68,13 +68,31 @@ class Reload(Request, frozen=True, tag="reload"):
     """As SIGHUP. Answered when it is done, by Done, or Refused with what is wrong."""
 
 
+class ChangedUser(Request, frozen=True, tag="changed_user"):
+    """The file of a user was written or removed: use it. Answered when that is done, by Done, or
+    Refused with what is wrong."""
+
+    login: str
+
+
 class Stop(Request, frozen=True, tag="stop"):
     """As SIGTERM, or, ``now``, as two of them. Answered by Done at once."""
 
     now: bool = False
 
 
-AnyRequest = WhoRequest | Kick | Limit | BanNetwork | Unban | ListBans | DrainWorker | Reload | Stop
+AnyRequest = (
+    WhoRequest
+    | Kick
+    | Limit
+    | BanNetwork
+    | Unban
+    | ListBans
+    | DrainWorker
+    | Reload
+    | ChangedUser
+    | Stop
+)
 
 
 class WorkerView(msgspec.Struct, frozen=True):

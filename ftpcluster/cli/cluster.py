@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import functools
 import logging
 import operator
 import os
@@ -13,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from ftpcluster.admin import default_socket
+from ftpcluster.cli.account_changes import accounts_alone, with_user
 from ftpcluster.cli.binding import Binder, listeners_of
 from ftpcluster.cli.loading import certificates_of
 from ftpcluster.cli.logfiles import LogFiles
@@ -22,6 +25,8 @@ from ftpcluster.cli.worker_start import WorkerStarter, loop_factory
 from ftpcluster.config import Config, ConfigError
 from ftpcluster.config.sessions import keepalive_of
 from ftpcluster.config.tls_doubts import tls_doubts
+from ftpcluster.daemon_calls import call_in_daemon
+from ftpcluster.ipc.messages import sendable
 from ftpcluster.native import DESCRIPTION
 from ftpcluster.net.certificate_dates import validity
 from ftpcluster.net.listeners import CannotListen, Listener
@@ -29,6 +34,7 @@ from ftpcluster.prctl import no_new_privs
 from ftpcluster.privileges import check_python, drop, parse_run_as
 from ftpcluster.protocol.address import Networks
 from ftpcluster.protocol.protection import Protection
+from ftpcluster.quota.arrivals import ArrivalRules
 from ftpcluster.quota.bans import BanRules
 from ftpcluster.quota.ledger import ConnectionLimits
 from ftpcluster.runtime import settle_collector
@@ -40,8 +46,8 @@ from ftpcluster.supervisor.supervisor import Supervisor
 from ftpcluster.supervisor.systemd import Notifier, inherited_sockets
 from ftpcluster.supervisor.worker_handle import Plan
 from ftpcluster.supervisor.worker_lives import STOPPING, BootFailure
-from ftpcluster.worker.config_in_memory import pack
-from ftpcluster.worker.speed_limits import speed_limits
+from ftpcluster.worker.config_in_memory import Packed
+from ftpcluster.worker.speed_limits import groups_of_users, speed_limits
 
 if TYPE_CHECKING:
     from ftpcluster.cli.metrics import Metrics
@@ -53,6 +59,8 @@ _FIXED = ("run_as", "admin", "metrics", "log.file", "log.transfers")
 _CAP_NET_BIND_SERVICE = 10
 _FIRST_UNPRIVILEGED_PORT = 1024
 _INTERRUPTED = 130
+_PATIENCE = 10.0
+"""Seconds that the files of a changed user have to answer."""
 _REPORT = 5.0
 """Seconds between two reports to the service manager, at the most."""
 
@@ -64,14 +72,18 @@ class Cluster:
         self,
         config: Config,
         load: Callable[[], Awaitable[Config]],
+        load_user: Callable[[str], tuple[Config, list[str]]],
         logs: LogFiles,
         forks: ForkServer | None,
     ) -> None:
-        """Binds. ``load`` reads the configuration again. Raises CannotListen, ConfigError."""
+        """Binds. ``load`` reads the configuration again, ``load_user`` what one user's login needs
+        of it, in a thread. Raises CannotListen, ConfigError."""
         check_open_files(config.workers)
-        self._config = self._begun_with = config
+        self._config = self._begun_with = self._started_with = config
         self._unchanged: list[str] = []
         self._load = load
+        self._load_user = load_user
+        self._changing = asyncio.Lock()
         self._logs = logs
         self._forks = forks
         self._notifier = Notifier()
@@ -130,7 +142,9 @@ class Cluster:
         self._supervisor.stopping.add_done_callback(lambda _: self._notifier.stopping())
         admin = None
         if self._admin is not None:
-            admin = AdminServer(self._admin, self._supervisor, self.reload_now, self._operator)
+            admin = AdminServer(
+                self._admin, self._supervisor, self.reload_now, self.change_user, self._operator
+            )
             await admin.start()
         if self._metrics is not None:
             self._metrics.start(self._supervisor, self._certificate_end)
@@ -217,6 +231,9 @@ class Cluster:
             if self._supervisor.stopping.done():  # another program may have its ports by now
                 raise BootFailure("", STOPPING)
             certificates = certificates_of(config)
+            if certificates == self._certificates and self._change_accounts(config):
+                binder.close()
+                return
             plan = _plan(config, certificates, binder, self._logs, self._forks)
             await self._supervisor.reload(plan)
         # no descriptor or no memory is left, say
@@ -239,11 +256,70 @@ class Cluster:
         for doubt in tls_doubts(config, certificates):
             log.warning("%s", doubt)
         self._config, self._plan, self._binder = config, plan, binder
+        self._started_with = config
         self._certificates = certificates
         self._logs.log_as(config.log)
         self._described = self._describe()
         self._wrong = None
         log.info("reloaded: %s", self._described)
+
+    async def change_user(self, login: str) -> str:
+        """Use a user's file as it is now; returns what has changed. Raises ReloadRefused."""
+        async with self._changing:
+            try:
+                loaded, doubts = await self._loaded_user(login)
+            except ConfigError as error:
+                raise ReloadRefused("; ".join(error.lines)) from error
+            for doubt in doubts:
+                log.warning("%s", doubt)
+            config = with_user(self._config, loaded, login)
+            if config == self._config:
+                return "; ".join((f"{login}: nothing has changed", *doubts))
+            if config is None or not self._change_accounts(config):
+                return await self.reload_now()
+            return "; ".join((f"{login} is in force: no worker was replaced", *doubts))
+
+    async def _loaded_user(self, login: str) -> tuple[Config, list[str]]:
+        """Raises ConfigError."""
+        while True:
+            while self._reload is not None:
+                await asyncio.wait((self._reload,))
+                await asyncio.sleep(0)  # for its callback, which may begin another one
+            load = functools.partial(self._load_user, login)
+            try:
+                async with asyncio.timeout(_PATIENCE):
+                    found = await call_in_daemon(asyncio.get_running_loop(), "user", load)
+            except TimeoutError:
+                raise ConfigError("the storage of the configuration does not answer") from None
+            if self._reload is None:  # else it may have read something newer
+                return found
+
+    def _change_accounts(self, config: Config) -> bool:
+        """Use a configuration that differs in its accounts only; False where that is not so."""
+        if not self._supervisor.serving.done():
+            return False
+        change = accounts_alone(self._config, config, self._started_with)
+        if change is None:
+            return False
+        try:
+            contents = change.packed()
+        except ValueError:
+            return False
+        self._plan = dataclasses.replace(
+            self._plan,
+            start_process=WorkerStarter(
+                config, Packed(config, self._certificates), self._logs, self._forks
+            ),
+            limits=_connection_limits(config),
+            speeds=speed_limits(config),
+        )
+        are_limited = any(each.connections is not None for each in (*config.groups, *change.users))
+        self._supervisor.change_accounts(self._plan, contents, counts_logins=are_limited)
+        self._config = config
+        self._unchanged = []
+        self._wrong = None
+        log.info("reloaded: %s; no worker was replaced", change)
+        return True
 
     def _on_reloaded(self, task: asyncio.Task[None]) -> None:
         self._reload = None
@@ -289,12 +365,8 @@ def _plan(
     return Plan(
         listeners=listeners,
         workers=config.workers,
-        start_process=WorkerStarter(config, pack(config, certificates), logs, forks),
-        limits=ConnectionLimits(
-            server=config.limits.connections,
-            per_address=config.limits.connections_per_address,
-            unauthenticated=config.limits.connections_not_logged_in,
-        ),
+        start_process=WorkerStarter(config, Packed(config, certificates), logs, forks),
+        limits=_connection_limits(config),
         speeds=speed_limits(config),
         knows_all_users=config.server is None and config.user_manager is None,
         bans=BanRules(
@@ -303,12 +375,35 @@ def _plan(
             duration=config.ban.duration,
             allow=Networks(config.ban.allow),
         ),
+        arrivals=_arrivals(config),
         shutdown_grace=timeouts.shutdown,
         drain_grace=timeouts.shutdown if timeouts.drain is None else timeouts.drain,
         names=config.data.host_names,
         keepalive=keepalive_of(config),
         worker_timeout=timeouts.worker,
         recycling=Recycling(config.recycle.memory, config.recycle.age),
+    )
+
+
+def _arrivals(config: Config) -> ArrivalRules:
+    rate = config.limits.new_connections_per_address
+    allow, deny = Networks(config.ban.allow), Networks(config.ban.deny)
+    if rate is None:
+        return ArrivalRules(allow=allow, deny=deny)
+    return ArrivalRules(most=rate[0], period=rate[1], allow=allow, deny=deny)
+
+
+def _connection_limits(config: Config) -> ConnectionLimits:
+    return ConnectionLimits(
+        server=config.limits.connections,
+        per_address=config.limits.connections_per_address,
+        unauthenticated=config.limits.connections_not_logged_in,
+        groups={
+            sendable(group.name): group.connections
+            for group in config.groups
+            if group.connections is not None
+        },
+        group_of=groups_of_users(config),
     )
 
 

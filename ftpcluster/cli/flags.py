@@ -13,6 +13,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from ftpcluster.config import ANONYMOUS, PLAIN, Config, ConfigError
+from ftpcluster.config.accounts import OTHER_ACCOUNTS
 from ftpcluster.config.environment import OF_A_USER, value_of
 from ftpcluster.config.kinds import Directory, Port
 from ftpcluster.config.lines import Path
@@ -93,7 +94,8 @@ _OTHERS = (
 def _of_keys() -> Iterator[Flag]:
     for path, key in every_key(Config):
         setting = key.setting
-        if setting is not None and setting.flag and path[0] != ANONYMOUS:  # as those of a user
+        # other accounts' keys are those of a user
+        if setting is not None and setting.flag and path[0] not in OTHER_ACCOUNTS:
             default = "off" if key.annotation is bool else key.default_text.replace('"', "")
             default = "none" if key.field.required else default
             yield Flag(setting.flag, setting.help, default, key.annotation, path)

@@ -18,6 +18,7 @@ from ftpcluster.cli.paths import a_directory, a_file, a_file_s_name
 from ftpcluster.cli.standard_streams import have_stderr_of_our_own, say
 from ftpcluster.config import ConfigError
 from ftpcluster.config.environment import take_environment
+from ftpcluster.config.load import load_user
 from ftpcluster.config.setting import NO_LIMIT, kind_of
 from ftpcluster.privileges import parse_run_as
 from ftpcluster.supervisor.forking import ForkServer
@@ -90,7 +91,8 @@ def run(forks: ForkServer | None, /, *, file: Path | None, **given: Any) -> int:
     logs.log_as(config.log)
     try:
         again = functools.partial(load_again, file, flags, environment)
-        cluster = Cluster(config, again, logs, forks)
+        user = functools.partial(load_user, file, flags, environment=environment)
+        cluster = Cluster(config, again, user, logs, forks)
     except BaseException:
         logs.undo()
         raise

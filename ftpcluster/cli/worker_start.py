@@ -18,7 +18,7 @@ from ftpcluster.descriptors import close_quietly
 from ftpcluster.ipc.orders import give
 from ftpcluster.supervisor.forking import AskedProcess, ForkServer
 from ftpcluster.supervisor.process import ProcessLike, WorkerProcess, leave_lost_directory
-from ftpcluster.worker.config_in_memory import config_in_memory
+from ftpcluster.worker.config_in_memory import Packed, config_in_memory
 from ftpcluster.worker.entry import initialize, new_uvloop, run_worker
 
 
@@ -27,7 +27,7 @@ class WorkerStarter:
     """Starts the workers of a generation. ``packed``: their configuration."""
 
     config: Config
-    packed: bytes
+    packed: Packed
     logs: LogFiles
     forks: ForkServer | None
 

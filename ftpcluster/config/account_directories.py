@@ -9,11 +9,13 @@ from pathlib import Path as FilePath
 import msgspec
 
 from ftpcluster.config.accounts import ANONYMOUS, AccountConfig
+from ftpcluster.config.broken_accounts import CANNOT_LOG_IN
 from ftpcluster.config.checks import accounts
 from ftpcluster.config.lines import Path
 from ftpcluster.config.model import Config
+from ftpcluster.config.naming import quoted
 from ftpcluster.config.progress import looking_at
-from ftpcluster.config.sources import Sources, quoted
+from ftpcluster.config.sources import Sources
 from ftpcluster.privileges import Identity, barriers, parse_run_as
 from ftpcluster.safe_paths import is_led_by_others
 
@@ -30,15 +32,8 @@ def with_directories(config: Config, sources: Sources) -> Config:
     looked_at: dict[str, tuple[str, str]] = {}
     settled: dict[Path, AccountConfig] = {}
     for path, login, account in accounts(config):
-        changes: dict[str, str] = {}
-        for name in ("root", "home"):
-            below = (*path, name)
-            text = getattr(account, name)
-            if sources.is_sound(below) and (
-                _LOGIN not in text or sources.is_sound((*path, "login"))
-            ):
-                changes[name] = _filled_in(sources, below, text, login)
-        if "root" in changes and sources.is_sound((*path, "root")):
+        changes = _places(sources, path, login, account)
+        if "root" in changes:
             root = changes["root"]
             if root not in looked_at:
                 looking_at(f"{root} (the root of {quoted(login)})")
@@ -46,19 +41,60 @@ def with_directories(config: Config, sources: Sources) -> Config:
             changes["root"], problem = looked_at[root]
             if problem:
                 broken[(*path, "root")] = problem, root
+            elif not _is_beneath(changes["root"], config.roots, sources):
+                text = "is not beneath any of the `roots`, so workers may not open it"
+                sources.refuse((*path, "root"), text, about=root)
         settled[path] = msgspec.structs.replace(account, **changes)
     anonymous = settled.pop((ANONYMOUS,), None)
-    changed = {"users": tuple(settled.values()), "anonymous": anonymous}
-    config = msgspec.structs.replace(config, **changed)
+    users = tuple(settled.get(("user", index)) for index in range(len(config.users or ())))
+    changed = {"users": users, "anonymous": anonymous}
+    config = msgspec.structs.replace(config, **changed, open_beneath=_open_beneath(config, sources))
     _find_unreadable(config, sources, broken)
-    is_refused = config.strict_users or len(broken) == len(accounts(config))
+    unusable = {place[:-1] for place in broken} | sources.account_problems.keys()
+    is_refused = config.strict_users or len(unusable) == len(accounts(config))
     for place, (problem, root) in broken.items():
         if is_refused:
             sources.refuse(place, problem, about=root)
         else:
-            text = f"{problem}; its user cannot log in until that is mended"
+            text = f"{problem}; {CANNOT_LOG_IN}"
             sources.doubt(place, text, about=root)
     return config
+
+
+def _places(sources: Sources, path: Path, login: str, account: AccountConfig) -> dict[str, str]:
+    """The root and the home of an account, with the login filled in; without what is wrong."""
+    found: dict[str, str] = {}
+    for name in ("root", "home"):
+        below = (*path, name)
+        text = getattr(account, name)
+        if not sources.is_sound(below):
+            continue
+        if not text:
+            sources.refuse(below, "is missing; expected the path of a directory")
+        elif _LOGIN not in text or sources.is_sound((*path, "login")):
+            found[name] = _filled_in(sources, below, text, login)
+    return {name: text for name, text in found.items() if sources.is_sound((*path, name))}
+
+
+def _open_beneath(config: Config, sources: Sources) -> tuple[str, ...]:
+    """The directories where accounts are that are added later: workers may open them at once."""
+    if config.roots or not sources.is_sound(("roots",)):
+        return config.roots
+    found = []
+    for table in (config.user_defaults, *(config.groups or ())):
+        before, login, _ = (table.root if table is not None and table.root else "").partition(
+            _LOGIN
+        )
+        # of "/srv/ftp-{login}" that would be /srv; and never everything
+        if login and before.endswith("/") and os.path.abspath(before) != "/":
+            found.append(os.path.abspath(before))
+    return tuple(dict.fromkeys(found))
+
+
+def _is_beneath(root: str, roots: tuple[str, ...], sources: Sources) -> bool:
+    if not roots or not sources.is_sound(("roots",)):
+        return True
+    return any(FilePath(root).is_relative_to(os.path.realpath(each)) for each in roots)
 
 
 def _filled_in(sources: Sources, path: Path, text: str, login: str) -> str:

@@ -4,11 +4,26 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from ftpcluster.config.kinds import Count, Directory, Login, Password, Speed, VirtualPath
+import msgspec
+
+from ftpcluster.config.kinds import (
+    Count,
+    Date,
+    Directory,
+    File,
+    GroupName,
+    Login,
+    NetworkList,
+    Password,
+    Speed,
+    VirtualPath,
+)
 from ftpcluster.config.setting import NO_LIMIT, Setting, Table
 
 ANONYMOUS = "anonymous"
 """The table and the login for clients without an account."""
+OTHER_ACCOUNTS = (ANONYMOUS, "user_defaults", "group")
+"""The tables that have the keys of [[user]], too."""
 
 
 class PermissionConfig(Table, frozen=True, kw_only=True):
@@ -26,16 +41,17 @@ READ_ONLY = (PermissionConfig(path="/"),)
 
 
 class AccountConfig(Table, frozen=True, kw_only=True):
-    """The settings that users and anonymous logins have in common."""
+    """The settings that users, their defaults, groups and anonymous logins have in common."""
 
     root: Annotated[
         Directory,
         Setting(
             "the directory that the user sees as `/`",
             "; `{login}` in it is the user's name. It has to exist",
+            otherwise="that of the group or of `[user_defaults]`; without them it is needed",
             example='"/srv/ftp/pub"',
         ),
-    ]
+    ] = ""
     home: Annotated[
         VirtualPath,
         Setting(
@@ -78,6 +94,31 @@ class AccountConfig(Table, frozen=True, kw_only=True):
         Speed | None,
         Setting("the speed of each connection's uploads", otherwise=NO_LIMIT, example='"5MB"'),
     ] = None
+    enabled: Annotated[
+        bool,
+        Setting(
+            "whether the user may log in",
+            "; if not, that is 530, as with an unknown name",
+        ),
+    ] = True
+    expires: Annotated[
+        Date | None,
+        Setting(
+            "the last day, in local time, on which the user may log in",
+            "; sessions go on",
+            otherwise="never",
+            example="2027-01-31",
+        ),
+    ] = None
+    allow: Annotated[
+        NetworkList | None,
+        Setting(
+            "where the user may come from",
+            "; from elsewhere a login is 530, as with an unknown name",
+            otherwise="anywhere",
+            example='["192.0.2.0/24"]',
+        ),
+    ] = None
     permissions: Annotated[
         tuple[PermissionConfig, ...],
         Setting(
@@ -92,6 +133,47 @@ class AccountConfig(Table, frozen=True, kw_only=True):
     ] = EVERYTHING
 
 
+class UserDefaults(AccountConfig, frozen=True, kw_only=True):
+    """What a [[user]] has that neither says it itself nor has it from its group."""
+
+
+class GroupConfig(AccountConfig, frozen=True, kw_only=True):
+    """Users who share limits. Its other keys are defaults of its users."""
+
+    name: Annotated[
+        GroupName,
+        Setting("the name, which a user's `group` names; each only once", example='"staff"'),
+    ]
+    connections: Annotated[
+        Count | None,
+        Setting(
+            "sessions of all users of the group; one more gets 530",
+            otherwise=NO_LIMIT,
+            example="200",
+        ),
+    ] = None
+    download: Annotated[
+        Speed | None,
+        Setting(
+            "the speed of all downloads of the group together",
+            otherwise=NO_LIMIT,
+            example='"100MB"',
+        ),
+    ] = None
+    upload: Annotated[
+        Speed | None,
+        Setting(
+            "the speed of all uploads of the group together",
+            otherwise=NO_LIMIT,
+            example='"100MB"',
+        ),
+    ] = None
+
+
+SHARED = ("connections", "download", "upload")
+"""Keys of a group that limit all its users together. They are no defaults of its users."""
+
+
 class UserConfig(AccountConfig, frozen=True, kw_only=True):
     """One account. At least one, or [anonymous], is needed."""
 
@@ -99,13 +181,27 @@ class UserConfig(AccountConfig, frozen=True, kw_only=True):
         Login, Setting("the name; no space, no colon; each only once", example='"alice"')
     ]
     password: Annotated[
-        Password,
+        Password | None,
         Setting(
             'a hash, which `ftpcluster hash` makes, or `"plain:secret"`',
             "; of hashes argon2, scrypt and bcrypt, and those of crypt(3), as in `/etc/shadow`",
+            otherwise="needed, or `password_file`",
             example='"plain:change me"',
         ),
-    ]
+    ] = None
+    password_file: Annotated[
+        File | None,
+        Setting(
+            "a file with the password or hash, in one line, as in `password`",
+            ", but a password needs no `plain:` before it",
+            otherwise="none",
+            example='"/run/secrets/alice"',
+        ),
+    ] = None
+    group: Annotated[
+        GroupName | None,
+        Setting("the name of a `[[group]]`", otherwise="none", example='"staff"'),
+    ] = None
 
     def __repr__(self) -> str:
         return f"UserConfig(login={self.login!r}, root={self.root!r})"
@@ -114,7 +210,25 @@ class UserConfig(AccountConfig, frozen=True, kw_only=True):
 class AnonymousConfig(AccountConfig, frozen=True, kw_only=True):
     """Logins as "anonymous" or "ftp", with any password."""
 
+    root: Annotated[
+        Directory,
+        Setting(
+            "the directory that the user sees as `/`", ". It has to exist", example='"/srv/ftp/pub"'
+        ),
+    ]
+
     permissions: Annotated[
         tuple[PermissionConfig, ...],
-        Setting("as those of a user", otherwise="everything may be read"),
+        Setting(
+            "as those of a user",
+            otherwise="everything may be read",
+            example='[{ path = "/", read = true }]',
+        ),
     ] = READ_ONLY
+
+
+class BrokenUser(msgspec.Struct, frozen=True):
+    """An account of the configuration that cannot be used. ``why`` is for the log."""
+
+    login: str
+    why: str

@@ -6,8 +6,9 @@ import os
 
 from ftpcluster.config.lines import Path
 from ftpcluster.config.model import Config
+from ftpcluster.config.naming import quoted
 from ftpcluster.config.progress import looking_at
-from ftpcluster.config.sources import Sources, quoted
+from ftpcluster.config.sources import Sources
 from ftpcluster.privileges import Identity, may_read, parse_run_as
 
 

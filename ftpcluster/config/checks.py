@@ -8,9 +8,10 @@ from typing import Any
 from ftpcluster.config.accounts import ANONYMOUS
 from ftpcluster.config.lines import Path
 from ftpcluster.config.model import Config
+from ftpcluster.config.naming import quoted
 from ftpcluster.config.network import TLSConfig
 from ftpcluster.config.progress import looking_at
-from ftpcluster.config.sources import Sources, quoted
+from ftpcluster.config.sources import Sources
 from ftpcluster.net.certificates import BadCertificate, NoKey, make_context
 from ftpcluster.privileges import CannotRunAs, Identity, parse_run_as
 from ftpcluster.protocol.protection import Protection
@@ -23,10 +24,17 @@ def check(config: Config, sources: Sources) -> None:
     A value of ``config`` may be wrong by itself: then it has been refused, and ``config`` has None
     in its place. So each check looks at a value only after ``sources.is_sound`` of its path.
     """
+    check_users(config, sources)
     for each in (
-        _check_run_as, _check_users, _check_permissions, _check_data_ports, _check_ports_apart,
-        _check_listeners, _check_tls, _check_certificates,
+        _check_run_as, _check_data_ports, _check_ports_apart, _check_listeners, _check_tls,
+        _check_certificates, _check_deny,
     ):  # fmt: skip
+        each(config, sources)
+
+
+def check_users(config: Config, sources: Sources) -> None:
+    """Refuse what is wrong with users and groups alone; see ``check``."""
+    for each in (_check_users, _check_groups, _check_permissions):
         each(config, sources)
 
 
@@ -59,6 +67,24 @@ def _check_users(config: Config, sources: Sources) -> None:
         first.setdefault(user.login, index)
 
 
+def _check_groups(config: Config, sources: Sources) -> None:
+    first: dict[str, int] = {}
+    for index, group in enumerate(config.groups or ()):
+        path: Path = ("group", index, "name")
+        if not sources.is_sound(path):
+            continue
+        if group.name in first:
+            sources.refuse(
+                path, f"{quoted(group.name)} is the name of group[{first[group.name]}], too"
+            )
+        first.setdefault(group.name, index)
+    for index, user in enumerate(config.users or ()):
+        path = ("user", index, "group")
+        if sources.is_sound(path) and user.group is not None and user.group not in first:
+            known = f"; there are {', '.join(map(quoted, first))}" if first else ""
+            sources.refuse(path, f"there is no [[group]] named {quoted(user.group)}{known}")
+
+
 def _check_permissions(config: Config, sources: Sources) -> None:
     for path, _, account in accounts(config):
         seen = set()
@@ -68,6 +94,14 @@ def _check_permissions(config: Config, sources: Sources) -> None:
                 if permission.path in seen:
                     sources.refuse(below, f"{quoted(permission.path)} is given twice")
                 seen.add(permission.path)
+
+
+def _check_deny(config: Config, sources: Sources) -> None:
+    path: Path = ("ban", "deny")
+    if sources.is_sound(path, ("ban", "allow")):
+        both = set(config.ban.deny).intersection(config.ban.allow)
+        for network in sorted(both):
+            sources.refuse(path, f"{network} is in ban.allow, too; remove it from one of them")
 
 
 def _check_data_ports(config: Config, sources: Sources) -> None:
@@ -183,6 +217,7 @@ def check_accounts(config: Config, sources: Sources) -> None:
     If something else is wrong, only that is reported: a misspelt [[user]] may be the reason.
     """
     brings_its_own = config.server is not None or config.user_manager is not None
+    brings_its_own = brings_its_own or config.user_files is not None
     if sources.file is None or sources.has_problems or brings_its_own or accounts(config):
         return
     sources.refuse(

@@ -11,8 +11,9 @@ import msgspec
 from ftpcluster.config.kinds import Kind
 from ftpcluster.config.lines import Path
 from ftpcluster.config.model import Config
+from ftpcluster.config.naming import dotted, quoted, shown
 from ftpcluster.config.setting import keys, kind_of
-from ftpcluster.config.sources import Sources, dotted, quoted, shown
+from ftpcluster.config.sources import Sources
 from ftpcluster.config.values import Unfit
 
 T = TypeVar("T", bound=msgspec.Struct)

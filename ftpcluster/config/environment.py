@@ -12,8 +12,9 @@ from typing import Any
 from ftpcluster.config.json_schema import schema_of
 from ftpcluster.config.lines import Path
 from ftpcluster.config.model import Config
+from ftpcluster.config.naming import dotted
 from ftpcluster.config.setting import every_key, is_array, keys, table_of
-from ftpcluster.config.sources import PREFIX, Sources, dotted, variable_of
+from ftpcluster.config.sources import PREFIX, Sources, variable_of
 
 _INTEGER = re.compile(r"[+-]?[0-9]+(_[0-9]+)*")
 _INDEX = re.compile(r"(?<=__)(0|[1-9][0-9]{0,3})(?=__|$)")  # "00" would be a second name of "0"

@@ -55,7 +55,7 @@ def _table(table: type[msgspec.Struct], header: str, shown: set[type]) -> Iterat
     new = {
         name: key
         for name, key in own_keys_first(table).items()
-        if name not in known or key.field.required
+        if name not in known or key.field.name in table.__annotations__
     }
     is_set = any(key.setting is not None and key.setting.is_set for key in new.values())
     yield f"# {(inspect.getdoc(table) or '').splitlines()[0]}"

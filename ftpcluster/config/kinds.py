@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,7 @@ from functools import partial
 from typing import Annotated, Any
 
 from ftpcluster.config import values
-from ftpcluster.config.units import show_duration, show_size
+from ftpcluster.config.units import show_duration, show_frequency, show_size
 
 
 def toml(value: object) -> str:
@@ -141,6 +142,16 @@ Age = Annotated[
         read=values.read_age,
     ),
 ]
+Frequency = Annotated[
+    tuple[int, int],
+    Kind(
+        'a number in a time, such as "60/m", "5/s" or "100/10m"',
+        values.read_frequency,
+        {**_TEXT, "pattern": r"^\d+ ?/ ?(\d+ ?)?[smh]$"},
+        '`"number/time"`',
+        lambda rate: toml(show_frequency(*rate)),
+    ),
+]
 PortRange = Annotated[
     tuple[int, int],
     Kind(
@@ -232,6 +243,16 @@ File = Annotated[str, Kind("the path of a file", values.read_file, _TEXT, "file"
 Directory = Annotated[
     str, Kind("the path of a directory", values.read_file, _TEXT, "directory", is_file=True)
 ]
+Pattern = Annotated[
+    str,
+    Kind(
+        'a pattern of paths such as "users.d/*.toml"',
+        values.read_file,
+        _TEXT,
+        "pattern of paths",
+        is_file=True,
+    ),
+]
 Place = Annotated[
     str,
     Kind(
@@ -249,6 +270,24 @@ Login = Annotated[
         partial(values.read_matching, values.LOGIN),
         _TEXT,
         is_secret=True,
+    ),
+]
+GroupName = Annotated[
+    str,
+    Kind(
+        "a name with no space, no colon and no control character in it",
+        partial(values.read_matching, values.LOGIN),
+        _TEXT,
+    ),
+]
+Date = Annotated[
+    datetime.date,
+    Kind(
+        "a date such as 2027-01-31",
+        values.read_date,
+        {**_TEXT, "format": "date"},
+        "date",
+        lambda date: date.isoformat(),
     ),
 ]
 Password = Annotated[

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Protocol
 
 from ftpcluster.config.account_directories import with_directories
+from ftpcluster.config.account_passwords import with_passwords
 from ftpcluster.config.allowed_places import check_allowed
-from ftpcluster.config.checks import check, check_accounts
+from ftpcluster.config.broken_accounts import without_broken_accounts
+from ftpcluster.config.checks import check, check_accounts, check_users
 from ftpcluster.config.decode import decode
 from ftpcluster.config.environment import Environment
 from ftpcluster.config.model import Config
 from ftpcluster.config.sources import Sources
+from ftpcluster.config.user_files import add_user_files, inherit
 
 
 class Overlay(Protocol):
@@ -36,19 +39,51 @@ def load(
 
     Raises ConfigError with all that is wrong. ``further``: checks that a reload does not make.
     """
-    sources = Sources(file, flags.directory)
-    if environment is not None:
-        environment.lay_over(sources)
-    flags.lay_over(sources)
+    sources = _given(file, flags, environment or Environment())
     config = decode(sources, Config)
     check(config, sources)
-    config = with_directories(config, sources)
+    config = without_broken_accounts(_settled(config, sources), sources)
     check_allowed(config, sources)
     for each in further:
         each(config, sources)
     check_accounts(config, sources)
     sources.check()
     return config
+
+
+def load_user(
+    file: Path | None, flags: Overlay, login: str, environment: Environment
+) -> tuple[Config, list[str]]:
+    """A configuration in which one user is as it should be now, and the warnings.
+
+    Of the files that ``users`` names only that user's own is read, and what has nothing to do with
+    accounts is not checked: a certificate that is being renewed must not keep a user out. Raises
+    ConfigError.
+    """
+    sources = _given(file, flags, environment, only=login)
+    config = decode(sources, Config)
+    check_users(config, sources)
+    config = without_broken_accounts(_settled(config, sources), sources)
+    sources.check()
+    return config, sources.doubts
+
+
+def _given(
+    file: Path | None, flags: Overlay, environment: Environment, only: str | None = None
+) -> Sources:
+    """All that is given: in files, variables and flags, which win in this order."""
+    sources = Sources(file, flags.directory)
+    for name in ("users", "strict_users"):  # they say how the files are read
+        environment.only((name,)).lay_over(sources)
+    add_user_files(sources, only)
+    environment.lay_over(sources)
+    flags.lay_over(sources)
+    inherit(sources)
+    return sources
+
+
+def _settled(config: Config, sources: Sources) -> Config:
+    return with_directories(with_passwords(config, sources), sources)
 
 
 def admin_socket(file: Path | None, environment: Environment) -> str | None:

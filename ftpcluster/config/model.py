@@ -7,14 +7,20 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from ftpcluster.config.accounts import AnonymousConfig, UserConfig
+from ftpcluster.config.accounts import (
+    AnonymousConfig,
+    BrokenUser,
+    GroupConfig,
+    UserConfig,
+    UserDefaults,
+)
+from ftpcluster.config.banning import BanConfig
 from ftpcluster.config.confine_allow import ConfineAllow
-from ftpcluster.config.kinds import Line, ObjectName, RunAs, Workers
+from ftpcluster.config.kinds import Directory, Line, ObjectName, Pattern, RunAs, Workers
 from ftpcluster.config.network import Data, Listen, TLSConfig
-from ftpcluster.config.setting import Keyword, Setting, Table
+from ftpcluster.config.setting import COMPUTED, Keyword, Setting, Table
 from ftpcluster.config.tables import (
     Admin,
-    BanConfig,
     Limits,
     Log,
     MetricsConfig,
@@ -103,6 +109,25 @@ class Config(Table, frozen=True, kw_only=True):
             flag="--user-manager MODULE:FACTORY",
         ),
     ] = None
+    user_files: Annotated[
+        Pattern | None,
+        Setting(
+            "files with further `[[user]]` tables",
+            "; nothing else may stand in them. `ftpcluster user` edits those in this directory",
+            otherwise="none",
+            example='"users.d/*.toml"',
+        ),
+    ] = msgspec.field(name="users", default=None)
+    roots: Annotated[
+        tuple[Directory, ...],
+        Setting(
+            "directories beneath which the accounts' directories lie",
+            ": workers may open them, also for users who are added later without a reload",
+            otherwise="the accounts' directories, and of a `root` with `{login}` in a group or in "
+            "`[user_defaults]` the part before that",
+            example='["/srv/ftp", "/home"]',
+        ),
+    ] = ()
     welcome: Annotated[
         Line | None,
         Setting(
@@ -126,7 +151,12 @@ class Config(Table, frozen=True, kw_only=True):
     metrics: MetricsConfig = MetricsConfig()
     log: Log = Log()
     users: tuple[UserConfig, ...] = msgspec.field(name="user", default=())
+    user_defaults: UserDefaults | None = None
+    groups: tuple[GroupConfig, ...] = msgspec.field(name="group", default=())
     anonymous: AnonymousConfig | None = None
+    broken_users: Annotated[tuple[BrokenUser, ...], COMPUTED] = ()
+    open_beneath: Annotated[tuple[str, ...], COMPUTED] = ()
+    """The directories that workers may open with all that is beneath them, whoever has them."""
 
 
 class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,7 +1,8 @@
 """The declaration of a setting, and what can be read from it.
 
-A setting is declared once, as a field of a table in ``model.py``, ``tables.py``, ``network.py`` or
-``accounts.py``: its name, kind and default are the field's own, the rest stands in its ``Setting``.
+A setting is declared once, as a field of a table in ``model.py``, ``tables.py``, ``banning.py``,
+``network.py`` or ``accounts.py``: its name, kind and default are the field's own, the rest stands
+in its ``Setting``.
 The parser, the environment, the flags, the schema, the file of ``init``, the documentation's tables
 and the library's keywords are made from these declarations.
 """
@@ -24,6 +25,8 @@ from ftpcluster.config.lines import Path
 _WORDS = {bool: "true or false", str: "text"}
 _NOTHING = msgspec.NODEFAULT
 NO_LIMIT = "no limit"
+COMPUTED = "computed"
+"""Marks a field of a table that is no key: it is found out when the configuration is loaded."""
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -108,6 +111,7 @@ def keys(table: type[msgspec.Struct]) -> dict[str, Key]:
     return {
         field.encode_name: Key(field, *_taken_apart(field.type))
         for field in msgspec.structs.fields(table)
+        if not _is_computed(field.type)
     }
 
 
@@ -121,6 +125,10 @@ def own_keys_first(table: type[msgspec.Struct]) -> dict[str, Key]:
     inherited = {name for base in bases_of(table) for name in keys(base)}
     found = keys(table)
     return {name: found[name] for name in sorted(found, key=inherited.__contains__)}
+
+
+def _is_computed(hint: Any) -> bool:
+    return typing.get_origin(hint) is Annotated and COMPUTED in hint.__metadata__
 
 
 def _taken_apart(hint: Any) -> tuple[Any, Setting | None]:

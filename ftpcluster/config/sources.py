@@ -5,48 +5,20 @@ The origin of each value is kept, so that messages can name it.
 
 from __future__ import annotations
 
-import ast
 import copy
-import functools
 import itertools
-import json
 import os
-import re
-import shlex
-import tomllib
 from pathlib import Path as FilePath
 from typing import Any, NamedTuple
 
 from ftpcluster.config.kinds import Kind
-from ftpcluster.config.lines import Path, given_twice, key_lines
+from ftpcluster.config.lines import Path
 from ftpcluster.config.model import ConfigError
-from ftpcluster.config.progress import looking_at
+from ftpcluster.config.naming import dotted, shown
+from ftpcluster.config.toml_files import TomlFile
 
-_WHERE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
-_DECLARED = re.compile(r"Cannot declare (\(.+\)) twice")
-_IN_BRACES = re.compile(r"Cannot mutate immutable namespace (\(.+\))")
-_OVERWRITTEN = "Cannot overwrite a value"
-_HINTS = {
-    "Expected '=' after a key in a key/value pair": "expected key = value",
-    "Invalid statement": "expected key = value, or [table]",
-    "Invalid value": "expected a value; text stands in quotation marks, yes and no are true, false",
-    "Expected newline or end of document after a statement": (
-        'expected the end of the line behind the value; text, such as "10MB", stands in '
-        "quotation marks"
-    ),
-    r"Illegal character '\n'": "a text ends in another line: is a quotation mark missing?",
-    "Unterminated string": "a text has no end: is a quotation mark missing?",
-    r"Unescaped '\' in a string": (
-        "a text in double quotation marks has a backslash in it; write two, or put the text in "
-        "single ones"
-    ),
-    _OVERWRITTEN: "is given already, as something else; of tables that repeat, each is [[name]]",
-}
-"""What ``tomllib`` says, and what a person does about it."""
-_BARE = re.compile(r"[A-Za-z0-9_-]+")
-_SHOWN = 60
-_BEHIND = 1 << 30
-"""The line by which problems of flags are sorted: after those of the file."""
+_BEHIND = (1 << 30, 0)
+"""The place by which problems of flags are sorted: after those of the files."""
 PREFIX = "FTPCLUSTER__"
 """The prefix of variables that set keys."""
 
@@ -58,22 +30,39 @@ class _Label(NamedTuple):
     is_variable: bool
 
 
+class _Place(NamedTuple):
+    """Where a value stands: the file and the path in it, and where that file comes among others."""
+
+    file: TomlFile | None
+    path: Path
+    rank: int
+
+    @property
+    def line(self) -> int:
+        return 1 if self.file is None else self.file.line(self.path)
+
+
 class Sources:
-    """The given values, as ``tomllib`` makes them, and the problems found in them."""
+    """The given values, as ``tomllib`` makes them, and the problems found in them.
+
+    What is wrong with an account is kept apart (``account_problems``): it harms no other account.
+    """
 
     def __init__(self, file: FilePath | None = None, directory: str = "") -> None:
         """Without a ``file`` there are no values. Raises ConfigError where the file cannot be read.
         ``directory``: relative names begin there; if it is empty, in the current directory.
         """
         self.file = file
-        self._directory = directory
-        if file is not None:
-            looking_at(str(file))
-        self._text = "" if file is None else _read(file, directory)
-        self.values: dict[str, Any] = {} if file is None else _parse(file, self._text)
+        self.directory = directory
+        self._main = None if file is None else TomlFile(file, directory)
+        self.values: dict[str, Any] = {} if self._main is None else self._main.values()
         self._in_file = copy.deepcopy(self.values)
+        self._user_files: dict[Path, _Place] = {}
+        self._origins: dict[Path, Path] = {}
         self._labels: dict[Path, _Label] = {}
-        self._problems: list[tuple[int, str]] = []
+        self._problems: list[tuple[tuple[int, int], str]] = []
+        self.account_problems: dict[Path, list[tuple[tuple[int, int], str]]] = {}
+        """By account, such as ("user", 0): what is wrong with it, each with its place."""
         self.doubts: list[str] = []
         """Warnings: each with its place, what is wrong there, and what to do."""
         self._wrong: set[Path] = set()
@@ -93,6 +82,20 @@ class Sources:
         """The passwords in the file, even if flags replace them."""
         given = [user.get("password") for user in _tables(self._in_file, "user")]
         return [each for each in given if isinstance(each, str)]
+
+    def add_user(self, table: object, file: TomlFile, path: Path, rank: int) -> None:
+        """Add a table ``[[user]]`` of another file, which stands at ``path`` there."""
+        for values in (self.values, self._in_file):
+            users = values.setdefault("user", [])
+            if not isinstance(users, list):
+                return  # which is refused
+            users.append(copy.deepcopy(table))
+        self._user_files[("user", len(self.values["user"]) - 1)] = _Place(file, path, rank)
+
+    def inherit(self, path: Path, value: object, origin: Path) -> None:
+        """Set a value that an account does not have itself. It is given at ``origin``."""
+        self._put(path, value)
+        self._origins[path] = origin
 
     def put_default(self, path: Path, value: object) -> None:
         """Set a value that a flag needs, unless there is one."""
@@ -132,10 +135,11 @@ class Sources:
 
         In a flag or a variable it is relative to the directory of the command.
         """
-        if self.file is None or self._label(path) is not None:
-            return os.path.abspath(os.path.join(self._directory, file))
-        named_by = os.path.abspath(os.path.join(self._directory, self.file))
-        return os.path.join(os.path.dirname(named_by), file)
+        path = self._origin(path)
+        named_by = self._place(path).file
+        if named_by is None or self._label(path) is not None:
+            return os.path.abspath(os.path.join(self.directory, file))
+        return os.path.join(os.path.dirname(named_by.absolute), file)
 
     def refuse(self, path: Path, text: str, about: str | None = None) -> None:
         """Note that the value at ``path`` is wrong. ``text`` says why, and what to do.
@@ -144,10 +148,25 @@ class Sources:
         """
         self._wrong.add(path)
         self._above_wrong.update(path[:end] for end in range(len(path)))
-        is_in_file = self.file is not None and self._label(path) is None
-        is_in_file = is_in_file and not self._is_variables(path)
-        line = self._line(path) if is_in_file else _BEHIND
-        self._problems.append((line, self._said(path, text, about)))
+        label = self._label(path)
+        problem = self._rank(path), self._said(path, text, about)
+        account = account_of(path)
+        if account is None or (label is not None and not label.is_variable):
+            self._problems.append(problem)
+        else:
+            self.account_problems.setdefault(account, []).append(problem)
+
+    def refuse_accounts(self) -> None:
+        """What is wrong with accounts is an error of the whole configuration."""
+        for problems in self.account_problems.values():
+            self._problems += problems
+
+    def _rank(self, path: Path) -> tuple[int, int]:
+        path = self._origin(path)
+        if self._label(path) is not None or self._is_variables(path):
+            return _BEHIND
+        place = self._place(path)
+        return _BEHIND if place.file is None else (place.rank, place.line)
 
     def doubt(self, path: Path, text: str, about: str | None = None) -> None:
         """Warn of the value at ``path``. The rest can be served."""
@@ -161,6 +180,7 @@ class Sources:
 
     def where(self, path: Path) -> str:
         """The origin of the value at ``path``: a flag, a variable, or a line and its key."""
+        path = self._origin(path)
         label = self._label(path)
         if label is not None:
             # a variable may have a whole table in it
@@ -168,8 +188,9 @@ class Sources:
             return f"{label.text}: {below}" if below else label.text
         if self._is_variables(path):
             return variable_of(path)
-        line = "" if self.file is None else f"{self.file}:{self._line(path)}: "
-        return line + dotted(path)
+        place = self._place(path)
+        line = "" if place.file is None else f"{place.file}:{place.line}: "
+        return line + dotted(place.path)
 
     def refuse_value(self, path: Path, value: object, how: Kind) -> None:
         """Refuse a value at ``path`` that its kind does not accept."""
@@ -200,6 +221,7 @@ class Sources:
     def check(self) -> None:
         """Raises ConfigError with all that was found, in the order of the file's lines."""
         if self._problems:
+            self.refuse_accounts()
             in_order = sorted(self._problems, key=lambda problem: problem[0])
             raise ConfigError(*dict.fromkeys(text for _, text in in_order))
 
@@ -224,15 +246,25 @@ class Sources:
             if each
         )
 
-    def _line(self, path: Path) -> int:
-        lines = self._lines
-        while path and path not in lines:
-            path = path[:-1]
-        return lines.get(path, 1)
+    def _origin(self, path: Path) -> Path:
+        """Where a value is given: an account may have it from a group, or from the defaults."""
+        for end in range(len(path), 0, -1) if self._origins else ():
+            if path[:end] in self._origins:
+                return self._origins[path[:end]] + path[end:]
+        return path
 
-    @functools.cached_property
-    def _lines(self) -> dict[Path, int]:
-        return key_lines(self._text)
+    def _place(self, path: Path) -> _Place:
+        found = self._user_files.get(path[:2])
+        if found is None:
+            return _Place(self._main, path, 0)
+        return found._replace(path=found.path + path[2:])
+
+
+def account_of(path: Path) -> Path | None:
+    """The account that a value belongs to; None of other values, and of accounts as a whole."""
+    if path[0] == "user" and len(path) > 1:
+        return path[:2]
+    return path[:1] if path[0] == "anonymous" and len(path) > 1 else None
 
 
 def _tables(values: dict[str, Any], name: str) -> list[dict[str, Any]]:
@@ -268,75 +300,3 @@ def _found(value: Any, path: Path) -> Any:
 def variable_of(path: Path) -> str:
     """The environment variable that stands for a key: ``FTPCLUSTER__LISTEN__0__PORT``."""
     return PREFIX + "__".join(str(key).upper() for key in path)
-
-
-def dotted(path: Path) -> str:
-    """``user[0].download``, as messages name a key."""
-    text = ""
-    for key in path:
-        if isinstance(key, int):
-            text += f"[{key}]"
-        else:
-            text += "." * bool(text) + (key if _BARE.fullmatch(key) else quoted(key))
-    return text
-
-
-def quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
-
-
-def shown(value: object) -> str:
-    """A value in a message, as TOML writes it, if it is short."""
-    if isinstance(value, dict):
-        return "a table"
-    if isinstance(value, list):
-        return "an array"
-    if isinstance(value, bool):
-        return str(value).lower()
-    text = quoted(value) if isinstance(value, str) else str(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
-
-
-def _read(file: FilePath, directory: str) -> str:
-    try:
-        data = FilePath(directory, file).read_bytes()
-    except FileNotFoundError:
-        raise ConfigError(
-            f"{file}: there is no such file; `ftpcluster init {shlex.quote(str(file))}` writes one"
-        ) from None
-    except OSError as error:
-        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
-    try:
-        return data.decode("utf-8-sig").replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ConfigError(f"{file}:{line}: not UTF-8; save the file in that encoding") from None
-
-
-def _parse(file: FilePath, text: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        match = _WHERE.search(str(error))
-        line = match[1] if match and match[1] else str(text.rstrip().count("\n") + 1)
-        why = _explained(_WHERE.sub("", str(error)), text, int(line))
-        raise ConfigError(f"{file}:{line}: {why}") from None
-    except ValueError:  # of int()
-        raise ConfigError(f"{file}: a number has thousands of digits") from None
-    except RecursionError:
-        raise ConfigError(f"{file}: brackets are nested too deeply") from None
-
-
-def _explained(why: str, text: str, line: int) -> str:
-    """A message of ``tomllib``, in the words of the file."""
-    if match := _DECLARED.fullmatch(why):
-        return (
-            f"[{dotted(ast.literal_eval(match[1]))}] is there already; put all its keys below one"
-        )
-    if match := _IN_BRACES.fullmatch(why):
-        return f"{dotted(ast.literal_eval(match[1]))}: put all its keys between the braces"
-    if why == _OVERWRITTEN:
-        twice = given_twice("\n".join(text.split("\n")[:line]))
-        if twice is not None:
-            return f"{dotted(twice[0])}: is given already, in line {twice[1]}"
-    return _HINTS.get(why) or why[:1].lower() + why[1:]

@@ -5,10 +5,11 @@ They raise ValueError where the key does not accept it, and Unfit where that nee
 
 from __future__ import annotations
 
+import datetime
 import re
 from ipaddress import ip_address, ip_network
 
-from ftpcluster.config.units import parse_duration, parse_size
+from ftpcluster.config.units import parse_duration, parse_frequency, parse_size
 from ftpcluster.passwords import BadHash, check_hash, foreign_kind, is_hash
 from ftpcluster.protocol.address import is_ipv4, without_zone
 from ftpcluster.protocol.pattern import is_name_pattern
@@ -93,6 +94,13 @@ def read_duration(least: int, value: object) -> int:
     if not least <= seconds <= LONGEST:
         raise ValueError(value)
     return seconds
+
+
+def read_frequency(value: object) -> tuple[int, int]:
+    number, seconds = parse_frequency(read_text(value))
+    if number < 1 or not 1 <= seconds <= LONGEST:
+        raise ValueError(value)
+    return number, seconds
 
 
 def read_age(value: object) -> int:
@@ -225,6 +233,12 @@ def read_file(value: object) -> str:
     if not text or "\0" in text:
         raise ValueError(text)
     return text
+
+
+def read_date(value: object) -> datetime.date:
+    if isinstance(value, datetime.date) and not isinstance(value, datetime.datetime):
+        return value
+    return datetime.date.fromisoformat(read_text(value))
 
 
 def read_password(value: object) -> str:

@@ -10,8 +10,9 @@ from pathlib import Path as FilePath
 
 from ftpcluster.config.checks import accounts, identity_of
 from ftpcluster.config.model import Config
+from ftpcluster.config.naming import quoted
 from ftpcluster.config.progress import looking_at
-from ftpcluster.config.sources import Sources, quoted
+from ftpcluster.config.sources import Sources
 from ftpcluster.config.values import PLAIN
 from ftpcluster.privileges import Identity, may_read
 from ftpcluster.safe_paths import controllers

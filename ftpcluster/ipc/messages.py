@@ -109,6 +109,12 @@ class WriteLog(Message, frozen=True, tag=10):
     is_transfers: bool
 
 
+class ChangeAccounts(Message, frozen=True, tag=14):
+    """Accounts have changed. ``content`` is for the worker's code alone, which knows accounts."""
+
+    content: bytes
+
+
 class EndSession(Message, frozen=True, tag=7):
     """End a session now; ``reason`` is the last reply to its client.
 
@@ -350,6 +356,7 @@ ToWorker = (
     | Describe
     | LoginDelay
     | WriteLog
+    | ChangeAccounts
     | OldWorkers
     | LookedUp
 )

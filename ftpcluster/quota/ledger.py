@@ -6,8 +6,8 @@ worker dies, all that its epoch held comes back. Releasing twice is harmless.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container
-from dataclasses import dataclass
+from collections.abc import Collection, Container, Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 
 
@@ -17,8 +17,11 @@ class Refusal(Enum):
     SERVER_FULL = "server full"
     ADDRESS_FULL = "address full"
     USER_FULL = "user full"
+    GROUP_FULL = "group full"
     UNAUTHENTICATED_FULL = "unauthenticated full"
     BANNED = "banned"
+    DENIED = "denied"
+    TOO_OFTEN = "too often"
 
     @property
     def explanation(self) -> str:
@@ -30,27 +33,37 @@ _EXPLANATIONS = {
     Refusal.SERVER_FULL: "Too many connections; try again later.",
     Refusal.ADDRESS_FULL: "Too many connections from your address.",
     Refusal.USER_FULL: "Too many connections of this user.",
+    Refusal.GROUP_FULL: "Too many connections of this group of users.",
     Refusal.UNAUTHENTICATED_FULL: "Too many connections that have not logged in; try again later.",
     Refusal.BANNED: "Banned; try again later.",
+    Refusal.DENIED: "Connections from your address are not accepted.",
+    Refusal.TOO_OFTEN: "Too many new connections from your address; try again later.",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """Bounds on connections; None is no limit."""
+    """Bounds on connections; None is no limit.
+
+    ``groups``: how many sessions the users of a group may have together; ``group_of`` has the group
+    of each login that is in one.
+    """
 
     server: int | None = None
     per_address: int | None = None
     unauthenticated: int | None = None  # sessions that have not logged in
+    groups: Mapping[str, int] = field(default_factory=dict)
+    group_of: Mapping[str, str] = field(default_factory=dict)
 
 
 class _Held:
-    __slots__ = ("address", "is_told", "login")
+    __slots__ = ("address", "group", "is_told", "login")
 
     def __init__(self, address: str | None) -> None:
         self.address = address
         self.is_told = False  # the address came from a worker, which read a proxy's header
         self.login: str | None = None
+        self.group: str | None = None
 
 
 class Ledger:
@@ -66,6 +79,7 @@ class Ledger:
         self._held: dict[int, dict[int, _Held]] = {}
         self._addresses: dict[str, int] = {}
         self._logins: dict[str, int] = {}
+        self._groups: dict[str, int] = {}
 
     def held_by(self, epoch: int) -> int:
         """Connections that one worker holds."""
@@ -103,6 +117,9 @@ class Ledger:
 
     def of_user(self, login: str) -> int:
         return self._logins.get(login, 0)
+
+    def of_group(self, group: str) -> int:
+        return self._groups.get(group, 0)
 
     def admit(self, epoch: int, session: int, address: str | None) -> Refusal | None:
         """Take the server's and the address's slot for a new connection; or return why not.
@@ -166,14 +183,20 @@ class Ledger:
             held.address, held.is_told = None, False
 
     def login(self, epoch: int, session: int, login: str, limit: int | None) -> Refusal | None:
-        """Take a slot of a user, or return why not. The session gives back the user's slot that it
-        had. Raises KeyError where there is no such session.
+        """Take a slot of a user and of the user's group, or return why not. The session gives back
+        those that it had. Raises KeyError where there is no such session.
         """
         held = self._held.get(epoch, {})[session]
         self._logout(held)
         if limit is not None and self.of_user(login) >= limit:
             return Refusal.USER_FULL
-        held.login = login
+        group = self.limits.group_of.get(login)
+        if group is not None:
+            most = self.limits.groups.get(group)
+            if most is not None and self.of_group(group) >= most:
+                return Refusal.GROUP_FULL
+            self._groups[group] = self.of_group(group) + 1
+        held.login, held.group = login, group
         self.unauthenticated -= 1
         self._logins[login] = self.of_user(login) + 1
         return None
@@ -207,7 +230,9 @@ class Ledger:
     def _logout(self, held: _Held) -> None:
         if held.login is not None:
             _decrement(self._logins, held.login)
-            held.login = None
+            if held.group is not None:
+                _decrement(self._groups, held.group)
+            held.login = held.group = None
             self.unauthenticated += 1
 
 

@@ -25,12 +25,14 @@ class Claim(msgspec.Struct, frozen=True):
     """Somebody said USER. ``user`` is None where no user has that name, which no reply reveals.
 
     ``is_handed_out``: the user manager has to be told when the user is not needed any more.
+    ``refused``: why there will be no login, for the log; then ``user`` is None, too.
     """
 
     login: str
     user: User | None
     needs_password: bool
     is_handed_out: bool = False
+    refused: str = ""
 
 
 class Account(msgspec.Struct, frozen=True):

@@ -19,9 +19,11 @@ from ftpcluster.protocol.protection import Protection
 from ftpcluster.protocol.proxy import BadProxyHeader, HealthCheck
 from ftpcluster.session.activity import Activity
 from ftpcluster.session.conversation import Conversation
+from ftpcluster.session.login import Account
 from ftpcluster.session.server_pi import ServerPI
 from ftpcluster.session.services import Services
 from ftpcluster.session.state import Session
+from ftpcluster.users import User
 
 log = logging.getLogger(__name__)
 
@@ -177,6 +179,13 @@ class ProcessSessions:
             self._end_coming(number, reason)
         elif not (only_unauthenticated and session.session.is_logged_in):
             _end(session, SessionEnded(reason))
+
+    def end_user(self, user: User, reason: str) -> None:
+        """End the sessions that have logged in as a user; ``reason`` is their last reply."""
+        for session in tuple(self._sessions.values()):
+            login = session.session.login
+            if isinstance(login, Account) and login.user is user:
+                _end(session, SessionEnded(reason))
 
     def _end_coming(self, number: int, reason: str) -> None:
         """End a connection whose client the proxy has not named yet."""

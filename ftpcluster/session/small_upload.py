@@ -21,7 +21,8 @@ _COMPLETE = Reply(Code.TRANSFER_COMPLETE, "Transfer complete.")
 
 
 class SmallUpload(Upload):
-    """An upload whose wait for its first bytes is measured only if somebody asks."""
+    """An upload whose waits are measured only when somebody asks: until then it has done nothing
+    but wait for its client."""
 
     __slots__ = ("_began", "_has_waited")
     _began: float
@@ -64,8 +65,15 @@ class SmallUpload(Upload):
                 waits.end()
         return waits
 
+    def wait_again(self) -> None:
+        """The client has not sent all yet: as ``readable``, without its coroutine."""
+        self._turn = 0
+        self._has_waited = False
+        if self._waits is not None:
+            self._waits.begin(Cause.CLIENT)
+
     def has_waited(self) -> None:
-        """The first bytes are there."""
+        """Something has come."""
         self._has_waited = True
         if self._waits is not None:
             self._waits.end()
@@ -92,7 +100,9 @@ async def receive_new(session: Session, file: File, text: str, path: str) -> Rep
                 try:
                     count = receive(SCRATCH[: upload.most])
                 except BlockingIOError:
-                    await upload.readable()
+                    upload.wait_again()
+                    await upload.stream.readable()
+                    upload.has_waited()
                     continue
                 if not count:
                     break

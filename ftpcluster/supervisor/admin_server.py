@@ -25,6 +25,7 @@ from ftpcluster.admin.requests import (
     BanList,
     BanNetwork,
     BanView,
+    ChangedUser,
     Done,
     DrainWorker,
     Kick,
@@ -118,9 +119,11 @@ class AdminServer:
         sock: socket.socket,
         supervisor: Supervisor,
         reload: Callable[[], Awaitable[str]],
+        change_user: Callable[[str], Awaitable[str]],
         operator: int,
     ) -> None:
         """``reload`` returns a description of what is served then; it raises ReloadRefused.
+        ``change_user`` returns what has changed; it raises ReloadRefused, too.
 
         ``operator``: the user that, like root, may give orders.
         """
@@ -130,6 +133,7 @@ class AdminServer:
         self._made = _file_at(self._path)
         self._supervisor = supervisor
         self._reload = reload
+        self._change_user = change_user
         self._began = asyncio.get_running_loop().time()
         self._server: asyncio.Server | None = None
         self._conversations: set[asyncio.Task[None]] = set()
@@ -200,6 +204,11 @@ class AdminServer:
                 return Done(f"reloaded: {await self._reload()}")
             except ReloadRefused as error:
                 return Refused(f"not reloaded: {error}")
+        if isinstance(request, ChangedUser):
+            try:
+                return Done(await self._change_user(request.login))
+            except ReloadRefused as error:
+                return Refused(f"not in force: {error}")
         return self._stop(request)
 
     # ------------------------------------------------------------------ orders
@@ -271,10 +280,13 @@ class AdminServer:
         try:
             lifted = self._supervisor.unban(network)
             rest = None if "/" in network else self._supervisor.find_ban(network)
+            denied = None if "/" in network else self._supervisor.denied(network)
         except ValueError as error:
             return Refused(str(error))
         if rest is not None:
             return Refused(f"{network} is still banned, with {rest.network}")
+        if denied is not None:
+            return Refused(f"{network} is denied, with {denied}: change [ban] deny, and reload")
         if not lifted:
             return Refused(f"{network} is not banned")
         return Done(f"{' and '.join({ban.network for ban in lifted})} is no longer banned")

@@ -128,6 +128,27 @@ class SharedSpeed:
         self._orders.clear()
         return messages
 
+    def update(self, plan: Plan) -> list[SetLimits | SetGroupLimits]:
+        """Set the limits of users and groups that a plan has changed; all others stay, also those
+        that an administrator has set. Returns the messages for the workers.
+        """
+        before, limits = self._limits, plan.speeds
+        self._limits = limits
+        messages: list[SetLimits | SetGroupLimits] = [*self._set_groups(before)]
+        for login, rates in limits.users.items():
+            group = limits.group_of.get(login)
+            if rates == before.users.get(login) and group == before.group_of.get(login):
+                continue
+            self._orders.pop(login, None)
+            messages.append(self._order(login, rates))
+            if self._tree.knows(login):
+                self._set_user(login, rates)
+        for login in before.users.keys() - limits.users.keys():
+            self._orders.pop(login, None)
+            messages.append(SetLimits(login, None))
+            self._tree.forget_user(login)
+        return messages
+
     def _set_groups(self, before: SpeedLimits) -> list[SetGroupLimits]:
         """Set the limits of groups that have changed; a group that is gone has none."""
         now, groups = self._loop.time(), self._limits.groups

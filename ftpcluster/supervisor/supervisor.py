@@ -11,13 +11,14 @@ import asyncio
 import itertools
 import logging
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from ftpcluster.descriptors import close_quietly
 from ftpcluster.ipc.closing import close_aside, forget_linger
 from ftpcluster.ipc.messages import (
     Adopt,
     Adopted,
+    ChangeAccounts,
     Counted,
     Declined,
     Described,
@@ -79,6 +80,7 @@ class Supervisor:
             self._end_unauthenticated,
             self._loop.call_later,
             self._catch_up,
+            arrivals=plan.arrivals,
         )
         self._logins = WorkerLogins(self.ledger, self.guard, self._loop.time)
         self.speed = SharedSpeed(
@@ -143,10 +145,29 @@ class Supervisor:
         self._listen_on(plan)
         self._acceptor.listen_on(tuple(self._listeners))
         self.ledger.limits = plan.limits
-        self.guard.set_rules(plan.bans, self._loop.time())
+        self.guard.set_rules(plan.bans, plan.arrivals, self._loop.time())
         for message in self.speed.reset(plan):
             self._tell(message)
         self._lives.switch(generation)
+
+    def change_accounts(
+        self, plan: Plan, contents: Iterable[bytes], *, counts_logins: bool
+    ) -> None:
+        """Use a plan that differs in its accounts only. No worker is replaced.
+
+        ``contents``: those of the messages for the workers. ``counts_logins``: sessions of users
+        who had no limit before have to be counted, too.
+        """
+        assert self._lives.current is not None
+        self._plan = self._lives.current.plan = plan
+        self.ledger.limits = plan.limits
+        if counts_logins:
+            self._tell(TellLogins())
+        for content in contents:
+            for worker in self.workers:
+                worker.channel.send(ChangeAccounts(content))
+        for message in self.speed.update(plan):
+            self._tell(message)
 
     def _listen_on(self, plan: Plan) -> None:
         """Use a plan's listeners. This must not fail: the new workers serve already."""
@@ -266,6 +287,10 @@ class Supervisor:
     def find_ban(self, address: str) -> Ban | None:
         """The ban that holds for an address. Raises ValueError where ``address`` is no address."""
         return self.guard.covering(address, self._loop.time())
+
+    def denied(self, address: str) -> str | None:
+        """The network of ``[ban] deny`` that keeps an address out."""
+        return self.guard.denied(address)
 
     def bans(self) -> list[Ban]:
         """All bans that hold; their ends are times of the loop's clock."""

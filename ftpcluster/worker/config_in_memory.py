@@ -9,6 +9,7 @@ a name, in memory, and only the descriptor's number goes through the pipe.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import pickle
 from collections.abc import Iterator
@@ -19,19 +20,26 @@ from typing import Any
 from ftpcluster.config import Config, WorkerConfig
 
 
-def pack(config: Config, certificates: tuple[bytes, ...] | None) -> bytes:
-    """Pack the part that is the same for all workers of a generation; this is done once."""
-    return pickle.dumps((config, certificates), pickle.HIGHEST_PROTOCOL)
+class Packed:
+    """The part that is the same for all workers of a generation. It is packed when the first of
+    them starts: a change of accounts must not pay for it."""
+
+    def __init__(self, config: Config, certificates: tuple[bytes, ...] | None) -> None:
+        self._settings = config, certificates
+
+    @functools.cached_property
+    def content(self) -> bytes:
+        return pickle.dumps(self._settings, pickle.HIGHEST_PROTOCOL)
 
 
 @contextlib.contextmanager
-def config_in_memory(index: int, packed: bytes) -> Iterator[object]:
+def config_in_memory(index: int, packed: Packed) -> Iterator[object]:
     """An object that becomes a worker's ``WorkerConfig`` in a process that is spawned meanwhile.
 
     Raises OSError.
     """
     with open(os.memfd_create("settings", os.MFD_CLOEXEC), "w+b") as file:
-        file.write(packed)
+        file.write(packed.content)
         file.seek(0)
         yield _InMemory(index, file.fileno())
 

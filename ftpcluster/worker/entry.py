@@ -142,7 +142,7 @@ def _confine(config: Config) -> dict[str, Identity]:
     accounts = [*config.users, *([] if config.anonymous is None else [config.anonymous])]
     written = {each.root for each in accounts if any(p.write for p in each.permissions)}
     read = {each.root for each in accounts} - written
-    written |= set(config.confine_allow.write)
+    written |= set(config.open_beneath) | set(config.confine_allow.write)
     read |= set(config.confine_allow.read) - written
     allowed: dict[str, Identity] = dict.fromkeys((*written, *read), NOTHING)
     found: dict[str, Identity] = {}

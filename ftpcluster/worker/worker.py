@@ -19,11 +19,13 @@ from typing import Any, cast
 from ftpcluster.config import WorkerConfig
 from ftpcluster.daemon_calls import call_in_daemon
 from ftpcluster.descriptors import close_quietly
+from ftpcluster.expiry import Expiry
 from ftpcluster.ipc.channel import worker_end
 from ftpcluster.ipc.messages import (
     MOST_COMMAND,
     Adopt,
     Adopted,
+    ChangeAccounts,
     Counted,
     Declined,
     Describe,
@@ -58,6 +60,8 @@ from ftpcluster.session.process_sessions import AcceptedConnection, ProcessSessi
 from ftpcluster.session.server_pi import shutting_down
 from ftpcluster.session.transfer_waits import Cause
 from ftpcluster.storage.mounts import MountTable
+from ftpcluster.users import MemoryUserManager
+from ftpcluster.worker.configured_users import apply_change, unpacked
 from ftpcluster.worker.confined_files import AllowedRoots, Identity
 from ftpcluster.worker.orphan import ORPHAN_GRACE
 from ftpcluster.worker.remote_names import RemoteNames
@@ -107,7 +111,8 @@ class Worker:
             loop,
             config.workers,
             speed_limits(config),
-            tells_logins=config.limits.connections_not_logged_in is not None,
+            tells_logins=config.limits.connections_not_logged_in is not None
+            or any(group.connections is not None for group in config.groups),
             counts=counting(BanRules(allow=Networks(config.ban.allow))),
         )
         opened = opened or OpenedBeforehand()
@@ -116,7 +121,7 @@ class Worker:
         self._switches: deque[Callable[[], None]] = deque()  # of log files, in their order
         self._arrived: list[AcceptedConnection] = []
         self._draining = False
-        self._deadlines: list[asyncio.TimerHandle] = []
+        self._deadlines: list[Expiry] = []
         self._beaten = loop.time()
         self._spent = time.process_time()
         self._counted: Counted | None = None
@@ -202,9 +207,9 @@ class Worker:
         self._services.ports.close()  # for the next worker
         for timer in self._deadlines:
             timer.cancel()
-        self._deadlines = [self._loop.call_later(grace, self._end_all)]
+        self._deadlines = [Expiry.after(self._loop, grace, self._end_all)]
         if patience:
-            self._deadlines.append(self._loop.call_later(patience, self._end_idle))
+            self._deadlines.append(Expiry.after(self._loop, patience, self._end_idle))
             self._look_whether_drained()
         else:
             self._end_idle()
@@ -246,6 +251,8 @@ class Worker:
             self._services.ports.set_contended(message.live)
         elif isinstance(message, WriteLog):
             self._write_log(message, fd)
+        elif isinstance(message, ChangeAccounts):
+            self._change_accounts(message.content)
         elif isinstance(message, EndSession):
             self._adopt()  # the session may have arrived together with this message
             self._reception.end(
@@ -253,6 +260,15 @@ class Worker:
             )
         else:
             self.drain(message.grace, message.patience)
+
+    def _change_accounts(self, content: bytes) -> None:
+        manager, change = self._services.users, unpacked(content)
+        assert isinstance(manager, MemoryUserManager)
+        self._adopt()  # sessions may have arrived together with this message
+        for user, reason in apply_change(manager, change):
+            self._reception.end_user(user, reason)
+        for login in change.logins:
+            self._reception.limits_changed(login)
 
     def _on_adopt(self, message: Adopt, fd: int | None) -> None:
         if fd is None:

@@ -8,9 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ftpcluster.config import (
-    ANONYMOUS,
-    PLAIN,
-    AccountConfig,
     Config,
     ConfigError,
     TLSConfig,
@@ -27,8 +24,9 @@ from ftpcluster.quota.rates import Rates
 from ftpcluster.runtime import leave_aborts_to_the_main_thread
 from ftpcluster.session.services import Services, Settings
 from ftpcluster.storage.mounts import MountTable
-from ftpcluster.users import AbstractUserManager, MemoryUserManager, Permission, User
+from ftpcluster.users import AbstractUserManager
 from ftpcluster.worker import custom_classes
+from ftpcluster.worker.configured_users import accounts_of
 
 _STRICTER_WINS = ("require_tls", "require_tls_data", "require_session_reuse", "strict_tls_eof")
 
@@ -120,32 +118,5 @@ def _with_settings_of_class(given: dict[str, Any], of_class: Settings) -> Settin
 
 def _users(config: Config) -> AbstractUserManager:
     if config.user_manager is None:
-        return _accounts(config)
+        return accounts_of(config)
     return custom_classes.user_manager(config.user_manager)
-
-
-def _accounts(config: Config) -> MemoryUserManager:
-    users = [
-        _make_user(user.login, user.password.removeprefix(PLAIN), user) for user in config.users
-    ]
-    if config.anonymous is not None:
-        users.append(_make_user(ANONYMOUS, None, config.anonymous))
-    return MemoryUserManager(users, aliases={"ftp": ANONYMOUS} if config.anonymous else {})
-
-
-def _make_user(login: str, password: str | None, account: AccountConfig) -> User:
-    return User(
-        login,
-        password,
-        base_path=account.root,
-        home_path=account.home,
-        permissions=[
-            Permission(each.path, readable=each.read, writable=each.write)
-            for each in account.permissions
-        ],
-        maximum_connections=account.connections,
-        read_speed_limit=account.upload,
-        write_speed_limit=account.download,
-        read_speed_limit_per_connection=account.upload_per_connection,
-        write_speed_limit_per_connection=account.download_per_connection,
-    )

@@ -41,7 +41,7 @@ async def test_a_reload_that_fails_for_an_unknown_reason_is_refused(
         attempts.append(file)
         raise RuntimeError("can't start new thread")
 
-    cluster = Cluster(config, read_again, LogFiles(config.log), None)
+    cluster = Cluster(config, read_again, lambda _: (config, []), LogFiles(config.log), None)
     cluster._supervisor = Supervisor(cluster._plan)
     try:
         for _ in range(2):

@@ -7,6 +7,7 @@ from typing import Any
 
 from ftpcluster.config import Config
 from ftpcluster.config.setting import Key, is_array, keys, table_of
+from tests.support.documents import documented_keys
 
 
 def _struct_of(path: Sequence[str]) -> Any:
@@ -21,9 +22,10 @@ def _tables(table: Any, name: str) -> Iterator[tuple[str, dict[str, Key]]]:
     """A table's keys, then those of the tables in it."""
     found = keys(table)
     inner = {each: table_of(key.annotation) for each, key in found.items()}
-    yield name, {each: found[each] for each in found if found[each].setting is not None}
+    if own := documented_keys(table):
+        yield name, own
     for key, table in inner.items():
-        if table is not None and f"{name}.{key}" != "anonymous.permissions":
+        if table is not None and (key != "permissions" or name == "user"):
             yield from _tables(table, f"{name}.{key}" if name else key)
 
 

@@ -534,7 +534,7 @@ def test_the_example_has_every_key_and_no_other(there: Path) -> None:
             found = found[name]
             found = found[0] if isinstance(found, list) else found
         if table == "anonymous":  # which has the keys of [[user]]
-            assert set(found) == {"root"}
+            assert set(found) == {"root", "permissions"}
         else:
             assert set(keys) <= set(found), table
     lines = refused(text, there)

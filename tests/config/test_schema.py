@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from ftpcluster.compat.server_arguments import every_keyword
-from ftpcluster.config import ANONYMOUS, Config
+from ftpcluster.config import Config
+from ftpcluster.config.accounts import OTHER_ACCOUNTS
 from ftpcluster.config.json_schema import json_schema
 from ftpcluster.config.sessions import session_defaults
 from ftpcluster.config.setting import every_key, kind_of
@@ -62,7 +63,7 @@ VALUES: list[object] = [
     0, 1, 16, 65535, 70000, 10**18, -1, True, "10MB", "1.5 GiB", "10", "fast", "30s", "5 m", "1d",
     "50000-50999", "10.0.0.0/8", "203.0.113.7", "ftp.example.com", "plain:x", "x", "/", "uvloop",
     "022", "888", "$2b$04$" + "a" * 53, "explicit", "1.2", "info", "json", "a:b", "a.b:c.d",
-    ["127.0.0.1", "::1"], [],
+    "60/m", ["127.0.0.1", "::1"], [], "2027-01-31",
 ]  # fmt: skip
 LEAVES = [
     (table, name, leaf)
@@ -91,7 +92,7 @@ def test_no_flag_keyword_or_field_of_sessions_is_declared_twice() -> None:
     settings = [
         key.setting
         for path, key in every_key(Config)
-        if key.setting is not None and path[0] != ANONYMOUS  # whose keys are those of any account
+        if key.setting is not None and path[0] not in OTHER_ACCOUNTS
     ]
     for names in (
         [each.flag.partition(" ")[0] for each in settings if each.flag],

@@ -103,9 +103,9 @@ WRONG = [
     (
         "[[user]]\nlogin = 'alice'\n\n[[user]]\nroot = '.'\n",
         [
-            "f.toml:1: user[0].root: is missing; expected the path of a directory",
             "f.toml:1: user[0].password: is missing; expected a hash (`ftpcluster hash` makes "
             'one), or "plain:" with the password behind it',
+            "f.toml:1: user[0].root: is missing; expected the path of a directory",
             "f.toml:4: user[1].login: is missing; expected a name with no space, no colon and no "
             "control character in it",
             "f.toml:4: user[1].password: is missing; expected a hash (`ftpcluster hash` makes "
@@ -380,13 +380,15 @@ WRONG = [
         ],
     ),
     (
+        "strict_users = true\n"
         "[[user]]\nlogin = 'a'\npassword = 'plain:x'\nroot = '.'\n"
         "[[user]]\nlogin = 'a'\npassword = 'plain:x'\nroot = '.'\n"
         "[[user]]\nlogin = 'anonymous'\npassword = 'plain:x'\nroot = '.'\n"
         "[anonymous]\nroot = 'missing'\n",
         [
-            'f.toml:6: user[1].login: "a" is the login of user[0], too',
-            'f.toml:10: user[2].login: "anonymous" is the login of [anonymous], too',
+            'f.toml:7: user[1].login: "a" is the login of user[0], too',
+            'f.toml:11: user[2].login: "anonymous" is the login of [anonymous], too',
+            "f.toml:15: anonymous.root: {here}/missing: there is no such directory",
         ],
     ),
     (
@@ -394,6 +396,7 @@ WRONG = [
         "[[user]]\nlogin = '..'\npassword = 'plain:x'\nroot = '{login}'\nhome = '/../b'\n"
         "[[user]]\nlogin = 'a/b'\npassword = 'plain:x'\nroot = '{login}'\n",
         [
+            "f.toml:4: user[0].root: {here}/f.toml: not a directory",
             "f.toml:5: user[0].home: expected an absolute path as clients see it, such as "
             '"/incoming", got "up"',
             'f.toml:9: user[1].root: {login} would be "..", which is no directory\'s name',
@@ -439,6 +442,32 @@ WRONG = [
         ['f.toml:2: ban.allow: 10.0.0.1/8 has host bits set; the network is "10.0.0.0/8"'],
     ),
     ("[ban]\nallow = ['::1', 7]\n", ["f.toml:2: ban.allow: 7 is no network"]),
+    (
+        "[ban]\ndeny = ['192.0.2.1/24']\n",
+        ['f.toml:2: ban.deny: 192.0.2.1/24 has host bits set; the network is "192.0.2.0/24"'],
+    ),
+    (
+        "[ban]\nallow = ['::1', '10.0.0.0/8']\ndeny = ['10.0.0.0/8', '10.0.0.1']\n",
+        ["f.toml:3: ban.deny: 10.0.0.0/8 is in ban.allow, too; remove it from one of them"],
+    ),
+    *(
+        (
+            f"[limits]\nnew_connections_per_address = {value}\n",
+            [
+                "f.toml:2: limits.new_connections_per_address: expected a number in a time, such "
+                f'as "60/m", "5/s" or "100/10m", got {got}'
+            ],
+        )
+        for value, got in (
+            ("60", "60"),
+            ("'60'", '"60"'),
+            ("'0/m'", '"0/m"'),
+            ("'60/0s'", '"60/0s"'),
+            ("'60/month'", '"60/month"'),
+            ("'-1/m'", '"-1/m"'),
+            ("'60/9000h'", '"60/9000h"'),
+        )
+    ),
 ]
 
 

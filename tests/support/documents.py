@@ -14,6 +14,7 @@ import msgspec
 from ftpcluster.cli.flags import FLAGS, Flag
 from ftpcluster.compat.server_arguments import ARGUMENTS, ServerKeyword
 from ftpcluster.config import Config
+from ftpcluster.config.accounts import GroupConfig, UserConfig, UserDefaults
 from ftpcluster.config.setting import (
     Key,
     every_key,
@@ -80,8 +81,16 @@ def keys_table(table: type[msgspec.Struct]) -> str:
     """The keys of a table of the file."""
     return _rows(
         ("key", "type", "default", "meaning"),
-        *(_key(name, key) for name, key in own_keys_first(table).items() if key.setting),
+        *(_key(name, key) for name, key in documented_keys(table).items()),
     )
+
+
+def documented_keys(table: type[msgspec.Struct]) -> dict[str, Key]:
+    """The keys that a table of the page has. Groups and defaults have those of users, too."""
+    found = {name: key for name, key in own_keys_first(table).items() if key.setting}
+    if table not in (GroupConfig, UserDefaults):
+        return found
+    return {name: key for name, key in found.items() if key.field.name in table.__annotations__}
 
 
 def _key(name: str, key: Key) -> tuple[str, ...]:
@@ -92,10 +101,11 @@ def _key(name: str, key: Key) -> tuple[str, ...]:
 
 def tables(table: type[msgspec.Struct] = Config, name: str = "") -> Iterator[tuple[str, str]]:
     """The heading and the table of each table of the file."""
-    yield (f"`{name}`" if name else "The server"), keys_table(table)
+    if documented_keys(table):
+        yield (f"`{name}`" if name else "The server"), keys_table(table)
     for key, each in keys(table).items():
         inner = table_of(each.annotation)
-        if inner is not None and name != "[anonymous]":  # whose permissions are as a user's
+        if inner is not None and (table is Config or table is UserConfig or key != "permissions"):
             path = f"{name.strip('[]')}.{key}".lstrip(".")
             yield from tables(inner, f"[[{path}]]" if is_array(each.annotation) else f"[{path}]")
 

@@ -1,10 +1,10 @@
-"""Access control: USER, PASS, REIN, ACCT, QUIT (RFC 959 section 4.1.1), HOST (RFC 7151)."""
+"""Access control: USER, PASS, REIN, ACCT, QUIT (RFC 959 section 4.1.1)."""
 
 from __future__ import annotations
 
 import asyncio
+import datetime
 import logging
-import re
 from collections.abc import Awaitable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeGuard, TypeVar
@@ -12,9 +12,10 @@ from typing import Any, TypeGuard, TypeVar
 from ftpcluster.answers import Answer, Steps, settled, stepwise
 from ftpcluster.net.stream import pause
 from ftpcluster.passwords import BadHash, TooManyLogins
-from ftpcluster.protocol.errors import ArgumentProblem, LocalProblem, NotLoggedIn, SessionEnded
+from ftpcluster.protocol.errors import LocalProblem, NotLoggedIn, SessionEnded
 from ftpcluster.protocol.reply import Code, Reply, Then
 from ftpcluster.quota.ledger import Refusal
+from ftpcluster.refused_users import why_refused
 from ftpcluster.session.command_run import wait_out
 from ftpcluster.session.login import Account, Claim
 from ftpcluster.session.state import Session, shown
@@ -36,8 +37,6 @@ _NO_ACCOUNTS = Reply(Code.SUPERFLUOUS, "No account is needed.")
 _PATIENCE = 3.0
 """Seconds that a user manager has to judge a password after its client has hung up. A directory
 service takes less, and so does PAM, which delays a refusal by about two."""
-_HOST = re.compile(r"[A-Za-z0-9_.-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\]")
-_HOST_ACCEPTED = Reply(Code.SERVICE_READY, "Host accepted.")
 _LOGGED_IN = Reply(Code.LOGGED_IN, "Login successful.")
 
 
@@ -66,9 +65,19 @@ def user(session: Session, login: str) -> Steps[Reply]:
     response, account, _ = yield found
     if response is _Response.ERROR:
         account = None  # no login, even where a user comes with it
+    refused = None if account is None else _why_refused(session, account)
+    if account is not None and refused is not None:
+        # from here on it is as if nobody had that name, in text and in time
+        session.services.notify_logout(account)
+        session.login = Claim(login, None, needs_password=True, refused=refused)
+        return _NEED_PASSWORD
     needs_password = response is not _Response.OK
     session.login = Claim(login, account, needs_password, is_handed_out=account is not None)
     return _NEED_PASSWORD
+
+
+def _why_refused(session: Session, account: User) -> str | None:
+    return why_refused(account, session.conversation.peer, datetime.date.today())
 
 
 async def _find_user(session: Session, manager: AbstractUserManager, login: str) -> _Found:
@@ -114,7 +123,7 @@ class _Attempt:
         session, quotas = self.session, self.session.services.quotas
         if self.is_right is False and not self._is_counted:
             self._is_counted = True
-            _note_failure(session, self.claim.login)
+            _note_failure(session, self.claim.login, self.claim.refused)
             quotas.login_failed_unheard(session.conversation.session, self.claim.login)
 
 
@@ -158,7 +167,7 @@ async def _settle(attempt: _Attempt) -> Reply:
         session.services.quotas.end_try(session.conversation.session)
         raise
     if not attempt.is_right or claim.user is None:
-        return await _fail(session, claim.login)
+        return await _fail(session, claim.login, claim.refused)
     return await settled(stepwise(_let_in)(session, claim.login, claim.user))
 
 
@@ -172,7 +181,9 @@ def _let_in(session: Session, login: str, account: User) -> Steps[Reply]:
         storage = session.open_storage(account)
         if (opening := storage.opened()) is not None:
             yield opening
-        session.begin_login(account, login, storage)
+        outdated = _why_refused(session, account)  # the account may have changed since USER came
+        if outdated is None:
+            session.begin_login(account, login, storage)
     except BaseException as error:
         quotas.logout(number)
         if not isinstance(error, OSError):
@@ -182,6 +193,10 @@ def _let_in(session: Session, login: str, account: User) -> Steps[Reply]:
         raise NotLoggedIn(
             "Your directory is not available; please tell the administrator."
         ) from None
+    if outdated is not None:
+        quotas.logout(number)
+        reply: Reply = yield _fail(session, login, outdated)
+        return reply
     session.services.counts.logins += 1
     session.note(logging.INFO, "logged in" if session.stream.is_plain else "logged in with TLS")
     return _LOGGED_IN
@@ -325,17 +340,20 @@ async def _postpone(attempt: _Attempt) -> Reply:
     session.log_out()
     quotas, number = session.services.quotas, session.conversation.session
     if attempt.is_right is False:
-        _note_failure(session, attempt.claim.login)
+        _note_failure(session, attempt.claim.login, attempt.claim.refused)
         await quotas.login_failed(number, attempt.claim.login)
     quotas.end_try(number)
     await pause(session.services.loop, session.settings.login_delay)
     raise SessionEnded("Too many logins at this moment; try again later.")
 
 
-async def _fail(session: Session, login: str) -> Reply:
-    """530 after a delay, which slows guessing down; the last attempt ends the session."""
+async def _fail(session: Session, login: str, why: str = "") -> Reply:
+    """530 after a delay, which slows guessing down; the last attempt ends the session.
+
+    ``why``: for the log, where it is not that the name or the password is wrong.
+    """
     session.log_out()  # before the delay, so that no slot is held meanwhile
-    _note_failure(session, login)
+    _note_failure(session, login, why)
     settings, services = session.settings, session.services
     # counted before the delay: a client that hangs up during it has still used up a try
     delay = await services.quotas.login_failed(session.conversation.session, login)
@@ -347,12 +365,14 @@ async def _fail(session: Session, login: str) -> Reply:
     raise NotLoggedIn("Login incorrect.")
 
 
-def _note_failure(session: Session, login: str) -> None:
+def _note_failure(session: Session, login: str, why: str = "") -> None:
     """Count a failed login in this process; the quotas decide about bans."""
     session.unauthenticated.failed_logins += 1
     session.services.counts.failed_logins += 1
     peer = session.conversation.peer
-    session.note(logging.WARNING, f"failed login of {shown(login)!r} from {peer}")
+    session.note(
+        logging.WARNING, f"failed login of {shown(login)!r} from {peer}{f': {why}' * bool(why)}"
+    )
     session.services.turns.suspect(peer)
 
 
@@ -360,17 +380,6 @@ def rein(session: Session, _: str) -> Reply:
     """REIN: everything as after the greeting."""
     session.reinitialize()
     return session.services.greeting
-
-
-def before_login(session: Session) -> str | None:
-    return "HOST comes before USER." if session.login else None
-
-
-def host(_: Session, name: str) -> Reply:
-    """HOST: all names lead to the same files (RFC 7151 section 3)."""
-    if not _HOST.fullmatch(name):
-        raise ArgumentProblem("Expected a host name, or an address in brackets.")
-    return _HOST_ACCEPTED
 
 
 def acct(_: Session, __: str) -> Reply:
