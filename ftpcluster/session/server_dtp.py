@@ -175,7 +175,10 @@ class DataTransfer:
 
         Raises TransferAborted where the peer is gone.
         """
-        self.end()
+        if self._pace is None and self._pending is None:  # as ``end``, without its call
+            self._session.transfer, self._shares = None, False
+        else:
+            self.end()
         self.stream.close()
         if error is not None:
             raise_if_gone(error)

@@ -187,36 +187,43 @@ class ServerPI(ControlConnection):
             return run
         return None
 
-    @ending_session
     def _on_done(self, reply: Reply | None, error: BaseException | None) -> None:
         """A command that had to wait has ended."""
         run, self._run = self._run, None
         assert run is not None
-        self._deadlines.end_transfer()
-        if self._state is ENDED:
-            if isinstance(error, Exception):
-                reply_for(self.session, error)  # nothing is sent any more; but a bug is logged
-            if run.entry is not None:
-                run.entry.end(self.session, None, is_cut=True)
-            if self.session.last_transfer is not None:
-                self._count_transfer(None)
-            self._close()
-            return
-        if isinstance(error, asyncio.CancelledError):
-            error = run.reason or TransferAborted()
-        if error is not None:
-            reply = reply_for(self.session, error)
-        self._finish(reply, run.entry)
-        if run.is_last:
-            self.end(shutting_down())
-        if self._state is ENDED:
-            return
-        if self._lines.holds_anything:
-            self._obey_lines()
-        else:
-            self._send()
+        try:  # as ``ending_session``, without its call
+            self._deadlines.end_transfer()
+            if self._state is ENDED:
+                self._end_behind(run, error)
+                return
+            if isinstance(error, asyncio.CancelledError):
+                error = run.reason or TransferAborted()
+            if error is not None:
+                reply = reply_for(self.session, error)
+            self._finish(reply, run.entry)
+            if run.is_last:
+                self.end(shutting_down())
+            if self._state is ENDED:
+                return
+            if self._lines.holds_anything:
+                self._obey_lines()
+                return
+            if self._unsent:
+                self._send()
             if self._unsent or self._state is not SERVING or not self.session.stream.is_watched:
                 self._go_on(is_held=False)
+        except Exception as failure:
+            self.fail(failure)
+
+    def _end_behind(self, run: RunningCommand, error: BaseException | None) -> None:
+        """A command has ended after its session."""
+        if isinstance(error, Exception):
+            reply_for(self.session, error)  # nothing is sent any more; but a bug is logged
+        if run.entry is not None:
+            run.entry.end(self.session, None, is_cut=True)
+        if self.session.last_transfer is not None:
+            self._count_transfer(None)
+        self._close()
 
     def _obey_meanwhile(self, verb: bytes, rest: bytes) -> bool:
         """Look at the lines that came while a command runs; False where all have to wait."""

@@ -10,6 +10,7 @@ from ftpcluster.net.passive import PassiveListener
 from ftpcluster.protocol.reply import Code, Reply
 from ftpcluster.session.hooks import NO_HOOKS
 from ftpcluster.session.login import Account
+from ftpcluster.session.server_dtp import BLOCK
 from ftpcluster.session.state import Session
 from ftpcluster.session.transfer_waits import Cause, TransferWaits
 from ftpcluster.session.upload import SCRATCH, Upload, finish
@@ -25,6 +26,7 @@ class SmallUpload(Upload):
     but wait for its client."""
 
     __slots__ = ("_began", "_has_waited")
+    is_protected = False
     _began: float
     _has_waited: bool
 
@@ -98,7 +100,7 @@ async def receive_new(session: Session, file: File, text: str, path: str) -> Rep
             receive, received = upload.stream.recv_into, 0
             while True:
                 try:
-                    count = receive(SCRATCH[: upload.most])
+                    count = receive(SCRATCH if upload.most >= BLOCK else SCRATCH[: upload.most])
                 except BlockingIOError:
                     upload.wait_again()
                     await upload.stream.readable()

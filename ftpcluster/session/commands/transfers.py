@@ -121,7 +121,7 @@ def appe(session: Session, argument: str) -> Answer[Reply]:
 def _store(path: str, session: Session, mode: WriteMode, offset: int) -> Answer[Reply]:
     check_new_name(path)
     write_only = is_write_only(session, path)
-    if type(write_only) is bool:
+    if type(write_only) is bool:  # as ``then`` does, without its cost
         return _open_and_receive(write_only, session, path, mode, offset)
     return then(write_only, _open_and_receive, session, path, mode, offset)
 
