@@ -209,10 +209,31 @@ class PassivePorts:
 
     def acquire_at_once(self, host: str) -> PassiveListener | None:
         """``acquire`` where no port has to be waited for; None where one has to."""
-        listener = self._find(host)
-        if listener is not None:
-            self._assigned.add(listener)
-        return listener
+        idle = self._idle.get(host)
+        if idle is None:
+            idle = self._idle[host] = []
+        if not idle or len(idle) + len(self._assigned) < _POOLED:
+            made = self._bind(host)
+            if made is not None:
+                self._assigned.add(made)
+                return made
+        if not idle:
+            made = self._rebind(host)
+            if made is not None:
+                self._assigned.add(made)
+            return made
+        choice = int(random.random() * len(idle))
+        idle[choice], idle[-1] = idle[-1], idle[choice]
+        listener = idle.pop()
+        try:
+            if not is_queued(listener.sock) or listener.drain():
+                self._assigned.add(listener)
+                return listener
+        except OSError:
+            self._close(listener)
+            raise
+        self._close(listener)
+        return self.acquire_at_once(host)
 
     def set_contended(self, contended: bool) -> None:  # noqa: FBT001
         """Whether sessions of this server in other processes may hold the ports of the range."""
@@ -272,28 +293,6 @@ class PassivePorts:
             timer.cancel()
             if waiter in self._waiting:
                 self._waiting.remove(waiter)
-
-    def _find(self, host: str) -> PassiveListener | None:
-        idle = self._idle.get(host)
-        if idle is None:
-            idle = self._idle[host] = []
-        if not idle or len(idle) + len(self._assigned) < _POOLED:
-            made = self._bind(host)
-            if made is not None:
-                return made
-        if not idle:
-            return self._rebind(host)
-        choice = int(random.random() * len(idle))
-        idle[choice], idle[-1] = idle[-1], idle[choice]
-        listener = idle.pop()
-        try:
-            if not is_queued(listener.sock) or listener.drain():
-                return listener
-        except OSError:
-            self._close(listener)
-            raise
-        self._close(listener)
-        return self._find(host)
 
     def _bind(self, host: str) -> PassiveListener | None:
         """A new listener; None where no free port of the range can be bound."""

@@ -177,7 +177,9 @@ class ServerPI(ControlConnection):
         except Exception as error:
             self._finish(reply_for(self.session, error), entry)
         else:
-            if command is not None and (command.is_long or self._state >= HUNG_UP):
+            if command is not None and (
+                command.transfers or command.is_long or self._state >= HUNG_UP
+            ):
                 self._deadlines.begin_transfer(command)
             loop = self.session.services.loop
             run = self._run = RunningCommand(
