@@ -98,7 +98,7 @@ class Entry:
         took = session.services.loop.time() - self._began
         seconds = "0.00" if 0 <= took < _NO_TIME else f"{took:.2f}"
         came = f"{int(reply.code)}, {session.progress} bytes in {seconds} s"
-        tell(level, self._who, f'{command.verb} "{path}": {came}')
+        tell(level, self._who, f'{command.verb} "{path}": {came}', is_printable=True)
         return True
 
     def _tell(self, session: Session, reply: Reply | None, level: int) -> None:
