@@ -66,7 +66,17 @@ LAYERS: dict[str, set[str]] = {
         "worker",
     },
     "supervisor": {
-        *("admin", "descriptors", "expiry", "ipc", "net", "prctl", "protocol", "quota"),
+        *(
+            "admin",
+            "daemon_calls",
+            "descriptors",
+            "expiry",
+            "ipc",
+            "net",
+            "prctl",
+            "protocol",
+            "quota",
+        ),
         "supervisor",
     },
     "compat": {

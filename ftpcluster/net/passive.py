@@ -125,6 +125,11 @@ class PassiveListener:
         self.refused_address = address
         self._pool.refused.add(f"{address}, where a client at {peer} was expected")
 
+    @property
+    def has_come(self) -> bool:
+        """Whether a connection waits for the command to accept it."""
+        return bool(self.kept) or is_queued(self.sock)
+
     def nobody_came(self) -> NoDataConnection:
         """The error for a session whose data connection has not come."""
         if self.refused_address is None:

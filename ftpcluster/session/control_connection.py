@@ -326,19 +326,20 @@ class ControlConnection(ABC):
         unsent = self._unsent
         if not unsent or self._state is ENDED:
             return
-        stream = self.session.stream
+        stream, whole = self.session.stream, len(unsent)
         try:
-            sent = stream.send_last(unsent) if is_last else stream.send(unsent)
+            while unsent:  # that the kernel takes a part does not mean that it takes no more
+                sent = stream.send_last(unsent) if is_last else stream.send(unsent)
+                unsent = unsent[sent:]
         except BlockingIOError:
-            sent = 0
+            pass
         except OSError:
             self._on_send_failed(in_command=in_command)
             return
-        if sent == len(unsent):
-            self._unsent = b""
+        self._unsent = unsent
+        if not unsent:
             return
-        self._unsent = unsent[sent:]
-        self._deadlines.wait_for_reader(sent)
+        self._deadlines.wait_for_reader(whole - len(unsent))
         try:
             stream.writable().add_done_callback(self._on_writable)
         except OSError:  # it cannot be watched

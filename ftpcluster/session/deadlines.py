@@ -237,7 +237,7 @@ class Deadlines:
         transfer, last = session.transfer, session.last_transfer
         sends = transfer is not None and transfer.direction != "upload"
         left = transfer.stream.unacknowledged() if transfer is not None and sends else 0
-        return session.progress, transfer, last, left
+        return session.progress + session.entries_read, transfer, last, left
 
     @ending_session
     def _look_at_progress(self) -> None:

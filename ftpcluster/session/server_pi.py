@@ -336,7 +336,7 @@ class ServerPI(ControlConnection):
         if run is None or not run.is_long:
             self._on_idle()
         elif run.transfers and self.session.last_transfer is None:
-            run.abort(self.session.nobody_came())
+            run.abort(self.session.not_begun())
         else:
             run.abort(TransferAborted("The transfer stalled."))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import select
 import socket
 import ssl
 from types import TracebackType
@@ -160,10 +161,9 @@ class Client:
             if how in ("PORT", "EPRT") and code < 200:
                 listener, data = data, None
                 with listener:
-                    try:
-                        data = listener.accept()[0]
-                    except TimeoutError:
+                    if not self._comes(listener):
                         return self._next(command)[0], None
+                    data = listener.accept()[0]
                     data.settimeout(PATIENCE)
             if code < 200 and self._protected:
                 data = self._wrapped(data)
@@ -175,6 +175,12 @@ class Client:
             data.close()
             return code, None
         return code, data
+
+    def _comes(self, listener: socket.socket) -> bool:
+        """Wait until the server connects, or says that it does not."""
+        patience = 0.0 if self._dialogue._buffer else PATIENCE
+        either = (listener, self._dialogue.sock)
+        return listener in select.select(either, (), (), patience)[0]
 
     def _wrapped(self, data: socket.socket) -> socket.socket:
         assert self._context is not None
