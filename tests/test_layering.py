@@ -118,7 +118,7 @@ SESSION = (
         "services",
     ),
     *("lingering", "accepting", "state", "in_use", "server_dtp", "download", "upload"),
-    "small_download",
+    *("small_download", "small_upload"),
     *(
         "commands.write_only",
         "commands.access",
