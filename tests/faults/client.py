@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import select
 import socket
 import ssl
 from types import TracebackType
@@ -160,10 +161,9 @@ class Client:
             if how in ("PORT", "EPRT") and code < 200:
                 listener, data = data, None
                 with listener:
-                    try:
-                        data = listener.accept()[0]
-                    except TimeoutError:
+                    if not self._is_connected_to(listener):
                         return self._next(command)[0], None
+                    data = listener.accept()[0]
                     data.settimeout(PATIENCE)
             if code < 200 and self._protected:
                 data = self._wrapped(data)
@@ -175,6 +175,12 @@ class Client:
             data.close()
             return code, None
         return code, data
+
+    def _is_connected_to(self, listener: socket.socket) -> bool:
+        """Whether the server connects. One that cannot says so, and nothing is waited for."""
+        if not self._dialogue.has_more():
+            select.select([listener, self._dialogue.sock], [], [], PATIENCE)
+        return bool(select.select([listener], [], [], 0)[0])
 
     def _wrapped(self, data: socket.socket) -> socket.socket:
         assert self._context is not None
