@@ -66,7 +66,17 @@ LAYERS: dict[str, set[str]] = {
         "worker",
     },
     "supervisor": {
-        *("admin", "descriptors", "expiry", "ipc", "net", "prctl", "protocol", "quota"),
+        *(
+            "admin",
+            "daemon_calls",
+            "descriptors",
+            "expiry",
+            "ipc",
+            "net",
+            "prctl",
+            "protocol",
+            "quota",
+        ),
         "supervisor",
     },
     "compat": {
@@ -108,7 +118,7 @@ SESSION = (
         "services",
     ),
     *("lingering", "accepting", "state", "in_use", "server_dtp", "download", "upload"),
-    "small_download",
+    *("small_download", "small_upload"),
     *(
         "commands.write_only",
         "commands.access",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from ftpcluster.cli.aside import call_bounded
@@ -45,7 +47,16 @@ def _load(file: Path | None, flags: Flags, environment: Environment) -> tuple[Co
 def _find_doubts(found: list[str], config: Config, sources: Sources) -> None:
     sources.check()  # warnings make sense only without errors
     found.extend(warnings(config, sources))
+    found.extend(_as_root(config))
     found.extend(tls_doubts(config, certificates_of(config)))
+
+
+def _as_root(config: Config) -> Iterator[str]:
+    if config.run_as is None and os.geteuid() == 0:
+        yield (
+            "run_as is not set, so the server serves as root, and root owns what clients store; "
+            "name the user who owns the accounts' directories"
+        )
 
 
 def certificates_of(config: Config) -> tuple[bytes, ...] | None:

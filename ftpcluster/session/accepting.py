@@ -60,6 +60,11 @@ class AcceptingData:
             raise NoDataConnection(_FAILED) if self._has_come else self.nobody_came()
         return self.task.result()
 
+    @property
+    def has_come(self) -> bool:
+        """Whether the connection waits for the command, protected if need be."""
+        return self.task.done() and not self.task.cancelled() and self.task.exception() is None
+
     def nobody_came(self) -> NoDataConnection:
         """The error for a client that has made no data connection."""
         return self._listener.nobody_came()

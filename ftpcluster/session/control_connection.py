@@ -315,7 +315,10 @@ class ControlConnection(ABC):
         """
         if self._unsent:
             self._send(in_command=True)
-        self._reply(reply)
+        if not reply.is_part:  # as ``_reply``, without its call
+            self.session.services.counts.replies[reply.code] += 1
+        if self._state < LOST:
+            self._unsent += reply.encode(self.session.settings.encoding)
         self._send(in_command=True)
 
     def _send(self, *, is_last: bool = False, in_command: bool = False) -> None:
@@ -323,19 +326,20 @@ class ControlConnection(ABC):
         unsent = self._unsent
         if not unsent or self._state is ENDED:
             return
-        stream = self.session.stream
+        stream, whole = self.session.stream, len(unsent)
         try:
-            sent = stream.send_last(unsent) if is_last else stream.send(unsent)
+            while unsent:  # that the kernel takes a part does not mean that it takes no more
+                sent = stream.send_last(unsent) if is_last else stream.send(unsent)
+                unsent = unsent[sent:]
         except BlockingIOError:
-            sent = 0
+            pass
         except OSError:
             self._on_send_failed(in_command=in_command)
             return
-        if sent == len(unsent):
-            self._unsent = b""
+        self._unsent = unsent
+        if not unsent:
             return
-        self._unsent = unsent[sent:]
-        self._deadlines.wait_for_reader(sent)
+        self._deadlines.wait_for_reader(whole - len(unsent))
         try:
             stream.writable().add_done_callback(self._on_writable)
         except OSError:  # it cannot be watched

@@ -20,11 +20,14 @@ from ftpcluster.protocol.address import display, plain
 from ftpcluster.protocol.errors import (
     FileNameNotAllowed,
     FileUnavailable,
+    FTPError,
+    LocalProblem,
     NoDataConnection,
     NotLoggedIn,
     ProtectionRequired,
 )
 from ftpcluster.protocol.path import resolve
+from ftpcluster.protocol.pattern import Names
 from ftpcluster.protocol.protection import Protection
 from ftpcluster.protocol.reply import Reply
 from ftpcluster.protocol.text import visible
@@ -82,6 +85,7 @@ class Session:
         "conversation",
         "current_directory",
         "data",
+        "entries_read",
         "hooks",
         "last_transfer",
         "login",
@@ -128,6 +132,7 @@ class Session:
         self.data: PassiveListener | AcceptingData | ActiveTarget | Stream | None = None
         # bytes of the transfer that runs, which shows whether it stalls
         self.progress = 0
+        self.entries_read = 0  # of directories that listings have read, for the same purpose
         self.transfer: Transfer | None = None
         self.last_transfer: PastTransfer | None = None  # of the command that runs
         self.hooks = NO_HOOKS if services.hooks_for is None else services.hooks_for(self)
@@ -214,21 +219,21 @@ class Session:
             path = resolve(self.current_directory, argument)
         permission = login.rights.at(path)
         if not isinstance(permission, Permission):
-            return then(permission, self._permitted, path, writes=writes)
+            return then(permission, self._permitted, path, login.forbidden, writes=writes)
         is_permitted = permission.writable if writes else permission.readable
-        if is_permitted and not self.services.forbidden.has_patterns:  # as for most
+        if is_permitted and not login.forbidden.has_patterns:  # as for most
             return path
-        return self._permitted(permission, path, writes=writes)
+        return self._permitted(permission, path, login.forbidden, writes=writes)
 
     async def _checked_from_home(self, login: Account, argument: str, *, writes: bool) -> str:
-        forbidden = self.services.forbidden
-        path = await home_or_entry(login, self.current_directory, argument, forbidden)
+        path = await home_or_entry(login, self.current_directory, argument, login.forbidden)
         return await settled(self._checked(path, writes=writes))
 
-    def _permitted(self, permission: Permission, path: str, *, writes: bool) -> str:
+    def _permitted(
+        self, permission: Permission, path: str, forbidden: Names, *, writes: bool
+    ) -> str:
         if not (permission.writable if writes else permission.readable):
             raise FileUnavailable("Permission denied.")
-        forbidden = self.services.forbidden
         if forbidden.has_patterns and forbidden.are_in(path):
             raise FileNameNotAllowed if writes else FileUnavailable("No such file or directory.")
         return path
@@ -304,17 +309,24 @@ class Session:
         rights = self.hooks.rights_of(user) or rights_of(user)
         # attributes of a program's own user class may raise: until here there is no login
         needs_task = storage.needs_task or rights.needs_task
-        self.login = Account(user, storage, rights, self._speed_limits(user))
+        names = self.services.names_for(user)
+        self.login = Account(user, storage, rights, *names, self._speed_limits(user))
         self.needs_task = needs_task
         self.current_directory = home
         self.user_name = shown(name)
         self._who = None
 
     def limits_changed(self, login: str | None) -> None:
-        """Speed limits of a user have changed; None: those of all users."""
+        """Speed limits, or names, of a user have changed; None: those of all users."""
         if isinstance(self.login, Account) and login in (None, self.login.user.login or ""):
-            limits = self._speed_limits(self.login.user)
-            self.login = msgspec.structs.replace(self.login, speed_limits=limits)
+            user = self.login.user
+            forbidden, unlisted = self.services.names_for(user)
+            self.login = msgspec.structs.replace(
+                self.login,
+                speed_limits=self._speed_limits(user),
+                forbidden=forbidden,
+                unlisted=unlisted,
+            )
             if self.transfer is not None:
                 self.transfer.limits_changed()
 
@@ -350,9 +362,11 @@ class Session:
         self.control = NOBODY
         self.hooks = NO_HOOKS
 
-    def nobody_came(self) -> NoDataConnection:
-        """The error for a client that has made no data connection in time."""
+    def not_begun(self) -> FTPError:
+        """The error for a transfer that has not begun in time, mostly for want of a connection."""
         if isinstance(self.data, PassiveListener | AcceptingData):
+            if self.data.has_come:
+                return LocalProblem("The storage takes too long.")
             return self.data.nobody_came()
         return NoDataConnection("No data connection was made.")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import pickle
@@ -230,7 +231,7 @@ class AskedProcess:
         try:
             process = self._spawn()
         except OSError as error:
-            log.error("a worker cannot be started: %s", error.strerror)
+            log.error("a worker cannot be started: %s", _why_not(error))
             self._end()
         else:
             self._become(process)
@@ -279,6 +280,15 @@ class AskedProcess:
     def leave(self) -> None:
         if self._process is not None:
             self._process.leave()
+
+
+def _why_not(error: OSError) -> str:
+    if error.errno != errno.EAGAIN:
+        return str(error.strerror)
+    return (
+        "no more processes are allowed; end some of this user's, or raise the limit (`ulimit -u`, "
+        "LimitNPROC= and TasksMax= of a service)"
+    )
 
 
 def _signal(pidfd: int, number: signal.Signals) -> None:

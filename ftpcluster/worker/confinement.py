@@ -25,7 +25,7 @@ import stat
 import struct
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from ftpcluster.prctl import no_new_privs
 from ftpcluster.worker.opening import Opened, open_in_time
@@ -127,13 +127,11 @@ def confine(
     attributes = struct.pack("=QQQ", handled, 0, scopes)  # struct landlock_ruleset_attr
     ruleset = _call(_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0)
     try:
-        missing: list[str] = []
-        silent: list[str] = []
-        for paths, rights in ((read_write, _WRITE & handled), (read_only, _READ)):
-            rule = functools.partial(_allow, ruleset, rights, {} if allowed is None else allowed)
-            found = open_in_time(paths, rule)
-            missing += found[0]
-            silent += found[1]
+        rights = dict.fromkeys(read_only, _READ)
+        rights |= {path: rights.get(path, _READ) | (_WRITE & handled) for path in read_write}
+        rule = functools.partial(_allow, ruleset, rights, {} if allowed is None else allowed)
+        # all at once: each call forks
+        missing, silent = open_in_time((*dict.fromkeys(read_write), *read_only), rule)
         _call(_RESTRICT_SELF, ruleset, 0)
     finally:
         os.close(ruleset)
@@ -163,13 +161,18 @@ def _handled(abi: int) -> Right:
 
 
 def _allow(
-    ruleset: int, rights: Right, allowed: dict[str, tuple[int, int]], path: str, opened: Opened
+    ruleset: int,
+    rights: Mapping[str, Right],
+    allowed: dict[str, tuple[int, int]],
+    path: str,
+    opened: Opened,
 ) -> None:
     """Add a rule that allows the opened file or directory."""
     allowed[path] = opened.device, opened.inode
+    granted = rights[path]
     if not stat.S_ISDIR(opened.mode):
-        rights &= _OF_FILES
-    beneath = struct.pack("=Qi", rights, opened.fd)  # struct landlock_path_beneath_attr
+        granted &= _OF_FILES
+    beneath = struct.pack("=Qi", granted, opened.fd)  # struct landlock_path_beneath_attr
     _call(_ADD_RULE, ruleset, _PATH_BENEATH, beneath, 0)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from tests.support.command import command
+from tests.support.command import AS_ROOT, command
 
 SECRET = "s3cr3t"
 HASH = "$2b$04$" + "a" * 21 + "u" + "a" * 31
@@ -302,6 +302,18 @@ def test_check_and_run_name_the_variable_whose_value_is_wrong(name: str, tmp_pat
         "ftpcluster: error: FTPCLUSTER__LIMITS__CONNECTIONS: expected a whole number, at least 1, "
         'got "many"',
     ]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root is warned")
+def test_root_is_warned_where_nobody_else_is_to_serve(tmp_path: Path) -> None:
+    """`run` says the same: it loads the configuration with the same function."""
+    file = tmp_path / "ftpcluster.toml"
+    file.write_text("[anonymous]\nroot = '/usr'\n")
+    done = command("check", cwd=tmp_path, as_root=True)
+    assert (done.returncode, done.stderr) == (0, AS_ROOT)
+    file.write_text("run_as = 'nobody'\n[anonymous]\nroot = '/usr'\n")
+    done = command("check", cwd=tmp_path, as_root=True)
+    assert "run_as is not set" not in done.stderr
 
 
 def test_check_warns_of_passwords_that_others_may_read(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import errno
-import functools
+import itertools
 import os
 import re
 import signal
@@ -32,20 +32,19 @@ from tests.faults import calls
 from tests.faults.client import Client, Ended, Wrong
 from tests.faults.scripts import SCRIPTS, SMALL, Place
 from tests.support.cluster import Cluster, until
-from tests.support.ptracer import EPOLL_CTL, NO_FD, SHORT
+from tests.support.ptracer import CHANNEL, EPOLL_CTL, NO_FD, SHORT, SIGNALS
 from tests.support.tracer import Call, Tracer, is_alive
 
-_CHANNEL, _SIGNALS = "channel", "signals"
-_STREAM, _SEQPACKET = "0001", "0005"
-"""Kinds of sockets in /proc/net/unix."""
 _LOOP, _POLLER = "loop", "poller"
-_SORTS = ("socket", "pipe", "anon_inode:[eventf", "anon_inode", "/")
+_SORTS = ("socket", CHANNEL, SIGNALS, "pipe", "anon_inode:[eventf", "anon_inode", "/")
 _SETTLED = 20.0
 _CALM = 0.5
 _STOPPED = 20.0
 _LEAKS = "leaks "
 _FOUND_SLOW = "kept this process waiting"
-_OFTEN = 20
+_ENDS = 4
+"""How many of the first and the last of equal calls fail with every error."""
+_OFTEN = 60
 """Faults between two checks for leases that are left: such a check takes some time."""
 _QUIET, _TICKS = 0.25, 4
 """Seconds, and wakeups: a process with a lease wakes more often, to report it each 0.05 s."""
@@ -119,6 +118,26 @@ def sample(faults: Iterable[Fault], count: int, most_nth: int = 1 << 30) -> list
     return chosen
 
 
+def _thinned(same: list[list[Fault]]) -> Iterator[Fault]:
+    """The faults of a call that is made again and again, on one connection or file.
+
+    All errors of its first and last times, and each error twice in between: a protected download
+    of 3 MB writes two hundred times, from the same line.
+    """
+    inner = same[_ENDS:-_ENDS]
+    for faults in (*same[:_ENDS], *same[max(_ENDS, len(same) - _ENDS) :]):
+        yield from faults
+    if not inner:
+        return
+    wanted = 2 * len(inner[0])
+    if len(inner) * len(inner[0]) <= 2 * wanted:
+        yield from itertools.chain.from_iterable(inner)
+        return
+    for step in range(wanted):
+        faults = inner[step * len(inner) // wanted]
+        yield faults[step % len(faults)]
+
+
 class Bench:
     """A cluster of one worker, with the worker or the supervisor under the tracer."""
 
@@ -158,7 +177,8 @@ class Bench:
         self._cluster._kill_all()
 
     def _start(self) -> None:
-        self._cluster = Cluster("-c", str(self._config), "--workers", "1", *self._flags)
+        flags = ("-c", str(self._config), "--workers", "1", *self._flags)
+        self._cluster = Cluster(*flags, program=("tests.support.impatient", "run"))
         self._cluster.__enter__()
         self.place = Place(
             self._cluster.port, self._root, self._context, self._is_atomic, self._cluster.hang_up
@@ -171,9 +191,6 @@ class Bench:
         (self._worker,) = self._cluster.workers()
         pid = self._cluster.pid if self._process == "supervisor" else self._worker
         self._tracer = Tracer(pid)
-        # the newest: the socket of the fork server is older
-        self._channel = max(_unix_sockets(pid, _SEQPACKET), key=functools.partial(_inode, pid))
-        self._signals = _unix_sockets(pid, _STREAM)
         self._poller = _poller_of(pid)
 
     def _restart(self) -> None:
@@ -208,6 +225,7 @@ class Bench:
 
     def faults_of(self, recorded: Iterable[Call]) -> Iterator[Fault]:
         counts: collections.Counter[tuple[str, str]] = collections.Counter()
+        repeated: dict[tuple[str, str], list[list[Fault]]] = {}
         for call in recorded:
             name = calls.NAMES.get(call.number, str(call.number))
             sort = self._sort_of(call)
@@ -216,14 +234,16 @@ class Bench:
             errors = self._errors(name, sort)
             assert errors is not None, f"{name} of {call.what!r} is called: see calls.py"
             counts[name, sort] += 1
-            for error in errors:
-                yield Fault(name, sort, counts[name, sort], error)
-            if name in calls.CUT and sort != _CHANNEL and call.result > 1:
-                yield Fault(name, sort, counts[name, sort], "1")
-                yield Fault(name, sort, counts[name, sort], str(call.result // 2))
+            if name in calls.CUT and sort != CHANNEL and call.result > 1:
+                errors = (*errors, "1", str(call.result // 2))
+            faults = [Fault(name, sort, counts[name, sort], error) for error in errors]
+            # a socket and a pipe have numbers of their own: so each connection counts for itself
+            repeated.setdefault((name, call.what), []).append(faults)
+        for same in repeated.values():
+            yield from _thinned(same)
 
     def _errors(self, name: str, sort: str) -> tuple[str, ...] | None:
-        for key in ((name, sort), (name, "socket" if sort == _CHANNEL else sort), (name, "")):
+        for key in ((name, sort), (name, "socket" if sort == CHANNEL else sort), (name, "")):
             if key in calls.ERRORS:
                 return calls.ERRORS[key]
         return None
@@ -231,10 +251,6 @@ class Bench:
     def _sort_of(self, call: Call) -> str:
         if call.number == EPOLL_CTL:
             return _POLLER if call.fd == self._poller else _LOOP
-        if call.fd == self._channel:
-            return _CHANNEL
-        if call.fd in self._signals:
-            return _SIGNALS
         return next((sort for sort in _SORTS if call.what.startswith(sort)), NO_FD)
 
     # ------------------------------------------------------------------ one fault
@@ -319,11 +335,10 @@ class Bench:
             kind, value = SHORT, int(fault.error)
         else:
             kind, value = calls.kind(fault.name), getattr(errno, fault.error)
-        if fault.sort in (_CHANNEL, _POLLER):
-            fd = self._channel if fault.sort == _CHANNEL else self._poller
-            self._tracer.arm(number, fault.nth, kind, value, only_fd=fd)
+        if fault.sort == _POLLER:
+            self._tracer.arm(number, fault.nth, kind, value, only_fd=self._poller)
         else:
-            self._tracer.arm(number, fault.nth, kind, value, wants=fault.sort, not_fd=self._channel)
+            self._tracer.arm(number, fault.nth, kind, value, wants=fault.sort)
 
     def _run(self, script: str) -> str | None:
         """Run a script. Returns what is wrong, or None."""
@@ -469,24 +484,6 @@ def _told(log: str) -> list[str]:
     """The last lines of a log that are more than INFO."""
     lines = [line for line in log.splitlines() if " INFO " not in line]
     return lines[-12:]
-
-
-def _unix_sockets(pid: int, kind: str) -> list[int]:
-    """UNIX sockets without a name: the channel, or the pair that tells the loop of signals."""
-    inodes = set()
-    for line in Path("/proc/net/unix").read_text().splitlines()[1:]:
-        fields = line.split()
-        if fields[4] == kind and len(fields) == 7:
-            inodes.add(f"socket:[{fields[6]}]")
-    return [
-        int(fd) for fd in os.listdir(f"/proc/{pid}/fd")
-        if os.readlink(f"/proc/{pid}/fd/{fd}") in inodes
-    ]  # fmt: skip
-
-
-def _inode(pid: int, fd: int) -> int:
-    """The inode of a descriptor. Newer sockets have higher ones."""
-    return os.stat(f"/proc/{pid}/fd/{fd}").st_ino
 
 
 def _poller_of(pid: int) -> int:

@@ -224,6 +224,23 @@ async def test_a_server_whose_workers_all_die_soon_after_their_start_gives_up(
             await asyncio.wait_for(asyncio.shield(scene.run), 20)
 
 
+async def test_a_server_that_has_served_goes_on_while_no_process_can_be_started(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(restart, "FIRST_DELAY", 0.001)
+    async with supervised(1) as scene:
+        [worker] = await scene.ready(1)
+        worker.die()
+        for number in range(1, 8):
+            worker = await scene.worker(number)
+            worker.pid = None
+            worker.die()
+        (await scene.worker(8)).say(Ready())
+        await until(lambda: Phase.SERVING in phases(scene))
+        assert not scene.run.done()
+    assert "pid None" not in caplog.text
+
+
 async def test_a_reloaded_server_does_not_give_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(restart, "FIRST_DELAY", 0.001)
     async with supervised(1) as scene:

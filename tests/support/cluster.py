@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
+from tests.support.command import AS_ROOT
 from tests.support.dialogue import Dialogue
 from tests.support.forking import CHECKOUT, Forked, environment, fork
 from tests.support.proc_net import other_end
@@ -92,7 +93,7 @@ class Cluster:
         with open(stderr, "rb", buffering=0) as log:
             while self.is_read.wait() and (data := log.read(65536)):
                 with self._news:
-                    self._text += data.decode(errors="replace")
+                    self._text += data.decode(errors="replace").replace(AS_ROOT, "")
                     self._news.notify_all()
         with self._news:
             self._ended = True

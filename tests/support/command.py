@@ -11,6 +11,11 @@ from pathlib import Path
 from tests.support.forking import CHECKOUT, environment, fork
 
 _TIMEOUT = 60.0
+AS_ROOT = (
+    "ftpcluster: warning: run_as is not set, so the server serves as root, and root owns what "
+    "clients store; name the user who owns the accounts' directories\n"
+)
+"""The warning that root gets, and others do not."""
 
 
 def command(
@@ -18,8 +23,12 @@ def command(
     cwd: Path | None = None,
     stdin: str = "",
     env: Mapping[str, str] | None = None,
+    as_root: bool = False,
 ) -> subprocess.CompletedProcess[str]:
-    """``python -m ftpcluster …`` to its end. ``env`` is added to the environment."""
+    """``python -m ftpcluster …`` to its end. ``env`` is added to the environment.
+
+    ``as_root``: with the warning that root gets.
+    """
     given = [os.fsdecode(argument) for argument in arguments]
     with (
         tempfile.TemporaryFile() as stdin_file,
@@ -41,5 +50,6 @@ def command(
         written = []
         for file in (stdout, stderr):
             file.seek(0)
-            written.append(file.read().decode(errors="surrogateescape"))
+            said = file.read().decode(errors="surrogateescape")
+            written.append(said if as_root else said.replace(AS_ROOT, ""))
     return subprocess.CompletedProcess(given, code, *written)

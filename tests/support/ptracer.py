@@ -15,6 +15,7 @@ import errno
 import mmap
 import os
 import signal
+import socket
 import struct
 import sys
 from typing import Any
@@ -43,7 +44,6 @@ class Page(ctypes.Structure):
         ("recording", ctypes.c_int32),
         ("records", ctypes.c_int32),
         ("only_fd", ctypes.c_int32),
-        ("not_fd", ctypes.c_int32),
         ("wants", ctypes.c_char * 24),
         ("target", ctypes.c_char * 256),
     )
@@ -54,10 +54,14 @@ COUNTS = {0: 2, 1: 2, 17: 2, 18: 2, 44: 2, 45: 2, 40: 3, 275: 4}
 VECTORS = {19, 20, 295, 327}
 """readv, writev, preadv, preadv2: the length stands in memory."""
 EPOLL_CTL = 233
+CHANNEL, SIGNALS = "channel", "signals"
+"""The kinds of our own UNIX sockets: those between our processes, and the pair that tells the loop
+of signals. The names of their links in /proc do not tell."""
 NO_FD = "-"
 """The value of ``wants`` for calls whose first argument is no open descriptor."""
 
 _CONT_SYSCALL, _SEIZE, _INTERRUPT, _LISTEN, _SYSCALL_INFO = 24, 0x4206, 0x4207, 0x4208, 0x420E
+_PIDFD_GETFD = 438
 _POKEUSER, _PEEKUSER = 6, 3
 _ORIG_RAX, _RAX = 15 * 8, 10 * 8
 _ARGUMENTS = (14 * 8, 13 * 8, 12 * 8, 7 * 8, 9 * 8, 8 * 8)  # rdi rsi rdx r10 r8 r9
@@ -85,9 +89,29 @@ def kind_of(pid: int, fd: int) -> str:
     if fd >= 1 << 20:
         return ""
     try:
-        return os.readlink(f"/proc/{pid}/fd/{fd}")
+        kind = os.readlink(f"/proc/{pid}/fd/{fd}")
+        if kind.startswith("socket:"):
+            return _kind_of_socket(pid, fd) + kind[len("socket") :]
     except OSError:
         return ""
+    return kind
+
+
+def _kind_of_socket(pid: int, fd: int) -> str:
+    process = os.pidfd_open(pid)
+    try:
+        duplicate = _libc.syscall(_PIDFD_GETFD, process, fd, 0)
+    finally:
+        os.close(process)
+    if duplicate < 0:
+        return "socket"
+    with socket.socket(fileno=duplicate) as sock:
+        if sock.family != socket.AF_UNIX:
+            return "socket"
+        if sock.type == socket.SOCK_SEQPACKET:
+            return CHANNEL
+        is_named = sock.getsockname() or sock.getpeername()
+        return "socket" if is_named else SIGNALS
 
 
 class _Tracer:
@@ -165,7 +189,7 @@ class _Tracer:
 
     def _is_wanted(self, fd: int) -> bool:
         page, wants = self._page, self._page.wants.decode()
-        if page.only_fd not in (-1, fd) or page.not_fd == fd:
+        if page.only_fd not in (-1, fd):
             return False
         if not wants:
             return True

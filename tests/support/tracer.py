@@ -80,18 +80,17 @@ class Tracer:
         *,
         wants: str = "",
         only_fd: int = -1,
-        not_fd: int = -1,
     ) -> None:
         """Have the ``nth`` call of this number fail with errno ``value``, or move that many bytes.
 
-        Only calls count whose descriptor's name begins with ``wants``, that are on ``only_fd`` (if
-        it is not -1), and not on ``not_fd``.
+        Only calls count whose descriptor's kind begins with ``wants``, and that are on ``only_fd``
+        (if it is not -1).
         """
         page = self._page
         page.armed = page.hit = 0
         page.number, page.left, page.kind, page.value = number, nth, kind, value
         page.wants = wants.encode()
-        page.only_fd, page.not_fd = only_fd, not_fd
+        page.only_fd = only_fd
         page.target = b""
         page.armed = 1
 

@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from ftpcluster.net.stream import Stream
 from tests.support.cluster import Cluster
 from tests.support.dialogue import Dialogue
 from tests.support.programs import drive
 from tests.tls.conftest import Files
+from tests.tls.support import serving
 
 
 class Client(ftplib.FTP_TLS):
@@ -105,6 +107,24 @@ def test_auth_ends_a_login(explicit: int, trusting: ssl.SSLContext) -> None:
         client.says("PWD", 530)
         client.logs_in()
         client.says("PWD", 257)
+
+
+def test_a_reply_that_the_kernel_takes_in_parts_is_whole_before_tls_begins(
+    root: Path,
+    files: Files,
+    tmp_path: Path,
+    trusting: ssl.SSLContext,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    send = Stream.send
+    monkeypatch.setattr(Stream, "send", lambda stream, data: send(stream, data[:7]))
+    with (
+        serving("uvloop", root, files.server, tmp_path) as running,
+        Dialogue(running.port) as client,
+    ):
+        client.says("AUTH TLS", 234)
+        client.sock = trusting.wrap_socket(client.sock, server_hostname="localhost")
+        client.logs_in()
 
 
 @pytest.mark.parametrize("behind", [b"NOOP\r\n", b"N", b"\r\n", b"QUIT\r\nNOOP\r\n"])

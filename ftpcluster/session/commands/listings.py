@@ -32,6 +32,7 @@ from ftpcluster.session.commands.sorting import (
     lines_in_order,
 )
 from ftpcluster.session.download import Listing
+from ftpcluster.session.login import Account
 from ftpcluster.session.state import Session
 from ftpcluster.storage.base import Batches as Scan
 from ftpcluster.storage.base import Entry
@@ -257,6 +258,7 @@ async def _shown_in(
     """The entries of a directory that a client sees."""
     async with contextlib.aclosing(iterated(batches)) as scanned:
         async for batch in scanned:
+            session.entries_read += len(batch)
             yield _shown(session, batch, hidden=hidden)
 
 
@@ -281,6 +283,7 @@ async def _fitting_in(
     pattern = None
     async with contextlib.aclosing(iterated(session.storage.scan(directory))) as batches:
         async for batch in batches:
+            session.entries_read += len(batch)
             if pattern is None:  # not before the directory is known to exist
                 pattern = Pattern(last)
                 hidden = hidden or pattern.shows_hidden
@@ -312,7 +315,10 @@ def _shown(session: Session, batch: list[Entry], *, hidden: bool) -> list[Entry]
     """What a client sees of a directory. ``hidden``: also names that begin with a dot."""
     if not hidden:
         batch = [entry for entry in batch if entry[0][0] != "."]
-    if unlisted := session.services.unlisted:
+    login = session.login
+    if not isinstance(login, Account):
+        return []  # it has logged out meanwhile
+    if unlisted := login.unlisted:
         batch = [entry for entry in batch if entry[0] not in unlisted]
     return batch
 
