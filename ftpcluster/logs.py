@@ -33,10 +33,11 @@ class Who(msgspec.Struct, frozen=True):
     peer: str
     user: str = ""
     text: str = ""
+    """It is printable."""
 
     @classmethod
     def of(cls, session: int, peer: str, user: str = "") -> Who:
-        return cls(session, peer, user, f"[{session}] {peer} {user or '-'}")
+        return cls(session, peer, user, visible(f"[{session}] {peer} {user or '-'}"))
 
     def __str__(self) -> str:
         return self.text
@@ -64,9 +65,17 @@ class _Lines(logging.Handler, Losses):
         except Exception:
             self.handleError(record)
 
-    def write(self, level: int, text: str) -> None:
-        """Write a line."""
-        self._writer.write(self._encoded(level, text))
+    def write(self, level: int, text: str, *, is_printable: bool = False) -> None:
+        """Write a line. ``is_printable``: it is known that all of it is."""
+        now = time.time()
+        head = self._heads.get(level)
+        is_printable = is_printable or text.isprintable()
+        if int(now) == self._second and head is not None and is_printable:
+            # as ``_encoded``, without its call
+            line = f"{self._time}{_MILLISECONDS[int((now - self._second) * 1000)]}{head}{text}\n"
+            self._writer.write(line.encode("utf-8", "backslashreplace"))
+        else:
+            self._writer.write(self._encoded(level, text))
 
     def line(self, count: int, why: str) -> bytes:
         return self._encoded(logging.WARNING, _of_losses(count, why))
@@ -174,14 +183,22 @@ def has_fields() -> bool:
     return _objects is not None
 
 
-def tell(level: int, who: Who, text: str, fields: Mapping[str, object] | None = None) -> None:
+def tell(
+    level: int,
+    who: Who,
+    text: str,
+    fields: Mapping[str, object] | None = None,
+    *,
+    is_printable: bool = False,
+) -> None:
     """Log an event of a session; through ``logging`` where ``log_to`` was not called (the library).
 
-    ``fields``: the facts of ``text``, for programs that read JSON.
+    ``fields``: the facts of ``text``, for programs that read JSON. ``is_printable``: ``text`` is
+    known to be; to look takes a tenth of the line's time.
     """
     if _lines is None:
         _sessions.log(level, "%s: %s", who.text, text)
     elif _objects is None:
-        _lines.write(level, f"{who.text}: {text}")
+        _lines.write(level, f"{who.text}: {text}", is_printable=is_printable)
     else:
         _objects.tell(level, who, text, fields or {})

@@ -134,6 +134,11 @@ def may_read(identity: Identity, path: str) -> bool:
     return bool(_found_as(identity, lambda: b"yes" * os.access(path, os.R_OK)))
 
 
+def may_write_in(identity: Identity, directory: str) -> bool:
+    """Whether ``identity`` could make files in a directory. To be called as ``may_read``."""
+    return bool(_found_as(identity, lambda: b"yes" * os.access(directory, os.W_OK | os.X_OK)))
+
+
 def barriers(identity: Identity, directories: Sequence[str]) -> list[str]:
     """For each directory the one, itself or above it, that ``identity`` may not enter; else "".
 

@@ -39,8 +39,8 @@ class Limit(Request, frozen=True, tag="limit"):
 class BanNetwork(Request, frozen=True, tag="ban"):
     """Turn a network or an address away, and end its sessions. Answered by Done, or Refused.
 
-    For so many seconds, from 1 to MOST_SECONDS, or until that is lifted, or the server ends; a
-    reload changes nothing.
+    For so many seconds, from 1 to MOST_SECONDS, or until that is lifted; a reload changes nothing.
+    Without a file that keeps bans it ends with the server.
     """
 
     network: str

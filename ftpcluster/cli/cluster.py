@@ -22,6 +22,7 @@ from ftpcluster.cli.logfiles import LogFiles
 from ftpcluster.cli.open_files import check_open_files, open_more_files
 from ftpcluster.cli.plans import connection_limits, make_plan
 from ftpcluster.cli.standard_streams import say
+from ftpcluster.cli.state_directory import ban_file, give_to
 from ftpcluster.cli.worker_start import WorkerStarter, loop_factory
 from ftpcluster.config import Config, ConfigError
 from ftpcluster.config.tls_doubts import tls_doubts
@@ -36,6 +37,7 @@ from ftpcluster.runtime import settle_collector
 from ftpcluster.safe_paths import UnsafePath, acting_for
 from ftpcluster.supervisor.admin_server import AdminServer, CannotBind, ReloadRefused, bind
 from ftpcluster.supervisor.forking import ForkServer
+from ftpcluster.supervisor.kept_bans import KeptBans
 from ftpcluster.supervisor.supervisor import Supervisor
 from ftpcluster.supervisor.systemd import Notifier, inherited_sockets
 from ftpcluster.supervisor.worker_lives import STOPPING, BootFailure
@@ -47,7 +49,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_FIXED = ("run_as", "admin", "metrics", "log.file", "log.transfers")
+_FIXED = ("run_as", "admin", "metrics", "log.file", "log.transfers", "ban.file")
 """Keys that a reload cannot change."""
 _CAP_NET_BIND_SERVICE = 10
 _FIRST_UNPRIVILEGED_PORT = 1024
@@ -79,6 +81,7 @@ class Cluster:
         self._changing = asyncio.Lock()
         self._logs = logs
         self._forks = forks
+        self._ban_file = ban_file(config)
         self._notifier = Notifier()
         self._binder = Binder(inherited=inherited_sockets())
         self._certificates = certificates_of(config)
@@ -113,6 +116,8 @@ class Cluster:
         if self._config.run_as is not None:
             identity = parse_run_as(self._config.run_as)
             self._logs.give_to(identity)
+            if self._ban_file is not None:
+                give_to(self._ban_file, identity)
             kept = _kept(self._config)
             if self._forks is not None:
                 self._forks.give_up_root(identity, kept)
@@ -126,7 +131,10 @@ class Cluster:
         loop = asyncio.get_running_loop()
         if self._forks is not None:
             self._forks.watch()
+        bans = KeptBans(loop, self._ban_file)
+        await bans.load()
         self._supervisor = Supervisor(self._plan)
+        bans.attach(self._supervisor.guard)
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._on_stop, number)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
@@ -149,6 +157,7 @@ class Cluster:
                 self._metrics.close()
             if admin is not None:
                 admin.close()
+            await bans.close()
         log.info("stopped")
         return _INTERRUPTED if self._interrupted else 0
 

@@ -33,8 +33,8 @@ from ftpcluster.supervisor.totals import Sums
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
-_REFUSALS = [each for each in Refusal if each is not Refusal.USER_FULL]
-"""The refusals of connections. A user without a free slot gets a reply to PASS instead."""
+_REFUSALS = [each for each in Refusal if each not in (Refusal.USER_FULL, Refusal.GROUP_FULL)]
+"""The refusals of connections. A user, or a group, without a free slot is a reply to PASS."""
 _PATIENCE = 2.0
 """Seconds for the loop to answer; else the server is not well."""
 

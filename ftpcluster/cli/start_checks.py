@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import stat
 from contextlib import ExitStack
 from itertools import combinations, takewhile
 
 from ftpcluster.cli.logfiles import why_not
+from ftpcluster.cli.state_directory import is_state_directory
 from ftpcluster.config import Config, Listen
 from ftpcluster.config.lines import Path
+from ftpcluster.config.naming import quoted
 from ftpcluster.config.progress import looking_at
 from ftpcluster.config.sources import Sources
 from ftpcluster.logfile import try_to_open
 from ftpcluster.net.active import why_no_source_port
 from ftpcluster.net.listeners import CannotListen, listen, listen_on_all, may_bind
-from ftpcluster.privileges import parse_run_as
+from ftpcluster.privileges import may_write_in, parse_run_as
 from ftpcluster.safe_paths import UnsafePath, acting_for
 
 _LONGEST_SOCKET = 107
@@ -29,7 +32,7 @@ _EVERYWHERE = {"0.0.0.0": 4, "::": 6}
 def check_start(config: Config, sources: Sources) -> None:
     """Refuse settings with which a start would fail."""
     for each in (
-        _check_log_files, _check_logs_apart, _check_metrics, _check_admin_socket,
+        _check_log_files, _check_logs_apart, _check_ban_file, _check_metrics, _check_admin_socket,
         _check_addresses, _check_privileged_ports, _check_overlaps, _check_ports,
         _check_masquerade, _check_active_port,
     ):  # fmt: skip
@@ -56,13 +59,50 @@ def _check_log_files(config: Config, sources: Sources) -> None:
 def _check_logs_apart(config: Config, sources: Sources) -> None:
     """Refuse a file with two purposes: log lines would be read as configuration or transfers."""
     known = {} if sources.file is None else {os.path.realpath(sources.file): "the configuration"}
-    for name in ("file", "transfers"):
-        path = ("log", name)
-        file = getattr(config.log, name) if sources.is_sound(path) else None
+    for table, name in (("log", "file"), ("log", "transfers"), ("ban", "file")):
+        path = (table, name)
+        file = getattr(getattr(config, table), name) if sources.is_sound(path) else None
         if file is not None:
-            other = known.setdefault(os.path.realpath(file), f"log.{name}")
-            if other != f"log.{name}":
+            other = known.setdefault(os.path.realpath(file), f"{table}.{name}")
+            if other != f"{table}.{name}":
                 sources.refuse(path, f"is {other}, too; name another file", about=file)
+
+
+def _check_ban_file(config: Config, sources: Sources) -> None:
+    path, file = ("ban", "file"), config.ban.file
+    if file is None or not sources.is_sound(path, ("run_as",)):
+        return
+    looking_at(f"{file} (ban.file)")
+    try:
+        if not stat.S_ISREG(os.stat(file).st_mode):
+            sources.refuse(path, "is no regular file; name a file that may be made", about=file)
+            return
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        sources.refuse(path, f"cannot be used: {error.strerror}", about=file)
+        return
+    directory = os.path.dirname(os.path.abspath(file))
+    try:
+        if config.run_as is None:
+            with acting_for(file, None):
+                pass
+    except UnsafePath as error:
+        sources.refuse(path, str(error), about=file)
+        return
+    if not os.path.isdir(directory):
+        sources.refuse(path, "its directory is not there; make it", about=file)
+    elif config.run_as is None or os.geteuid() != 0:
+        if not os.access(directory, os.W_OK | os.X_OK, effective_ids=True):
+            sources.refuse(
+                path, "not permitted; let the user who starts the server write there", about=file
+            )
+    elif not is_state_directory(directory):
+        identity = parse_run_as(config.run_as)
+        if not may_write_in(identity, directory):
+            how = f"`chown {identity.name} {shlex.quote(directory)}`, or name another directory"
+            who = f"{quoted(identity.name)} (run_as) may not write in its directory"
+            sources.refuse(path, f"{who}; {how}", about=file)
 
 
 def _check_metrics(config: Config, sources: Sources) -> None:

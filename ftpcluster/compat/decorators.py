@@ -135,7 +135,8 @@ class PathPermissions:
             virtual = PurePosixPath(resolve("/", str(path)))
             granted = await connection.user.get_permissions(virtual)
             may = all(getattr(granted, permission) for permission in self.permissions)
-            if not may or connection.session.services.forbidden.are_in(str(virtual)):
+            login = connection.session.login
+            if not may or login.forbidden.are_in(str(virtual)):
                 connection.response(_FILE_UNAVAILABLE, "permission denied")
                 return True
             return await command(server, connection, rest, *args, **kwargs)

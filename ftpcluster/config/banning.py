@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from ftpcluster.config.kinds import Duration, Failures, NetworkList
+from ftpcluster.config.kinds import Duration, Failures, File, NetworkList
 from ftpcluster.config.setting import Keyword, Setting, Table
 
 LOOPBACK = ("127.0.0.0/8", "::1/128")
@@ -51,3 +51,13 @@ class BanConfig(Table, frozen=True, kw_only=True):
             keyword=Keyword("ban_deny", "Iterable[str]", default=()),
         ),
     ] = ()
+    file: Annotated[
+        File | None,
+        Setting(
+            "where bans are kept, so that they outlive a restart",
+            ". Its directory has to be there, and `run_as` may write in it. `$STATE_DIRECTORY` is"
+            " what systemd gives a service (`StateDirectory=`); elsewhere bans end with the server",
+            otherwise="the file `bans` in `$STATE_DIRECTORY`",
+            example='"/var/lib/ftpcluster/bans"',
+        ),
+    ] = None

@@ -21,6 +21,10 @@ from ftpcluster.config.toml_files import TomlFile
 _USERS = "its users cannot log in until that is mended"
 
 
+_ADDED = "forbid"
+"""The list whose patterns add up; all other values replace each other."""
+
+
 def add_user_files(sources: Sources, only: str | None = None) -> None:
     """Add the users of other files. A file that cannot be used harms no user of another one.
 
@@ -116,6 +120,8 @@ def inherit(sources: Sources) -> None:
         for key, value, origin in (*of_group, *of_defaults):
             if key not in user:
                 sources.inherit(("user", index, key), value, origin)
+            elif key == _ADDED and isinstance(value, list) and isinstance(user[key], list):
+                user[key] = [*user[key], *value]
 
 
 def _given(table: object, path: Path, without: frozenset[str]) -> list[tuple[str, Any, Path]]:

@@ -52,10 +52,10 @@ class PassiveListener:
     """A listener on a data port, assigned to one session at a time."""
 
     __slots__ = (
-        "_early_acceptor",
         "_pool",
         "_watched_by",
         "assignment",
+        "early_acceptor",
         "host",
         "kept",
         "port",
@@ -67,7 +67,7 @@ class PassiveListener:
     def __init__(self, pool: PassivePorts, host: str, sock: socket.socket) -> None:
         self._pool = pool
         self._watched_by: Poller | None = None
-        self._early_acceptor: EarlyAcceptor | None = None
+        self.early_acceptor: EarlyAcceptor | None = None
         self.kept: list[tuple[int, str]] = []
         """Connections that the early acceptor has accepted, each with its address."""
         self.assignment = 0
@@ -102,7 +102,7 @@ class PassiveListener:
         ``on_other(fd, address)`` takes over all connections that have come. Without it, those from
         other addresses are closed, unless ``takes_any``.
         """
-        if self._early_acceptor is not None:
+        if self.early_acceptor is not None:
             self.stop_early_accept()
         while True:
             try:
@@ -140,15 +140,15 @@ class PassiveListener:
 
     def start_early_accept(self, poller: Poller, expected: Expected) -> None:
         """Accept early from the expected addresses, unless the command has come meanwhile."""
-        if self._watched_by is None and self._early_acceptor is None:
+        if self._watched_by is None and self.early_acceptor is None:
             try:
-                self._early_acceptor = EarlyAcceptor(self, poller, expected)
+                self.early_acceptor = EarlyAcceptor(self, poller, expected)
             except OSError:
                 pass  # it cannot be watched: connections wait in the queue for the command
 
     def stop_early_accept(self) -> None:
         """Leave the listener to the command. Harmless where nothing accepts early."""
-        early_acceptor, self._early_acceptor = self._early_acceptor, None
+        early_acceptor, self.early_acceptor = self.early_acceptor, None
         if early_acceptor is not None:
             early_acceptor.end()
 
@@ -156,7 +156,7 @@ class PassiveListener:
         """The session gives the listener up: close what was kept for it."""
         self.assignment += 1
         self.refused_address, self.takes_any = None, False
-        if self._early_acceptor is not None:
+        if self.early_acceptor is not None:
             self.stop_early_accept()
         while self.kept:
             close_quietly(self.kept.pop()[0])
@@ -214,10 +214,31 @@ class PassivePorts:
 
     def acquire_at_once(self, host: str) -> PassiveListener | None:
         """``acquire`` where no port has to be waited for; None where one has to."""
-        listener = self._find(host)
-        if listener is not None:
-            self._assigned.add(listener)
-        return listener
+        idle = self._idle.get(host)
+        if idle is None:
+            idle = self._idle[host] = []
+        if not idle or len(idle) + len(self._assigned) < _POOLED:
+            made = self._bind(host)
+            if made is not None:
+                self._assigned.add(made)
+                return made
+        if not idle:
+            made = self._rebind(host)
+            if made is not None:
+                self._assigned.add(made)
+            return made
+        choice = int(random.random() * len(idle))
+        idle[choice], idle[-1] = idle[-1], idle[choice]
+        listener = idle.pop()
+        try:
+            if not is_queued(listener.sock) or listener.drain():
+                self._assigned.add(listener)
+                return listener
+        except OSError:
+            self._close(listener)
+            raise
+        self._close(listener)
+        return self.acquire_at_once(host)
 
     def set_contended(self, contended: bool) -> None:  # noqa: FBT001
         """Whether sessions of this server in other processes may hold the ports of the range."""
@@ -278,28 +299,6 @@ class PassivePorts:
             if waiter in self._waiting:
                 self._waiting.remove(waiter)
 
-    def _find(self, host: str) -> PassiveListener | None:
-        idle = self._idle.get(host)
-        if idle is None:
-            idle = self._idle[host] = []
-        if not idle or len(idle) + len(self._assigned) < _POOLED:
-            made = self._bind(host)
-            if made is not None:
-                return made
-        if not idle:
-            return self._rebind(host)
-        choice = int(random.random() * len(idle))
-        idle[choice], idle[-1] = idle[-1], idle[choice]
-        listener = idle.pop()
-        try:
-            if not is_queued(listener.sock) or listener.drain():
-                return listener
-        except OSError:
-            self._close(listener)
-            raise
-        self._close(listener)
-        return self._find(host)
-
     def _bind(self, host: str) -> PassiveListener | None:
         """A new listener; None where no free port of the range can be bound."""
         if self._unbound is None:
@@ -329,7 +328,11 @@ class PassivePorts:
         if listener not in self._assigned:
             return
         self._assigned.discard(listener)
-        listener.forget()
+        if listener.early_acceptor is None and not listener.kept:  # as ``forget``
+            listener.assignment += 1
+            listener.refused_address, listener.takes_any = None, False
+        else:
+            listener.forget()
         idle = self._idle[listener.host]
         if len(idle) < _POOLED and not self._is_closed:
             idle.append(listener)

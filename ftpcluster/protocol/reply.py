@@ -112,7 +112,10 @@ class Reply:
     def encode(self, encoding: str = "utf-8") -> bytes:
         """The reply as bytes for the wire."""
         if self._encoding != encoding:
-            text = self._text()
+            if type(self) is Reply and not self.lines:  # as ``_text``, without its call
+                text = f"{int(self.code)} {self.text}\r\n"
+            else:
+                text = self._text()
             try:
                 self._wire = text.encode(encoding, "surrogateescape")
             except UnicodeEncodeError:

@@ -6,7 +6,7 @@ import functools
 import logging
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from ftpcluster.protocol.address import Bits, plain, site
@@ -74,6 +74,8 @@ class Admission:
         """Connections that were turned away."""
         self.banned: Counter[bool] = Counter()
         """Bans that were made, for failed logins and (True) by hand."""
+        self.on_bans_changed: Callable[[], None] = lambda: None
+        """Called when a ban was made or lifted."""
         self._untold: dict[Refusal, _Untold] = {}
 
     def set_rules(self, rules: BanRules | None, arrivals: ArrivalRules, now: float) -> None:
@@ -181,6 +183,7 @@ class Admission:
                 *(ban.network, duration, ban.reason),
             )
             self.banned[False] += 1
+            self.on_bans_changed()
             for each in self.sessions_of(ban):
                 self._end(*each)
         elif ban is not None:
@@ -245,6 +248,7 @@ class Admission:
         how_long = "" if seconds is None else f" for {seconds:.0f} s"
         log.warning("%s is banned%s by hand: %s", ban.network, how_long, reason)
         self.banned[True] += 1
+        self.on_bans_changed()
         return ban
 
     def unban(self, network: str, now: float) -> list[Ban]:
@@ -252,7 +256,13 @@ class Admission:
         lifted = self._bans.unban(network, now)
         for ban in lifted:
             log.warning("%s is no longer banned", ban.network)
+        if lifted:
+            self.on_bans_changed()
         return lifted
+
+    def restore(self, bans: Iterable[tuple[Bits, Ban]], now: float) -> None:
+        """Have bans of an earlier server hold, see ``Bans.restore``."""
+        self._bans.restore(bans, now)
 
     def bans(self, now: float) -> list[Ban]:
         """All bans that hold."""

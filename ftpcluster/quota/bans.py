@@ -7,6 +7,8 @@ dropped when it is full, and why that helps no attacker.
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections import deque
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
@@ -192,7 +194,7 @@ class Bans:
             # there may be thousands of addresses, and of bans: parse only those that can match
             if ban.is_manual:
                 return {ban.network}
-            bits = _bits_of_network(ban.network)
+            bits = bits_of_network(ban.network)
             others = {each for each in addresses if may_embed_ipv4(each) and site(each) == bits}
             return {ban.network, *others}
         return {each for each in addresses if without_zone(each) in network}
@@ -240,7 +242,7 @@ class Bans:
 
         Raises ValueError where ``network`` is no network, or too many are banned by hand.
         """
-        bits = _bits_of_network(network)
+        bits = bits_of_network(network)
         self._keep_manual(now)
         if len(self._manual) >= _MOST_MANUAL_BANS and bits not in self._manual:
             raise ValueError(f"{_MOST_MANUAL_BANS} networks are banned by hand already")
@@ -255,7 +257,7 @@ class Bans:
         Failed logins from an IPv6 address ban its /64: that ban is lifted, too. Raises ValueError
         where ``network`` is neither.
         """
-        exact = _bits_of_network(network)
+        exact = bits_of_network(network)
         counted = exact if "/" in network else site(network)
         lifted = [self._manual.pop(exact, None)]
         for bits in {exact, counted}:
@@ -263,6 +265,23 @@ class Bans:
             lifted.append(self._automatic.pop(bits, None))
         self._keep_manual(now)
         return [ban for ban in lifted if ban is not None and ban.holds(now)]
+
+    def restore(self, bans: Iterable[tuple[Bits, Ban]], now: float) -> None:
+        """Have bans of an earlier server hold, each with its ``bits_of_network``.
+
+        Of two bans of one network the longer one stays.
+        """
+        for bits, ban in sorted(bans, key=lambda each: _end(each[1])):
+            found = self._manual if ban.is_manual else self._automatic
+            before = found.get(bits)
+            if not ban.holds(now) or (before is not None and _end(before) >= _end(ban)):
+                continue
+            if not ban.is_manual:
+                self._make_room(now)
+            elif len(self._manual) >= _MOST_MANUAL_BANS:
+                continue
+            found[bits] = ban
+        self._keep_manual(now)
 
     def list(self, now: float) -> list[Ban]:
         """All bans that hold."""
@@ -275,11 +294,20 @@ class Bans:
         self._widths = {bits[:2] for bits in self._manual}
 
 
+def _end(ban: Ban) -> float:
+    return math.inf if ban.until is None else ban.until
+
+
 def _parse(address: str) -> Address:
     return without_zone(plain(address))
 
 
-def _bits_of_network(text: str) -> Bits:
+def bits_of_network(text: str) -> Bits:
+    """A network, or an address. Raises ValueError for what is neither."""
+    if "/" not in text:
+        with contextlib.suppress(ValueError):
+            address = _parse(text)
+            return address.version, address.max_prefixlen, int(address)
     network = _network(text)
     number = int(network.network_address)
     return network.version, network.prefixlen, number >> network.max_prefixlen - network.prefixlen

@@ -2,7 +2,8 @@
 
 Most commands never wait: their coroutine ends at its first step, inside the callback that read
 the command line, and its reply leaves at once. A task would cost more than the command and delay
-it by a turn of the loop. A command that does wait goes on here, step by step, as a task would.
+it by a turn of the loop. A command that does wait goes on as a RunningCommand, step by step, as a
+task would.
 
 Code that runs this way has no ``asyncio.current_task()``. Code that is not ours (user managers,
 path layers, commands of a subclass) may need one: ``await in_task(...)`` gives it a real task.
@@ -13,69 +14,14 @@ from __future__ import annotations
 import asyncio
 import signal
 import types
-from collections.abc import Callable, Coroutine, Generator
-from typing import Any, Generic, TypeVar
+from collections.abc import Coroutine, Generator
+from typing import Any, TypeVar
 
 from ftpcluster.net.readiness import Readiness
 
 T = TypeVar("T")
 Blocker = asyncio.Future[Any] | Readiness
 """What a coroutine waits for."""
-
-
-class CoroutineRun(Generic[T]):
-    """A running coroutine, from the step in which it first had to wait."""
-
-    __slots__ = ("_blocker", "_cancelled", "_coroutine", "_loop", "_on_done")
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        coroutine: Coroutine[Any, Any, T],
-        blocker: Blocker | None,
-        on_done: Callable[[T | None, BaseException | None], None],
-    ) -> None:
-        """Takes over a coroutine after a step that yielded ``blocker``.
-
-        ``on_done(result, error)`` is called once, when it has ended.
-        """
-        self._loop = loop
-        self._coroutine = coroutine
-        self._on_done = on_done
-        self._cancelled = False
-        self._blocker: Blocker | None = None
-        self._wait(blocker)
-
-    def cancel(self) -> None:
-        """Throw CancelledError where the coroutine waits."""
-        self._cancelled = True
-        if self._blocker is not None:
-            self._blocker.cancel()
-
-    def _wait(self, blocker: Blocker | None) -> None:
-        self._blocker = blocker
-        if blocker is None:  # it gave the loop a turn
-            self._loop.call_soon(self._step)
-        else:
-            blocker._asyncio_future_blocking = False  # as a task does, to tell await from yield
-            blocker.add_done_callback(self._step)
-            if self._cancelled:
-                blocker.cancel()
-
-    def _step(self, _: Blocker | None = None) -> None:
-        self._blocker = None
-        try:
-            if self._cancelled:
-                self._cancelled = False
-                blocker = self._coroutine.throw(asyncio.CancelledError())
-            else:
-                blocker = self._coroutine.send(None)
-        except StopIteration as done:
-            self._on_done(done.value, None)
-        except (Exception, asyncio.CancelledError) as error:
-            self._on_done(None, error)
-        else:
-            self._wait(blocker)
 
 
 @types.coroutine

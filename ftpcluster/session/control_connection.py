@@ -315,7 +315,10 @@ class ControlConnection(ABC):
         """
         if self._unsent:
             self._send(in_command=True)
-        self._reply(reply)
+        if not reply.is_part:  # as ``_reply``, without its call
+            self.session.services.counts.replies[reply.code] += 1
+        if self._state < LOST:
+            self._unsent += reply.encode(self.session.settings.encoding)
         self._send(in_command=True)
 
     def _send(self, *, is_last: bool = False, in_command: bool = False) -> None:

@@ -95,7 +95,10 @@ class Deadlines:
         self._in_transfer = True
         self._command = command
         if self._session.settings.stalled_timeout is not None or self._most is not None:
-            self._begin_watching()
+            self._progress = self._mark()  # as ``_begin_watching``, without its call
+            self._last_progress = self.time()
+            if not self._transfer_slot:
+                self._look_at_progress_later(self._last_progress)
 
     def hang_up(self, command: Command | None) -> None:
         """The client has closed the control connection while ``command`` runs, if any does."""

@@ -26,6 +26,10 @@ _REFUSED = Code.SERVICE_NOT_AVAILABLE
 """A reply with this code or a higher one says why a command failed: its text is logged."""
 _ANONYMOUS = (None, "anonymous")
 SECRETS = ("PASS", "ACCT")
+_OTHERS = (*SECRETS, "STOU")
+"""Verbs whose lines are never like those of other transfers."""
+_NO_TIME = 0.005
+"""Seconds: less is 0.00."""
 
 
 class Entry:
@@ -53,7 +57,8 @@ class Entry:
         self.cut_for = ""  # why the server ended the session before it was done, if it did
         # the command may change these; RNFR may be some commands ago
         self._who = session.who
-        self._source = _source(session, command)
+        source = None if command is None else command.source  # as ``_source``, without its call
+        self._source = None if source is None else source(session)
 
     def end(self, session: Session, reply: Reply | None, *, is_cut: bool = False) -> None:
         """``reply``: the final one; None where the session ended first, or the reply is unknown.
@@ -64,10 +69,37 @@ class Entry:
         is_our_fault = reply is not None and reply.code in _OUR_FAULT
         if is_our_fault or (self.cut_for and transfer is not None):
             level = max(level, logging.WARNING)
-        if is_told(level):
+        if is_told(level) and not (
+            transfer is not None and self._tell_moved(session, reply, transfer, level)
+        ):
             self._tell(session, reply, level)
         if transfer is not None and transfer.path and session.services.transfers is not None:
             self._write_transfer(session, transfer, reply, is_cut=is_cut)
+
+    def _tell_moved(
+        self, session: Session, reply: Reply | None, transfer: PastTransfer, level: int
+    ) -> bool:
+        """``_tell`` for most lines, those about whole files, without its calls; else False."""
+        command, path = self._command, transfer.path
+        if (
+            reply is None
+            or not path
+            or command is None
+            or not command.names_path
+            or command.source is not None
+            or command.verb in _OTHERS
+            or reply.code >= _REFUSED
+            or session.hooks is not NO_HOOKS
+            or len(self._argument) >= _LONGEST
+            or not path.isprintable()
+            or has_fields()
+        ):
+            return False
+        took = session.services.loop.time() - self._began
+        seconds = "0.00" if 0 <= took < _NO_TIME else f"{took:.2f}"
+        came = f"{int(reply.code)}, {session.progress} bytes in {seconds} s"
+        tell(level, self._who, f'{command.verb} "{path}": {came}', is_printable=True)
+        return True
 
     def _tell(self, session: Session, reply: Reply | None, level: int) -> None:
         command = self._command
@@ -110,15 +142,6 @@ class Entry:
             is_complete=is_complete,
         )
         file.append(line)
-
-
-def begin(session: Session, command: Command | None, verb: bytes, argument: str) -> Entry | None:
-    """A command begins: the entry to log when it ends, if any."""
-    if command is not None and command.logged and type(session.login) is Account:
-        return Entry(session, command, verb, argument, logging.INFO)
-    if is_told(logging.DEBUG):
-        return Entry(session, command, verb, argument, logging.DEBUG)
-    return None
 
 
 def describe(session: Session, command: Command, argument: str) -> str:

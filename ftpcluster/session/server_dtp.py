@@ -175,7 +175,10 @@ class DataTransfer:
 
         Raises TransferAborted where the peer is gone.
         """
-        self.end()
+        if self._pace is None and self._pending is None:  # as ``end``, without its call
+            self._session.transfer, self._shares = None, False
+        else:
+            self.end()
         self.stream.close()
         if error is not None:
             raise_if_gone(error)
@@ -215,7 +218,7 @@ class DataTransfer:
             raise
 
     @classmethod
-    def begun(cls, session: Session, fd: int, total: int, path: str) -> Self:
+    def begun(cls, session: Session, fd: int, total: int | None, path: str) -> Self:
         """A transfer after its 150, over a connection that ``PassiveListener.accept`` has returned.
 
         It takes the connection over.

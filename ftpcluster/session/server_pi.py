@@ -24,7 +24,6 @@ from ftpcluster.protocol.errors import (
     TransferAborted,
 )
 from ftpcluster.protocol.reply import Code, Replied, Reply, Then
-from ftpcluster.session import journal
 from ftpcluster.session.activity import Activity, activity
 from ftpcluster.session.command_run import in_task
 from ftpcluster.session.commands.table import ALIASES, COMMANDS
@@ -32,6 +31,8 @@ from ftpcluster.session.control_connection import ABORT, QUIT, ControlConnection
 from ftpcluster.session.conversation import Conversation
 from ftpcluster.session.deadlines import Deadlines
 from ftpcluster.session.ends import ending_session
+from ftpcluster.session.journal import Entry
+from ftpcluster.session.login import Account
 from ftpcluster.session.phases import ENDED, ENDING, HUNG_UP, LOST, SERVING
 from ftpcluster.session.preconditions import pass_gates, refuse_unknown, reply_for
 from ftpcluster.session.row import Command, During
@@ -41,7 +42,7 @@ from ftpcluster.session.state import Session
 
 _LONGEST_END = 1.0
 """Seconds that a cancelled command may delay the close of the control connection."""
-_COMPLETE, _DEBUG = Code.TRANSFER_COMPLETE, logging.DEBUG
+_COMPLETE, _DEBUG, _INFO = Code.TRANSFER_COMPLETE, logging.DEBUG, logging.INFO
 _GO_ON = Then.GO_ON  # to look it up in its class costs a call each time
 
 
@@ -129,7 +130,7 @@ class ServerPI(ControlConnection):
 
     def _obey(self, verb: bytes, rest: bytes) -> None:
         session = self.session
-        entry: journal.Entry | None = None
+        entry: Entry | None = None
         argument = ""
         outcome: Answer[Reply]
         try:
@@ -140,8 +141,10 @@ class ServerPI(ControlConnection):
             command = self._find_command(verb)
             if command is None and verb in ALIASES:
                 command = self._find_command(ALIASES[verb])
-            if (command is not None and command.logged) or is_told(_DEBUG):
-                entry = journal.begin(session, command, verb, argument)
+            if command is not None and command.logged and type(session.login) is Account:
+                entry = Entry(session, command, verb, argument, _INFO)
+            elif is_told(_DEBUG):
+                entry = Entry(session, command, verb, argument, _DEBUG)
             command = command or refuse_unknown(session, verb)
             argument = pass_gates(session, command, argument)
             needs_task = command.needs_task or session.needs_task
@@ -164,7 +167,7 @@ class ServerPI(ControlConnection):
         self,
         command: Command | None,
         coroutine: Coroutine[Any, Any, Reply | None],
-        entry: journal.Entry | None = None,
+        entry: Entry | None = None,
     ) -> RunningCommand | None:
         """Run a coroutine up to its first wait, if any. A RunningCommand goes on from there."""
         try:
@@ -174,7 +177,9 @@ class ServerPI(ControlConnection):
         except Exception as error:
             self._finish(reply_for(self.session, error), entry)
         else:
-            if command is not None and (command.is_long or self._state >= HUNG_UP):
+            if command is not None and (
+                command.transfers or command.is_long or self._state >= HUNG_UP
+            ):
                 self._deadlines.begin_transfer(command)
             loop = self.session.services.loop
             run = self._run = RunningCommand(
@@ -184,36 +189,43 @@ class ServerPI(ControlConnection):
             return run
         return None
 
-    @ending_session
     def _on_done(self, reply: Reply | None, error: BaseException | None) -> None:
         """A command that had to wait has ended."""
         run, self._run = self._run, None
         assert run is not None
-        self._deadlines.end_transfer()
-        if self._state is ENDED:
-            if isinstance(error, Exception):
-                reply_for(self.session, error)  # nothing is sent any more; but a bug is logged
-            if run.entry is not None:
-                run.entry.end(self.session, None, is_cut=True)
-            if self.session.last_transfer is not None:
-                self._count_transfer(None)
-            self._close()
-            return
-        if isinstance(error, asyncio.CancelledError):
-            error = run.reason or TransferAborted()
-        if error is not None:
-            reply = reply_for(self.session, error)
-        self._finish(reply, run.entry)
-        if run.is_last:
-            self.end(shutting_down())
-        if self._state is ENDED:
-            return
-        if self._lines.holds_anything:
-            self._obey_lines()
-        else:
-            self._send()
+        try:  # as ``ending_session``, without its call
+            self._deadlines.end_transfer()
+            if self._state is ENDED:
+                self._end_behind(run, error)
+                return
+            if isinstance(error, asyncio.CancelledError):
+                error = run.reason or TransferAborted()
+            if error is not None:
+                reply = reply_for(self.session, error)
+            self._finish(reply, run.entry)
+            if run.is_last:
+                self.end(shutting_down())
+            if self._state is ENDED:
+                return
+            if self._lines.holds_anything:
+                self._obey_lines()
+                return
+            if self._unsent:
+                self._send()
             if self._unsent or self._state is not SERVING or not self.session.stream.is_watched:
                 self._go_on(is_held=False)
+        except Exception as failure:
+            self.fail(failure)
+
+    def _end_behind(self, run: RunningCommand, error: BaseException | None) -> None:
+        """A command has ended after its session."""
+        if isinstance(error, Exception):
+            reply_for(self.session, error)  # nothing is sent any more; but a bug is logged
+        if run.entry is not None:
+            run.entry.end(self.session, None, is_cut=True)
+        if self.session.last_transfer is not None:
+            self._count_transfer(None)
+        self._close()
 
     def _obey_meanwhile(self, verb: bytes, rest: bytes) -> bool:
         """Look at the lines that came while a command runs; False where all have to wait."""
@@ -249,7 +261,7 @@ class ServerPI(ControlConnection):
 
     # ------------------------------------------------------------------ replying
 
-    def _finish(self, last: Reply | None, entry: journal.Entry | None = None) -> None:
+    def _finish(self, last: Reply | None, entry: Entry | None = None) -> None:
         """A command has ended, or the handshake, which has no reply."""
         session = self.session
         then = _GO_ON if last is None else last.then

@@ -40,6 +40,11 @@ class TransferWaits:
         self._cause = cause
         self._since = self._clock()
 
+    def began_to_wait(self, cause: Cause, since: float) -> None:
+        """The transfer has begun then, and waits since."""
+        self.began = self._looked = self._since = since
+        self._cause = cause
+
     def end(self) -> None:
         if self._cause is not None:
             self._totals[self._cause] += self._clock() - self._since

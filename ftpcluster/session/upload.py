@@ -11,14 +11,16 @@ from ftpcluster.net.pipe import SIZE, Pipe
 from ftpcluster.net.tls import TLSStream
 from ftpcluster.protocol.ascii import FromNetwork
 from ftpcluster.quota.rates import UPLOAD
+from ftpcluster.session.command_run import wait_out
 from ftpcluster.session.server_dtp import BLOCK, DataTransfer
+from ftpcluster.session.state import Session
 from ftpcluster.session.transfer_waits import Cause
 from ftpcluster.storage.base import COPY_REFUSED, File
 
 _SPLICE_FROM = 128 * 1024
 """Bytes of an upload that go through memory: for less, a pipe costs more than copying."""
 
-_scratch = memoryview(bytearray(BLOCK))
+SCRATCH = memoryview(bytearray(BLOCK))
 """One buffer for the process: between two waits only one session uses it."""
 
 
@@ -29,7 +31,15 @@ class Upload(DataTransfer):
     direction = "upload"
     limited_as = UPLOAD
 
-    async def receive_and_close(self, file: File, *, truncates: bool) -> None:
+    async def receive_all(self, file: File, *, truncates: bool) -> None:
+        """Begin, receive a file, and close the data connection."""
+        if self.begin_at_once():
+            await self._receive_and_close(file, truncates=truncates)
+        else:
+            async with self:
+                await self.receive_file(file, truncates=truncates)
+
+    async def _receive_and_close(self, file: File, *, truncates: bool) -> None:
         """``receive_file``; then close a connection that has begun at once."""
         self._start_clock()
         try:
@@ -73,25 +83,30 @@ class Upload(DataTransfer):
             self.waits.end()
 
     async def _receive_blocks(self, file: File) -> None:
-        """Copy to a synchronous file: through memory, and the rest of a large one in the kernel."""
-        stream, waits = self.stream, self.waits
-        target = file.kernel_fd if stream.is_plain else None
-        received = 0
+        """Copy to a synchronous file."""
+        waits = self.waits
         waits.begin(Cause.CLIENT)
-        await stream.readable()  # clients wait for 150 before they send
+        await self.stream.readable()  # clients wait for 150 before they send
         waits.end()
         if self._pace is not None:
             self._look_at_pace()
+        await self.receive_rest(file, 0)
+
+    async def receive_rest(self, file: File, received: int) -> None:
+        """Copy to a synchronous file, behind the first ``received`` bytes: through memory, and the
+        rest of a large one in the kernel."""
+        stream = self.stream
+        target = file.kernel_fd if stream.is_plain else None
         receive = stream.recv_records if isinstance(stream, TLSStream) else stream.recv_into
         while True:
             try:
-                count = receive(_scratch[: self.most])
+                count = receive(SCRATCH[: self.most])
             except BlockingIOError:
                 await self.readable()
                 continue
             if not count:
                 return
-            file.write(_scratch[:count])
+            file.write(SCRATCH[:count])
             received += count
             if (pause := self.moved(count)) is not None:
                 await pause
@@ -130,6 +145,24 @@ class Upload(DataTransfer):
                 await pause
         pipe.give_back()
         return False
+
+
+def finish(session: Session, file: File) -> Answer[None]:
+    """Finish a file that was received completely. 226 waits for this to succeed."""
+    storage = session.account.storage
+    is_slow = session.settings.durable_uploads or storage.now() is not storage
+    if is_slow and file.is_synchronous:
+        return _finish_in_pool(session, file)
+    return file.finish()
+
+
+async def _finish_in_pool(session: Session, file: File) -> None:
+    """Finish in a thread: other sessions do not wait for the disk. ABOR comes too late here, so
+    that the reply says whether the file is stored."""
+    services = session.services
+    work = services.loop.run_in_executor(services.pool, file.finish)
+    await wait_out(work)
+    work.result()
 
 
 def _pour(pipe: Pipe, count: int, file: File, target: int) -> None:

@@ -75,7 +75,7 @@ class LocalFile(File):
         """Write all of ``data`` at the descriptor's own position, which splice shares."""
         if not data:
             return
-        self.look_at_name()
+        self._had_name = count_links(self.fd) > 0 or not self._links  # as ``look_at_name``
         written = os.write(self.fd, data)
         while written < len(data):
             written += os.write(self.fd, memoryview(data)[written:])
@@ -119,7 +119,10 @@ class LocalFile(File):
             place.sync_file(self.fd)
         if not self._had_name:
             raise LocalProblem("The file was removed while it was stored.")
-        self._close_descriptor()  # before the name appears: NFS says only here what it has refused
+        # before the name appears: NFS says only here what it has refused
+        fd, self.fd, self.kernel_fd = self.fd, -1, None  # as ``_close_descriptor``
+        if fd >= 0:
+            os.close(fd)
         if place is not None:
             place.settle()
 

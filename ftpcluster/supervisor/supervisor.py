@@ -272,8 +272,8 @@ class Supervisor:
     def ban(self, network: str, seconds: float | None, reason: str) -> Ban:
         """Ban a network or an address, for ever where ``seconds`` is None, and end its sessions.
 
-        A ban lasts over reloads, but not over a new start. Raises ValueError where ``network`` is
-        no network, or too many are banned.
+        A ban lasts over reloads, and over a new start where a file keeps it. Raises ValueError
+        where ``network`` is no network, or too many are banned.
         """
         ban = self.guard.ban(network, seconds, reason, self._loop.time())
         for _, session in self.guard.sessions_of(ban):

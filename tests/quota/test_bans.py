@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ftpcluster.protocol.address import Networks
+from ftpcluster.protocol.address import Bits, Networks
 from ftpcluster.quota import bans as bans_module
-from ftpcluster.quota.bans import Ban, BanRules, Bans
+from ftpcluster.quota.bans import Ban, BanRules, Bans, bits_of_network
 
 RULES = BanRules(failures=3, window=60, duration=600, allow=Networks(["10.0.0.0/8", "::1"]))
 MALLORY, ALICE = "192.0.2.7", "192.0.2.8"
@@ -271,3 +271,45 @@ def test_the_list_has_all_that_hold_and_no_others() -> None:
     assert {ban.network for ban in bans.list(5)} == {MALLORY, ALICE}
     assert {ban.network for ban in bans.list(10)} == {MALLORY}
     assert bans.list(600) == []
+
+
+def kept(*bans: Ban) -> list[tuple[Bits, Ban]]:
+    return [(bits_of_network(ban.network), ban) for ban in bans]
+
+
+def test_bans_of_an_earlier_server_hold_and_the_longer_one_stays() -> None:
+    bans = Bans(BanRules(failures=1, duration=100, allow=Networks(["192.0.2.9"])))
+    bans.failed("192.0.2.1", "bob", 0)
+    bans.ban("198.51.100.0/24", None, "here", 0)
+    bans.restore(
+        kept(
+            Ban("192.0.2.1", 50.0, "earlier"),
+            Ban("192.0.2.2", 50.0, "earlier"),
+            Ban("192.0.2.3", 5.0, "over"),
+            Ban("192.0.2.9", 50.0, "allowed now"),
+            Ban("198.51.100.0/24", 50.0, "earlier", is_manual=True),
+            Ban("2001:db8::/64", 50.0, "earlier"),
+            Ban("203.0.113.0/24", None, "earlier", is_manual=True),
+        ),
+        10.0,
+    )
+    found = {ban.network: ban.until for ban in bans.list(10.0)}
+    assert found.pop("192.0.2.9") == 50.0  # it holds for nobody: see below
+    assert found == {
+        "192.0.2.1": 100.0,
+        "192.0.2.2": 50.0,
+        "198.51.100.0/24": None,
+        "2001:db8::/64": 50.0,
+        "203.0.113.0/24": None,
+    }
+    for address in ("192.0.2.2", "2001:db8::77", "203.0.113.5", "198.51.100.1"):
+        assert bans.find(address, 10.0) is not None
+    for address in ("192.0.2.3", "192.0.2.9", "203.0.114.5"):
+        assert bans.find(address, 10.0) is None
+    assert bans.find("192.0.2.2", 50.0) is None
+
+
+def test_of_too_many_earlier_bans_those_stay_that_last_longest() -> None:
+    bans = Bans(BanRules(), most_bans=3)
+    bans.restore(kept(*(Ban(f"192.0.2.{n}", 100.0 - n, "earlier") for n in range(6))), 0)
+    assert {ban.network for ban in bans.list(0)} == {"192.0.2.0", "192.0.2.1", "192.0.2.2"}

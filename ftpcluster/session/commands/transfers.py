@@ -22,13 +22,13 @@ from ftpcluster.protocol.errors import (
 )
 from ftpcluster.protocol.listing import printable
 from ftpcluster.protocol.reply import Code, Reply
-from ftpcluster.session.command_run import wait_out
 from ftpcluster.session.commands.write_only import HidingNames, hidden, is_write_only, remember
 from ftpcluster.session.download import Download
 from ftpcluster.session.in_use import close_read, when_free
 from ftpcluster.session.small_download import accept_for_small, send_small
+from ftpcluster.session.small_upload import receive_new
 from ftpcluster.session.state import Session
-from ftpcluster.session.upload import Upload
+from ftpcluster.session.upload import Upload, finish
 from ftpcluster.storage.base import File, WriteMode
 from ftpcluster.storage.uploads import check_new_name
 
@@ -121,7 +121,7 @@ def appe(session: Session, argument: str) -> Answer[Reply]:
 def _store(path: str, session: Session, mode: WriteMode, offset: int) -> Answer[Reply]:
     check_new_name(path)
     write_only = is_write_only(session, path)
-    if type(write_only) is bool:
+    if type(write_only) is bool:  # as ``then`` does, without its cost
         return _open_and_receive(write_only, session, path, mode, offset)
     return then(write_only, _open_and_receive, session, path, mode, offset)
 
@@ -141,9 +141,14 @@ def _open_and_receive(
         file = _open(session, path, mode)
     except OSError as error:
         raise hidden(error, write_only=write_only) from None
-    upload = Upload(session, _opening(session, path), path=path)
+    text = _opening(session, path)
     if not hasattr(file, "__await__"):
+        if mode is WriteMode.TRUNCATE:
+            receiving = receive_new(session, file, text, path)
+            return _remembered(receiving, session, path) if write_only else receiving
+        upload = Upload(session, text, path=path)
         return _receive(file, session, upload, mode, offset, write_only=write_only)
+    upload = Upload(session, text, path=path)
     return _receive_when_open(file, session, upload, mode, offset, write_only=write_only)
 
 
@@ -163,6 +168,12 @@ async def _receive_when_open(
     return await _receive(file, session, upload, mode, offset, write_only=write_only)
 
 
+async def _remembered(receiving: Awaitable[Reply], session: Session, path: str) -> Reply:
+    reply = await receiving
+    remember(session, path)
+    return reply
+
+
 async def _receive(
     file: File, session: Session, upload: Upload, mode: WriteMode, offset: int, *, write_only: bool
 ) -> Reply:
@@ -172,14 +183,9 @@ async def _receive(
             raise InvalidRest
         if offset:
             await settled(file.seek(offset))
-        truncates = mode is WriteMode.TRUNCATE
-        if upload.begin_at_once():
-            await upload.receive_and_close(file, truncates=truncates)
-        else:
-            async with upload:
-                await upload.receive_file(file, truncates=truncates)
+        await upload.receive_all(file, truncates=mode is WriteMode.TRUNCATE)
         # a storage may say only here that it cannot keep the file: 226 after it
-        if (finishing := _finish(session, file)) is not None:
+        if (finishing := finish(session, file)) is not None:
             await finishing
     finally:
         if (closing := file.close()) is not None:
@@ -212,7 +218,7 @@ async def stou(session: Session, argument: str) -> Reply:
         async with Upload(session, f"FILE: {name}", path=path) as upload:
             came = True
             await upload.receive_file(file, truncates=False)
-        await settled(_finish(session, file))
+        await settled(finish(session, file))
     finally:
         await settled(file.close())
         # no data connection came, or the client left before: the empty file goes
@@ -233,24 +239,6 @@ def _open(session: Session, path: str, mode: WriteMode) -> Answer[File]:
         atomic=settings.atomic_uploads,
         durable=settings.durable_uploads,
     )
-
-
-def _finish(session: Session, file: File) -> Answer[None]:
-    """Finish a file that was received completely. 226 waits for this to succeed."""
-    storage = session.account.storage
-    is_slow = session.settings.durable_uploads or storage.now() is not storage
-    if is_slow and file.is_synchronous:
-        return _finish_in_pool(session, file)
-    return file.finish()
-
-
-async def _finish_in_pool(session: Session, file: File) -> None:
-    """Finish in a thread: other sessions do not wait for the disk. ABOR comes too late here, so
-    that the reply says whether the file is stored."""
-    services = session.services
-    work = services.loop.run_in_executor(services.pool, file.finish)
-    await wait_out(work)
-    work.result()
 
 
 async def allo(session: Session, argument: str) -> Reply:
