@@ -315,6 +315,8 @@ class WorkerLives:
             if not (generation.is_over or generation.ready.done()):
                 message = f"{worker} ended before it could serve"
                 generation.ready.set_exception(BootFailure(message, worker.failure))
+        elif worker.process.pid is None:
+            pass  # it could not be started, which was logged
         elif was is not Phase.DRAINING:
             self.ends["bad message" if error else "hung" if was is Phase.ABORTED else "died"] += 1
             log.error("%s %s; %d sessions ended with it", worker, why, released)
@@ -332,7 +334,8 @@ class WorkerLives:
             return  # the worker had been replaced
         if place.starting is None and place.timer is None and not place.generation.is_over:
             self._start_later(place)
-            self._look_whether_hopeless(place.generation)
+            if worker.process.pid is not None:  # else the machine had no process for it, this time
+                self._look_whether_hopeless(place.generation)
 
     def _look_whether_hopeless(self, generation: Generation) -> None:
         """End the server if no restart helps, so that the person who started it learns why.

@@ -188,9 +188,13 @@ def kind(name: str) -> int:
     return KINDS.get(name, FAIL)
 
 
+_REMOVED = "the entry was removed meanwhile, for all that the server knows"
+_NOT_OURS = "the entry is not for the server: it is passed over"
 EXCUSED = {
-    ("listings", "newfstatat", "ENOENT"): "the entry was removed meanwhile, for all that it knows",
-    ("listings", "newfstatat", "EACCES"): "the entry is not for the server: it is passed over",
+    ("listings", "newfstatat", "ENOENT"): _REMOVED,
+    ("listings", "newfstatat", "EACCES"): _NOT_OURS,
+    ("protected", "newfstatat", "ENOENT"): _REMOVED,
+    ("protected", "newfstatat", "EACCES"): _NOT_OURS,
     ("listings", "getdents64", "ENOENT"): "the directory was removed: no name of it fits NLST d*",
 }
 """Faults after which a listing may get 226 although it lacks a name, and why."""

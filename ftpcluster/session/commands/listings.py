@@ -257,7 +257,6 @@ async def _shown_in(
     """The entries of a directory that a client sees."""
     async with contextlib.aclosing(iterated(batches)) as scanned:
         async for batch in scanned:
-            session.entries_read += len(batch)
             yield _shown(session, batch, hidden=hidden)
 
 
@@ -282,16 +281,13 @@ async def _fitting_in(
     pattern = None
     async with contextlib.aclosing(iterated(session.storage.scan(directory))) as batches:
         async for batch in batches:
-            session.entries_read += len(batch)
             if pattern is None:  # not before the directory is known to exist
                 pattern = Pattern(last)
                 hidden = hidden or pattern.shows_hidden
             shown = _shown(session, batch, hidden=hidden)
             await between_batches(batch)  # to match many names can take as long as to read them
-            yield [
-                (f"{written}{name}", status, target)
-                for name, status, target in await _fitting(pattern, shown)
-            ]
+            fitting = await _fitting(pattern, shown)
+            yield [(f"{written}{name}", status, target) for name, status, target in fitting]
             await between_batches(batch)
 
 
@@ -312,6 +308,7 @@ async def _fitting(pattern: Pattern, batch: list[Entry]) -> list[Entry]:
 
 def _shown(session: Session, batch: list[Entry], *, hidden: bool) -> list[Entry]:
     """What a client sees of a directory. ``hidden``: also names that begin with a dot."""
+    session.entries_read += len(batch)
     if not hidden:
         batch = [entry for entry in batch if entry[0][0] != "."]
     if unlisted := session.account.unlisted:
