@@ -11,7 +11,7 @@ from enum import Enum
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, ClassVar
 
-from ftpcluster.arguments import check_booleans, check_numbers, check_texts, day, networks
+from ftpcluster.arguments import check_booleans, check_numbers, check_texts, day, networks, patterns
 from ftpcluster.passwords import BadHash, begin_comparing, check_hash, is_hash, matches_plain
 from ftpcluster.protocol.address import Networks
 from ftpcluster.protocol.path import is_beneath, resolve
@@ -103,8 +103,18 @@ def _allowed(given: Iterable[str] | Networks | None) -> Networks | None:
     return given if given is None or isinstance(given, Networks) else networks("allow", given)
 
 
+def _hidden(given: Iterable[str] | None) -> tuple[str, ...] | None:
+    return None if given is None else patterns("hide", given)
+
+
+def _forbidden(given: Iterable[str]) -> tuple[str, ...]:
+    return patterns("forbid", given)
+
+
 _CHECKED: dict[str, Callable[[Any], Any]] = {
     "allow": _allowed,
+    "forbid": _forbidden,
+    "hide": _hidden,
     "expires": day,
     "base_path": lambda path: path if isinstance(path, PurePath) else Path(path),
     "home_path": _virtual,
@@ -133,7 +143,9 @@ class User:
 
     ``enabled``, ``expires`` (the last day, local time) and ``allow`` (networks such as
     "192.0.2.0/24"; None: any) say when and from where the user may log in. Otherwise the client
-    gets the reply of an unknown name, and the log says why.
+    gets the reply of an unknown name, and the log says why. ``hide`` are names that listings do not
+    show, in place of the server's (None: the server's); ``forbid`` names that this user may not
+    use, beside the server's.
 
     Attributes that are set later are checked, too. They take effect at the next login, permissions
     at once.
@@ -158,7 +170,11 @@ class User:
         enabled: bool = True,
         expires: datetime.date | None = None,
         allow: Iterable[str] | None = None,
+        hide: Iterable[str] | None = None,
+        forbid: Iterable[str] = (),
     ) -> None:
+        self.hide = _hidden(hide)
+        self.forbid = patterns("forbid", forbid)
         self.enabled = enabled
         self.expires = expires
         self.allow = _allowed(allow)

@@ -23,6 +23,7 @@ from typing import Any, Literal, TypeVar, cast
 
 from ftpcluster.config import ConfigError
 from ftpcluster.config.progress import tell_progress
+from ftpcluster.expiry import time_limit
 from ftpcluster.privileges import CannotRunAs
 
 log = logging.getLogger(__name__)
@@ -79,7 +80,7 @@ async def call_bounded_beside(function: Callable[[], T]) -> T:
 
 async def _is_set(event: asyncio.Event, seconds: float) -> bool:
     try:
-        async with asyncio.timeout(seconds):
+        async with time_limit(seconds):
             await event.wait()
     except TimeoutError:
         return False

@@ -16,12 +16,13 @@ from ftpcluster.config import AccountConfig, Config, Limits, Listen, StorageConf
 from ftpcluster.config.checks import accounts
 from ftpcluster.config.environment import take_environment
 from ftpcluster.config.naming import quoted
-from ftpcluster.config.units import show_size
+from ftpcluster.config.units import show_frequency, show_size
 from ftpcluster.protocol.address import display
 from ftpcluster.protocol.protection import Protection
 from ftpcluster.worker import custom_classes
 
 _USUAL = Path("ftpcluster.toml")
+_SHOWN = 10
 
 
 @click.command()
@@ -73,10 +74,18 @@ def describe(config: Config) -> Iterator[str]:
         f"bans: an address with {ban.failures} failed logins in {ban.window} s, "
         f"for {ban.duration} s" + f"; never {', '.join(ban.allow)}" * bool(ban.allow)
     )
+    if ban.deny:
+        yield f"always turned away: {_some(ban.deny)}"
     for path, login, account in accounts(config):
         name = login if len(path) == 1 else f"user {login}"
         yield f"{name}: {_account(account)}"
     yield from _told(config)
+
+
+def _some(networks: tuple[str, ...]) -> str:
+    """The first networks, and how many there are besides: a list may have thousands."""
+    rest = len(networks) - _SHOWN
+    return ", ".join(networks[:_SHOWN]) + f" and {rest} more" * (rest > 0)
 
 
 def _where(listen: Listen) -> str:
@@ -160,7 +169,9 @@ def _limits(limits: Limits | AccountConfig) -> str:
     found = []
     for name in limits.__struct_fields__:
         value = getattr(limits, name)
-        if value is not None and name.startswith("connections"):
+        if value is not None and name == "new_connections_per_address":
+            found.append(f"{name.replace('_', ' ')} {show_frequency(*value)}")
+        elif value is not None and name.startswith("connections"):
             found.append(f"{name.replace('_', ' ')} {value}")
         elif value is not None and name.startswith(("download", "upload")):
             found.append(f"{name.replace('_', ' ')} {show_size(value)}/s")

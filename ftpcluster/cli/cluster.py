@@ -16,37 +16,31 @@ from typing import TYPE_CHECKING
 
 from ftpcluster.admin import default_socket
 from ftpcluster.cli.account_changes import accounts_alone, with_user
-from ftpcluster.cli.binding import Binder, listeners_of
+from ftpcluster.cli.binding import Binder
 from ftpcluster.cli.loading import certificates_of
 from ftpcluster.cli.logfiles import LogFiles
 from ftpcluster.cli.open_files import check_open_files, open_more_files
+from ftpcluster.cli.plans import connection_limits, make_plan
 from ftpcluster.cli.standard_streams import say
 from ftpcluster.cli.worker_start import WorkerStarter, loop_factory
 from ftpcluster.config import Config, ConfigError
-from ftpcluster.config.sessions import keepalive_of
 from ftpcluster.config.tls_doubts import tls_doubts
 from ftpcluster.daemon_calls import call_in_daemon
-from ftpcluster.ipc.messages import sendable
 from ftpcluster.native import DESCRIPTION
 from ftpcluster.net.certificate_dates import validity
 from ftpcluster.net.listeners import CannotListen, Listener
 from ftpcluster.prctl import no_new_privs
 from ftpcluster.privileges import check_python, drop, parse_run_as
-from ftpcluster.protocol.address import Networks
 from ftpcluster.protocol.protection import Protection
-from ftpcluster.quota.bans import BanRules
-from ftpcluster.quota.ledger import ConnectionLimits
 from ftpcluster.runtime import settle_collector
 from ftpcluster.safe_paths import UnsafePath, acting_for
 from ftpcluster.supervisor.admin_server import AdminServer, CannotBind, ReloadRefused, bind
 from ftpcluster.supervisor.forking import ForkServer
-from ftpcluster.supervisor.restart import Recycling
 from ftpcluster.supervisor.supervisor import Supervisor
 from ftpcluster.supervisor.systemd import Notifier, inherited_sockets
-from ftpcluster.supervisor.worker_handle import Plan
 from ftpcluster.supervisor.worker_lives import STOPPING, BootFailure
 from ftpcluster.worker.config_in_memory import Packed
-from ftpcluster.worker.speed_limits import groups_of_users, speed_limits
+from ftpcluster.worker.speed_limits import speed_limits
 
 if TYPE_CHECKING:
     from ftpcluster.cli.metrics import Metrics
@@ -88,7 +82,7 @@ class Cluster:
         self._notifier = Notifier()
         self._binder = Binder(inherited=inherited_sockets())
         self._certificates = certificates_of(config)
-        self._plan = _plan(config, self._certificates, self._binder, logs, forks)
+        self._plan = make_plan(config, self._certificates, self._binder, logs, forks)
         self._operator = os.geteuid()  # before root is given up: not the workers' user
         self._admin = self._bind_admin()
         self._metrics = _metrics(config)
@@ -233,7 +227,7 @@ class Cluster:
             if certificates == self._certificates and self._change_accounts(config):
                 binder.close()
                 return
-            plan = _plan(config, certificates, binder, self._logs, self._forks)
+            plan = make_plan(config, certificates, binder, self._logs, self._forks)
             await self._supervisor.reload(plan)
         # no descriptor or no memory is left, say
         except (ConfigError, CannotListen, BootFailure, OSError) as error:
@@ -309,7 +303,7 @@ class Cluster:
             start_process=WorkerStarter(
                 config, Packed(config, self._certificates), self._logs, self._forks
             ),
-            limits=_connection_limits(config),
+            limits=connection_limits(config),
             speeds=speed_limits(config),
         )
         are_limited = any(each.connections is not None for each in (*config.groups, *change.users))
@@ -345,56 +339,6 @@ def _kept(config: Config) -> tuple[int, ...]:
     """The capabilities that workers need, even if they do not run as root."""
     port = config.data.active_port
     return () if port is None or port >= _FIRST_UNPRIVILEGED_PORT else (_CAP_NET_BIND_SERVICE,)
-
-
-def _plan(
-    config: Config,
-    certificates: tuple[bytes, ...] | None,
-    binder: Binder,
-    logs: LogFiles,
-    forks: ForkServer | None,
-) -> Plan:
-    """The plan for the supervisor. Raises CannotListen; then nothing is left open."""
-    timeouts = config.timeouts
-    try:
-        listeners = listeners_of(config, binder)
-    except CannotListen:
-        binder.close()
-        raise
-    return Plan(
-        listeners=listeners,
-        workers=config.workers,
-        start_process=WorkerStarter(config, Packed(config, certificates), logs, forks),
-        limits=_connection_limits(config),
-        speeds=speed_limits(config),
-        knows_all_users=config.server is None and config.user_manager is None,
-        bans=BanRules(
-            failures=config.ban.failures,
-            window=config.ban.window,
-            duration=config.ban.duration,
-            allow=Networks(config.ban.allow),
-        ),
-        shutdown_grace=timeouts.shutdown,
-        drain_grace=timeouts.shutdown if timeouts.drain is None else timeouts.drain,
-        names=config.data.host_names,
-        keepalive=keepalive_of(config),
-        worker_timeout=timeouts.worker,
-        recycling=Recycling(config.recycle.memory, config.recycle.age),
-    )
-
-
-def _connection_limits(config: Config) -> ConnectionLimits:
-    return ConnectionLimits(
-        server=config.limits.connections,
-        per_address=config.limits.connections_per_address,
-        unauthenticated=config.limits.connections_not_logged_in,
-        groups={
-            sendable(group.name): group.connections
-            for group in config.groups
-            if group.connections is not None
-        },
-        group_of=groups_of_users(config),
-    )
 
 
 def _described(listener: Listener) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from ftpcluster.config import ConfigError, Log
 from ftpcluster.daemon_calls import call_in_daemon
+from ftpcluster.expiry import Expiry
 from ftpcluster.logfile import LogFile
 from ftpcluster.logs import log_to
 from ftpcluster.privileges import Identity
@@ -42,7 +43,7 @@ class LogFiles:
         """``identity``: the user that will run the server. Raises ConfigError where one fails."""
         self.log = _open("log.file", config.file, identity)
         self.transfers = _open("log.transfers", config.transfers, identity)
-        self._reopening: dict[LogFile, asyncio.TimerHandle] = {}
+        self._reopening: dict[LogFile, Expiry] = {}
         self._reopened: list[LogFile] = []
         self._again: set[LogFile] = set()  # renamed again while a thread opened them
 
@@ -74,7 +75,7 @@ class LogFiles:
                 self._again.add(file)
                 continue
             reopened = functools.partial(self._on_reopened, supervisor, file)
-            self._reopening[file] = loop.call_later(_SILENCE, _tell_of_silence, file)
+            self._reopening[file] = Expiry.after(loop, _SILENCE, _tell_of_silence, file)
             call_in_daemon(loop, "log", file.reopen).add_done_callback(reopened)
 
     def _on_reopened(

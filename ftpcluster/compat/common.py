@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
 import locale
@@ -11,6 +10,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
+
+from ftpcluster.expiry import time_limit
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -43,10 +44,7 @@ _Coroutine = Callable[P, Coroutine[Any, Any, T]]
 def _bounded(name: str, method: Callable[P, Awaitable[T]]) -> _Coroutine[P, T]:
     @functools.wraps(method)
     async def bounded(*args: P.args, **kwargs: P.kwargs) -> T:
-        timeout = getattr(args[0], name)
-        if timeout is None:
-            return await method(*args, **kwargs)
-        async with asyncio.timeout(timeout):
+        async with time_limit(getattr(args[0], name)):
             return await method(*args, **kwargs)
 
     return bounded

@@ -7,7 +7,6 @@ such function in ``commands_mapping``; False ends the session. It sends its repl
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
 import re
@@ -15,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
+from ftpcluster.expiry import wait_for
 from ftpcluster.protocol.path import resolve
 from ftpcluster.protocol.reply import Code
 
@@ -77,8 +77,9 @@ async def _comes_about(connection: Any, name: str, timeout: float | None) -> boo
     if not timeout and name != "data_connection":
         return False
     awaited = connection[name]
-    await asyncio.wait((awaited,), timeout=timeout)
-    return awaited.done() and not awaited.cancelled() and awaited.exception() is None
+    return (
+        await wait_for(awaited, timeout) and not awaited.cancelled() and awaited.exception() is None
+    )
 
 
 class PathConditions:
@@ -134,7 +135,8 @@ class PathPermissions:
             virtual = PurePosixPath(resolve("/", str(path)))
             granted = await connection.user.get_permissions(virtual)
             may = all(getattr(granted, permission) for permission in self.permissions)
-            if not may or connection.session.services.forbidden.are_in(str(virtual)):
+            login = connection.session.login
+            if not may or login.forbidden.are_in(str(virtual)):
                 connection.response(_FILE_UNAVAILABLE, "permission denied")
                 return True
             return await command(server, connection, rest, *args, **kwargs)

@@ -38,6 +38,7 @@ class Keywords(TypedDict, total=False):
     any_address: bool
     maximum_connections: int | None
     maximum_connections_per_address: int | None
+    new_connections_per_address: str | None
     write_speed_limit: int | None
     read_speed_limit: int | None
     write_speed_limit_per_connection: int | None
@@ -57,3 +58,4 @@ class Keywords(TypedDict, total=False):
     ban_window: float
     ban_duration: float
     ban_allow: Iterable[str]
+    ban_deny: Iterable[str]

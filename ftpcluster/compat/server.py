@@ -84,7 +84,8 @@ class Server(ServerStatus, PathMethods, BuiltinVerbs):
     ``require_session_reuse`` takes such a function, which then makes one for each session. With
     ``proxy_protocol`` data connections may come from the same proxy, with a header each. An address
     from which ``ban_failures`` logins fail within ``ban_window`` is banned for ``ban_duration``,
-    unless it is in a network of ``ban_allow``; without ``ban_failures`` nobody is.
+    unless it is in a network of ``ban_allow``; without ``ban_failures`` nobody is. Networks of
+    ``ban_deny`` are always turned away.
 
     A method ``async def verb(self, connection, rest) -> bool`` of a subclass overrides the built-in
     command of that name. ``@ftpcluster.command("XVERB")``, and the other decorators, make a method
@@ -205,15 +206,7 @@ class Server(ServerStatus, PathMethods, BuiltinVerbs):
         _warn_of_tls(self.settings, self._contexts)
         self.server_host, self.server_port = hosts[0], sockets[0].getsockname()[1]
         self._listening = Listening(tuple(sockets))
-        self._quotas = LocalQuotas(
-            self.ledger,
-            self.throttle.rates,
-            clock=loop.time,
-            bans=self.bans,
-            end_unauthenticated=self._end_unauthenticated,
-            call_later=loop.call_later,
-            promise=loop.create_future,
-        )
+        self._quotas = self._make_quotas(loop)
         self._ports.open()
         self._services = self.make_services(
             loop=loop,
@@ -229,6 +222,18 @@ class Server(ServerStatus, PathMethods, BuiltinVerbs):
         self._no_proxies = RefusedConnections(loop, tell_of_no_proxies)
         self._acceptor = Acceptor(loop, sockets, lambda: self, Server._on_connection)
         self._acceptor.resume()
+
+    def _make_quotas(self, loop: asyncio.AbstractEventLoop) -> LocalQuotas:
+        return LocalQuotas(
+            self.ledger,
+            self.throttle.rates,
+            clock=loop.time,
+            bans=self.bans,
+            arrivals=self.arrivals,
+            end_unauthenticated=self._end_unauthenticated,
+            call_later=loop.call_later,
+            promise=loop.create_future,
+        )
 
     def make_services(self, **common: Any) -> Services:
         """What sessions share, with this server's commands and path layer (workers call it too)."""

@@ -16,7 +16,7 @@ from ftpcluster.compat.common import DEFAULT_BLOCK_SIZE
 from ftpcluster.compat.local_pathio import PathIO
 from ftpcluster.compat.pathio import AbstractPathIO
 from ftpcluster.config import ANONYMOUS, Config
-from ftpcluster.config.kinds import Announced, NamePattern, SourcePort
+from ftpcluster.config.kinds import Announced, Frequency, NamePattern, SourcePort
 from ftpcluster.config.sessions import session_defaults
 from ftpcluster.config.setting import Keyword, Setting, every_key, kind_of
 from ftpcluster.config.values import Unfit
@@ -24,6 +24,7 @@ from ftpcluster.net.certificates import Contexts
 from ftpcluster.net.passive import PassivePorts
 from ftpcluster.net.tls_sessions import NO_RENEWAL, can_renew
 from ftpcluster.protocol.address import Networks
+from ftpcluster.quota.arrivals import ArrivalRules
 from ftpcluster.quota.bans import BanRules
 from ftpcluster.quota.ledger import ConnectionLimits, Ledger
 from ftpcluster.quota.rates import Rates
@@ -247,6 +248,16 @@ def _bans(given: Any) -> BanRules | None:
     )
 
 
+def _arrivals(given: Any) -> ArrivalRules:
+    rate = given.new_connections_per_address
+    allow = arguments.networks("ban_allow", given.ban_allow)
+    deny = arguments.networks("ban_deny", given.ban_deny)
+    if rate is None:
+        return ArrivalRules(allow=allow, deny=deny)
+    number, seconds = _as_key("new_connections_per_address", Frequency, rate)
+    return ArrivalRules(most=number, period=seconds, allow=allow, deny=deny)
+
+
 def _proxies(given: Any) -> Networks | None:
     if given.proxy_protocol is None:
         return None
@@ -321,6 +332,7 @@ MADE: tuple[tuple[frozenset[str], str, Callable[[Any], Any]], ...] = (
         _contexts,
     ),
     (frozenset({"ban_failures", "ban_window", "ban_duration", "ban_allow"}), "bans", _bans),
+    (frozenset({"new_connections_per_address", "ban_allow", "ban_deny"}), "arrivals", _arrivals),
     (
         frozenset({"proxy_protocol"}),
         "_proxies",

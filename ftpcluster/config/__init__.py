@@ -13,9 +13,10 @@ from ftpcluster.config.accounts import (
     PermissionConfig,
     UserConfig,
 )
+from ftpcluster.config.banning import BanConfig
 from ftpcluster.config.model import Config, ConfigError, Loop, WorkerConfig
 from ftpcluster.config.network import Data, Listen, TLSConfig
-from ftpcluster.config.tables import BanConfig, Limits, Log, StorageConfig, Timeouts
+from ftpcluster.config.tables import Limits, Log, StorageConfig, Timeouts
 from ftpcluster.config.values import PLAIN
 
 __all__ = [

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shlex
+import stat
+from collections.abc import Callable
 from pathlib import Path as FilePath
 
 import msgspec
@@ -30,6 +32,7 @@ def with_directories(config: Config, sources: Sources) -> Config:
     """
     broken = _Broken()
     looked_at: dict[str, tuple[str, str]] = {}
+    real_path = _RealPaths().of
     settled: dict[Path, AccountConfig] = {}
     for path, login, account in accounts(config):
         changes = _places(sources, path, login, account)
@@ -37,7 +40,7 @@ def with_directories(config: Config, sources: Sources) -> Config:
             root = changes["root"]
             if root not in looked_at:
                 looking_at(f"{root} (the root of {quoted(login)})")
-                looked_at[root] = _look_at(root)
+                looked_at[root] = _look_at(root, real_path)
             changes["root"], problem = looked_at[root]
             if problem:
                 broken[(*path, "root")] = problem, root
@@ -106,25 +109,44 @@ def _filled_in(sources: Sources, path: Path, text: str, login: str) -> str:
     return text.replace(_LOGIN, login)
 
 
-def _look_at(root: str) -> tuple[str, str]:
+def _look_at(root: str, real_path: Callable[[str], str]) -> tuple[str, str]:
     """The path of a directory, and what is wrong with it, if anything is.
 
     A link that another user could change is resolved now, once and for all.
     """
+    whole = os.path.abspath(root)
     try:
-        path = FilePath(root).resolve(strict=True)
-        if not path.is_dir():
+        path = real_path(whole)
+        if not stat.S_ISDIR(os.stat(path).st_mode):
             return root, "not a directory"
         os.close(os.open(path, os.O_RDONLY | os.O_DIRECTORY))
-        (path / ".").stat()  # to list it takes the open alone; to reach files takes this
+        os.stat(f"{path}/.")  # to list it takes the open alone; to reach files takes this
     except FileNotFoundError:
         return root, "there is no such directory"
     except PermissionError:
         return root, "not permitted; the server may not read this directory"
-    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
-        why = error.strerror if isinstance(error, OSError) else None
-        return root, why or "too many levels of links"
-    return (str(path) if is_led_by_others(root) else os.path.abspath(root)), ""
+    except OSError as error:
+        return root, error.strerror or str(error)
+    return (path if path != whole and is_led_by_others(root) else whole), ""
+
+
+class _RealPaths:
+    """Resolves the links of paths. Of ten thousand accounts in one directory, that is resolved
+    once."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+
+    def of(self, path: str) -> str:
+        """Raises OSError where nothing is there."""
+        if ".." in path.split("/"):
+            return os.path.realpath(path, strict=True)
+        above, name = os.path.split(os.path.abspath(path))
+        if above not in self._known:
+            self._known[above] = os.path.realpath(above, strict=True)
+        found = os.path.join(self._known[above], name)
+        is_link = stat.S_ISLNK(os.lstat(found).st_mode)
+        return os.path.realpath(found, strict=True) if is_link else found
 
 
 _Broken = dict[Path, tuple[str, str]]

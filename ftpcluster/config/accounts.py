@@ -13,6 +13,7 @@ from ftpcluster.config.kinds import (
     File,
     GroupName,
     Login,
+    NamePattern,
     NetworkList,
     Password,
     Speed,
@@ -117,6 +118,23 @@ class AccountConfig(Table, frozen=True, kw_only=True):
             "; from elsewhere a login is 530, as with an unknown name",
             otherwise="anywhere",
             example='["192.0.2.0/24"]',
+        ),
+    ] = None
+    hide: Annotated[
+        tuple[NamePattern, ...] | None,
+        Setting(
+            "names that listings do not show, in place of those of `[storage]`",
+            otherwise="those of `[storage]`",
+            example='[".*"]',
+        ),
+    ] = None
+    forbid: Annotated[
+        tuple[NamePattern, ...] | None,
+        Setting(
+            "names that the user may not use, beside those of `[storage]`",
+            "; those of a user, its group and `[user_defaults]` add up",
+            otherwise="none",
+            example='["*.php"]',
         ),
     ] = None
     permissions: Annotated[

@@ -27,7 +27,7 @@ def check(config: Config, sources: Sources) -> None:
     check_users(config, sources)
     for each in (
         _check_run_as, _check_data_ports, _check_ports_apart, _check_listeners, _check_tls,
-        _check_certificates,
+        _check_certificates, _check_deny,
     ):  # fmt: skip
         each(config, sources)
 
@@ -94,6 +94,14 @@ def _check_permissions(config: Config, sources: Sources) -> None:
                 if permission.path in seen:
                     sources.refuse(below, f"{quoted(permission.path)} is given twice")
                 seen.add(permission.path)
+
+
+def _check_deny(config: Config, sources: Sources) -> None:
+    path: Path = ("ban", "deny")
+    if sources.is_sound(path, ("ban", "allow")):
+        both = set(config.ban.deny).intersection(config.ban.allow)
+        for network in sorted(both):
+            sources.refuse(path, f"{network} is in ban.allow, too; remove it from one of them")
 
 
 def _check_data_ports(config: Config, sources: Sources) -> None:

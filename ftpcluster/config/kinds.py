@@ -10,7 +10,7 @@ from functools import partial
 from typing import Annotated, Any
 
 from ftpcluster.config import values
-from ftpcluster.config.units import show_duration, show_size
+from ftpcluster.config.units import show_duration, show_frequency, show_size
 
 
 def toml(value: object) -> str:
@@ -140,6 +140,16 @@ Age = Annotated[
     replace(
         _time('a time, at least "1m", such as "24h"', values.LEAST_AGE, 'time from `"1m"` up'),
         read=values.read_age,
+    ),
+]
+Frequency = Annotated[
+    tuple[int, int],
+    Kind(
+        'a number in a time, such as "60/m", "5/s" or "100/10m"',
+        values.read_frequency,
+        {**_TEXT, "pattern": r"^\d+ ?/ ?(\d+ ?)?[smh]$"},
+        '`"number/time"`',
+        lambda rate: toml(show_frequency(*rate)),
     ),
 ]
 PortRange = Annotated[

@@ -14,13 +14,13 @@ from ftpcluster.config.accounts import (
     UserConfig,
     UserDefaults,
 )
+from ftpcluster.config.banning import BanConfig
 from ftpcluster.config.confine_allow import ConfineAllow
 from ftpcluster.config.kinds import Directory, Line, ObjectName, Pattern, RunAs, Workers
 from ftpcluster.config.network import Data, Listen, TLSConfig
 from ftpcluster.config.setting import COMPUTED, Keyword, Setting, Table
 from ftpcluster.config.tables import (
     Admin,
-    BanConfig,
     Limits,
     Log,
     MetricsConfig,

@@ -1,7 +1,8 @@
 """The declaration of a setting, and what can be read from it.
 
-A setting is declared once, as a field of a table in ``model.py``, ``tables.py``, ``network.py`` or
-``accounts.py``: its name, kind and default are the field's own, the rest stands in its ``Setting``.
+A setting is declared once, as a field of a table in ``model.py``, ``tables.py``, ``banning.py``,
+``network.py`` or ``accounts.py``: its name, kind and default are the field's own, the rest stands
+in its ``Setting``.
 The parser, the environment, the flags, the schema, the file of ``init``, the documentation's tables
 and the library's keywords are made from these declarations.
 """

@@ -9,12 +9,11 @@ from ftpcluster.config.kinds import (
     Age,
     Count,
     Duration,
-    Failures,
     File,
+    Frequency,
     Grace,
     Memory,
     NamePattern,
-    NetworkList,
     Size,
     Speed,
     Threads,
@@ -25,7 +24,6 @@ from ftpcluster.config.setting import NO_LIMIT, Keyword, Setting, Table
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
 
-LOOPBACK = ("127.0.0.0/8", "::1/128")
 _NUMBER = "int | None"
 _SECONDS = "float | None"
 
@@ -61,6 +59,17 @@ class Limits(Table, frozen=True, kw_only=True):
             "connections that have not logged in yet; one more gets 421",
             otherwise=NO_LIMIT,
             example="200",
+        ),
+    ] = None
+    new_connections_per_address: Annotated[
+        Frequency | None,
+        Setting(
+            "new connections of each client address (IPv6: of a /64) in a time; one more gets 421",
+            '. `"60/m"`: 60 at once, and then one a second. Networks of `ban.allow`, by default'
+            " loopback, have no such limit",
+            otherwise=NO_LIMIT,
+            example='"60/m"',
+            keyword=Keyword("new_connections_per_address", "str | None"),
         ),
     ] = None
     download: Annotated[
@@ -267,37 +276,6 @@ class StorageConfig(Table, frozen=True, kw_only=True):
             " four for each user's directory",
         ),
     ] = 16
-
-
-class BanConfig(Table, frozen=True, kw_only=True):
-    """Addresses that guess passwords are turned away for a while."""
-
-    failures: Annotated[
-        Failures,
-        Setting(
-            "failed logins of an address (IPv6: of a /64) within `window` that ban it",
-            keyword=Keyword("ban_failures", _NUMBER),
-        ),
-    ] = 10
-    window: Annotated[
-        Duration,
-        Setting(
-            "for how long a failed login counts",
-            keyword=Keyword("ban_window", "float", default=600.0),
-        ),
-    ] = 600
-    duration: Annotated[
-        Duration,
-        Setting("how long a ban lasts", keyword=Keyword("ban_duration", "float", default=1800.0)),
-    ] = 1800
-    allow: Annotated[
-        NetworkList,
-        Setting(
-            "never banned, never slowed down beyond the first 3 s",
-            '; `[]` spares nobody, `["0.0.0.0/0", "::/0"]` everybody',
-            keyword=Keyword("ban_allow", "Iterable[str]", default=LOOPBACK),
-        ),
-    ] = LOOPBACK
 
 
 class Recycle(Table, frozen=True, kw_only=True):

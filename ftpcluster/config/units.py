@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 _SIZE = re.compile(r"(\d{1,15})(?:\.(\d{1,3}))? ?(|[kKMGT]i?)B?", re.ASCII)
+_FREQUENCY = re.compile(r"(\d{1,9}) ?/ ?(?:(\d{1,9}) ?)?([smh])", re.ASCII)
 _DURATION = re.compile(r"(\d{1,9}) ?([smh])", re.ASCII)
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
@@ -29,6 +30,23 @@ def parse_duration(text: str) -> int:
     if match is None:
         raise ValueError(text)
     return int(match[1]) * _SECONDS[match[2]]
+
+
+def parse_frequency(text: str) -> tuple[int, int]:
+    """A number, and the seconds in which: "60/m" is (60, 60), "5/s" (5, 1), "30/10m" (30, 600).
+
+    Raises ValueError.
+    """
+    match = _FREQUENCY.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(text)
+    return int(match[1]), int(match[2] or 1) * _SECONDS[match[3]]
+
+
+def show_frequency(number: int, seconds: int) -> str:
+    """As ``parse_frequency`` reads it."""
+    time = show_duration(seconds)
+    return f"{number}/{time[1:] if len(time) == 2 and time[0] == '1' else time}"
 
 
 def show_size(size: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import os
 from collections.abc import Iterator
@@ -18,6 +19,10 @@ from ftpcluster.config.sources import Sources
 from ftpcluster.config.toml_files import TomlFile
 
 _USERS = "its users cannot log in until that is mended"
+
+
+_ADDED = "forbid"
+"""The list whose patterns add up; all other values replace each other."""
 
 
 def add_user_files(sources: Sources, only: str | None = None) -> None:
@@ -57,11 +62,20 @@ def _names(sources: Sources, pattern: str, only: str | None = None) -> Iterator[
     if not os.path.isdir(os.path.dirname(whole)) and not glob.has_magic(os.path.dirname(whole)):
         sources.doubt(("users",), f"there is no directory {os.path.dirname(whole)}")
     above = os.path.abspath(os.path.join(sources.directory, base))
-    for name in sorted(glob.glob(whole)):
-        if only is not None and os.path.basename(name) != f"{only}.toml":
-            continue
+    for name in sorted(glob.glob(whole) if only is None else _own_file(whole, only)):
         is_beneath = name.startswith(above + "/") and not os.path.isabs(pattern)
         yield os.path.join(base, os.path.relpath(name, above)) if is_beneath else name
+
+
+def _own_file(pattern: str, login: str) -> list[str]:
+    """The file of one user, if there is one, without a look at ten thousand others."""
+    above, names = os.path.split(pattern)
+    own = f"{login}.toml"
+    if glob.has_magic(above):
+        return [each for each in glob.glob(pattern) if os.path.basename(each) == own]
+    file = os.path.join(above, own)
+    fits = "/" not in login and fnmatch.fnmatchcase(own, names)
+    return [file] if fits and os.path.exists(file) else []
 
 
 def _user_tables(file: TomlFile) -> list[Any]:
@@ -106,6 +120,8 @@ def inherit(sources: Sources) -> None:
         for key, value, origin in (*of_group, *of_defaults):
             if key not in user:
                 sources.inherit(("user", index, key), value, origin)
+            elif key == _ADDED and isinstance(value, list) and isinstance(user[key], list):
+                user[key] = [*user[key], *value]
 
 
 def _given(table: object, path: Path, without: frozenset[str]) -> list[tuple[str, Any, Path]]:

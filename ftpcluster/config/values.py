@@ -9,7 +9,7 @@ import datetime
 import re
 from ipaddress import ip_address, ip_network
 
-from ftpcluster.config.units import parse_duration, parse_size
+from ftpcluster.config.units import parse_duration, parse_frequency, parse_size
 from ftpcluster.passwords import BadHash, check_hash, foreign_kind, is_hash
 from ftpcluster.protocol.address import is_ipv4, without_zone
 from ftpcluster.protocol.pattern import is_name_pattern
@@ -94,6 +94,13 @@ def read_duration(least: int, value: object) -> int:
     if not least <= seconds <= LONGEST:
         raise ValueError(value)
     return seconds
+
+
+def read_frequency(value: object) -> tuple[int, int]:
+    number, seconds = parse_frequency(read_text(value))
+    if number < 1 or not 1 <= seconds <= LONGEST:
+        raise ValueError(value)
+    return number, seconds
 
 
 def read_age(value: object) -> int:

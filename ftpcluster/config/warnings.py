@@ -98,6 +98,8 @@ def _no_home(config: Config, sources: Sources) -> Iterator[str]:
     """Warn of missing homes. Not an error: a user may remove the directory, and must not be able to
     keep the server from starting."""
     for path, login, account in accounts(config):
+        if account.home == "/":
+            continue  # it is the root, which was looked at
         looking_at(f"{account.root}{account.home} (the home of {quoted(login)})")
         root, directory = map(os.path.realpath, (account.root, account.root + account.home))
         is_there = os.path.isdir(directory) and FilePath(directory).is_relative_to(root)

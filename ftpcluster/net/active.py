@@ -12,9 +12,9 @@ from typing import NamedTuple
 import msgspec
 
 from ftpcluster.descriptors import close_quietly
+from ftpcluster.expiry import expire
 from ftpcluster.net.listeners import set_keepalive
 from ftpcluster.net.poller import WRITE, Poller
-from ftpcluster.net.stream import expire
 from ftpcluster.protocol.address import display, interface_of, is_ipv6, socket_address
 from ftpcluster.protocol.errors import NoDataConnection
 

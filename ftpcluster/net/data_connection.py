@@ -6,10 +6,10 @@ import asyncio
 import logging
 
 from ftpcluster.descriptors import close_quietly
+from ftpcluster.expiry import expire
 from ftpcluster.net.passive import PassiveListener
 from ftpcluster.net.poller import READ, Poller
 from ftpcluster.net.proxy_header import Introduction
-from ftpcluster.net.stream import expire
 from ftpcluster.protocol.address import plain
 from ftpcluster.protocol.proxy import BadProxyHeader, HealthCheck, Origin
 

@@ -7,6 +7,7 @@ import functools
 import socket
 
 from ftpcluster.daemon_calls import call_in_daemon
+from ftpcluster.expiry import time_limit
 
 _PATIENCE = 10.0
 """Seconds. By then a resolver has tried its servers twice, as resolv.conf(5) has it."""
@@ -26,7 +27,7 @@ class NameService:
         if running is None:
             running = self._running[name] = self._ask(name)
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with time_limit(_PATIENCE):
                 return await asyncio.shield(running)
         except TimeoutError as error:
             # at most one thread for each name: the next call waits for this lookup, too

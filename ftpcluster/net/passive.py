@@ -18,12 +18,12 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from ftpcluster.descriptors import close_quietly
+from ftpcluster.expiry import expire
 from ftpcluster.native import NATIVE
 from ftpcluster.net.early_accept import EarlyAcceptor, EarlyAcceptors, Expected
 from ftpcluster.net.listeners import set_keepalive
 from ftpcluster.net.poller import READ, Poller, Watcher
 from ftpcluster.net.refused import RefusedConnections
-from ftpcluster.net.stream import expire
 from ftpcluster.protocol.address import interface_of, is_ipv6, plain, socket_address
 from ftpcluster.protocol.errors import NoAvailablePort, NoDataConnection
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable
 
+from ftpcluster.expiry import Expiry, time_limit
 from ftpcluster.net.poller import READ, Poller
 from ftpcluster.net.stream import Stream
 from ftpcluster.protocol.proxy import BadProxyHeader, HealthCheck, Origin, missing, parse
@@ -50,7 +51,7 @@ async def read_origin(loop: asyncio.AbstractEventLoop, poller: Poller, fd: int) 
     os.set_blocking(fd, False)  # done here, since a stream would close it on failure
     stream, header = Stream(loop, poller, fd), _Header(fd)
     try:
-        async with asyncio.timeout(_TIMEOUT):
+        async with time_limit(_TIMEOUT):
             while True:
                 try:
                     return header.read()
@@ -85,7 +86,8 @@ class Introduction:
         self._header = _Header(fd)
         self._on_origin = on_origin
         poller.add(fd, READ, self)
-        self._timer = loop.call_later(_TIMEOUT, self._tell, BadProxyHeader(_NOTHING_CAME))
+        late = BadProxyHeader(_NOTHING_CAME)
+        self._timer = Expiry.after(loop, _TIMEOUT, self._tell, late)
 
     def on_ready(self, _: int) -> None:
         """Called by the poller."""

@@ -24,12 +24,6 @@ if TYPE_CHECKING or not NATIVE:
 else:
     from ftpcluster._native.watching import Watched
 
-LATE = 0.25
-"""Seconds: a timer that comes so late was held up by a call that kept the process."""
-TURN = 0.002
-"""Seconds until a timer that lets the loop look at its connections before. Libuv's clock counts
-milliseconds."""
-
 
 class Stream(Watched):
     """A connected stream socket."""
@@ -97,30 +91,6 @@ def accept(listener: socket.socket) -> tuple[int, str, int]:
     return fd, address[0], address[1]
 
 
-def expire(
-    loop: asyncio.AbstractEventLoop,
-    waiter: asyncio.Future[None],
-    seconds: float,
-    error: Exception,
-) -> asyncio.TimerHandle:
-    """Fail ``waiter`` with ``error`` after some seconds, unless it is done or the timer cancelled.
-
-    Unlike ``asyncio.timeout`` this needs no task, so that a command that never waits needs none.
-    """
-    return loop.call_later(seconds, _expire, loop, loop.time() + seconds, waiter, error)
-
-
-def _expire(
-    loop: asyncio.AbstractEventLoop, due: float, waiter: asyncio.Future[None], error: Exception
-) -> None:
-    """Fail at once; or, if a call has kept the process meanwhile, after a turn of the loop: libuv
-    runs timers before it looks at the connections that have come."""
-    if loop.time() - due > LATE:
-        loop.call_later(TURN, _fail, waiter, error)
-    else:
-        _fail(waiter, error)
-
-
 def pause(loop: asyncio.AbstractEventLoop, seconds: float) -> asyncio.Future[None]:
     """Done after some seconds."""
     waiter = loop.create_future()
@@ -131,8 +101,3 @@ def pause(loop: asyncio.AbstractEventLoop, seconds: float) -> asyncio.Future[Non
 def _succeed(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
         waiter.set_result(None)
-
-
-def _fail(waiter: asyncio.Future[None], error: Exception) -> None:
-    if not waiter.done():
-        waiter.set_exception(error)

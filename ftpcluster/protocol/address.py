@@ -154,12 +154,31 @@ def display(host: str, port: int) -> str:
 
 
 class Networks:
-    """A set of networks, such as "10.0.0.0/8" or "::1". ``in`` tells whether one has an address."""
+    """A set of networks, such as "10.0.0.0/8" or "::1". ``in`` tells whether one has an address.
+
+    There may be many: a lookup takes as long as there are lengths of prefixes among them.
+    """
 
     def __init__(self, networks: Iterable[str]) -> None:
         """Raises ValueError for a text that is no network."""
-        self._networks = tuple(ip_network(network) for network in networks)
+        found: dict[tuple[int, int], set[int]] = {}
+        for network in map(ip_network, networks):
+            shift = network.max_prefixlen - network.prefixlen
+            numbers = found.setdefault((network.prefixlen, network.version), set())
+            numbers.add(int(network.network_address) >> shift)
+        self._by_length = sorted(found.items(), reverse=True)
+
+    def __bool__(self) -> bool:
+        return bool(self._by_length)
 
     def __contains__(self, host: str) -> bool:
+        return self.longest(host) >= 0
+
+    def longest(self, host: str) -> int:
+        """The prefix length of the narrowest network that has an address; -1 if none has it."""
         address = without_zone(host)
-        return any(address in network for network in self._networks)
+        number, length = int(address), address.max_prefixlen
+        for (prefix, version), numbers in self._by_length:
+            if version == address.version and number >> length - prefix in numbers:
+                return prefix
+        return -1

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ftpcluster.protocol.address import Bits, plain, site
+from ftpcluster.quota.arrivals import ArrivalRules, Arrivals
 from ftpcluster.quota.bans import Ban, BanRules, Bans
 from ftpcluster.quota.ledger import Ledger, Refusal
 from ftpcluster.quota.login_tries import Answer, LoginTries
@@ -56,6 +57,8 @@ class Admission:
         end: Callable[[int, int], None],
         call_later: Callable[[float, Callable[[], None]], object] | None = None,
         catch_up: Callable[[], None] = lambda: None,
+        *,
+        arrivals: ArrivalRules | None = None,
     ) -> None:
         self._ledger = ledger
         self.catch_up = catch_up
@@ -63,6 +66,7 @@ class Admission:
         self._end = end
         self._call_later = call_later
         self._bans = Bans(rules)
+        self._arrivals = Arrivals(arrivals or ArrivalRules())
         self._tries = LoginTries()
         self.counts = counting(rules)
         """Whether failed logins of an address count."""
@@ -72,9 +76,12 @@ class Admission:
         """Bans that were made, for failed logins and (True) by hand."""
         self._untold: dict[Refusal, _Untold] = {}
 
-    def set_rules(self, rules: BanRules | None, now: float) -> None:
-        """Use other rules from now on. The counts of failed logins, and the bans, stay."""
+    def set_rules(self, rules: BanRules | None, arrivals: ArrivalRules, now: float) -> None:
+        """Use other rules from now on. Counts and bans stay. Sessions of addresses that are denied
+        now go on.
+        """
         self._bans.rules = rules
+        self._arrivals.set_rules(arrivals, now)
         self.counts = counting(rules)
         for bits in self._tries.sites():
             self._admit_tries(bits, now)
@@ -84,10 +91,12 @@ class Admission:
 
         Raises ValueError where ``address`` is no address.
         """
-        refusal = None if address is None else self._find_ban(address, now)
+        refusal = None if address is None else self._keep_out(address, now)
         if refusal is None and (refusal := self._ledger.admit(epoch, session, address)) is not None:
             self.catch_up()
             refusal = self._ledger.admit(epoch, session, address)
+        if refusal is None and address is not None:
+            self._arrivals.count(address, now)
         return self._tell(refusal, address, now)
 
     def identify(self, epoch: int, session: int, address: str, now: float) -> Refusal | None:
@@ -95,12 +104,14 @@ class Admission:
 
         Raises ValueError where ``address`` is no address, KeyError where there is no such session.
         """
-        refusal = self._find_ban(address, now)
+        refusal = self._keep_out(address, now)
         if refusal is None:
             refusal = self._ledger.identify(epoch, session, address)
             if refusal is not None:
                 self.catch_up()
                 refusal = self._ledger.identify(epoch, session, address)
+        if refusal is None:
+            self._arrivals.count(address, now)
         return self._tell(refusal, address, now)
 
     def login(self, epoch: int, session: int, login: str, limit: int | None) -> Refusal | None:
@@ -110,6 +121,9 @@ class Admission:
             return None
         self.catch_up()
         return self._ledger.login(epoch, session, login, limit)
+
+    def _keep_out(self, address: str, now: float) -> Refusal | None:
+        return self._find_ban(address, now) or self._arrivals.find(address, now)
 
     def _find_ban(self, address: str, now: float) -> Refusal | None:
         return None if self._bans.find(address, now) is None else Refusal.BANNED
@@ -247,6 +261,10 @@ class Admission:
     def covering(self, address: str, now: float) -> Ban | None:
         """The ban that holds for an address. Raises ValueError where ``address`` is no address."""
         return self._bans.find(address, now)
+
+    def denied(self, address: str) -> str | None:
+        """The network of ``deny`` that keeps an address out. ValueError for what is none."""
+        return self._arrivals.denied(address)
 
     def sessions_of(self, ban: Ban) -> list[tuple[int, int]]:
         """The sessions of addresses that are banned, each with the epoch that holds it."""

@@ -20,6 +20,8 @@ class Refusal(Enum):
     GROUP_FULL = "group full"
     UNAUTHENTICATED_FULL = "unauthenticated full"
     BANNED = "banned"
+    DENIED = "denied"
+    TOO_OFTEN = "too often"
 
     @property
     def explanation(self) -> str:
@@ -34,6 +36,8 @@ _EXPLANATIONS = {
     Refusal.GROUP_FULL: "Too many connections of this group of users.",
     Refusal.UNAUTHENTICATED_FULL: "Too many connections that have not logged in; try again later.",
     Refusal.BANNED: "Banned; try again later.",
+    Refusal.DENIED: "Connections from your address are not accepted.",
+    Refusal.TOO_OFTEN: "Too many new connections from your address; try again later.",
 }
 
 

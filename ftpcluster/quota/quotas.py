@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Generator
 from typing import Any, Protocol
 
 from ftpcluster.quota.admission import Admission
+from ftpcluster.quota.arrivals import ArrivalRules
 from ftpcluster.quota.bans import BanRules
 from ftpcluster.quota.leases import SessionLimits, session_limits
 from ftpcluster.quota.ledger import Ledger, Refusal
@@ -88,6 +89,7 @@ class LocalQuotas:
         *,
         clock: Callable[[], float] = lambda: 0.0,
         bans: BanRules | None = None,
+        arrivals: ArrivalRules | None = None,
         end_unauthenticated: Callable[[int], None] = lambda _: None,
         call_later: Callable[[float, Callable[[], None]], object] | None = None,
         promise: Callable[[], Promise] | None = None,
@@ -102,7 +104,11 @@ class LocalQuotas:
         self._clock = clock
         self._promise = promise
         self.guard = Admission(
-            ledger, bans, lambda _, session: end_unauthenticated(session), call_later
+            ledger,
+            bans,
+            lambda _, session: end_unauthenticated(session),
+            call_later,
+            arrivals=arrivals,
         )
 
     def admit(self, session: int, address: str | None) -> Refusal | None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+from ftpcluster.expiry import Expiry, wait_for
 from ftpcluster.net.data_connection import await_data_connection
 from ftpcluster.net.passive import PassiveListener
-from ftpcluster.net.stream import LATE, Stream
+from ftpcluster.net.stream import Stream
 from ftpcluster.net.tls import DATA_TICKETS, TLSStream
 from ftpcluster.protocol.errors import NoDataConnection, ProtectionRequired
 from ftpcluster.session.command_run import give_way
@@ -55,12 +56,7 @@ class AcceptingData:
 
     async def wait(self, timeout: float) -> Stream:
         """The connection. Raises NoDataConnection, at the latest after ``timeout`` seconds."""
-        loop = self.task.get_loop()
-        end = loop.time() + timeout
-        await asyncio.wait((self.task,), timeout=timeout)
-        if loop.time() - end > LATE:  # as ``expire``
-            await asyncio.wait((self.task,), timeout=_SETTLE)
-        if not self.task.done() or self.task.cancelled():
+        if not await wait_for(self.task, timeout) or self.task.cancelled():
             raise NoDataConnection(_FAILED) if self._has_come else self.nobody_came()
         return self.task.result()
 
@@ -138,7 +134,7 @@ async def shake_hands(services: Services, stream: TLSStream, timeout: float | No
     loop = services.loop
     settings = services.settings
     # closing the stream cancels the handshake that waits for it
-    timer = None if timeout is None else loop.call_later(timeout, stream.close)
+    timer = None if timeout is None else Expiry.after(loop, timeout, stream.close)
     try:
         await stream.handshake()
     except (OSError, asyncio.CancelledError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from ftpcluster.protocol.pattern import Names
 from ftpcluster.quota.leases import SessionLimits
 from ftpcluster.session.rights import Rights
 from ftpcluster.storage.base import Storage
@@ -39,10 +40,13 @@ class Account(msgspec.Struct, frozen=True):
     """Somebody has logged in.
 
     ``made``: the paths that this login has stored in directories that it may not read.
+    ``forbidden``: the names that it may not use; ``unlisted``: those that listings do not show.
     """
 
     user: User
     storage: Storage
     rights: Rights
+    forbidden: Names
+    unlisted: Names
     speed_limits: SessionLimits | None = None
     made: dict[str, None] = {}

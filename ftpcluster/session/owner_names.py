@@ -13,6 +13,7 @@ import pwd
 from collections import deque
 from collections.abc import Callable, Iterable
 
+from ftpcluster.expiry import Expiry
 from ftpcluster.storage.threads import Threads
 
 log = logging.getLogger(__name__)
@@ -144,7 +145,7 @@ class OwnerNames:
             return
         future = self._loop.create_future()
         self._waiting[future] = keys
-        timer = self._loop.call_later(seconds, self._on_time, future)
+        timer = Expiry.after(self._loop, seconds, self._on_time, future)
         try:
             await future
         finally:

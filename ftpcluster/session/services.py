@@ -49,6 +49,10 @@ class Leftover(Protocol):
     def close(self) -> None: ...
 
 
+_compiled = functools.lru_cache(256)(Names)
+"""Many users have the same patterns."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What is the same for all sessions of a server. Times in seconds; None is no deadline.
@@ -127,10 +131,22 @@ class Services:
         timeouts = (settings.login_timeout, settings.idle_timeout)
         self.shortest_timeout = min((each for each in timeouts if each is not None), default=None)
         self.masquerade = Masquerade(settings.masquerade, settings.masquerade_for)
-        self.forbidden = Names(settings.forbid)
+        self._names = self._names_of(None, ())
+
+    def names_for(self, user: User) -> tuple[Names, Names]:
+        """The names that a user may not use, and those that listings do not show."""
+        if user.hide is None and not user.forbid:  # as most
+            return self._names
+        return self._names_of(user.hide, user.forbid)
+
+    def _names_of(
+        self, hide: tuple[str, ...] | None, forbid: tuple[str, ...]
+    ) -> tuple[Names, Names]:
+        settings = self.settings
+        forbidden = (*settings.forbid, *forbid)
+        hidden = settings.hide if hide is None else hide
         unfinished = (TEMPORARY,) if settings.atomic_uploads else ()
-        self.unlisted = Names((*settings.hide, *settings.forbid, *unfinished))
-        """Names that no listing shows."""
+        return _compiled(forbidden), _compiled((*hidden, *forbidden, *unfinished))
 
     @functools.cached_property
     def greeting(self) -> Reply:

@@ -25,6 +25,7 @@ from ftpcluster.protocol.errors import (
     ProtectionRequired,
 )
 from ftpcluster.protocol.path import resolve
+from ftpcluster.protocol.pattern import Names
 from ftpcluster.protocol.protection import Protection
 from ftpcluster.protocol.reply import Reply
 from ftpcluster.protocol.text import visible
@@ -214,21 +215,21 @@ class Session:
             path = resolve(self.current_directory, argument)
         permission = login.rights.at(path)
         if not isinstance(permission, Permission):
-            return then(permission, self._permitted, path, writes=writes)
+            return then(permission, self._permitted, path, login.forbidden, writes=writes)
         is_permitted = permission.writable if writes else permission.readable
-        if is_permitted and not self.services.forbidden.has_patterns:  # as for most
+        if is_permitted and not login.forbidden.has_patterns:  # as for most
             return path
-        return self._permitted(permission, path, writes=writes)
+        return self._permitted(permission, path, login.forbidden, writes=writes)
 
     async def _checked_from_home(self, login: Account, argument: str, *, writes: bool) -> str:
-        forbidden = self.services.forbidden
-        path = await home_or_entry(login, self.current_directory, argument, forbidden)
+        path = await home_or_entry(login, self.current_directory, argument, login.forbidden)
         return await settled(self._checked(path, writes=writes))
 
-    def _permitted(self, permission: Permission, path: str, *, writes: bool) -> str:
+    def _permitted(
+        self, permission: Permission, path: str, forbidden: Names, *, writes: bool
+    ) -> str:
         if not (permission.writable if writes else permission.readable):
             raise FileUnavailable("Permission denied.")
-        forbidden = self.services.forbidden
         if forbidden.has_patterns and forbidden.are_in(path):
             raise FileNameNotAllowed if writes else FileUnavailable("No such file or directory.")
         return path
@@ -304,17 +305,24 @@ class Session:
         rights = self.hooks.rights_of(user) or rights_of(user)
         # attributes of a program's own user class may raise: until here there is no login
         needs_task = storage.needs_task or rights.needs_task
-        self.login = Account(user, storage, rights, self._speed_limits(user))
+        names = self.services.names_for(user)
+        self.login = Account(user, storage, rights, *names, self._speed_limits(user))
         self.needs_task = needs_task
         self.current_directory = home
         self.user_name = shown(name)
         self._who = None
 
     def limits_changed(self, login: str | None) -> None:
-        """Speed limits of a user have changed; None: those of all users."""
+        """Speed limits, or names, of a user have changed; None: those of all users."""
         if isinstance(self.login, Account) and login in (None, self.login.user.login or ""):
-            limits = self._speed_limits(self.login.user)
-            self.login = msgspec.structs.replace(self.login, speed_limits=limits)
+            user = self.login.user
+            forbidden, unlisted = self.services.names_for(user)
+            self.login = msgspec.structs.replace(
+                self.login,
+                speed_limits=self._speed_limits(user),
+                forbidden=forbidden,
+                unlisted=unlisted,
+            )
             if self.transfer is not None:
                 self.transfer.limits_changed()
 

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from ftpcluster.net.stream import LATE, TURN
+from ftpcluster.expiry import Expiry
 
 log = logging.getLogger(__name__)
 
@@ -27,9 +27,7 @@ class TimerWheel:
         self._loop = loop
         self._slots: dict[int, set[Callback]] = {}
         self._armed: int | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._is_late = False
-        """Whether the connections get a turn before the deadlines."""
+        self._timer: Expiry | None = None
 
     def add(self, when: float, callback: Callback) -> int:
         """Call ``callback`` once ``when`` has come; returns the slot, which ``discard`` wants."""
@@ -52,20 +50,10 @@ class TimerWheel:
         if self._timer is not None:
             self._timer.cancel()
         self._armed = slot
-        self._timer = self._loop.call_at(slot * RESOLUTION, self._turn)
+        self._timer = Expiry(self._loop, slot * RESOLUTION, self._turn)
 
     def _turn(self) -> None:
-        """Call the callbacks whose time has come, and set the timer for the next.
-
-        After a call that has kept the process, libuv runs timers before it looks at connections. A
-        deadline must not end what has come meanwhile: so the connections get a turn before.
-        """
-        assert self._armed is not None
-        if self._loop.time() - self._armed * RESOLUTION > LATE and not self._is_late:
-            self._is_late = True
-            self._timer = self._loop.call_later(TURN, self._turn)
-            return
-        self._is_late = False
+        """Call the callbacks whose time has come, and set the timer for the next."""
         self._armed = self._timer = None
         now = int(self._loop.time() / RESOLUTION)
         for slot in sorted(slot for slot in self._slots if slot <= now):

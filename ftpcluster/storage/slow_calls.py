@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
+from ftpcluster.expiry import Expiry
 from ftpcluster.protocol.errors import StorageSilent
 from ftpcluster.storage.threads import Threads
 
@@ -222,7 +223,7 @@ class _Call(Generic[T]):
         self._function: Callable[[], T] | None = function
         self._future = future
         self._patience = lane.calls.patience
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Expiry | None = None
         self._result: T | None = None
         self.discard: Callable[[T], object] | None = None
         self.is_needed = future is None
@@ -238,7 +239,7 @@ class _Call(Generic[T]):
     def watch(self, patience: float) -> None:
         """Fail where it has not ended in time, also where it still waits for a thread."""
         self._patience = patience
-        self._timer = self._lane.calls.loop.call_later(patience, self._on_time)
+        self._timer = Expiry.after(self._lane.calls.loop, patience, self._on_time)
 
     def start(self) -> None:
         """A thread has it from now on."""
@@ -253,7 +254,7 @@ class _Call(Generic[T]):
             calls = self._lane.calls
             left = self.began + self._patience - calls.loop.time()
             if left > 0:  # it had waited for a thread
-                self._timer = calls.loop.call_later(left, self._on_time)
+                self._timer = Expiry.after(calls.loop, left, self._on_time)
             else:
                 self.is_overdue = True
                 calls.on_overdue(self)

@@ -280,10 +280,13 @@ class AdminServer:
         try:
             lifted = self._supervisor.unban(network)
             rest = None if "/" in network else self._supervisor.find_ban(network)
+            denied = None if "/" in network else self._supervisor.denied(network)
         except ValueError as error:
             return Refused(str(error))
         if rest is not None:
             return Refused(f"{network} is still banned, with {rest.network}")
+        if denied is not None:
+            return Refused(f"{network} is denied, with {denied}: change [ban] deny, and reload")
         if not lifted:
             return Refused(f"{network} is not banned")
         return Done(f"{' and '.join({ban.network for ban in lifted})} is no longer banned")

@@ -18,6 +18,7 @@ import socket
 from collections.abc import Callable, Sequence
 
 from ftpcluster.descriptors import close_quietly
+from ftpcluster.expiry import Expiry
 from ftpcluster.ipc.orders import NoOrder, receive, send
 from ftpcluster.prctl import adopt_orphans, thread_name
 from ftpcluster.supervisor.cut_connections import cut_connections
@@ -180,7 +181,7 @@ class AskedProcess:
         self._answers = forks.ask()
         loop = asyncio.get_running_loop()
         loop.add_reader(self._answers, self._on_answer)
-        self._timer = loop.call_later(_PATIENCE, self._on_silence)
+        self._timer = Expiry.after(loop, _PATIENCE, self._on_silence)
 
     # ------------------------------------------------------------------ what becomes of it
 
@@ -219,9 +220,6 @@ class AskedProcess:
         self._become(process)
 
     def _on_silence(self) -> None:
-        if select.select((self._answers,), (), (), 0)[0]:  # this process stood still meanwhile
-            self._on_answer()
-            return
         self._forks.end(f"did not answer for {_PATIENCE:g} s")
         self._start_otherwise("")
 

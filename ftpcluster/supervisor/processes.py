@@ -12,6 +12,7 @@ import functools
 import logging
 from collections.abc import Callable
 
+from ftpcluster.expiry import Expiry
 from ftpcluster.supervisor.process import ProcessLike
 
 log = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ class Processes:
         if process not in self._killed:
             self._killed.add(process)
             until = self._loop.time() + _LONGEST_DEATH
-            self._loop.call_later(_TIME_TO_DIE, self._look_whether_it_dies, process, until)
+            Expiry.after(self._loop, _TIME_TO_DIE, self._look_whether_it_dies, process, until)
 
     def kill_all(self) -> None:
         for process in tuple(self._awaited):
@@ -67,7 +68,7 @@ class Processes:
         if process not in self._awaited:
             return
         if not process.is_stuck and self._loop.time() < until:
-            self._loop.call_later(_TIME_TO_DIE, self._look_whether_it_dies, process, until)
+            Expiry.after(self._loop, _TIME_TO_DIE, self._look_whether_it_dies, process, until)
             return
         log.error(
             "pid %s cannot be killed: it is in a system call that does not return, probably of "

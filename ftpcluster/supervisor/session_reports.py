@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections.abc import Callable, Iterable
 
+from ftpcluster.expiry import wait_for
 from ftpcluster.ipc.messages import Describe, Described, SessionReport
 from ftpcluster.quota.ledger import Ledger
 from ftpcluster.supervisor.worker_handle import WorkerHandle
@@ -40,7 +41,7 @@ class SessionReports:
             worker.channel.send(Describe(number))
         waited_for = [self._asked[worker.epoch, number] for worker in workers]
         if waited_for:
-            await asyncio.wait(waited_for, timeout=_PATIENCE)
+            await wait_for(asyncio.gather(*waited_for), _PATIENCE)
         answers = []
         for worker in workers:
             key = worker.epoch, number

@@ -80,6 +80,7 @@ class Supervisor:
             self._end_unauthenticated,
             self._loop.call_later,
             self._catch_up,
+            arrivals=plan.arrivals,
         )
         self._logins = WorkerLogins(self.ledger, self.guard, self._loop.time)
         self.speed = SharedSpeed(
@@ -144,7 +145,7 @@ class Supervisor:
         self._listen_on(plan)
         self._acceptor.listen_on(tuple(self._listeners))
         self.ledger.limits = plan.limits
-        self.guard.set_rules(plan.bans, self._loop.time())
+        self.guard.set_rules(plan.bans, plan.arrivals, self._loop.time())
         for message in self.speed.reset(plan):
             self._tell(message)
         self._lives.switch(generation)
@@ -286,6 +287,10 @@ class Supervisor:
     def find_ban(self, address: str) -> Ban | None:
         """The ban that holds for an address. Raises ValueError where ``address`` is no address."""
         return self.guard.covering(address, self._loop.time())
+
+    def denied(self, address: str) -> str | None:
+        """The network of ``[ban] deny`` that keeps an address out."""
+        return self.guard.denied(address)
 
     def bans(self) -> list[Ban]:
         """All bans that hold; their ends are times of the loop's clock."""

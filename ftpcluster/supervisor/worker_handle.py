@@ -17,6 +17,7 @@ from ftpcluster.ipc.closing import Closer, forget_linger
 from ftpcluster.ipc.messages import Adopt, Drain, EndSession, ToSupervisor
 from ftpcluster.net.acceptor import is_untouched
 from ftpcluster.net.listeners import Listener
+from ftpcluster.quota.arrivals import ArrivalRules
 from ftpcluster.quota.bans import BanRules
 from ftpcluster.quota.ledger import ConnectionLimits
 from ftpcluster.quota.rates import SpeedLimits
@@ -52,6 +53,7 @@ class Plan:
     knows_all_users: bool = False
     """Whether ``speeds`` has all users and limits: no ``server`` or ``user_manager`` is set."""
     bans: BanRules | None = field(default_factory=BanRules)
+    arrivals: ArrivalRules = field(default_factory=ArrivalRules)
     shutdown_grace: float = 30.0
     drain_grace: float = 30.0
     names: frozenset[str] = frozenset()

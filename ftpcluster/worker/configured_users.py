@@ -52,6 +52,8 @@ def _make_user(login: str, password: str | None, account: AccountConfig) -> User
         enabled=account.enabled,
         expires=account.expires,
         allow=account.allow,
+        hide=account.hide,
+        forbid=account.forbid or (),
     )
 
 

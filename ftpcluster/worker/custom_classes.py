@@ -59,14 +59,16 @@ def server(config: Config, name: str, users: AbstractUserManager) -> Server:
         raise ConfigError(
             f"server {name}: expected a subclass of ftpcluster.Server, got {type(made).__name__}"
         )
-    if made.throttle.rates().is_limited or made.ledger.limits != ConnectionLimits():
+    is_limited = made.throttle.rates().is_limited or made.ledger.limits != ConnectionLimits()
+    if is_limited or made.arrivals.most is not None:
         raise ConfigError(
             f"server {name}: each worker would have limits of its own; what holds for the whole "
             "server belongs into [limits], or --max-connections, --download-limit, --upload-limit"
         )
-    if made.bans is not None:
+    if made.bans is not None or made.arrivals.deny:
+        keyword = "ban_deny" if made.bans is None else "ban_failures"
         raise ConfigError(
-            f"server {name}: the supervisor bans, for all workers: ban_failures belongs into [ban]"
+            f"server {name}: the supervisor bans, for all workers: {keyword} belongs into [ban]"
         )
     layer = made.path_io_factory(timeout=None, connection=None, state=None)
     if layer.state is not None and config.workers > 1:

@@ -19,6 +19,7 @@ from typing import Any, cast
 from ftpcluster.config import WorkerConfig
 from ftpcluster.daemon_calls import call_in_daemon
 from ftpcluster.descriptors import close_quietly
+from ftpcluster.expiry import Expiry
 from ftpcluster.ipc.channel import worker_end
 from ftpcluster.ipc.messages import (
     MOST_COMMAND,
@@ -120,7 +121,7 @@ class Worker:
         self._switches: deque[Callable[[], None]] = deque()  # of log files, in their order
         self._arrived: list[AcceptedConnection] = []
         self._draining = False
-        self._deadlines: list[asyncio.TimerHandle] = []
+        self._deadlines: list[Expiry] = []
         self._beaten = loop.time()
         self._spent = time.process_time()
         self._counted: Counted | None = None
@@ -206,9 +207,9 @@ class Worker:
         self._services.ports.close()  # for the next worker
         for timer in self._deadlines:
             timer.cancel()
-        self._deadlines = [self._loop.call_later(grace, self._end_all)]
+        self._deadlines = [Expiry.after(self._loop, grace, self._end_all)]
         if patience:
-            self._deadlines.append(self._loop.call_later(patience, self._end_idle))
+            self._deadlines.append(Expiry.after(self._loop, patience, self._end_idle))
             self._look_whether_drained()
         else:
             self._end_idle()

@@ -49,6 +49,9 @@ transfers = "xferlog"
 [metrics]
 listen = "[::1]:9121"
 
+[ban]
+deny = ["203.0.113.0/24", "2001:db8::7"]
+
 [admin]
 socket = "admin.sock"
 
@@ -98,6 +101,7 @@ def test_check_says_what_will_be_served_and_no_password(tmp_path: Path) -> None:
         'forbidden names: "*.php"',
         "limits of the server: connections 100, connections per address 10, download 20MB/s",
         "bans: an address with 10 failed logins in 600 s, for 1800 s; never 127.0.0.0/8, ::1/128",
+        "always turned away: 203.0.113.0/24, 2001:db8::7/128",
         f"user alice: {tmp_path}/home of alice from /in on; / read, /in read and write, "
         "/drop write, /no nothing; connections 8, upload 10MiB/s, "
         "download per connection 1500B/s",

@@ -136,6 +136,16 @@ def test_a_user_has_what_the_group_has_and_then_the_defaults() -> None:
     ]  # fmt: skip
 
 
+def test_patterns_that_are_forbidden_add_up_and_hidden_ones_do_not() -> None:
+    """“Lists replace, but `forbid` adds.”"""
+    config, _ = loaded(
+        "[user_defaults]\nroot = '.'\nforbid = ['d']\nhide = ['d']\n"
+        "[[group]]\nname = 'g'\nforbid = ['g']\nhide = ['g']\n"
+        "[[user]]\nlogin = 'a'\npassword = 'plain:x'\ngroup = 'g'\nforbid = ['u']\n"
+    )
+    assert (config.users[0].forbid, config.users[0].hide) == (("u", "g", "d"), ("g",))
+
+
 @pytest.mark.parametrize("key", ["connections", "download", "upload"])
 def test_what_a_group_shares_is_no_default_of_its_users(key: str) -> None:
     config, _ = loaded(

@@ -6,7 +6,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ftpcluster.config.units import parse_duration, parse_size, show_size
+from ftpcluster.config.units import (
+    parse_duration,
+    parse_frequency,
+    parse_size,
+    show_frequency,
+    show_size,
+)
 
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -95,3 +101,28 @@ def test_a_size_is_shown_in_its_largest_unit() -> None:
     assert [show_size(size) for size in (10**7, 10 * 2**20, 1500, 1537, 2048, 3 * 10**12)] == [
         "10MB", "10MiB", "1500B", "1537B", "2KiB", "3TB",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "number", "seconds", "shown"),
+    [
+        ("60/m", 60, 60, "60/m"),
+        ("5/s", 5, 1, "5/s"),
+        ("100 / h", 100, 3600, "100/h"),
+        ("30/1m", 30, 60, "30/m"),
+        ("30/10m", 30, 600, "30/10m"),
+        (" 30/90 s ", 30, 90, "30/90s"),
+        ("30/11s", 30, 11, "30/11s"),
+    ],
+)
+def test_a_number_in_a_time_is_read_and_shown(
+    text: str, number: int, seconds: int, shown: str
+) -> None:
+    assert parse_frequency(text) == (number, seconds)
+    assert show_frequency(number, seconds) == shown
+
+
+@pytest.mark.parametrize("text", ["", "60", "/m", "60/", "60/x", "6.5/m", "60/m/s", "60/-1m"])
+def test_what_is_no_number_in_a_time_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="^" + text.replace("/", "/")):
+        parse_frequency(text)

@@ -442,6 +442,32 @@ WRONG = [
         ['f.toml:2: ban.allow: 10.0.0.1/8 has host bits set; the network is "10.0.0.0/8"'],
     ),
     ("[ban]\nallow = ['::1', 7]\n", ["f.toml:2: ban.allow: 7 is no network"]),
+    (
+        "[ban]\ndeny = ['192.0.2.1/24']\n",
+        ['f.toml:2: ban.deny: 192.0.2.1/24 has host bits set; the network is "192.0.2.0/24"'],
+    ),
+    (
+        "[ban]\nallow = ['::1', '10.0.0.0/8']\ndeny = ['10.0.0.0/8', '10.0.0.1']\n",
+        ["f.toml:3: ban.deny: 10.0.0.0/8 is in ban.allow, too; remove it from one of them"],
+    ),
+    *(
+        (
+            f"[limits]\nnew_connections_per_address = {value}\n",
+            [
+                "f.toml:2: limits.new_connections_per_address: expected a number in a time, such "
+                f'as "60/m", "5/s" or "100/10m", got {got}'
+            ],
+        )
+        for value, got in (
+            ("60", "60"),
+            ("'60'", '"60"'),
+            ("'0/m'", '"0/m"'),
+            ("'60/0s'", '"60/0s"'),
+            ("'60/month'", '"60/month"'),
+            ("'-1/m'", '"-1/m"'),
+            ("'60/9000h'", '"60/9000h"'),
+        )
+    ),
 ]
 
 

@@ -99,6 +99,7 @@ def site(tmp_path: Path) -> Path:
     for name in ("files", "users.d"):
         (tmp_path / name).mkdir()
     (tmp_path / "files/file").write_bytes(bytes(16 << 20))
+    (tmp_path / "files/small").write_bytes(b"x" * 4096)
     (tmp_path / "users.d/alice.toml").write_text(ALICE.replace("files", "../files"))
     return tmp_path
 
@@ -128,6 +129,11 @@ def test_users_are_added_changed_and_removed_without_replacing_a_worker(site: Pa
         write(site, "alice", 'permissions = [{ path = "/", read = false }]\n')
         reloads_in_place(cluster)
         alice.says("SIZE file", 550)
+
+        write(site, "alice", 'forbid = ["file"]\n')
+        reloads_in_place(cluster)
+        alice.says("SIZE file", 550)
+        alice.says("SIZE small", 213)
 
         write(site, "alice", "enabled = false\n")
         reloads_in_place(cluster)
@@ -279,7 +285,6 @@ def test_a_thousand_changes_under_clients_that_transfer_all_the_time(site: Path)
                 count += 1
         counts.append(count)
 
-    (site / "files/small").write_bytes(b"x" * 4096)
     with configured(site, 'users = "users.d/*.toml"\n') as cluster:
         before = cluster.workers()
         with ThreadPoolExecutor(12) as pool:

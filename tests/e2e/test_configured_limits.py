@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import signal
 import time
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from ftpcluster.admin.client import AdminConnection, OrderRefused
+from ftpcluster.admin.requests import Unban
 from tests.support.cluster import Cluster, begin_download, fill
 from tests.support.configured import configured
 from tests.support.dialogue import Dialogue
@@ -40,6 +43,34 @@ def test_connections_of_an_address_are_limited(directory: Path) -> None:
             other.logs_in()
         for client in held:
             client.sock.close()
+
+
+def test_new_connections_and_networks_are_turned_away(directory: Path) -> None:
+    text = (
+        f"{USER}[limits]\nnew_connections_per_address = '20/h'\n"
+        "[ban]\nallow = ['127.0.0.1']\ndeny = ['127.0.9.0/24']\n"
+    )
+    with configured(directory, text) as cluster:
+
+        def is_refused(source: str) -> bool:
+            with Dialogue(cluster.port, source=source, greeting=None) as client:
+                code, _ = client.reply()
+                assert code == 220 or (code == 421 and client.is_closed())
+                return code == 421
+
+        with ThreadPoolExecutor(8) as pool:  # exact, over both workers
+            assert [*pool.map(is_refused, ["127.0.0.8"] * 60)].count(False) == 20
+            assert not any(pool.map(is_refused, ["127.0.0.1"] * 30))
+            assert all(pool.map(is_refused, ["127.0.9.1"] * 3))
+        cluster.wait_for(re.compile(r"refused \d+ connections? \(too often\).* 127.0.0.8"))
+        cluster.wait_for(re.compile(r"refused \d+ connections? \(denied\).* 127.0.9.1"))
+        with contextlib.closing(AdminConnection(cluster.admin)) as admin:
+            with pytest.raises(OrderRefused, match=r"denied, with 127\.0\.9\.0/24: change \[ban\]"):
+                admin.ask(Unban("127.0.9.1"))
+        directory.joinpath("ftpcluster.toml").write_text(USER)
+        assert "reloaded: " in cluster.hang_up()
+        assert not is_refused("127.0.9.1")
+        assert not is_refused("127.0.0.8")
 
 
 def test_connections_that_have_not_logged_in_are_limited(directory: Path) -> None:

@@ -56,6 +56,14 @@ class Banning(ftpcluster.Server):
     def __init__(self, users):
         super().__init__(users, ban_failures=3)
 
+class Denying(ftpcluster.Server):
+    def __init__(self, users):
+        super().__init__(users, ban_deny=["192.0.2.0/24"])
+
+class Counting(ftpcluster.Server):
+    def __init__(self, users):
+        super().__init__(users, new_connections_per_address="60/m")
+
 class Slow(ftpcluster.Server):
     def __init__(self, users):
         super().__init__(users, write_speed_limit=1000)
@@ -204,6 +212,8 @@ def test_notify_logout_is_called_once_per_login_in_a_cluster(
         (("--server", "mine:kind"), ("server mine:kind", "ftpcluster.Server")),
         (("--server", "mine:Limited"), ("server mine:Limited", "--max-connections")),
         (("--server", "mine:Banning"), ("server mine:Banning", "[ban]")),
+        (("--server", "mine:Denying"), ("server mine:Denying", "ban_deny belongs into [ban]")),
+        (("--server", "mine:Counting"), ("server mine:Counting", "[limits]")),
         (("--server", "mine:Slow"), ("server mine:Slow", "--download-limit")),
         (("--server", "mine:Broken"), ("server mine:Broken", "it is broken")),
         (("--server", "faulty:Server"), ("server faulty:Server", "division")),

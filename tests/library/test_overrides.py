@@ -810,6 +810,8 @@ ARGUMENTS: tuple[tuple[str, Any, Any], ...] = (
     ("encoding", "latin-1", "klingon"),
     ("forbid", ["*.exe"], "*.exe"),
     ("ban_failures", 3, None),
+    ("ban_deny", ["192.0.2.0/24"], ["192.0.2.1/24"]),
+    ("new_connections_per_address", "5/s", "5"),
 )
 
 

@@ -477,6 +477,26 @@ async def test_one_more_than_maximum_connections_is_told_421(make: Make) -> None
                 pass
 
 
+async def test_an_address_may_make_so_many_connections_in_a_time(make: Make) -> None:
+    async with make(new_connections_per_address="2/h", ban_allow=()) as server:
+        port = server.server_port
+        for _ in range(2):
+            async with Client(port) as client:
+                await client.says("QUIT", 221)
+        async with Client(port, greeting=421) as third:
+            assert await third.is_ended()
+        async with Client(port, source="127.0.0.2"):
+            pass
+
+
+async def test_denied_networks_are_turned_away_also_where_nobody_is_banned(make: Make) -> None:
+    async with make(ban_deny=["127.0.0.2"]) as server:
+        async with Client(server.server_port, greeting=421, source="127.0.0.2") as denied:
+            assert await denied.is_ended()
+        async with Client(server.server_port):
+            pass
+
+
 @on_both_loops
 async def test_an_address_may_have_so_many_connections_and_others_theirs(make: Make) -> None:
     async with make(maximum_connections_per_address=1) as server:
@@ -783,6 +803,13 @@ async def test_pasv_names_the_address_that_the_client_has_reached(make: Make) ->
         ({"proxy_protocol": "10.0.0.0/8"}, "proxy_protocol: expected networks, such as"),
         ({"proxy_protocol": [5]}, "proxy_protocol: expected networks, such as"),
         ({"ban_failures": 3, "ban_allow": "::"}, "ban_allow: expected networks, such as"),
+        ({"ban_deny": "::/0"}, "ban_deny: expected networks, such as"),
+        ({"ban_deny": ["10.0.0.1/8"]}, "ban_deny: expected networks, such as"),
+        (
+            {"new_connections_per_address": 60},
+            'new_connections_per_address: expected a number in a time, such as "60/m"',
+        ),
+        ({"new_connections_per_address": "0/m"}, "new_connections_per_address: expected a number"),
     ],
 )
 def test_a_wrong_argument_is_refused_where_it_is_given(given: dict[str, Any], says: str) -> None:

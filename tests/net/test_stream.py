@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
+from ftpcluster.expiry import expire
 from ftpcluster.net.poller import READ, Poller
-from ftpcluster.net.stream import Stream, expire, pause
+from ftpcluster.net.stream import Stream, pause
 from tests.support.dialogue import reset
 
 DEADLINE = 20.0

@@ -6,6 +6,7 @@ import pytest
 
 from ftpcluster.protocol.address import Networks
 from ftpcluster.quota.admission import Admission
+from ftpcluster.quota.arrivals import ArrivalRules
 from ftpcluster.quota.bans import BanRules
 from ftpcluster.quota.ledger import Ledger, Refusal
 
@@ -75,7 +76,7 @@ def test_what_has_been_counted_leaves_fewer_at_once_and_one_in_any_case(scene: S
     scene.fails(2)
     scene.tries(3, 4)
     assert list(scene.answers) == [1, 2, 3]
-    scene.guard.set_rules(BanRules(failures=1), 0)
+    scene.guard.set_rules(BanRules(failures=1), ArrivalRules(), 0)
     scene.is_right(3)
     assert list(scene.answers) == [1, 2, 3, 4]
 
@@ -137,7 +138,7 @@ def test_without_rules_nobody_waits() -> None:
 
 def test_rules_that_are_gone_let_go_who_waits(scene: Scene) -> None:
     scene.tries(*range(9))
-    scene.guard.set_rules(None, 0)
+    scene.guard.set_rules(None, ArrivalRules(), 0)
     assert set(scene.answers.values()) == {None}
     assert len(scene.answers) == 9
 

@@ -3,15 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import time
-from collections.abc import Callable
 
-import pytest
-import uvloop
-
-from ftpcluster.net.poller import READ, Poller
-from ftpcluster.net.stream import LATE, expire
 from ftpcluster.session.timer_wheel import RESOLUTION, TimerWheel
 
 
@@ -80,55 +72,3 @@ async def test_after_close_nobody_is_called() -> None:
     await called_at(other, loop.time() + RESOLUTION)
     assert not called
     other.close()
-
-
-class Arrival:
-    """Notes when something can be read."""
-
-    def __init__(self, note: Callable[[], None]) -> None:
-        self._note = note
-
-    def on_ready(self, _: int) -> None:
-        self._note()
-
-
-@pytest.mark.parametrize("new_loop", [uvloop.new_event_loop, asyncio.new_event_loop])
-@pytest.mark.parametrize("kind", ["wheel", "expire"])
-def test_what_came_while_a_call_kept_the_process_is_seen_before_a_deadline(
-    new_loop: Callable[[], asyncio.AbstractEventLoop], kind: str
-) -> None:
-    async def order() -> list[str]:
-        loop = asyncio.get_running_loop()
-        poller, wheel, seen = Poller(loop), TimerWheel(loop), list[str]()
-        waiter = loop.create_future()
-        pairs = [socket.socketpair() for _ in range(2)]
-        (ours, its), (busy, other) = pairs
-
-        def keep() -> None:
-            loop.remove_reader(busy)
-            its.send(b"came")
-            time.sleep(2 * LATE + 2 * RESOLUTION)
-
-        def came() -> None:
-            seen.append("came")
-            poller.remove(ours.fileno())
-
-        loop.add_reader(busy, keep)
-        poller.add(ours.fileno(), READ, Arrival(came))
-        other.send(b"begin")
-        if kind == "wheel":
-            wheel.add(loop.time(), lambda: (seen.append("deadline"), waiter.set_result(None))[1])
-        else:
-            expire(loop, waiter, 0.05, TimeoutError())
-            waiter.add_done_callback(lambda _: seen.append("deadline"))
-        await asyncio.wait((waiter,), timeout=20)
-        await asyncio.sleep(0)
-        waiter.exception()
-        wheel.close()
-        poller.close()
-        for each in (ours, its, busy, other):
-            each.close()
-        return seen
-
-    with asyncio.Runner(loop_factory=new_loop) as runner:
-        assert runner.run(order()) == ["came", "deadline"]

@@ -20,9 +20,11 @@ from ftpcluster.ipc.messages import (
     Message,
     Ready,
     SlotAnswer,
+    TakeSlot,
 )
 from ftpcluster.net.listeners import Listener
 from ftpcluster.protocol.address import Networks
+from ftpcluster.quota.arrivals import ArrivalRules
 from ftpcluster.quota.bans import BanRules
 from ftpcluster.quota.ledger import Refusal
 from tests.support.fake_workers import DEADLINE, FakeWorker, Supervised, supervised, until
@@ -331,3 +333,29 @@ async def test_a_worker_that_declines_a_session_keeps_neither_its_try_nor_its_co
         for session in list(two.held)[:3]:
             two.say(BeginTry(session))
             assert await two.hear(SlotAnswer) == SlotAnswer(session, None)
+
+
+async def test_what_a_reload_denies_is_turned_away_and_its_sessions_go_on() -> None:
+    async with supervised(1) as scene:
+        (worker,) = await scene.ready(1)
+        before = await scene.connect(MALLORY)
+        session = await worker.adopt()
+        rules = ArrivalRules(most=1, period=3600, deny=Networks([MALLORY]))
+        plan = dataclasses.replace(scene.plan, arrivals=rules)
+        reload = asyncio.create_task(scene.supervisor.reload(plan))
+        new = await scene.worker(1)
+        new.say(Ready())
+        await reload
+        after = await scene.connect(MALLORY)
+        assert await after.hears() == f"421 {Refusal.DENIED.explanation}\r\n".encode()
+        await scene.connect("127.0.0.8")
+        await new.adopt()
+        assert await (await scene.connect("127.0.0.8")).is_turned_away()
+        worker.say(TakeSlot(session, "alice", None))
+        heard = []
+        while not isinstance(message := await worker.hear(Message), SlotAnswer):
+            heard.append(message)
+        assert not any(isinstance(each, EndSession) for each in heard)
+        assert not before.reader.at_eof()
+        assert scene.supervisor.guard.refused[Refusal.DENIED] == 1
+        assert scene.supervisor.guard.refused[Refusal.TOO_OFTEN] == 1

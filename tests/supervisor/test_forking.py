@@ -14,10 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from ftpcluster.expiry import LATE
 from ftpcluster.ipc.orders import receive
 from ftpcluster.supervisor import forking
 from ftpcluster.supervisor.forking import AskedProcess, ForkedProcess, ForkServer
 from tests.support.fake_workers import DEADLINE
+from tests.support.stalls import stall
 
 
 class Answering:
@@ -126,13 +128,14 @@ async def test_where_nobody_answers_one_is_spawned_and_a_late_one_is_ended(
 
 
 async def test_an_answer_that_came_while_this_process_stood_still_counts(
-    answering: Answering,
+    answering: Answering, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(forking, "_PATIENCE", 0.05)
     process = answering.ask()
     with answering.asked() as answer:
-        answer.send(b"%d" % answering.begin().pid)
-        process._on_silence()
-        assert answering.said == ["order", "given up"]
+        pid = b"%d" % answering.begin().pid
+        await stall(2 * LATE, lambda: answer.send(pid))
+        await answering.expect("order", "given up")
         assert answering.forks.is_usable
         process.kill()
         await answering.expect("order", "given up", "ended")
