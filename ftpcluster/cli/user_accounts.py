@@ -140,14 +140,15 @@ def _accounts(files: AccountFiles) -> tuple[list[ListedUser], list[str]]:
     return _found(config, sources), sources.doubts
 
 
-def _found(config: Config, sources: Sources) -> list[ListedUser]:
+def _found(config: Config, sources: Sources, only: str | None = None) -> list[ListedUser]:
+    """The users, or those with one login: to find the lines of all takes a while."""
     found = []
     for index, user in enumerate(config.users or ()):
         path: Path = ("user", index)
         login = sources.get((*path, "login"))
-        stands = sources.place(path)
-        if user is None or not isinstance(login, str):
+        if user is None or not isinstance(login, str) or only not in (None, login):
             continue
+        stands = sources.place(path)
         place = sources.where(path)
         is_placed = stands.file is not None and place.startswith(f"{stands.file}:")
         problems = sources.account_problems.get(path, [])
@@ -166,8 +167,9 @@ def _found(config: Config, sources: Sources) -> list[ListedUser]:
     return found
 
 
-def _only(accounts: list[ListedUser], login: str) -> ListedUser | None:
-    found = [each for each in accounts if each.login == login]
+def _only(config: Config, sources: Sources, login: str) -> ListedUser | None:
+    """The user with a login. Raises ConfigError where there are two."""
+    found = _found(config, sources, login)
     if len(found) > 1:
         places = " and ".join(each.place for each in found)
         raise ConfigError(f"{quoted(login)} is there twice, {places}: remove one of them by hand")
@@ -252,7 +254,7 @@ def file_of(directory: UserDirectory, login: str) -> str:
 
 def _checked(files: AccountFiles, change: Change, target: str) -> ListedUser | None:
     config, before = files._load()
-    account = _only(_found(config, before), change.login)
+    account = _only(config, before, change.login)
     if change.is_new:
         if account is not None:
             raise ConfigError(f"{account.place}: {quoted(change.login)} is there already")
@@ -311,8 +313,7 @@ def _lay_over(change: Change, sources: Sources) -> None:
 
 def _values_of(files: AccountFiles, login: str) -> Effective:
     config, sources = files._load()
-    found = _found(config, sources)
-    account = _needed(_only(found, login), login)
+    account = _needed(_only(config, sources, login), login)
     index = _index(sources, login)
     user = config.users[index]
     values = {
