@@ -19,7 +19,7 @@ def main() -> None:
                 from ftpcluster.worker.fork_server import begin
 
                 fork_server = begin()
-        from ftpcluster.cli import main  # here, since worker processes import this module, too
+        from ftpcluster.cli.main import main  # here, since worker processes import this module, too
 
         main(fork_server)
     except KeyboardInterrupt:  # during the imports, which take a while

@@ -286,13 +286,22 @@ def test_every_part_of_the_package_has_its_layer() -> None:
     assert {layer_of(module) for module in MODULES} == set(LAYERS)
 
 
-@pytest.mark.parametrize("module", ["ftpcluster.supervisor.supervisor", "ftpcluster.cli"])
+@pytest.mark.parametrize("module", ["ftpcluster.supervisor.supervisor", "ftpcluster.cli.main"])
 def test_a_supervisor_process_never_loads_session_code(module: str) -> None:
     code = f"import sys, {module}; print(*(m for m in sys.modules if m.startswith('ftpcluster.')))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = {name.split(".")[1] for name in done.stdout.split()}
     assert "supervisor" in loaded
     assert loaded.isdisjoint({"compat", "session", "storage", "server"})
+
+
+def test_a_process_that_loads_a_configuration_again_loads_no_command() -> None:
+    """It is started at each reload."""
+    code = "import sys, ftpcluster.cli.aside, ftpcluster.cli.loading_again; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {".".join(name.split(".")[:2]) for name in done.stdout.split()}
+    assert "ftpcluster.config" in loaded
+    assert loaded.isdisjoint({"click", "rich", "ftpcluster.supervisor", "ftpcluster.admin"})
 
 
 # ---------------------------------------------------------------------- digits of reply codes

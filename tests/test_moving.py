@@ -21,8 +21,8 @@ import pytest
 import trustme
 
 import ftpcluster
-from ftpcluster.cli import cli
 from ftpcluster.cli.flags import Flags
+from ftpcluster.cli.main import cli
 from ftpcluster.config import ConfigError
 from ftpcluster.config.load import load
 from ftpcluster.config.setting import kind_of

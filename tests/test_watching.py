@@ -9,7 +9,7 @@ from pathlib import Path
 import trustme
 from prometheus_client.parser import text_string_to_metric_families
 
-from ftpcluster.cli import STEERING, cli
+from ftpcluster.cli.main import STEERING, cli
 from ftpcluster.supervisor.worker_handle import Phase
 from tests.support.cluster import Cluster, until
 from tests.support.dialogue import Dialogue

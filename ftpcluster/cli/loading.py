@@ -1,15 +1,14 @@
-"""How ``run`` and ``check`` load a configuration, with the checks that only a start makes."""
+"""How ``run`` and ``check`` first load a configuration, with the checks that only a start makes."""
 
 from __future__ import annotations
 
 import functools
-import logging
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from ftpcluster.cli.aside import call_bounded, call_bounded_beside
+from ftpcluster.cli.aside import call_bounded
 from ftpcluster.cli.flags import Flags
 from ftpcluster.cli.standard_streams import say
 from ftpcluster.cli.start_checks import check_start
@@ -22,8 +21,6 @@ from ftpcluster.config.tls_doubts import tls_doubts
 from ftpcluster.config.warnings import warnings
 from ftpcluster.net.certificates import BadCertificate, read_certificates
 from ftpcluster.safe_paths import reading_for
-
-log = logging.getLogger(__name__)
 
 
 def load_to_start(file: Path | None, flags: Flags, environment: Environment) -> Config:
@@ -39,31 +36,6 @@ def load_to_start(file: Path | None, flags: Flags, environment: Environment) -> 
     if config.server or config.user_manager:
         sys.path.insert(0, flags.directory)
     return config
-
-
-async def load_again(file: Path | None, flags: Flags, environment: Environment) -> Config:
-    """The configuration as it is now; accounts that cannot be served are logged.
-
-    Raises ConfigError.
-    """
-    config, doubts = await call_bounded_beside(
-        functools.partial(_load_again, file, flags, environment)
-    )
-    for line in doubts:
-        log.warning("%s", line)
-    return config
-
-
-def _load_again(
-    file: Path | None, flags: Flags, environment: Environment
-) -> tuple[Config, list[str]]:
-    doubts: list[str] = []
-    note = functools.partial(_note_doubts, doubts)
-    return load(file, flags, note, environment=environment), doubts
-
-
-def _note_doubts(found: list[str], _: Config, sources: Sources) -> None:
-    found.extend(sources.doubts)
 
 
 def _load(file: Path | None, flags: Flags, environment: Environment) -> tuple[Config, list[str]]:

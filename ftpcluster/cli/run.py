@@ -12,7 +12,8 @@ import click
 
 from ftpcluster.cli.cluster import Cluster
 from ftpcluster.cli.flags import FLAGS, Flag, Flags, take_passwords
-from ftpcluster.cli.loading import load_again, load_to_start
+from ftpcluster.cli.loading import load_to_start
+from ftpcluster.cli.loading_again import load_again
 from ftpcluster.cli.logfiles import LogFiles
 from ftpcluster.cli.paths import a_directory, a_file, a_file_s_name
 from ftpcluster.cli.standard_streams import have_stderr_of_our_own, say

@@ -302,6 +302,7 @@ class Bench:
         """Try a fault again: what was kept only once is no leak, but kept for later use."""
         wrong = None
         for _ in range(3):
+            self._serves()  # opens the user's directory, which is closed when it has been unused
             self._before = self._held()
             self._arm(fault)
             wrong = self._run(script)

@@ -161,7 +161,7 @@ class Client:
             if how in ("PORT", "EPRT") and code < 200:
                 listener, data = data, None
                 with listener:
-                    if not self._comes(listener):
+                    if not self._is_connected_to(listener):
                         return self._next(command)[0], None
                     data = listener.accept()[0]
                     data.settimeout(PATIENCE)
@@ -176,11 +176,11 @@ class Client:
             return code, None
         return code, data
 
-    def _comes(self, listener: socket.socket) -> bool:
-        """Wait until the server connects, or says that it does not."""
-        patience = 0.0 if self._dialogue._buffer else PATIENCE
-        either = (listener, self._dialogue.sock)
-        return listener in select.select(either, (), (), patience)[0]
+    def _is_connected_to(self, listener: socket.socket) -> bool:
+        """Whether the server connects. One that cannot says so, and nothing is waited for."""
+        if not self._dialogue.has_more():
+            select.select([listener, self._dialogue.sock], [], [], PATIENCE)
+        return bool(select.select([listener], [], [], 0)[0])
 
     def _wrapped(self, data: socket.socket) -> socket.socket:
         assert self._context is not None

@@ -17,7 +17,7 @@ def main() -> None:
     names = "plain:implicit"
     os.environ.update(LISTEN_FDS="2", LISTEN_PID=str(os.getpid()), LISTEN_FDNAMES=names)
 
-    from ftpcluster.cli import main as run
+    from ftpcluster.cli.main import main as run
 
     run()
 

@@ -159,6 +159,10 @@ class Dialogue:
             raise
         return data
 
+    def has_more(self) -> bool:
+        """Whether something has been received that no reply was read from."""
+        return bool(self._buffer)
+
     def finds_silence(self, seconds: float) -> None:
         """Assert that nothing comes for so long: neither a reply nor the end."""
         assert not self._buffer, self._buffer

@@ -73,7 +73,7 @@ class Driven(Cluster):
 
 
 def main() -> None:
-    from ftpcluster.cli import main as run
+    from ftpcluster.cli.main import main as run
     from ftpcluster.ipc import channel
     from ftpcluster.supervisor.supervisor import Supervisor
 

@@ -10,7 +10,7 @@ if __name__ == "__main__":  # workers import this module, too
 
     fork_server = begin()
 
-    from ftpcluster.cli import main
+    from ftpcluster.cli.main import main
     from ftpcluster.config import values
 
     values.LEAST_AGE = values.LEAST_MEMORY = 1

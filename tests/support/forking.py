@@ -162,7 +162,7 @@ def serve(control: socket.socket) -> None:
     Also returns in the commands, when they have ended.
     """
     # what all of them need, and what `run` and its workers need besides
-    import ftpcluster.cli
+    import ftpcluster.cli.main
     import ftpcluster.worker.confinement
     import ftpcluster.worker.seccomp
     import ftpcluster.worker.worker  # noqa: F401
@@ -226,7 +226,7 @@ def _become(
 
 def become(command: Sequence[str]) -> None:
     """Be ``python -m`` with ``command`` from now on: a new interpreter only where it has to be."""
-    if "ftpcluster.cli" not in sys.modules:
+    if "ftpcluster.cli.main" not in sys.modules:
         os.execv(sys.executable, (sys.executable, "-m", *command))
     sys.argv[:] = command
     try:

@@ -32,7 +32,6 @@ from ftpcluster.session.commands.sorting import (
     lines_in_order,
 )
 from ftpcluster.session.download import Listing
-from ftpcluster.session.login import Account
 from ftpcluster.session.state import Session
 from ftpcluster.storage.base import Batches as Scan
 from ftpcluster.storage.base import Entry
@@ -315,10 +314,7 @@ def _shown(session: Session, batch: list[Entry], *, hidden: bool) -> list[Entry]
     """What a client sees of a directory. ``hidden``: also names that begin with a dot."""
     if not hidden:
         batch = [entry for entry in batch if entry[0][0] != "."]
-    login = session.login
-    if not isinstance(login, Account):
-        return []  # it has logged out meanwhile
-    if unlisted := login.unlisted:
+    if unlisted := session.account.unlisted:
         batch = [entry for entry in batch if entry[0] not in unlisted]
     return batch
 
