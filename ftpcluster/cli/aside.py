@@ -13,6 +13,7 @@ import logging
 import os
 import pickle
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -33,6 +34,9 @@ _PATIENCE = 10.0
 """Seconds that each file, directory or name has to answer."""
 _SILENCE = 3.0
 """Seconds after which the log says what a reload waits for."""
+_ENDED = "the process that was to load the configuration has ended"
+_PIECE = 1 << 18
+_SHORT, _LONG = struct.Struct("!i"), struct.Struct("!iQ")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 Kind = Literal["at", "done", "refused", "failed"]
 
@@ -53,12 +57,47 @@ def call_bounded(function: Callable[[], T]) -> T:
             at = value
 
 
+class _Pieces:
+    """The messages of a connection, as they come. A large one comes in many pieces: to wait for the
+    rest of it would keep the loop.
+    """
+
+    def __init__(self, results: Connection) -> None:
+        self._fd = results.fileno()
+        self._came = bytearray()
+        os.set_blocking(self._fd, False)  # uvloop does so in any case
+
+    def take(self) -> Iterator[tuple[Literal["done", "at"], Any]]:
+        """The messages that are complete."""
+        with contextlib.suppress(BlockingIOError):
+            piece = os.read(self._fd, _PIECE)
+            if not piece:
+                raise RuntimeError(_ENDED)
+            self._came += piece
+        while (message := self._next()) is not None:
+            yield _meant(pickle.loads(message))  # noqa: S301 (our own process)
+
+    def _next(self) -> bytes | None:
+        """As ``multiprocessing.connection`` sends them: the length, in longer ones after a -1."""
+        came, head = len(self._came), _SHORT.size
+        length = _SHORT.unpack_from(self._came)[0] if came >= head else 0
+        if length == -1:
+            head = _LONG.size
+            length = _LONG.unpack_from(self._came)[1] if came >= head else 0
+        if came < head + length:
+            return None
+        message = bytes(self._came[head : head + length])
+        del self._came[: head + length]
+        return message
+
+
 async def call_bounded_beside(function: Callable[[], T]) -> T:
     """``call_bounded`` without blocking the loop. After a while the log has what it waits for."""
     at, told = "", ""
     with _called(function, may_fork=False) as results:
         readable = asyncio.Event()
         loop = asyncio.get_running_loop()
+        pieces = _Pieces(results)
         loop.add_reader(results.fileno(), readable.set)
         try:
             while True:
@@ -69,8 +108,7 @@ async def call_bounded_beside(function: Callable[[], T]) -> T:
                     if not await _is_set(readable, _PATIENCE - _SILENCE):
                         raise _no_answer(at)
                 readable.clear()
-                while results.poll():
-                    kind, value = _received(results)
+                for kind, value in pieces.take():
                     if kind == "done":
                         return cast(T, value)
                     at = value
@@ -96,9 +134,13 @@ def _no_answer(at: str) -> ConfigError:
 
 def _received(results: Connection) -> tuple[Literal["done", "at"], Any]:
     try:
-        kind, value = results.recv()
+        return _meant(results.recv())
     except EOFError:
-        raise RuntimeError("the process that was to load the configuration has ended") from None
+        raise RuntimeError(_ENDED) from None
+
+
+def _meant(message: Any) -> tuple[Literal["done", "at"], Any]:
+    kind, value = message
     if kind == "refused":
         raise value
     if kind == "failed":

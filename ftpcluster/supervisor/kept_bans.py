@@ -126,8 +126,8 @@ class KeptBans:
             why = str(getattr(error, "strerror", None) or error)
             if why != self._failure:
                 log.error(
-                    "%s (ban.file) cannot be written, and is tried again: %s; let the server's "
-                    "user write in its directory", self._path, why,
+                    "%s (ban.file) cannot be written, and is tried again: %s; it needs room, and "
+                    "the server's user has to be able to write in its directory", self._path, why,
                 )  # fmt: skip
             self._failure = why
             self._is_dirty, self._pause = True, _RETRY

@@ -31,7 +31,6 @@ from tests.support.proc_net import other_end
 from tests.support.speed import Flow, Span, Traffic, fairly
 from tests.support.tree import digest, make_file
 
-pytestmark = pytest.mark.alone
 MB = 1_000_000
 LIMIT = 4 * MB
 USERS = ("user", "alice", "bob", "carol")
@@ -401,6 +400,7 @@ def test_a_limit_that_changes_before_the_first_byte_lets_no_whole_piece_through(
         assert received <= 10_000
 
 
+@pytest.mark.alone
 def test_a_session_under_no_shared_limit_costs_three_messages_in_its_life(root: Path) -> None:
     (root / "file").write_bytes(bytes(MB))
 

@@ -32,7 +32,6 @@ from ftpcluster.session.commands.sorting import (
     lines_in_order,
 )
 from ftpcluster.session.download import Listing
-from ftpcluster.session.login import Account
 from ftpcluster.session.state import Session
 from ftpcluster.storage.base import Batches as Scan
 from ftpcluster.storage.base import Entry
@@ -312,10 +311,7 @@ def _shown(session: Session, batch: list[Entry], *, hidden: bool) -> list[Entry]
     session.entries_read += len(batch)
     if not hidden:
         batch = [entry for entry in batch if entry[0][0] != "."]
-    login = session.login
-    if not isinstance(login, Account):
-        return []  # it has logged out meanwhile
-    if unlisted := login.unlisted:
+    if unlisted := session.account.unlisted:
         batch = [entry for entry in batch if entry[0] not in unlisted]
     return batch
 
