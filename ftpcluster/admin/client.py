@@ -21,6 +21,10 @@ class NoServer(Exception):
     """There is nobody to speak to, or no permission; the message says what to do."""
 
 
+class NotRunning(NoServer):
+    """There is no server at the socket: it does not run, or has another socket."""
+
+
 class OrderRefused(Exception):
     """The server says why it does not do that."""
 
@@ -36,7 +40,7 @@ class AdminConnection:
             self._sock.connect(path)
         except (FileNotFoundError, ConnectionRefusedError):
             self._sock.close()
-            raise NoServer(
+            raise NotRunning(
                 f"no server answers at {path}; give the one that is meant: -c FILE or --socket PATH"
             ) from None
         except TimeoutError:

@@ -14,7 +14,7 @@ import click
 import msgspec
 
 from ftpcluster.admin import default_socket
-from ftpcluster.admin.client import AdminConnection, NoServer
+from ftpcluster.admin.client import AdminConnection, NotRunning
 from ftpcluster.admin.requests import (
     MOST_SPEED,
     AnyReply,
@@ -71,7 +71,7 @@ def connected(file: Path | None, path: str | None) -> Iterator[AdminConnection]:
         path = admin_socket(file, take_environment(os.environ))
     path = path or default_socket()
     if path is None:
-        raise NoServer("there is no usual place for a socket; say which one with --socket PATH")
+        raise NotRunning("there is no usual place for a socket; say which one with --socket PATH")
     connection = AdminConnection(path)
     try:
         yield connection

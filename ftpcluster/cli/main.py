@@ -16,6 +16,7 @@ from ftpcluster.cli.run import run
 from ftpcluster.cli.schema import schema
 from ftpcluster.cli.standard_streams import is_full, say
 from ftpcluster.cli.top import top
+from ftpcluster.cli.user import user
 from ftpcluster.config import ConfigError
 from ftpcluster.native import DESCRIPTION
 from ftpcluster.net.listeners import CannotListen
@@ -36,7 +37,7 @@ def cli() -> None:
     """An FTP server cluster: many processes, exact limits."""
 
 
-SERVING = (run, check, init, schema, hash_)
+SERVING = (run, check, init, schema, hash_, user)
 STEERING = (who, top, kick, limit, ban, unban, bans, drain, reload, stop)
 for command in (*SERVING, *STEERING):
     cli.add_command(command)

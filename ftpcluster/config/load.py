@@ -68,6 +68,21 @@ def load_user(
     return config, sources.doubts
 
 
+def load_accounts(
+    file: Path | None, overlay: Overlay, environment: Environment, only: str | None = None
+) -> tuple[Config, Sources]:
+    """The accounts, with all that is wrong with each in ``account_problems``.
+
+    Errors elsewhere must not keep an administrator from them. ``only``: as in ``load_user``. Raises
+    ConfigError where the file cannot be read.
+    """
+    sources = _given(file, overlay, environment, only)
+    sources.values["strict_users"] = True  # then missing directories are errors of their accounts
+    config = decode(sources, Config)
+    check_users(config, sources)
+    return _settled(config, sources), sources
+
+
 def _given(
     file: Path | None, flags: Overlay, environment: Environment, only: str | None = None
 ) -> Sources:

@@ -30,7 +30,7 @@ class _Label(NamedTuple):
     is_variable: bool
 
 
-class _Place(NamedTuple):
+class FilePlace(NamedTuple):
     """Where a value stands: the file and the path in it, and where that file comes among others."""
 
     file: TomlFile | None
@@ -57,7 +57,7 @@ class Sources:
         self._main = None if file is None else TomlFile(file, directory)
         self.values: dict[str, Any] = {} if self._main is None else self._main.values()
         self._in_file = copy.deepcopy(self.values)
-        self._user_files: dict[Path, _Place] = {}
+        self._user_files: dict[Path, FilePlace] = {}
         self._origins: dict[Path, Path] = {}
         self._labels: dict[Path, _Label] = {}
         self._problems: list[tuple[tuple[int, int], str]] = []
@@ -90,7 +90,7 @@ class Sources:
             if not isinstance(users, list):
                 return  # which is refused
             users.append(copy.deepcopy(table))
-        self._user_files[("user", len(self.values["user"]) - 1)] = _Place(file, path, rank)
+        self._user_files[("user", len(self.values["user"]) - 1)] = FilePlace(file, path, rank)
 
     def inherit(self, path: Path, value: object, origin: Path) -> None:
         """Set a value that an account does not have itself. It is given at ``origin``."""
@@ -114,6 +114,10 @@ class Sources:
         """Set the value of an environment variable, as ``put`` does."""
         self._put_labelled(path, value, _Label(variable_of(path), is_variable=True))
 
+    def put_draft(self, path: Path, value: object, label: str) -> None:
+        """Set a value that no file has yet. ``label`` is its name in messages."""
+        self._put_labelled(path, value, _Label(label, is_variable=True))
+
     def _put_labelled(self, path: Path, value: object, label: _Label) -> None:
         self._put(path, value)
         replaced = [each for each in self._labels if each[: len(path)] == path]
@@ -135,8 +139,8 @@ class Sources:
 
         In a flag or a variable it is relative to the directory of the command.
         """
-        path = self._origin(path)
-        named_by = self._place(path).file
+        path = self.origin(path)
+        named_by = self.place(path).file
         if named_by is None or self._label(path) is not None:
             return os.path.abspath(os.path.join(self.directory, file))
         return os.path.join(os.path.dirname(named_by.absolute), file)
@@ -162,10 +166,10 @@ class Sources:
             self._problems += problems
 
     def _rank(self, path: Path) -> tuple[int, int]:
-        path = self._origin(path)
+        path = self.origin(path)
         if self._label(path) is not None or self._is_variables(path):
             return _BEHIND
-        place = self._place(path)
+        place = self.place(path)
         return _BEHIND if place.file is None else (place.rank, place.line)
 
     def doubt(self, path: Path, text: str, about: str | None = None) -> None:
@@ -180,7 +184,7 @@ class Sources:
 
     def where(self, path: Path) -> str:
         """The origin of the value at ``path``: a flag, a variable, or a line and its key."""
-        path = self._origin(path)
+        path = self.origin(path)
         label = self._label(path)
         if label is not None:
             # a variable may have a whole table in it
@@ -188,7 +192,7 @@ class Sources:
             return f"{label.text}: {below}" if below else label.text
         if self._is_variables(path):
             return variable_of(path)
-        place = self._place(path)
+        place = self.place(path)
         line = "" if place.file is None else f"{place.file}:{place.line}: "
         return line + dotted(place.path)
 
@@ -246,17 +250,18 @@ class Sources:
             if each
         )
 
-    def _origin(self, path: Path) -> Path:
+    def origin(self, path: Path) -> Path:
         """Where a value is given: an account may have it from a group, or from the defaults."""
         for end in range(len(path), 0, -1) if self._origins else ():
             if path[:end] in self._origins:
                 return self._origins[path[:end]] + path[end:]
         return path
 
-    def _place(self, path: Path) -> _Place:
+    def place(self, path: Path) -> FilePlace:
+        """The file in which a value stands, and where."""
         found = self._user_files.get(path[:2])
         if found is None:
-            return _Place(self._main, path, 0)
+            return FilePlace(self._main, path, 0)
         return found._replace(path=found.path + path[2:])
 
 
