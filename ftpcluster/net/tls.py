@@ -274,16 +274,16 @@ class TLSStream(Stream):
             raise ConnectionAbortedError(errno.ECONNABORTED, "TLS failed") from error
 
     def _is_reset(self) -> bool:
-        """Whether a connection that has no more to read was reset, and not ended.
+        """Whether a connection that has no more to read was reset, or not read, and not ended.
 
-        Python before 3.11.9 and 3.12.3 mistakes a reset for an end (gh-115627). Data on the way
-        would be missing from an upload that got 226.
+        Python before 3.11.9 and 3.12.3 mistakes errors of read(2) for an end (gh-115627). Data on
+        the way would be missing from an upload that got 226.
         """
         try:
-            self._ssl.getpeername()
-        except OSError:
+            self._ssl.getpeername()  # a reset connection has none, and looks ended
+            return bool(socket.socket.recv(self._ssl, 1, socket.MSG_PEEK))
+        except OSError:  # also where nothing has come: so no FIN has
             return True
-        return False
 
     def has_input(self) -> bool:
         return self._ssl.pending() > 0 or super().has_input()

@@ -45,6 +45,6 @@ if __name__ == "__main__":  # workers import this module, too
     worker_services.ThreadPoolExecutor = Pool
     fork_server = begin()
 
-    from ftpcluster.cli import main
+    from ftpcluster.cli.main import main
 
     main(fork_server)
