@@ -16,7 +16,6 @@ from ftpcluster.cli.run import run
 from ftpcluster.cli.schema import schema
 from ftpcluster.cli.standard_streams import is_full, say
 from ftpcluster.cli.top import top
-from ftpcluster.cli.user import user
 from ftpcluster.config import ConfigError
 from ftpcluster.native import DESCRIPTION
 from ftpcluster.net.listeners import CannotListen
@@ -29,15 +28,33 @@ from ftpcluster.supervisor.forking import ForkServer
 NOT_DONE = 1
 WRONG_USAGE = 2
 INTERRUPTED = 130
+_USER = "user"
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Commands(click.Group):
+    """The commands. ``user`` is imported when it is called: a start must not wait for it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), _USER])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name != _USER:
+            return super().get_command(ctx, cmd_name)
+        from ftpcluster.cli.user import user
+
+        return user
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(package_name="ftpcluster", message=f"%(prog)s %(version)s {DESCRIPTION}")
 def cli() -> None:
     """An FTP server cluster: many processes, exact limits."""
 
 
-SERVING = (run, check, init, schema, hash_, user)
+SERVING = (run, check, init, schema, hash_)
 STEERING = (who, top, kick, limit, ban, unban, bans, drain, reload, stop)
 for command in (*SERVING, *STEERING):
     cli.add_command(command)

@@ -17,6 +17,7 @@ import signal
 import socket
 import stat
 import subprocess
+import sys
 import tempfile
 import threading
 import tomllib
@@ -189,6 +190,13 @@ def test_a_user_is_removed(here: Path) -> None:
     )
     assert did("remove", "alice", "--yes") == ["users.d/alice.toml is removed"]
     assert contents() == {}
+
+
+def test_other_commands_import_nothing_of_it() -> None:
+    code = "import sys, ftpcluster.cli; print({'tomlkit', 'ftpcluster.cli.user'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+    assert "  user  " in command("--help").stdout
 
 
 def test_every_key_has_an_option_of_its_own(here: Path) -> None:

@@ -163,6 +163,7 @@ def serve(control: socket.socket) -> None:
     """
     # what all of them need, and what `run` and its workers need besides
     import ftpcluster.cli.main
+    import ftpcluster.cli.user
     import ftpcluster.worker.confinement
     import ftpcluster.worker.seccomp
     import ftpcluster.worker.worker  # noqa: F401
