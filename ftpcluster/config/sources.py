@@ -78,10 +78,14 @@ class Sources:
         """The tables ``[[name]]``; an empty list even if that name is something else."""
         return _tables(self.values, name)
 
-    def passwords_in_file(self) -> list[str]:
-        """The passwords in the file, even if flags replace them."""
-        given = [user.get("password") for user in _tables(self._in_file, "user")]
-        return [each for each in given if isinstance(each, str)]
+    def passwords_in_files(self) -> dict[str, list[str]]:
+        """By file: the passwords in it, even if flags replace them."""
+        found: dict[str, list[str]] = {}
+        for index, user in enumerate(_tables(self._in_file, "user")):
+            password = user.get("password")
+            if isinstance(password, str):
+                found.setdefault(str(self.place(("user", index)).file), []).append(password)
+        return found
 
     def add_user(self, table: object, file: TomlFile, path: Path, rank: int) -> None:
         """Add a table ``[[user]]`` of another file, which stands at ``path`` there."""

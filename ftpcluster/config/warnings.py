@@ -29,25 +29,34 @@ def warnings(config: Config, sources: Sources) -> list[str]:
         found += _unreadable(config.tls.files, identity)
     if sources.file is None:
         return found
-    exposed = _exposed(sources.file, sources.passwords_in_file(), identity)
     return [
-        *exposed,
+        *_all_exposed(sources, identity),
         *_unreadable([str(sources.file)], identity),
         *_replaceable(sources.file, identity),
         *found,
     ]
 
 
-def _exposed(file: FilePath, given: list[str], identity: Identity | None) -> Iterator[str]:
+def _all_exposed(sources: Sources, identity: Identity | None) -> Iterator[str]:
+    """Of many files of users the first is named, and how many others are like it."""
+    given = sources.passwords_in_files()
+    yield from _exposed(str(sources.file), given.pop(str(sources.file), []), identity)
+    found = [line for file, each in given.items() for line in _exposed(file, each, identity)]
+    if found:
+        others = f"; {len(found) - 1} other files of users are like it" * (len(found) > 1)
+        yield found[0] + others
+
+
+def _exposed(file: str, given: list[str], identity: Identity | None) -> Iterator[str]:
     """Warn of passwords that other users of this machine may read.
 
     If the server does not own the file, its group has to read it.
     """
-    status = file.stat()
+    status = os.stat(file)
     uid, gid = (os.geteuid(), os.getegid()) if identity is None else (identity.uid, identity.gid)
     is_others = status.st_uid != uid
     mode = status.st_mode & (_OTHERS if is_others and status.st_gid == gid else _GROUP_OR_OTHERS)
-    name = shlex.quote(str(file))
+    name = shlex.quote(file)
     secrets = [each for each in given if each.startswith(PLAIN)]
     if secrets and mode:
         who = "others" if mode & _OTHERS else "its group"

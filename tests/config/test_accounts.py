@@ -14,6 +14,7 @@ from ftpcluster.config.accounts import BrokenUser, UserConfig
 from ftpcluster.config.environment import Environment
 from ftpcluster.config.load import load
 from ftpcluster.config.sources import Sources
+from ftpcluster.config.warnings import warnings
 
 GOOD = "[[user]]\nlogin = 'good'\npassword = 'plain:x'\nroot = '.'\n"
 
@@ -99,6 +100,25 @@ def test_what_is_wrong_with_a_user_of_another_file_names_that_file() -> None:
     )
     assert config.broken_users == (BrokenUser("a", why),)
     assert doubts == [f"{why}; its user cannot log in until that is mended"]
+
+
+def test_passwords_in_files_of_users_that_others_may_read_are_one_warning() -> None:
+    Path("users.d").mkdir()
+    for name in "abc":
+        file = Path(f"users.d/{name}.toml")
+        file.write_text(GOOD.replace("good", name))
+        file.chmod(0o640 if name == "a" else 0o644)
+    found: list[str] = []
+
+    def note(config: Config, sources: Sources) -> None:
+        found.extend(warnings(config, sources))
+
+    Path("f.toml").write_text("users = 'users.d/*.toml'\n")
+    load(Path("f.toml"), Flags(), note)
+    assert found == [
+        "users.d/a.toml: its group may read the passwords in it; `chmod 600 users.d/a.toml`; 2 "
+        "other files of users are like it"
+    ]
 
 
 def test_a_variable_may_name_the_files() -> None:

@@ -47,6 +47,7 @@ login = "damaged"
 password = "$6$x"
 root = "a"
 """
+ALICE = '[[user]]\nlogin = "alice"\npassword = "plain:x"\nroot = "files"\n'
 OTHER = '[[user]]\nlogin = "other"\npassword_file = "secret"\nroot = "../a"\n'
 
 
@@ -88,9 +89,33 @@ def test_the_users_of_a_group_share_its_connections_over_all_workers(tmp_path: P
             client.sock.close()
 
 
-# ---------------------------------------------------------------------- changes while it serves
+@pytest.mark.parametrize("kind", ["download", "upload"])
+def test_the_users_of_a_group_share_its_speed_over_all_workers(tmp_path: Path, kind: str) -> None:
+    """“`download`, `upload` … of a group are totals of its users, beside each user's own.”"""
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files/file").write_bytes(bytes(120_000))
+    users = "".join(
+        ALICE.replace("alice", login) + 'group = "staff"\n' for login in ("alice", "bob")
+    )
+    group = f'[[group]]\nname = "staff"\n{kind} = "100KB"\n'
+    with configured(tmp_path, users + group) as cluster, ThreadPoolExecutor(2) as pool:
+        clients = [Dialogue(cluster.port), Dialogue(cluster.port)]
+        assert len({cluster.worker_of(client.sock) for client in clients}) == 2
 
-ALICE = '[[user]]\nlogin = "alice"\npassword = "plain:x"\nroot = "files"\n'
+        def transfer(client: Dialogue, login: str) -> None:
+            with client:
+                client.logs_in(login, "x")
+                if kind == "download":
+                    assert len(client.downloads("RETR file")) == 120_000
+                else:
+                    client.uploads(f"STOR {login}", bytes(120_000))
+
+        begun = time.monotonic()
+        list(pool.map(transfer, clients, ("alice", "bob")))
+        assert time.monotonic() - begun > 2.25  # each alone would take 1.2 s
+
+
+# ---------------------------------------------------------------------- changes while it serves
 
 
 @pytest.fixture
