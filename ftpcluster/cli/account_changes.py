@@ -43,16 +43,21 @@ def accounts_alone(running: Config, new: Config, started_with: Config) -> Accoun
 def with_user(running: Config, loaded: Config, login: str) -> Config | None:
     """The running configuration with one user as ``loaded`` has it.
 
-    None where groups or defaults have changed: that may concern other users, too.
+    None where that cannot be said: groups or defaults have changed, which may concern other users,
+    or the user is gone from its own file, and may stand in one that was not read.
     """
     if (running.groups, running.user_defaults) != (loaded.groups, loaded.user_defaults):
         return None
     users = {each.login: each for each in running.users}
     broken = {each.login: each for each in running.broken_users}
-    users.pop(login, None)
-    broken.pop(login, None)
+    before = users.pop(login, None)
+    was_broken = broken.pop(login, None) is not None
     users.update({each.login: each for each in loaded.users if each.login == login})
     broken.update({each.login: each for each in loaded.broken_users if each.login == login})
+    if login not in users and login not in broken:
+        stood_elsewhere = before is not None and PurePath(before.file).name != f"{login}.toml"
+        if was_broken or stood_elsewhere:
+            return None
     changed = {"users": tuple(users.values()), "broken_users": tuple(broken.values())}
     return msgspec.structs.replace(running, **changed)
 

@@ -19,7 +19,7 @@ from ftpcluster.config.kinds import (
     Speed,
     VirtualPath,
 )
-from ftpcluster.config.setting import NO_LIMIT, Setting, Table
+from ftpcluster.config.setting import COMPUTED, NO_LIMIT, Setting, Table
 
 ANONYMOUS = "anonymous"
 """The table and the login for clients without an account."""
@@ -220,6 +220,8 @@ class UserConfig(AccountConfig, frozen=True, kw_only=True):
         GroupName | None,
         Setting("the name of a `[[group]]`", otherwise="none", example='"staff"'),
     ] = None
+    file: Annotated[str, COMPUTED] = ""
+    """The file that this account stands in."""
 
     def __repr__(self) -> str:
         return f"UserConfig(login={self.login!r}, root={self.root!r})"

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
+
 from ftpcluster.config.account_directories import with_directories
 from ftpcluster.config.account_passwords import with_passwords
 from ftpcluster.config.allowed_places import check_allowed
@@ -98,7 +100,12 @@ def _given(
 
 
 def _settled(config: Config, sources: Sources) -> Config:
-    return with_directories(with_passwords(config, sources), sources)
+    config = with_directories(with_passwords(config, sources), sources)
+    users = [
+        user and msgspec.structs.replace(user, file=str(sources.place(("user", index)).file))
+        for index, user in enumerate(config.users)
+    ]
+    return msgspec.structs.replace(config, users=tuple(users))
 
 
 def admin_socket(file: Path | None, environment: Environment) -> str | None:

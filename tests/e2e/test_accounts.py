@@ -279,6 +279,14 @@ def test_a_change_to_what_cannot_be_used_is_answered_with_the_reason(site: Path)
             tell(cluster, "bob")
 
 
+def test_a_user_of_another_file_is_not_taken_for_a_removed_one(site: Path) -> None:
+    (site / "users.d/alice.toml").rename(site / "users.d/team.toml")
+    with configured(site, 'users = "users.d/*.toml"\n') as cluster:
+        tell(cluster, "alice")
+        with Dialogue(cluster.port) as client:
+            client.logs_in("alice", "x")
+
+
 def test_a_group_that_has_changed_meanwhile_concerns_all_its_users(site: Path) -> None:
     """Then all is read again, as by a reload."""
     group = '[[group]]\nname = "staff"\nconnections = 1\n'
