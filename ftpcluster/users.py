@@ -145,7 +145,8 @@ class User:
     "192.0.2.0/24"; None: any) say when and from where the user may log in. Otherwise the client
     gets the reply of an unknown name, and the log says why. ``hide`` are names that listings do not
     show, in place of the server's (None: the server's); ``forbid`` names that this user may not
-    use, beside the server's.
+    use, beside the server's. ``create_home``: make ``base_path``, with ``home_path`` in it, at a
+    login where it is missing.
 
     Attributes that are set later are checked, too. They take effect at the next login, permissions
     at once.
@@ -172,7 +173,9 @@ class User:
         allow: Iterable[str] | None = None,
         hide: Iterable[str] | None = None,
         forbid: Iterable[str] = (),
+        create_home: bool = False,
     ) -> None:
+        self.create_home = create_home
         self.hide = _hidden(hide)
         self.forbid = patterns("forbid", forbid)
         self.enabled = enabled
@@ -195,8 +198,8 @@ class User:
             User.changes += 1
         elif name in _LIMITS:
             check_numbers(**{name: value})
-        elif name == "enabled":
-            check_booleans(enabled=value)
+        elif name in ("enabled", "create_home"):
+            check_booleans(**{name: value})
         elif name in _CHECKED:
             value = _CHECKED[name](value)
         super().__setattr__(name, value)

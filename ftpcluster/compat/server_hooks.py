@@ -50,7 +50,8 @@ class ServerHooks(SessionHooks):
         if factory is PathIO and not is_mapped:
             return None
         if factory is AsyncPathIO and not is_mapped:
-            return services.files.open_in_threads(user.base_path, server.path_timeout)
+            home = user.home_path if user.create_home else None
+            return services.files.open_in_threads(user.base_path, server.path_timeout, home)
         with os_errors():
             layer = self.connection.layer
         if isinstance(layer, MemoryPathIO):

@@ -22,6 +22,7 @@ from ftpcluster.privileges import Identity, barriers, parse_run_as
 from ftpcluster.safe_paths import is_led_by_others
 
 _LOGIN = "{login}"
+_MISSING = "there is no such directory"
 
 
 def with_directories(config: Config, sources: Sources) -> Config:
@@ -42,6 +43,8 @@ def with_directories(config: Config, sources: Sources) -> Config:
                 looking_at(f"{root} (the root of {quoted(login)})")
                 looked_at[root] = _look_at(root, real_path)
             changes["root"], problem = looked_at[root]
+            if problem == _MISSING and account.create_home:
+                problem = _why_not_made(root, config, sources)
             if problem:
                 broken[(*path, "root")] = problem, root
             elif not _is_beneath(changes["root"], config.roots, sources):
@@ -77,6 +80,17 @@ def _places(sources: Sources, path: Path, login: str, account: AccountConfig) ->
         elif _LOGIN not in text or sources.is_sound((*path, "login")):
             found[name] = _filled_in(sources, below, text, login)
     return {name: text for name, text in found.items() if sources.is_sound((*path, name))}
+
+
+def _why_not_made(root: str, config: Config, sources: Sources) -> str:
+    """Why a missing directory could not be made at a login; empty: it could."""
+    above = os.path.dirname(os.path.abspath(root))
+    if not os.path.isdir(above):
+        return f"there is no directory {above}, in which it could be made"
+    beneath = _open_beneath(config, sources)
+    if config.confine and not any(FilePath(root).is_relative_to(each) for each in beneath):
+        return f"{_MISSING}; confined workers may make it only beneath `roots`: name {above} there"
+    return ""
 
 
 def _open_beneath(config: Config, sources: Sources) -> tuple[str, ...]:
@@ -122,7 +136,7 @@ def _look_at(root: str, real_path: Callable[[str], str]) -> tuple[str, str]:
         os.close(os.open(path, os.O_RDONLY | os.O_DIRECTORY))
         os.stat(f"{path}/.")  # to list it takes the open alone; to reach files takes this
     except FileNotFoundError:
-        return root, "there is no such directory"
+        return root, _MISSING
     except PermissionError:
         return root, "not permitted; the server may not read this directory"
     except OSError as error:

@@ -60,6 +60,14 @@ class AccountConfig(Table, frozen=True, kw_only=True):
             "; `{login}` as in `root`. Where it does not exist `check` and `run` warn",
         ),
     ] = "/"
+    create_home: Annotated[
+        bool,
+        Setting(
+            "whether `root`, with `home` in it, is made at a login where it is missing",
+            ": the directory above it has to be there, and workers that are confined may make it "
+            "only beneath `roots`",
+        ),
+    ] = False
     connections: Annotated[
         Count | None,
         Setting(

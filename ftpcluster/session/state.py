@@ -296,7 +296,10 @@ class Session:
     def open_storage(self, user: User) -> Storage:
         """The files of a user. Raises OSError where they cannot be had."""
         storage = self.hooks.open_storage(user)
-        return self.services.files.open(user.base_path) if storage is None else storage
+        if storage is not None:
+            return storage
+        home = user.home_path if user.create_home else None
+        return self.services.files.open(user.base_path, home)
 
     def begin_login(self, user: User, name: str, storage: Storage | None = None) -> None:
         """``user`` has logged in, as ``name``; ``storage`` has the user's files, where it is open.

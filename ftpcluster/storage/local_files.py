@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import weakref
 from collections.abc import Callable
+from pathlib import PurePosixPath
 from weakref import WeakValueDictionary
 
 from ftpcluster.storage.base import Storage
@@ -52,15 +54,20 @@ class LocalFiles:
         self._slow_roots: WeakValueDictionary[str, SlowRoot] = WeakValueDictionary()
         self._devices: WeakValueDictionary[str, Device] = WeakValueDictionary()
 
-    def open(self, base_path: str | os.PathLike[str]) -> Storage:
+    def open(
+        self, base_path: str | os.PathLike[str], made_home: PurePosixPath | None = None
+    ) -> Storage:
         """A user's files. Raises OSError where the directory is missing or may not be entered.
 
         Of one that may not answer nothing is asked here: ``Storage.opened`` does that.
+        ``made_home``: a missing directory is made, with this one in it.
         """
         path = os.fspath(base_path)
         device = self._mounts.slow_storage(path)
         if device is not None:
-            return PooledStorage(self._slow_root(path, device, self._patience))
+            return PooledStorage(self._slow_root(path, device, self._patience, made_home))
+        if made_home is not None:
+            _make(path, made_home)
         if (found := self._found.get(path)) is not None:
             return LocalStorage(found, self._tell_long)
         return LocalStorage(self._roots.open(path, self.check), self._tell_long)
@@ -85,14 +92,19 @@ class LocalFiles:
             del self._found[root.path]
 
     def open_in_threads(
-        self, base_path: str | os.PathLike[str], patience: float | None = None
+        self,
+        base_path: str | os.PathLike[str],
+        patience: float | None = None,
+        made_home: PurePosixPath | None = None,
     ) -> Storage:
         """A user's files, whatever they are on. ``patience``: in place of the usual."""
         path = os.fspath(base_path)
         device = self._mounts.device(path) or _OWN
-        return PooledStorage(self._slow_root(path, device, patience or self._patience))
+        return PooledStorage(self._slow_root(path, device, patience or self._patience, made_home))
 
-    def _slow_root(self, path: str, name: str, patience: float) -> SlowRoot:
+    def _slow_root(
+        self, path: str, name: str, patience: float, made_home: PurePosixPath | None = None
+    ) -> SlowRoot:
         root = self._slow_roots.get(path)
         if root is None:
             loop = asyncio.get_running_loop()
@@ -102,7 +114,8 @@ class LocalFiles:
             if device is None:
                 device = self._devices[name] = Device(self._each)
             calls = SlowCalls(path, loop, self._threads, device, patience)
-            root = self._slow_roots[path] = SlowRoot(path, calls, self.check)
+            make = None if made_home is None else functools.partial(_make, home=made_home)
+            root = self._slow_roots[path] = SlowRoot(path, calls, self.check, make)
         return root
 
     def close(self) -> None:
@@ -111,6 +124,20 @@ class LocalFiles:
         self._roots.close()
         if self._threads is not None:
             self._threads.close()
+
+
+def _make(path: str, home: PurePosixPath) -> None:
+    """Make a user's directory where it is missing. The one above it has to be there.
+
+    Only in a directory that was just made is the home made: another one could have links in it.
+    """
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        pass
+    else:
+        os.makedirs(f"{path}/{home}", exist_ok=True)
+        log.info("the directory %s was made", path)
 
 
 def _teller(files: LocalFiles) -> Callable[[Root, float], None]:

@@ -40,16 +40,24 @@ class SlowRoot:
     """A user's directory on storage that may not answer; the sessions that use it share it."""
 
     def __init__(
-        self, path: str, calls: SlowCalls, check: Callable[[str], None] | None = None
+        self,
+        path: str,
+        calls: SlowCalls,
+        check: Callable[[str], None] | None = None,
+        make: Callable[[str], None] | None = None,
     ) -> None:
-        """``check``: called in a thread; raises OSError where the path may not be used."""
+        """``check``, ``make``: called in a thread; raise OSError where the path may not be used,
+        or the directory, which is missing, cannot be made."""
         self.path = path
         self.calls = calls
         self._check = check
+        self._make = make
         self._local: LocalStorage | None = None
 
     def look(self) -> LocalStorage:
         """In a thread: the directory that is at the path now. Raises OSError."""
+        if self._make is not None:
+            self._make(self.path)
         local = self._local
         if local is None or not is_same(local.root, self.path):
             local = self._local = LocalStorage(Root(self.path))

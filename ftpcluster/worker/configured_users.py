@@ -54,6 +54,7 @@ def _make_user(login: str, password: str | None, account: AccountConfig) -> User
         allow=account.allow,
         hide=account.hide,
         forbid=account.forbid or (),
+        create_home=account.create_home,
     )
 
 

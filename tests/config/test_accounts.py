@@ -291,3 +291,25 @@ def test_the_directories_of_accounts_are_beneath_roots() -> None:
         f"f.toml:5: user[0].root: {os.getcwd()}/out: is not beneath any of the `roots`, so workers "
         "may not open it",
     )
+
+
+@pytest.mark.parametrize(
+    ("head", "root", "says"),
+    [
+        ("roots = ['.']", "new", None),
+        ("confine = false", "new", None),
+        ("", "new", "f.toml:8: user[1].root: {here}/new: there is no such directory; confined "
+         "workers may make it only beneath `roots`: name {here} there"),
+        ("confine = false", "no/new", "f.toml:8: user[1].root: {here}/no/new: there is no "
+         "directory {here}/no, in which it could be made"),
+    ],
+)  # fmt: skip
+def test_a_directory_that_will_be_made_need_not_be_there(
+    head: str, root: str, says: str | None
+) -> None:
+    _, doubts = loaded(
+        f"{head or '#'}\n{GOOD}[[user]]\nlogin = 'a'\nroot = '{root}'\npassword = 'plain:x'\n"
+        "create_home = true\n"
+    )
+    why = [] if says is None else [f"{says}; its user cannot log in until that is mended"]
+    assert doubts == why

@@ -218,9 +218,8 @@ def test_a_user_whose_directory_workers_may_not_open_gets_new_workers(site: Path
 @pytest.mark.parametrize("key", ['roots = ["."]', '[user_defaults]\nroot = "{login}"'])
 def test_a_user_beneath_the_roots_needs_no_new_worker(site: Path, key: str) -> None:
     with configured(site, f'users = "users.d/*.toml"\n{key}\n') as cluster:
-        (site / "bob").mkdir()
         (site / "users.d/bob.toml").write_text(
-            '[[user]]\nlogin = "bob"\npassword = "plain:x"\nroot = "../bob"\n'
+            '[[user]]\nlogin = "bob"\npassword = "plain:x"\nroot = "../bob"\ncreate_home = true\n'
         )
         reloads_in_place(cluster)
         with Dialogue(cluster.port) as client:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import datetime
 import logging
+from typing import Any
 
 import pytest
 
-from ftpcluster import User
+from ftpcluster import AbstractPathIO, AsyncPathIO, PathIO, User
 from ftpcluster.refused_users import UnusableUser, why_refused
 from tests.session.conftest import Maker
 from tests.support.dialogue import Dialogue
 
 TODAY = datetime.date.today()
-REFUSED = {
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "disabled": ({"enabled": False}, "the account is disabled"),
     "expired": (
         {"expires": TODAY - datetime.timedelta(1)},
@@ -90,3 +91,39 @@ def test_wrong_values_are_refused_when_they_are_given(
 ) -> None:
     with pytest.raises(error):
         User("a", "b", **keywords)  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------------- directories that are made
+
+
+@pytest.mark.parametrize("layer", [PathIO, AsyncPathIO])
+def test_a_directory_that_is_missing_is_made_at_the_login(
+    serve: Maker, layer: type[AbstractPathIO[Any]], caplog: pytest.LogCaptureFixture
+) -> None:
+    """“root and home are made at login”"""
+    made = User("a", "b", base_path=serve.directory / "a", home_path="/in/today", create_home=True)
+    missing = User("c", "d", base_path=serve.directory / "c")
+    orphan = User("e", "f", base_path=serve.directory / "x" / "e", create_home=True)
+    port = serve(users=[made, missing, orphan], path_io_factory=layer)
+    for _ in range(2):
+        with Dialogue(port) as client:
+            client.logs_in("a", "b")
+            assert client.says("PWD", 257).startswith('257 "/in/today"')
+            client.uploads("STOR file", b"x")
+    for login, password in (("c", "d"), ("e", "f")):
+        with Dialogue(port) as client:
+            client.says(f"USER {login}", 331)
+            client.says(f"PASS {password}", 530)
+    assert (serve.directory / "a/in/today/file").read_bytes() == b"x"
+    caplog.clear()  # of the two whose directories cannot be opened
+
+
+def test_a_home_is_made_in_a_new_directory_only(serve: Maker) -> None:
+    """In one that is there a link of its user could lead elsewhere."""
+    (serve.directory / "a").mkdir()
+    (serve.directory / "elsewhere").mkdir()
+    (serve.directory / "a/in").symlink_to(serve.directory / "elsewhere")
+    user = User("a", "b", base_path=serve.directory / "a", home_path="/in/x", create_home=True)
+    with Dialogue(serve(users=[user])) as client:
+        client.logs_in("a", "b")
+    assert not (serve.directory / "elsewhere/x").exists()
