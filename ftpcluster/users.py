@@ -154,6 +154,13 @@ class User:
 
     changes: ClassVar[int] = 0
     """How many times logins and passwords of users were set: whether indexes of them are stale."""
+    # as they are in subclasses that do not call our __init__
+    enabled: bool = True
+    expires: datetime.date | None = None
+    allow: Networks | None = None
+    hide: tuple[str, ...] | None = None
+    forbid: tuple[str, ...] = ()
+    create_home: bool = False
 
     def __init__(
         self,
