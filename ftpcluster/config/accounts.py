@@ -229,7 +229,7 @@ class UserConfig(AccountConfig, frozen=True, kw_only=True):
         Setting("the name of a `[[group]]`", otherwise="none", example='"staff"'),
     ] = None
     file: Annotated[str, COMPUTED] = ""
-    """The file that this account stands in."""
+    """The file of users that this account stands in; empty: it is in the main one."""
 
     def __repr__(self) -> str:
         return f"UserConfig(login={self.login!r}, root={self.root!r})"

@@ -101,10 +101,11 @@ def _given(
 
 def _settled(config: Config, sources: Sources) -> Config:
     config = with_directories(with_passwords(config, sources), sources)
-    users = [
-        user and msgspec.structs.replace(user, file=str(sources.place(("user", index)).file))
-        for index, user in enumerate(config.users)
-    ]
+    users = []
+    for index, user in enumerate(config.users):
+        place = sources.place(("user", index))
+        is_elsewhere = user is not None and place.rank > 0
+        users.append(msgspec.structs.replace(user, file=str(place.file)) if is_elsewhere else user)
     return msgspec.structs.replace(config, users=tuple(users))
 
 
