@@ -13,6 +13,7 @@ from ftpcluster.cli.flags import Flags
 from ftpcluster.cli.loading import load_to_start
 from ftpcluster.cli.paths import a_file
 from ftpcluster.config import AccountConfig, Config, Limits, Listen, StorageConfig, Timeouts
+from ftpcluster.config.accounts import SHARED
 from ftpcluster.config.checks import accounts
 from ftpcluster.config.environment import take_environment
 from ftpcluster.config.naming import quoted
@@ -76,6 +77,8 @@ def describe(config: Config) -> Iterator[str]:
     )
     if ban.deny:
         yield f"always turned away: {_some(ban.deny)}"
+    for group in config.groups or ():
+        yield f"group {group.name}, all its users together: {_limits(group, SHARED)}"
     for path, login, account in accounts(config):
         name = login if len(path) == 1 else f"user {login}"
         yield f"{name}: {_account(account)}"
@@ -152,7 +155,9 @@ def _account(account: AccountConfig) -> str:
         f"{each.path} {_rights(read=each.read, write=each.write)}" for each in account.permissions
     )
     begins = "" if account.home == "/" else f" from {account.home} on"
-    return f"{account.root}{begins}; {rights}; {_limits(account)}"
+    group = getattr(account, "group", None)
+    shared = f"; in group {group}" * bool(group)
+    return f"{account.root}{begins}; {rights}; {_limits(account)}{shared}"
 
 
 def _rights(*, read: bool, write: bool) -> str:
@@ -164,10 +169,10 @@ def _rights(*, read: bool, write: bool) -> str:
     }[read, write]
 
 
-def _limits(limits: Limits | AccountConfig) -> str:
-    """Every limit that there is, in the words of the file."""
+def _limits(limits: Limits | AccountConfig, names: tuple[str, ...] = ()) -> str:
+    """The limits that there are, in the words of the file: all, or those of ``names``."""
     found = []
-    for name in limits.__struct_fields__:
+    for name in names or limits.__struct_fields__:
         value = getattr(limits, name)
         if value is not None and name == "new_connections_per_address":
             found.append(f"{name.replace('_', ' ')} {show_frequency(*value)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shlex
 import stat
@@ -18,7 +19,7 @@ from ftpcluster.config.model import Config
 from ftpcluster.config.naming import quoted
 from ftpcluster.config.progress import looking_at
 from ftpcluster.config.sources import Sources
-from ftpcluster.privileges import Identity, barriers, parse_run_as
+from ftpcluster.privileges import Identity, barriers, may_write_in, parse_run_as
 from ftpcluster.safe_paths import is_led_by_others
 
 _LOGIN = "{login}"
@@ -180,8 +181,14 @@ def _find_unreadable(config: Config, sources: Sources, broken: _Broken) -> None:
     who = f"{quoted(identity.name)} (run_as), who serves,"
     looking_at(f"the directories of {len(sound)} accounts, as {quoted(identity.name)} (run_as)")
     in_the_way = barriers(identity, [root for _, root in sound])
+    may_make_in = functools.cache(functools.partial(may_write_in, identity))
     for (path, root), barrier in zip(sound, in_the_way, strict=True):
-        if barrier == root:
+        if barrier == root and not os.path.lexists(root):  # it is made at a login: create_home
+            above = os.path.dirname(root)
+            if not may_make_in(above):
+                mend = f"chown {identity.name} {shlex.quote(above)}"
+                broken[path] = f"{who} may not make it in {above}; `{mend}`", root
+        elif barrier == root:
             text = f"{who} may not read this directory; `{_let_in(identity, root, 'rx')}`"
             broken[path] = text, root
         elif barrier:

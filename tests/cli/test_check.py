@@ -432,6 +432,36 @@ def test_a_root_that_its_server_could_not_read_is_refused_by_check_and_run(
         assert done.stderr == f"ftpcluster: error: --root {directory}: {said}\n"
 
 
+@needs_root
+def test_a_root_that_its_server_could_not_make_at_a_login_is_refused() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        here = Path(name)
+        here.chmod(0o711)
+        (here / "srv").mkdir()
+        text = 'run_as = "nobody:daemon"\n[anonymous]\nroot = "srv/new"\ncreate_home = true\n'
+        (here / "f.toml").write_text(f"roots = ['srv']\n{text}")
+        done = command("check", "-c", "f.toml", cwd=here)
+        assert done.stderr == (
+            f'ftpcluster: error: f.toml:4: anonymous.root: {here}/srv/new: "nobody" (run_as), '
+            f"who serves, may not make it in {here}/srv; `chown nobody {here}/srv`\n"
+        )
+        shutil.chown(here / "srv", "nobody")
+        done = command("check", "-c", "f.toml", cwd=here)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_check_says_what_groups_share(tmp_path: Path) -> None:
+    file = tmp_path / "f.toml"
+    file.write_text(
+        "[[group]]\nname = 'staff'\nconnections = 4\ndownload = '2MB'\n"
+        "download_per_connection = '1MB'\n"
+        f"[[user]]\nlogin = 'a'\npassword = '{HASH}'\nroot = '/usr'\ngroup = 'staff'\n"
+    )
+    said = command("check", "-c", "f.toml", cwd=tmp_path).stdout.splitlines()
+    assert "group staff, all its users together: connections 4, download 2MB/s" in said
+    assert "user a: /usr; / read and write; download per connection 1MB/s; in group staff" in said
+
+
 def test_check_says_how_to_begin_where_there_is_no_file(tmp_path: Path) -> None:
     done = command("check", cwd=tmp_path)
     assert done.returncode == 2
