@@ -279,7 +279,7 @@ class Cluster:
                 return "; ".join((f"{login}: nothing has changed", *doubts))
             if config is None or not self._change_accounts(config):
                 return await self.reload_now()
-            return "; ".join((f"{login} is in force: no worker was replaced", *doubts))
+            return "; ".join((f"{login}: the change is in force; no worker was replaced", *doubts))
 
     async def _loaded_user(self, login: str) -> tuple[Config, list[str]]:
         """Raises ConfigError."""

@@ -66,7 +66,7 @@ file_option = click.option(
 def add(
     file: Path | None, path: str | None, login: str, *, from_stdin: bool, **given: str | None
 ) -> None:
-    """Add a user. The password is asked for, unless --password-file is given.
+    """Add a user. The password is asked for, unless --password-stdin or --password-file has it.
 
     Values are written as in the file: 10MB, 2027-01-31, true, ["192.0.2.0/24"].
     """
@@ -85,7 +85,7 @@ def add(
 @of_server
 @password_option
 def passwd(file: Path | None, path: str | None, login: str, *, from_stdin: bool) -> None:
-    """Give a user another password. It is asked for."""
+    """Give a user another password. It is asked for, unless --password-stdin has it."""
     change = Change(login, without=("password_file",))
     _Work(file, path, login).do_with_password(change, from_stdin=from_stdin)
 

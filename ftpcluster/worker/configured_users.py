@@ -75,7 +75,8 @@ class AccountChange(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         counts = {"changed": self.users, "unusable": self.broken, "removed": self.removed}
-        return ", ".join(f"{len(found)} {name}" for name, found in counts.items() if found)
+        said = ", ".join(f"{len(found)} {name}" for name, found in counts.items() if found)
+        return said or "no user changed"
 
     def packed(self) -> list[bytes]:
         """The change as contents of messages. Raises ValueError if an account does not fit."""

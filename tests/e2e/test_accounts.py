@@ -258,7 +258,7 @@ def test_a_user_s_file_is_used_when_the_server_is_told_of_it(site: Path) -> None
     with configured(site, 'users = "users.d/*.toml"\n') as cluster:
         before = cluster.workers()
         write(site, "bob")
-        assert tell(cluster, "bob") == "bob is in force: no worker was replaced"
+        assert tell(cluster, "bob") == "bob: the change is in force; no worker was replaced"
         with Dialogue(cluster.port) as bob:
             bob.logs_in("bob", "x")
             (site / "users.d/bob.toml").unlink()
