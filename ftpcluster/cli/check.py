@@ -79,6 +79,8 @@ def describe(config: Config) -> Iterator[str]:
         yield f"always turned away: {_some(ban.deny)}"
     for group in config.groups or ():
         yield f"group {group.name}, all its users together: {_limits(group, SHARED)}"
+    if not accounts(config) and config.user_files:
+        yield "no user yet: `ftpcluster user add NAME` adds one"
     for path, login, account in accounts(config):
         name = login if len(path) == 1 else f"user {login}"
         yield f"{name}: {_account(account)}"

@@ -12,7 +12,7 @@ from pathlib import Path as FilePath
 import msgspec
 
 from ftpcluster.config.accounts import ANONYMOUS, AccountConfig
-from ftpcluster.config.broken_accounts import CANNOT_LOG_IN
+from ftpcluster.config.broken_accounts import CANNOT_LOG_IN, may_be_empty
 from ftpcluster.config.checks import accounts
 from ftpcluster.config.lines import Path
 from ftpcluster.config.model import Config
@@ -30,7 +30,8 @@ def with_directories(config: Config, sources: Sources) -> Config:
     """Every account with its directory, checked.
 
     An account whose directory cannot be served harms no other: its user cannot log in until it can
-    be served. If no account is left, or with strict_users, it is an error.
+    be served. With strict_users it is an error, and so it is if no account is left and there may
+    not be none.
     """
     broken = _Broken()
     looked_at: dict[str, tuple[str, str]] = {}
@@ -58,7 +59,8 @@ def with_directories(config: Config, sources: Sources) -> Config:
     config = msgspec.structs.replace(config, **changed, open_beneath=_open_beneath(config, sources))
     _find_unreadable(config, sources, broken)
     unusable = {place[:-1] for place in broken} | sources.account_problems.keys()
-    is_refused = config.strict_users or len(unusable) == len(accounts(config))
+    is_empty = len(unusable) == len(accounts(config))
+    is_refused = config.strict_users or (is_empty and not may_be_empty(sources))
     for place, (problem, root) in broken.items():
         if is_refused:
             sources.refuse(place, problem, about=root)

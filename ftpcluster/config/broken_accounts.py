@@ -12,10 +12,16 @@ from ftpcluster.config.sources import Sources
 CANNOT_LOG_IN = "its user cannot log in until that is mended"
 
 
+def may_be_empty(sources: Sources) -> bool:
+    """Whether a server may have no account: ``users`` names files in which some may come later."""
+    return sources.get(("users",)) is not None
+
+
 def without_broken_accounts(config: Config, sources: Sources) -> Config:
     """The configuration with the accounts that can be used; the others become warnings.
 
-    With strict_users, or if no account is left, they are errors.
+    With strict_users they are errors, and so they are if no account is left and there may not be
+    none.
     """
     problems = sources.account_problems
     if not problems:
@@ -23,8 +29,7 @@ def without_broken_accounts(config: Config, sources: Sources) -> Config:
     users = config.users or ()
     sound = [user for index, user in enumerate(users) if ("user", index) not in problems]
     anonymous = None if (ANONYMOUS,) in problems else config.anonymous
-    has_others = sources.get(("users",)) is not None
-    if config.strict_users or not (sound or anonymous or has_others):
+    if config.strict_users or not (sound or anonymous or may_be_empty(sources)):
         sources.refuse_accounts()
         return config
     names = {user.login for user in sound}

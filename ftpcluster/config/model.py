@@ -96,7 +96,7 @@ class Config(Table, frozen=True, kw_only=True):
         Setting(
             "accounts that cannot be served are an error",
             "; else there is a warning, their users cannot log in (530), and all others can. Where "
-            "no account is left it is an error in any case",
+            "no account is left it is an error, too, unless `users` is set",
         ),
     ] = False
     user_manager: Annotated[

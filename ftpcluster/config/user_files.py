@@ -18,9 +18,7 @@ from ftpcluster.config.setting import keys
 from ftpcluster.config.sources import Sources
 from ftpcluster.config.toml_files import TomlFile
 
-_USERS = "its users cannot log in until that is mended"
-
-
+_NONE_CAN_LOG_IN = "its users cannot log in until that is mended"
 _ADDED = "forbid"
 """The list whose patterns add up; all other values replace each other."""
 
@@ -43,16 +41,10 @@ def add_user_files(sources: Sources, only: str | None = None) -> None:
                 if is_strict:
                     sources.refuse_unplaced(line)
                 else:
-                    sources.doubts.append(f"{line}; {_USERS}")
+                    sources.doubts.append(f"{line}; {_NONE_CAN_LOG_IN}")
             continue
         for index, table in enumerate(tables):
             sources.add_user(table, file, ("user", index), rank)
-
-
-def user_file_names(sources: Sources) -> list[str]:
-    """The names of the files with users, relative as the configuration's own name is."""
-    pattern = sources.get(("users",))
-    return list(_names(sources, pattern)) if isinstance(pattern, str) and pattern else []
 
 
 def _names(sources: Sources, pattern: str, only: str | None = None) -> Iterator[str]:

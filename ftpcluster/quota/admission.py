@@ -93,7 +93,7 @@ class Admission:
 
         Raises ValueError where ``address`` is no address.
         """
-        refusal = None if address is None else self._keep_out(address, now)
+        refusal = None if address is None else self._why_kept_out(address, now)
         if refusal is None and (refusal := self._ledger.admit(epoch, session, address)) is not None:
             self.catch_up()
             refusal = self._ledger.admit(epoch, session, address)
@@ -106,7 +106,7 @@ class Admission:
 
         Raises ValueError where ``address`` is no address, KeyError where there is no such session.
         """
-        refusal = self._keep_out(address, now)
+        refusal = self._why_kept_out(address, now)
         if refusal is None:
             refusal = self._ledger.identify(epoch, session, address)
             if refusal is not None:
@@ -124,7 +124,7 @@ class Admission:
         self.catch_up()
         return self._ledger.login(epoch, session, login, limit)
 
-    def _keep_out(self, address: str, now: float) -> Refusal | None:
+    def _why_kept_out(self, address: str, now: float) -> Refusal | None:
         return self._find_ban(address, now) or self._arrivals.find(address, now)
 
     def _find_ban(self, address: str, now: float) -> Refusal | None:

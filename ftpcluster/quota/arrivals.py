@@ -47,8 +47,8 @@ class Arrivals:
     def __init__(self, rules: ArrivalRules, *, most_sites: int = _MOST_SITES) -> None:
         self.rules = rules
         self._most_sites = most_sites
-        self._full: OrderedDict[Bits, float] = OrderedDict()
-        """When the bucket of a site will be full, if nothing more is taken from it."""
+        self._full_at: OrderedDict[Bits, float] = OrderedDict()
+        """The time at which the bucket of a site is full, if nothing more is taken from it."""
 
     def set_rules(self, rules: ArrivalRules, now: float) -> None:
         """Use other rules from now on. What was counted stays, but no site waits for longer than
@@ -56,12 +56,12 @@ class Arrivals:
         """
         if rules.period < self.rules.period:
             latest = now + rules.period
-            for bits, until in self._full.items():
-                self._full[bits] = min(until, latest)
+            for bits, until in self._full_at.items():
+                self._full_at[bits] = min(until, latest)
         self.rules = rules
 
     def __len__(self) -> int:
-        return len(self._full)
+        return len(self._full_at)
 
     def denied(self, address: str) -> str | None:
         """The network of ``deny`` for which an address is turned away."""
@@ -87,11 +87,11 @@ class Arrivals:
             return
         bits = site(address)
         self._make_room(bits, now)
-        self._full[bits] = self._until(bits, now) + rules.period / rules.most
-        self._full.move_to_end(bits)
+        self._full_at[bits] = self._until(bits, now) + rules.period / rules.most
+        self._full_at.move_to_end(bits)
 
     def _until(self, bits: Bits, now: float) -> float:
-        return max(self._full.get(bits, now), now)
+        return max(self._full_at.get(bits, now), now)
 
     def _wait(self, bits: Bits, now: float) -> float:
         """Seconds until there is one in the bucket; less than 0: there is more than one."""
@@ -102,9 +102,11 @@ class Arrivals:
 
     def _make_room(self, bits: Bits, now: float) -> None:
         """Forget sites whose buckets are full. Those that were touched last are at the end."""
-        for _ in range(min(_FORGOTTEN_AT_ONCE, len(self._full))):
-            oldest, until = next(iter(self._full.items()))
-            is_needed = until > now and (bits in self._full or len(self._full) < self._most_sites)
+        for _ in range(min(_FORGOTTEN_AT_ONCE, len(self._full_at))):
+            oldest, until = next(iter(self._full_at.items()))
+            is_needed = until > now and (
+                bits in self._full_at or len(self._full_at) < self._most_sites
+            )
             if is_needed or oldest == bits:
                 return
-            del self._full[oldest]
+            del self._full_at[oldest]

@@ -1,7 +1,7 @@
-"""An upload to an empty file, which may be small: most uploads of many files are.
+"""An upload to an empty file, made cheap for small files: where clients send many, most are small.
 
-It does what an Upload does, and is one, in one coroutine in place of four. Where more comes than a
-small file has, it goes on as others do.
+It is an Upload and does the same, with one coroutine in place of four. Where more than 64 KiB come,
+it goes on as every upload does.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _COMPLETE = Reply(Code.TRANSFER_COMPLETE, "Transfer complete.")
 
 
 class SmallUpload(Upload):
-    """An upload whose waits are measured only when somebody asks: until then it has done nothing
-    but wait for its client."""
+    """An upload whose record of waits is made only when somebody asks for it: until then it has
+    waited for its client only."""
 
     __slots__ = ("_began", "_has_waited")
     is_protected = False

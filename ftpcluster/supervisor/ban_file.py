@@ -1,9 +1,10 @@
 """The file in which bans outlive the server: its format, and calls that may block.
 
-The first line says when the file was written, by three clocks; then there is a line for each ban,
-with the seconds that were left of it. Within one boot of the machine the time since then is that of
-a clock that nobody sets, so that a step of the wall clock neither ends a ban nor makes it longer.
-After a reboot it is that of the wall clock. If that seems to have gone back, no time has passed.
+The first line says when the file was written: by the wall clock, and by the clock of that boot of
+the machine. Then there is a line for each ban, with the seconds that were left of it. Within one
+boot the time since then is that of its clock, which nobody sets, so that a step of the wall clock
+neither ends a ban nor makes it longer. After a reboot it is that of the wall clock. If that seems
+to have gone back, no time has passed.
 """
 
 from __future__ import annotations

@@ -246,6 +246,14 @@ def test_if_no_account_is_left_it_is_an_error() -> None:
         loaded(GOOD.replace("plain:x", "x"))
 
 
+@pytest.mark.parametrize("wrong", [("plain:x", "x"), ("root = '.'", "root = 'gone'")])
+def test_if_no_account_is_left_and_more_may_come_it_is_a_warning(wrong: tuple[str, str]) -> None:
+    Path("users.d").mkdir()
+    Path("users.d/good.toml").write_text(GOOD.replace(*wrong))
+    _, (doubt,) = loaded("users = 'users.d/*.toml'\n")
+    assert doubt.endswith("; its user cannot log in until that is mended")
+
+
 def test_of_two_users_of_one_name_the_first_is_served() -> None:
     config, (doubt,) = loaded(GOOD + GOOD.replace("plain:x", "plain:y"))
     assert [each.password for each in config.users] == ["plain:x"]
