@@ -220,6 +220,7 @@ class WorkerLives:
         try:
             process, channel = _spawn(place, epoch, end_of)
         except OSError as error:
+            closer.end()  # it has closed the channel
             self._on_not_started(place, error)
             return
         late = max(0.0, plan.start_timeout - plan.worker_timeout)

@@ -11,6 +11,7 @@ import errno
 import logging
 import os
 import socket
+import threading
 import time
 from typing import Any
 
@@ -41,6 +42,7 @@ from ftpcluster.quota.ledger import ConnectionLimits, Refusal
 from ftpcluster.quota.rates import DOWNLOAD, Rates, SpeedLimits
 from ftpcluster.supervisor import processes, restart, supervisor
 from ftpcluster.supervisor import worker_lives as module
+from ftpcluster.supervisor.process import ProcessLike
 from ftpcluster.supervisor.restart import Recycling
 from ftpcluster.supervisor.worker_handle import Phase, Plan
 from ftpcluster.supervisor.worker_lives import BootFailure
@@ -726,6 +728,26 @@ async def test_no_process_is_started_for_a_channel_that_cannot_be_had(
         assert (made, len(scene.workers)) == (3, 2)
         assert "worker 1 cannot be started: Inappropriate ioctl for device" in caplog.text
         assert len(os.listdir("/proc/self/fd")) <= before + 3  # the client's ends
+
+
+async def test_a_worker_that_cannot_be_started_leaves_no_thread_behind() -> None:
+    """Its channel is closed in a thread."""
+
+    def fail(*_: object) -> ProcessLike:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    def closers() -> int:
+        return sum(each.name == "closer" for each in threading.enumerate())
+
+    async with supervised(1) as scene:
+        await scene.ready(1)
+        before = closers()
+        plan = dataclasses.replace(next_plan(scene), start_process=fail)
+        with pytest.raises(BootFailure, match="worker 1 cannot be started"):
+            await scene.supervisor.reload(plan)
+        for listener in plan.listeners:  # they stay ours
+            listener.sock.close()
+        await until(lambda: closers() == before)
 
 
 async def test_connections_that_wait_in_the_queue_survive_a_reload() -> None:
