@@ -64,8 +64,13 @@ class Acceptor(Generic[Target]):
         """Accept (again), unless descriptors have run out just now."""
         if not self._accepting and self._pause is None:
             self._accepting = True
-            for sock in self._sockets:
-                self._loop.add_reader(sock.fileno(), self._on_readable, sock)
+            try:
+                for sock in self._sockets:
+                    self._loop.add_reader(sock.fileno(), self._on_readable, sock)
+            except OSError as error:  # memory, or the user's epoll watches, have run out
+                self._complain(error)
+                self.pause()
+                self._pause = self._loop.call_later(_PAUSE, self._end_pause)
 
     def pause(self) -> None:
         """Leave connections in the kernel's queue for a while."""
@@ -120,10 +125,7 @@ class Acceptor(Generic[Target]):
 
     def _turn_away(self, listener: socket.socket, error: OSError) -> None:
         """No descriptor is left: spend the reserve on an answer, and pause."""
-        now = self._loop.time()
-        if now - self._last_complaint >= _COMPLAINT_INTERVAL:
-            self._last_complaint = now
-            log.error("cannot accept connections: %s", error.strerror)
+        self._complain(error)
         if self._reserve >= 0:
             close_quietly(self._reserve)
             self._reserve = -1
@@ -137,6 +139,12 @@ class Acceptor(Generic[Target]):
             pass  # somebody was faster; the next time there is no answer, but still a pause
         self.pause()
         self._pause = self._loop.call_later(_PAUSE, self._end_pause)
+
+    def _complain(self, error: OSError) -> None:
+        now = self._loop.time()
+        if now - self._last_complaint >= _COMPLAINT_INTERVAL:
+            self._last_complaint = now
+            log.error("cannot accept connections: %s", error.strerror)
 
     def _end_pause(self) -> None:
         self._pause = None

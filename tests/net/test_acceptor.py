@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 from collections.abc import Iterator
@@ -40,6 +41,32 @@ async def test_a_listener_whose_close_fails_keeps_no_other_open(ends: str) -> No
     for address in addresses:
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(address)
+
+
+async def test_a_listener_that_cannot_be_watched_now_is_watched_soon(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The kernel may have no memory for it. A reload, whose workers serve already, must go on."""
+    loop = asyncio.get_running_loop()
+    accepted: asyncio.Future[int] = loop.create_future()
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.settimeout(0)
+    acceptor = Acceptor(
+        loop, [listener], lambda: 1, lambda _, __, fd, *___: accepted.set_result(fd)
+    )
+
+    def fail(*_: object) -> None:
+        monkeypatch.undo()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(loop, "add_reader", fail)
+    acceptor.resume()
+    try:
+        with socket.create_connection(listener.getsockname()):
+            os.close(await asyncio.wait_for(accepted, 20))
+    finally:
+        acceptor.close()
+    assert "cannot accept connections: No space left on device" in caplog.text
 
 
 def test_a_new_connection_is_untouched(pair: Pair) -> None:
