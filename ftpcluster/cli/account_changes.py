@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from ftpcluster.config import Config
+from ftpcluster.config import Config, ConfigError
 from ftpcluster.config.accounts import UserConfig
 from ftpcluster.worker.configured_users import AccountChange, change_between
 
@@ -38,6 +38,18 @@ def accounts_alone(running: Config, new: Config, started_with: Config) -> Accoun
     if new.confine and not all(_may_open(started_with, user) for user in change.users):
         return None
     return change
+
+
+def refuse_to_lose_all(running: Config, new: Config) -> None:
+    """Raises ConfigError where all users of files would be gone at once: more likely their storage
+    is not mounted, and their sessions would end."""
+    were_there = [each for each in running.users if each.file]
+    if were_there and new.user_files and not (new.users or new.broken_users):
+        raise ConfigError(
+            f"{new.user_files}: there were {len(were_there)} users, and no file is there now: is "
+            "its storage mounted? If they are to go, remove them with `ftpcluster user remove`, or "
+            "restart the server"
+        )
 
 
 def with_user(running: Config, loaded: Config, login: str) -> Config | None:

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from ftpcluster.admin import default_socket
-from ftpcluster.cli.account_changes import accounts_alone, with_user
+from ftpcluster.cli.account_changes import accounts_alone, refuse_to_lose_all, with_user
 from ftpcluster.cli.binding import Binder
 from ftpcluster.cli.loading import certificates_of
 from ftpcluster.cli.logfiles import LogFiles
@@ -232,6 +232,7 @@ class Cluster:
             config = await self._load()
             if self._supervisor.stopping.done():  # another program may have its ports by now
                 raise BootFailure("", STOPPING)
+            refuse_to_lose_all(self._config, config)
             certificates = certificates_of(config)
             if certificates == self._certificates and self._change_accounts(config):
                 binder.close()

@@ -52,7 +52,8 @@ def _names(sources: Sources, pattern: str, only: str | None = None) -> Iterator[
     base = os.path.dirname(str(sources.file)) if sources.file is not None else ""
     looking_at(f"{whole} (users)")
     if not os.path.isdir(os.path.dirname(whole)) and not glob.has_magic(os.path.dirname(whole)):
-        sources.doubt(("users",), f"there is no directory {os.path.dirname(whole)}")
+        above = os.path.dirname(whole)
+        sources.refuse(("users",), "there is no such directory; make it, or mount it", above)
     above = os.path.abspath(os.path.join(sources.directory, base))
     for name in sorted(glob.glob(whole) if only is None else _own_file(whole, only)):
         is_beneath = name.startswith(above + "/") and not os.path.isabs(pattern)

@@ -61,9 +61,13 @@ def test_a_directory_without_users_is_no_error() -> None:
     assert (config.users, doubts) == ((), [])
 
 
-def test_a_directory_that_is_missing_is_a_warning() -> None:
-    _, doubts = loaded(f"users = 'users.d/*.toml'\n{GOOD}")
-    assert doubts == ["f.toml:1: users: there is no directory {here}/users.d"]
+def test_a_directory_that_is_missing_is_an_error() -> None:
+    """At a reload all its users would be thrown out."""
+    with pytest.raises(ConfigError) as caught:
+        loaded(f"users = 'users.d/*.toml'\n{GOOD}")
+    assert caught.value.lines == (
+        f"f.toml:1: users: {os.getcwd()}/users.d: there is no such directory; make it, or mount it",
+    )
 
 
 @pytest.mark.parametrize(

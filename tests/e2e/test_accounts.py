@@ -193,6 +193,19 @@ def test_a_broken_change_ends_the_sessions_of_its_user_alone(site: Path) -> None
             bob.says("NOOP", 200)
 
 
+def test_users_who_are_all_gone_at_once_stay_until_a_restart(site: Path) -> None:
+    """Their storage may not be mounted. One who is removed by command is gone all the same."""
+    with configured(site, 'users = "users.d/*.toml"\n') as cluster:
+        (site / "users.d/alice.toml").rename(site / "alice.toml")
+        line = cluster.hang_up()
+        assert "not reloaded: " in line
+        assert "there were 1 users, and no file is there now" in line
+        with Dialogue(cluster.port) as alice:
+            alice.logs_in("alice", "x")
+            tell(cluster, "alice")
+            assert alice.line() == "421 This account was removed."
+
+
 def test_a_worker_that_starts_later_has_the_accounts_of_today(site: Path) -> None:
     with configured(site, 'users = "users.d/*.toml"\n', workers=("--workers", "1")) as cluster:
         write(site, "bob")
